@@ -1,0 +1,6 @@
+//! seedring: a BitTorrent seeder and downloader for Linux.
+
+pub mod bencode;
+pub mod digest;
+pub mod metainfo;
+pub mod wire;

@@ -1,0 +1,2 @@
+//! The `seedring` program.
+fn main() {}
