@@ -3,4 +3,5 @@
 pub mod bencode;
 pub mod digest;
 pub mod metainfo;
+pub mod ring;
 pub mod wire;
