@@ -1,6 +1,7 @@
 //! A set of pieces.
 
 use crate::metainfo::PieceIndex;
+use crate::wire;
 
 /// One bit a piece, packed in words; on the wire the first piece is the highest bit of the first byte (BEP 3).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +19,7 @@ impl Bitfield {
 
     /// Reads the payload of a bitfield message. `None` when its length is wrong or a spare bit is set.
     pub fn from_wire(bytes: &[u8], len: u32) -> Option<Self> {
-        if bytes.len() != (len as usize).div_ceil(8) {
+        if !wire::bitfield_is_valid(bytes, len) {
             return None;
         }
         let mut words = vec![0u64; (len as usize).div_ceil(64)];
@@ -27,16 +28,14 @@ impl Bitfield {
             whole[..chunk.len()].copy_from_slice(chunk);
             *word = u64::from_be_bytes(whole);
         }
-        let spare = words.len() as u32 * 64 - len;
-        let clean = words.last().is_none_or(|last| spare == 0 || last << (64 - spare) == 0);
         let count = words.iter().map(|word| word.count_ones()).sum();
-        clean.then_some(Self { words: words.into(), len, count })
+        Some(Self { words: words.into(), len, count })
     }
 
     /// The payload of a bitfield message.
     pub fn to_wire(&self) -> Vec<u8> {
         let mut bytes: Vec<u8> = self.words.iter().flat_map(|word| word.to_be_bytes()).collect();
-        bytes.truncate((self.len as usize).div_ceil(8));
+        bytes.truncate(wire::bitfield_len(self.len));
         bytes
     }
 
