@@ -278,6 +278,7 @@ fn a_large_bitfield_in_parts_is_held_once_and_freed_behind_it() {
         assert_eq!(item.is_some(), part.as_ptr_range().end == bytes.as_ptr_range().end);
         if let Some(item) = item {
             assert_eq!(item, Item::Message(Message::Bitfield(&bytes[5..])));
+            assert!(reader.at_boundary());
         }
         assert!(memory(&reader) <= MAX_HEAD_LEN + limits.bitfield_len as usize);
     }
