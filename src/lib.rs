@@ -4,4 +4,5 @@ pub mod bencode;
 pub mod digest;
 pub mod metainfo;
 pub mod ring;
+pub mod swarm;
 pub mod wire;

@@ -1,7 +1,7 @@
 //! One core's runtime: a ring, its reactor, and the arena registered with it.
 
-use super::support::{StartError, lockable};
 use super::Arena;
+use super::support::{StartError, lockable};
 use std::future::Future;
 use tokio::task::JoinHandle;
 

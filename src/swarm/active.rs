@@ -116,7 +116,10 @@ impl ActivePiece {
 
     /// The next run to hash, if its turn has come.
     pub(super) fn next_to_hash(&mut self) -> Option<usize> {
-        let next = self.runs.iter().position(|run| matches!(run, Stage::Filling(_) | Stage::Full | Stage::Hashing))?;
+        let next = self
+            .runs
+            .iter()
+            .position(|run| matches!(run, Stage::Filling(_) | Stage::Full | Stage::Hashing))?;
         (self.runs[next] == Stage::Full).then(|| {
             self.runs[next] = Stage::Hashing;
             next

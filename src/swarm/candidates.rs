@@ -45,7 +45,8 @@ impl Candidates {
     /// Adds an address; `given` when the user named it.
     pub(super) fn add(&mut self, addr: SocketAddr, given: bool) {
         if self.book.len() < MOST && addr.port() != 0 {
-            let fresh = Candidate { state: State::Idle, failures: 0, not_before: Duration::ZERO, given, seed: false };
+            let fresh =
+                Candidate { state: State::Idle, failures: 0, not_before: Duration::ZERO, given, seed: false };
             self.book.entry(addr).or_insert(fresh);
         }
     }

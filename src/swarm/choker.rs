@@ -49,11 +49,14 @@ pub(super) fn round(
 fn draw(contenders: &[Contender], rng: &mut fastrand::Rng) -> Option<PeerSlot> {
     let weight = |c: &Contender| if c.age < NEW { 3 } else { 1 };
     let mut ticket = rng.u64(..contenders.iter().map(weight).sum::<u64>().max(1));
-    contenders.iter().find(|c| {
-        let drawn = ticket < weight(c);
-        ticket = ticket.saturating_sub(weight(c));
-        drawn
-    }).map(|c| c.peer)
+    contenders
+        .iter()
+        .find(|c| {
+            let drawn = ticket < weight(c);
+            ticket = ticket.saturating_sub(weight(c));
+            drawn
+        })
+        .map(|c| c.peer)
 }
 
 #[cfg(test)]
@@ -84,7 +87,8 @@ mod tests {
         assert_eq!(first[..2], [5, 4]);
         let lucky = optimistic.unwrap();
         assert!(lucky.index() < 4 && first.len() == 3);
-        let again: Vec<_> = all.iter().map(|c| Contender { unchoked: c.peer == lucky, ..c.clone() }).collect();
+        let again: Vec<_> =
+            all.iter().map(|c| Contender { unchoked: c.peer == lucky, ..c.clone() }).collect();
         round(again.clone(), 3, false, &mut optimistic, &mut rng);
         assert_eq!(optimistic, Some(lucky), "its turn is not over");
         let over = |c: &Contender| Contender { since: TURN, ..c.clone() };

@@ -82,7 +82,9 @@ pub enum DropReason {
     LateBitfield,
     #[error("named piece {0}, which the torrent does not have")]
     NoSuchPiece(u32),
-    #[error("asked for {len} bytes at {begin} of piece {index}, which the torrent does not have or which is too much")]
+    #[error(
+        "asked for {len} bytes at {begin} of piece {index}, which the torrent does not have or which is too much"
+    )]
     BadRequest { index: u32, begin: u32, len: u32 },
     #[error("keeps sending or asking for what it should not")]
     Offences,
@@ -283,7 +285,10 @@ impl Swarm {
         self.forget_writer(slot);
         let Some(peer) = self.peers.remove(slot) else { return };
         if !peer.has.is_full() {
-            self.layout.pieces().filter(|piece| peer.has.has(*piece)).for_each(|piece| self.picker.lose(piece));
+            self.layout
+                .pieces()
+                .filter(|piece| peer.has.has(*piece))
+                .for_each(|piece| self.picker.lose(piece));
         }
         for piece in self.active.values_mut() {
             piece.owner = piece.owner.filter(|owner| *owner != slot);
@@ -378,7 +383,8 @@ impl Swarm {
             age: now.saturating_sub(peer.since),
         });
         let contenders = contenders.collect();
-        let chosen = choker::round(contenders, self.settings.slots, seeding, &mut self.optimistic, &mut self.rng);
+        let chosen =
+            choker::round(contenders, self.settings.slots, seeding, &mut self.optimistic, &mut self.rng);
         let slots: Vec<PeerSlot> = self.peers.iter().map(|(slot, _)| slot).collect();
         slots.into_iter().for_each(|slot| self.set_unchoked(now, slot, chosen.contains(&slot)));
     }
@@ -396,7 +402,8 @@ impl Swarm {
     fn fill_free_slots(&mut self, now: Duration) {
         let used = self.peers.iter().filter(|(_, peer)| peer.unchoked && peer.interested).count();
         for _ in used..self.settings.slots {
-            let waiting = self.peers.iter().filter(|(_, peer)| peer.interested && !peer.unchoked && !peer.dropped);
+            let waiting =
+                self.peers.iter().filter(|(_, peer)| peer.interested && !peer.unchoked && !peer.dropped);
             let Some((slot, _)) = waiting.min_by_key(|(_, peer)| peer.unchoked_since) else { return };
             self.set_unchoked(now, slot, true);
         }

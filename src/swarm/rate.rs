@@ -7,7 +7,7 @@ const SLOT: Duration = Duration::from_millis(500);
 
 /// A rate as the mean of the last few seconds, the youngest weighing most.
 #[derive(Clone, Debug, Default)]
-pub struct Rate {
+pub(super) struct Rate {
     since: Duration,
     fresh: u64,
     mean: f64,
@@ -15,12 +15,12 @@ pub struct Rate {
 
 impl Rate {
     /// Counts bytes.
-    pub fn add(&mut self, bytes: u64) {
+    pub(super) fn add(&mut self, bytes: u64) {
         self.fresh += bytes;
     }
 
     /// Closes the slot when it is over.
-    pub fn tick(&mut self, now: Duration) {
+    pub(super) fn tick(&mut self, now: Duration) {
         let age = now.saturating_sub(self.since);
         if age < SLOT {
             return;
@@ -33,7 +33,7 @@ impl Rate {
     }
 
     /// Bytes a second.
-    pub fn get(&self) -> u64 {
+    pub(super) fn get(&self) -> u64 {
         self.mean as u64
     }
 }

@@ -106,7 +106,9 @@ impl Swarm {
             speech.say(Message::Cancel { index, begin, len });
         }
         while !speech.is_full() {
-            let Some(block) = self.next_request(now, slot, &mut speech.slabs, &mut speech.opened) else { return };
+            let Some(block) = self.next_request(now, slot, &mut speech.slabs, &mut speech.opened) else {
+                return;
+            };
             let (index, begin, len) = numbers(block);
             speech.say(Message::Request { index, begin, len });
         }
@@ -118,7 +120,8 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(slot) else { return };
         let mut len = 0;
         while let Some(block) = peer.uploads.front().copied() {
-            let follows = out.last().is_none_or(|last: &Block| last.piece == block.piece && last.end() == block.begin);
+            let follows =
+                out.last().is_none_or(|last: &Block| last.piece == block.piece && last.end() == block.begin);
             if !follows || (len > 0 && len + block.len > most) {
                 return;
             }
