@@ -4,5 +4,6 @@ pub mod bencode;
 pub mod digest;
 pub mod metainfo;
 pub mod ring;
+pub mod storage;
 pub mod swarm;
 pub mod wire;
