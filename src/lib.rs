@@ -4,6 +4,7 @@ pub mod bencode;
 pub mod digest;
 pub mod metainfo;
 pub mod ring;
+pub mod session;
 pub mod storage;
 pub mod swarm;
 pub mod wire;

@@ -1,0 +1,5 @@
+//! The whole program around one torrent: threads, commands, events, announcing.
+
+mod events;
+
+pub use events::{CheckReport, Event, Progress};
