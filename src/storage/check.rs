@@ -52,7 +52,7 @@ async fn hash(store: &Store, arena: &Arena, piece: PieceIndex) -> Result<[u8; 20
     for begin in (0..len).step_by(SLAB_LEN) {
         let run = (len - begin).min(SLAB_LEN as u32);
         let slab = arena.take().expect("one free slab a reader");
-        let slab = store.read(piece, begin, run, slab).await?;
+        let slab = store.read(piece, begin, run, 0, slab).await?;
         advance(&mut [Job { state: &mut state, run: slab.bytes(0..run as usize) }]);
     }
     Ok(state.finish())

@@ -177,7 +177,7 @@ impl Store {
         self.layout.spans(piece, begin, len).collect()
     }
 
-    /// Reads `len` bytes from `begin` of a piece into the front of the slab. Pad files read as zeros.
+    /// Reads `len` bytes from `begin` of a piece into the slab, from `offset` on. Pad files read as zeros.
     ///
     /// # Errors
     /// When a file cannot be opened or read.
@@ -186,10 +186,11 @@ impl Store {
         piece: PieceIndex,
         begin: u32,
         len: u32,
+        offset: usize,
         slab: FillingSlab,
     ) -> Result<Slab, StorageError> {
         for span in self.spans(piece, begin, len) {
-            let at = span.at as usize;
+            let at = offset + span.at as usize;
             let mut lease = slab.lease(at..at + span.len as usize).expect("one span after the other");
             if self.file(span.file).kind != FileKind::Regular {
                 lease.zero();
