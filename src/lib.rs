@@ -2,5 +2,6 @@
 
 pub mod bencode;
 pub mod digest;
+pub mod discovery;
 pub mod metainfo;
 pub mod wire;
