@@ -91,7 +91,7 @@ pub enum Note {
 /// use tokio::sync::mpsc;
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-/// let tracker = EmbeddedTracker::bind("127.0.0.1:0".parse()?, EmbeddedTrackerConfig::default()).await?;
+/// let tracker = EmbeddedTracker::bind(([127, 0, 0, 1], 0).into(), EmbeddedTrackerConfig::default()).await?;
 /// let torrent = TorrentIdentity {
 ///     info_hash: InfoHash([7; 20]),
 ///     peer_id: *b"-SR0001-abcdefghijkl",
