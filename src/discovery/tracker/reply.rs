@@ -1,8 +1,8 @@
 //! What a tracker answers to an announce (BEP 3, 7, 23, 24). Every byte is hostile: a field of the wrong type
 //! counts as absent, peers that cannot be dialled are dropped, and everything is bounded.
 
-use serde_bencode::value::Value;
-use std::collections::{HashMap, HashSet};
+use crate::bencode::{self, Dict, Value};
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -57,70 +57,51 @@ pub enum ReplyError {
     Refused(String),
 }
 
-type Dict = HashMap<Vec<u8>, Value>;
-
 impl AnnounceResponse {
     /// Reads the body of a reply.
     ///
     /// # Errors
     /// When the body is not a bencoded dictionary, or holds a `failure reason`.
     pub fn parse(body: &[u8]) -> Result<Self, ReplyError> {
-        let dict = dictionary(body).ok_or(ReplyError::NotBencode)?;
-        if let Some(reason) = dict.get(&b"failure reason"[..]) {
-            let Value::Bytes(reason) = reason else {
-                return Err(ReplyError::Refused("no reason given".into()));
-            };
-            return Err(ReplyError::Refused(shown(reason)));
+        // Some trackers end in a newline, so bytes behind the value are tolerated.
+        let document = bencode::parse(body).map_err(|_| ReplyError::NotBencode)?;
+        let dict = document.root.dict().ok_or(ReplyError::NotBencode)?;
+        if let Some(reason) = dict.get(b"failure reason") {
+            return Err(ReplyError::Refused(reason.bytes().map_or("no reason given".into(), shown)));
         }
-        let tracker_id = bytes(&dict, "tracker id").filter(|id| id.len() <= MAX_TRACKER_ID_LEN);
+        let tracker_id = bytes(dict, b"tracker id").filter(|id| id.len() <= MAX_TRACKER_ID_LEN);
         Ok(Self {
-            interval: seconds(&dict, "interval"),
-            min_interval: seconds(&dict, "min interval"),
-            peers: peers(&dict),
-            complete: count(&dict, "complete"),
-            incomplete: count(&dict, "incomplete"),
+            interval: seconds(dict, b"interval"),
+            min_interval: seconds(dict, b"min interval"),
+            peers: peers(dict),
+            complete: count(dict, b"complete"),
+            incomplete: count(dict, b"incomplete"),
             tracker_id: tracker_id.map(<[u8]>::to_vec),
-            warning: bytes(&dict, "warning message").map(shown),
-            external_ip: bytes(&dict, "external ip").and_then(raw_ip),
+            warning: bytes(dict, b"warning message").map(shown),
+            external_ip: bytes(dict, b"external ip").and_then(raw_ip),
         })
     }
 }
 
-fn dictionary(body: &[u8]) -> Option<Dict> {
-    match serde_bencode::from_bytes(body) {
-        Ok(Value::Dict(dict)) => Some(dict),
-        _ => None,
-    }
+fn count(dict: Dict<'_>, key: &[u8]) -> Option<u64> {
+    dict.get(key)?.int()?.try_into().ok()
 }
 
-fn count(dict: &Dict, key: &str) -> Option<u64> {
-    match dict.get(key.as_bytes()) {
-        Some(Value::Int(number)) => u64::try_from(*number).ok(),
-        _ => None,
-    }
+fn bytes<'a>(dict: Dict<'a>, key: &[u8]) -> Option<&'a [u8]> {
+    dict.get(key)?.bytes()
 }
 
-fn bytes<'a>(dict: &'a Dict, key: &str) -> Option<&'a [u8]> {
-    match dict.get(key.as_bytes()) {
-        Some(Value::Bytes(bytes)) => Some(bytes),
-        _ => None,
-    }
-}
-
-fn seconds(dict: &Dict, key: &str) -> Option<Duration> {
+fn seconds(dict: Dict<'_>, key: &[u8]) -> Option<Duration> {
     count(dict, key).filter(|n| *n > 0).map(|n| Duration::from_secs(n.min(MAX_INTERVAL_SECONDS)))
 }
 
 /// The peers of all forms a reply may hold, in their order, without those that nobody can dial.
-fn peers(dict: &Dict) -> Vec<PeerAddr> {
-    let v4 = bytes(dict, "peers").unwrap_or_default().chunks_exact(6).map(compact);
-    let v6 = bytes(dict, "peers6").unwrap_or_default().chunks_exact(18).map(compact);
-    let listed = match dict.get(&b"peers"[..]) {
-        Some(Value::List(list)) => list.as_slice(),
-        _ => &[],
-    };
+fn peers(dict: Dict<'_>) -> Vec<PeerAddr> {
+    let v4 = bytes(dict, b"peers").unwrap_or_default().chunks_exact(6).map(compact);
+    let v6 = bytes(dict, b"peers6").unwrap_or_default().chunks_exact(18).map(compact);
+    let listed = dict.get(b"peers").and_then(Value::list).into_iter().flatten();
     let mut seen = HashSet::new();
-    let all = v4.chain(v6).chain(listed.iter().map(listed_peer)).flatten();
+    let all = v4.chain(v6).chain(listed.map(listed_peer)).flatten();
     all.filter(|peer| seen.insert(peer.clone())).take(MAX_PEERS).collect()
 }
 
@@ -131,10 +112,10 @@ fn compact(entry: &[u8]) -> Option<PeerAddr> {
 }
 
 /// A peer of a list of dictionaries (BEP 3).
-fn listed_peer(entry: &Value) -> Option<PeerAddr> {
-    let Value::Dict(entry) = entry else { return None };
-    let port = u16::try_from(count(entry, "port")?).ok()?;
-    let host = std::str::from_utf8(bytes(entry, "ip")?).ok()?;
+fn listed_peer(entry: Value<'_>) -> Option<PeerAddr> {
+    let entry = entry.dict()?;
+    let port = u16::try_from(count(entry, b"port")?).ok()?;
+    let host = std::str::from_utf8(bytes(entry, b"ip")?).ok()?;
     let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
     if let Ok(ip) = bare.parse() {
         return dialable(ip, port);

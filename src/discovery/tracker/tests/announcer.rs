@@ -114,7 +114,7 @@ fn completion_is_told_again_when_it_did_not_get_through() {
         .hear(Input::Completed)
         .asks("a", COMPLETED)
         .hear(Input::Failed);
-    table.waits(3.75, 6.25).asks("a", COMPLETED).ok(1800, None);
+    table.asks_nobody().waits(3.75, 6.25).asks("a", COMPLETED).ok(1800, None);
     table.at(5000).asks("a", None);
 }
 
@@ -218,17 +218,15 @@ fn a_tier_is_shuffled_but_loses_nobody() {
 }
 
 #[test]
-fn a_tracker_is_not_asked_before_its_min_interval_in_place_of_another() {
+fn a_tracker_that_stands_in_keeps_its_own_min_interval() {
     let mut table = Table::new(&[&["a"], &["b"]], false);
     table.asks("a", STARTED).hear(Input::Failed).asks("b", STARTED).ok(6000, 6000);
-    table.at(6000).asks("a", STARTED).ok(1800, None);
-    table.at(7800).asks("a", None).hear(Input::Failed).asks("b", None).ok(6000, 6000);
-    table.at(13_800).asks("a", None).ok(1800, None);
-    // b was last asked at 7800 and may be asked again at 13,800, so it stands in for a here …
-    table.at(15_600).asks("a", None).hear(Input::Failed).asks("b", None).ok(3000, 3000);
-    // … and not here, where a fails soon after.
-    table.at(18_600).asks("a", None).ok(30, None);
-    table.at(18_630).asks("a", None).hear(Input::Failed).asks("b", None).ok(6000, 6000);
+    // The completion brings a back, which then sets the pace.
+    table.at(10).hear(Input::Completed).asks("a", STARTED).ok(1800, None).asks("a", COMPLETED).ok(1800, None);
+    // b may not be asked again before 6000.
+    table.at(1810).asks("a", None).hear(Input::Failed).asks_nobody().waits(3.75, 6.25);
+    table.asks("a", None).ok(4200, None);
+    table.at(6100).asks("a", None).hear(Input::Failed).asks("b", None).ok(6000, 6000);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-use super::request;
+use super::{Conn, request};
 use crate::discovery::tracker::embedded::{EmbeddedTracker, EmbeddedTrackerConfig};
 use crate::discovery::tracker::swarms::Swarms;
 use crate::discovery::tracker::{AnnounceRequest, AnnounceResponse, Event, PeerAddr, ReplyError};
@@ -6,7 +6,6 @@ use crate::metainfo::InfoHash;
 use proptest::prelude::*;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -155,11 +154,13 @@ proptest! {
 
 /// What the tracker sends back for these bytes, until it closes.
 async fn raw(tracker: SocketAddr, bytes: &[u8]) -> String {
-    let mut stream = TcpStream::connect(tracker).await.unwrap();
+    let mut stream = Conn(TcpStream::connect(tracker).await.unwrap());
     stream.write_all(bytes).await.unwrap();
     let mut answer = Vec::new();
     // A reset after the answer is as good as an end.
-    let _ = stream.read_to_end(&mut answer).await;
+    while let Ok(byte) = stream.read_u8().await {
+        answer.push(byte);
+    }
     String::from_utf8_lossy(&answer).into_owned()
 }
 

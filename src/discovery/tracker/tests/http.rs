@@ -4,7 +4,6 @@ use crate::discovery::tracker::{
     TrackerError, UrlError, announce,
 };
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Limits that a test can wait for.
 fn limits() -> HttpLimits {
@@ -83,9 +82,9 @@ async fn old_and_sloppy_servers_are_understood() {
 #[tokio::test]
 async fn a_refusal_counts_with_any_status() {
     for status in ["200 OK", "400 Bad Request", "403 Forbidden", "404 Not Found", "500 Oops"] {
-        let error = heard(response(status, b"d14:failure reason6:go\x07awaye")).await.unwrap_err();
+        let error = heard(response(status, b"d14:failure reason7:go\x07awaye")).await.unwrap_err();
         let TrackerError::Reply(ReplyError::Refused(reason)) = &error else { panic!("{status}: {error:?}") };
-        assert_eq!(reason, "goawa");
+        assert_eq!(reason, "goaway");
     }
 }
 

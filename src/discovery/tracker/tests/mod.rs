@@ -10,8 +10,11 @@ mod url;
 
 use super::{AnnounceRequest, Event};
 use crate::metainfo::InfoHash;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWrite;
 use tokio::net::{TcpListener, TcpStream};
 
 fn request() -> AnnounceRequest {
@@ -29,8 +32,43 @@ fn request() -> AnnounceRequest {
     }
 }
 
+/// A bare connection.
+struct Conn(TcpStream);
+
+impl Conn {
+    async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            self.0.writable().await?;
+            match self.0.try_write(bytes) {
+                Ok(n) => bytes = &bytes[n..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// The next byte, an error at the end.
+    async fn read_u8(&mut self) -> io::Result<u8> {
+        loop {
+            self.0.readable().await?;
+            let mut byte = [0];
+            match self.0.try_read(&mut byte) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) => return Ok(byte[0]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn shutdown(&mut self) -> io::Result<()> {
+        poll_fn(|cx| Pin::new(&mut self.0).poll_shutdown(cx)).await
+    }
+}
+
 /// A server that reads one request head a connection, and then does what `answer` says. Returns `http://host:port`.
-async fn stub<F>(answer: impl Fn(String, TcpStream) -> F + Send + 'static) -> String
+async fn stub<F>(answer: impl Fn(String, Conn) -> F + Send + 'static) -> String
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -38,7 +76,8 @@ where
     let base = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
         loop {
-            let (mut stream, _) = listener.accept().await.unwrap();
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream = Conn(stream);
             let mut head = Vec::new();
             while !head.ends_with(b"\r\n\r\n") {
                 head.push(stream.read_u8().await.unwrap());
