@@ -50,8 +50,6 @@ pub enum Input {
     /// More peers would be welcome. May be said as often as one likes: it only pulls the next announce forward,
     /// never before the tracker's `min interval`.
     WantPeers,
-    /// The torrent stops: say so to the trackers that know of it. An announce under way is given up.
-    Stop,
 }
 
 /// An announce to make now.
@@ -88,11 +86,9 @@ enum State {
     Asking(Place),
     /// In a round, an announce to the tracker at this place is under way.
     UnderWay(Place, Option<Event>),
-    /// Saying goodbye.
-    Stopping,
 }
 
-/// The schedule of one torrent's announces. One is under way at a time, until the torrent stops.
+/// The schedule of one torrent's announces. One is under way at a time.
 ///
 /// A *round* walks the trackers in the order of their tiers until one accepts; that one moves to the front of its
 /// tier (BEP 12). When all fail, the next round waits 5 s, and twice as long each time after that.
@@ -157,21 +153,15 @@ impl Announcer {
                     *at = (*at).min(*earliest);
                 }
             }
-            Input::Stop => self.state = State::Stopping,
         }
     }
 
     /// The announce to make now, if there is one. It is then under way until [`Input::Succeeded`] or
-    /// [`Input::Failed`]; after [`Input::Stop`] it needs no answer, and there may be one for every tracker.
+    /// [`Input::Failed`].
     pub fn next(&mut self, now: Instant) -> Option<Due> {
         match self.state {
             State::Waiting { at, .. } if at <= now => self.ask(now, (0, 0)),
             State::Asking(place) => self.ask(now, place),
-            State::Stopping => {
-                let tracker = self.tiers.iter_mut().flatten().find(|tracker| tracker.knows_us)?;
-                tracker.knows_us = false;
-                Some(tracker.due(Some(Event::Stopped)))
-            }
             State::Idle | State::Waiting { .. } | State::UnderWay(..) => None,
         }
     }
@@ -180,8 +170,20 @@ impl Announcer {
     pub fn next_deadline(&self) -> Option<Instant> {
         match self.state {
             State::Waiting { at, .. } => Some(at),
-            State::Idle | State::Asking(_) | State::UnderWay(..) | State::Stopping => None,
+            State::Idle | State::Asking(_) | State::UnderWay(..) => None,
         }
+    }
+
+    /// What to tell when the torrent stops: for each tracker that knows of us, the announces in their order. A
+    /// completion that was not told yet goes to the first of them before `stopped`.
+    pub fn goodbyes(&self) -> Vec<Vec<Due>> {
+        let mut to_tell = self.completed == Completed::ToTell;
+        let known = self.tiers.iter().flatten().filter(|tracker| tracker.knows_us);
+        let events = known.map(|tracker| {
+            let completed = std::mem::take(&mut to_tell).then_some(Event::Completed);
+            completed.into_iter().chain([Event::Stopped]).map(|event| tracker.due(Some(event))).collect()
+        });
+        events.collect()
     }
 
     /// Goes on with a round at `place`: the next tracker that may be asked, or the end of the round.

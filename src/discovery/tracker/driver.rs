@@ -15,8 +15,9 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
-/// Time that all goodbyes together may take.
+/// Time that the end of a torrent may take, and how much of it an announce under way gets.
 const STOP_TIME: Duration = Duration::from_secs(5);
+const FINISH_TIME: Duration = Duration::from_secs(1);
 /// Time for one look-up of a peer's host name, and how many run at once.
 const LOOKUP_TIME: Duration = Duration::from_secs(5);
 const LOOKUPS_AT_ONCE: usize = 8;
@@ -160,7 +161,8 @@ impl Announcing {
         self.wishes.send_modify(|wishes| wishes.want_peers += 1);
     }
 
-    /// Tells `stopped` to every tracker that knows of us, and ends. Takes 5 s at most.
+    /// Tells `stopped` to every tracker that knows of us, before it `completed` when that was not told yet, and
+    /// ends. Takes 5 s at most.
     pub async fn stop(self) {
         self.wishes.send_modify(|wishes| wishes.stop = true);
         if let Err(error) = self.task.await
@@ -215,9 +217,6 @@ impl Driver {
                         return;
                     }
                     let wishes = *wished.borrow_and_update();
-                    if wishes.stop {
-                        break;
-                    }
                     let now = Instant::now().into_std();
                     if wishes.completed {
                         self.machine.handle(now, Input::Completed);
@@ -225,26 +224,39 @@ impl Driver {
                     if std::mem::replace(&mut peers_wished, wishes.want_peers) != wishes.want_peers {
                         self.machine.handle(now, Input::WantPeers);
                     }
+                    if wishes.stop {
+                        break;
+                    }
                 }
                 () = until(deadline) => {}
             }
         }
-        drop(under_way);
         // Whoever has not answered by then will forget us by itself.
-        let _ = timeout(STOP_TIME, self.say_goodbye()).await;
+        let _ = timeout(STOP_TIME, self.say_goodbye(under_way)).await;
     }
 
-    /// Tells `stopped` to all trackers that know of us, at the same time.
-    async fn say_goodbye(&mut self) {
-        let now = Instant::now().into_std();
-        self.machine.handle(now, Input::Stop);
-        let mut under_way = JoinSet::new();
-        while let Some(due) = self.machine.next(now) {
-            under_way.spawn(self.ask(due));
+    /// Tells all trackers that know of us that we leave, at the same time.
+    async fn say_goodbye(&mut self, mut under_way: JoinSet<Outcome>) {
+        // A tracker that is just hearing of us is to hear that we leave, too.
+        if let Ok(Some(outcome)) = timeout(FINISH_TIME, under_way.join_next()).await {
+            self.finished(joined(outcome));
         }
-        while let Some(outcome) = under_way.join_next().await {
-            let (due, result) = joined(outcome);
-            self.note(&due, result);
+        under_way.abort_all();
+        let mut goodbyes = JoinSet::new();
+        for goodbye in self.machine.goodbyes() {
+            let announces: Vec<_> = goodbye.into_iter().map(|due| self.ask(due)).collect();
+            goodbyes.spawn(async move {
+                let mut outcomes = Vec::new();
+                for announce in announces {
+                    outcomes.push(announce.await);
+                }
+                outcomes
+            });
+        }
+        while let Some(outcomes) = goodbyes.join_next().await {
+            for (due, result) in joined(outcomes) {
+                self.note(&due, result);
+            }
         }
     }
 

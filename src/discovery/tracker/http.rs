@@ -131,8 +131,12 @@ async fn follow(
     Err(TrackerError::TooManyRedirects(limits.redirects))
 }
 
-/// Connects to the first address of the host that accepts.
-async fn connect(url: &HttpUrl, limits: &HttpLimits, only_outside: bool) -> Result<TcpStream, TrackerError> {
+/// Connects to the first address of the host that accepts. With `only_outside`, not to one of our own network.
+pub(super) async fn connect(
+    url: &HttpUrl,
+    limits: &HttpLimits,
+    only_outside: bool,
+) -> Result<TcpStream, TrackerError> {
     let dns = |source| TrackerError::Dns { host: url.host.clone(), source };
     let addrs = lookup_host((url.host.as_str(), url.port)).await.map_err(dns)?;
     let mut failure = dns(io::Error::new(io::ErrorKind::NotFound, "it has no address"));

@@ -66,6 +66,19 @@ impl Table {
         self
     }
 
+    /// Expects these last words, in any order of trackers.
+    fn parts(&mut self, expected: &[(&str, &[Event])]) {
+        let words = |dues: Vec<Due>| {
+            let url = dues[0].url.clone();
+            assert!(dues.iter().all(|due| due.url == url));
+            (url, dues.iter().map(|due| due.event.unwrap()).collect::<Vec<_>>())
+        };
+        let mut told: Vec<_> = self.announcer.goodbyes().into_iter().map(words).collect();
+        told.sort_by(|a, b| a.0.cmp(&b.0));
+        let told: Vec<_> = told.iter().map(|(url, events)| (url.as_str(), events.as_slice())).collect();
+        assert_eq!(told, expected);
+    }
+
     fn ok(&mut self, interval: u64, min_interval: impl Into<Option<u64>>) -> &mut Self {
         let min_interval = min_interval.into().map(Duration::from_secs);
         self.hear(Input::Succeeded {
@@ -87,8 +100,7 @@ fn a_download_from_start_to_stop() {
     table.at(1799).asks_nobody().at(1800).asks("a", None).ok(1800, None);
     table.at(2000).hear(Input::Completed).asks("a", COMPLETED).ok(1800, None).waits_until(3800);
     table.hear(Input::Completed).asks_nobody().at(3800).asks("a", None).ok(1800, None);
-    table.at(3801).hear(Input::Stop).asks("a", STOPPED).asks_nobody();
-    assert_eq!(table.announcer.next_deadline(), None);
+    table.at(3801).parts(&[("a", &[STOPPED])]);
 }
 
 #[test]
@@ -173,14 +185,7 @@ fn the_next_tier_is_asked_only_when_the_first_fails() {
     table.asks("a", STARTED).hear(Input::Failed).asks("b", STARTED).ok(1800, None);
     table.at(1800).asks("a", STARTED).hear(Input::Failed).asks("b", None).ok(1800, None);
     table.at(3600).asks("a", STARTED).ok(1800, None).asks_nobody();
-    table.at(3700).hear(Input::Stop);
-    let mut told = [table.next().unwrap(), table.next().unwrap()].map(|due| {
-        assert_eq!(due.event, Some(STOPPED));
-        due.url
-    });
-    told.sort();
-    assert_eq!(told, ["a", "b"]);
-    table.asks_nobody();
+    table.at(3700).parts(&[("a", &[STOPPED]), ("b", &[STOPPED])]);
 }
 
 #[test]
@@ -252,12 +257,19 @@ fn a_tracker_id_is_sent_back_until_another_comes() {
 
 #[test]
 fn only_trackers_that_know_us_hear_a_goodbye() {
-    let mut never = Table::new(&[&["a"]], false);
-    never.hear(Input::Stop).asks_nobody();
-    let mut failed = Table::new(&[&["a"]], false);
-    failed.asks("a", STARTED).hear(Input::Failed).asks_nobody().hear(Input::Stop).asks_nobody();
-    let mut under_way = Table::new(&[&["a"]], false);
-    under_way.asks("a", STARTED).hear(Input::Stop).asks_nobody().ok(1800, None).asks_nobody();
+    let mut table = Table::new(&[&["a"], &["b"]], false);
+    table.parts(&[]);
+    table.asks("a", STARTED).hear(Input::Failed).asks("b", STARTED).parts(&[]);
+    table.ok(1800, None).parts(&[("b", &[STOPPED])]);
+}
+
+#[test]
+fn a_completion_is_told_before_the_goodbye_and_once() {
+    let mut table = Table::new(&[&["a"], &["b"]], false);
+    table.asks("a", STARTED).hear(Input::Failed).asks("b", STARTED).ok(60, None);
+    table.at(60).asks("a", STARTED).ok(1800, None).hear(Input::Completed);
+    table.parts(&[("a", &[COMPLETED, STOPPED]), ("b", &[STOPPED])]);
+    table.asks("a", COMPLETED).ok(1800, None).parts(&[("a", &[STOPPED]), ("b", &[STOPPED])]);
 }
 
 #[test]
@@ -266,6 +278,6 @@ fn without_trackers_nothing_ever_happens() {
         let mut table = Table::new(tiers, false);
         table.asks_nobody().hear(Input::WantPeers).hear(Input::Completed).asks_nobody();
         assert_eq!(table.announcer.next_deadline(), None);
-        table.hear(Input::Stop).asks_nobody();
+        table.parts(&[]);
     }
 }

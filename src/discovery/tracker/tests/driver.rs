@@ -118,7 +118,7 @@ async fn a_dead_tracker_leads_to_the_next_tier() {
 
 #[tokio::test]
 async fn peers_given_by_name_are_looked_up() {
-    let body = b"d8:intervali900e5:peersld2:ip9:192.0.2.14:porti7eed2:ip9:localhost4:porti8eed2:ip12:peer.invalid4:porti9eeee";
+    let body = b"d8:intervali900e5:peersld2:ip9:192.0.2.14:porti7eed2:ip9:localhost4:porti8eed2:ip9:-.invalid4:porti9eeee";
     let base = canned(response("200 OK", body)).await;
     let mut torrent = start(1001, 0, &[&base]);
     assert_eq!(torrent.found().await, ["192.0.2.1:7".parse().unwrap()]);
@@ -145,7 +145,7 @@ async fn a_silent_tracker_does_not_hold_up_the_end() {
 }
 
 #[tokio::test]
-async fn who_is_not_known_leaves_at_once() {
+async fn who_is_not_known_leaves_soon() {
     let silent = stub(|_, mut stream| async move {
         let _ = stream.read_u8().await;
     })
@@ -155,8 +155,42 @@ async fn who_is_not_known_leaves_at_once() {
         tokio::time::sleep(Duration::from_millis(100)).await;
         let start = Instant::now();
         torrent.announcing.stop().await;
-        assert!(start.elapsed() < Duration::from_secs(1));
+        assert!(start.elapsed() < Duration::from_secs(3));
     }
+}
+
+#[tokio::test]
+async fn completion_and_the_end_at_once_are_both_told() {
+    let url = tracker(1000).await;
+    let mut torrent = start(1001, 10, &[&url]);
+    torrent.announced().await;
+    torrent.totals.left.store(0, Ordering::Relaxed);
+    torrent.announcing.completed();
+    torrent.announcing.stop().await;
+    for (event, seeds) in [(Event::Completed, 1), (Event::Stopped, 0)] {
+        let Some(Note::Announced { event: Some(told), complete, .. }) = torrent.notes.recv().await else {
+            panic!("{event:?} is missing")
+        };
+        assert_eq!((told, complete), (event, Some(seeds)));
+    }
+}
+
+#[tokio::test]
+async fn who_leaves_while_the_tracker_still_answers_says_goodbye() {
+    let (heard, mut events) = mpsc::channel(4);
+    let slow = stub(move |head, mut stream| {
+        let heard = heard.clone();
+        async move {
+            heard.send(head.contains("event=stopped")).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            stream.write_all(&response("200 OK", b"d8:intervali900ee")).await.unwrap();
+        }
+    })
+    .await;
+    let torrent = start(1001, 0, &[&slow]);
+    assert_eq!(events.recv().await, Some(false));
+    torrent.announcing.stop().await;
+    assert_eq!(events.recv().await, Some(true));
 }
 
 #[tokio::test]

@@ -1,4 +1,6 @@
 use super::{canned, request, response, stub};
+use crate::discovery::tracker::http::connect;
+use crate::discovery::tracker::url::HttpUrl;
 use crate::discovery::tracker::{
     AnnounceResponse, EmbeddedTracker, EmbeddedTrackerConfig, HttpLimits, MAX_PEERS, ReplyError,
     TrackerError, UrlError, announce,
@@ -172,10 +174,16 @@ async fn nobody_listening_is_said_with_the_address() {
     assert!(error.to_string().contains(&free.to_string()));
 }
 
+/// A name with a label that is too long for DNS, so no resolver asks the network for it.
+fn unknown_host() -> String {
+    format!("{}.invalid", "x".repeat(64))
+}
+
 #[tokio::test]
 async fn an_unknown_host_is_said_with_its_name() {
-    let error = ask("http://tracker.invalid").await.unwrap_err();
-    assert!(matches!(&error, TrackerError::Dns { host, .. } if host == "tracker.invalid"), "{error:?}");
+    let name = unknown_host();
+    let error = ask(&format!("http://{name}")).await.unwrap_err();
+    assert!(matches!(&error, TrackerError::Dns { host, .. } if *host == name), "{error:?}");
 }
 
 #[tokio::test]
@@ -225,6 +233,14 @@ async fn redirects_that_lead_nowhere_are_refused() {
 }
 
 #[tokio::test]
+async fn nobody_from_outside_sends_us_into_our_own_network() {
+    let url = HttpUrl::parse(&canned(response("200 OK", b"de")).await).unwrap();
+    let refused = connect(&url, &limits(), true).await;
+    assert!(matches!(refused, Err(TrackerError::LocalRedirect(_))), "{refused:?}");
+    connect(&url, &limits(), false).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_crowd_of_peers_is_cut() {
     let list: String = (1..=2000).map(|port| format!("d2:ip7:1.2.3.44:porti{port}ee")).collect();
     let reply = heard(response("200 OK", format!("d5:peersl{list}ee").as_bytes())).await.unwrap();
@@ -238,7 +254,7 @@ async fn no_sentence_shows_the_passkey() {
         canned(response("500 Oops", b"")).await,
         canned("nonsense").await,
         "https://t.example".into(),
-        "http://tracker.invalid".into(),
+        format!("http://{}", unknown_host()),
         "http://127.0.0.1:1".into(),
     ] {
         let error = announce(&format!("{base}/secret/announce"), &request(), &limits).await.unwrap_err();
