@@ -45,12 +45,18 @@ fn meaning_of(error: &TorrentError) -> &'static str {
     match error {
         TorrentError::Bencode(error) if error.reason == Reason::TooDeep => "bdecode_depth_exceeded",
         TorrentError::NotADictionary => "torrent_is_no_dict",
-        TorrentError::MissingPieceLength => "torrent_missing_piece_length",
+        TorrentError::MissingInfo => "torrent_missing_info",
+        TorrentError::MissingPieceLength | TorrentError::Layout(LayoutError::PieceLength(_)) => {
+            "torrent_missing_piece_length"
+        }
         TorrentError::MissingName => "torrent_missing_name",
         TorrentError::InvalidName => "torrent_invalid_name",
-        TorrentError::InvalidLength => "torrent_invalid_length",
+        TorrentError::InvalidLength | TorrentError::Layout(LayoutError::Empty | LayoutError::TooLarge) => {
+            "torrent_invalid_length"
+        }
         TorrentError::TooManyDuplicateNames => "too_many_duplicate_filenames",
         TorrentError::Layout(LayoutError::TooManyPieces) => "too_many_pieces_in_torrent",
+        TorrentError::MissingPieces => "torrent_missing_pieces",
         TorrentError::InvalidHashes { .. } => "torrent_invalid_hashes",
         _ => "something else",
     }

@@ -12,6 +12,9 @@
 mod reader;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 pub use reader::{
     Dict, Document, Error, List, MAX_DEPTH, MAX_TOKENS, Reason, Trailing, Value, parse,
     parse_with_duplicates, validate,

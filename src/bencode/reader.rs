@@ -346,7 +346,7 @@ fn string(input: &[u8], at: usize) -> Result<Range<usize>, Error> {
         match byte {
             b'0'..=b'9' if colon > at && input[at] == b'0' => return fail(Reason::Length, colon),
             b'0'..=b'9' => length = length.saturating_mul(10).saturating_add(usize::from(byte - b'0')),
-            b':' if length <= input.len() - colon - 1 => return Ok(colon + 1..colon + 1 + length),
+            b':' if length < input.len() - colon => return Ok(colon + 1..colon + 1 + length),
             b':' => return fail(Reason::Truncated, at),
             _ => return fail(Reason::Length, colon),
         }

@@ -5,11 +5,16 @@
 //!
 //! Pure: no I/O, no clock, no task.
 
+mod build;
 mod ids;
 mod layout;
 mod path;
 mod torrent;
 
+#[cfg(test)]
+mod tests;
+
+pub use build::{BuildError, Content, TorrentBuilder, default_piece_length};
 pub use ids::{BLOCK_LEN, Block, FileIndex, InfoHash, PieceIndex};
 pub use layout::{Layout, LayoutError, MAX_PIECE_LENGTH, MAX_PIECES, Span};
 pub use path::PART_SUFFIX;

@@ -27,10 +27,8 @@ pub(super) fn component(raw: &[u8]) -> String {
 
 /// A component, when anything usable is left of the raw name.
 pub(super) fn usable(raw: &[u8]) -> Option<String> {
-    let clean: String = decode(raw, "_")
-        .filter(|c| !is_invisible(*c) && *c != '/' && *c != '\\')
-        .map(|c| if c.is_control() { '_' } else { c })
-        .collect();
+    let unsafe_to_keep = |c: char| is_invisible(c) || c.is_control() || c == '/' || c == '\\';
+    let clean: String = decode(raw, "_").filter(|c| !unsafe_to_keep(*c)).collect();
     (!matches!(clean.as_str(), "" | "." | "..")).then(|| shorten(clean))
 }
 

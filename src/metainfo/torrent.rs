@@ -2,7 +2,7 @@
 
 use super::path::{self, TooManyClashes};
 use super::{InfoHash, Layout, LayoutError, PART_SUFFIX, PieceIndex};
-use crate::bencode::{self, Dict, Value};
+use crate::bencode::{self, Dict, List, Value};
 use sha1::{Digest, Sha1};
 
 /// Largest torrent file that is read, in bytes.
@@ -148,8 +148,7 @@ impl Torrent {
         let info_hash = InfoHash(Sha1::digest(raw_info.raw()).into());
         let piece_length = info.get(b"piece length").and_then(unsigned).filter(|n| *n > 0);
         let piece_length = piece_length.ok_or(TorrentError::MissingPieceLength)?;
-        let name = read_name(info)?.unwrap_or_else(|| info_hash.to_string());
-        let files = read_files(info, &name)?;
+        let (name, files) = read_content(info, info_hash)?;
         let layout = Layout::new(piece_length, files.iter().map(|file| file.length))?;
         let hashes = read_hashes(info, &layout)?;
         let text = |key: &[u8]| {
@@ -190,12 +189,23 @@ fn read_name(info: Dict<'_>) -> Result<Option<String>, TorrentError> {
     Ok(path::usable(raw))
 }
 
-fn read_files(info: Dict<'_>, name: &str) -> Result<Vec<FileEntry>, TorrentError> {
-    let Some(list) = info.get(b"files").and_then(Value::list) else {
-        let length = info.get(b"length").and_then(unsigned).ok_or(TorrentError::InvalidLength)?;
-        let executable = Attributes::of(info).executable;
-        return Ok(vec![FileEntry { path: vec![name.into()], length, kind: FileKind::Regular, executable }]);
-    };
+/// The torrent's name and its files.
+fn read_content(info: Dict<'_>, info_hash: InfoHash) -> Result<(String, Vec<FileEntry>), TorrentError> {
+    let name = read_name(info)?;
+    if let Some(list) = info.get(b"files").and_then(Value::list) {
+        let name = name.unwrap_or_else(|| info_hash.to_string());
+        let files = read_files(list, &name)?;
+        return Ok((name, files));
+    }
+    let name = name.ok_or(TorrentError::MissingName)?;
+    let length = info.get(b"length").and_then(unsigned).ok_or(TorrentError::InvalidLength)?;
+    let executable = Attributes::of(info).executable;
+    let file = FileEntry { path: vec![name.clone()], length, kind: FileKind::Regular, executable };
+    Ok((name, vec![file]))
+}
+
+/// The files of a torrent of the given name.
+fn read_files(list: List<'_>, name: &str) -> Result<Vec<FileEntry>, TorrentError> {
     let entry = |value: Value<'_>| read_file(value.dict().ok_or(TorrentError::InvalidLength)?, name);
     let mut files = list.map(entry).collect::<Result<Vec<_>, _>>()?;
     if files.is_empty() {
