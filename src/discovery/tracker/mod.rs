@@ -1,4 +1,4 @@
-//! Trackers (BEP 3, 7, 12, 23, 24, 31 in part): servers that introduce the peers of a torrent to each other.
+//! Trackers (BEP 3, 7, 12, 23, 24): servers that introduce the peers of a torrent to each other.
 //!
 //! | file | subject |
 //! |---|---|
