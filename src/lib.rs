@@ -2,6 +2,7 @@
 
 pub mod bencode;
 pub mod digest;
+pub mod discovery;
 pub mod metainfo;
 pub mod ring;
 pub mod session;
