@@ -192,7 +192,6 @@ async fn prepare(
     let left: Vec<u32> = report.files.iter().map(|file| file.pieces - file.good_pieces).collect();
     if job.download {
         store.prepare(|file| left[file.as_usize()] == 0)?;
-        store.close_all();
         for file in layout.files().filter(|file| left[file.as_usize()] == 0) {
             store.finish(file).await?;
         }
