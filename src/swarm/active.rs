@@ -85,6 +85,11 @@ impl ActivePiece {
         found.map(|_| self.first_missing)
     }
 
+    /// Whether a block can be asked for with so many free slabs.
+    pub(super) fn may_ask(&mut self, slabs: usize) -> bool {
+        self.next_missing().is_some_and(|index| slabs > 0 || Self::run_of(index) < self.opened)
+    }
+
     /// A block may be missing again.
     pub(super) fn reconsider(&mut self, index: usize) {
         self.first_missing = self.first_missing.min(index);

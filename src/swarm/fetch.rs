@@ -31,10 +31,7 @@ impl Swarm {
         let peer = self.peers.get(slot).filter(|peer| peer.is_hungry())?;
         let idle = peer.asked.is_empty();
         let found = self.current_block(slot, slabs, opened).or_else(|| {
-            if self.starved {
-                return None;
-            }
-            self.choose_piece(slot, *slabs > 0);
+            self.choose_piece(slot, *slabs);
             self.current_block(slot, slabs, opened)
         });
         let (piece, index) = found.or_else(|| self.help_out(slot, slabs, opened)).or_else(|| {
@@ -84,7 +81,7 @@ impl Swarm {
     }
 
     /// Gives the peer a piece of its own: one that was begun and left, else the rarest one.
-    fn choose_piece(&mut self, slot: PeerSlot, may_begin: bool) {
+    fn choose_piece(&mut self, slot: PeerSlot, slabs: usize) {
         let Some(peer) = self.peers.get(slot) else { return };
         let peers = &self.peers;
         // An owner that has gone on to another piece has asked for all of this one, and lost blocks of it since.
@@ -95,14 +92,17 @@ impl Swarm {
                 .is_some_and(|owner| owner.current == Some(active.piece))
         };
         let mut open = self.active.values_mut().filter_map(|active| {
-            let fit = !owned(active) && peer.has.has(active.piece) && active.next_missing().is_some();
+            let fit = !owned(active) && peer.has.has(active.piece) && active.may_ask(slabs);
             fit.then_some(active)
         });
         let piece = if let Some(active) = open.next() {
             active.owner = Some(slot);
             Some(active.piece)
-        } else if !may_begin {
+        } else if slabs == 0 {
             self.starve();
+            None
+        } else if self.starved {
+            // Pieces that are begun come first.
             None
         } else {
             self.claim(slot)
@@ -137,7 +137,7 @@ impl Swarm {
     ) -> Option<(PieceIndex, usize)> {
         let peer = self.peers.get(slot)?;
         let mut open = self.active.values_mut().filter_map(|active| {
-            let fit = !active.sole && peer.has.has(active.piece) && active.next_missing().is_some();
+            let fit = !active.sole && peer.has.has(active.piece) && active.may_ask(*slabs);
             fit.then_some(active.piece)
         });
         let piece = open.next()?;
