@@ -101,6 +101,14 @@ impl ActivePiece {
         self.reconsider(index);
     }
 
+    /// Whether the block may come from this peer: it is not here, its run has memory, and of a piece that one peer
+    /// alone shall send, this is the one.
+    pub(super) fn welcomes(&self, index: usize, from: PeerSlot) -> bool {
+        let opened = Self::run_of(index) < self.opened;
+        let barred = self.sole && self.owner != Some(from);
+        opened && !barred && !self.blocks[index].is_received()
+    }
+
     /// The run a block belongs to.
     pub(super) fn run_of(index: usize) -> usize {
         index / BLOCKS_IN_RUN

@@ -216,11 +216,14 @@ impl Swarm {
         }
     }
 
-    /// Whatever block the peer was in the middle of is anybody's again.
+    /// Whatever block the peer was in the middle of is anybody's again, but not what is lent to it: a receive that
+    /// is under way may write there.
     pub(super) fn forget_writer(&mut self, slot: PeerSlot) {
+        let Some(peer) = self.peers.get(slot) else { return };
         for active in self.active.values_mut() {
             for index in 0..active.blocks.len() {
-                if active.blocks[index].writer == Some(slot) {
+                let block = self.layout.nth_block(active.piece, index);
+                if active.blocks[index].writer == Some(slot) && !peer.lent.contains(&block) {
                     active.blocks[index].writer = None;
                     active.reconsider(index);
                 }
@@ -306,12 +309,10 @@ impl Swarm {
         let Some(active) = self.active.get_mut(&block.piece).filter(|_| whole) else {
             return Ok((block, Place::Nowhere));
         };
-        let opened = ActivePiece::run_of(block.index()) < active.opened;
-        let barred = active.sole && active.owner != Some(slot);
-        let state = &mut active.blocks[block.index()];
-        if state.is_received() || !opened || barred {
+        if !active.welcomes(block.index(), slot) {
             return Ok((block, Place::Nowhere));
         }
+        let state = &mut active.blocks[block.index()];
         match state.writer {
             None if state.asked <= 1 => {
                 state.writer = Some(slot);
@@ -343,22 +344,29 @@ impl Swarm {
         if asked.is_some() {
             self.release(block);
         }
-        let Some(active) = self.active.get_mut(&block.piece).filter(|_| place != Place::Nowhere) else {
+        // What stood when the block began may have changed since: the piece may even be another try.
+        let taken = self.active.get(&block.piece).is_some_and(|active| match place {
+            Place::Home => active.blocks[block.index()].writer == Some(slot),
+            Place::Aside => active.welcomes(block.index(), slot) && !self.is_lent(active, block),
+            Place::Nowhere => false,
+        });
+        let Some(active) = self.active.get_mut(&block.piece).filter(|_| taken) else {
             return self.waste(block);
         };
-        let state = &active.blocks[block.index()];
-        // What another peer is writing at this moment cannot be overwritten; its sender will complete it.
-        let free = state.writer.is_none() || state.writer == Some(slot);
-        if state.is_received() || !free || (place == Place::Home && state.writer.is_none()) {
-            return self.waste(block);
-        }
-        let others = state.asked > 0;
+        let others = active.blocks[block.index()].asked > 0;
         active.receive(block.index(), tag);
         if others {
             self.cancel_elsewhere(block);
         }
         self.wish_hash(block.piece);
         true
+    }
+
+    /// Whether a receive is under way that may put the block's bytes into their place. A peer that is merely in the
+    /// middle of the block loses it to who has it whole: the rest of its bytes goes nowhere.
+    fn is_lent(&self, active: &ActivePiece, block: &Block) -> bool {
+        let writer = active.blocks[block.index()].writer;
+        writer.and_then(|writer| self.peers.get(writer)).is_some_and(|peer| peer.lent.contains(block))
     }
 
     fn waste(&mut self, block: &Block) -> bool {
