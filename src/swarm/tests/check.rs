@@ -27,7 +27,8 @@ fn requests(node: &Node) {
         assert!(peer.asked.len() <= 256, "{slot:?} was asked for {} blocks at once", peer.asked.len());
         let blocks: BTreeSet<Block> = peer.asked.iter().map(|asked| asked.block).collect();
         assert_eq!(blocks.len(), peer.asked.len(), "{slot:?} was asked twice for the same block");
-        assert_eq!(peer.offences, 0, "{slot:?} speaks well");
+        // One whose line to us works, and ours to it does not, asks now and then for want of hearing our choke.
+        assert!(peer.offences <= 8, "{slot:?} speaks well: {} offences", peer.offences);
         assert!(!peer.chokes_us || blocks.is_empty(), "{slot:?} chokes us and is asked");
         blocks.into_iter().for_each(|block| *asked.entry(block).or_default() += 1);
     }
