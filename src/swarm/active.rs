@@ -157,6 +157,12 @@ impl ActivePiece {
         self.runs.contains(&Stage::Writing)
     }
 
+    /// Whether nothing of it is under way: nobody was asked, nothing is coming, being hashed or written.
+    pub(super) fn is_idle(&self) -> bool {
+        let busy = |run: &Stage| matches!(run, Stage::Hashing | Stage::Writing);
+        self.blocks.iter().all(|block| block.asked == 0 && block.writer.is_none()) && !self.runs.iter().any(busy)
+    }
+
     /// Bytes received so far.
     pub(super) fn received_bytes(&self, layout: &Layout) -> u64 {
         let lens = self.blocks.iter().enumerate().filter(|(_, block)| block.is_received());

@@ -171,6 +171,30 @@ impl Swarm {
         pieces.into_iter().for_each(|piece| self.wish_writes(piece));
     }
 
+    /// Memory is short, and some of it may lie in pieces that no peer goes on with: gives up the one with the least
+    /// in it.
+    pub(super) fn give_up_one(&mut self) {
+        let peers = &self.peers;
+        let goes_on = |piece| {
+            peers.iter().any(|(_, peer)| !peer.dropped && !peer.chokes_us && !peer.snubbed && peer.has.has(piece))
+        };
+        let stuck = self.active.values().filter(|active| active.is_idle() && !goes_on(active.piece));
+        let Some(piece) = stuck.min_by_key(|active| active.received_bytes(&self.layout)).map(|active| active.piece)
+        else {
+            return;
+        };
+        self.restart(piece);
+    }
+
+    /// Ends a try at a piece that nobody is asked for.
+    fn restart(&mut self, piece: PieceIndex) {
+        let Some(active) = self.active.remove(&piece) else { return };
+        self.totals.wasted += active.received_bytes(&self.layout);
+        self.map.release(piece);
+        self.picker.add(piece);
+        self.wishes.push_back(Wish::Done { piece, good: false });
+    }
+
     // ---- taking back ----
 
     fn release(&mut self, block: &Block) {
@@ -236,7 +260,7 @@ impl Swarm {
     /// The blocks that the peer will send next, in order, whose places in memory nobody else may touch until
     /// [`Swarm::returned`]: at most `most`, the one that is coming already (see [`Swarm::begin`]) first.
     pub fn lend(&mut self, slot: PeerSlot, coming: Option<Block>, most: usize) -> Vec<Block> {
-        let Some(peer) = self.peers.get_mut(slot) else { return Vec::new() };
+        let Some(peer) = self.peers.get_mut(slot).filter(|peer| !peer.dropped) else { return Vec::new() };
         let mut lent = Vec::new();
         let expected = peer.asked.iter().map(|asked| asked.block).filter(|block| Some(*block) != coming);
         for block in coming.into_iter().chain(expected).take(most) {
@@ -295,7 +319,9 @@ impl Swarm {
         [index, begin, len]: [u32; 3],
     ) -> Result<(Block, Place), DropReason> {
         let block = block.ok_or(DropReason::BadRequest { index, begin, len })?;
-        let Some(peer) = self.peers.get_mut(slot) else { return Ok((block, Place::Nowhere)) };
+        let Some(peer) = self.peers.get_mut(slot).filter(|peer| !peer.dropped) else {
+            return Ok((block, Place::Nowhere));
+        };
         (peer.last_heard, peer.spoke) = (now, true);
         if !peer.asked.iter().any(|asked| asked.block == block) {
             // A late answer to a request taken back is welcome if nobody was faster; it is no offence in any case.
@@ -461,18 +487,11 @@ impl Swarm {
 
     /// The piece was bad. Writes that are under way must end first: they must not land on the next try.
     fn settle_bad(&mut self, piece: PieceIndex) {
-        let Some(active) = self.active.remove(&piece) else { return };
-        if active.is_writing() {
-            self.active.insert(piece, active);
-            return;
-        }
-        self.totals.failed_pieces += 1;
-        self.totals.wasted += active.received_bytes(&self.layout);
-        self.failed.insert(piece);
-        self.map.release(piece);
-        self.picker.add(piece);
-        self.wishes.push_back(Wish::Done { piece, good: false });
+        let Some(active) = self.active.get(&piece).filter(|active| !active.is_writing()) else { return };
         let culprit = active.sole_sender();
+        self.totals.failed_pieces += 1;
+        self.failed.insert(piece);
+        self.restart(piece);
         let culprit = self.peers.iter().find(|(_, peer)| Some(peer.tag) == culprit);
         if let Some((slot, peer)) = culprit {
             self.banned.insert(peer.who.id);
