@@ -160,7 +160,8 @@ impl ActivePiece {
     /// Whether nothing of it is under way: nobody was asked, nothing is coming, being hashed or written.
     pub(super) fn is_idle(&self) -> bool {
         let busy = |run: &Stage| matches!(run, Stage::Hashing | Stage::Writing);
-        self.blocks.iter().all(|block| block.asked == 0 && block.writer.is_none()) && !self.runs.iter().any(busy)
+        self.blocks.iter().all(|block| block.asked == 0 && block.writer.is_none())
+            && !self.runs.iter().any(busy)
     }
 
     /// Bytes received so far.

@@ -176,10 +176,13 @@ impl Swarm {
     pub(super) fn give_up_one(&mut self) {
         let peers = &self.peers;
         let goes_on = |piece| {
-            peers.iter().any(|(_, peer)| !peer.dropped && !peer.chokes_us && !peer.snubbed && peer.has.has(piece))
+            peers
+                .iter()
+                .any(|(_, peer)| !peer.dropped && !peer.chokes_us && !peer.snubbed && peer.has.has(piece))
         };
         let stuck = self.active.values().filter(|active| active.is_idle() && !goes_on(active.piece));
-        let Some(piece) = stuck.min_by_key(|active| active.received_bytes(&self.layout)).map(|active| active.piece)
+        let Some(piece) =
+            stuck.min_by_key(|active| active.received_bytes(&self.layout)).map(|active| active.piece)
         else {
             return;
         };

@@ -96,7 +96,11 @@ fn totals(node: &Node) {
     let totals = node.swarm.totals();
     let open: u64 = node.swarm.active.values().map(|active| active.received_bytes(&node.layout)).sum();
     assert_eq!(totals.downloaded, node.downloaded, "bytes of verified pieces");
-    assert_eq!(totals.downloaded + totals.wasted + open, node.received, "every byte received is accounted for");
+    assert_eq!(
+        totals.downloaded + totals.wasted + open,
+        node.received,
+        "every byte received is accounted for"
+    );
     assert_eq!(totals.uploaded, node.uploaded, "bytes sent");
 }
 
@@ -119,5 +123,8 @@ pub(super) fn endgame(node: &mut Node, slot: PeerSlot, before: &BTreeSet<Block>)
         assert!(!left, "{block:?} is asked for twice while {piece:?} lacks block {missing:?}");
     }
     let picked = swarm.picker.pick(&peer.has, &mut fastrand::Rng::with_seed(0));
-    assert!(picked.is_none() || free == 0 || swarm.starved, "{block:?} is asked for twice while {picked:?} waits");
+    assert!(
+        picked.is_none() || free == 0 || swarm.starved,
+        "{block:?} is asked for twice while {picked:?} waits"
+    );
 }

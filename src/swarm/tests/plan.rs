@@ -34,10 +34,6 @@ impl NodePlan {
         Self { has: 1.0, lies: 0.0, slots: 4, slabs: 64, hold: u32::MAX }
     }
 
-    pub(super) fn leech() -> Self {
-        Self { has: 0.0, ..Self::seed() }
-    }
-
     pub(super) fn is_liar(&self) -> bool {
         self.lies > 0.0
     }

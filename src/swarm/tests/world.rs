@@ -20,7 +20,10 @@ const SEND: u32 = 64 * 1024;
 #[derive(Debug)]
 enum Event {
     Tick(usize),
-    Dialled { from: usize, to: usize },
+    Dialled {
+        from: usize,
+        to: usize,
+    },
     /// One side of a handshake is done.
     Open(EndId),
     Arrive(EndId, Vec<u8>),
@@ -116,14 +119,6 @@ impl World {
         }
         for node in &self.nodes {
             assert!(node.plan.is_liar() || node.slabs.is_empty(), "slabs are left over: {:?}", node.slabs);
-        }
-    }
-
-    /// Runs for some time.
-    pub(super) fn run_for(&mut self, time: Duration) {
-        let until = self.time() + time;
-        while self.time() < until {
-            self.step();
         }
     }
 
