@@ -20,12 +20,12 @@ fn lent(desk: &mut Desk, slot: PeerSlot, coming: Option<(u32, u32)>, most: usize
 #[test]
 fn a_new_peer_is_asked_for_a_window_in_order_and_it_grows() {
     let mut desk = Desk::new(64 * BLOCK, 20, &[]);
-    let peer = desk.giver(1, &[3, 4, 5, 6, 7, 8, 9]);
+    let peer = desk.giver(1, &(0..20).collect::<Vec<_>>());
     let mut open = desk.requests(peer);
     assert!(open.len() >= 8, "{} requests", open.len());
     assert_eq!(open, blocks(open[0].0, 0..open.len() as u32), "one piece, in order");
     let first = open.len();
-    // 4 MB/s for ten seconds.
+    // All of it at 4 MB/s, of which two seconds are more than a window may hold.
     for _ in 0..10 * 256 {
         let block = open.remove(0);
         assert_eq!(desk.block_comes(peer, block), (Place::Home, true));
@@ -38,7 +38,7 @@ fn a_new_peer_is_asked_for_a_window_in_order_and_it_grows() {
             break;
         }
     }
-    assert_eq!(desk.swarm.totals().downloaded, u64::from(7 * 64 * BLOCK));
+    assert_eq!(desk.swarm.totals().downloaded, u64::from(20 * 64 * BLOCK));
     let mut desk = Desk::new(64 * BLOCK, 20, &[]);
     let peer = desk.giver(1, &(0..20).collect::<Vec<_>>());
     let mut open = desk.requests(peer);
@@ -156,11 +156,23 @@ fn who_has_a_block_whole_beats_who_is_in_the_middle_of_it() {
     assert_eq!((place, desk.swarm.is_home(a, &block)), (Place::Home, true));
     assert_eq!(desk.requests(b), [(0, 0)]);
     assert_eq!(lent(&mut desk, a, Some((0, 0)), 1), [], "two were asked for it");
+    desk.swarm.returned(a, Some(block));
     assert_eq!(desk.block_comes(b, (0, 0)), (Place::Aside, true));
     assert!(!desk.swarm.is_home(a, &block), "the rest of it goes nowhere");
     assert!(!desk.swarm.complete(desk.now, a, &block, place));
     desk.settle(&[]);
     assert_eq!(desk.swarm.totals().downloaded, u64::from(BLOCK));
+}
+
+#[test]
+fn what_is_lent_is_not_taken_from_another() {
+    let mut desk = Desk::new(BLOCK, 1, &[]);
+    let [a, b] = [1, 2].map(|number| desk.giver(number, &[0]));
+    desk.requests(a);
+    assert_eq!(lent(&mut desk, a, None, 1), [(0, 0)]);
+    assert_eq!(desk.requests(b), [(0, 0)]);
+    assert_eq!(desk.block_comes(b, (0, 0)), (Place::Aside, false), "a receive may be writing there");
+    assert_eq!(desk.block_comes(a, (0, 0)), (Place::Home, true));
 }
 
 #[test]
@@ -278,6 +290,21 @@ fn want_of_memory_makes_pieces_stream_and_begins_no_others() {
     desk.slabs += 1;
     assert!(desk.wishes().contains(&Wish::Wake(peer)));
     assert_eq!(desk.requests(peer)[0], (piece.get(), 16));
+}
+
+#[test]
+fn runs_hashed_before_memory_was_short_are_written_when_it_is() {
+    let mut desk = Desk::new(4 * RUN_LEN, 1, &[]);
+    desk.slabs = 2;
+    let peer = desk.giver(1, &[0]);
+    let piece = desk.piece(0);
+    let first = desk.requests(peer);
+    assert_eq!(first, blocks(0, 0..16));
+    first.into_iter().for_each(|block| assert!(desk.block_comes(peer, block).1));
+    desk.swarm.hashed(piece, 0, None);
+    assert!(!desk.wishes().contains(&Wish::Write(piece, 0)), "not known to be good");
+    assert_eq!(desk.requests(peer), blocks(0, 16..32), "then there is no memory");
+    assert!(desk.wishes().contains(&Wish::Write(piece, 0)));
 }
 
 #[test]
