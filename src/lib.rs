@@ -1,6 +1,7 @@
 //! seedring: a BitTorrent seeder and downloader for Linux.
 
 pub mod bencode;
+pub mod cli;
 pub mod digest;
 pub mod discovery;
 pub mod metainfo;
