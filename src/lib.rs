@@ -7,6 +7,7 @@ pub mod discovery;
 pub mod metainfo;
 pub mod ring;
 pub mod session;
+pub mod shard;
 pub mod storage;
 pub mod swarm;
 pub mod wire;

@@ -6,6 +6,7 @@ use super::torrent::{Line, TorrentShard};
 use crate::ring::{self, Socket};
 use crate::swarm::{Introduction, PeerSlot};
 use crate::wire::{HANDSHAKE_HEAD_LEN, HANDSHAKE_LEN, Handshake, PeerId};
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -43,9 +44,17 @@ async fn shake_outgoing(torrent: &TorrentShard, addr: SocketAddr) -> io::Result<
     Ok((socket, theirs.peer_id))
 }
 
-/// Takes a connection that a peer has made.
-pub(super) async fn accept(torrent: &Rc<TorrentShard>, socket: Socket, addr: SocketAddr) {
-    match shake_incoming(torrent, &socket).await {
+/// Takes a connection that a peer has made. `shaking` counts those whose handshake is not done.
+pub(super) async fn accept(
+    torrent: &Rc<TorrentShard>,
+    socket: Socket,
+    addr: SocketAddr,
+    shaking: &Cell<usize>,
+) {
+    shaking.set(shaking.get() + 1);
+    let result = shake_incoming(torrent, &socket).await;
+    shaking.set(shaking.get() - 1);
+    match result {
         Ok(id) => serve(torrent, socket, Introduction { addr, outgoing: false, id }).await,
         Err(error) => {
             tracing::debug!("{addr}: {error}");

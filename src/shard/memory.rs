@@ -35,7 +35,8 @@ impl Memory {
                 return Some(slab);
             }
             // Runs that are being sent stay until they are; giving up their entry frees nothing.
-            let oldest = self.by_age.iter().find(|(_, key)| self.cached[*key].slab.is_sole()).map(|(age, _)| *age)?;
+            let oldest =
+                self.by_age.iter().find(|(_, key)| self.cached[*key].slab.is_sole()).map(|(age, _)| *age)?;
             let key = self.by_age.remove(&oldest).expect("just seen");
             self.cached.remove(&key);
         }

@@ -100,7 +100,8 @@ impl Receiver {
             if !scatter.has_room() {
                 break;
             }
-            let lease = self.torrent.with_home(&block, |slab, range| slab.lease(range.start + from..range.end));
+            let lease =
+                self.torrent.with_home(&block, |slab, range| slab.lease(range.start + from..range.end));
             let Some(lease) = lease.flatten() else { break };
             if Some(block) != coming {
                 plan.push(Stretch::Scratch(scatter.push_scratch(head)));
@@ -195,7 +196,9 @@ impl Receiver {
         let reader = &mut self.reader;
         let item = self.torrent.with_home(block, |slab, range| {
             let mut input = slab.read(range.start + from..range.start + from + len);
-            reader.next(&mut input).map(|item| matches!(item, Some(Item::Payload { len: taken }) if taken == len))
+            reader
+                .next(&mut input)
+                .map(|item| matches!(item, Some(Item::Payload { len: taken }) if taken == len))
         });
         let as_expected = item.expect("a block that was lent has a home")?;
         assert!(as_expected, "the reader agrees with `payload_left`");

@@ -85,7 +85,8 @@ impl Sender {
         let mut batch = Vec::new();
         self.torrent.swarm.borrow_mut().take_upload(self.slot, SEND_LEN, &mut batch);
         if let (Some(first), Some(last)) = (batch.first(), batch.last()) {
-            let follows = self.last.is_some_and(|last| last.piece == first.piece && last.end() == first.begin);
+            let follows =
+                self.last.is_some_and(|last| last.piece == first.piece && last.end() == first.begin);
             self.ahead = follows || batch.len() > 1;
             self.last = Some(*last);
             self.blocks.extend(batch);
@@ -100,6 +101,9 @@ impl Sender {
         }
         gather.push_small(&self.messages[self.messages_sent..]);
         for at in usize::from(cut)..self.blocks.len() {
+            if !gather.has_room() {
+                break;
+            }
             self.lay_block(gather, at, 0).await?;
         }
         Ok(())

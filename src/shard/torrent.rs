@@ -1,12 +1,13 @@
 //! One torrent on one core: the swarm's wishes become operations, their answers go back to the swarm.
 
 use super::memory::{Memory, RunKey};
-use super::{Report, dial};
+use super::{Assignment, Progress, Report, bytes_left, dial};
 use crate::digest::{Job, Sha1State, advance};
 use crate::metainfo::{Block, FileIndex, FileKind, PieceIndex, Torrent};
 use crate::ring::{self, FillingSlab, SLAB_LEN, Scatter, Slab, Socket};
 use crate::storage::{StorageError, Store};
-use crate::swarm::{DropReason, PeerSlot, RUN_LEN, Speech, Swarm, Wish};
+use crate::swarm::{DropReason, PeerSlot, PieceMap, RUN_LEN, Speech, Swarm, Wish};
+use crate::wire::{Handshake, Reserved};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -40,7 +41,8 @@ pub(super) struct Line {
 /// See the module.
 pub(super) struct TorrentShard {
     pub(super) torrent: Arc<Torrent>,
-    pub(super) handshake: crate::wire::Handshake,
+    pub(super) handshake: Handshake,
+    map: Arc<PieceMap>,
     pub(super) swarm: RefCell<Swarm>,
     pub(super) memory: RefCell<Memory>,
     store: Rc<Store>,
@@ -51,7 +53,8 @@ pub(super) struct TorrentShard {
     lines: RefCell<HashMap<PeerSlot, Line>>,
     /// Receive buffers not in use.
     scatters: RefCell<Vec<Scatter>>,
-    reports: mpsc::UnboundedSender<Report>,
+    reports: mpsc::Sender<Report>,
+    complete: Cell<bool>,
     epoch: Instant,
     /// Writes and renames under way.
     busy: Cell<usize>,
@@ -62,17 +65,20 @@ pub(super) struct TorrentShard {
 
 impl TorrentShard {
     pub(super) fn new(
-        torrent: Arc<Torrent>,
-        handshake: crate::wire::Handshake,
+        job: &Assignment,
+        map: Arc<PieceMap>,
         swarm: Swarm,
         store: Rc<Store>,
         memory: Memory,
         file_left: Vec<u32>,
-        reports: mpsc::UnboundedSender<Report>,
+        reports: mpsc::Sender<Report>,
     ) -> Rc<Self> {
+        let (torrent, info_hash) = (Arc::clone(&job.torrent), job.torrent.info_hash);
+        let handshake = Handshake { reserved: Reserved::default(), info_hash, peer_id: job.id };
         Rc::new(Self {
             torrent,
             handshake,
+            map,
             swarm: RefCell::new(swarm),
             memory: RefCell::new(memory),
             store,
@@ -82,6 +88,7 @@ impl TorrentShard {
             lines: RefCell::default(),
             scatters: RefCell::default(),
             reports,
+            complete: Cell::new(false),
             epoch: Instant::now(),
             busy: Cell::new(0),
             stopping: Cell::new(false),
@@ -94,9 +101,39 @@ impl TorrentShard {
         self.epoch.elapsed()
     }
 
+    /// Tells the control thread; what nobody waits for is dropped while its mailbox is full.
     pub(super) fn report(&self, report: Report) {
-        // Nobody listens any more only when the program is ending.
-        let _ = self.reports.send(report);
+        if let Err(mpsc::error::TrySendError::Full(report)) = self.reports.try_send(report)
+            && report.is_awaited()
+        {
+            let reports = self.reports.clone();
+            ring::spawn(async move { reports.send(report).await });
+        }
+    }
+
+    /// Where the torrent stands.
+    pub(super) fn progress(&self) -> Progress {
+        let swarm = self.swarm.borrow();
+        let totals = swarm.totals();
+        let rates = swarm.peers().fold((0, 0), |sum, peer| (sum.0 + peer.rates.0, sum.1 + peer.rates.1));
+        Progress {
+            left: bytes_left(&self.torrent, &self.map),
+            downloaded: totals.downloaded,
+            uploaded: totals.uploaded,
+            wasted: totals.wasted,
+            peers: swarm.peers().count() as u32,
+            download_rate: rates.0,
+            upload_rate: rates.1,
+            pieces: self.torrent.layout.piece_count(),
+            good_pieces: self.map.have_count(),
+        }
+    }
+
+    /// Tells, once, when everything is verified, written and has its own name.
+    pub(super) fn check_complete(&self) {
+        if self.busy.get() == 0 && self.map.is_complete() && !self.complete.replace(true) {
+            self.report(Report::Complete(self.progress()));
+        }
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -149,7 +186,11 @@ impl TorrentShard {
     }
 
     /// Works with the slab that a block is to be written into. `None` when its run is not being filled.
-    pub(super) fn with_home<T>(&self, block: &Block, work: impl FnOnce(&mut FillingSlab, Range<usize>) -> T) -> Option<T> {
+    pub(super) fn with_home<T>(
+        &self,
+        block: &Block,
+        work: impl FnOnce(&mut FillingSlab, Range<usize>) -> T,
+    ) -> Option<T> {
         let (key, range) = Self::home(block);
         match self.fetched.borrow_mut().get_mut(&key) {
             Some(Fetched::Filling(slab)) => Some(work(slab, range)),
@@ -211,10 +252,13 @@ impl TorrentShard {
         this.busy.set(this.busy.get() + 1);
         ring::spawn(async move {
             if let Err(error) = work.await {
+                // Not complete any more, whatever else goes well.
+                this.complete.set(true);
                 this.report(Report::Failed(error.to_string()));
             }
-            this.busy.set(this.busy.get() - 1);
             this.pump();
+            this.busy.set(this.busy.get() - 1);
+            this.check_complete();
         });
     }
 
@@ -223,7 +267,9 @@ impl TorrentShard {
         let mut hashes = self.hashes.borrow_mut();
         let mut batch: Vec<(RunKey, Slab, Sha1State)> = Vec::with_capacity(runs.len());
         for key in runs {
-            let Some(Fetched::Filling(slab)) = fetched.remove(&key) else { unreachable!("{key:?} is not full") };
+            let Some(Fetched::Filling(slab)) = fetched.remove(&key) else {
+                unreachable!("{key:?} is not full")
+            };
             let slab = slab.seal().unwrap_or_else(|_| unreachable!("{key:?} is still being received into"));
             fetched.insert(key, Fetched::Full(slab.clone()));
             batch.push((key, slab, hashes.remove(&key.0).unwrap_or_default()));
@@ -292,18 +338,19 @@ impl TorrentShard {
     // ---- uploads ----
 
     /// The slab with these bytes of a run: from the cache, else read. With `ahead` the whole run is read.
-    pub(super) async fn load(&self, key: RunKey, range: Range<usize>, ahead: bool) -> Result<Slab, StorageError> {
+    pub(super) async fn load(
+        &self,
+        key: RunKey,
+        range: Range<usize>,
+        ahead: bool,
+    ) -> Result<Slab, StorageError> {
         let slab = loop {
-            let mut memory = self.memory.borrow_mut();
-            if let Some(slab) = memory.get(key, &range) {
-                return Ok(slab);
+            match self.cached_or_free(key, &range) {
+                (Some(slab), _) => return Ok(slab),
+                (None, Some(slab)) => break slab,
+                // Every slab is being filled or sent: some will be free soon.
+                (None, None) => tokio::time::sleep(Duration::from_millis(5)).await,
             }
-            if let Some(slab) = memory.take() {
-                break slab;
-            }
-            drop(memory);
-            // Every slab is being filled or sent: some will be free soon.
-            tokio::time::sleep(Duration::from_millis(5)).await;
         };
         let read = if ahead { 0..self.run_len(key) as usize } else { range };
         let start = key.1 as u32 * RUN_LEN + read.start as u32;
@@ -312,12 +359,15 @@ impl TorrentShard {
         Ok(slab)
     }
 
-    // ---- end ----
-
-    /// Whether everything is verified, written and has its own name.
-    pub(super) fn is_finished(&self) -> bool {
-        self.busy.get() == 0 && self.file_left.borrow().iter().all(|left| *left == 0)
+    fn cached_or_free(&self, key: RunKey, range: &Range<usize>) -> (Option<Slab>, Option<FillingSlab>) {
+        let mut memory = self.memory.borrow_mut();
+        match memory.get(key, range) {
+            Some(slab) => (Some(slab), None),
+            None => (None, memory.take()),
+        }
     }
+
+    // ---- end ----
 
     /// Closes all connections and waits for disk work under way.
     pub(super) async fn stop(&self) {

@@ -10,7 +10,7 @@ mod open_files;
 mod scan;
 mod store;
 
-pub use check::{PieceHashes, check, hash_pieces};
+pub use check::{CheckReport, FileReport, check, hash_pieces};
 pub use folder::Folder;
 pub use scan::{Found, scan};
 pub use store::{Location, Store, StoredFile};
