@@ -190,7 +190,9 @@ mod tests {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
         assert_eq!(size("2T"), Ok(2 << 40));
-        for text in ["", "0", "0K", "-1", "1.5G", "MiB", "12 M", "1MB", "huge", "99999999999999999999", "9999999T"] {
+        for text in
+            ["", "0", "0K", "-1", "1.5G", "MiB", "12 M", "1MB", "huge", "99999999999999999999", "9999999T"]
+        {
             assert!(size(text).is_err(), "{text}");
         }
     }

@@ -2,7 +2,8 @@
 
 use super::args::CheckArgs;
 use super::json::Line;
-use super::output::{Output, Steps};
+use super::output::Output;
+use super::progress::Steps;
 use super::{Error, human, torrent_file};
 use crate::metainfo::{FileEntry, FileKind, Torrent};
 use crate::session::{self, CheckReport, FileReport};
@@ -13,9 +14,9 @@ const MAX_GROUPS: usize = 10;
 
 pub(super) fn run(args: &CheckArgs, out: &Output) -> Result<ExitCode, Error> {
     let torrent = torrent_file::read(&args.file)?;
-    let mut steps = Steps::new(out, "checking");
+    let mut steps = Steps::new(out, "checking", "pieces");
     let report = session::check(&torrent, &args.dir, |done, pieces| steps.show(done, pieces))?;
-    steps.clear();
+    drop(steps);
     let mut all_good = report.bad_pieces.is_empty();
     for (file, found) in on_disk(&torrent, &report) {
         all_good &= found.good;

@@ -2,7 +2,8 @@
 
 use super::args::CreateArgs;
 use super::json::Line;
-use super::output::{Output, Steps};
+use super::output::Output;
+use super::progress::Steps;
 use super::torrent_file::Target;
 use super::{Error, human};
 use crate::metainfo::Torrent;
@@ -11,8 +12,11 @@ use std::process::ExitCode;
 
 pub(super) fn run(args: &CreateArgs, out: &Output) -> Result<ExitCode, Error> {
     let target = Target::new(&args.output, &args.path)?;
-    if let Some(length) = args.piece_length.filter(|length| !length.is_power_of_two() || *length < 16 * 1024) {
-        out.warn(&format!("some programs refuse a piece length of {length}: it is no power of two from 16 KiB up"));
+    if let Some(length) = args.piece_length.filter(|length| !length.is_power_of_two() || *length < 16 * 1024)
+    {
+        out.warn(&format!(
+            "some programs refuse a piece length of {length}: it is no power of two from 16 KiB up"
+        ));
     }
     // Every tracker is a tier of its own (BEP 12): the second is asked when the first does not answer.
     let trackers = args.announce.iter().filter(|url| !url.is_empty()).map(|url| vec![url.clone()]).collect();
@@ -22,9 +26,9 @@ pub(super) fn run(args: &CreateArgs, out: &Output) -> Result<ExitCode, Error> {
         private: args.private,
         comment: args.comment.clone(),
     };
-    let mut steps = Steps::new(out, "hashing");
+    let mut steps = Steps::new(out, "hashing", "pieces");
     let (bytes, torrent) = session::create(&args.path, &options, |done, pieces| steps.show(done, pieces))?;
-    steps.clear();
+    drop(steps);
     target.write(&bytes)?;
     report(&torrent, &args.output.to_string_lossy(), out);
     Ok(ExitCode::SUCCESS)

@@ -21,7 +21,15 @@ pub(super) struct NodeLine<'a> {
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(super) enum Line<'a> {
     /// A torrent file has been written.
-    Created { file: &'a str, name: &'a str, info_hash: String, length: u64, piece_length: u32, pieces: u32, files: usize },
+    Created {
+        file: &'a str,
+        name: &'a str,
+        info_hash: String,
+        length: u64,
+        piece_length: u32,
+        pieces: u32,
+        files: usize,
+    },
     /// What a torrent file says.
     Torrent {
         name: &'a str,
@@ -156,7 +164,9 @@ mod tests {
             good_pieces: 9,
         };
         let numbers = r#""left":1,"downloaded":2,"uploaded":3,"wasted":4,"peers":5,"download_rate":6,"upload_rate":7,"pieces":8,"good_pieces":9"#;
-        for (event, name) in [(Event::Progress(progress), "progress"), (Event::Completed(progress), "completed")] {
+        for (event, name) in
+            [(Event::Progress(progress), "progress"), (Event::Completed(progress), "completed")]
+        {
             let line = Line::of(&event).map(|line| text(None, &line)).unwrap();
             assert_eq!(line, format!(r#"{{"event":"{name}",{numbers}}}"#));
         }

@@ -4,9 +4,10 @@
 //! |---|---|
 //! | `args` | the command line and its environment twins |
 //! | `create`, `show`, `check`, `transfer`, `demo` | one command each; `transfer` is `download` and `seed` |
-//! | `output` | where text goes: JSON lines, lines for people, logs, progress bars, none tearing another |
+//! | `output` | where text goes: results, notes, JSON, logs, and none tears a progress bar |
 //! | `json` | the lines of `--json` |
 //! | `human` | sizes, rates and times as people read them |
+//! | `progress` | how far something has come: bars, or plain lines |
 //! | `watch` | what people see of one session while it runs |
 //! | `signals` | the ways to be stopped |
 //! | `torrent_file` | reading and writing the torrent file that a command names |
@@ -21,6 +22,7 @@ mod demo;
 mod human;
 mod json;
 mod output;
+mod progress;
 mod show;
 mod signals;
 mod torrent_file;
@@ -33,6 +35,7 @@ use args::{Args, Command};
 use clap::Parser;
 use json::Line;
 use output::Output;
+use signals::Stop;
 use std::io;
 use std::process::ExitCode;
 
@@ -51,6 +54,7 @@ pub fn run() -> ExitCode {
     // A stdout that failed has cost output: that is worth a word even when the work was done.
     match result.and_then(|code| out.finish().map(|()| code)) {
         Ok(code) => code,
+        Err(Error::Stopped(why)) => why.exit_code(),
         Err(error) => {
             let message = error.to_string();
             out.error(&message);
@@ -84,6 +88,9 @@ enum Error {
     /// The session could not go on.
     #[error(transparent)]
     Session(#[from] SessionError),
+    /// The command was stopped before it was done: no fault, and nothing to say.
+    #[error("stopped")]
+    Stopped(Stop),
     /// Anything else, as a sentence.
     #[error("{0}")]
     Other(String),
@@ -95,4 +102,10 @@ impl Error {
         let path = path.display().to_string();
         move |cause| Self::File { action, path, cause }
     }
+}
+
+/// The runtime of the thread that people talk to: trackers, signals and progress, no payload.
+fn control_runtime() -> Result<tokio::runtime::Runtime, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|cause| Error::Other(format!("cannot start the runtime: {cause}")))
 }

@@ -3,31 +3,27 @@
 use super::Error;
 use super::json::{Line, NodeLine};
 use indicatif::{MultiProgress, ProgressBar};
-use std::cell::{Cell, RefCell};
 use std::io::{self, IsTerminal, Write};
-use std::time::{Duration, Instant};
+use std::sync::OnceLock;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
-
-/// Time between two plain lines of progress.
-const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The program's way to say something.
 #[derive(Debug)]
 pub(super) struct Output {
     json: bool,
     bars: Option<MultiProgress>,
-    /// Stdout takes no more: its reader has gone, or `failure` says what else.
-    closed: Cell<bool>,
-    failure: RefCell<Option<io::Error>>,
+    /// Why stdout takes no more, once it does not.
+    closed: OnceLock<io::Error>,
 }
 
 impl Output {
     /// Progress is shown as bars when stderr is a terminal that can draw them.
     pub(super) fn new(json: bool) -> Self {
-        let drawable = io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let drawable =
+            io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         let bars = (!json && drawable).then(MultiProgress::new);
-        Self { json, bars, closed: Cell::new(false), failure: RefCell::new(None) }
+        Self { json, bars, closed: OnceLock::new() }
     }
 
     /// Sends the log to stderr, as the filter in `SEEDRING_LOG` says.
@@ -46,12 +42,7 @@ impl Output {
         self.json
     }
 
-    /// Whether progress is shown as bars.
-    pub(super) fn has_bars(&self) -> bool {
-        self.bars.is_some()
-    }
-
-    /// Shows a bar below the others; `None` when there are no bars.
+    /// Draws a bar below the others; `None` where no bars can be drawn.
     pub(super) fn add_bar(&self, bar: ProgressBar) -> Option<ProgressBar> {
         self.bars.as_ref().map(|bars| bars.add(bar))
     }
@@ -64,7 +55,8 @@ impl Output {
     /// Prints a line of `--json` about one of several sessions, if asked for.
     pub(super) fn emit_of(&self, node: Option<&str>, line: &Line<'_>) {
         if self.json {
-            let mut text = serde_json::to_string(&NodeLine { line, node }).expect("a line has only plain values");
+            let mut text =
+                serde_json::to_string(&NodeLine { line, node }).expect("a line has only plain values");
             text.push('\n');
             self.write(&text);
         }
@@ -78,30 +70,29 @@ impl Output {
     }
 
     fn write(&self, text: &str) {
-        if self.closed.get() {
+        if self.is_closed() {
             return;
         }
         let mut stdout = io::stdout().lock();
-        let result = suspend(self.bars.as_ref(), || stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()));
+        let result =
+            suspend(self.bars.as_ref(), || stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()));
         if let Err(cause) = result {
-            self.closed.set(true);
-            // A reader that has seen enough, such as `head`, is no fault.
-            if cause.kind() != io::ErrorKind::BrokenPipe {
-                *self.failure.borrow_mut() = Some(cause);
-            }
+            self.closed.get_or_init(|| cause);
         }
     }
 
     /// Whether stdout takes no more.
     pub(super) fn is_closed(&self) -> bool {
-        self.closed.get()
+        self.closed.get().is_some()
     }
 
-    /// Tells whether everything that was printed went out; a reader that left early is no fault.
+    /// Tells whether everything that was printed went out. A reader that has seen enough, such as `head`, is no fault.
     pub(super) fn finish(&self) -> Result<(), Error> {
-        match self.failure.take() {
-            Some(cause) => Err(Error::Other(format!("cannot write to standard output: {cause}"))),
-            None => Ok(()),
+        match self.closed.get() {
+            Some(cause) if cause.kind() != io::ErrorKind::BrokenPipe => {
+                Err(Error::Other(format!("cannot write to standard output: {cause}")))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -156,72 +147,5 @@ impl Write for LogWriter<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// When it is time for another plain line of progress.
-#[derive(Debug)]
-pub(super) struct Pace(Instant);
-
-impl Pace {
-    /// The first line comes after one interval.
-    pub(super) fn new() -> Self {
-        Self(Instant::now())
-    }
-
-    /// Whether an interval has passed since the last line, which the caller then prints.
-    pub(super) fn is_due(&mut self) -> bool {
-        // Progress comes once a second: without some slack a line would slip to the next second now and then.
-        let due = self.0.elapsed() + Duration::from_millis(100) >= PLAIN_INTERVAL;
-        if due {
-            self.0 = Instant::now();
-        }
-        due
-    }
-}
-
-/// Shows how far a long step has come that counts pieces, such as hashing: as a bar, or as plain lines.
-#[derive(Debug)]
-pub(super) struct Steps<'a> {
-    out: &'a Output,
-    what: &'static str,
-    bar: Option<ProgressBar>,
-    pace: Pace,
-}
-
-impl<'a> Steps<'a> {
-    /// `what` is done to the pieces, such as "hashing".
-    pub(super) fn new(out: &'a Output, what: &'static str) -> Self {
-        Self { out, what, bar: None, pace: Pace::new() }
-    }
-
-    /// Shows that `done` of `pieces` pieces are done.
-    pub(super) fn show(&mut self, done: u32, pieces: u32) {
-        if self.out.has_bars() && self.bar.is_none() {
-            let style = "{prefix} [{bar:30.cyan/blue}] {percent:>3}%  {pos} of {len} pieces  {eta}";
-            let bar = ProgressBar::new(u64::from(pieces)).with_prefix(self.what);
-            bar.set_style(super::watch::style(style));
-            self.bar = self.out.add_bar(bar);
-        }
-        match &self.bar {
-            Some(bar) => bar.set_position(u64::from(done)),
-            None if !self.out.is_json() && self.pace.is_due() => {
-                self.out.note(&format!("{} {done} of {pieces} pieces", self.what));
-            }
-            None => {}
-        }
-    }
-
-    /// Takes the bar away.
-    pub(super) fn clear(&mut self) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
-        }
-    }
-}
-
-impl Drop for Steps<'_> {
-    fn drop(&mut self) {
-        self.clear();
     }
 }

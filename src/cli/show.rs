@@ -43,7 +43,8 @@ fn line(torrent: &Torrent) -> Line<'_> {
 /// A table of what the torrent says, then its files.
 fn text(torrent: &Torrent) -> String {
     let mut text = String::new();
-    let mut row = |name: &str, value: &str| writeln!(text, "{name:<12}  {value}").expect("a string takes it all");
+    let mut row =
+        |name: &str, value: &str| writeln!(text, "{name:<12}  {value}").expect("a string takes it all");
     let layout = &torrent.layout;
     row("name", &torrent.name);
     row("info-hash", &torrent.info_hash.to_string());

@@ -55,7 +55,7 @@ impl Signals {
     }
 
     /// Completes when there is a reason to stop.
-    pub(super) fn stopped(&self) -> impl Future<Output = ()> + 'static {
+    pub(super) fn stopped(&self) -> impl Future<Output = ()> + use<> {
         let mut first = self.first.subscribe();
         async move {
             // The sender lives in the listening task, which never ends by itself.

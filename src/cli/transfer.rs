@@ -6,8 +6,7 @@ use super::output::Output;
 use super::signals::{Signals, Stop};
 use super::watch::Watch;
 use super::{Error, torrent_file};
-use crate::metainfo::Torrent;
-use crate::session::{self, AnnounceLimits, CheckReport, Event, Goal, Job, Listen, Outcome};
+use crate::session::{self, AnnounceLimits, CheckReport, Event, Goal, Job, Listen, Progress};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -34,14 +33,13 @@ fn run(args: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Error>
         arena_len: ARENA_LEN,
         announce: AnnounceLimits::default(),
     };
-    block_on(async {
+    let runtime = super::control_runtime()?;
+    runtime.block_on(async {
         let signals = Signals::catch()?;
         let mut watch = Watch::new(out, &torrent);
-        let mut nothing_to_seed = false;
         let see = |event: Event| {
             if let (Goal::Seed, Event::Checked(report)) = (goal, &event) {
                 warn_of_gaps(report, out);
-                nothing_to_seed = report.good_pieces == 0;
             }
             watch.show(&event);
             if let Some(line) = Line::of(&event) {
@@ -53,8 +51,23 @@ fn run(args: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Error>
         };
         let outcome = session::run(job, see, signals.stopped()).await?;
         watch.end(&outcome.progress);
-        let (downloaded, uploaded) = (outcome.progress.downloaded, outcome.progress.uploaded);
+        let Progress { downloaded, uploaded, .. } = outcome.progress;
         out.emit(&Line::Stopped { downloaded, uploaded });
-        Ok(exit_code(goal, &outcome, signals.reason()))
+        match signals.reason() {
+            _ if goal == Goal::Seed || outcome.complete => Ok(ExitCode::SUCCESS),
+            Some(why) => Err(Error::Stopped(why)),
+            None => Err(Error::Other("the session has ended before the download was complete".into())),
+        }
     })
+}
+
+/// Tells a person who wants to seed that not everything is there.
+fn warn_of_gaps(report: &CheckReport, out: &Output) {
+    let bad = report.bad_pieces.len();
+    if bad > 0 && report.good_pieces > 0 {
+        out.warn(&format!(
+            "{bad} of {} pieces are missing or wrong; only the others are served",
+            report.pieces
+        ));
+    }
 }

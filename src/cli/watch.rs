@@ -1,10 +1,11 @@
 //! What people see of one session while it runs: a bar on a terminal, plain lines elsewhere.
 
-use super::output::{Output, Pace, Steps};
+use super::output::Output;
+use super::progress::{self, Pace, Steps};
 use super::{check, human};
 use crate::metainfo::Torrent;
 use crate::session::{Event, Progress};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use std::time::{Duration, Instant};
 
 /// Tells people about one session.
@@ -27,7 +28,9 @@ impl<'a> Watch<'a> {
     pub(super) fn show(&mut self, event: &Event) {
         match event {
             Event::Checking { done, pieces } => {
-                self.checking.get_or_insert_with(|| Steps::new(self.out, "checking")).show(*done, *pieces);
+                self.checking
+                    .get_or_insert_with(|| Steps::new(self.out, "checking", "pieces"))
+                    .show(*done, *pieces);
             }
             Event::Checked(report) => {
                 self.checking = None;
@@ -51,12 +54,11 @@ impl<'a> Watch<'a> {
     fn progress(&mut self, progress: &Progress) {
         let total = self.torrent.layout.total();
         let text = standing(progress, total);
-        if self.out.has_bars() {
-            let bar = self.bar.get_or_insert_with(|| {
-                let bar = ProgressBar::new(total);
-                bar.set_style(style("[{bar:24.cyan/blue}] {percent:>3}%  {wide_msg}"));
-                self.out.add_bar(bar).expect("there are bars")
-            });
+        if self.bar.is_none() {
+            self.bar =
+                self.out.add_bar(progress::bar(total, "[{bar:24.cyan/blue}] {percent:>3}%  {wide_msg}"));
+        }
+        if let Some(bar) = &self.bar {
             bar.set_position(total - progress.left.min(total));
             bar.set_message(text);
         } else if self.pace.is_due() {
@@ -90,11 +92,6 @@ impl<'a> Watch<'a> {
             share_ratio(progress.uploaded, held),
         ));
     }
-}
-
-/// How a bar looks.
-pub(super) fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).expect("the templates are our own").progress_chars("━╸─")
 }
 
 /// One line about a session: rates, peers, time to go while it downloads, share ratio.
@@ -140,10 +137,7 @@ mod tests {
     #[test]
     fn a_download_shows_the_time_to_go() {
         let text = standing(&HALF, 1 << 30);
-        assert_eq!(
-            text,
-            "512.0 MiB of 1.00 GiB  down 64.0 MiB/s  up 2.0 KiB/s  1 peer  ETA 8 s  ratio 0.25"
-        );
+        assert_eq!(text, "512.0 MiB of 1.00 GiB  down 64.0 MiB/s  up 2.0 KiB/s  1 peer  ETA 8 s  ratio 0.25");
         let stalled = standing(&Progress { download_rate: 0, ..HALF }, 1 << 30);
         assert!(stalled.contains("ETA unknown"), "{stalled}");
     }
@@ -158,11 +152,5 @@ mod tests {
     fn nothing_held_has_no_ratio() {
         let nothing = Progress { left: 1 << 30, uploaded: 0, ..HALF };
         assert!(standing(&nothing, 1 << 30).ends_with("ratio 0.00"));
-    }
-
-    #[test]
-    fn templates_are_right() {
-        style("{prefix} [{bar:30.cyan/blue}] {percent:>3}%  {pos} of {len} pieces  {eta}");
-        style("[{bar:24.cyan/blue}] {percent:>3}%  {wide_msg}");
     }
 }
