@@ -19,6 +19,8 @@ mod runtime;
 mod scatter;
 mod socket;
 mod support;
+#[cfg(test)]
+mod tests;
 
 pub use arena::{Arena, BLOCKS_IN_SLAB, FillingSlab, Lease, SLAB_LEN, Slab};
 pub use file::File;

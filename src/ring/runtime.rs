@@ -36,11 +36,7 @@ pub(super) fn ring_flags() -> io_uring::Builder {
 ///
 /// # Errors
 /// When the kernel refuses the ring or the memory. An arena that cannot be registered is only warned of.
-pub fn run<T, F, M>(config: Config, main: M) -> Result<T, StartError>
-where
-    M: FnOnce(Core) -> F,
-    F: Future<Output = T>,
-{
+pub fn run<T>(config: Config, main: impl AsyncFnOnce(Core) -> T) -> Result<T, StartError> {
     let mut builder = tokio_uring::builder();
     builder.entries(ENTRIES).uring_builder(&ring_flags());
     let arena = Arena::new(config.arena_len).map_err(|cause| StartError::new("map payload memory", cause))?;

@@ -146,15 +146,6 @@ impl Socket {
             socket.shutdown();
         }))
     }
-
-    /// The address of the other side.
-    ///
-    /// # Errors
-    /// When the connection has ended already.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        let addr = rustix::net::getpeername(&self.0)?.ok_or(io::ErrorKind::NotConnected)?;
-        SocketAddr::try_from(addr).map_err(Into::into)
-    }
 }
 
 /// See [`Socket::deadline`].
@@ -199,7 +190,8 @@ impl Listener {
                     let addr = SocketAddr::try_from(addr).map_err(io::Error::from)?;
                     let socket = Socket(Rc::new(fd));
                     socket.prepare()?;
-                    return Ok((socket, addr));
+                    // A listener for both families sees IPv4 as mapped addresses.
+                    return Ok((socket, SocketAddr::new(addr.ip().to_canonical(), addr.port())));
                 }
                 Err(rustix::io::Errno::AGAIN) => poll(&self.0, libc::POLLIN).await?,
                 Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNABORTED) => {}

@@ -14,6 +14,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// How often trackers are asked.
@@ -23,6 +24,9 @@ pub type AnnounceLimits = AnnouncerConfig;
 const DEFAULT_PORTS: std::ops::RangeInclusive<u16> = 6881..=6889;
 /// Fewer peers than this, and trackers are asked for more.
 const ENOUGH_PEERS: u32 = 30;
+
+/// How long a core may take to end its disk work.
+const END_LIMIT: Duration = Duration::from_secs(10);
 
 /// When a session has done its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -316,10 +320,14 @@ impl<W: FnMut(Event)> Running<W> {
             }
             last
         };
+        // A disk that does not answer must not hold up the end.
+        let drained = tokio::time::timeout(END_LIMIT, drained);
         let ((), last) = tokio::join!(goodbye, drained);
         match self.failure {
             Some(failure) => Err(failure),
-            None => Ok(Outcome { progress: last.unwrap_or(self.last), complete: self.complete }),
+            None => {
+                Ok(Outcome { progress: last.ok().flatten().unwrap_or(self.last), complete: self.complete })
+            }
         }
     }
 }

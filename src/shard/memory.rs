@@ -42,9 +42,11 @@ impl Memory {
         }
     }
 
-    /// Slabs that could be had now.
-    pub(super) fn available(&self) -> usize {
-        self.arena.free() + self.cached.values().filter(|cached| cached.slab.is_sole()).count()
+    /// Slabs that could be had now, counted up to `most`.
+    pub(super) fn available(&self, most: usize) -> usize {
+        let free = self.arena.free().min(most);
+        let sole = self.by_age.values().filter(|key| self.cached[*key].slab.is_sole());
+        free + sole.take(most - free).count()
     }
 
     /// Slabs in all.

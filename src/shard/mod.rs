@@ -142,7 +142,7 @@ impl Shard {
         std::thread::Builder::new().name("shard-0".into()).spawn(move || {
             let arena_len = assignment.arena_len;
             let tell = outbox.clone();
-            let main = |core| run(core, assignment, inbox, outbox);
+            let main = async |core| run(core, assignment, inbox, outbox).await;
             let problem = match ring::run(ring::Config { arena_len }, main) {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => error.to_string(),
@@ -192,7 +192,6 @@ async fn prepare(
     let left: Vec<u32> = report.files.iter().map(|file| file.pieces - file.good_pieces).collect();
     if job.download {
         store.prepare(|file| left[file.as_usize()] == 0)?;
-        store.close_all();
         for file in layout.files().filter(|file| left[file.as_usize()] == 0) {
             store.finish(file).await?;
         }

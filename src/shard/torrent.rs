@@ -23,6 +23,8 @@ const _: () = assert!(RUN_LEN as usize == SLAB_LEN, "a run fills a slab");
 const WISHES: usize = 256;
 /// One slab in so many is left to uploads when the others are taken by downloads.
 const UPLOAD_SHARE: usize = 8;
+/// Runs that one speech may open: what a full window of requests needs.
+const RUNS_IN_SPEECH: usize = 16;
 
 /// A run that is being fetched.
 enum Fetched {
@@ -169,10 +171,11 @@ impl TorrentShard {
     /// What the peer should hear now, with memory for what it is asked for.
     pub(super) fn speak(&self, slot: PeerSlot, bytes: &mut Vec<u8>) {
         let mut memory = self.memory.borrow_mut();
-        let slabs = memory.available().saturating_sub(memory.capacity() / UPLOAD_SHARE);
+        let mut fetched = self.fetched.borrow_mut();
+        let share = memory.capacity() - memory.capacity() / UPLOAD_SHARE;
+        let slabs = memory.available(share.saturating_sub(fetched.len()).min(RUNS_IN_SPEECH));
         let mut speech = Speech { bytes, slabs, opened: Vec::new() };
         self.swarm.borrow_mut().speak(self.now(), slot, &mut speech);
-        let mut fetched = self.fetched.borrow_mut();
         for key in speech.opened {
             let slab = memory.take().expect("no more runs are opened than slabs are available");
             fetched.insert(key, Fetched::Filling(slab));

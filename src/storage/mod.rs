@@ -9,6 +9,8 @@ mod folder;
 mod open_files;
 mod scan;
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub use check::{CheckReport, FileReport, check, hash_pieces};
 pub use folder::Folder;

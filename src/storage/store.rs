@@ -51,6 +51,8 @@ pub struct Store {
     layout: Arc<Layout>,
     files: Vec<StoredFile>,
     open: RefCell<OpenFiles>,
+    /// Whether parts are opened to be written: see [`Store::prepare`].
+    writes: Cell<bool>,
 }
 
 impl Store {
@@ -65,7 +67,13 @@ impl Store {
             executable: file.executable,
             location: Cell::new(Location::Absent),
         });
-        let store = Self { folder, layout, files: files.collect(), open: RefCell::default() };
+        let store = Self {
+            folder,
+            layout,
+            files: files.collect(),
+            open: RefCell::default(),
+            writes: Cell::new(false),
+        };
         for file in store.files.iter().filter(|file| file.kind == FileKind::Regular) {
             let complete = store.folder.size(&file.path)?.map(Location::Final);
             let part = || store.folder.size(&file.part_path()).map(|size| size.map(Location::Part));
@@ -141,24 +149,27 @@ impl Store {
                 Location::Final(size) if !is_complete(index) => {
                     self.folder.rename(&file.path, &file.part_path())?;
                     file.location.set(Location::Part(size));
-                    self.open.borrow_mut().close(index);
                 }
                 _ => {}
             }
         }
+        // What the check has opened is open for reading only.
+        *self.open.borrow_mut() = OpenFiles::default();
+        self.writes.set(true);
         Ok(())
     }
 
-    fn open(&self, index: FileIndex, to_write: bool) -> Result<File, StorageError> {
+    fn open(&self, index: FileIndex) -> Result<File, StorageError> {
         if let Some(file) = self.open.borrow_mut().get(index) {
             return Ok(file);
         }
         let stored = self.file(index);
         let path = stored.current_path();
-        let fd = match stored.location.get() {
-            Location::Final(_) => self.folder.open_to_read(&path)?,
-            Location::Part(_) if !to_write => self.folder.open_to_read(&path)?,
-            _ => self.folder.open_to_write(&path, stored.executable)?,
+        let complete = matches!(stored.location.get(), Location::Final(_));
+        let fd = if complete || !self.writes.get() {
+            self.folder.open_to_read(&path)?
+        } else {
+            self.folder.open_to_write(&path, stored.executable)?
         };
         if stored.location.get() == Location::Absent {
             stored.location.set(Location::Part(0));
@@ -166,11 +177,6 @@ impl Store {
         let file = File::new(fd);
         self.open.borrow_mut().insert(index, file.clone());
         Ok(file)
-    }
-
-    /// Opens the files of incomplete torrents for writing from now on: whatever the check has opened is closed.
-    pub fn close_all(&self) {
-        *self.open.borrow_mut() = OpenFiles::default();
     }
 
     fn spans(&self, piece: PieceIndex, begin: u32, len: u32) -> Vec<Span> {
@@ -196,7 +202,7 @@ impl Store {
                 lease.zero();
                 continue;
             }
-            let file = self.open(span.file, false)?;
+            let file = self.open(span.file)?;
             let read = file.read_exact(lease, span.offset).await;
             read.map_err(|cause| StorageError::new("read", self.display(span.file), cause))?;
         }
@@ -219,7 +225,7 @@ impl Store {
                 continue;
             }
             let at = span.at as usize;
-            let file = self.open(span.file, true)?;
+            let file = self.open(span.file)?;
             let written = file.write_all(slab, at..at + span.len as usize, span.offset).await;
             written.map_err(|cause| StorageError::new("write", self.display(span.file), cause))?;
         }
@@ -237,7 +243,7 @@ impl Store {
         }
         let part = file.part_path();
         let fail = |cause| StorageError::new("sync", self.folder.display(&part), cause);
-        self.open(index, true)?.sync_data().await.map_err(fail)?;
+        self.open(index)?.sync_data().await.map_err(fail)?;
         let folder = self.folder.rename(&part, &file.path)?;
         file.location.set(Location::Final(self.layout.file_len(index)));
         self.open.borrow_mut().close(index);
