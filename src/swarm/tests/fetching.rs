@@ -108,10 +108,10 @@ fn who_sends_nothing_for_30_s_is_snubbed_and_recovers() {
     desk.pass(1);
     assert_eq!(desk.requests(b), asked, "its blocks are anybody's");
     assert_eq!(desk.requests(a).len(), 1, "a snubbed peer is asked for one at a time");
-    assert_eq!(desk.block_comes(a, asked[5]).1, true, "a late block is welcome while it is missing");
+    assert!(desk.block_comes(a, asked[5]).1, "a late block is welcome while it is missing");
     assert_eq!(desk.say(b)[0], Said::Cancel(0, 5));
     assert_eq!(desk.requests(a).len(), 7, "it has come back: one is open still");
-    assert_eq!(desk.block_comes(b, asked[0]).1, true);
+    assert!(desk.block_comes(b, asked[0]).1);
     assert_eq!(desk.block_comes(a, asked[0]), (Place::Nowhere, false), "late and not needed");
     assert_eq!(desk.drops(), []);
 }
