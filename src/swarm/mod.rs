@@ -26,6 +26,7 @@ mod peer;
 mod picker;
 mod piece_map;
 mod rate;
+mod settle;
 mod speak;
 #[cfg(test)]
 mod tests;
