@@ -31,10 +31,7 @@ impl Swarm {
         let peer = self.peers.get(slot).filter(|peer| peer.is_hungry())?;
         let idle = peer.asked.is_empty();
         let found = self.current_block(slot, slabs, opened).or_else(|| {
-            if self.starved {
-                return None;
-            }
-            self.choose_piece(slot, *slabs > 0);
+            self.choose_piece(slot, *slabs);
             self.current_block(slot, slabs, opened)
         });
         let (piece, index) = found.or_else(|| self.help_out(slot, slabs, opened)).or_else(|| {
@@ -84,7 +81,7 @@ impl Swarm {
     }
 
     /// Gives the peer a piece of its own: one that was begun and left, else the rarest one.
-    fn choose_piece(&mut self, slot: PeerSlot, may_begin: bool) {
+    fn choose_piece(&mut self, slot: PeerSlot, slabs: usize) {
         let Some(peer) = self.peers.get(slot) else { return };
         let peers = &self.peers;
         // An owner that has gone on to another piece has asked for all of this one, and lost blocks of it since.
@@ -95,14 +92,17 @@ impl Swarm {
                 .is_some_and(|owner| owner.current == Some(active.piece))
         };
         let mut open = self.active.values_mut().filter_map(|active| {
-            let fit = !owned(active) && peer.has.has(active.piece) && active.next_missing().is_some();
+            let fit = !owned(active) && peer.has.has(active.piece) && active.may_ask(slabs);
             fit.then_some(active)
         });
         let piece = if let Some(active) = open.next() {
             active.owner = Some(slot);
             Some(active.piece)
-        } else if !may_begin {
+        } else if slabs == 0 {
             self.starve();
+            None
+        } else if self.starved {
+            // Pieces that are begun come first.
             None
         } else {
             self.claim(slot)
@@ -137,7 +137,7 @@ impl Swarm {
     ) -> Option<(PieceIndex, usize)> {
         let peer = self.peers.get(slot)?;
         let mut open = self.active.values_mut().filter_map(|active| {
-            let fit = !active.sole && peer.has.has(active.piece) && active.next_missing().is_some();
+            let fit = !active.sole && peer.has.has(active.piece) && active.may_ask(*slabs);
             fit.then_some(active.piece)
         });
         let piece = open.next()?;
@@ -169,6 +169,33 @@ impl Swarm {
         self.active.values_mut().for_each(|active| active.streaming = true);
         let pieces: Vec<PieceIndex> = self.active.keys().copied().collect();
         pieces.into_iter().for_each(|piece| self.wish_writes(piece));
+    }
+
+    /// Memory is short, and some of it may lie in pieces that no peer goes on with: gives up the one with the least
+    /// in it.
+    pub(super) fn give_up_one(&mut self) {
+        let peers = &self.peers;
+        let goes_on = |piece| {
+            peers
+                .iter()
+                .any(|(_, peer)| !peer.dropped && !peer.chokes_us && !peer.snubbed && peer.has.has(piece))
+        };
+        let stuck = self.active.values().filter(|active| active.is_idle() && !goes_on(active.piece));
+        let Some(piece) =
+            stuck.min_by_key(|active| active.received_bytes(&self.layout)).map(|active| active.piece)
+        else {
+            return;
+        };
+        self.restart(piece);
+    }
+
+    /// Ends a try at a piece that nobody is asked for.
+    fn restart(&mut self, piece: PieceIndex) {
+        let Some(active) = self.active.remove(&piece) else { return };
+        self.totals.wasted += active.received_bytes(&self.layout);
+        self.map.release(piece);
+        self.picker.add(piece);
+        self.wishes.push_back(Wish::Done { piece, good: false });
     }
 
     // ---- taking back ----
@@ -216,11 +243,14 @@ impl Swarm {
         }
     }
 
-    /// Whatever block the peer was in the middle of is anybody's again.
+    /// Whatever block the peer was in the middle of is anybody's again, but not what is lent to it: a receive that
+    /// is under way may write there.
     pub(super) fn forget_writer(&mut self, slot: PeerSlot) {
+        let Some(peer) = self.peers.get(slot) else { return };
         for active in self.active.values_mut() {
             for index in 0..active.blocks.len() {
-                if active.blocks[index].writer == Some(slot) {
+                let block = self.layout.nth_block(active.piece, index);
+                if active.blocks[index].writer == Some(slot) && !peer.lent.contains(&block) {
                     active.blocks[index].writer = None;
                     active.reconsider(index);
                 }
@@ -233,7 +263,7 @@ impl Swarm {
     /// The blocks that the peer will send next, in order, whose places in memory nobody else may touch until
     /// [`Swarm::returned`]: at most `most`, the one that is coming already (see [`Swarm::begin`]) first.
     pub fn lend(&mut self, slot: PeerSlot, coming: Option<Block>, most: usize) -> Vec<Block> {
-        let Some(peer) = self.peers.get_mut(slot) else { return Vec::new() };
+        let Some(peer) = self.peers.get_mut(slot).filter(|peer| !peer.dropped) else { return Vec::new() };
         let mut lent = Vec::new();
         let expected = peer.asked.iter().map(|asked| asked.block).filter(|block| Some(*block) != coming);
         for block in coming.into_iter().chain(expected).take(most) {
@@ -292,7 +322,9 @@ impl Swarm {
         [index, begin, len]: [u32; 3],
     ) -> Result<(Block, Place), DropReason> {
         let block = block.ok_or(DropReason::BadRequest { index, begin, len })?;
-        let Some(peer) = self.peers.get_mut(slot) else { return Ok((block, Place::Nowhere)) };
+        let Some(peer) = self.peers.get_mut(slot).filter(|peer| !peer.dropped) else {
+            return Ok((block, Place::Nowhere));
+        };
         (peer.last_heard, peer.spoke) = (now, true);
         if !peer.asked.iter().any(|asked| asked.block == block) {
             // A late answer to a request taken back is welcome if nobody was faster; it is no offence in any case.
@@ -306,12 +338,10 @@ impl Swarm {
         let Some(active) = self.active.get_mut(&block.piece).filter(|_| whole) else {
             return Ok((block, Place::Nowhere));
         };
-        let opened = ActivePiece::run_of(block.index()) < active.opened;
-        let barred = active.sole && active.owner != Some(slot);
-        let state = &mut active.blocks[block.index()];
-        if state.is_received() || !opened || barred {
+        if !active.welcomes(block.index(), slot) {
             return Ok((block, Place::Nowhere));
         }
+        let state = &mut active.blocks[block.index()];
         match state.writer {
             None if state.asked <= 1 => {
                 state.writer = Some(slot);
@@ -343,22 +373,29 @@ impl Swarm {
         if asked.is_some() {
             self.release(block);
         }
-        let Some(active) = self.active.get_mut(&block.piece).filter(|_| place != Place::Nowhere) else {
+        // What stood when the block began may have changed since: the piece may even be another try.
+        let taken = self.active.get(&block.piece).is_some_and(|active| match place {
+            Place::Home => active.blocks[block.index()].writer == Some(slot),
+            Place::Aside => active.welcomes(block.index(), slot) && !self.is_lent(active, block),
+            Place::Nowhere => false,
+        });
+        let Some(active) = self.active.get_mut(&block.piece).filter(|_| taken) else {
             return self.waste(block);
         };
-        let state = &active.blocks[block.index()];
-        // What another peer is writing at this moment cannot be overwritten; its sender will complete it.
-        let free = state.writer.is_none() || state.writer == Some(slot);
-        if state.is_received() || !free || (place == Place::Home && state.writer.is_none()) {
-            return self.waste(block);
-        }
-        let others = state.asked > 0;
+        let others = active.blocks[block.index()].asked > 0;
         active.receive(block.index(), tag);
         if others {
             self.cancel_elsewhere(block);
         }
         self.wish_hash(block.piece);
         true
+    }
+
+    /// Whether a receive is under way that may put the block's bytes into their place. A peer that is merely in the
+    /// middle of the block loses it to who has it whole: the rest of its bytes goes nowhere.
+    fn is_lent(&self, active: &ActivePiece, block: &Block) -> bool {
+        let writer = active.blocks[block.index()].writer;
+        writer.and_then(|writer| self.peers.get(writer)).is_some_and(|peer| peer.lent.contains(block))
     }
 
     fn waste(&mut self, block: &Block) -> bool {
@@ -453,18 +490,11 @@ impl Swarm {
 
     /// The piece was bad. Writes that are under way must end first: they must not land on the next try.
     fn settle_bad(&mut self, piece: PieceIndex) {
-        let Some(active) = self.active.remove(&piece) else { return };
-        if active.is_writing() {
-            self.active.insert(piece, active);
-            return;
-        }
-        self.totals.failed_pieces += 1;
-        self.totals.wasted += active.received_bytes(&self.layout);
-        self.failed.insert(piece);
-        self.map.release(piece);
-        self.picker.add(piece);
-        self.wishes.push_back(Wish::Done { piece, good: false });
+        let Some(active) = self.active.get(&piece).filter(|active| !active.is_writing()) else { return };
         let culprit = active.sole_sender();
+        self.totals.failed_pieces += 1;
+        self.failed.insert(piece);
+        self.restart(piece);
         let culprit = self.peers.iter().find(|(_, peer)| Some(peer.tag) == culprit);
         if let Some((slot, peer)) = culprit {
             self.banned.insert(peer.who.id);

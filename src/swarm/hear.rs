@@ -10,6 +10,8 @@ use std::time::Duration;
 const MOST_UPLOADS: usize = 2000;
 /// Messages out of place that one peer is forgiven: requests while choked or for pieces we lack, blocks unasked.
 const MOST_OFFENCES: u32 = 300;
+/// Requests that come this long after we choked a peer may have crossed our choke on the way.
+const CROSSING: Duration = Duration::from_secs(30);
 
 impl Swarm {
     /// A message has come. A bad one drops the peer.
@@ -44,7 +46,7 @@ impl Swarm {
             Message::Have(number) => self.hear_have(slot, number),
             Message::Bitfield(_) if !first => Err(DropReason::LateBitfield),
             Message::Bitfield(bytes) => self.hear_bitfield(slot, bytes),
-            Message::Request { index, begin, len } => self.hear_request(slot, [index, begin, len]),
+            Message::Request { index, begin, len } => self.hear_request(now, slot, [index, begin, len]),
             Message::Cancel { index, begin, len } => {
                 let block = self.layout.block(index, begin, len);
                 peer.uploads.retain(|upload| Some(*upload) != block);
@@ -95,13 +97,20 @@ impl Swarm {
         if self.map.is_complete() { Err(DropReason::BothSeeds) } else { Ok(()) }
     }
 
-    fn hear_request(&mut self, slot: PeerSlot, [index, begin, len]: [u32; 3]) -> Result<(), DropReason> {
+    fn hear_request(
+        &mut self,
+        now: Duration,
+        slot: PeerSlot,
+        [index, begin, len]: [u32; 3],
+    ) -> Result<(), DropReason> {
         let bad = DropReason::BadRequest { index, begin, len };
         let block: Block = self.layout.block(index, begin, len).ok_or(bad)?;
         let has = self.map.has(block.piece);
         let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
+        if has && !peer.unchoked && now < peer.unchoked_since + CROSSING {
+            return Ok(());
+        }
         if !has || !peer.unchoked {
-            // A request may cross our choke on the way: that is no offence, but many are.
             return self.offend(slot);
         }
         if peer.uploads.len() < MOST_UPLOADS {
