@@ -19,7 +19,8 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(slot).filter(|peer| !peer.dropped) else { return };
         peer.last_heard = now;
         let first = !peer.spoke;
-        peer.spoke |= message != Message::KeepAlive;
+        // Messages of extensions are not counted: some clients send them before their bitfield.
+        peer.spoke |= !matches!(message, Message::KeepAlive | Message::Port(_) | Message::Unknown { .. });
         let heard = match message {
             Message::KeepAlive | Message::Port(_) | Message::Unknown { .. } => Ok(()),
             Message::Choke => {
