@@ -71,9 +71,9 @@ impl<'a> Watch<'a> {
         let time = self.started.elapsed();
         let mean = (progress.downloaded as f64 / time.as_secs_f64().max(0.001)) as u64;
         self.out.note(&format!(
-            "complete: {} fetched in {}, {}",
+            "complete: {} fetched in {:.1} s, {}",
             human::size(progress.downloaded),
-            human::time(time),
+            time.as_secs_f64(),
             human::rate(mean),
         ));
     }
