@@ -4,6 +4,7 @@ use super::bitfield::Bitfield;
 use super::{DropReason, PeerSlot, Swarm};
 use crate::metainfo::Block;
 use crate::wire::Message;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Requests that wait for one peer; further ones are not taken.
@@ -45,8 +46,8 @@ impl Swarm {
                 Ok(())
             }
             Message::Have(number) => self.hear_have(slot, number),
-            Message::Bitfield(_) if !first => Err(DropReason::LateBitfield),
-            Message::Bitfield(bytes) => self.hear_bitfield(slot, bytes),
+            Message::Bitfield(bytes) if first => self.hear_bitfield(slot, bytes),
+            Message::Bitfield(bytes) => self.hear_late_bitfield(slot, bytes),
             Message::Request { index, begin, len } => self.hear_request(now, slot, [index, begin, len]),
             Message::Cancel { index, begin, len } => {
                 let block = self.layout.block(index, begin, len);
@@ -89,6 +90,16 @@ impl Swarm {
         peer.has = has;
         self.wake(slot);
         self.check_seed(slot)
+    }
+
+    /// A bitfield should be the first message, but some clients send one later in the place of many HAVEs. It costs
+    /// more than they do, so not too many are taken.
+    fn hear_late_bitfield(&mut self, slot: PeerSlot, bytes: &[u8]) -> Result<(), DropReason> {
+        let has = Bitfield::from_wire(bytes, self.layout.piece_count()).ok_or(DropReason::BadBitfield)?;
+        let layout = Arc::clone(&self.layout);
+        let mut held = layout.pieces().filter(|piece| has.has(*piece));
+        held.try_for_each(|piece| self.hear_have(slot, piece.get()))?;
+        self.offend(slot)
     }
 
     /// Two seeds have nothing to say to each other.

@@ -79,8 +79,6 @@ pub struct Settings {
 pub enum DropReason {
     #[error("sent a bitfield that does not fit the torrent")]
     BadBitfield,
-    #[error("sent a bitfield after other messages")]
-    LateBitfield,
     #[error("named piece {0}, which the torrent does not have")]
     NoSuchPiece(u32),
     #[error(

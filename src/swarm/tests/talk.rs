@@ -137,7 +137,10 @@ fn numbers_out_of_range_drop() {
         assert_eq!(request(index, begin, len), Some(DropReason::BadRequest { index, begin, len }));
     }
     assert_eq!(request(0, BLOCK - 1, 1), None);
-    assert_eq!(reason(Message::Bitfield(&[0, 0])), Some(DropReason::LateBitfield));
+    // `taker` has said that it is interested: these bitfields are late.
+    assert_eq!(reason(Message::Bitfield(&[0])), Some(DropReason::BadBitfield));
+    assert_eq!(reason(Message::Bitfield(&[0, 1])), Some(DropReason::BadBitfield));
+    assert_eq!(reason(Message::Bitfield(&[0x80, 0x80])), None);
     let mut desk = Desk::new(BLOCK, 9, &[]);
     let peer = desk.connect(true, 1).unwrap();
     assert!(desk.swarm.begin(desk.now, peer, [9, 0, BLOCK]).is_err());
@@ -242,4 +245,17 @@ fn addresses_are_dialled_and_tried_again_later() {
     desk.pass(2);
     assert_eq!(desk.wishes(), [Wish::Dial(addr)]);
     assert!(desk.swarm.next_deadline() <= desk.now + Duration::from_secs(1));
+}
+
+#[test]
+fn a_late_bitfield_is_taken_as_so_many_haves() {
+    let mut desk = Desk::new(BLOCK, 9, &[]);
+    let peer = desk.connect(true, 1).unwrap();
+    desk.hear(peer, Message::Have(8));
+    desk.hear(peer, Message::Bitfield(&[0b0100_0000, 0]));
+    desk.hear(peer, Message::Unchoke);
+    let asked: std::collections::HashSet<u32> =
+        desk.requests(peer).into_iter().map(|(piece, _)| piece).collect();
+    assert_eq!(asked, [1, 8].into(), "what it said before still holds");
+    assert_eq!(desk.drops(), []);
 }
