@@ -6,9 +6,10 @@ use super::torrent::{Line, TorrentShard};
 use crate::ring::{self, Socket};
 use crate::swarm::{Introduction, PeerSlot};
 use crate::wire::{HANDSHAKE_HEAD_LEN, HANDSHAKE_LEN, Handshake, PeerId};
-use std::cell::Cell;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -16,6 +17,8 @@ use tokio::sync::Notify;
 /// How long a peer may take to answer a dial, and to say its whole handshake.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+/// Accepted connections that have not said their handshake.
+const MOST_HANDSHAKES: usize = 100;
 
 /// Connects to a peer, in a task of its own.
 pub(super) fn dial(torrent: &Rc<TorrentShard>, addr: SocketAddr) {
@@ -44,16 +47,47 @@ async fn shake_outgoing(torrent: &TorrentShard, addr: SocketAddr) -> io::Result<
     Ok((socket, theirs.peer_id))
 }
 
-/// Takes a connection that a peer has made. `shaking` counts those whose handshake is not done.
+/// Accepted connections whose handshake is not done.
+#[derive(Default)]
+pub(super) struct Shaking {
+    /// In the order they came.
+    connections: BTreeMap<u64, (Socket, IpAddr)>,
+    next: u64,
+}
+
+impl Shaking {
+    /// Adds one. When there are too many, one gives way: of the address that has the most, the oldest. So whoever
+    /// connects and says nothing keeps nobody out.
+    fn enter(&mut self, socket: Socket, ip: IpAddr) -> u64 {
+        if self.connections.len() >= MOST_HANDSHAKES {
+            let mut crowds: HashMap<IpAddr, usize> = HashMap::new();
+            self.connections.values().for_each(|(_, ip)| *crowds.entry(*ip).or_default() += 1);
+            let oldest = self.connections.iter().rev().max_by_key(|(_, (_, ip))| crowds[ip]);
+            let oldest = oldest.map(|(number, _)| *number);
+            if let Some((socket, _)) = oldest.and_then(|number| self.connections.remove(&number)) {
+                socket.shutdown();
+            }
+        }
+        self.next += 1;
+        self.connections.insert(self.next, (socket, ip));
+        self.next
+    }
+
+    fn leave(&mut self, number: u64) {
+        self.connections.remove(&number);
+    }
+}
+
+/// Takes a connection that a peer has made.
 pub(super) async fn accept(
     torrent: &Rc<TorrentShard>,
     socket: Socket,
     addr: SocketAddr,
-    shaking: &Cell<usize>,
+    shaking: &RefCell<Shaking>,
 ) {
-    shaking.set(shaking.get() + 1);
+    let number = shaking.borrow_mut().enter(socket.clone(), addr.ip());
     let result = shake_incoming(torrent, &socket).await;
-    shaking.set(shaking.get() - 1);
+    shaking.borrow_mut().leave(number);
     match result {
         Ok(id) => serve(torrent, socket, Introduction { addr, outgoing: false, id }).await,
         Err(error) => {

@@ -9,7 +9,7 @@ mod receive;
 mod send;
 mod torrent;
 
-use connection::{accept, dial};
+use connection::{Shaking, accept, dial};
 use memory::Memory;
 use torrent::TorrentShard;
 
@@ -18,7 +18,7 @@ use crate::ring::{self, Core, Listener, StartError};
 use crate::storage::{self, CheckReport, Folder, StorageError, Store};
 use crate::swarm::{PieceMap, Settings, Swarm};
 use crate::wire::PeerId;
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -32,8 +32,6 @@ const MOST_PEERS: usize = 500;
 const SLOTS: usize = 32;
 /// Pieces up to this length (bytes) are kept in memory until they are verified.
 const HOLD: u32 = 4 * 1024 * 1024;
-/// Accepted connections that have not said their handshake; further ones are closed at once.
-const MOST_HANDSHAKES: usize = 1000;
 /// Reports that wait for the control thread; of those that only tell of something, further ones are dropped.
 const MAILBOX: usize = 1024;
 
@@ -241,10 +239,9 @@ async fn listen(torrent: Rc<TorrentShard>, listener: TcpListener) {
         Ok(listener) => listener,
         Err(error) => return torrent.report(Report::Failed(format!("cannot listen: {error}"))),
     };
-    let shaking = Rc::new(Cell::new(0));
+    let shaking = Rc::new(RefCell::new(Shaking::default()));
     while !torrent.is_stopping() {
         match listener.accept().await {
-            Ok((socket, _)) if shaking.get() >= MOST_HANDSHAKES => socket.shutdown(),
             Ok((socket, addr)) => {
                 let (torrent, shaking) = (Rc::clone(&torrent), Rc::clone(&shaking));
                 ring::spawn(async move { accept(&torrent, socket, addr, &shaking).await });

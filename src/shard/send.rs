@@ -146,7 +146,7 @@ impl Sender {
         while count > 0 {
             payload += self.count_block(&mut count);
         }
-        self.torrent.swarm.borrow_mut().sent(self.slot, payload as u64);
+        self.torrent.swarm.borrow_mut().sent(self.torrent.now(), self.slot, payload as u64);
     }
 
     /// Counts towards the first block; gives the payload bytes of it that are sent now.

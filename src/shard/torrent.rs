@@ -9,7 +9,7 @@ use crate::storage::{StorageError, Store};
 use crate::swarm::{DropReason, PeerSlot, PieceMap, RUN_LEN, Speech, Swarm, Wish};
 use crate::wire::{Handshake, Reserved};
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::rc::Rc;
@@ -23,6 +23,8 @@ const _: () = assert!(RUN_LEN as usize == SLAB_LEN, "a run fills a slab");
 const WISHES: usize = 256;
 /// One slab in so many is left to uploads when the others are taken by downloads.
 const UPLOAD_SHARE: usize = 8;
+/// Files that are synced and renamed at the same time: each takes two descriptors.
+const FINISHERS: usize = 16;
 /// Runs that one speech may open: what a full window of requests needs.
 const RUNS_IN_SPEECH: usize = 16;
 
@@ -52,6 +54,9 @@ pub(super) struct TorrentShard {
     hashes: RefCell<HashMap<PieceIndex, Sha1State>>,
     /// Pieces of each file that are still missing.
     file_left: RefCell<Vec<u32>>,
+    /// Files that wait for their own name, and tasks that give it.
+    finished: RefCell<VecDeque<FileIndex>>,
+    finishers: Cell<usize>,
     lines: RefCell<HashMap<PeerSlot, Line>>,
     /// Receive buffers not in use.
     scatters: RefCell<Vec<Scatter>>,
@@ -87,6 +92,8 @@ impl TorrentShard {
             fetched: RefCell::default(),
             hashes: RefCell::default(),
             file_left: RefCell::new(file_left),
+            finished: RefCell::default(),
+            finishers: Cell::new(0),
             lines: RefCell::default(),
             scatters: RefCell::default(),
             reports,
@@ -327,19 +334,32 @@ impl TorrentShard {
             return;
         }
         let layout = &self.torrent.layout;
-        let mut finished = Vec::new();
+        let mut finished = self.finished.borrow_mut();
         for span in layout.spans(piece, 0, layout.piece_len(piece)) {
             let left = &mut self.file_left.borrow_mut()[span.file.as_usize()];
             *left -= 1;
             if *left == 0 && self.torrent.files[span.file.as_usize()].kind == FileKind::Regular {
-                finished.push(span.file);
+                finished.push_back(span.file);
             }
         }
-        finished.into_iter().for_each(|file| self.work(Self::finish(Rc::clone(self), file)));
+        // A piece may end thousands of files; so many open at once would be too many.
+        while self.finishers.get() < finished.len().min(FINISHERS) {
+            self.finishers.set(self.finishers.get() + 1);
+            self.work(Self::finish(Rc::clone(self)));
+        }
     }
 
-    async fn finish(self: Rc<Self>, file: FileIndex) -> Result<(), StorageError> {
-        self.store.finish(file).await
+    async fn finish(self: Rc<Self>) -> Result<(), StorageError> {
+        let mut result = Ok(());
+        while let (Ok(()), Some(file)) = (&result, self.next_finished()) {
+            result = self.store.finish(file).await;
+        }
+        self.finishers.set(self.finishers.get() - 1);
+        result
+    }
+
+    fn next_finished(&self) -> Option<FileIndex> {
+        self.finished.borrow_mut().pop_front()
     }
 
     // ---- uploads ----

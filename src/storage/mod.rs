@@ -37,6 +37,10 @@ impl StorageError {
         Self { action, path: path.into(), cause: cause.into() }
     }
 
+    fn is_short_of_descriptors(&self) -> bool {
+        matches!(self.cause.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+    }
+
     fn because(action: &'static str, path: impl Into<String>, cause: &'static str) -> Self {
         Self::new(action, path, io::Error::other(cause))
     }

@@ -31,6 +31,13 @@ impl OpenFiles {
         self.files.insert(index, (file, self.clock));
     }
 
+    /// Closes all files; says whether there were any.
+    pub(super) fn close_all(&mut self) -> bool {
+        let any = !self.files.is_empty();
+        self.files.clear();
+        any
+    }
+
     pub(super) fn close(&mut self, index: FileIndex) {
         self.files.remove(&index);
     }

@@ -166,10 +166,17 @@ impl Store {
         let stored = self.file(index);
         let path = stored.current_path();
         let complete = matches!(stored.location.get(), Location::Final(_));
-        let fd = if complete || !self.writes.get() {
-            self.folder.open_to_read(&path)?
-        } else {
-            self.folder.open_to_write(&path, stored.executable)?
+        let open = || {
+            if complete || !self.writes.get() {
+                self.folder.open_to_read(&path)
+            } else {
+                self.folder.open_to_write(&path, stored.executable)
+            }
+        };
+        let fd = match open() {
+            // Descriptors are short: rather fewer files open than none at all.
+            Err(error) if error.is_short_of_descriptors() && self.open.borrow_mut().close_all() => open()?,
+            other => other?,
         };
         if stored.location.get() == Location::Absent {
             stored.location.set(Location::Part(0));

@@ -6,6 +6,9 @@ use super::{DropReason, PeerSlot, Swarm};
 use crate::metainfo::{Block, PieceIndex};
 use std::time::Duration;
 
+/// A block asked for this long ago, of however many peers, may be asked of one more when nothing else is left.
+const LATE: Duration = Duration::from_secs(5);
+
 /// Where the bytes of a block that is coming belong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -36,7 +39,7 @@ impl Swarm {
         });
         let (piece, index) = found.or_else(|| self.help_out(slot, slabs, opened)).or_else(|| {
             // Endgame: all that is left was asked of others. Peers with nothing else to do ask for it once more.
-            if idle { self.twice(slot) } else { None }
+            if idle { self.twice(now, slot) } else { None }
         })?;
         let block = self.layout.nth_block(piece, index);
         self.active.get_mut(&piece)?.blocks[index].asked += 1;
@@ -92,7 +95,8 @@ impl Swarm {
                 .is_some_and(|owner| owner.current == Some(active.piece))
         };
         let mut open = self.active.values_mut().filter_map(|active| {
-            let fit = !owned(active) && peer.has.has(active.piece) && active.may_ask(slabs);
+            let barred = active.sole && peer.snubbed && peers.any_goes_on(active.piece);
+            let fit = !barred && !owned(active) && peer.has.has(active.piece) && active.may_ask(slabs);
             fit.then_some(active)
         });
         let piece = if let Some(active) = open.next() {
@@ -116,6 +120,10 @@ impl Swarm {
         loop {
             let peer = self.peers.get(slot)?;
             let piece = self.picker.pick(&peer.has, &mut self.rng)?;
+            // A piece that one peer alone shall send must not wait for one that sends nothing.
+            if peer.snubbed && self.failed.contains(&piece) && self.peers.any_goes_on(piece) {
+                return None;
+            }
             self.picker.remove(piece);
             if self.map.claim(piece) {
                 let streaming = self.layout.piece_len(piece) > self.settings.hold;
@@ -144,18 +152,21 @@ impl Swarm {
         self.open_block(piece, slabs, opened)
     }
 
-    /// A block that another peer was asked for: the last one in the longest queue.
-    fn twice(&mut self, slot: PeerSlot) -> Option<(PieceIndex, usize)> {
+    /// A block that another peer was asked for: the last one in the longest queue. One that several were asked for
+    /// counts only when they have not sent it for a while: they may be such as never do.
+    fn twice(&mut self, now: Duration, slot: PeerSlot) -> Option<(PieceIndex, usize)> {
         let peer = self.peers.get(slot)?;
-        let wanted = |block: &Block| {
+        let wanted = |asked: &Asked| {
+            let (block, late) = (asked.block, now >= asked.at + LATE);
             let active = self.active.get(&block.piece)?;
             let state = &active.blocks[block.index()];
-            let fit = state.asked == 1 && !state.is_received() && !active.sole && peer.has.has(block.piece);
+            let open = state.asked == 1 || (late && state.asked < u8::MAX);
+            let fit = open && !state.is_received() && !active.sole && peer.has.has(block.piece);
             fit.then_some((block.piece, block.index()))
         };
         let queues = self.peers.iter().filter(|(other, _)| *other != slot);
         let ends = queues.filter_map(|(_, other)| {
-            let found = other.asked.iter().rev().find_map(|asked| wanted(&asked.block))?;
+            let found = other.asked.iter().rev().find_map(wanted)?;
             Some((other.backlog_seconds(), found))
         });
         ends.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, found)| found)
@@ -183,7 +194,7 @@ impl Swarm {
     pub(super) fn release_all(&mut self, slot: PeerSlot) {
         let Some(peer) = self.peers.get_mut(slot) else { return };
         let asked = std::mem::take(&mut peer.asked);
-        peer.forgone += asked.len();
+        asked.iter().for_each(|asked| peer.forgo(asked.block));
         if let Some(piece) = peer.current.take()
             && let Some(active) = self.active.get_mut(&piece)
         {
@@ -198,8 +209,9 @@ impl Swarm {
     /// Takes back the oldest request to a peer.
     pub(super) fn release_first(&mut self, slot: PeerSlot) {
         let Some(asked) = self.peers.get_mut(slot).and_then(|peer| {
-            peer.forgone += 1;
-            peer.asked.pop_front()
+            let asked = peer.asked.pop_front()?;
+            peer.forgo(asked.block);
+            Some(asked)
         }) else {
             return;
         };
@@ -301,11 +313,10 @@ impl Swarm {
         (peer.last_heard, peer.spoke) = (now, true);
         if !peer.asked.iter().any(|asked| asked.block == block) {
             // A late answer to a request taken back is welcome if nobody was faster; it is no offence in any case.
-            if peer.forgone == 0 {
+            if !peer.forgave(&block) {
                 self.offend(slot)?;
                 return Ok((block, Place::Nowhere));
             }
-            peer.forgone -= 1;
         }
         let whole = is_whole(&self.layout, &block);
         let Some(active) = self.active.get_mut(&block.piece).filter(|_| whole) else {
@@ -383,7 +394,7 @@ impl Swarm {
             .filter_map(|(slot, peer): (_, &mut Peer)| {
                 let at = peer.asked.iter().position(|asked| asked.block == *block)?;
                 peer.asked.remove(at);
-                peer.forgone += 1;
+                peer.forgo(*block);
                 peer.cancels.push(*block);
                 Some(slot)
             })

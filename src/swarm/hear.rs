@@ -50,8 +50,9 @@ impl Swarm {
             Message::Bitfield(bytes) => self.hear_late_bitfield(slot, bytes),
             Message::Request { index, begin, len } => self.hear_request(now, slot, [index, begin, len]),
             Message::Cancel { index, begin, len } => {
-                let block = self.layout.block(index, begin, len);
-                peer.uploads.retain(|upload| Some(*upload) != block);
+                if let Some(block) = self.layout.block(index, begin, len) {
+                    peer.uploads.cancel(&block);
+                }
                 Ok(())
             }
         };
@@ -126,7 +127,7 @@ impl Swarm {
             return self.offend(slot);
         }
         if peer.uploads.len() < MOST_UPLOADS {
-            peer.uploads.push_back(block);
+            peer.uploads.push(block);
             self.wake(slot);
         }
         Ok(())

@@ -20,6 +20,7 @@ mod active;
 mod bitfield;
 mod candidates;
 mod choker;
+mod entry;
 mod fetch;
 mod hear;
 mod peer;
@@ -30,6 +31,7 @@ mod settle;
 mod speak;
 #[cfg(test)]
 mod tests;
+mod uploads;
 
 pub use active::RUN_LEN;
 pub use bitfield::Bitfield;
@@ -238,7 +240,7 @@ impl Swarm {
     /// # Errors
     /// When it is not wanted; close the connection then, there will be no [`Swarm::gone`].
     pub fn connect(&mut self, now: Duration, who: Introduction) -> Result<PeerSlot, DropReason> {
-        let refusal = self.refusal(&who);
+        let refusal = self.refusal(now, &who);
         if who.outgoing {
             match refusal {
                 None => self.candidates.connected(who.addr),
@@ -254,28 +256,6 @@ impl Swarm {
         let slot = self.peers.insert(peer);
         self.wake(slot);
         Ok(slot)
-    }
-
-    fn refusal(&mut self, who: &Introduction) -> Option<DropReason> {
-        if who.id == self.settings.id {
-            return Some(DropReason::Ourselves);
-        }
-        if self.banned.contains(&who.id) {
-            return Some(DropReason::Banned);
-        }
-        let twin = self.peers.iter().find(|(_, peer)| peer.who.id == who.id && !peer.dropped);
-        if let Some((slot, twin)) = twin {
-            // When both sides have dialled at once, both must keep the same connection: the one that the side with
-            // the greater id dialled.
-            let keep_outgoing = self.settings.id.0 > who.id.0;
-            if twin.who.outgoing == who.outgoing || twin.who.outgoing == keep_outgoing {
-                return Some(DropReason::Duplicate);
-            }
-            self.drop_peer(slot, DropReason::Duplicate);
-        }
-        let most = self.settings.most_peers;
-        let kept = self.peers.iter().filter(|(_, peer)| !peer.dropped).count();
-        (kept >= most).then_some(DropReason::Full(most))
     }
 
     /// The peer's connection has ended; its slot is void from now on.
@@ -316,8 +296,10 @@ impl Swarm {
     }
 
     fn wake_hungry(&mut self) {
-        let hungry: Vec<PeerSlot> =
+        let mut hungry: Vec<PeerSlot> =
             self.peers.iter().filter(|(_, peer)| peer.is_hungry()).map(|(slot, _)| slot).collect();
+        // By chance, so that nobody can arrange to be always the first.
+        self.rng.shuffle(&mut hungry);
         hungry.into_iter().for_each(|slot| self.wake(slot));
     }
 

@@ -2,6 +2,7 @@
 
 use super::bitfield::Bitfield;
 use super::rate::Rate;
+use super::uploads::Uploads;
 use crate::metainfo::{BLOCK_LEN, Block, PieceIndex};
 use crate::wire::PeerId;
 use std::collections::VecDeque;
@@ -48,6 +49,8 @@ pub(super) struct Asked {
 
 /// Fewest and most requests kept open with one peer.
 const WINDOW: std::ops::RangeInclusive<usize> = 8..=256;
+/// Requests taken back that are remembered: more than can still be answered.
+const MOST_FORGONE: usize = 4 * *WINDOW.end();
 /// The window covers this much time at the peer's rate.
 const WINDOW_SECONDS: u64 = 2;
 
@@ -79,14 +82,14 @@ pub(super) struct Peer {
 
     pub(super) current: Option<PieceIndex>,
     pub(super) asked: VecDeque<Asked>,
-    /// Requests taken back whose blocks may come all the same.
-    pub(super) forgone: usize,
+    /// Requests taken back whose blocks may come all the same, the latest last.
+    pub(super) forgone: VecDeque<Block>,
     pub(super) slow_start: usize,
     pub(super) snubbed: bool,
     pub(super) lent: Vec<Block>,
     pub(super) last_block: Duration,
 
-    pub(super) uploads: VecDeque<Block>,
+    pub(super) uploads: Uploads,
     /// Requests and blocks that came although they should not have.
     pub(super) offences: u32,
     pub(super) down: Rate,
@@ -94,6 +97,8 @@ pub(super) struct Peer {
     pub(super) downloaded: u64,
     pub(super) uploaded: u64,
     pub(super) last_heard: Duration,
+    /// When payload last came from it or went to it.
+    pub(super) last_moved: Duration,
     pub(super) last_said: Duration,
 }
 
@@ -119,18 +124,19 @@ impl Peer {
             cancels: Vec::new(),
             current: None,
             asked: VecDeque::new(),
-            forgone: 0,
+            forgone: VecDeque::new(),
             slow_start: *WINDOW.start() * 2,
             snubbed: false,
             lent: Vec::new(),
             last_block: now,
-            uploads: VecDeque::new(),
+            uploads: Uploads::default(),
             offences: 0,
             down: Rate::default(),
             up: Rate::default(),
             downloaded: 0,
             uploaded: 0,
             last_heard: now,
+            last_moved: now,
             last_said: now,
         }
     }
@@ -145,11 +151,26 @@ impl Peer {
         (by_rate as usize).max(self.slow_start).clamp(*WINDOW.start(), *WINDOW.end())
     }
 
+    /// A request is taken back; its block may come all the same.
+    pub(super) fn forgo(&mut self, block: Block) {
+        if self.forgone.len() == MOST_FORGONE {
+            self.forgone.pop_front();
+        }
+        self.forgone.push_back(block);
+    }
+
+    /// Whether the block may come although nothing was asked, for it was. Once.
+    pub(super) fn forgave(&mut self, block: &Block) -> bool {
+        let at = self.forgone.iter().position(|forgone| forgone == block);
+        at.is_some_and(|at| self.forgone.remove(at).is_some())
+    }
+
     /// A block has come.
     pub(super) fn count_block(&mut self, now: Duration, len: u32) {
         self.down.add(u64::from(len));
         self.downloaded += u64::from(len);
         self.last_block = now;
+        self.last_moved = now;
         self.snubbed = false;
         // Slow start ends where the rate takes over, or when the rate shows that more does not help.
         if self.slow_start < *WINDOW.end() && now < self.since + Duration::from_secs(3) {
@@ -160,7 +181,10 @@ impl Peer {
     }
 
     /// Payload has been sent to it.
-    pub(super) fn count_sent(&mut self, bytes: u64) {
+    pub(super) fn count_sent(&mut self, now: Duration, bytes: u64) {
+        if bytes > 0 {
+            self.last_moved = now;
+        }
         self.up.add(bytes);
         self.uploaded += bytes;
     }
@@ -225,6 +249,11 @@ impl Peers {
             let slot = PeerSlot { index: index as u32, generation: *generation };
             place.as_mut().map(|peer| (slot, peer))
         })
+    }
+
+    /// Whether some peer has the piece and sends what it is asked for, as far as is known.
+    pub(super) fn any_goes_on(&self, piece: PieceIndex) -> bool {
+        self.iter().any(|(_, peer)| !peer.dropped && !peer.chokes_us && !peer.snubbed && peer.has.has(piece))
     }
 
     pub(super) fn len(&self) -> usize {

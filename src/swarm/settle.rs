@@ -91,12 +91,7 @@ impl Swarm {
     /// Memory is short, and some of it may lie in pieces that no peer goes on with: gives up the one with the least
     /// in it.
     pub(super) fn give_up_one(&mut self) {
-        let peers = &self.peers;
-        let goes_on = |piece| {
-            peers
-                .iter()
-                .any(|(_, peer)| !peer.dropped && !peer.chokes_us && !peer.snubbed && peer.has.has(piece))
-        };
+        let goes_on = |piece| self.peers.any_goes_on(piece);
         let stuck = self.active.values().filter(|active| active.is_idle() && !goes_on(active.piece));
         let Some(piece) =
             stuck.min_by_key(|active| active.received_bytes(&self.layout)).map(|active| active.piece)

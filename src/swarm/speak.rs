@@ -119,7 +119,7 @@ impl Swarm {
     pub fn take_upload(&mut self, slot: PeerSlot, most: u32, out: &mut Vec<Block>) {
         let Some(peer) = self.peers.get_mut(slot) else { return };
         let mut len = 0;
-        while let Some(block) = peer.uploads.front().copied() {
+        while let Some(block) = peer.uploads.front() {
             let follows =
                 out.last().is_none_or(|last: &Block| last.piece == block.piece && last.end() == block.begin);
             if !follows || (len > 0 && len + block.len > most) {
@@ -127,7 +127,7 @@ impl Swarm {
             }
             len += block.len;
             out.push(block);
-            peer.uploads.pop_front();
+            peer.uploads.pop();
         }
     }
 
@@ -137,10 +137,10 @@ impl Swarm {
     }
 
     /// Payload bytes have been sent to the peer.
-    pub fn sent(&mut self, slot: PeerSlot, bytes: u64) {
+    pub fn sent(&mut self, now: Duration, slot: PeerSlot, bytes: u64) {
         self.totals.uploaded += bytes;
         if let Some(peer) = self.peers.get_mut(slot) {
-            peer.count_sent(bytes);
+            peer.count_sent(now, bytes);
         }
     }
 }

@@ -325,3 +325,51 @@ fn a_piece_nobody_goes_on_with_gives_its_memory_to_others() {
     assert_eq!(desk.requests(b), blocks(1, 0..16));
     assert_eq!(desk.swarm.totals().wasted, u64::from(5 * BLOCK));
 }
+
+#[test]
+fn silent_peers_cannot_keep_the_last_blocks_to_themselves() {
+    let mut desk = Desk::new(4 * BLOCK, 1, &[]);
+    let liars = [1, 2, 3].map(|number| desk.giver(number, &[0]));
+    liars.into_iter().for_each(|liar| assert!(!desk.requests(liar).is_empty()));
+    let honest = desk.giver(4, &[0]);
+    for _ in 0..40 {
+        // The liars are always faster.
+        let asked: Vec<_> = liars.into_iter().chain([honest]).map(|peer| desk.requests(peer)).collect();
+        for block in &asked[3] {
+            desk.block_comes(honest, *block);
+        }
+        desk.settle(&[]);
+        desk.pass(1);
+        liars.into_iter().for_each(|liar| desk.hear(liar, Message::KeepAlive));
+    }
+    assert_eq!(desk.swarm.totals().downloaded, u64::from(4 * BLOCK));
+}
+
+#[test]
+fn a_snubbed_peer_does_not_get_the_piece_that_one_alone_shall_send() {
+    let mut desk = Desk::new(2 * BLOCK, 1, &[]);
+    let [liar, honest] = [1, 2].map(|number| desk.giver(number, &[0]));
+    assert_eq!(desk.requests(liar), blocks(0, 0..2));
+    assert_eq!(desk.requests(honest), [(0, 1)]);
+    assert!(desk.block_comes(liar, (0, 0)).1);
+    assert!(desk.block_comes(honest, (0, 1)).1);
+    desk.settle(&[0]);
+    assert_eq!(desk.requests(liar), blocks(0, 0..2), "nobody knows who it was");
+    assert_eq!(desk.requests(honest), []);
+    desk.pass(30);
+    assert_eq!(desk.requests(liar), []);
+    assert_eq!(desk.requests(honest), blocks(0, 0..2));
+    desk.hear(honest, Message::Choke);
+    assert_eq!(desk.requests(liar).len(), 1, "when there is nobody else");
+}
+
+#[test]
+fn a_request_taken_back_is_no_leave_to_send_anything_else() {
+    let mut desk = Desk::new(16 * BLOCK, 2, &[]);
+    let [a, b] = [1, 2].map(|number| desk.giver(number, &[0, 1]));
+    let (to_a, to_b) = (desk.requests(a), desk.requests(b));
+    desk.hear(a, Message::Choke);
+    assert_eq!(desk.block_comes(a, to_b[0]), (Place::Nowhere, false), "it was asked of another");
+    assert!(desk.block_comes(a, to_a[0]).1);
+    assert_eq!(desk.block_comes(a, to_a[0]), (Place::Nowhere, false), "once");
+}

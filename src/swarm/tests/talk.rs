@@ -118,7 +118,7 @@ fn requests_that_follow_each_other_are_taken_together() {
     assert_eq!(take(1), all[2..3], "at least one");
     assert_eq!(take(BLOCK), all[4..], "what was cancelled is not there");
     assert_eq!(take(BLOCK), [[0; 3]; 0]);
-    desk.swarm.sent(peer, 12);
+    desk.swarm.sent(desk.now, peer, 12);
     assert_eq!(desk.swarm.totals().uploaded, 12);
 }
 
@@ -258,4 +258,23 @@ fn a_late_bitfield_is_taken_as_so_many_haves() {
         desk.requests(peer).into_iter().map(|(piece, _)| piece).collect();
     assert_eq!(asked, [1, 8].into(), "what it said before still holds");
     assert_eq!(desk.drops(), []);
+}
+
+#[test]
+fn when_there_is_no_room_the_idle_give_way() {
+    let mut desk = Desk::new(BLOCK, 3, &[0]);
+    let [_, busy, first] = [1, 2, 3].map(|number| desk.connect(false, number).unwrap());
+    let waiting = desk.taker(4);
+    assert_eq!(desk.connect(false, 5), Err(DropReason::Full(4)), "nobody is idle yet");
+    desk.pass(25);
+    desk.swarm.sent(desk.now, busy, 12);
+    desk.pass(6);
+    desk.drops();
+    let dropped = |desk: &mut Desk| desk.drops().into_iter().map(|(slot, _)| slot).collect::<Vec<_>>();
+    desk.connect(false, 6).unwrap();
+    desk.connect(false, 7).unwrap();
+    assert!(dropped(&mut desk).contains(&first));
+    desk.connect(false, 8).unwrap();
+    assert_eq!(dropped(&mut desk), [waiting], "there may be something to trade with it");
+    assert_eq!(desk.connect(false, 9), Err(DropReason::Full(4)), "the others are new or busy");
 }

@@ -384,11 +384,12 @@ impl World {
     }
 
     fn sent(&mut self, id: EndId, payload: u64) -> usize {
+        let now = self.time();
         let end = &mut self.conns[id.0][id.1];
         let node = end.node;
         if let Some(slot) = end.slot.filter(|_| !end.closed) {
             self.nodes[node].uploaded += payload;
-            self.nodes[node].swarm.sent(slot, payload);
+            self.nodes[node].swarm.sent(now, slot, payload);
         }
         self.pump(id)
     }
