@@ -1,0 +1,11 @@
+//! What every case needs: a stage to play on, payloads, torrents, processes, sums, and waiting.
+
+pub(crate) mod net;
+pub(crate) mod payload;
+pub(crate) mod process;
+pub(crate) mod stage;
+pub(crate) mod torrent;
+pub(crate) mod wait;
+
+pub(crate) use stage::Stage;
+pub(crate) use torrent::Torrent;
