@@ -7,4 +7,13 @@
 mod clients;
 mod support;
 
+mod crash;
+mod demo;
+mod disk;
+mod hostile;
+mod interop;
+mod layouts;
 mod partners;
+mod swarm;
+mod tools;
+mod trackers;

@@ -1,9 +1,13 @@
 //! The partners among themselves: when a case with seedring fails and these pass, the fault is seedring's.
 
-use crate::clients::Partner;
+use crate::clients::libtorrent::Libtorrent;
 use crate::clients::opentracker::Opentracker;
+use crate::clients::{Client as _, Partner};
 use crate::support::payload::{self, assert_same};
+use crate::support::peer::{Conduct, Seeder};
 use crate::support::{Stage, Torrent};
+use std::net::Ipv4Addr;
+use std::time::Duration;
 
 fn partners(from: Partner, to: Partner) {
     let stage = Stage::new();
@@ -35,4 +39,16 @@ fn aria2_to_transmission() {
 #[test]
 fn transmission_to_libtorrent() {
     partners(Partner::Transmission, Partner::Libtorrent);
+}
+
+#[test]
+fn our_hand_made_seed_to_libtorrent() {
+    let stage = Stage::new();
+    let (origin, copy) = (stage.folder("origin"), stage.folder("copy"));
+    payload::files(&origin, &[("album/1.bin", 300_000), ("album/sub/2.bin", 1), ("album/3.bin", 70_001)], 1);
+    let torrent = Torrent::make(&stage.path(""), &origin, "album", 65_536, None);
+    let seeder = Seeder::start(&torrent, Ipv4Addr::LOCALHOST, Conduct::honest(Duration::ZERO));
+    let peer = seeder.addr().to_string();
+    Libtorrent::start(&stage, &torrent, &copy, &["--peer", &peer]).wait_complete();
+    assert_same(&origin, &copy);
 }

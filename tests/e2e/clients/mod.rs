@@ -3,6 +3,7 @@
 pub(crate) mod aria2;
 pub(crate) mod libtorrent;
 pub(crate) mod opentracker;
+pub(crate) mod seedring;
 pub(crate) mod transmission;
 
 use crate::support::{Stage, Torrent};

@@ -2,8 +2,11 @@
 
 pub(crate) mod net;
 pub(crate) mod payload;
+pub(crate) mod peer;
 pub(crate) mod process;
+pub(crate) mod relay;
 pub(crate) mod stage;
+pub(crate) mod stub;
 pub(crate) mod torrent;
 pub(crate) mod wait;
 

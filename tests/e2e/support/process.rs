@@ -4,7 +4,7 @@ use super::stage::Stage;
 use super::wait::until;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -53,6 +53,9 @@ impl Process {
     }
 
     fn start(name: &str, command: &mut Command, stderr: File, log: PathBuf) -> Self {
+        for proxy in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
+            command.env_remove(proxy);
+        }
         let child = command.stdin(Stdio::null()).stderr(stderr).spawn();
         let child = child.unwrap_or_else(|why| panic!("{name} does not start: {why}"));
         Self { name: name.into(), child, log }
@@ -61,10 +64,6 @@ impl Process {
     /// The pipe of [`Process::spawn_piped`], once.
     pub(crate) fn take_stdout(&mut self) -> std::process::ChildStdout {
         self.child.stdout.take().expect("stdout is piped and taken once")
-    }
-
-    pub(crate) fn log(&self) -> &Path {
-        &self.log
     }
 
     /// All that the program said so far.

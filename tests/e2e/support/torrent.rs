@@ -56,6 +56,7 @@ impl Value {
 }
 
 /// A v1 torrent of a payload on disk, with its metainfo file.
+#[derive(Clone)]
 pub(crate) struct Torrent {
     /// The metainfo file.
     pub(crate) file: PathBuf,
