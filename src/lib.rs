@@ -1,6 +1,80 @@
 //! seedring: a BitTorrent seeder and downloader for Linux.
+//!
+//! It moves blocks of 16 KiB between disks and peers on io_uring. A payload byte is written into memory once, into a
+//! *slab*, by a disk read or a socket receive; it is hashed there, written to disk from there and sent to peers from
+//! there, and stays there as cache. It is a program first; the library is its parts, for tests and benchmarks.
+//!
+//! ```text
+//!            control thread                      one core ("shard")
+//!   cli ─▶ session ─▶ discovery        commands ─▶ ┌───────────────────────────────────┐
+//!             ▲  trackers                          │ shard: tasks     wishes           │
+//!             └──────────── reports ◀───────────── │   ring ◀──────▶ shard ◀──▶ swarm  │
+//!                                                  │ completions       (no I/O, no clock)
+//!                                                  └───────────────────────────────────┘
+//! ```
+//!
+//! # The walk of a block
+//!
+//! *Up.* A REQUEST is parsed by [`wire::Reader`] in `shard/receive.rs` and queued by [`swarm::Swarm::hear`]. While the
+//! connection has room, `shard/send.rs` takes the next requests that follow each other
+//! ([`swarm::Swarm::take_upload`]), has their run loaded (from the cache of `shard/memory.rs`, else by
+//! [`storage::Store::read`]) and sends many `[head, block]` by one [`ring::Socket::send`].
+//!
+//! *Down.*
+//! 1. [`swarm::Swarm::speak`] picks blocks for a peer (rarest piece first, whole pieces) and opens the run's slab.
+//! 2. `shard/receive.rs` lays out a receive: the head of each expected block into scratch memory, its payload into its
+//!    place in the slab ([`swarm::Swarm::lend`], [`ring::FillingSlab::lease`], [`ring::Socket::recv`]). What came
+//!    otherwise than guessed is moved.
+//! 3. [`swarm::Swarm::complete`] counts the block. The last one of a run makes a [`swarm::Wish::Hash`]:
+//!    [`digest::advance`] moves the piece's state on.
+//! 4. The last run of a piece brings the verdict ([`swarm::Swarm::hashed`]). Good: its runs are written
+//!    ([`storage::Store::write`]), then [`swarm::Swarm::written`] makes it ours, and peers are told. Bad: it is asked
+//!    for again, from one peer alone, and who alone sent it is dropped. (Runs of pieces too long for memory are written
+//!    before the verdict, and again if it is bad.)
+//! 5. A file whose pieces are all there is synced and gets its own name ([`storage::Store::finish`]).
+//!
+//! # The rooms
+//!
+//! A room uses only rooms below it; `tests/tidy.rs` holds them to it. Those of the ground floor do no I/O, read no clock
+//! and start no task.
+//!
+//! | floor | room | what lives there |
+//! |---|---|---|
+//! | 5 | [`cli`] | the commands a person types; progress; exit codes |
+//! | 4 | [`session`] | one torrent from the check of what is there to the goodbye; threads and mailboxes |
+//! | 3 | [`discovery`] | who is out there: HTTP trackers, and a small tracker of our own |
+//! | 2 | [`shard`] | one core: connections, and the tasks that turn the swarm's wishes into ring operations |
+//! | 2 | [`storage`] | pieces on disk: files beneath the download folder, runs, checking |
+//! | 1 | [`ring`] | the only door to io_uring: runtime, slab arena, sockets, files. All `unsafe` |
+//! | 0 | [`swarm`] | what to ask of whom and whom to serve: picker, requests, choker, endgame, blame |
+//! | 0 | [`wire`] | bytes ↔ values: handshake and messages |
+//! | 0 | [`digest`] | SHA-1 of many streams at once |
+//! | 0 | [`metainfo`] | torrent files, checked once; how pieces lie across files |
+//! | 0 | [`bencode`] | strict reader of spans, canonical writer |
+//!
+//! # What is absent, and stays so
+//!
+//! * No lock on the data path: a core shares with others only atomics ([`swarm::PieceMap`]) and mailboxes.
+//! * No payload byte is copied in user space in the steady state.
+//! * No operation on a slab that can wait for a peer: sockets are waited for with empty hands ([`ring::Socket`]).
+//! * No path of a torrent is opened but beneath the download folder, through no link ([`storage::Folder`]).
+//! * No `select!` around a ring operation: a connection is ended by shutting it down.
+//!
+//! A panic is a bug of ours; whatever peers, trackers, torrents and disks do is an error with a name.
+//!
+//! # Where to begin reading
+//!
+//! For a message: `wire/message.rs`, then `swarm/hear.rs` and `swarm/speak.rs`. For what is asked of whom:
+//! `swarm/fetch.rs`. For a connection's life: `shard/connection.rs`. For files: `storage/store.rs`. For a command:
+//! `cli`.
 
 pub mod bencode;
 pub mod digest;
+pub mod discovery;
 pub mod metainfo;
+pub mod ring;
+pub mod session;
+pub mod shard;
+pub mod storage;
+pub mod swarm;
 pub mod wire;

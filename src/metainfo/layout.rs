@@ -58,7 +58,10 @@ impl Layout {
         let mut total = 0u64;
         let mut starts = vec![0];
         for length in lengths {
-            total = total.checked_add(length).filter(|t| i64::try_from(*t).is_ok()).ok_or(LayoutError::TooLarge)?;
+            total = total
+                .checked_add(length)
+                .filter(|t| i64::try_from(*t).is_ok())
+                .ok_or(LayoutError::TooLarge)?;
             starts.push(total);
         }
         if total == 0 {
@@ -160,17 +163,21 @@ impl Layout {
         let start = self.piece_start(piece) + u64::from(begin);
         let end = start + u64::from(len);
         debug_assert!(end <= self.total);
-        // The last file that starts at or before `start`; of files with the same start only the last has bytes.
-        let first = self.starts.partition_point(|s| *s <= start) - 1;
-        (first..self.file_count()).map_while(move |index| {
-            let (from, to) = (self.starts[index].max(start), self.starts[index + 1].min(end));
-            (self.starts[index] < end).then(|| Span {
-                file: FileIndex(index as u32),
-                offset: from - self.starts[index],
-                at: u32::try_from(from - start).expect("inside a piece"),
-                len: u32::try_from(to.saturating_sub(from)).expect("inside a piece"),
+        let mut next = start;
+        std::iter::from_fn(move || {
+            let from = next;
+            (from < end).then(|| {
+                // The last file that starts at or before `from`: of files with the same start only the last has
+                // bytes. Searched anew each time, since a hostile torrent may have any number of empty files here.
+                let index = self.starts.partition_point(|s| *s <= from) - 1;
+                next = self.starts[index + 1].min(end);
+                Span {
+                    file: FileIndex(index as u32),
+                    offset: from - self.starts[index],
+                    at: u32::try_from(from - start).expect("inside a piece"),
+                    len: u32::try_from(next - from).expect("inside a piece"),
+                }
             })
         })
-        .filter(|span| span.len > 0)
     }
 }

@@ -1,0 +1,5 @@
+//! Who is out there: ways to learn the addresses of a torrent's peers.
+//!
+//! Runs on the control thread, a plain tokio runtime. [`tracker`] asks HTTP trackers.
+
+pub mod tracker;

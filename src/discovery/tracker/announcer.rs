@@ -1,0 +1,267 @@
+//! When to ask which tracker of a torrent (BEP 3, BEP 12). A machine of values: time comes in as an argument,
+//! randomness as a seed.
+
+use super::announce::Event;
+use std::time::{Duration, Instant};
+
+/// How often to ask.
+#[derive(Clone, Copy, Debug)]
+pub struct AnnouncerConfig {
+    /// Shortest interval believed; a tracker that names a shorter one is asked this often.
+    pub shortest_interval: Duration,
+    /// Interval when the tracker names none.
+    pub default_interval: Duration,
+    /// Least time between two announces when the tracker names no `min interval`.
+    pub default_min_interval: Duration,
+    /// Wait after all trackers failed for the first time; doubles each time.
+    pub first_retry: Duration,
+    /// Longest wait after a failure.
+    pub longest_retry: Duration,
+}
+
+impl Default for AnnouncerConfig {
+    fn default() -> Self {
+        Self {
+            shortest_interval: Duration::from_secs(30),
+            default_interval: Duration::from_secs(30 * 60),
+            default_min_interval: Duration::from_secs(60),
+            first_retry: Duration::from_secs(5),
+            longest_retry: Duration::from_secs(30 * 60),
+        }
+    }
+}
+
+/// What happens to an [`Announcer`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The announce under way succeeded; the fields are those of the reply.
+    Succeeded {
+        /// When the tracker wants the next announce.
+        interval: Option<Duration>,
+        /// How soon the tracker allows it.
+        min_interval: Option<Duration>,
+        /// To be sent back to this tracker.
+        tracker_id: Option<Vec<u8>>,
+    },
+    /// The announce under way failed.
+    Failed,
+    /// The download became complete. Only the first one counts, and none when it was complete at the start.
+    Completed,
+    /// More peers would be welcome. May be said as often as one likes: it only pulls the next announce forward,
+    /// never before the tracker's `min interval`.
+    WantPeers,
+}
+
+/// An announce to make now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// The announce URL.
+    pub url: String,
+    /// What to tell.
+    pub event: Option<Event>,
+    /// What this tracker called us.
+    pub tracker_id: Option<Vec<u8>>,
+}
+
+#[derive(Debug)]
+struct Tracker {
+    url: String,
+    /// It has accepted an announce of this session.
+    knows_us: bool,
+    /// Before this no announce without an event.
+    not_before: Option<Instant>,
+    tracker_id: Option<Vec<u8>>,
+}
+
+/// Place of a tracker: tier, then index in it.
+type Place = (usize, usize);
+
+#[derive(Debug)]
+enum State {
+    /// There is nobody to ask.
+    Idle,
+    /// Between two rounds; the next begins at `at`, and by request already at `earliest`.
+    Waiting { at: Instant, earliest: Instant },
+    /// In a round, which goes on with the tracker at this place.
+    Asking(Place),
+    /// In a round, an announce to the tracker at this place is under way.
+    UnderWay(Place, Option<Event>),
+}
+
+/// The schedule of one torrent's announces. One is under way at a time.
+///
+/// A *round* walks the trackers in the order of their tiers until one accepts; that one moves to the front of its
+/// tier (BEP 12). When all fail, the next round waits 5 s, and twice as long each time after that.
+#[derive(Debug)]
+pub struct Announcer {
+    config: AnnouncerConfig,
+    tiers: Vec<Vec<Tracker>>,
+    state: State,
+    completed: Completed,
+    failed_rounds: u32,
+    rng: fastrand::Rng,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Completed {
+    No,
+    /// Complete, and still to be told.
+    ToTell,
+    /// Told, or complete from the start.
+    Done,
+}
+
+impl Announcer {
+    /// A schedule that begins at `now`. Each tier is shuffled once. `complete` when nothing is left to download.
+    pub fn new(
+        config: AnnouncerConfig,
+        tiers: Vec<Vec<String>>,
+        complete: bool,
+        seed: u64,
+        now: Instant,
+    ) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let tracker = |url| Tracker { url, knows_us: false, not_before: None, tracker_id: None };
+        let mut tiers: Vec<Vec<Tracker>> =
+            tiers.into_iter().map(|tier| tier.into_iter().map(tracker).collect()).collect();
+        tiers.retain(|tier| !tier.is_empty());
+        tiers.iter_mut().for_each(|tier| rng.shuffle(tier));
+        let state = if tiers.is_empty() { State::Idle } else { State::Waiting { at: now, earliest: now } };
+        let completed = if complete { Completed::Done } else { Completed::No };
+        Self { config, tiers, state, completed, failed_rounds: 0, rng }
+    }
+
+    /// Changes state.
+    pub fn handle(&mut self, now: Instant, input: Input) {
+        match input {
+            Input::Succeeded { interval, min_interval, tracker_id } => {
+                self.succeeded(now, interval, min_interval, tracker_id);
+            }
+            Input::Failed => {
+                if let State::UnderWay(place, _) = self.state {
+                    self.state = State::Asking((place.0, place.1 + 1));
+                }
+            }
+            Input::Completed => {
+                if self.completed == Completed::No {
+                    self.completed = Completed::ToTell;
+                    self.tell_completed(now);
+                }
+            }
+            Input::WantPeers => {
+                if let State::Waiting { at, earliest } = &mut self.state {
+                    *at = (*at).min(*earliest);
+                }
+            }
+        }
+    }
+
+    /// The announce to make now, if there is one. It is then under way until [`Input::Succeeded`] or
+    /// [`Input::Failed`].
+    pub fn next(&mut self, now: Instant) -> Option<Due> {
+        match self.state {
+            State::Waiting { at, .. } if at <= now => self.ask(now, (0, 0)),
+            State::Asking(place) => self.ask(now, place),
+            State::Idle | State::Waiting { .. } | State::UnderWay(..) => None,
+        }
+    }
+
+    /// When [`next`](Self::next) has something to say if nothing happens until then.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        match self.state {
+            State::Waiting { at, .. } => Some(at),
+            State::Idle | State::Asking(_) | State::UnderWay(..) => None,
+        }
+    }
+
+    /// What to tell when the torrent stops: for each tracker that knows of us, the announces in their order. A
+    /// completion that was not told yet goes to the first of them before `stopped`.
+    pub fn goodbyes(&self) -> Vec<Vec<Due>> {
+        let mut to_tell = self.completed == Completed::ToTell;
+        let known = self.tiers.iter().flatten().filter(|tracker| tracker.knows_us);
+        let events = known.map(|tracker| {
+            let completed = std::mem::take(&mut to_tell).then_some(Event::Completed);
+            completed.into_iter().chain([Event::Stopped]).map(|event| tracker.due(Some(event))).collect()
+        });
+        events.collect()
+    }
+
+    /// Goes on with a round at `place`: the next tracker that may be asked, or the end of the round.
+    fn ask(&mut self, now: Instant, place: Place) -> Option<Due> {
+        let (mut tier, mut index) = place;
+        while let Some(trackers) = self.tiers.get(tier) {
+            let Some(tracker) = trackers.get(index) else {
+                (tier, index) = (tier + 1, 0);
+                continue;
+            };
+            let event = self.event_for(tracker);
+            if event.is_some() || tracker.not_before.is_none_or(|at| at <= now) {
+                self.state = State::UnderWay((tier, index), event);
+                return Some(tracker.due(event));
+            }
+            index += 1;
+        }
+        let at = now + self.back_off();
+        // A wish for peers does not shorten it: a tracker that is down stays down.
+        self.state = State::Waiting { at, earliest: at };
+        None
+    }
+
+    fn back_off(&mut self) -> Duration {
+        let doubled = self.config.first_retry.saturating_mul(1 << self.failed_rounds.min(20));
+        self.failed_rounds += 1;
+        doubled.min(self.config.longest_retry).mul_f64(0.75 + 0.5 * self.rng.f64())
+    }
+
+    fn event_for(&self, tracker: &Tracker) -> Option<Event> {
+        match (tracker.knows_us, self.completed) {
+            (false, _) => Some(Event::Started),
+            (true, Completed::ToTell) => Some(Event::Completed),
+            (true, _) => None,
+        }
+    }
+
+    fn succeeded(
+        &mut self,
+        now: Instant,
+        interval: Option<Duration>,
+        min_interval: Option<Duration>,
+        tracker_id: Option<Vec<u8>>,
+    ) {
+        let State::UnderWay((tier, index), event) = self.state else { return };
+        let config = &self.config;
+        let wait = interval.unwrap_or(config.default_interval);
+        let wait = wait.max(min_interval.unwrap_or_default()).max(config.shortest_interval);
+        // Its own interval, even a short one, is leave enough to come then.
+        let least =
+            min_interval.unwrap_or(config.default_min_interval).max(config.shortest_interval).min(wait);
+        let earliest = now + least;
+        let tracker = &mut self.tiers[tier][index];
+        tracker.knows_us = true;
+        tracker.not_before = Some(earliest);
+        // An earlier id stays valid until the tracker gives a new one.
+        tracker.tracker_id = tracker_id.or(tracker.tracker_id.take());
+        self.tiers[tier][..=index].rotate_right(1);
+        self.failed_rounds = 0;
+        self.state = State::Waiting { at: now + wait, earliest };
+        if event == Some(Event::Completed) {
+            self.completed = Completed::Done;
+        }
+        self.tell_completed(now);
+    }
+
+    /// Begins a round at once when there is a completion to tell; no `min interval` holds up an event.
+    fn tell_completed(&mut self, now: Instant) {
+        if let State::Waiting { at, .. } = &mut self.state
+            && self.completed == Completed::ToTell
+        {
+            *at = (*at).min(now);
+        }
+    }
+}
+
+impl Tracker {
+    fn due(&self, event: Option<Event>) -> Due {
+        Due { url: self.url.clone(), event, tracker_id: self.tracker_id.clone() }
+    }
+}

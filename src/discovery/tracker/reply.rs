@@ -1,0 +1,155 @@
+//! What a tracker answers to an announce (BEP 3, 7, 23, 24). Every byte is hostile: a field of the wrong type
+//! counts as absent, peers that cannot be dialled are dropped, and everything is bounded.
+
+use crate::bencode::{self, Dict, Value};
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+/// Most peers taken from one reply.
+pub const MAX_PEERS: usize = 200;
+/// Longest interval believed, whatever the tracker says.
+const MAX_INTERVAL_SECONDS: u64 = 24 * 60 * 60;
+/// Most characters of a tracker's text that anyone gets to see.
+const MAX_TEXT_CHARS: usize = 200;
+/// Longest host name (RFC 1035) and longest tracker id kept, in bytes.
+const MAX_HOST_LEN: usize = 253;
+const MAX_TRACKER_ID_LEN: usize = 512;
+
+/// A successful reply.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AnnounceResponse {
+    /// When to come again; 1 s to 24 h. `None` when the tracker named nothing usable.
+    pub interval: Option<Duration>,
+    /// How soon one may come at the earliest; 1 s to 24 h.
+    pub min_interval: Option<Duration>,
+    /// Peers, no two alike, at most [`MAX_PEERS`].
+    pub peers: Vec<PeerAddr>,
+    /// Number of seeds in the swarm.
+    pub complete: Option<u64>,
+    /// Number of leeches in the swarm.
+    pub incomplete: Option<u64>,
+    /// To be sent back in later announces.
+    pub tracker_id: Option<Vec<u8>>,
+    /// A word to the user, fit to be shown.
+    pub warning: Option<String>,
+    /// Our address as the tracker sees it (BEP 24): one vote, not the truth.
+    pub external_ip: Option<IpAddr>,
+}
+
+/// Where a peer listens. The port is never 0.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PeerAddr {
+    /// An address to dial.
+    Socket(SocketAddr),
+    /// A host name, still to be looked up, and a port (only in dictionary replies).
+    Host(String, u16),
+}
+
+/// Why a body is no successful reply.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReplyError {
+    /// Not bencoding, or no dictionary.
+    #[error("the tracker's answer is not a bencoded dictionary")]
+    NotBencode,
+    /// The tracker refused; its reason is fit to be shown.
+    #[error("the tracker refused: {0}")]
+    Refused(String),
+}
+
+impl AnnounceResponse {
+    /// Reads the body of a reply.
+    ///
+    /// # Errors
+    /// When the body is not a bencoded dictionary, or holds a `failure reason`.
+    pub fn parse(body: &[u8]) -> Result<Self, ReplyError> {
+        // Some trackers end in a newline, so bytes behind the value are tolerated.
+        let document = bencode::parse(body).map_err(|_| ReplyError::NotBencode)?;
+        let dict = document.root.dict().ok_or(ReplyError::NotBencode)?;
+        if let Some(reason) = dict.get(b"failure reason") {
+            return Err(ReplyError::Refused(reason.bytes().map_or("no reason given".into(), shown)));
+        }
+        let tracker_id = bytes(dict, b"tracker id").filter(|id| id.len() <= MAX_TRACKER_ID_LEN);
+        Ok(Self {
+            interval: seconds(dict, b"interval"),
+            min_interval: seconds(dict, b"min interval"),
+            peers: peers(dict),
+            complete: count(dict, b"complete"),
+            incomplete: count(dict, b"incomplete"),
+            tracker_id: tracker_id.map(<[u8]>::to_vec),
+            warning: bytes(dict, b"warning message").map(shown),
+            external_ip: bytes(dict, b"external ip").and_then(raw_ip),
+        })
+    }
+}
+
+fn count(dict: Dict<'_>, key: &[u8]) -> Option<u64> {
+    dict.get(key)?.int()?.try_into().ok()
+}
+
+fn bytes<'a>(dict: Dict<'a>, key: &[u8]) -> Option<&'a [u8]> {
+    dict.get(key)?.bytes()
+}
+
+fn seconds(dict: Dict<'_>, key: &[u8]) -> Option<Duration> {
+    count(dict, key).filter(|n| *n > 0).map(|n| Duration::from_secs(n.min(MAX_INTERVAL_SECONDS)))
+}
+
+/// The peers of all forms a reply may hold, in their order, without those that nobody can dial.
+fn peers(dict: Dict<'_>) -> Vec<PeerAddr> {
+    let v4 = bytes(dict, b"peers").unwrap_or_default().chunks_exact(6).map(compact);
+    let v6 = bytes(dict, b"peers6").unwrap_or_default().chunks_exact(18).map(compact);
+    let listed = dict.get(b"peers").and_then(Value::list).into_iter().flatten();
+    let mut seen = HashSet::new();
+    let all = v4.chain(v6).chain(listed.map(listed_peer)).flatten();
+    all.filter(|peer| seen.insert(peer.clone())).take(MAX_PEERS).collect()
+}
+
+/// A peer of a compact list: the address and, big-endian, the port (BEP 23, BEP 7).
+fn compact(entry: &[u8]) -> Option<PeerAddr> {
+    let (ip, port) = entry.split_last_chunk::<2>()?;
+    dialable(raw_ip(ip)?, u16::from_be_bytes(*port))
+}
+
+/// A peer of a list of dictionaries (BEP 3).
+fn listed_peer(entry: Value<'_>) -> Option<PeerAddr> {
+    let entry = entry.dict()?;
+    let port = u16::try_from(count(entry, b"port")?).ok()?;
+    let host = std::str::from_utf8(bytes(entry, b"ip")?).ok()?;
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    if let Ok(ip) = bare.parse() {
+        return dialable(ip, port);
+    }
+    let fits = (1..=MAX_HOST_LEN).contains(&host.len());
+    let plain = host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+    (fits && plain && port != 0).then(|| PeerAddr::Host(host.to_owned(), port))
+}
+
+fn dialable(ip: IpAddr, port: u16) -> Option<PeerAddr> {
+    usable(SocketAddr::new(ip, port)).map(PeerAddr::Socket)
+}
+
+/// The address in its plain form (an IPv4 address mapped into IPv6 becomes IPv4), if a TCP peer can be there.
+pub(super) fn usable(addr: SocketAddr) -> Option<SocketAddr> {
+    let ip = addr.ip().to_canonical();
+    let nobody = ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST);
+    (!nobody && addr.port() != 0).then(|| SocketAddr::new(ip, addr.port()))
+}
+
+fn raw_ip(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(|raw| IpAddr::V4(Ipv4Addr::from(raw)));
+    let v6 = || <[u8; 16]>::try_from(bytes).map(|raw| IpAddr::V6(Ipv6Addr::from(raw)));
+    v4.or_else(|_| v6()).ok()
+}
+
+/// Text of a stranger made fit for terminals and logs: no control characters, none that turn the direction of
+/// writing, at most 200 characters.
+pub(super) fn shown(text: &[u8]) -> String {
+    // Four bytes a character at most: what lies behind them is not worth decoding.
+    let head = &text[..text.len().min(4 * MAX_TEXT_CHARS)];
+    let hidden = |c: &char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    String::from_utf8_lossy(head).chars().filter(|c| !hidden(c)).take(MAX_TEXT_CHARS).collect()
+}

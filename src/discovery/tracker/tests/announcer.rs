@@ -1,0 +1,283 @@
+use crate::discovery::tracker::{Announcer, AnnouncerConfig, Due, Event, Input};
+use std::time::{Duration, Instant};
+
+/// An announcer with a clock in seconds.
+struct Table {
+    announcer: Announcer,
+    start: Instant,
+    now: u64,
+}
+
+impl Table {
+    fn new(tiers: &[&[&str]], complete: bool) -> Self {
+        let tiers = tiers.iter().map(|tier| tier.iter().map(|url| (*url).to_owned()).collect()).collect();
+        let start = Instant::now();
+        Self {
+            announcer: Announcer::new(AnnouncerConfig::default(), tiers, complete, 1, start),
+            start,
+            now: 0,
+        }
+    }
+
+    fn at(&mut self, now: u64) -> &mut Self {
+        self.now = now;
+        self
+    }
+
+    fn instant(&self) -> Instant {
+        self.start + Duration::from_secs(self.now)
+    }
+
+    fn next(&mut self) -> Option<Due> {
+        self.announcer.next(self.instant())
+    }
+
+    /// Expects this announce to be made now.
+    fn asks(&mut self, url: &str, event: impl Into<Option<Event>>) -> &mut Self {
+        let due =
+            self.next().unwrap_or_else(|| panic!("no announce at {} s: {:?}", self.now, self.announcer));
+        assert_eq!((due.url.as_str(), due.event), (url, event.into()), "at {} s", self.now);
+        self
+    }
+
+    fn asks_nobody(&mut self) -> &mut Self {
+        assert_eq!(self.next(), None, "at {} s", self.now);
+        self
+    }
+
+    /// Expects the next announce at this second.
+    fn waits_until(&mut self, seconds: u64) -> &mut Self {
+        assert_eq!(self.announcer.next_deadline(), Some(self.start + Duration::from_secs(seconds)));
+        self
+    }
+
+    /// Expects the next announce between these seconds from now, and goes there.
+    fn waits(&mut self, from: f64, to: f64) -> &mut Self {
+        let deadline = self.announcer.next_deadline().expect("a deadline");
+        let wait = deadline.duration_since(self.instant()).as_secs_f64();
+        assert!((from..=to).contains(&wait), "waits {wait} s, not {from} to {to}");
+        self.asks_nobody();
+        self.now = deadline.duration_since(self.start).as_secs() + 1;
+        self
+    }
+
+    fn hear(&mut self, input: Input) -> &mut Self {
+        self.announcer.handle(self.instant(), input);
+        self
+    }
+
+    /// Expects these last words, in any order of trackers.
+    fn parts(&mut self, expected: &[(&str, &[Event])]) {
+        let words = |dues: Vec<Due>| {
+            let url = dues[0].url.clone();
+            assert!(dues.iter().all(|due| due.url == url));
+            (url, dues.iter().map(|due| due.event.unwrap()).collect::<Vec<_>>())
+        };
+        let mut told: Vec<_> = self.announcer.goodbyes().into_iter().map(words).collect();
+        told.sort_by(|a, b| a.0.cmp(&b.0));
+        let told: Vec<_> = told.iter().map(|(url, events)| (url.as_str(), events.as_slice())).collect();
+        assert_eq!(told, expected);
+    }
+
+    fn ok(&mut self, interval: u64, min_interval: impl Into<Option<u64>>) -> &mut Self {
+        let min_interval = min_interval.into().map(Duration::from_secs);
+        self.hear(Input::Succeeded {
+            interval: Some(Duration::from_secs(interval)),
+            min_interval,
+            tracker_id: None,
+        })
+    }
+}
+
+const STARTED: Event = Event::Started;
+const COMPLETED: Event = Event::Completed;
+const STOPPED: Event = Event::Stopped;
+
+#[test]
+fn a_download_from_start_to_stop() {
+    let mut table = Table::new(&[&["a"]], false);
+    table.waits_until(0).asks("a", STARTED).asks_nobody().ok(1800, None).waits_until(1800);
+    table.at(1799).asks_nobody().at(1800).asks("a", None).ok(1800, None);
+    table.at(2000).hear(Input::Completed).asks("a", COMPLETED).ok(1800, None).waits_until(3800);
+    table.hear(Input::Completed).asks_nobody().at(3800).asks("a", None).ok(1800, None);
+    table.at(3801).parts(&[("a", &[STOPPED])]);
+}
+
+#[test]
+fn who_is_complete_at_the_start_never_completes() {
+    let mut table = Table::new(&[&["a"]], true);
+    table.asks("a", STARTED).ok(1800, None).hear(Input::Completed).asks_nobody().waits_until(1800);
+}
+
+#[test]
+fn completion_waits_for_started() {
+    let mut table = Table::new(&[&["a"]], false);
+    table.asks("a", STARTED).hear(Input::Completed).asks_nobody().ok(1800, 900);
+    table.asks("a", COMPLETED).ok(1800, 900).waits_until(1800);
+}
+
+#[test]
+fn completion_is_told_again_when_it_did_not_get_through() {
+    let mut table = Table::new(&[&["a"]], false);
+    table
+        .asks("a", STARTED)
+        .ok(1800, None)
+        .at(10)
+        .hear(Input::Completed)
+        .asks("a", COMPLETED)
+        .hear(Input::Failed);
+    table.asks_nobody().waits(3.75, 6.25).asks("a", COMPLETED).ok(1800, None);
+    table.at(5000).asks("a", None);
+}
+
+#[test]
+fn intervals_are_bounded_from_below() {
+    for (interval, min_interval, wait) in [
+        (1, None, 30),
+        (0, None, 30),
+        (31, None, 31),
+        (60, Some(90), 90),
+        (60, Some(1), 60),
+        (2, Some(5), 30),
+    ] {
+        let mut table = Table::new(&[&["a"]], false);
+        table.asks("a", STARTED).ok(interval, min_interval).waits_until(wait).at(wait).asks("a", None);
+    }
+    let mut table = Table::new(&[&["a"]], false);
+    table.asks("a", STARTED);
+    table.hear(Input::Succeeded { interval: None, min_interval: None, tracker_id: None }).waits_until(1800);
+}
+
+#[test]
+fn a_wish_for_peers_respects_the_min_interval() {
+    for (min_interval, earliest) in [(None, 60), (Some(100), 100), (Some(1), 30), (Some(5000), 5000)] {
+        let mut table = Table::new(&[&["a"]], false);
+        table.asks("a", STARTED).ok(1800, min_interval).at(10).hear(Input::WantPeers).asks_nobody();
+        table.waits_until(earliest).at(earliest).asks("a", None).ok(1800, min_interval);
+    }
+    let mut late = Table::new(&[&["a"]], false);
+    late.asks("a", STARTED).ok(1800, None).at(500).hear(Input::WantPeers).asks("a", None);
+}
+
+#[test]
+fn failures_back_off_and_wishes_do_not_help() {
+    let mut table = Table::new(&[&["a"]], false);
+    for wait in [5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 1280.0, 1800.0, 1800.0] {
+        table.asks("a", STARTED).hear(Input::Failed).asks_nobody().hear(Input::WantPeers);
+        table.waits(wait * 0.75, wait * 1.25);
+    }
+    // After a success it begins again with the shortest wait.
+    table.asks("a", STARTED).ok(60, None).waits(60.0, 60.0).asks("a", None).hear(Input::Failed).asks_nobody();
+    table.waits(3.75, 6.25).asks("a", None);
+}
+
+#[test]
+fn a_long_row_of_failures_does_not_overflow() {
+    let mut table = Table::new(&[&["a"]], false);
+    for _ in 0..100 {
+        table.asks("a", STARTED).hear(Input::Failed).asks_nobody().waits(3.75, 2250.0);
+    }
+}
+
+#[test]
+fn the_next_tier_is_asked_only_when_the_first_fails() {
+    let mut table = Table::new(&[&["a"], &["b"]], false);
+    table.asks("a", STARTED).hear(Input::Failed).asks("b", STARTED).ok(1800, None);
+    table.at(1800).asks("a", STARTED).hear(Input::Failed).asks("b", None).ok(1800, None);
+    table.at(3600).asks("a", STARTED).ok(1800, None).asks_nobody();
+    table.at(3700).parts(&[("a", &[STOPPED]), ("b", &[STOPPED])]);
+}
+
+#[test]
+fn success_moves_to_the_front_of_its_tier() {
+    let mut table = Table::new(&[&["a", "b", "c"]], false);
+    let first = table.next().unwrap().url;
+    let second = table.hear(Input::Failed).next().unwrap().url;
+    let third = table.hear(Input::Failed).next().unwrap().url;
+    table.ok(1800, None).at(1800).asks(&third, None).hear(Input::Failed);
+    table.asks(&first, STARTED).hear(Input::Failed).asks(&second, STARTED).ok(1800, None);
+    table.at(3600).asks(&second, None).hear(Input::Failed).asks(&third, None);
+}
+
+#[test]
+fn a_tier_is_shuffled_but_loses_nobody() {
+    let urls: Vec<String> = (0..20).map(|n| n.to_string()).collect();
+    let orders: Vec<Vec<String>> = (0..2)
+        .map(|seed| {
+            let now = Instant::now();
+            let mut announcer =
+                Announcer::new(AnnouncerConfig::default(), vec![vec![], urls.clone()], false, seed, now);
+            let mut order = Vec::new();
+            while let Some(due) = announcer.next(now) {
+                order.push(due.url);
+                announcer.handle(now, Input::Failed);
+            }
+            order
+        })
+        .collect();
+    assert_ne!(orders[0], orders[1]);
+    for mut order in orders {
+        order.sort_by_key(|url| url.parse::<u32>().unwrap());
+        assert_eq!(order, urls);
+    }
+}
+
+#[test]
+fn a_tracker_that_stands_in_keeps_its_own_min_interval() {
+    let mut table = Table::new(&[&["a"], &["b"]], false);
+    table.asks("a", STARTED).hear(Input::Failed).asks("b", STARTED).ok(6000, 6000);
+    // The completion brings a back, which then sets the pace.
+    table.at(10).hear(Input::Completed).asks("a", STARTED).ok(1800, None).asks("a", COMPLETED).ok(1800, None);
+    // b may not be asked again before 6000.
+    table.at(1810).asks("a", None).hear(Input::Failed).asks_nobody().waits(3.75, 6.25);
+    table.asks("a", None).ok(4200, None);
+    table.at(6100).asks("a", None).hear(Input::Failed).asks("b", None).ok(6000, 6000);
+}
+
+#[test]
+fn a_tracker_id_is_sent_back_until_another_comes() {
+    let mut table = Table::new(&[&["a"]], false);
+    let reply = |id: Option<&str>| Input::Succeeded {
+        interval: None,
+        min_interval: None,
+        tracker_id: id.map(|id| id.as_bytes().to_vec()),
+    };
+    for (now, expected, reply_id) in [
+        (0, None, None),
+        (1800, None, Some("x")),
+        (3600, Some("x"), None),
+        (5400, Some("x"), Some("y")),
+        (7200, Some("y"), None),
+    ] {
+        let due = table.at(now).next().unwrap();
+        assert_eq!(due.tracker_id.as_deref(), expected.map(str::as_bytes), "at {now}");
+        table.hear(reply(reply_id));
+    }
+}
+
+#[test]
+fn only_trackers_that_know_us_hear_a_goodbye() {
+    let mut table = Table::new(&[&["a"], &["b"]], false);
+    table.parts(&[]);
+    table.asks("a", STARTED).hear(Input::Failed).asks("b", STARTED).parts(&[]);
+    table.ok(1800, None).parts(&[("b", &[STOPPED])]);
+}
+
+#[test]
+fn a_completion_is_told_before_the_goodbye_and_once() {
+    let mut table = Table::new(&[&["a"], &["b"]], false);
+    table.asks("a", STARTED).hear(Input::Failed).asks("b", STARTED).ok(60, None);
+    table.at(60).asks("a", STARTED).ok(1800, None).hear(Input::Completed);
+    table.parts(&[("a", &[COMPLETED, STOPPED]), ("b", &[STOPPED])]);
+    table.asks("a", COMPLETED).ok(1800, None).parts(&[("a", &[STOPPED]), ("b", &[STOPPED])]);
+}
+
+#[test]
+fn without_trackers_nothing_ever_happens() {
+    for tiers in [&[][..], &[&[][..], &[]]] {
+        let mut table = Table::new(tiers, false);
+        table.asks_nobody().hear(Input::WantPeers).hear(Input::Completed).asks_nobody();
+        assert_eq!(table.announcer.next_deadline(), None);
+        table.parts(&[]);
+    }
+}

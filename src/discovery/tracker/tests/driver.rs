@@ -1,0 +1,204 @@
+use super::{canned, response, stub};
+use crate::discovery::tracker::{
+    AnnouncerConfig, Announcing, EmbeddedTracker, EmbeddedTrackerConfig, Event, Note, TorrentIdentity, Totals,
+};
+use crate::metainfo::InfoHash;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+/// A torrent being announced, with the ends the session holds.
+struct Torrent {
+    announcing: Announcing,
+    totals: Arc<Totals>,
+    peers: mpsc::Receiver<Vec<SocketAddr>>,
+    notes: mpsc::Receiver<Note>,
+}
+
+fn start(port: u16, left: u64, tiers: &[&str]) -> Torrent {
+    let config = AnnouncerConfig {
+        shortest_interval: Duration::from_millis(200),
+        default_min_interval: Duration::from_millis(200),
+        first_retry: Duration::from_millis(200),
+        ..AnnouncerConfig::default()
+    };
+    let mut peer_id = *b"-SR0001-abcdefghijkl";
+    peer_id[18..].copy_from_slice(&port.to_be_bytes());
+    let tiers = tiers.iter().map(|url| vec![(*url).to_owned()]).collect();
+    let torrent = TorrentIdentity { info_hash: InfoHash([1; 20]), peer_id, port, key: 1, tiers };
+    let totals = Arc::new(Totals::default());
+    totals.left.store(left, Ordering::Relaxed);
+    let (peers_out, peers) = mpsc::channel(16);
+    let (notes_out, notes) = mpsc::channel(16);
+    let announcing = Announcing::start(torrent, config, totals.clone(), peers_out, notes_out);
+    Torrent { announcing, totals, peers, notes }
+}
+
+impl Torrent {
+    async fn note(&mut self) -> Note {
+        timeout(Duration::from_secs(10), self.notes.recv())
+            .await
+            .expect("a note in time")
+            .expect("a running task")
+    }
+
+    async fn announced(&mut self) -> (Option<Event>, Option<u64>, Option<u64>) {
+        match self.note().await {
+            Note::Announced { event, complete, incomplete, .. } => (event, complete, incomplete),
+            failed @ Note::Failed { .. } => panic!("{failed:?}"),
+        }
+    }
+
+    async fn found(&mut self) -> Vec<SocketAddr> {
+        timeout(Duration::from_secs(10), self.peers.recv())
+            .await
+            .expect("peers in time")
+            .expect("a running task")
+    }
+}
+
+async fn tracker(interval: u64) -> String {
+    let config = EmbeddedTrackerConfig { interval: Duration::from_secs(interval), allowed: None };
+    let tracker = EmbeddedTracker::bind(([127, 0, 0, 1], 0).into(), config).await.unwrap();
+    let url = tracker.url();
+    tokio::spawn(tracker.run());
+    url
+}
+
+#[tokio::test]
+async fn two_peers_meet_complete_and_part() {
+    let url = tracker(1000).await;
+    let mut seed = start(1001, 0, &[&url]);
+    assert_eq!(seed.announced().await, (Some(Event::Started), Some(1), Some(0)));
+    let mut leech = start(1002, 10, &[&url]);
+    assert_eq!(leech.announced().await, (Some(Event::Started), Some(1), Some(1)));
+    assert_eq!(leech.found().await, ["127.0.0.1:1001".parse().unwrap()]);
+
+    leech.totals.left.store(0, Ordering::Relaxed);
+    leech.announcing.completed();
+    assert_eq!(leech.announced().await, (Some(Event::Completed), Some(2), Some(0)));
+
+    seed.announcing.want_peers();
+    assert_eq!(seed.announced().await, (None, Some(2), Some(0)));
+    assert_eq!(seed.found().await, ["127.0.0.1:1002".parse().unwrap()]);
+
+    leech.announcing.stop().await;
+    let Note::Announced { event: Some(Event::Stopped), complete: Some(1), .. } =
+        leech.notes.recv().await.unwrap()
+    else {
+        panic!("no goodbye")
+    };
+    seed.announcing.stop().await;
+}
+
+#[tokio::test]
+async fn the_interval_of_the_tracker_is_kept() {
+    let url = tracker(1).await;
+    let mut torrent = start(1001, 0, &[&url]);
+    torrent.announced().await;
+    let start = Instant::now();
+    assert_eq!(torrent.announced().await.0, None);
+    let waited = start.elapsed().as_millis();
+    assert!((900..3000).contains(&waited), "{waited} ms");
+}
+
+#[tokio::test]
+async fn a_dead_tracker_leads_to_the_next_tier() {
+    let url = tracker(1000).await;
+    let mut torrent = start(1001, 0, &["udp://127.0.0.1:1/announce", "http://127.0.0.1:1/announce", &url]);
+    let Note::Failed { tracker, .. } = torrent.note().await else { panic!("udp is not supported yet") };
+    assert_eq!(tracker, "udp://127.0.0.1:1");
+    let Note::Failed { tracker, event, .. } = torrent.note().await else { panic!("nobody is there") };
+    assert_eq!((tracker.as_str(), event), ("http://127.0.0.1:1", Some(Event::Started)));
+    assert_eq!(torrent.announced().await.0, Some(Event::Started));
+}
+
+#[tokio::test]
+async fn peers_given_by_name_are_looked_up() {
+    let body = b"d8:intervali900e5:peersld2:ip9:192.0.2.14:porti7eed2:ip9:localhost4:porti8eed2:ip9:-.invalid4:porti9eeee";
+    let base = canned(response("200 OK", body)).await;
+    let mut torrent = start(1001, 0, &[&base]);
+    assert_eq!(torrent.found().await, ["192.0.2.1:7".parse().unwrap()]);
+    let named = torrent.found().await;
+    assert!(!named.is_empty());
+    assert!(named.iter().all(|addr| addr.ip().is_loopback() && addr.port() == 8), "{named:?}");
+}
+
+#[tokio::test]
+async fn a_silent_tracker_does_not_hold_up_the_end() {
+    let base = stub(|head, mut stream| async move {
+        if head.contains("event=started") {
+            stream.write_all(&response("200 OK", b"d8:intervali900ee")).await.unwrap();
+        }
+        let _ = stream.read_u8().await;
+    })
+    .await;
+    let mut torrent = start(1001, 0, &[&base]);
+    torrent.announced().await;
+    let start = Instant::now();
+    torrent.announcing.stop().await;
+    let waited = start.elapsed();
+    assert!((Duration::from_secs(4)..Duration::from_secs(7)).contains(&waited), "{waited:?}");
+}
+
+#[tokio::test]
+async fn who_is_not_known_leaves_soon() {
+    let silent = stub(|_, mut stream| async move {
+        let _ = stream.read_u8().await;
+    })
+    .await;
+    for tiers in [&[silent.as_str()][..], &[]] {
+        let torrent = start(1001, 0, tiers);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let start = Instant::now();
+        torrent.announcing.stop().await;
+        assert!(start.elapsed() < Duration::from_secs(3));
+    }
+}
+
+#[tokio::test]
+async fn completion_and_the_end_at_once_are_both_told() {
+    let url = tracker(1000).await;
+    let mut torrent = start(1001, 10, &[&url]);
+    torrent.announced().await;
+    torrent.totals.left.store(0, Ordering::Relaxed);
+    torrent.announcing.completed();
+    torrent.announcing.stop().await;
+    for (event, seeds) in [(Event::Completed, 1), (Event::Stopped, 0)] {
+        let Some(Note::Announced { event: Some(told), complete, .. }) = torrent.notes.recv().await else {
+            panic!("{event:?} is missing")
+        };
+        assert_eq!((told, complete), (event, Some(seeds)));
+    }
+}
+
+#[tokio::test]
+async fn who_leaves_while_the_tracker_still_answers_says_goodbye() {
+    let (heard, mut events) = mpsc::channel(4);
+    let slow = stub(move |head, mut stream| {
+        let heard = heard.clone();
+        async move {
+            heard.send(head.contains("event=stopped")).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            stream.write_all(&response("200 OK", b"d8:intervali900ee")).await.unwrap();
+        }
+    })
+    .await;
+    let torrent = start(1001, 0, &[&slow]);
+    assert_eq!(events.recv().await, Some(false));
+    torrent.announcing.stop().await;
+    assert_eq!(events.recv().await, Some(true));
+}
+
+#[tokio::test]
+async fn a_dropped_handle_ends_the_task() {
+    let url = tracker(1).await;
+    let mut torrent = start(1001, 0, &[&url]);
+    torrent.announced().await;
+    drop(torrent.announcing);
+    let end = timeout(Duration::from_secs(5), async { while torrent.notes.recv().await.is_some() {} });
+    end.await.expect("the task lets go of its channels");
+}

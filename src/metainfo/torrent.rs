@@ -1,0 +1,303 @@
+//! Reading a torrent file (BEP 3, 12, 27, 47).
+
+use super::path::{self, TooManyClashes};
+use super::{InfoHash, Layout, LayoutError, PART_SUFFIX, PieceIndex};
+use crate::bencode::{self, Dict, List, Value};
+use sha1::{Digest, Sha1};
+
+/// Largest torrent file that is read, in bytes.
+pub const MAX_TORRENT_LEN: usize = 32 * 1024 * 1024;
+/// How many components the path of a file may have.
+const MAX_PATH_DEPTH: usize = 100;
+/// Longest path in bytes, separators and [`PART_SUFFIX`] included: what one system call takes, less the NUL.
+const MAX_PATH_LEN: usize = 4095;
+/// What the names of pad files begin with that BitComet made, long before BEP 47 gave them an attribute.
+const BITCOMET_PAD: &str = "_____padding_file_";
+
+/// Why a torrent file is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TorrentError {
+    /// More than [`MAX_TORRENT_LEN`] bytes.
+    #[error("the torrent file has more than {MAX_TORRENT_LEN} bytes")]
+    TooLarge,
+    /// The file is not bencoded.
+    #[error("this is not a torrent file: {0}")]
+    Bencode(#[from] bencode::Error),
+    /// The file holds something else than a dictionary.
+    #[error("this is not a torrent file: it holds no dictionary")]
+    NotADictionary,
+    /// No `info` dictionary.
+    #[error("the torrent has no info dictionary")]
+    MissingInfo,
+    /// BitTorrent v2 (BEP 52) without the v1 part of a hybrid.
+    #[error("this is a BitTorrent v2 torrent; only v1 and hybrid torrents are supported")]
+    V2Only,
+    /// `piece length` is absent, no integer, or not positive.
+    #[error("the torrent has no valid piece length")]
+    MissingPieceLength,
+    /// The torrent or one of its files has no name.
+    #[error("the torrent or one of its files has no name")]
+    MissingName,
+    /// A path holds something else than strings.
+    #[error("the path of a file holds something that is not a name")]
+    InvalidName,
+    /// The length of a file is absent, no integer, or negative.
+    #[error("the length of a file is missing or not valid")]
+    InvalidLength,
+    /// The list of files is empty.
+    #[error("the torrent has no files")]
+    NoFiles,
+    /// More than 100 components in a path.
+    #[error("the path of a file has more than {MAX_PATH_DEPTH} components")]
+    PathTooDeep,
+    /// A path the system could not open.
+    #[error("the path of a file is longer than {MAX_PATH_LEN} bytes")]
+    PathTooLong,
+    /// More files of the same name than an honest torrent has.
+    #[error("too many files of the torrent have the same name")]
+    TooManyDuplicateNames,
+    /// Lengths and piece length do not make a sensible torrent.
+    #[error("{0}")]
+    Layout(#[from] LayoutError),
+    /// `pieces` is absent or no string.
+    #[error("the torrent has no piece hashes")]
+    MissingPieces,
+    /// `pieces` is not 20 bytes for each piece.
+    #[error("the torrent has {bytes} bytes of piece hashes where its {pieces} pieces need 20 each")]
+    InvalidHashes {
+        /// Length of `pieces`.
+        bytes: usize,
+        /// Pieces by the lengths of the files.
+        pieces: u32,
+    },
+}
+
+/// What an entry of a torrent's file list stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// A file.
+    Regular,
+    /// Zeros that align the next file (BEP 47). Never on disk, so its path says nothing and may be there twice.
+    Pad,
+    /// A symbolic link (BEP 47), of no length. Never created and never followed.
+    Symlink,
+}
+
+/// An entry of a torrent's file list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileEntry {
+    /// Sanitised components, from the download folder down; with several files the torrent's name comes first.
+    /// No two paths are equal (pads aside), none is a directory of another, and none is another's with
+    /// [`PART_SUFFIX`].
+    pub path: Vec<String>,
+    /// Length in bytes.
+    pub length: u64,
+    /// What it stands for.
+    pub kind: FileKind,
+    /// Whether the file wants the permission to be executed (BEP 47).
+    pub executable: bool,
+}
+
+/// What a torrent file says, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Torrent {
+    /// SHA-1 of the `info` dictionary as it stands in the file.
+    pub info_hash: InfoHash,
+    /// Name of the file, or of the directory of the files; sanitised.
+    pub name: String,
+    /// How pieces lie across `files`.
+    pub layout: Layout,
+    /// The files, in the order of the layout: `files[index.as_usize()]`.
+    pub files: Vec<FileEntry>,
+    /// Peers may only come from the trackers (BEP 27).
+    pub private: bool,
+    /// URLs by tier (BEP 12): every tier has one or more. Not checked beyond being printable text.
+    pub trackers: Vec<Vec<String>>,
+    /// A comment, cleaned for display.
+    pub comment: Option<String>,
+    /// The program that made the file, cleaned for display.
+    pub created_by: Option<String>,
+    /// When the file was made, in seconds of the Unix epoch.
+    pub creation_date: Option<i64>,
+    hashes: Box<[[u8; 20]]>,
+}
+
+impl Torrent {
+    /// Reads a torrent file. Of a hybrid torrent (BEP 52) the v1 part is read.
+    ///
+    /// # Errors
+    /// When the file is not a v1 or hybrid torrent, or breaks a limit.
+    pub fn parse(bytes: &[u8]) -> Result<Self, TorrentError> {
+        if bytes.len() > MAX_TORRENT_LEN {
+            return Err(TorrentError::TooLarge);
+        }
+        let (document, duplicate_key) = bencode::parse_with_duplicates(bytes)?;
+        let torrent = Self::read(document.root.dict().ok_or(TorrentError::NotADictionary)?)?;
+        match duplicate_key {
+            Some(error) => Err(error.into()),
+            None => Ok(torrent),
+        }
+    }
+
+    fn read(root: Dict<'_>) -> Result<Self, TorrentError> {
+        let raw_info = root.get(b"info").ok_or(TorrentError::MissingInfo)?;
+        let info = raw_info.dict().ok_or(TorrentError::MissingInfo)?;
+        if info.get(b"pieces").is_none() && info.get(b"file tree").is_some() {
+            return Err(TorrentError::V2Only);
+        }
+        let info_hash = InfoHash(Sha1::digest(raw_info.raw()).into());
+        let piece_length = info.get(b"piece length").and_then(unsigned).filter(|n| *n > 0);
+        let piece_length = piece_length.ok_or(TorrentError::MissingPieceLength)?;
+        let (name, files) = read_content(info, info_hash)?;
+        let layout = Layout::new(piece_length, files.iter().map(|file| file.length))?;
+        let hashes = read_hashes(info, &layout)?;
+        let text = |key: &[u8]| {
+            root.get(key).and_then(Value::bytes).map(path::display_text).filter(|t| !t.is_empty())
+        };
+        Ok(Self {
+            info_hash,
+            name,
+            layout,
+            files,
+            private: info.get(b"private").and_then(Value::int).is_some_and(|flag| flag != 0),
+            trackers: read_trackers(root),
+            comment: text(b"comment"),
+            created_by: text(b"created by"),
+            creation_date: root.get(b"creation date").and_then(Value::int),
+            hashes,
+        })
+    }
+
+    /// The SHA-1 that the piece must have.
+    ///
+    /// # Panics
+    /// When the piece is one of another, larger torrent.
+    pub fn piece_hash(&self, piece: PieceIndex) -> [u8; 20] {
+        self.hashes[piece.as_usize()]
+    }
+}
+
+fn unsigned(value: Value<'_>) -> Option<u64> {
+    value.int().and_then(|n| u64::try_from(n).ok())
+}
+
+/// The torrent's name; `None` when nothing of it can be used.
+fn read_name(info: Dict<'_>) -> Result<Option<String>, TorrentError> {
+    // The UTF-8 twin is what other clients show and store under, so it wins where it keeps its promise.
+    let utf8 = info.get(b"name.utf-8").and_then(Value::text).map(str::as_bytes);
+    let raw = utf8.or_else(|| info.get(b"name").and_then(Value::bytes)).ok_or(TorrentError::MissingName)?;
+    Ok(path::usable(raw))
+}
+
+/// The torrent's name and its files.
+fn read_content(info: Dict<'_>, info_hash: InfoHash) -> Result<(String, Vec<FileEntry>), TorrentError> {
+    let name = read_name(info)?;
+    if let Some(list) = info.get(b"files").and_then(Value::list) {
+        let name = name.unwrap_or_else(|| info_hash.to_string());
+        let files = read_files(list, &name)?;
+        return Ok((name, files));
+    }
+    let name = name.ok_or(TorrentError::MissingName)?;
+    let length = info.get(b"length").and_then(unsigned).ok_or(TorrentError::InvalidLength)?;
+    let executable = Attributes::of(info).executable;
+    let file = FileEntry { path: vec![name.clone()], length, kind: FileKind::Regular, executable };
+    Ok((name, vec![file]))
+}
+
+/// The files of a torrent of the given name.
+fn read_files(list: List<'_>, name: &str) -> Result<Vec<FileEntry>, TorrentError> {
+    let entry = |value: Value<'_>| read_file(value.dict().ok_or(TorrentError::InvalidLength)?, name);
+    let mut files = list.map(entry).collect::<Result<Vec<_>, _>>()?;
+    if files.is_empty() {
+        return Err(TorrentError::NoFiles);
+    }
+    let on_disk = files.iter_mut().filter(|file| file.kind != FileKind::Pad);
+    let mut paths: Vec<_> = on_disk.map(|file| &mut file.path).collect();
+    path::make_unique(&mut paths).map_err(|TooManyClashes| TorrentError::TooManyDuplicateNames)?;
+    let longest = paths.iter().map(|path| path.iter().map(|name| name.len() + 1).sum::<usize>()).max();
+    if longest.is_some_and(|len| len - 1 + PART_SUFFIX.len() > MAX_PATH_LEN) {
+        return Err(TorrentError::PathTooLong);
+    }
+    Ok(files)
+}
+
+/// Reads one entry of `files`, of a torrent of the given name.
+fn read_file(file: Dict<'_>, name: &str) -> Result<FileEntry, TorrentError> {
+    let attributes = Attributes::of(file);
+    let length = match attributes.symlink {
+        true => 0,
+        false => file.get(b"length").and_then(unsigned).ok_or(TorrentError::InvalidLength)?,
+    };
+    let path = match read_path(file, name)? {
+        Some(path) => path,
+        None if attributes.pad => vec![".pad".into(), length.to_string()],
+        None => return Err(TorrentError::MissingName),
+    };
+    let pad = attributes.pad || path.last().is_some_and(|last| last.starts_with(BITCOMET_PAD));
+    let kind = match (attributes.symlink, pad) {
+        (true, _) => FileKind::Symlink,
+        (_, true) => FileKind::Pad,
+        _ => FileKind::Regular,
+    };
+    Ok(FileEntry { path, length, kind, executable: attributes.executable })
+}
+
+/// The sanitised path; `None` when there is none or it has no components.
+fn read_path(file: Dict<'_>, name: &str) -> Result<Option<Vec<String>>, TorrentError> {
+    let names = |key: &[u8]| file.get(key).and_then(Value::list);
+    let utf8 = names(b"path.utf-8").filter(|list| list.clone().all(|name| name.text().is_some()));
+    let Some(raw) = utf8.filter(|list| list.clone().next().is_some()).or_else(|| names(b"path")) else {
+        return Ok(None);
+    };
+    let mut path = vec![name.to_owned()];
+    for element in raw {
+        path.push(path::component(element.bytes().ok_or(TorrentError::InvalidName)?));
+        if path.len() > MAX_PATH_DEPTH {
+            return Err(TorrentError::PathTooDeep);
+        }
+    }
+    Ok((path.len() > 1).then_some(path))
+}
+
+/// The letters of `attr` (BEP 47) that mean something here.
+struct Attributes {
+    executable: bool,
+    pad: bool,
+    symlink: bool,
+}
+
+impl Attributes {
+    fn of(file: Dict<'_>) -> Self {
+        let letters = file.get(b"attr").and_then(Value::bytes).unwrap_or_default();
+        let has = |letter| letters.contains(&letter);
+        Self { executable: has(b'x'), pad: has(b'p'), symlink: has(b'l') }
+    }
+}
+
+fn read_hashes(info: Dict<'_>, layout: &Layout) -> Result<Box<[[u8; 20]]>, TorrentError> {
+    let raw = info.get(b"pieces").and_then(Value::bytes).ok_or(TorrentError::MissingPieces)?;
+    let (hashes, remainder) = raw.as_chunks();
+    let pieces = layout.piece_count();
+    if !remainder.is_empty() || hashes.len() != pieces as usize {
+        return Err(TorrentError::InvalidHashes { bytes: raw.len(), pieces });
+    }
+    Ok(hashes.into())
+}
+
+/// The tiers of `announce-list`, or `announce` as the only one when the list names no tracker (BEP 12).
+fn read_trackers(root: Dict<'_>) -> Vec<Vec<String>> {
+    let list = root.get(b"announce-list").and_then(Value::list);
+    let tiers = list.into_iter().flatten().filter_map(Value::list);
+    let tiers: Vec<Vec<_>> = tiers.map(|tier| tier.filter_map(read_url).collect()).collect();
+    let mut tiers: Vec<_> = tiers.into_iter().filter(|tier| !tier.is_empty()).collect();
+    if tiers.is_empty() {
+        tiers.extend(root.get(b"announce").and_then(read_url).map(|url| vec![url]));
+    }
+    tiers
+}
+
+/// A URL that could be one: text without white space around it and control characters within.
+fn read_url(value: Value<'_>) -> Option<String> {
+    let url = value.text()?.trim();
+    (!url.is_empty() && !url.contains(char::is_control)).then(|| url.into())
+}

@@ -1,0 +1,377 @@
+//! The memory of payload: one mapping a core, registered with its ring, cut into slabs of one run each.
+//!
+//! A slab is first *filled*: [`FillingSlab`] is its only owner and lends disjoint blocks of it to operations that
+//! write ([`Lease`]). Then it is *sealed*: [`Slab`] handles share it, nobody writes it any more, and it goes back to
+//! the arena with the last handle. So no byte that someone reads can change under him, whatever peers send.
+
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::ops::Range;
+use std::ptr::NonNull;
+use std::rc::Rc;
+use tokio_uring::buf::fixed::FixedBufRegistry;
+use tokio_uring::buf::{IoBuf, IoBufMut};
+
+/// Bytes in a slab: the longest run that one disk operation moves.
+pub const SLAB_LEN: usize = 256 * 1024;
+/// Lending goes by blocks of the wire.
+const BLOCK_LEN: usize = 16 * 1024;
+/// Blocks in a slab.
+pub const BLOCKS_IN_SLAB: usize = SLAB_LEN / BLOCK_LEN;
+const _: () = assert!(BLOCKS_IN_SLAB <= u16::BITS as usize, "one bit a block in `SlabState::leased`");
+
+/// An anonymous mapping, unmapped when dropped.
+struct Mapping {
+    base: NonNull<u8>,
+    len: usize,
+}
+
+impl Mapping {
+    fn new(len: usize) -> io::Result<Self> {
+        // SAFETY: a fresh private anonymous mapping at an address of the kernel's choice touches no other memory.
+        let base = unsafe {
+            rustix::mm::mmap_anonymous(
+                std::ptr::null_mut(),
+                len,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE | MapFlags::NORESERVE,
+            )?
+        };
+        let base = NonNull::new(base.cast()).expect("mmap never returns null");
+        let mapping = Self { base, len };
+        // SAFETY: the range is the mapping just made. Huge pages are a wish; without them it is only slower.
+        let _ = unsafe { rustix::mm::madvise(mapping.base.as_ptr().cast(), len, Advice::LinuxHugepage) };
+        Ok(mapping)
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: `base` and `len` are what `mmap` gave, and all users hold a share of this value.
+        let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.len) };
+    }
+}
+
+/// The mapping as tokio-uring wants it for registration: one buffer, index 0.
+struct Registered(Rc<Mapping>);
+
+// SAFETY: the mapping neither moves nor shrinks while `self.0` keeps it, and it is zero-filled by the kernel, so
+// all of it is initialised.
+unsafe impl IoBuf for Registered {
+    fn stable_ptr(&self) -> *const u8 {
+        self.0.base.as_ptr()
+    }
+    fn bytes_init(&self) -> usize {
+        self.0.len
+    }
+    fn bytes_total(&self) -> usize {
+        self.0.len
+    }
+}
+
+// SAFETY: as above. tokio-uring only reads the address for registration; it never writes through it itself.
+unsafe impl IoBufMut for Registered {
+    fn stable_mut_ptr(&mut self) -> *mut u8 {
+        self.0.base.as_ptr()
+    }
+    unsafe fn set_init(&mut self, _: usize) {}
+}
+
+#[derive(Default)]
+struct SlabState {
+    /// Handles of any kind; 0 means free.
+    refs: Cell<u32>,
+    /// One bit a block that is lent out.
+    leased: Cell<u16>,
+}
+
+struct Shared {
+    mapping: Rc<Mapping>,
+    registered: Cell<bool>,
+    free: RefCell<Vec<u32>>,
+    states: Box<[SlabState]>,
+}
+
+/// All slabs of one core.
+#[derive(Clone)]
+pub struct Arena(Rc<Shared>);
+
+impl Arena {
+    /// Maps at least two slabs, at most `len` bytes. Nothing is registered yet.
+    pub(super) fn new(len: usize) -> io::Result<Self> {
+        let count = (len / SLAB_LEN).max(2);
+        let mapping = Rc::new(Mapping::new(count * SLAB_LEN)?);
+        let count = u32::try_from(count).map_err(|_| io::ErrorKind::InvalidInput)?;
+        Ok(Self(Rc::new(Shared {
+            mapping,
+            registered: Cell::new(false),
+            // The most recently used slab is taken first: it is the likeliest to be in the processor's cache.
+            free: RefCell::new((0..count).rev().collect()),
+            states: (0..count).map(|_| SlabState::default()).collect(),
+        })))
+    }
+
+    /// Registers the arena with the current runtime's ring. Without it everything works, the kernel only pins
+    /// pages anew for each operation.
+    pub(super) fn register(&self) -> io::Result<()> {
+        FixedBufRegistry::new([Registered(Rc::clone(&self.0.mapping))]).register()?;
+        self.0.registered.set(true);
+        Ok(())
+    }
+
+    /// Whether the kernel has the arena's pages pinned once for all.
+    pub fn is_registered(&self) -> bool {
+        self.0.registered.get()
+    }
+
+    /// Number of slabs.
+    pub fn capacity(&self) -> usize {
+        self.0.states.len()
+    }
+
+    /// Number of slabs nobody holds.
+    pub fn free(&self) -> usize {
+        self.0.free.borrow().len()
+    }
+
+    /// A slab to fill, if one is free. Its bytes are whatever was there before.
+    pub fn take(&self) -> Option<FillingSlab> {
+        let index = self.0.free.borrow_mut().pop()?;
+        Some(FillingSlab(Handle::first(&self.0, index)))
+    }
+}
+
+/// One share of a slab.
+struct Handle {
+    arena: Rc<Shared>,
+    index: u32,
+}
+
+impl Handle {
+    fn first(arena: &Rc<Shared>, index: u32) -> Self {
+        let state = &arena.states[index as usize];
+        assert_eq!((state.refs.get(), state.leased.get()), (0, 0), "a free slab is in use");
+        state.refs.set(1);
+        Self { arena: Rc::clone(arena), index }
+    }
+
+    fn state(&self) -> &SlabState {
+        &self.arena.states[self.index as usize]
+    }
+
+    fn at(&self, offset: usize) -> NonNull<u8> {
+        debug_assert!(offset <= SLAB_LEN);
+        // SAFETY: the slab lies wholly inside the mapping.
+        unsafe { self.arena.mapping.base.add(self.index as usize * SLAB_LEN + offset) }
+    }
+}
+
+impl Clone for Handle {
+    fn clone(&self) -> Self {
+        let refs = &self.state().refs;
+        refs.set(refs.get() + 1);
+        Self { arena: Rc::clone(&self.arena), index: self.index }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let refs = &self.state().refs;
+        refs.set(refs.get() - 1);
+        if refs.get() == 0 {
+            self.arena.free.borrow_mut().push(self.index);
+        }
+    }
+}
+
+/// The bits of `SlabState::leased` for a range of bytes.
+fn block_bits(range: &Range<usize>) -> u16 {
+    assert!(range.start < range.end && range.end <= SLAB_LEN, "{range:?} is not inside a slab");
+    let (first, last) = (range.start / BLOCK_LEN, (range.end - 1) / BLOCK_LEN);
+    (u16::MAX >> (BLOCKS_IN_SLAB - 1 - (last - first))) << first
+}
+
+/// A slab that is being filled. There is one such value a slab, so bytes that are not leased are its owner's.
+pub struct FillingSlab(Handle);
+
+impl FillingSlab {
+    /// Lends a range to one operation that writes it. `None` while one of its blocks is lent already.
+    pub fn lease(&self, range: Range<usize>) -> Option<Lease> {
+        let bits = block_bits(&range);
+        let leased = &self.0.state().leased;
+        if leased.get() & bits != 0 {
+            return None;
+        }
+        leased.set(leased.get() | bits);
+        Some(Lease { slab: self.0.clone(), range, bits })
+    }
+
+    /// Whether some block of the range is lent out.
+    pub fn is_leased(&self, range: &Range<usize>) -> bool {
+        self.0.state().leased.get() & block_bits(range) != 0
+    }
+
+    /// Writes bytes by hand: for payload that could not be received in place.
+    ///
+    /// # Panics
+    /// When a block of that range is lent out.
+    pub fn write(&mut self, offset: usize, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        assert!(!self.is_leased(&(offset..offset + bytes.len())), "these bytes belong to an operation");
+        // SAFETY: the range lies in the slab (checked by `is_leased`), no operation writes it (just checked), no
+        // `Slab` exists while this value does, and `bytes` cannot lie in it, for `read` borrows the slab.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.0.at(offset).as_ptr(), bytes.len()) }
+    }
+
+    /// Reads what is there.
+    ///
+    /// # Panics
+    /// When a block of that range is lent out.
+    pub fn read(&self, range: Range<usize>) -> &[u8] {
+        assert!(!self.is_leased(&range), "these bytes belong to an operation");
+        // SAFETY: inside the slab and initialised (the mapping starts as zeros). A lease of these bytes can be made
+        // while the borrow lives, but only an operation could then write through it, and those are submitted
+        // by callers who hold no borrow across an await.
+        unsafe { std::slice::from_raw_parts(self.0.at(range.start).as_ptr(), range.len()) }
+    }
+
+    /// Ends the filling. Gives the slab back as it was while a block is still lent out.
+    pub fn seal(self) -> Result<Slab, Self> {
+        if self.0.state().leased.get() == 0 { Ok(Slab(self.0)) } else { Err(self) }
+    }
+}
+
+/// Bytes of a slab that are being filled by the holder, and by nobody else, until this value is dropped.
+pub struct Lease {
+    slab: Handle,
+    range: Range<usize>,
+    bits: u16,
+}
+
+impl Lease {
+    /// Number of bytes.
+    #[expect(clippy::len_without_is_empty, reason = "never empty")]
+    pub fn len(&self) -> usize {
+        self.range.len()
+    }
+
+    /// Gives up the first `count` bytes, which have been filled.
+    pub(super) fn advance(&mut self, count: usize) {
+        self.range.start += count;
+        debug_assert!(self.range.start <= self.range.end);
+    }
+
+    pub(super) fn address(&self) -> *mut u8 {
+        self.slab.at(self.range.start).as_ptr()
+    }
+
+    pub(super) fn is_registered(&self) -> bool {
+        self.slab.arena.registered.get()
+    }
+
+    /// Copies bytes in, from the first on.
+    pub fn write(&mut self, bytes: &[u8]) {
+        assert!(bytes.len() <= self.len());
+        // SAFETY: inside the leased range; `&mut self` proves that no operation holds the lease at the moment.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.address(), bytes.len()) }
+    }
+
+    /// Fills the range with zeros.
+    pub fn zero(&mut self) {
+        // SAFETY: as in `write`.
+        unsafe { std::ptr::write_bytes(self.address(), 0, self.len()) }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let leased = &self.slab.state().leased;
+        leased.set(leased.get() & !self.bits);
+    }
+}
+
+/// A slab that is full: shared, and never written again until the last handle is gone.
+#[derive(Clone)]
+pub struct Slab(Handle);
+
+impl Slab {
+    /// The bytes.
+    pub fn bytes(&self, range: Range<usize>) -> &[u8] {
+        assert!(range.start <= range.end && range.end <= SLAB_LEN);
+        // SAFETY: inside the slab and initialised; a sealed slab has no leases and no filler, so nobody writes it.
+        unsafe { std::slice::from_raw_parts(self.0.at(range.start).as_ptr(), range.len()) }
+    }
+
+    /// Whether this is the only handle: nothing reads the slab but its holder.
+    pub fn is_sole(&self) -> bool {
+        self.0.state().refs.get() == 1
+    }
+
+    pub(super) fn address(&self, offset: usize) -> *const u8 {
+        self.0.at(offset).as_ptr()
+    }
+
+    pub(super) fn is_registered(&self) -> bool {
+        self.0.arena.registered.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn block_bits_cover_the_blocks_touched() {
+        assert_eq!(block_bits(&(0..SLAB_LEN)), u16::MAX);
+        assert_eq!(block_bits(&(0..1)), 1);
+        assert_eq!(block_bits(&(BLOCK_LEN - 1..BLOCK_LEN + 1)), 3);
+        assert_eq!(block_bits(&(SLAB_LEN - 1..SLAB_LEN)), 1 << 15);
+    }
+
+    #[test]
+    fn a_block_is_lent_once_and_no_slab_is_sealed_while_lent() {
+        let arena = Arena::new(2 * SLAB_LEN).unwrap();
+        let slab = arena.take().unwrap();
+        let lease = slab.lease(0..BLOCK_LEN).unwrap();
+        assert!(slab.lease(0..1).is_none());
+        assert!(slab.lease(BLOCK_LEN..2 * BLOCK_LEN).is_some());
+        let slab = slab.seal().err().expect("a block is lent");
+        drop(lease);
+        assert!(slab.seal().is_ok());
+    }
+
+    #[test]
+    fn slabs_come_back_when_the_last_share_is_gone() {
+        let arena = Arena::new(2 * SLAB_LEN).unwrap();
+        assert_eq!((arena.capacity(), arena.free()), (2, 2));
+        let mut filling = arena.take().unwrap();
+        filling.write(5, b"payload");
+        let lease = filling.lease(BLOCK_LEN..BLOCK_LEN + 9).unwrap();
+        let other = arena.take().unwrap();
+        assert!(arena.take().is_none());
+        drop(other);
+        drop(filling);
+        assert_eq!(arena.free(), 1, "an operation may still write the leased bytes");
+        drop(lease);
+        assert_eq!(arena.free(), 2);
+    }
+
+    #[test]
+    fn sealed_slabs_are_shared() {
+        let arena = Arena::new(2 * SLAB_LEN).unwrap();
+        let mut filling = arena.take().unwrap();
+        let mut lease = filling.lease(100..104).unwrap();
+        lease.write(b"seed");
+        drop(lease);
+        filling.write(104, b"ring");
+        let slab = filling.seal().ok().unwrap();
+        let twin = slab.clone();
+        assert!(!slab.is_sole());
+        drop(slab);
+        assert_eq!(twin.bytes(100..108), b"seedring");
+        assert!(twin.is_sole());
+    }
+}

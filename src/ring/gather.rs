@@ -1,0 +1,107 @@
+//! What goes out on a connection next: small bytes and payload from slabs, sent in order by one SENDMSG.
+
+use super::arena::Slab;
+use std::ops::Range;
+
+/// One stretch of the outgoing stream.
+enum Part {
+    Small(Range<usize>),
+    Payload { slab: Slab, range: Range<usize> },
+}
+
+/// Bytes for one send, in order. Kept and used again.
+pub struct Gather {
+    small: Vec<u8>,
+    parts: Vec<Part>,
+    len: usize,
+    iovecs: Vec<libc::iovec>,
+    header: Box<libc::msghdr>,
+}
+
+impl Default for Gather {
+    fn default() -> Self {
+        // SAFETY: all zeros is a valid `msghdr` (null pointers and lengths of 0).
+        let header = Box::new(unsafe { std::mem::zeroed::<libc::msghdr>() });
+        Self { small: Vec::new(), parts: Vec::new(), len: 0, iovecs: Vec::new(), header }
+    }
+}
+
+impl Gather {
+    /// Forgets all; shares of slabs end.
+    pub fn clear(&mut self) {
+        self.small.clear();
+        self.parts.clear();
+        self.len = 0;
+    }
+
+    /// Appends small bytes.
+    pub fn push_small(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let range = self.small.len()..self.small.len() + bytes.len();
+        self.small.extend_from_slice(bytes);
+        self.len += bytes.len();
+        match self.parts.last_mut() {
+            Some(Part::Small(last)) => last.end = range.end,
+            _ => self.parts.push(Part::Small(range)),
+        }
+    }
+
+    /// Appends payload.
+    pub fn push_payload(&mut self, slab: Slab, range: Range<usize>) {
+        self.len += range.len();
+        self.parts.push(Part::Payload { slab, range });
+    }
+
+    /// Number of bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether there is room for a head and its block in one system call.
+    pub fn has_room(&self) -> bool {
+        self.parts.len() + 3 <= libc::UIO_MAXIOV as usize
+    }
+
+    /// The message header for the kernel. It points into `self`'s heap and slabs, none of which move with `self`.
+    pub(super) fn header(&mut self) -> *mut libc::msghdr {
+        self.iovecs.clear();
+        self.iovecs.extend(self.parts.iter().map(|part| {
+            let (base, len) = match part {
+                Part::Small(range) => (self.small[range.clone()].as_ptr(), range.len()),
+                Part::Payload { slab, range } => (slab.address(range.start), range.len()),
+            };
+            libc::iovec { iov_base: base.cast_mut().cast(), iov_len: len }
+        }));
+        self.header.msg_iov = self.iovecs.as_mut_ptr();
+        self.header.msg_iovlen = self.iovecs.len();
+        &mut *self.header
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::{Arena, SLAB_LEN};
+
+    #[test]
+    fn small_bytes_join_and_slabs_are_given_back() {
+        let arena = Arena::new(2 * SLAB_LEN).unwrap();
+        let slab = arena.take().unwrap().seal().ok().unwrap();
+        let mut gather = Gather::default();
+        gather.push_small(b"ab");
+        gather.push_small(b"cd");
+        gather.push_payload(slab, 0..100);
+        gather.push_small(b"e");
+        assert_eq!((gather.len(), gather.parts.len(), arena.free()), (105, 3, 1));
+        gather.clear();
+        assert!(gather.is_empty());
+        assert_eq!(arena.free(), 2);
+    }
+}

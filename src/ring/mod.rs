@@ -1,0 +1,31 @@
+//! The only door to io_uring: one core's tokio-uring runtime, its slab arena, its sockets and files.
+//!
+//! Every `unsafe` block on the data path lives here, and nothing above this room names tokio-uring. What callers
+//! get is safe because the kernel is only ever handed memory that the operation itself owns a share of: a
+//! [`Lease`] (bytes of a slab that only this operation may write), a [`Slab`] (bytes that nobody writes any
+//! more), or a buffer that moves into the operation and comes back with its result. A dropped future leaves its
+//! operation, and with it that memory, to the driver until the kernel has answered.
+//!
+//! Sockets are driven by readiness: [`Socket::readable`] waits and holds no memory, then
+//! [`Socket::recv`] and [`Socket::send`] move what there is at once and never wait. So an idle or slow peer pins
+//! neither a buffer nor a slab, and no operation that points into a slab can linger behind a silent peer.
+#![allow(unsafe_code)]
+
+mod arena;
+mod file;
+mod gather;
+mod op;
+mod runtime;
+mod scatter;
+mod socket;
+mod support;
+#[cfg(test)]
+mod tests;
+
+pub use arena::{Arena, BLOCKS_IN_SLAB, FillingSlab, Lease, SLAB_LEN, Slab};
+pub use file::File;
+pub use gather::Gather;
+pub use runtime::{Config, Core, run, spawn};
+pub use scatter::Scatter;
+pub use socket::{Deadline, Listener, Socket};
+pub use support::{StartError, check_kernel};

@@ -1,0 +1,98 @@
+//! Whether this kernel can run us, and what to do when it cannot.
+
+use super::runtime;
+use std::fmt;
+use std::io;
+
+/// Oldest kernel with all that is used: `SINGLE_ISSUER` (6.0) is the youngest of it, 6.1 the first long-lived one.
+const OLDEST_KERNEL: &str = "6.1";
+
+/// Why a ring could not be set up, with the remedy.
+#[derive(Debug)]
+pub struct StartError {
+    what: &'static str,
+    cause: io::Error,
+}
+
+impl StartError {
+    pub(super) fn new(what: &'static str, cause: io::Error) -> Self {
+        Self { what, cause }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {}: ", self.what)?;
+        let kernel = rustix::system::uname();
+        let kernel = kernel.release().to_string_lossy();
+        match self.cause.raw_os_error() {
+            Some(libc::ENOSYS) => write!(
+                f,
+                "this kernel ({kernel}) has no io_uring; run Linux {OLDEST_KERNEL} or newer with CONFIG_IO_URING, or allow \
+                 the io_uring system calls in the container's seccomp profile"
+            ),
+            Some(libc::EPERM | libc::EACCES) => write!(
+                f,
+                "io_uring is switched off for this process; set it free with `sysctl kernel.io_uring_disabled=0`{}, and in a \
+                 container allow the io_uring system calls in the seccomp profile",
+                disabled_now()
+            ),
+            Some(libc::EINVAL) => write!(
+                f,
+                "this kernel ({kernel}) lacks an io_uring feature that seedring needs; run Linux {OLDEST_KERNEL} or newer"
+            ),
+            Some(libc::ENOMEM) => write!(
+                f,
+                "too little lockable memory ({}); raise it with `ulimit -l`, with `LimitMEMLOCK=infinity` in a systemd unit \
+                 or with `--ulimit memlock=-1` for a container",
+                lockable()
+            ),
+            Some(libc::EMFILE | libc::ENFILE) => {
+                write!(f, "too few file descriptors; raise the limit with `ulimit -n`")
+            }
+            _ => write!(f, "{}", self.cause),
+        }
+    }
+}
+
+fn disabled_now() -> String {
+    let value = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
+    value.map_or_else(|_| String::new(), |value| format!(" (it is {})", value.trim()))
+}
+
+/// How much memory this process may lock, as text.
+pub(super) fn lockable() -> String {
+    match rustix::process::getrlimit(rustix::process::Resource::Memlock).current {
+        Some(bytes) => format!("the limit is {} KiB", bytes / 1024),
+        None => "the limit is none".into(),
+    }
+}
+
+/// Tries out a ring as the program uses it.
+///
+/// # Errors
+/// When the kernel refuses one, with the remedy.
+pub fn check_kernel() -> Result<(), StartError> {
+    runtime::ring_flags().build(8).map(drop).map_err(|cause| StartError::new("set up io_uring", cause))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_refusal_names_its_remedy() {
+        for (errno, remedy) in [
+            (libc::ENOSYS, "CONFIG_IO_URING"),
+            (libc::EPERM, "kernel.io_uring_disabled=0"),
+            (libc::EINVAL, "Linux 6.1 or newer"),
+            (libc::ENOMEM, "ulimit -l"),
+            (libc::EMFILE, "ulimit -n"),
+        ] {
+            let text = StartError::new("set up io_uring", io::Error::from_raw_os_error(errno)).to_string();
+            assert!(text.starts_with("cannot set up io_uring: ") && text.contains(remedy), "{text}");
+        }
+    }
+}

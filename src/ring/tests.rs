@@ -1,0 +1,207 @@
+//! The ring against the plain system calls: the same bytes at the end.
+
+use super::*;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+const BLOCK: usize = 16 * 1024;
+
+fn on_a_ring<T>(main: impl AsyncFnOnce(Core) -> T) -> T {
+    run(Config { arena_len: 4 * SLAB_LEN }, main).unwrap()
+}
+
+fn bytes(len: usize, seed: u64) -> Vec<u8> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    std::iter::repeat_with(|| rng.u8(..)).take(len).collect()
+}
+
+/// A connection to a plain socket.
+async fn pair() -> (Socket, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let plain = std::thread::spawn(move || listener.accept().unwrap().0);
+    let socket = Socket::connect(addr, Duration::from_secs(5)).await.unwrap();
+    (socket, plain.join().unwrap())
+}
+
+#[test]
+fn the_arena_is_registered() {
+    assert!(on_a_ring(async |core| core.arena.is_registered()), "run the tests with enough lockable memory");
+}
+
+#[test]
+fn files_are_written_and_read_at_any_offset() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    let content = bytes(SLAB_LEN, 1);
+    on_a_ring(async |core| {
+        let options = || std::fs::File::options().read(true).write(true).create(true).truncate(false).clone();
+        let file = File::new(OwnedFd::from(options().open(&path).unwrap()));
+        let mut slab = core.arena.take().unwrap();
+        slab.write(0, &content);
+        let slab = slab.seal().ok().unwrap();
+        file.write_all(&slab, 0..SLAB_LEN, 12_345).await.unwrap();
+        file.write_all(&slab, 100..200, 3).await.unwrap();
+        file.sync_data().await.unwrap();
+        let back = core.arena.take().unwrap();
+        file.read_exact(back.lease(7..50_007).unwrap(), 12_345 + 1_000).await.unwrap();
+        assert!(back.read(7..50_007) == &content[1_000..51_000]);
+        let end = 12_345 + SLAB_LEN as u64 - 10;
+        let short = file.read_exact(back.lease(0..11).unwrap(), end).await.unwrap_err();
+        assert_eq!(short.kind(), std::io::ErrorKind::UnexpectedEof);
+    });
+    let written = std::fs::read(&path).unwrap();
+    assert!(written[12_345..] == content && written[3..103] == content[100..200]);
+}
+
+#[test]
+fn receives_scatter_over_scratch_and_slabs() {
+    on_a_ring(async |core| {
+        let (socket, mut plain) = pair().await;
+        let sent = bytes(13 + BLOCK + 13 + 1000, 2);
+        plain.write_all(&sent).unwrap();
+        let slab = core.arena.take().unwrap();
+        let mut got = Vec::new();
+        while got.len() < sent.len() {
+            socket.readable().await.unwrap();
+            let mut scatter = Scatter::default();
+            let ranges = [
+                scatter.push_scratch(13),
+                {
+                    scatter.push_lease(slab.lease(BLOCK..2 * BLOCK).unwrap());
+                    0..BLOCK
+                },
+                scatter.push_rest(),
+            ];
+            assert!(slab.is_leased(&(BLOCK..BLOCK + 1)));
+            let (result, mut scatter) = socket.recv(scatter).await;
+            scatter.clear();
+            let mut left = result.unwrap();
+            for (at, range) in ranges.into_iter().enumerate() {
+                let len = range.len().min(left);
+                left -= len;
+                let part = if at == 1 {
+                    slab.read(BLOCK..BLOCK + len)
+                } else {
+                    scatter.scratch(range.start..range.start + len)
+                };
+                got.extend_from_slice(part);
+            }
+        }
+        assert!(got == sent);
+        let (nothing, _) = socket
+            .recv({
+                let mut s = Scatter::default();
+                s.push_rest();
+                s
+            })
+            .await;
+        assert_eq!(nothing.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+        drop(plain);
+        socket.readable().await.unwrap();
+        let (end, _) = socket
+            .recv({
+                let mut s = Scatter::default();
+                s.push_rest();
+                s
+            })
+            .await;
+        assert_eq!(end.unwrap(), 0);
+    });
+}
+
+#[test]
+fn sends_gather_and_never_wait() {
+    on_a_ring(async |core| {
+        let (socket, mut plain) = pair().await;
+        let content = bytes(SLAB_LEN, 3);
+        let mut slab = core.arena.take().unwrap();
+        slab.write(0, &content);
+        let slab = slab.seal().ok().unwrap();
+        let mut sent = 0;
+        let mut gather = Gather::default();
+        // Nobody reads: sooner or later the send buffer is full.
+        loop {
+            gather.clear();
+            gather.push_small(b"head");
+            gather.push_payload(slab.clone(), 0..SLAB_LEN);
+            let (result, back) = socket.send(gather).await;
+            gather = back;
+            match result {
+                Ok(count) => sent += count,
+                Err(error) => {
+                    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+                    break;
+                }
+            }
+        }
+        drop(gather);
+        drop(slab);
+        assert_eq!(core.arena.free(), core.arena.capacity(), "what waits in the kernel pins no slab");
+        let reader = std::thread::spawn(move || {
+            let mut got = vec![0; sent];
+            plain.read_exact(&mut got).unwrap();
+            got
+        });
+        socket.writable().await.unwrap();
+        let got = reader.join().unwrap();
+        assert!(got[..4] == *b"head" && got[4..1004] == content[..1000]);
+    });
+}
+
+#[test]
+fn shutting_down_ends_whoever_waits() {
+    on_a_ring(async |_| {
+        let (socket, _plain) = pair().await;
+        let waiting = spawn(socket.readable());
+        let deadline = socket.deadline(Duration::from_millis(10));
+        waiting.await.unwrap().unwrap();
+        assert!(deadline.has_passed());
+        let mut byte = [0];
+        assert_eq!(socket.recv_exact(&mut byte).await.unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
+    });
+}
+
+#[test]
+fn nobody_listening_and_nobody_answering() {
+    on_a_ring(async |_| {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let refused = Socket::connect(free, Duration::from_secs(5)).await.err().unwrap();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+        // A full backlog answers no further dial.
+        let full =
+            rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None)
+                .unwrap();
+        rustix::net::bind(&full, &std::net::SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        rustix::net::listen(&full, 0).unwrap();
+        let addr = rustix::net::getsockname(&full).unwrap().try_into().unwrap();
+        let _first = TcpStream::connect(addr).unwrap();
+        let late = Socket::connect(addr, Duration::from_millis(50)).await.err().unwrap();
+        assert_eq!(late.kind(), std::io::ErrorKind::TimedOut);
+    });
+}
+
+#[test]
+fn a_dropped_operation_keeps_its_memory_until_the_kernel_has_answered() {
+    on_a_ring(async |core| {
+        let (socket, _plain) = pair().await;
+        let slab = Rc::new(core.arena.take().unwrap());
+        let file = File::new(OwnedFd::from(std::fs::File::open("/dev/zero").unwrap()));
+        let reading = file.read_exact(slab.lease(0..BLOCK).unwrap(), 0);
+        let mut reading = Box::pin(reading);
+        // Submitted, and dropped before the answer.
+        let polled =
+            std::future::poll_fn(|cx| std::task::Poll::Ready(reading.as_mut().poll(cx).is_pending())).await;
+        assert!(polled);
+        drop(reading);
+        assert!(slab.is_leased(&(0..1)), "the kernel may still write there");
+        while slab.is_leased(&(0..1)) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(slab.read(0..BLOCK), [0; BLOCK]);
+        socket.shutdown();
+    });
+}

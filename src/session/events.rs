@@ -1,0 +1,41 @@
+//! What a session tells those who watch it.
+
+use crate::shard::Progress;
+use crate::storage::CheckReport;
+use std::net::SocketAddr;
+
+/// Something worth telling.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The data on disk is being checked: so many pieces of all are done.
+    Checking {
+        /// Pieces looked at.
+        done: u32,
+        /// All pieces.
+        pieces: u32,
+    },
+    /// The data on disk has been checked.
+    Checked(CheckReport),
+    /// Peers can connect here.
+    Listening(SocketAddr),
+    /// Once a second.
+    Progress(Progress),
+    /// A piece had the wrong hash.
+    PieceFailed(u32),
+    /// A peer was dropped for a reason of its own or ours.
+    PeerDropped {
+        /// Where it was.
+        addr: SocketAddr,
+        /// Why, after "the peer".
+        reason: String,
+    },
+    /// A tracker has answered, or not.
+    Tracker {
+        /// Its URL.
+        url: String,
+        /// Number of peers it named, or what went wrong.
+        result: Result<usize, String>,
+    },
+    /// The torrent is complete.
+    Completed(Progress),
+}

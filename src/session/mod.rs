@@ -1,0 +1,11 @@
+//! The whole program around one torrent: threads, commands, events, announcing.
+
+mod events;
+mod offline;
+mod run;
+
+pub use crate::shard::Progress;
+pub use crate::storage::{CheckReport, FileReport};
+pub use events::Event;
+pub use offline::{CreateOptions, check, create};
+pub use run::{AnnounceLimits, Goal, Job, Listen, Outcome, SessionError, run};

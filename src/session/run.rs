@@ -1,0 +1,333 @@
+//! Downloading and seeding one torrent, from the check of what is there to the goodbye.
+
+use super::Event;
+use crate::discovery::tracker::{AnnouncerConfig, Announcing, Note, TorrentIdentity, Totals};
+use crate::metainfo::{BuildError, Torrent};
+use crate::ring::StartError;
+use crate::shard::{Assignment, Command, Progress, Report, Shard};
+use crate::storage::StorageError;
+use crate::wire::PeerId;
+use ::ring::rand::{SecureRandom, SystemRandom};
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// How often trackers are asked.
+pub type AnnounceLimits = AnnouncerConfig;
+
+/// Ports tried, in order, when the user named none.
+const DEFAULT_PORTS: std::ops::RangeInclusive<u16> = 6881..=6889;
+/// Fewer peers than this, and trackers are asked for more.
+const ENOUGH_PEERS: u32 = 30;
+
+/// How long a core may take to end its disk work.
+const END_LIMIT: Duration = Duration::from_secs(10);
+
+/// When a session has done its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Goal {
+    /// When the torrent is complete.
+    Download,
+    /// When it is told to stop.
+    DownloadAndSeed,
+    /// When it is told to stop; nothing is downloaded.
+    Seed,
+}
+
+/// Where peers connect to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// Port 6881 of every IPv4 address, or the next free one.
+    Default,
+    /// Here; port 0 is any.
+    At(SocketAddr),
+}
+
+/// What a session is to do.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The torrent.
+    pub torrent: Arc<Torrent>,
+    /// The download folder.
+    pub folder: PathBuf,
+    /// What for.
+    pub goal: Goal,
+    /// Where peers connect to.
+    pub listen: Listen,
+    /// Peers that the user named.
+    pub peers: Vec<SocketAddr>,
+    /// Bytes of payload memory.
+    pub arena_len: usize,
+    /// How often trackers are asked.
+    pub announce: AnnounceLimits,
+}
+
+/// How a session has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Where it stood at the end.
+    pub progress: Progress,
+    /// Whether the torrent is complete.
+    pub complete: bool,
+}
+
+/// Why a session, a check or a creation has failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// Nobody can connect there.
+    #[error("cannot listen on {addr}: {cause}")]
+    Listen {
+        /// Where.
+        addr: SocketAddr,
+        /// Why not.
+        cause: io::Error,
+    },
+    /// A thread could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+    /// The kernel refuses what the program needs.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// A file or folder could not be used.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The torrent cannot be made.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// The torrent had to stop.
+    #[error("{0}")]
+    Failed(String),
+    /// There is nothing to seed.
+    #[error("none of the torrent's pieces is in {0}; there is nothing to seed")]
+    NothingToSeed(String),
+}
+
+fn bind(listen: Listen) -> Result<TcpListener, SessionError> {
+    let bind =
+        |addr: SocketAddr| TcpListener::bind(addr).map_err(|cause| SessionError::Listen { addr, cause });
+    match listen {
+        Listen::At(addr) => bind(addr),
+        Listen::Default => DEFAULT_PORTS
+            .map(|port| bind(([0, 0, 0, 0], port).into()))
+            .find(Result::is_ok)
+            .unwrap_or_else(|| bind(([0, 0, 0, 0], 0).into())),
+    }
+}
+
+fn random_id() -> PeerId {
+    let mut random = [0; 12];
+    SystemRandom::new().fill(&mut random).expect("the system gives random bytes");
+    PeerId::generate(random)
+}
+
+/// A session under way.
+struct Running<W> {
+    job: Job,
+    shard: Shard,
+    addr: SocketAddr,
+    id: PeerId,
+    totals: Arc<Totals>,
+    announcing: Option<Announcing>,
+    found: (mpsc::Sender<Vec<SocketAddr>>, mpsc::Receiver<Vec<SocketAddr>>),
+    notes: (mpsc::Sender<Note>, mpsc::Receiver<Note>),
+    watch: W,
+    last: Progress,
+    complete: bool,
+    failure: Option<SessionError>,
+}
+
+/// Runs until the goal is reached or `stop` completes, then tells trackers `stopped` and ends. Calls `watch` for each
+/// event, on the caller's thread. To be called inside a tokio runtime.
+///
+/// # Errors
+/// When it cannot start, or the torrent has to stop.
+pub async fn run(
+    job: Job,
+    watch: impl FnMut(Event),
+    stop: impl Future<Output = ()>,
+) -> Result<Outcome, SessionError> {
+    let listener = bind(job.listen)?;
+    let unbound = |cause| SessionError::Listen { addr: ([0, 0, 0, 0], 0).into(), cause };
+    let addr = listener.local_addr().map_err(unbound)?;
+    let id = random_id();
+    let assignment = Assignment {
+        torrent: Arc::clone(&job.torrent),
+        folder: job.folder.clone(),
+        download: job.goal != Goal::Seed,
+        listener,
+        id,
+        arena_len: job.arena_len,
+    };
+    let shard = Shard::start(assignment).map_err(SessionError::Thread)?;
+    let mut running = Running {
+        job,
+        shard,
+        addr,
+        id,
+        totals: Arc::default(),
+        announcing: None,
+        found: mpsc::channel(16),
+        notes: mpsc::channel(16),
+        watch,
+        last: Progress::default(),
+        complete: false,
+        failure: None,
+    };
+    running.work(stop).await;
+    running.end().await
+}
+
+impl<W: FnMut(Event)> Running<W> {
+    /// Until the goal is reached, something fails, or `stop` completes.
+    async fn work(&mut self, stop: impl Future<Output = ()>) {
+        tokio::pin!(stop);
+        loop {
+            let done = tokio::select! {
+                () = &mut stop => true,
+                report = self.shard.reports.recv() => match report {
+                    Some(report) => self.take(report).await,
+                    None => true,
+                },
+                Some(addrs) = self.found.1.recv() => {
+                    self.tell(Command::Peers { addrs, given: false }).await;
+                    false
+                }
+                Some(note) = self.notes.1.recv() => {
+                    self.note(note);
+                    false
+                }
+            };
+            if done {
+                return;
+            }
+        }
+    }
+
+    async fn tell(&self, command: Command) {
+        // A core that has ended is noticed where its reports are read.
+        let _ = self.shard.commands.send(command).await;
+    }
+
+    /// Takes a report of the core. `true` when the work is done.
+    async fn take(&mut self, report: Report) -> bool {
+        match report {
+            Report::Checking(done) => {
+                let pieces = self.job.torrent.layout.piece_count();
+                (self.watch)(Event::Checking { done, pieces });
+            }
+            Report::Checked(report) => return self.checked(report).await,
+            Report::Progress(progress) => {
+                self.progress(progress);
+                (self.watch)(Event::Progress(progress));
+                if progress.peers < ENOUGH_PEERS && progress.left > 0 {
+                    self.announcing.iter().for_each(Announcing::want_peers);
+                }
+            }
+            Report::PieceFailed(piece) => (self.watch)(Event::PieceFailed(piece)),
+            Report::PeerDropped { addr, reason } => (self.watch)(Event::PeerDropped { addr, reason }),
+            Report::Complete(progress) => {
+                self.progress(progress);
+                self.complete = true;
+                if self.job.goal != Goal::Seed {
+                    self.announcing.iter().for_each(Announcing::completed);
+                    (self.watch)(Event::Completed(progress));
+                }
+                return self.job.goal == Goal::Download;
+            }
+            Report::Failed(problem) => {
+                self.failure.get_or_insert(SessionError::Failed(problem));
+                return true;
+            }
+            Report::Ended(progress) => {
+                self.progress(progress);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn progress(&mut self, progress: Progress) {
+        self.last = progress;
+        self.totals.left.store(progress.left, Ordering::Relaxed);
+        self.totals.uploaded.store(progress.uploaded, Ordering::Relaxed);
+        self.totals.downloaded.store(progress.downloaded, Ordering::Relaxed);
+    }
+
+    /// The data is checked: from here on there is something to say to others. `true` when there is not.
+    async fn checked(&mut self, report: crate::storage::CheckReport) -> bool {
+        let nothing = report.good_pieces == 0 && self.job.goal == Goal::Seed;
+        let whole = report.bad_pieces.is_empty() && self.job.goal == Goal::Download;
+        let left = self.job.torrent.layout.total() - report.good_bytes;
+        self.progress(Progress {
+            left,
+            pieces: report.pieces,
+            good_pieces: report.good_pieces,
+            ..Progress::default()
+        });
+        (self.watch)(Event::Checked(report));
+        if nothing {
+            self.failure = Some(SessionError::NothingToSeed(self.job.folder.display().to_string()));
+            return true;
+        }
+        if whole {
+            // The core says so in a moment; nobody else need know.
+            return false;
+        }
+        (self.watch)(Event::Listening(self.addr));
+        let addrs = std::mem::take(&mut self.job.peers);
+        self.tell(Command::Peers { addrs, given: true }).await;
+        let identity = TorrentIdentity {
+            info_hash: self.job.torrent.info_hash,
+            peer_id: self.id.0,
+            port: self.addr.port(),
+            key: fastrand::u32(..),
+            tiers: self.job.torrent.trackers.clone(),
+        };
+        let (found, notes) = (self.found.0.clone(), self.notes.0.clone());
+        let totals = Arc::clone(&self.totals);
+        self.announcing = Some(Announcing::start(identity, self.job.announce, totals, found, notes));
+        false
+    }
+
+    fn note(&mut self, note: Note) {
+        let (url, result) = match note {
+            Note::Announced { tracker, peers, .. } => (tracker, Ok(peers)),
+            Note::Failed { tracker, error, .. } => (tracker, Err(error.to_string())),
+        };
+        (self.watch)(Event::Tracker { url, result });
+    }
+
+    /// Stops the core and tells trackers, both at once.
+    async fn end(mut self) -> Result<Outcome, SessionError> {
+        self.tell(Command::Stop).await;
+        let goodbye = async {
+            if let Some(announcing) = self.announcing.take() {
+                announcing.stop().await;
+            }
+        };
+        let reports = &mut self.shard.reports;
+        let drained = async {
+            let mut last = None;
+            while let Some(report) = reports.recv().await {
+                if let Report::Ended(progress) = report {
+                    last = Some(progress);
+                }
+            }
+            last
+        };
+        // A disk that does not answer must not hold up the end.
+        let drained = tokio::time::timeout(END_LIMIT, drained);
+        let ((), last) = tokio::join!(goodbye, drained);
+        match self.failure {
+            Some(failure) => Err(failure),
+            None => {
+                Ok(Outcome { progress: last.ok().flatten().unwrap_or(self.last), complete: self.complete })
+            }
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! One connection: dialled or accepted, handshake, then a task for each direction.
+
+use super::receive::Receiver;
+use super::send::Sender;
+use super::torrent::{Line, TorrentShard};
+use crate::ring::{self, Socket};
+use crate::swarm::{Introduction, PeerSlot};
+use crate::wire::{HANDSHAKE_HEAD_LEN, HANDSHAKE_LEN, Handshake, PeerId};
+use std::cell::Cell;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// How long a peer may take to answer a dial, and to say its whole handshake.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Connects to a peer, in a task of its own.
+pub(super) fn dial(torrent: &Rc<TorrentShard>, addr: SocketAddr) {
+    let torrent = Rc::clone(torrent);
+    ring::spawn(async move {
+        match shake_outgoing(&torrent, addr).await {
+            Ok((socket, id)) => serve(&torrent, socket, Introduction { addr, outgoing: true, id }).await,
+            Err(error) => {
+                tracing::debug!("{addr}: {error}");
+                torrent.swarm.borrow_mut().dial_failed(torrent.now(), addr);
+            }
+        }
+    });
+}
+
+async fn shake_outgoing(torrent: &TorrentShard, addr: SocketAddr) -> io::Result<(Socket, PeerId)> {
+    let socket = Socket::connect(addr, CONNECT_LIMIT).await?;
+    let _deadline = socket.deadline(HANDSHAKE_LIMIT);
+    socket.send_all(&torrent.handshake.encode()).await?;
+    let mut answer = [0; HANDSHAKE_LEN];
+    socket.recv_exact(&mut answer).await?;
+    let theirs = Handshake::parse(&answer).map_err(io::Error::other)?;
+    if theirs.info_hash != torrent.handshake.info_hash {
+        return Err(io::Error::other("answered with another info-hash"));
+    }
+    Ok((socket, theirs.peer_id))
+}
+
+/// Takes a connection that a peer has made. `shaking` counts those whose handshake is not done.
+pub(super) async fn accept(
+    torrent: &Rc<TorrentShard>,
+    socket: Socket,
+    addr: SocketAddr,
+    shaking: &Cell<usize>,
+) {
+    shaking.set(shaking.get() + 1);
+    let result = shake_incoming(torrent, &socket).await;
+    shaking.set(shaking.get() - 1);
+    match result {
+        Ok(id) => serve(torrent, socket, Introduction { addr, outgoing: false, id }).await,
+        Err(error) => {
+            tracing::debug!("{addr}: {error}");
+            socket.shutdown();
+        }
+    }
+}
+
+async fn shake_incoming(torrent: &TorrentShard, socket: &Socket) -> io::Result<PeerId> {
+    let _deadline = socket.deadline(HANDSHAKE_LIMIT);
+    let mut head = [0; HANDSHAKE_HEAD_LEN];
+    socket.recv_exact(&mut head).await?;
+    let (_, info_hash) = Handshake::parse_head(&head).map_err(io::Error::other)?;
+    if info_hash != torrent.handshake.info_hash {
+        return Err(io::Error::other("asked for another torrent"));
+    }
+    socket.send_all(&torrent.handshake.encode()).await?;
+    let mut id = [0; 20];
+    socket.recv_exact(&mut id).await?;
+    Ok(PeerId(id))
+}
+
+/// Talks to a peer until the connection ends.
+async fn serve(torrent: &Rc<TorrentShard>, socket: Socket, who: Introduction) {
+    if torrent.is_stopping() {
+        return socket.shutdown();
+    }
+    let connected = torrent.swarm.borrow_mut().connect(torrent.now(), who);
+    let slot = match connected {
+        Ok(slot) => slot,
+        Err(reason) => {
+            tracing::debug!("{}: the peer {reason}", who.addr);
+            torrent.pump();
+            return socket.shutdown();
+        }
+    };
+    let bell = Rc::new(Notify::new());
+    torrent.add_line(slot, Line { socket: socket.clone(), bell: Rc::clone(&bell), addr: who.addr });
+    torrent.pump();
+    talk(torrent, slot, &socket, bell).await;
+    torrent.remove_line(slot);
+    torrent.swarm.borrow_mut().gone(torrent.now(), slot);
+    torrent.pump();
+}
+
+/// Runs both directions; whichever ends first ends the other.
+async fn talk(torrent: &Rc<TorrentShard>, slot: PeerSlot, socket: &Socket, bell: Rc<Notify>) {
+    let sender = Sender::new(Rc::clone(torrent), slot, Rc::clone(&bell));
+    let outgoing = socket.clone();
+    let sending = ring::spawn(async move {
+        let result = sender.run(&outgoing).await;
+        outgoing.shutdown();
+        result
+    });
+    let received = Receiver::new(Rc::clone(torrent), slot).run(socket).await;
+    socket.shutdown();
+    // It may be waiting for work: then nothing but this ends it. It holds no operation at that moment.
+    sending.abort();
+    let sent = sending.await;
+    tracing::debug!("connection ended: received {received:?}, sent {sent:?}");
+}

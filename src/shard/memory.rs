@@ -1,0 +1,76 @@
+//! Payload memory of one core: the arena, and the clean runs that stay in it as cache until the room is needed.
+
+use crate::metainfo::PieceIndex;
+use crate::ring::{Arena, FillingSlab, Slab};
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+
+/// A run of a piece.
+pub(super) type RunKey = (PieceIndex, usize);
+
+struct Cached {
+    slab: Slab,
+    /// The bytes of the run that are there.
+    valid: Range<usize>,
+    used: u64,
+}
+
+/// The arena with its least-recently-used cache.
+pub(super) struct Memory {
+    arena: Arena,
+    cached: HashMap<RunKey, Cached>,
+    by_age: BTreeMap<u64, RunKey>,
+    clock: u64,
+}
+
+impl Memory {
+    pub(super) fn new(arena: Arena) -> Self {
+        Self { arena, cached: HashMap::new(), by_age: BTreeMap::new(), clock: 0 }
+    }
+
+    /// A slab to fill; the cache gives way.
+    pub(super) fn take(&mut self) -> Option<FillingSlab> {
+        loop {
+            if let Some(slab) = self.arena.take() {
+                return Some(slab);
+            }
+            // Runs that are being sent stay until they are; giving up their entry frees nothing.
+            let oldest =
+                self.by_age.iter().find(|(_, key)| self.cached[*key].slab.is_sole()).map(|(age, _)| *age)?;
+            let key = self.by_age.remove(&oldest).expect("just seen");
+            self.cached.remove(&key);
+        }
+    }
+
+    /// Slabs that could be had now, counted up to `most`.
+    pub(super) fn available(&self, most: usize) -> usize {
+        let free = self.arena.free().min(most);
+        let sole = self.by_age.values().filter(|key| self.cached[*key].slab.is_sole());
+        free + sole.take(most - free).count()
+    }
+
+    /// Slabs in all.
+    pub(super) fn capacity(&self) -> usize {
+        self.arena.capacity()
+    }
+
+    /// The slab of a run, when all of `range` is in it.
+    pub(super) fn get(&mut self, key: RunKey, range: &Range<usize>) -> Option<Slab> {
+        let cached = self.cached.get_mut(&key)?;
+        self.clock += 1;
+        self.by_age.remove(&std::mem::replace(&mut cached.used, self.clock));
+        self.by_age.insert(self.clock, key);
+        let whole = cached.valid.start <= range.start && range.end <= cached.valid.end;
+        whole.then(|| cached.slab.clone())
+    }
+
+    /// Keeps a run whose `valid` bytes are verified and on disk.
+    pub(super) fn keep(&mut self, key: RunKey, slab: Slab, valid: Range<usize>) {
+        self.clock += 1;
+        let used = self.clock;
+        if let Some(old) = self.cached.insert(key, Cached { slab, valid, used }) {
+            self.by_age.remove(&old.used);
+        }
+        self.by_age.insert(used, key);
+    }
+}

@@ -1,0 +1,265 @@
+//! Receiving from one peer: payload lands where it belongs, everything else in a scratch buffer.
+//!
+//! The next blocks are known, for peers answer in the order they were asked. So one receive scatters: 13 bytes of
+//! head into the scratch buffer, the payload into the block's place in its slab, the next head, and so on. If
+//! the peer says something else in between, the bytes after it lie in the wrong places; they are moved, and counted.
+
+use super::torrent::TorrentShard;
+use crate::metainfo::Block;
+use crate::ring::{Scatter, Socket};
+use crate::swarm::{PeerSlot, Place};
+use crate::wire::{Item, Limits, PIECE_HEAD_LEN, Reader, WireError};
+use std::io;
+use std::ops::Range;
+use std::rc::Rc;
+
+/// A block that is coming.
+struct Coming {
+    block: Block,
+    place: Place,
+    /// Bytes that have come.
+    filled: usize,
+    /// They, when they were put aside.
+    aside: Vec<u8>,
+}
+
+/// Where a stretch of one receive went.
+enum Stretch {
+    /// Into the scratch buffer.
+    Scratch(Range<usize>),
+    /// Into a block's home, from this byte of the block on.
+    Home { block: Block, from: usize },
+}
+
+/// The receiving side of a connection.
+pub(super) struct Receiver {
+    torrent: Rc<TorrentShard>,
+    slot: PeerSlot,
+    reader: Reader,
+    coming: Option<Coming>,
+}
+
+impl Receiver {
+    pub(super) fn new(torrent: Rc<TorrentShard>, slot: PeerSlot) -> Self {
+        let reader = Reader::new(Limits::for_pieces(torrent.torrent.layout.piece_count()));
+        Self { torrent, slot, reader, coming: None }
+    }
+
+    /// Receives until the connection ends.
+    ///
+    /// # Errors
+    /// Why it ended, unless the peer closed it in order.
+    pub(super) async fn run(mut self, socket: &Socket) -> io::Result<()> {
+        let mut waits = true;
+        loop {
+            if waits {
+                socket.readable().await?;
+            }
+            let mut scatter = self.torrent.take_scatter();
+            let plan = self.plan(&mut scatter);
+            let room = scatter.capacity();
+            let (result, mut scatter) = socket.recv(scatter).await;
+            scatter.clear();
+            let ended = match &result {
+                Ok(received) => {
+                    waits = *received < room;
+                    *received == 0 || !self.digest(&plan, &scatter, *received)
+                }
+                Err(error) => {
+                    waits = true;
+                    !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+                }
+            };
+            let home = self.coming.as_ref().filter(|coming| coming.place == Place::Home);
+            self.torrent.swarm.borrow_mut().returned(self.slot, home.map(|coming| coming.block));
+            self.torrent.give_scatter(scatter);
+            self.torrent.pump();
+            if ended {
+                return result.map(drop);
+            }
+        }
+    }
+
+    /// Says where the next bytes go.
+    fn plan(&mut self, scatter: &mut Scatter) -> Vec<Stretch> {
+        let mut plan = Vec::new();
+        let at_home = match &self.coming {
+            Some(coming) if coming.place == Place::Home => Some((coming.block, coming.filled)),
+            // The rest of the block goes elsewhere, and what follows it is not guessed.
+            Some(_) => {
+                plan.push(Stretch::Scratch(scatter.push_rest()));
+                return plan;
+            }
+            None => None,
+        };
+        let coming = at_home.map(|(block, _)| block);
+        let lent = self.torrent.swarm.borrow_mut().lend(self.slot, coming, usize::MAX);
+        let mut head = PIECE_HEAD_LEN - self.reader.head_held();
+        for block in lent {
+            let from = at_home.filter(|(home, _)| *home == block).map_or(0, |(_, filled)| filled);
+            if !scatter.has_room() {
+                break;
+            }
+            let lease =
+                self.torrent.with_home(&block, |slab, range| slab.lease(range.start + from..range.end));
+            let Some(lease) = lease.flatten() else { break };
+            if Some(block) != coming {
+                plan.push(Stretch::Scratch(scatter.push_scratch(head)));
+            }
+            head = PIECE_HEAD_LEN;
+            scatter.push_lease(lease);
+            plan.push(Stretch::Home { block, from });
+        }
+        plan.push(Stretch::Scratch(scatter.push_rest()));
+        plan
+    }
+
+    /// Takes in what was received. `false` when the peer is to be dropped.
+    fn digest(&mut self, plan: &[Stretch], scatter: &Scatter, received: usize) -> bool {
+        let mut left = received;
+        for (at, stretch) in plan.iter().enumerate() {
+            let result = match stretch {
+                Stretch::Scratch(range) => {
+                    let len = range.len().min(left);
+                    left -= len;
+                    self.take(scatter.scratch(range.start..range.start + len))
+                }
+                Stretch::Home { block, from } => {
+                    let len = (block.len as usize - from).min(left);
+                    if !self.is_expected(block, *from, len) {
+                        let rest = self.collect(&plan[at..], scatter, left);
+                        self.torrent.moved.set(self.torrent.moved.get() + rest.len() as u64);
+                        return self.keep_on(|this| this.take(&rest));
+                    }
+                    left -= len;
+                    self.take_at_home(block, *from, len)
+                }
+            };
+            if !self.keep_on(|_| result) {
+                return false;
+            }
+            if left == 0 {
+                break;
+            }
+        }
+        true
+    }
+
+    /// Tells of a peer that breaks the protocol.
+    fn keep_on(&mut self, step: impl FnOnce(&mut Self) -> Result<bool, WireError>) -> bool {
+        step(self).unwrap_or_else(|error| {
+            self.torrent.hang_up(self.slot, &error);
+            false
+        })
+    }
+
+    /// Whether the next `len` bytes of the stream are payload of that block from that byte on, so that they lie
+    /// where they belong.
+    fn is_expected(&self, block: &Block, from: usize, len: usize) -> bool {
+        let coming = self.coming.as_ref();
+        coming.is_some_and(|coming| {
+            coming.block == *block
+                && coming.place == Place::Home
+                && coming.filled == from
+                && self.reader.payload_left() as usize >= len
+                && self.torrent.swarm.borrow().is_home(self.slot, block)
+        })
+    }
+
+    /// Copies the rest of what was received, in the order of the stream, out of the places it went to.
+    fn collect(&self, plan: &[Stretch], scatter: &Scatter, mut left: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(left);
+        for stretch in plan {
+            let len = match stretch {
+                Stretch::Scratch(range) => {
+                    let len = range.len().min(left);
+                    bytes.extend_from_slice(scatter.scratch(range.start..range.start + len));
+                    len
+                }
+                Stretch::Home { block, from } => {
+                    let len = (block.len as usize - from).min(left);
+                    let at = |range: &Range<usize>| range.start + from..range.start + from + len;
+                    let copied = self
+                        .torrent
+                        .with_home(block, |slab, range| bytes.extend_from_slice(slab.read(at(&range))));
+                    copied.expect("a block that was lent has a home");
+                    len
+                }
+            };
+            left -= len;
+        }
+        bytes
+    }
+
+    /// Takes in payload that lies where it belongs. `false` when the peer is dropped.
+    fn take_at_home(&mut self, block: &Block, from: usize, len: usize) -> Result<bool, WireError> {
+        let reader = &mut self.reader;
+        let item = self.torrent.with_home(block, |slab, range| {
+            let mut input = slab.read(range.start + from..range.start + from + len);
+            reader
+                .next(&mut input)
+                .map(|item| matches!(item, Some(Item::Payload { len: taken }) if taken == len))
+        });
+        let as_expected = item.expect("a block that was lent has a home")?;
+        assert!(as_expected, "the reader agrees with `payload_left`");
+        self.advance(len);
+        Ok(true)
+    }
+
+    /// Takes in bytes of the stream that lie anywhere. `false` when the peer is dropped.
+    fn take(&mut self, bytes: &[u8]) -> Result<bool, WireError> {
+        let mut input = bytes;
+        let torrent = Rc::clone(&self.torrent);
+        loop {
+            match self.reader.next(&mut input)? {
+                None => return Ok(true),
+                Some(Item::Message(message)) => {
+                    torrent.swarm.borrow_mut().hear(torrent.now(), self.slot, message);
+                }
+                Some(Item::PieceHead(head)) => {
+                    let head = [head.index, head.begin, head.len];
+                    let begun = torrent.swarm.borrow_mut().begin(torrent.now(), self.slot, head);
+                    let Ok((block, place)) = begun else { return Ok(false) };
+                    self.coming = Some(Coming { block, place, filled: 0, aside: Vec::new() });
+                }
+                Some(Item::Payload { len }) => {
+                    let end = bytes.len() - input.len();
+                    self.put(&bytes[end - len..end]);
+                    self.advance(len);
+                }
+            }
+        }
+    }
+
+    /// Puts payload that came elsewhere where it belongs.
+    fn put(&mut self, bytes: &[u8]) {
+        let coming = self.coming.as_mut().expect("payload follows a head");
+        if coming.place == Place::Aside {
+            coming.aside.extend_from_slice(bytes);
+        } else if coming.place == Place::Home {
+            let home = self.torrent.swarm.borrow().is_home(self.slot, &coming.block);
+            let write = |slab: &mut crate::ring::FillingSlab, range: Range<usize>| {
+                slab.write(range.start + coming.filled, bytes);
+            };
+            if !home || self.torrent.with_home(&coming.block, write).is_none() {
+                coming.place = Place::Nowhere;
+            }
+        }
+    }
+
+    /// `len` bytes of the block have come; with the last one it is complete.
+    fn advance(&mut self, len: usize) {
+        let coming = self.coming.as_mut().expect("payload follows a head");
+        coming.filled += len;
+        if coming.filled < coming.block.len as usize {
+            return;
+        }
+        let Some(Coming { block, place, aside, .. }) = self.coming.take() else { return };
+        let torrent = &self.torrent;
+        let taken = torrent.swarm.borrow_mut().complete(torrent.now(), self.slot, &block, place);
+        if taken && place == Place::Aside {
+            let put = torrent.with_home(&block, |slab, range| slab.write(range.start, &aside));
+            put.expect("a block that is taken has a home");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The download folder: every path below it is resolved by the kernel with a promise not to leave it.
+
+use super::StorageError;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+/// Beneath the folder, through no link at all.
+const CONFINED: ResolveFlags =
+    ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
+
+/// An open folder.
+#[derive(Debug)]
+pub struct Folder {
+    fd: OwnedFd,
+    name: String,
+}
+
+/// A path below the folder as its components; names are checked where they come from (`metainfo`, `scan`).
+type Components<'a> = &'a [String];
+
+impl Folder {
+    /// Opens the folder a person named; here links are followed. `create` makes it, and those above it.
+    ///
+    /// # Errors
+    /// When it cannot be made or opened.
+    pub fn open(path: &Path, create: bool) -> Result<Self, StorageError> {
+        let name = path.display().to_string();
+        if create {
+            std::fs::create_dir_all(path)
+                .map_err(|cause| StorageError::new("create folder", &name, cause))?;
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(path, flags, Mode::empty());
+        Ok(Self { fd: fd.map_err(|cause| StorageError::new("open folder", &name, cause))?, name })
+    }
+
+    /// The path as people read it.
+    pub(super) fn display(&self, path: Components<'_>) -> String {
+        format!("{}/{}", self.name, path.join("/"))
+    }
+
+    fn fail<'a>(
+        &'a self,
+        action: &'static str,
+        path: Components<'a>,
+    ) -> impl Fn(Errno) -> StorageError + Copy + use<'a> {
+        move |cause| StorageError::new(action, self.display(path), cause)
+    }
+
+    /// Opens the folder that holds `path`, making it (and those above it) when `create` is set.
+    fn parent(&self, path: Components<'_>, create: bool) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let mut fd = openat2(&self.fd, ".", flags, Mode::empty(), CONFINED)?;
+        for name in &path[..path.len() - 1] {
+            fd = match openat2(&fd, name, flags, Mode::empty(), CONFINED) {
+                Err(Errno::NOENT) if create => {
+                    match rustix::fs::mkdirat(&fd, name, Mode::from_raw_mode(0o777)) {
+                        Ok(()) | Err(Errno::EXIST) => {}
+                        Err(cause) => return Err(cause),
+                    }
+                    openat2(&fd, name, flags, Mode::empty(), CONFINED)?
+                }
+                other => other?,
+            };
+        }
+        Ok(fd)
+    }
+
+    /// The size of a regular file; `None` when there is nothing.
+    ///
+    /// # Errors
+    /// When something else is there, or the path cannot be followed without leaving the folder.
+    pub(super) fn size(&self, path: Components<'_>) -> Result<Option<u64>, StorageError> {
+        let fail = self.fail("look at", path);
+        let parent = match self.parent(path, false) {
+            Ok(parent) => parent,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(cause) => return Err(fail(cause)),
+        };
+        let stat = match rustix::fs::statat(&parent, path[path.len() - 1].as_str(), AtFlags::SYMLINK_NOFOLLOW)
+        {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(cause) => return Err(fail(cause)),
+        };
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Ok(Some(u64::try_from(stat.st_size).unwrap_or(0))),
+            FileType::Symlink => Err(fail(Errno::LOOP)),
+            _ => Err(StorageError::because(
+                "use",
+                self.display(path),
+                "something that is not a file is in the way",
+            )),
+        }
+    }
+
+    /// Opens a regular file to read.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub(super) fn open_to_read(&self, path: Components<'_>) -> Result<OwnedFd, StorageError> {
+        self.open_file("open", path, OFlags::RDONLY, Mode::empty(), false)
+    }
+
+    /// Opens a regular file to read and write; makes it, and the folders above it, when it is not there.
+    ///
+    /// # Errors
+    /// When it cannot be made or opened.
+    pub(super) fn open_to_write(
+        &self,
+        path: Components<'_>,
+        executable: bool,
+    ) -> Result<OwnedFd, StorageError> {
+        let mode = Mode::from_raw_mode(if executable { 0o777 } else { 0o666 });
+        self.open_file("open for writing", path, OFlags::RDWR | OFlags::CREATE, mode, true)
+    }
+
+    fn open_file(
+        &self,
+        action: &'static str,
+        path: Components<'_>,
+        flags: OFlags,
+        mode: Mode,
+        create: bool,
+    ) -> Result<OwnedFd, StorageError> {
+        let fail = self.fail(action, path);
+        let parent = self.parent(path, create).map_err(fail)?;
+        // Not blocking: a pipe put in the file's place must not hang us before we see that it is one.
+        let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let fd = openat2(&parent, path[path.len() - 1].as_str(), flags, mode, CONFINED).map_err(fail)?;
+        let stat = rustix::fs::fstat(&fd).map_err(fail)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(StorageError::because(action, self.display(path), "it is not a regular file"));
+        }
+        Ok(fd)
+    }
+
+    /// Renames a file within its folder, never over another one. Gives the folder, to be synced.
+    ///
+    /// # Errors
+    /// When the new name is taken, or the kernel refuses.
+    pub(super) fn rename(&self, from: Components<'_>, to: Components<'_>) -> Result<OwnedFd, StorageError> {
+        let fail = self.fail("rename to", to);
+        let parent = self.parent(from, false).map_err(fail)?;
+        let (old, new) = (from[from.len() - 1].as_str(), to[to.len() - 1].as_str());
+        match rustix::fs::renameat_with(&parent, old, &parent, new, RenameFlags::NOREPLACE) {
+            // Some file systems do not know the flag.
+            Err(Errno::INVAL | Errno::NOSYS) if self.size(to)?.is_none() => {
+                rustix::fs::renameat(&parent, old, &parent, new).map_err(fail)?;
+            }
+            other => other.map_err(fail)?,
+        }
+        Ok(parent)
+    }
+}

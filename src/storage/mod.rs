@@ -1,0 +1,57 @@
+//! Pieces on disk: where their bytes lie in files, which files are open, reading and writing runs, checking.
+//!
+//! Payload paths are opened beneath the download folder only, and no symbolic link below it is followed: what a
+//! torrent says, or what somebody puts there meanwhile, never leads outside. A file is written as `NAME.part`
+//! and renamed to `NAME` when all of it is verified and on stable storage.
+
+mod check;
+mod folder;
+mod open_files;
+mod scan;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub use check::{CheckReport, FileReport, check, hash_pieces};
+pub use folder::Folder;
+pub use scan::{Found, scan};
+pub use store::{Location, Store, StoredFile};
+
+use std::io;
+
+/// A file or folder that could not be used, with the cause.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {path}: {}", explain(.cause))]
+pub struct StorageError {
+    /// What was being done, as a verb.
+    pub action: &'static str,
+    /// To what.
+    pub path: String,
+    /// Why it failed.
+    #[source]
+    pub cause: io::Error,
+}
+
+impl StorageError {
+    fn new(action: &'static str, path: impl Into<String>, cause: impl Into<io::Error>) -> Self {
+        Self { action, path: path.into(), cause: cause.into() }
+    }
+
+    fn because(action: &'static str, path: impl Into<String>, cause: &'static str) -> Self {
+        Self::new(action, path, io::Error::other(cause))
+    }
+}
+
+/// The cause, and what to do where the system's own words do not say it.
+fn explain(cause: &io::Error) -> String {
+    match cause.raw_os_error() {
+        Some(libc::ENOSPC) => "the disk is full; make room and run the same command again".into(),
+        Some(libc::EDQUOT) => "the disk quota is used up; make room and run the same command again".into(),
+        Some(libc::ELOOP) => {
+            "a symbolic link is in the way, and links are not followed inside the folder".into()
+        }
+        Some(libc::EMFILE | libc::ENFILE) => "too many open files; raise the limit with `ulimit -n`".into(),
+        _ if cause.kind() == io::ErrorKind::UnexpectedEof => "the file has become shorter".into(),
+        _ => cause.to_string(),
+    }
+}

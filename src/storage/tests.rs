@@ -1,0 +1,186 @@
+use super::*;
+use crate::metainfo::{FileEntry, FileKind, Layout};
+use crate::ring::{self, Core};
+use std::fs;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+
+const PIECE: u64 = 32 * 1024;
+
+fn entry(path: &str, length: u64) -> FileEntry {
+    FileEntry {
+        path: path.split('/').map(str::to_owned).collect(),
+        length,
+        kind: FileKind::Regular,
+        executable: false,
+    }
+}
+
+fn pad(length: u64) -> FileEntry {
+    FileEntry { kind: FileKind::Pad, ..entry(".pad/1", length) }
+}
+
+fn store(root: &Path, files: &[FileEntry]) -> Result<Store, StorageError> {
+    let layout = Layout::new(PIECE, files.iter().map(|file| file.length)).unwrap();
+    Store::new(Folder::open(root, true).unwrap(), Arc::new(layout), files)
+}
+
+fn on_a_ring<T>(main: impl AsyncFnOnce(Core) -> T) -> T {
+    ring::run(ring::Config { arena_len: 1024 * 1024 }, main).unwrap()
+}
+
+/// Writes every piece of the store, its bytes counting up from the start of the torrent.
+async fn fill(core: &Core, store: &Store) -> Result<(), StorageError> {
+    for piece in store.layout().pieces() {
+        let start = store.layout().piece_start(piece);
+        let bytes: Vec<u8> =
+            (start..start + u64::from(store.layout().piece_len(piece))).map(|n| n as u8).collect();
+        let mut slab = core.arena.take().unwrap();
+        slab.write(0, &bytes);
+        let slab = slab.seal().ok().unwrap();
+        store.write(piece, 0, bytes.len() as u32, &slab).await?;
+    }
+    Ok(())
+}
+
+async fn finish_all(store: &Store) {
+    for file in store.layout().files() {
+        store.finish(file).await.unwrap();
+    }
+}
+
+fn names(root: &Path) -> Vec<String> {
+    scan(root).unwrap().files.into_iter().map(|(path, _)| path.join("/")).collect()
+}
+
+#[test]
+fn files_are_parts_until_they_are_finished() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("d");
+    let files =
+        [entry("t/a", 50_000), entry("t/empty", 0), entry("t/sub/b", 1), pad(15_535), entry("t/c", 40_000)];
+    on_a_ring(async |core| {
+        let store = store(&root, &files).unwrap();
+        store.prepare(|file| store.layout().file_len(file) == 0).unwrap();
+        fill(&core, &store).await.unwrap();
+        assert_eq!(names(&root), ["t/a.part", "t/c.part", "t/empty", "t/sub/b.part"]);
+        finish_all(&store).await;
+    });
+    assert_eq!(names(&root), ["t/a", "t/c", "t/empty", "t/sub/b"], "pad files are not stored");
+    let c = fs::read(root.join("t/c")).unwrap();
+    assert!(c.iter().enumerate().all(|(n, byte)| *byte == (n + 50_001 + 15_535) as u8));
+}
+
+#[test]
+fn pad_files_read_as_zeros() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = [entry("a", 10_000), pad(PIECE - 10_000), entry("b", 5)];
+    on_a_ring(async |core| {
+        let store = store(folder.path(), &files).unwrap();
+        store.prepare(|_| false).unwrap();
+        fill(&core, &store).await.unwrap();
+        let first = store.layout().piece(0).unwrap();
+        let slab = store.read(first, 9_999, 100, 7, core.arena.take().unwrap()).await.unwrap();
+        assert_eq!(slab.bytes(7..8), [9_999u64 as u8]);
+        assert_eq!(slab.bytes(8..107), [0; 99]);
+    });
+}
+
+#[test]
+fn a_file_under_its_own_name_becomes_a_part_again_only_when_it_is_not_complete() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("good"), [1; 10]).unwrap();
+    fs::write(folder.path().join("bad"), [1; 9]).unwrap();
+    let store = store(folder.path(), &[entry("good", 10), entry("bad", 10)]).unwrap();
+    store.prepare(|file| file.as_usize() == 0).unwrap();
+    assert_eq!(names(folder.path()), ["bad.part", "good"]);
+}
+
+#[test]
+fn what_is_not_ours_to_change_stops_a_download_before_anything_is_changed() {
+    for (names_there, word) in
+        [(&["x", "x.part"][..], "a .part of it"), (&["x-long"], "longer than the torrent")]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("first"), "short").unwrap();
+        for name in names_there {
+            let (name, len) = name.strip_suffix("-long").map_or((*name, 5), |name| (name, 11));
+            fs::write(folder.path().join(name), vec![0; len]).unwrap();
+        }
+        let before = names(folder.path());
+        let store = store(folder.path(), &[entry("first", 10), entry("x", 10)]).unwrap();
+        let error = store.prepare(|_| false).unwrap_err().to_string();
+        assert!(error.contains(word) && error.contains("/x"), "{error}");
+        assert_eq!(names(folder.path()), before);
+    }
+}
+
+#[test]
+fn links_are_not_followed_wherever_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let (root, outside) = (folder.path().join("root"), folder.path().join("outside"));
+    fs::create_dir_all(&root).unwrap();
+    fs::create_dir_all(&outside).unwrap();
+    fs::write(outside.join("file"), "mine").unwrap();
+    let link = |to: &Path, at: &str| std::os::unix::fs::symlink(to, root.join(at)).unwrap();
+    link(&outside.join("file"), "a");
+    link(&outside, "dir");
+    link(&outside.join("new"), "b.part");
+    for path in ["a", "dir/file", "dir/new", "b"] {
+        let error = store(&root, &[entry(path, 4)]).err().unwrap().to_string();
+        assert!(error.contains("symbolic link"), "{path}: {error}");
+    }
+    // Put there after the look around.
+    on_a_ring(async |core| {
+        let store = store(&root, &[entry("late/c", 4)]).unwrap();
+        store.prepare(|_| false).unwrap();
+        link(&outside, "late");
+        let error = fill(&core, &store).await.unwrap_err().to_string();
+        assert!(error.contains("symbolic link"), "{error}");
+    });
+    assert_eq!(names(&outside), ["file"]);
+    assert_eq!(fs::read(outside.join("file")).unwrap(), b"mine");
+}
+
+#[test]
+fn something_else_in_the_place_of_a_file_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("a")).unwrap();
+    assert!(store(folder.path(), &[entry("a", 4)]).err().unwrap().to_string().contains("not a file"));
+    fs::write(folder.path().join("b"), "").unwrap();
+    assert!(store(folder.path(), &[entry("b/c", 4)]).err().unwrap().to_string().contains("/b/c"));
+}
+
+#[test]
+fn a_finished_file_never_replaces_another() {
+    let folder = tempfile::tempdir().unwrap();
+    on_a_ring(async |core| {
+        let store = store(folder.path(), &[entry("a", 4)]).unwrap();
+        store.prepare(|_| false).unwrap();
+        fill(&core, &store).await.unwrap();
+        fs::write(folder.path().join("a"), "mine").unwrap();
+        let file = store.layout().files().next().unwrap();
+        assert!(store.finish(file).await.is_err());
+    });
+    assert_eq!(fs::read(folder.path().join("a")).unwrap(), b"mine");
+}
+
+#[test]
+fn hashes_of_absent_and_short_files_are_none() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a"), vec![7; PIECE as usize + 5]).unwrap();
+    fs::write(folder.path().join("b"), vec![7; 10]).unwrap();
+    on_a_ring(async |core| {
+        let files = [entry("a", PIECE + 5), entry("b", PIECE * 2 - 5), entry("absent", PIECE)];
+        let store = Rc::new(store(folder.path(), &files).unwrap());
+        let found = Rc::new(std::cell::RefCell::new(vec![false; 4]));
+        let seen = Rc::clone(&found);
+        hash_pieces(&store, &core.arena, move |piece, hash| {
+            seen.borrow_mut()[piece.as_usize()] = hash.is_some()
+        })
+        .await
+        .unwrap();
+        assert_eq!(*found.borrow(), [true, false, false, false]);
+    });
+}

@@ -1,0 +1,163 @@
+//! A piece that is being fetched: who was asked for which block, and how far its runs have come.
+
+use super::PeerSlot;
+use crate::metainfo::{BLOCK_LEN, Block, Layout, PieceIndex};
+
+/// Bytes of a run: consecutive blocks of a piece that are hashed and written together.
+pub const RUN_LEN: u32 = 256 * 1024;
+const BLOCKS_IN_RUN: usize = (RUN_LEN / BLOCK_LEN) as usize;
+
+/// A block of an active piece.
+#[derive(Clone, Debug, Default)]
+pub(super) struct BlockState {
+    /// Number of peers that were asked and have not answered.
+    pub(super) asked: u8,
+    /// Who delivered it (the tag of a peer), once it is there.
+    pub(super) from: Option<u32>,
+    /// Whose bytes are on their way into the block's place: nobody else's may go there.
+    pub(super) writer: Option<PeerSlot>,
+}
+
+impl BlockState {
+    pub(super) fn is_received(&self) -> bool {
+        self.from.is_some()
+    }
+
+    fn is_missing(&self) -> bool {
+        self.asked == 0 && self.from.is_none() && self.writer.is_none()
+    }
+}
+
+/// How far a run has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// This many blocks are still to come.
+    Filling(u8),
+    /// All blocks are there; hashed when the runs before it are.
+    Full,
+    Hashing,
+    Hashed,
+    Writing,
+    Written,
+}
+
+#[derive(Debug)]
+pub(super) struct ActivePiece {
+    pub(super) piece: PieceIndex,
+    pub(super) blocks: Box<[BlockState]>,
+    pub(super) runs: Box<[Stage]>,
+    /// Runs that have memory: the first so many. They are opened in order, so that the run to be hashed next always
+    /// has its memory and pieces never wait for one another.
+    pub(super) opened: usize,
+    /// The peer that is asked for the rest of the piece, while it is fast enough.
+    pub(super) owner: Option<PeerSlot>,
+    /// Only the owner is asked: the piece came out wrong before, and next time it must be clear who is to blame.
+    pub(super) sole: bool,
+    /// Runs are written as soon as they are hashed, before the whole piece is known to be good.
+    pub(super) streaming: bool,
+    pub(super) verdict: Option<bool>,
+    /// No block before this one is missing.
+    first_missing: usize,
+}
+
+impl ActivePiece {
+    pub(super) fn new(layout: &Layout, piece: PieceIndex, sole: bool, streaming: bool) -> Self {
+        let blocks = layout.blocks_in(piece);
+        let runs = (0..blocks.div_ceil(BLOCKS_IN_RUN))
+            .map(|run| Stage::Filling((blocks - run * BLOCKS_IN_RUN).min(BLOCKS_IN_RUN) as u8));
+        Self {
+            piece,
+            blocks: vec![BlockState::default(); blocks].into(),
+            runs: runs.collect(),
+            opened: 0,
+            owner: None,
+            sole,
+            streaming,
+            verdict: None,
+            first_missing: 0,
+        }
+    }
+
+    /// The first block that nobody was asked for.
+    pub(super) fn next_missing(&mut self) -> Option<usize> {
+        let found = self.blocks[self.first_missing..].iter().position(BlockState::is_missing);
+        self.first_missing = found.map_or(self.blocks.len(), |n| self.first_missing + n);
+        found.map(|_| self.first_missing)
+    }
+
+    /// A block may be missing again.
+    pub(super) fn reconsider(&mut self, index: usize) {
+        self.first_missing = self.first_missing.min(index);
+    }
+
+    /// One peer less has to answer for the block.
+    pub(super) fn release(&mut self, index: usize) {
+        self.blocks[index].asked -= 1;
+        self.reconsider(index);
+    }
+
+    /// The run a block belongs to.
+    pub(super) fn run_of(index: usize) -> usize {
+        index / BLOCKS_IN_RUN
+    }
+
+    /// The block is there, from the peer with this tag.
+    pub(super) fn receive(&mut self, index: usize, tag: u32) {
+        let block = &mut self.blocks[index];
+        debug_assert!(!block.is_received());
+        (block.from, block.writer) = (Some(tag), None);
+        let run = &mut self.runs[Self::run_of(index)];
+        *run = match *run {
+            Stage::Filling(1) => Stage::Full,
+            Stage::Filling(n) => Stage::Filling(n - 1),
+            other => unreachable!("a block came for a run that is {other:?}"),
+        };
+    }
+
+    /// The next run to hash, if its turn has come.
+    pub(super) fn next_to_hash(&mut self) -> Option<usize> {
+        let next = self
+            .runs
+            .iter()
+            .position(|run| matches!(run, Stage::Filling(_) | Stage::Full | Stage::Hashing))?;
+        (self.runs[next] == Stage::Full).then(|| {
+            self.runs[next] = Stage::Hashing;
+            next
+        })
+    }
+
+    /// Runs that are hashed and may be written now.
+    pub(super) fn take_writable(&mut self) -> Vec<usize> {
+        if self.verdict == Some(false) || (self.verdict.is_none() && !self.streaming) {
+            return Vec::new();
+        }
+        let ready: Vec<usize> = (0..self.runs.len()).filter(|run| self.runs[*run] == Stage::Hashed).collect();
+        ready.iter().for_each(|run| self.runs[*run] = Stage::Writing);
+        ready
+    }
+
+    pub(super) fn is_written(&self) -> bool {
+        self.runs.iter().all(|run| *run == Stage::Written)
+    }
+
+    pub(super) fn is_writing(&self) -> bool {
+        self.runs.contains(&Stage::Writing)
+    }
+
+    /// Bytes received so far.
+    pub(super) fn received_bytes(&self, layout: &Layout) -> u64 {
+        let lens = self.blocks.iter().enumerate().filter(|(_, block)| block.is_received());
+        lens.map(|(index, _)| u64::from(layout.nth_block(self.piece, index).len)).sum()
+    }
+
+    /// The tag of the peer that delivered every block, if one did.
+    pub(super) fn sole_sender(&self) -> Option<u32> {
+        let first = self.blocks[0].from?;
+        self.blocks.iter().all(|block| block.from == Some(first)).then_some(first)
+    }
+}
+
+/// Whether a block is cut the way we ask for them: the only ones we take.
+pub(super) fn is_whole(layout: &Layout, block: &Block) -> bool {
+    block.begin.is_multiple_of(BLOCK_LEN) && *block == layout.nth_block(block.piece, block.index())
+}

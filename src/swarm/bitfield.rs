@@ -1,0 +1,70 @@
+//! A set of pieces.
+
+use crate::metainfo::PieceIndex;
+use crate::wire;
+
+/// One bit a piece, packed in words; on the wire the first piece is the highest bit of the first byte (BEP 3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bitfield {
+    words: Box<[u64]>,
+    len: u32,
+    count: u32,
+}
+
+impl Bitfield {
+    /// The empty set, of a torrent with `len` pieces.
+    pub fn new(len: u32) -> Self {
+        Self { words: vec![0; (len as usize).div_ceil(64)].into(), len, count: 0 }
+    }
+
+    /// Reads the payload of a bitfield message. `None` when its length is wrong or a spare bit is set.
+    pub fn from_wire(bytes: &[u8], len: u32) -> Option<Self> {
+        if !wire::bitfield_is_valid(bytes, len) {
+            return None;
+        }
+        let mut words = vec![0u64; (len as usize).div_ceil(64)];
+        for (word, chunk) in words.iter_mut().zip(bytes.chunks(8)) {
+            let mut whole = [0; 8];
+            whole[..chunk.len()].copy_from_slice(chunk);
+            *word = u64::from_be_bytes(whole);
+        }
+        let count = words.iter().map(|word| word.count_ones()).sum();
+        Some(Self { words: words.into(), len, count })
+    }
+
+    /// The payload of a bitfield message.
+    pub fn to_wire(&self) -> Vec<u8> {
+        let mut bytes: Vec<u8> = self.words.iter().flat_map(|word| word.to_be_bytes()).collect();
+        bytes.truncate(wire::bitfield_len(self.len));
+        bytes
+    }
+
+    fn place(piece: PieceIndex) -> (usize, u64) {
+        (piece.as_usize() / 64, 1 << (63 - piece.as_usize() % 64))
+    }
+
+    /// Whether the piece is in the set.
+    pub fn has(&self, piece: PieceIndex) -> bool {
+        let (word, bit) = Self::place(piece);
+        self.words[word] & bit != 0
+    }
+
+    /// Adds a piece; `false` when it was there already.
+    pub fn insert(&mut self, piece: PieceIndex) -> bool {
+        let (word, bit) = Self::place(piece);
+        let new = self.words[word] & bit == 0;
+        self.words[word] |= bit;
+        self.count += u32::from(new);
+        new
+    }
+
+    /// Number of pieces in the set.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Whether every piece of the torrent is in the set.
+    pub fn is_full(&self) -> bool {
+        self.count == self.len
+    }
+}

@@ -1,0 +1,478 @@
+//! Fetching: which block to ask a peer for, where its bytes go, and what becomes of the piece.
+
+use super::active::{ActivePiece, Stage, is_whole};
+use super::peer::{Asked, Peer};
+use super::{DropReason, PeerSlot, Swarm, Wish};
+use crate::metainfo::{Block, PieceIndex};
+use std::time::Duration;
+
+/// Where the bytes of a block that is coming belong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// At once into the block's place in its run.
+    Home,
+    /// Aside until the block is whole: other peers were asked for it too.
+    Aside,
+    /// Nowhere: it is not wanted.
+    Nowhere,
+}
+
+impl Swarm {
+    // ---- asking ----
+
+    /// The next block to ask the peer for. Counts as asked.
+    pub(super) fn next_request(
+        &mut self,
+        now: Duration,
+        slot: PeerSlot,
+        slabs: &mut usize,
+        opened: &mut Vec<(PieceIndex, usize)>,
+    ) -> Option<Block> {
+        let peer = self.peers.get(slot).filter(|peer| peer.is_hungry())?;
+        let idle = peer.asked.is_empty();
+        let found = self.current_block(slot, slabs, opened).or_else(|| {
+            if self.starved {
+                return None;
+            }
+            self.choose_piece(slot, *slabs > 0);
+            self.current_block(slot, slabs, opened)
+        });
+        let (piece, index) = found.or_else(|| self.help_out(slot, slabs, opened)).or_else(|| {
+            // Endgame: all that is left was asked of others. Peers with nothing else to do ask for it once more.
+            if idle { self.twice(slot) } else { None }
+        })?;
+        let block = self.layout.nth_block(piece, index);
+        self.active.get_mut(&piece)?.blocks[index].asked += 1;
+        self.peers.get_mut(slot)?.asked.push_back(Asked { block, at: now });
+        Some(block)
+    }
+
+    /// The next missing block of a piece, with memory for its run.
+    fn open_block(
+        &mut self,
+        piece: PieceIndex,
+        slabs: &mut usize,
+        opened: &mut Vec<(PieceIndex, usize)>,
+    ) -> Option<(PieceIndex, usize)> {
+        let active = self.active.get_mut(&piece)?;
+        let index = active.next_missing()?;
+        let run = ActivePiece::run_of(index);
+        if run >= active.opened {
+            debug_assert_eq!(run, active.opened, "runs are opened in order");
+            if *slabs == 0 {
+                self.starve();
+                return None;
+            }
+            *slabs -= 1;
+            active.opened += 1;
+            opened.push((piece, run));
+        }
+        Some((piece, index))
+    }
+
+    fn current_block(
+        &mut self,
+        slot: PeerSlot,
+        slabs: &mut usize,
+        opened: &mut Vec<(PieceIndex, usize)>,
+    ) -> Option<(PieceIndex, usize)> {
+        let piece = self.peers.get(slot)?.current?;
+        if self.active.get(&piece).is_none_or(|active| active.owner != Some(slot)) {
+            return None;
+        }
+        self.open_block(piece, slabs, opened)
+    }
+
+    /// Gives the peer a piece of its own: one that was begun and left, else the rarest one.
+    fn choose_piece(&mut self, slot: PeerSlot, may_begin: bool) {
+        let Some(peer) = self.peers.get(slot) else { return };
+        let peers = &self.peers;
+        // An owner that has gone on to another piece has asked for all of this one, and lost blocks of it since.
+        let owned = |active: &ActivePiece| {
+            active
+                .owner
+                .and_then(|owner| peers.get(owner))
+                .is_some_and(|owner| owner.current == Some(active.piece))
+        };
+        let mut open = self.active.values_mut().filter_map(|active| {
+            let fit = !owned(active) && peer.has.has(active.piece) && active.next_missing().is_some();
+            fit.then_some(active)
+        });
+        let piece = if let Some(active) = open.next() {
+            active.owner = Some(slot);
+            Some(active.piece)
+        } else if !may_begin {
+            self.starve();
+            None
+        } else {
+            self.claim(slot)
+        };
+        if let (Some(piece), Some(peer)) = (piece, self.peers.get_mut(slot)) {
+            peer.current = Some(piece);
+        }
+    }
+
+    fn claim(&mut self, slot: PeerSlot) -> Option<PieceIndex> {
+        loop {
+            let peer = self.peers.get(slot)?;
+            let piece = self.picker.pick(&peer.has, &mut self.rng)?;
+            self.picker.remove(piece);
+            if self.map.claim(piece) {
+                let streaming = self.layout.piece_len(piece) > self.settings.hold;
+                let mut active =
+                    ActivePiece::new(&self.layout, piece, self.failed.contains(&piece), streaming);
+                active.owner = Some(slot);
+                self.active.insert(piece, active);
+                return Some(piece);
+            }
+        }
+    }
+
+    /// A missing block of a piece that another peer fetches: when there are no pieces left to begin.
+    fn help_out(
+        &mut self,
+        slot: PeerSlot,
+        slabs: &mut usize,
+        opened: &mut Vec<(PieceIndex, usize)>,
+    ) -> Option<(PieceIndex, usize)> {
+        let peer = self.peers.get(slot)?;
+        let mut open = self.active.values_mut().filter_map(|active| {
+            let fit = !active.sole && peer.has.has(active.piece) && active.next_missing().is_some();
+            fit.then_some(active.piece)
+        });
+        let piece = open.next()?;
+        self.open_block(piece, slabs, opened)
+    }
+
+    /// A block that another peer was asked for: the last one in the longest queue.
+    fn twice(&mut self, slot: PeerSlot) -> Option<(PieceIndex, usize)> {
+        let peer = self.peers.get(slot)?;
+        let wanted = |block: &Block| {
+            let active = self.active.get(&block.piece)?;
+            let state = &active.blocks[block.index()];
+            let fit = state.asked == 1 && !state.is_received() && !active.sole && peer.has.has(block.piece);
+            fit.then_some((block.piece, block.index()))
+        };
+        let queues = self.peers.iter().filter(|(other, _)| *other != slot);
+        let ends = queues.filter_map(|(_, other)| {
+            let found = other.asked.iter().rev().find_map(|asked| wanted(&asked.block))?;
+            Some((other.backlog_seconds(), found))
+        });
+        ends.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, found)| found)
+    }
+
+    /// Memory is short: runs that are hashed are written at once, for their slabs.
+    fn starve(&mut self) {
+        if std::mem::replace(&mut self.starved, true) {
+            return;
+        }
+        self.active.values_mut().for_each(|active| active.streaming = true);
+        let pieces: Vec<PieceIndex> = self.active.keys().copied().collect();
+        pieces.into_iter().for_each(|piece| self.wish_writes(piece));
+    }
+
+    // ---- taking back ----
+
+    fn release(&mut self, block: &Block) {
+        if let Some(active) = self.active.get_mut(&block.piece) {
+            active.release(block.index());
+        }
+    }
+
+    /// Takes back all requests to a peer.
+    pub(super) fn release_all(&mut self, slot: PeerSlot) {
+        let Some(peer) = self.peers.get_mut(slot) else { return };
+        let asked = std::mem::take(&mut peer.asked);
+        peer.forgone += asked.len();
+        if let Some(piece) = peer.current.take()
+            && let Some(active) = self.active.get_mut(&piece)
+        {
+            active.owner = active.owner.filter(|owner| *owner != slot);
+        }
+        asked.iter().for_each(|asked| self.release(&asked.block));
+        if !asked.is_empty() {
+            self.wake_hungry();
+        }
+    }
+
+    /// Takes back the oldest request to a peer.
+    pub(super) fn release_first(&mut self, slot: PeerSlot) {
+        let Some(asked) = self.peers.get_mut(slot).and_then(|peer| {
+            peer.forgone += 1;
+            peer.asked.pop_front()
+        }) else {
+            return;
+        };
+        self.release(&asked.block);
+        self.wake_hungry();
+    }
+
+    /// The peer does not send what it was asked for.
+    pub(super) fn snub(&mut self, slot: PeerSlot) {
+        self.release_all(slot);
+        self.forget_writer(slot);
+        if let Some(peer) = self.peers.get_mut(slot) {
+            peer.snubbed = true;
+        }
+    }
+
+    /// Whatever block the peer was in the middle of is anybody's again.
+    pub(super) fn forget_writer(&mut self, slot: PeerSlot) {
+        for active in self.active.values_mut() {
+            for index in 0..active.blocks.len() {
+                if active.blocks[index].writer == Some(slot) {
+                    active.blocks[index].writer = None;
+                    active.reconsider(index);
+                }
+            }
+        }
+    }
+
+    // ---- receiving ----
+
+    /// The blocks that the peer will send next, in order, whose places in memory nobody else may touch until
+    /// [`Swarm::returned`]: at most `most`, the one that is coming already (see [`Swarm::begin`]) first.
+    pub fn lend(&mut self, slot: PeerSlot, coming: Option<Block>, most: usize) -> Vec<Block> {
+        let Some(peer) = self.peers.get_mut(slot) else { return Vec::new() };
+        let mut lent = Vec::new();
+        let expected = peer.asked.iter().map(|asked| asked.block).filter(|block| Some(*block) != coming);
+        for block in coming.into_iter().chain(expected).take(most) {
+            let Some(active) = self.active.get_mut(&block.piece) else { break };
+            let state = &mut active.blocks[block.index()];
+            let free = match state.writer {
+                Some(writer) => writer == slot,
+                None => Some(block) != coming,
+            };
+            if state.is_received() || !free || state.asked > 1 {
+                break;
+            }
+            state.writer = Some(slot);
+            lent.push(block);
+        }
+        peer.lent.clone_from(&lent);
+        lent
+    }
+
+    /// The receive is over: what was lent is free again, except the block that is still `coming`.
+    pub fn returned(&mut self, slot: PeerSlot, coming: Option<Block>) {
+        let Some(peer) = self.peers.get_mut(slot) else { return };
+        for block in std::mem::take(&mut peer.lent).into_iter().filter(|block| Some(*block) != coming) {
+            let Some(active) = self.active.get_mut(&block.piece) else { continue };
+            let state = &mut active.blocks[block.index()];
+            if state.writer == Some(slot) {
+                state.writer = None;
+                active.reconsider(block.index());
+            }
+        }
+    }
+
+    /// The head of a piece message has come: says where its payload goes, or that the numbers are wrong.
+    ///
+    /// # Errors
+    /// When the peer is dropped for it.
+    pub fn begin(
+        &mut self,
+        now: Duration,
+        slot: PeerSlot,
+        head: [u32; 3],
+    ) -> Result<(Block, Place), DropReason> {
+        let [index, begin, len] = head;
+        let result = self.begin_block(now, slot, self.layout.block(index, begin, len), head);
+        if let Err(reason) = &result {
+            self.drop_peer(slot, reason.clone());
+        }
+        result
+    }
+
+    fn begin_block(
+        &mut self,
+        now: Duration,
+        slot: PeerSlot,
+        block: Option<Block>,
+        [index, begin, len]: [u32; 3],
+    ) -> Result<(Block, Place), DropReason> {
+        let block = block.ok_or(DropReason::BadRequest { index, begin, len })?;
+        let Some(peer) = self.peers.get_mut(slot) else { return Ok((block, Place::Nowhere)) };
+        (peer.last_heard, peer.spoke) = (now, true);
+        if !peer.asked.iter().any(|asked| asked.block == block) {
+            // A late answer to a request taken back is welcome if nobody was faster; it is no offence in any case.
+            if peer.forgone == 0 {
+                self.offend(slot)?;
+                return Ok((block, Place::Nowhere));
+            }
+            peer.forgone -= 1;
+        }
+        let whole = is_whole(&self.layout, &block);
+        let Some(active) = self.active.get_mut(&block.piece).filter(|_| whole) else {
+            return Ok((block, Place::Nowhere));
+        };
+        let opened = ActivePiece::run_of(block.index()) < active.opened;
+        let barred = active.sole && active.owner != Some(slot);
+        let state = &mut active.blocks[block.index()];
+        if state.is_received() || !opened || barred {
+            return Ok((block, Place::Nowhere));
+        }
+        match state.writer {
+            None if state.asked <= 1 => {
+                state.writer = Some(slot);
+                Ok((block, Place::Home))
+            }
+            Some(writer) if writer == slot => Ok((block, Place::Home)),
+            _ => Ok((block, Place::Aside)),
+        }
+    }
+
+    /// Whether bytes of the block that is coming may still go to its home.
+    pub fn is_home(&self, slot: PeerSlot, block: &Block) -> bool {
+        let active = self.active.get(&block.piece);
+        active.is_some_and(|active| active.blocks[block.index()].writer == Some(slot))
+    }
+
+    /// The last byte of a block has come. `true`: it is taken (one that was put aside is to be put home now);
+    /// `false`: it came in vain.
+    pub fn complete(&mut self, now: Duration, slot: PeerSlot, block: &Block, place: Place) -> bool {
+        let Some(peer) = self.peers.get_mut(slot) else { return false };
+        let asked = peer.asked.iter().position(|asked| asked.block == *block);
+        asked.map(|at| peer.asked.remove(at));
+        peer.count_block(now, block.len);
+        let tag = peer.tag;
+        // A new batch of requests goes out when a quarter of the window is free, not one a block.
+        if peer.asked.len() * 4 <= peer.window() * 3 {
+            self.wake(slot);
+        }
+        if asked.is_some() {
+            self.release(block);
+        }
+        let Some(active) = self.active.get_mut(&block.piece).filter(|_| place != Place::Nowhere) else {
+            return self.waste(block);
+        };
+        let state = &active.blocks[block.index()];
+        // What another peer is writing at this moment cannot be overwritten; its sender will complete it.
+        let free = state.writer.is_none() || state.writer == Some(slot);
+        if state.is_received() || !free || (place == Place::Home && state.writer.is_none()) {
+            return self.waste(block);
+        }
+        let others = state.asked > 0;
+        active.receive(block.index(), tag);
+        if others {
+            self.cancel_elsewhere(block);
+        }
+        self.wish_hash(block.piece);
+        true
+    }
+
+    fn waste(&mut self, block: &Block) -> bool {
+        self.totals.wasted += u64::from(block.len);
+        false
+    }
+
+    fn cancel_elsewhere(&mut self, block: &Block) {
+        let holders: Vec<PeerSlot> = self
+            .peers
+            .iter_mut()
+            .filter_map(|(slot, peer): (_, &mut Peer)| {
+                let at = peer.asked.iter().position(|asked| asked.block == *block)?;
+                peer.asked.remove(at);
+                peer.forgone += 1;
+                peer.cancels.push(*block);
+                Some(slot)
+            })
+            .collect();
+        for slot in holders {
+            self.release(block);
+            self.wake(slot);
+        }
+    }
+
+    // ---- what becomes of the piece ----
+
+    fn wish_hash(&mut self, piece: PieceIndex) {
+        if let Some(run) = self.active.get_mut(&piece).and_then(ActivePiece::next_to_hash) {
+            self.wishes.push_back(Wish::Hash(piece, run));
+        }
+    }
+
+    fn wish_writes(&mut self, piece: PieceIndex) {
+        let runs = self.active.get_mut(&piece).map(ActivePiece::take_writable).unwrap_or_default();
+        self.wishes.extend(runs.into_iter().map(|run| Wish::Write(piece, run)));
+    }
+
+    /// A run has been hashed; with the last run of a piece comes the `verdict`, whether its hash is right.
+    pub fn hashed(&mut self, piece: PieceIndex, run: usize, verdict: Option<bool>) {
+        let Some(active) = self.active.get_mut(&piece) else { return };
+        debug_assert_eq!(active.runs[run], Stage::Hashing);
+        active.runs[run] = Stage::Hashed;
+        active.verdict = verdict;
+        active.streaming |= self.starved;
+        if verdict == Some(false) {
+            return self.settle_bad(piece);
+        }
+        self.wish_writes(piece);
+        self.wish_hash(piece);
+    }
+
+    /// A run has been written.
+    pub fn written(&mut self, piece: PieceIndex, run: usize) {
+        let Some(active) = self.active.get_mut(&piece) else { return };
+        debug_assert_eq!(active.runs[run], Stage::Writing);
+        active.runs[run] = Stage::Written;
+        if active.verdict == Some(false) {
+            return self.settle_bad(piece);
+        }
+        if active.is_written() {
+            self.settle_good(piece);
+        }
+        if self.starved {
+            self.starved = false;
+            self.wake_hungry();
+        }
+    }
+
+    fn settle_good(&mut self, piece: PieceIndex) {
+        self.active.remove(&piece);
+        self.failed.remove(&piece);
+        self.map.set_have(piece);
+        self.log.push(piece);
+        self.totals.downloaded += u64::from(self.layout.piece_len(piece));
+        self.wishes.push_back(Wish::Done { piece, good: true });
+        let complete = self.map.is_complete();
+        let slots: Vec<PeerSlot> = self.peers.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            let Some(peer) = self.peers.get_mut(slot) else { continue };
+            if peer.has.has(piece) {
+                peer.wanted -= 1;
+            }
+            if !peer.has.has(piece) || peer.wanted == 0 {
+                self.wake(slot);
+            }
+            if complete && self.check_seed(slot).is_err() {
+                self.drop_peer(slot, DropReason::BothSeeds);
+            }
+        }
+    }
+
+    /// The piece was bad. Writes that are under way must end first: they must not land on the next try.
+    fn settle_bad(&mut self, piece: PieceIndex) {
+        let Some(active) = self.active.remove(&piece) else { return };
+        if active.is_writing() {
+            self.active.insert(piece, active);
+            return;
+        }
+        self.totals.failed_pieces += 1;
+        self.totals.wasted += active.received_bytes(&self.layout);
+        self.failed.insert(piece);
+        self.map.release(piece);
+        self.picker.add(piece);
+        self.wishes.push_back(Wish::Done { piece, good: false });
+        let culprit = active.sole_sender();
+        let culprit = self.peers.iter().find(|(_, peer)| Some(peer.tag) == culprit);
+        if let Some((slot, peer)) = culprit {
+            self.banned.insert(peer.who.id);
+            if peer.who.outgoing {
+                self.candidates.ban(peer.who.addr);
+            }
+            self.drop_peer(slot, DropReason::BadPiece(piece));
+        }
+        self.wake_hungry();
+    }
+}

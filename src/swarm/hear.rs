@@ -1,0 +1,120 @@
+//! What a peer's messages change (BEP 3).
+
+use super::bitfield::Bitfield;
+use super::{DropReason, PeerSlot, Swarm};
+use crate::metainfo::Block;
+use crate::wire::Message;
+use std::time::Duration;
+
+/// Requests that wait for one peer; further ones are not taken.
+const MOST_UPLOADS: usize = 2000;
+/// Messages out of place that one peer is forgiven: requests while choked or for pieces we lack, blocks unasked.
+const MOST_OFFENCES: u32 = 300;
+
+impl Swarm {
+    /// A message has come. A bad one drops the peer.
+    pub fn hear(&mut self, now: Duration, slot: PeerSlot, message: Message<'_>) {
+        let Some(peer) = self.peers.get_mut(slot).filter(|peer| !peer.dropped) else { return };
+        peer.last_heard = now;
+        let first = !peer.spoke;
+        peer.spoke |= message != Message::KeepAlive;
+        let heard = match message {
+            Message::KeepAlive | Message::Port(_) | Message::Unknown { .. } => Ok(()),
+            Message::Choke => {
+                peer.chokes_us = true;
+                self.release_all(slot);
+                Ok(())
+            }
+            Message::Unchoke => {
+                peer.chokes_us = false;
+                self.wake(slot);
+                Ok(())
+            }
+            Message::Interested => {
+                peer.interested = true;
+                self.fill_free_slots(now);
+                Ok(())
+            }
+            Message::NotInterested => {
+                peer.interested = false;
+                peer.uploads.clear();
+                self.fill_free_slots(now);
+                Ok(())
+            }
+            Message::Have(number) => self.hear_have(slot, number),
+            Message::Bitfield(_) if !first => Err(DropReason::LateBitfield),
+            Message::Bitfield(bytes) => self.hear_bitfield(slot, bytes),
+            Message::Request { index, begin, len } => self.hear_request(slot, [index, begin, len]),
+            Message::Cancel { index, begin, len } => {
+                let block = self.layout.block(index, begin, len);
+                peer.uploads.retain(|upload| Some(*upload) != block);
+                Ok(())
+            }
+        };
+        if let Err(reason) = heard {
+            self.drop_peer(slot, reason);
+        }
+    }
+
+    fn hear_have(&mut self, slot: PeerSlot, number: u32) -> Result<(), DropReason> {
+        let piece = self.layout.piece(number).ok_or(DropReason::NoSuchPiece(number))?;
+        let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
+        if !peer.has.insert(piece) {
+            return Ok(());
+        }
+        if peer.has.is_full() {
+            // From now on it counts as a seed: see `Picker`.
+            self.layout.pieces().filter(|other| *other != piece).for_each(|piece| self.picker.lose(piece));
+        } else {
+            self.picker.gain(piece);
+        }
+        if !self.map.has(piece) {
+            peer.wanted += 1;
+            self.wake(slot);
+        }
+        self.check_seed(slot)
+    }
+
+    fn hear_bitfield(&mut self, slot: PeerSlot, bytes: &[u8]) -> Result<(), DropReason> {
+        let has = Bitfield::from_wire(bytes, self.layout.piece_count()).ok_or(DropReason::BadBitfield)?;
+        let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
+        let held = || self.layout.pieces().filter(|piece| has.has(*piece));
+        peer.wanted = held().filter(|piece| !self.map.has(*piece)).count() as u32;
+        if !has.is_full() {
+            held().for_each(|piece| self.picker.gain(piece));
+        }
+        peer.has = has;
+        self.wake(slot);
+        self.check_seed(slot)
+    }
+
+    /// Two seeds have nothing to say to each other.
+    pub(super) fn check_seed(&mut self, slot: PeerSlot) -> Result<(), DropReason> {
+        let Some(peer) = self.peers.get(slot).filter(|peer| peer.has.is_full()) else { return Ok(()) };
+        self.candidates.is_seed(peer.who.addr);
+        if self.map.is_complete() { Err(DropReason::BothSeeds) } else { Ok(()) }
+    }
+
+    fn hear_request(&mut self, slot: PeerSlot, [index, begin, len]: [u32; 3]) -> Result<(), DropReason> {
+        let bad = DropReason::BadRequest { index, begin, len };
+        let block: Block = self.layout.block(index, begin, len).ok_or(bad)?;
+        let has = self.map.has(block.piece);
+        let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
+        if !has || !peer.unchoked {
+            // A request may cross our choke on the way: that is no offence, but many are.
+            return self.offend(slot);
+        }
+        if peer.uploads.len() < MOST_UPLOADS {
+            peer.uploads.push_back(block);
+            self.wake(slot);
+        }
+        Ok(())
+    }
+
+    /// Counts a message that should not have come.
+    pub(super) fn offend(&mut self, slot: PeerSlot) -> Result<(), DropReason> {
+        let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
+        peer.offences += 1;
+        if peer.offences > MOST_OFFENCES { Err(DropReason::Offences) } else { Ok(()) }
+    }
+}

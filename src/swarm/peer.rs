@@ -1,0 +1,233 @@
+//! One connected peer: what it has, what was said, what is owed.
+
+use super::bitfield::Bitfield;
+use super::rate::Rate;
+use crate::metainfo::{BLOCK_LEN, Block, PieceIndex};
+use crate::wire::PeerId;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// A connected peer's place in its swarm. A place that is used again gets a new generation, so an old slot never
+/// names a new peer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct PeerSlot {
+    index: u32,
+    generation: u32,
+}
+
+impl PeerSlot {
+    /// The number of the place.
+    pub fn index(self) -> u32 {
+        self.index
+    }
+
+    #[cfg(test)]
+    pub(super) fn for_test(index: u32) -> Self {
+        Self { index, generation: 0 }
+    }
+}
+
+/// What is known of a peer when its handshake is done.
+#[derive(Clone, Copy, Debug)]
+pub struct Introduction {
+    /// Where it is. For peers that dialled us the port is not the one they listen on.
+    pub addr: SocketAddr,
+    /// Whether we dialled.
+    pub outgoing: bool,
+    /// What it calls itself.
+    pub id: PeerId,
+}
+
+/// A request that the peer has not answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) block: Block,
+    pub(super) at: Duration,
+}
+
+/// Fewest and most requests kept open with one peer.
+const WINDOW: std::ops::RangeInclusive<usize> = 8..=256;
+/// The window covers this much time at the peer's rate.
+const WINDOW_SECONDS: u64 = 2;
+
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) who: Introduction,
+    /// Tells senders of blocks apart, also after they have gone.
+    pub(super) tag: u32,
+    pub(super) since: Duration,
+    pub(super) dropped: bool,
+    pub(super) woken: bool,
+
+    pub(super) has: Bitfield,
+    /// Whether a message other than a keep-alive has come: a bitfield may only come before.
+    pub(super) spoke: bool,
+    /// Pieces it has that we lack.
+    pub(super) wanted: u32,
+    pub(super) chokes_us: bool,
+    pub(super) interested: bool,
+
+    pub(super) unchoked: bool,
+    pub(super) unchoked_since: Duration,
+    pub(super) said_bitfield: bool,
+    pub(super) said_unchoked: bool,
+    pub(super) said_interested: bool,
+    /// How much of the log of new pieces it has been told.
+    pub(super) told: usize,
+    pub(super) cancels: Vec<Block>,
+
+    pub(super) current: Option<PieceIndex>,
+    pub(super) asked: VecDeque<Asked>,
+    /// Requests taken back whose blocks may come all the same.
+    pub(super) forgone: usize,
+    pub(super) slow_start: usize,
+    pub(super) snubbed: bool,
+    pub(super) lent: Vec<Block>,
+    pub(super) last_block: Duration,
+
+    pub(super) uploads: VecDeque<Block>,
+    /// Requests and blocks that came although they should not have.
+    pub(super) offences: u32,
+    pub(super) down: Rate,
+    pub(super) up: Rate,
+    pub(super) downloaded: u64,
+    pub(super) uploaded: u64,
+    pub(super) last_heard: Duration,
+    pub(super) last_said: Duration,
+}
+
+impl Peer {
+    pub(super) fn new(now: Duration, who: Introduction, tag: u32, pieces: u32, told: usize) -> Self {
+        Self {
+            who,
+            tag,
+            since: now,
+            dropped: false,
+            woken: false,
+            has: Bitfield::new(pieces),
+            spoke: false,
+            wanted: 0,
+            chokes_us: true,
+            interested: false,
+            unchoked: false,
+            unchoked_since: now,
+            said_bitfield: false,
+            said_unchoked: false,
+            said_interested: false,
+            told,
+            cancels: Vec::new(),
+            current: None,
+            asked: VecDeque::new(),
+            forgone: 0,
+            slow_start: *WINDOW.start() * 2,
+            snubbed: false,
+            lent: Vec::new(),
+            last_block: now,
+            uploads: VecDeque::new(),
+            offences: 0,
+            down: Rate::default(),
+            up: Rate::default(),
+            downloaded: 0,
+            uploaded: 0,
+            last_heard: now,
+            last_said: now,
+        }
+    }
+
+    /// Requests to keep open: what the peer sends in two seconds, and while that is not known yet, twice as
+    /// many a round trip (slow start).
+    pub(super) fn window(&self) -> usize {
+        if self.snubbed {
+            return 1;
+        }
+        let by_rate = self.down.get() * WINDOW_SECONDS / u64::from(BLOCK_LEN);
+        (by_rate as usize).max(self.slow_start).clamp(*WINDOW.start(), *WINDOW.end())
+    }
+
+    /// A block has come.
+    pub(super) fn count_block(&mut self, now: Duration, len: u32) {
+        self.down.add(u64::from(len));
+        self.downloaded += u64::from(len);
+        self.last_block = now;
+        self.snubbed = false;
+        // Slow start ends where the rate takes over, or when the rate shows that more does not help.
+        if self.slow_start < *WINDOW.end() && now < self.since + Duration::from_secs(3) {
+            self.slow_start += 1;
+        } else if now > self.since + Duration::from_secs(6) {
+            self.slow_start = *WINDOW.start();
+        }
+    }
+
+    /// Payload has been sent to it.
+    pub(super) fn count_sent(&mut self, bytes: u64) {
+        self.up.add(bytes);
+        self.uploaded += bytes;
+    }
+
+    /// Whether it would take more requests.
+    pub(super) fn is_hungry(&self) -> bool {
+        !self.dropped && !self.chokes_us && self.wanted > 0 && self.asked.len() < self.window()
+    }
+
+    /// Seconds until all it was asked for is here, at its rate.
+    pub(super) fn backlog_seconds(&self) -> f64 {
+        let bytes: u64 = self.asked.iter().map(|asked| u64::from(asked.block.len)).sum();
+        bytes as f64 / (self.down.get() as f64 + 1.0)
+    }
+}
+
+/// All connected peers of a swarm.
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    places: Vec<(u32, Option<Peer>)>,
+    free: Vec<u32>,
+}
+
+impl Peers {
+    pub(super) fn insert(&mut self, peer: Peer) -> PeerSlot {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.places.push((0, None));
+            self.places.len() as u32 - 1
+        });
+        let (generation, place) = &mut self.places[index as usize];
+        *place = Some(peer);
+        PeerSlot { index, generation: *generation }
+    }
+
+    pub(super) fn remove(&mut self, slot: PeerSlot) -> Option<Peer> {
+        self.get(slot)?;
+        let (generation, place) = &mut self.places[slot.index as usize];
+        *generation += 1;
+        self.free.push(slot.index);
+        place.take()
+    }
+
+    pub(super) fn get(&self, slot: PeerSlot) -> Option<&Peer> {
+        let (generation, place) = self.places.get(slot.index as usize)?;
+        place.as_ref().filter(|_| *generation == slot.generation)
+    }
+
+    pub(super) fn get_mut(&mut self, slot: PeerSlot) -> Option<&mut Peer> {
+        let (generation, place) = self.places.get_mut(slot.index as usize)?;
+        place.as_mut().filter(|_| *generation == slot.generation)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (PeerSlot, &Peer)> {
+        self.places.iter().enumerate().filter_map(|(index, (generation, place))| {
+            let slot = PeerSlot { index: index as u32, generation: *generation };
+            place.as_ref().map(|peer| (slot, peer))
+        })
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (PeerSlot, &mut Peer)> {
+        self.places.iter_mut().enumerate().filter_map(|(index, (generation, place))| {
+            let slot = PeerSlot { index: index as u32, generation: *generation };
+            place.as_mut().map(|peer| (slot, peer))
+        })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+}

@@ -1,0 +1,146 @@
+//! What to say and to send on a connection that has room: decided at the last moment, from standing state.
+
+use super::{PeerSlot, Swarm};
+use crate::metainfo::{Block, PieceIndex};
+use crate::wire::Message;
+use std::time::Duration;
+
+/// Small bytes put into one speech before the rest waits for the next (a bitfield may make it longer).
+const SPEECH_LEN: usize = 16 * 1024;
+
+/// What goes out to one peer, and what it takes.
+#[derive(Debug)]
+pub struct Speech<'a> {
+    /// Where messages are appended, encoded.
+    pub bytes: &'a mut Vec<u8>,
+    /// Slabs that are free for runs to be asked for; counted down.
+    pub slabs: usize,
+    /// Runs that were opened: each needs a slab before its blocks come.
+    pub opened: Vec<(PieceIndex, usize)>,
+}
+
+impl Speech<'_> {
+    fn say(&mut self, message: Message<'_>) {
+        message.encode(self.bytes);
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes.len() >= SPEECH_LEN
+    }
+}
+
+/// The three numbers of a block, as messages name it.
+fn numbers(block: Block) -> (u32, u32, u32) {
+    (block.piece.get(), block.begin, block.len)
+}
+
+impl Swarm {
+    /// Puts all that the peer should hear now into `speech`. Call it when nothing said before is still unsent.
+    pub fn speak(&mut self, now: Duration, slot: PeerSlot, speech: &mut Speech<'_>) {
+        let Some(peer) = self.peers.get_mut(slot) else { return };
+        peer.woken = false;
+        if peer.dropped {
+            return;
+        }
+        let before = speech.bytes.len();
+        if !peer.said_bitfield {
+            peer.said_bitfield = true;
+            self.say_bitfield(slot, speech);
+        }
+        self.say_state(slot, speech);
+        self.say_haves(slot, speech);
+        self.say_requests(now, slot, speech);
+        let Some(peer) = self.peers.get_mut(slot) else { return };
+        if speech.bytes.len() == before && now >= peer.last_said + super::KEEP_ALIVE {
+            speech.say(Message::KeepAlive);
+        }
+        if speech.bytes.len() > before {
+            peer.last_said = now;
+        }
+        if speech.is_full() {
+            self.wake(slot);
+        }
+    }
+
+    fn say_bitfield(&mut self, slot: PeerSlot, speech: &mut Speech<'_>) {
+        if self.map.have_count() == 0 {
+            return;
+        }
+        let mut have = super::Bitfield::new(self.layout.piece_count());
+        self.layout.pieces().filter(|piece| self.map.has(*piece)).for_each(|piece| {
+            have.insert(piece);
+        });
+        speech.say(Message::Bitfield(&have.to_wire()));
+        if let Some(peer) = self.peers.get_mut(slot) {
+            peer.told = self.log.len();
+        }
+    }
+
+    fn say_state(&mut self, slot: PeerSlot, speech: &mut Speech<'_>) {
+        let Some(peer) = self.peers.get_mut(slot) else { return };
+        if peer.said_unchoked != peer.unchoked {
+            peer.said_unchoked = peer.unchoked;
+            speech.say(if peer.unchoked { Message::Unchoke } else { Message::Choke });
+        }
+        let interested = peer.wanted > 0;
+        if peer.said_interested != interested {
+            peer.said_interested = interested;
+            speech.say(if interested { Message::Interested } else { Message::NotInterested });
+        }
+    }
+
+    fn say_haves(&mut self, slot: PeerSlot, speech: &mut Speech<'_>) {
+        let Some(peer) = self.peers.get_mut(slot) else { return };
+        while let Some(piece) = self.log.get(peer.told).filter(|_| !speech.is_full()) {
+            peer.told += 1;
+            if !peer.has.has(*piece) {
+                speech.say(Message::Have(piece.get()));
+            }
+        }
+    }
+
+    fn say_requests(&mut self, now: Duration, slot: PeerSlot, speech: &mut Speech<'_>) {
+        let Some(peer) = self.peers.get_mut(slot) else { return };
+        for block in std::mem::take(&mut peer.cancels) {
+            let (index, begin, len) = numbers(block);
+            speech.say(Message::Cancel { index, begin, len });
+        }
+        while !speech.is_full() {
+            let Some(block) = self.next_request(now, slot, &mut speech.slabs, &mut speech.opened) else {
+                return;
+            };
+            let (index, begin, len) = numbers(block);
+            speech.say(Message::Request { index, begin, len });
+        }
+    }
+
+    /// Takes the next request of the peer to be served, and with it those that follow it without a gap in the same
+    /// piece, up to `most` bytes (but at least one block).
+    pub fn take_upload(&mut self, slot: PeerSlot, most: u32, out: &mut Vec<Block>) {
+        let Some(peer) = self.peers.get_mut(slot) else { return };
+        let mut len = 0;
+        while let Some(block) = peer.uploads.front().copied() {
+            let follows =
+                out.last().is_none_or(|last: &Block| last.piece == block.piece && last.end() == block.begin);
+            if !follows || (len > 0 && len + block.len > most) {
+                return;
+            }
+            len += block.len;
+            out.push(block);
+            peer.uploads.pop_front();
+        }
+    }
+
+    /// Whether requests of the peer wait to be served.
+    pub fn has_uploads(&self, slot: PeerSlot) -> bool {
+        self.peers.get(slot).is_some_and(|peer| !peer.uploads.is_empty())
+    }
+
+    /// Payload bytes have been sent to the peer.
+    pub fn sent(&mut self, slot: PeerSlot, bytes: u64) {
+        self.totals.uploaded += bytes;
+        if let Some(peer) = self.peers.get_mut(slot) {
+            peer.count_sent(bytes);
+        }
+    }
+}

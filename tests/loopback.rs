@@ -1,0 +1,151 @@
+//! Sessions of our own in one process, over real sockets and files, without a tracker.
+
+use seedring::metainfo::Torrent;
+use seedring::session::{self, CreateOptions, Event, Goal, Job, Listen, Outcome};
+use std::cell::{Cell, RefCell};
+use std::fs;
+use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use tokio::sync::{oneshot, watch};
+
+const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+fn job(torrent: &Arc<Torrent>, folder: &Path, goal: Goal, peers: Vec<SocketAddr>) -> Job {
+    Job {
+        torrent: Arc::clone(torrent),
+        folder: folder.to_owned(),
+        goal,
+        listen: Listen::At(LOOPBACK),
+        peers,
+        arena_len: 16 * 1024 * 1024,
+        announce: Default::default(),
+    }
+}
+
+/// A session that says where it listens, and ends when told.
+fn start(
+    job: Job,
+    stop: watch::Receiver<bool>,
+) -> (impl Future<Output = Outcome>, oneshot::Receiver<SocketAddr>) {
+    let (tell, addr) = oneshot::channel();
+    let tell = Cell::new(Some(tell));
+    let watch = move |event: Event| {
+        if let Event::Listening(addr) = event {
+            tell.take().map(|tell| tell.send(addr));
+        }
+    };
+    let running = async move {
+        let mut stop = stop;
+        let told = async { drop(stop.wait_for(|stop| *stop).await) };
+        session::run(job, watch, told).await.expect("the session works")
+    };
+    (running, addr)
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// Files of several sizes below `root`, reproducibly random.
+fn make_payload(root: &Path) {
+    let mut rng = fastrand::Rng::with_seed(7);
+    for (name, len) in
+        [("big", 5_000_001), ("dir/small", 3), ("dir/empty", 0), ("dir/deep/one", 1), ("z", 262_144)]
+    {
+        let path = root.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let bytes: Vec<u8> = std::iter::repeat_with(|| rng.u8(..)).take(len).collect();
+        fs::write(path, bytes).unwrap();
+    }
+}
+
+fn same(a: &Path, b: &Path) {
+    let files = seedring::storage::scan(a).unwrap().files;
+    assert_eq!(files, seedring::storage::scan(b).unwrap().files);
+    for (path, _) in files {
+        let path = path.join("/");
+        assert!(fs::read(a.join(&path)).unwrap() == fs::read(b.join(&path)).unwrap(), "{path} differs");
+    }
+}
+
+fn transfer(piece_length: u32) {
+    let folder = tempfile::tempdir().unwrap();
+    let seed = folder.path().join("seed");
+    make_payload(&seed.join("payload"));
+    let options = CreateOptions { piece_length: Some(piece_length), ..CreateOptions::default() };
+    let (_, torrent) = session::create(&seed.join("payload"), &options, |_, _| {}).unwrap();
+    let torrent = Arc::new(torrent);
+    let (tell_stop, stop) = watch::channel(false);
+    runtime().block_on(async {
+        let (seeding, addr) = start(job(&torrent, &seed, Goal::Seed, vec![]), stop.clone());
+        let leeching = async {
+            let addr = addr.await.unwrap();
+            let leech = folder.path().join("leech");
+            let (downloading, _) = start(job(&torrent, &leech, Goal::Download, vec![addr]), stop);
+            let outcome = downloading.await;
+            assert!(outcome.complete);
+            assert_eq!(outcome.progress.downloaded, torrent.layout.total());
+            same(&seed.join("payload"), &leech.join("payload"));
+            tell_stop.send(true).unwrap();
+        };
+        let (seeded, ()) = tokio::join!(seeding, leeching);
+        assert!(seeded.progress.uploaded >= torrent.layout.total());
+    });
+}
+
+#[test]
+fn pieces_smaller_than_a_run() {
+    transfer(16 * 1024);
+}
+
+#[test]
+fn pieces_of_several_runs() {
+    transfer(1024 * 1024);
+}
+
+#[test]
+fn one_piece_larger_than_all() {
+    transfer(8 * 1024 * 1024);
+}
+
+#[test]
+fn pieces_of_odd_length() {
+    transfer(100_003);
+}
+
+#[test]
+fn what_is_there_is_not_fetched_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (seed, leech) = (folder.path().join("seed"), folder.path().join("leech"));
+    make_payload(&seed.join("payload"));
+    make_payload(&leech.join("payload"));
+    let options = CreateOptions { piece_length: Some(65_536), ..CreateOptions::default() };
+    let (_, torrent) = session::create(&seed.join("payload"), &options, |_, _| {}).unwrap();
+    let torrent = Arc::new(torrent);
+    // Damage one byte: its piece is fetched again, nothing else.
+    let damaged = leech.join("payload/big");
+    let mut bytes = fs::read(&damaged).unwrap();
+    bytes[1_000_000] ^= 1;
+    fs::write(&damaged, bytes).unwrap();
+    let (tell_stop, stop) = watch::channel(false);
+    let checked = RefCell::new(None);
+    runtime().block_on(async {
+        let (seeding, addr) = start(job(&torrent, &seed, Goal::Seed, vec![]), stop);
+        let leeching = async {
+            let job = job(&torrent, &leech, Goal::Download, vec![addr.await.unwrap()]);
+            let watch = |event: Event| {
+                if let Event::Checked(report) = event {
+                    *checked.borrow_mut() = Some(report);
+                }
+            };
+            let outcome = session::run(job, watch, std::future::pending()).await.unwrap();
+            assert_eq!(outcome.progress.downloaded, 65_536);
+            tell_stop.send(true).unwrap();
+        };
+        tokio::join!(seeding, leeching);
+    });
+    assert_eq!(checked.take().unwrap().bad_pieces, [1_000_000 / 65_536]);
+    same(&seed.join("payload"), &leech.join("payload"));
+}

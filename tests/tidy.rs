@@ -1,0 +1,124 @@
+//! The rules of the house that a machine can hold: who may use whom, where `unsafe` and io_uring live, how long files
+//! are, and that the map in `src/lib.rs` shows every room.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Rooms from the top down; each may use only those after it.
+const ROOMS: [&str; 11] = [
+    "cli",
+    "session",
+    "discovery",
+    "shard",
+    "storage",
+    "ring",
+    "swarm",
+    "digest",
+    "wire",
+    "metainfo",
+    "bencode",
+];
+/// Rooms that do no I/O, read no clock and start no task.
+const GROUND: [&str; 5] = ["swarm", "wire", "digest", "metainfo", "bencode"];
+/// What they may not name.
+const IMPURE: [&str; 8] =
+    ["std::fs", "std::thread", "tokio", "Instant::now", "SystemTime", "TcpStream", "UdpSocket", "std::env"];
+/// Lines after which a file holds a second subject.
+const LONGEST: usize = 500;
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// Each source file of a room with its lines of code: comments, and tests at its end, are left out.
+fn code(room: &str) -> Vec<(String, Vec<String>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(room);
+    let mut files = Vec::new();
+    for path in sources(&folder) {
+        let name = path.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap().display().to_string();
+        if name.contains("/tests/") || name.ends_with("/tests.rs") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+        let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+        files.push((name, lines.map(str::to_owned).collect()));
+    }
+    assert!(!files.is_empty(), "there is no room {room}");
+    files
+}
+
+fn complaints(rooms: &[&str], wrong: impl Fn(&str, &str) -> bool) -> Vec<String> {
+    let mut found = Vec::new();
+    for room in rooms {
+        for (file, lines) in code(room) {
+            found.extend(
+                lines.iter().filter(|line| wrong(room, line)).map(|line| format!("{file}: {}", line.trim())),
+            );
+        }
+    }
+    found
+}
+
+#[test]
+fn rooms_use_only_rooms_below() {
+    let found = complaints(&ROOMS, |room, line| {
+        let floor = ROOMS.iter().position(|other| *other == room).unwrap();
+        ROOMS[..floor].iter().any(|above| line.contains(&format!("crate::{above}")))
+    });
+    assert!(found.is_empty(), "imports that run upward:\n{}", found.join("\n"));
+}
+
+#[test]
+fn the_ground_floor_is_pure() {
+    let found = complaints(&GROUND, |_, line| IMPURE.iter().any(|word| line.contains(word)));
+    assert!(found.is_empty(), "I/O, clock or tasks on the ground floor:\n{}", found.join("\n"));
+}
+
+#[test]
+fn unsafe_and_io_uring_stay_behind_their_door() {
+    let others: Vec<&str> = ROOMS.into_iter().filter(|room| *room != "ring").collect();
+    let found = complaints(&others, |_, line| {
+        ["unsafe ", "unsafe{", "allow(unsafe_code)", "tokio_uring", "io_uring::"]
+            .iter()
+            .any(|word| line.contains(word))
+    });
+    assert!(found.is_empty(), "outside the ring:\n{}", found.join("\n"));
+}
+
+#[test]
+fn a_file_has_one_subject() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let long: Vec<String> = sources(&src)
+        .into_iter()
+        .map(|path| (fs::read_to_string(&path).unwrap().lines().count(), path))
+        .filter(|(lines, _)| *lines > LONGEST)
+        .map(|(lines, path)| format!("{}: {lines} lines", path.display()))
+        .collect();
+    assert!(long.is_empty(), "longer than {LONGEST} lines:\n{}", long.join("\n"));
+}
+
+#[test]
+fn the_map_shows_every_room() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let map = fs::read_to_string(src.join("lib.rs")).unwrap();
+    for entry in fs::read_dir(&src).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_dir()) {
+        let room = entry.file_name().into_string().unwrap();
+        assert!(ROOMS.contains(&room.as_str()), "{room} has no floor in this test");
+        assert!(map.contains(&format!("| [`{room}`] |")), "{room} has no line in src/lib.rs");
+        assert!(map.contains(&format!("pub mod {room};")), "{room} is not part of the crate");
+    }
+    for path in map.split('`').filter(|word| word.ends_with(".rs")) {
+        let root = if path.starts_with("tests/") { src.parent().unwrap() } else { &src };
+        assert!(root.join(path).exists(), "src/lib.rs names {path}, which is not there");
+    }
+}
