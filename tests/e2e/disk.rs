@@ -1,6 +1,6 @@
 //! Disks that are full, closed, or laid as a trap.
 
-use crate::clients::seedring::{Seedring, binary, number, run_command, transfer};
+use crate::clients::seedring::{Seedring, number, run_command, transfer};
 use crate::support::payload::{self, assert_same, tree};
 use crate::support::peer::{Conduct, Seeder};
 use crate::support::process::program;
@@ -62,11 +62,7 @@ fn full_disk() {
         command.args(["-ec", script, "sh"]).arg(&mount);
         run_to_success(mounted(&command));
     };
-    let download = || {
-        let mut command = transfer(binary(), "download", &torrent, &mount);
-        command.args(["--peer", &peer]);
-        mounted(&command)
-    };
+    let download = || mounted(&transfer("download", &torrent, &mount, &["--peer", &peer]));
 
     // The ballast leaves room for about a third of the payload.
     shell(r#"room=$(df --output=avail -B1 "$1" | tail -n 1); fallocate -l $((room - 4194304)) "$1/ballast""#);
@@ -101,10 +97,12 @@ fn small(stage: &Stage, files: &[(&str, u64)]) -> (Torrent, Seeder) {
     (torrent, seeder)
 }
 
+fn download(torrent: &Torrent, seeder: &Seeder, folder: &Path) -> Command {
+    transfer("download", torrent, folder, &["--peer", &seeder.addr().to_string()])
+}
+
 fn refused(stage: &Stage, torrent: &Torrent, seeder: &Seeder, folder: &Path) -> String {
-    let mut command = transfer(binary(), "download", torrent, folder);
-    command.env_remove("SEEDRING_LOG").args(["--peer", &seeder.addr().to_string()]);
-    run_command(stage, &mut command).refused()
+    run_command(stage, &mut download(torrent, seeder, folder)).refused()
 }
 
 #[test]
@@ -112,8 +110,7 @@ fn read_only_disk() {
     let stage = Stage::new();
     let (torrent, seeder) = small(&stage, &[("solo", 50_000)]);
     let folder = stage.folder("closed");
-    let mut command = transfer(binary(), "download", &torrent, &folder);
-    command.env_remove("SEEDRING_LOG").args(["--peer", &seeder.addr().to_string()]);
+    let command = download(&torrent, &seeder, &folder);
     let script = r#"mount --bind "$1" "$1"; mount -o remount,bind,ro "$1""#;
     let sentence = run_command(&stage, &mut with_mounts(script, &[&folder], &command)).refused();
     assert!(sentence.to_lowercase().contains("read-only"), "the cause: {sentence}");

@@ -43,7 +43,7 @@ fn command(torrent: &Torrent, folder: &Path) -> Command {
         .arg(format!("--dir={}", folder.display()));
     command.args(["--enable-dht=false", "--enable-dht6=false", "--bt-enable-lpd=false"]);
     command.args(["--enable-peer-exchange=false", "--disable-ipv6=true", "--file-allocation=none"]);
-    command.args(["--bt-request-peer-speed-limit=100M", "--summary-interval=1", "--enable-color=false"]);
+    command.args(["--bt-request-peer-speed-limit=100M", "--summary-interval=0", "--enable-color=false"]);
     command.args(["--console-log-level=info", "--show-console-readout=false"]).arg(&torrent.file);
     command
 }

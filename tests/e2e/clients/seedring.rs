@@ -33,14 +33,14 @@ pub(crate) fn binary() -> Command {
 }
 
 impl Seedring {
-    /// `seedring download`, listening on a port of the kernel's choice; `more`: further options.
+    /// `seedring download`, `more`: further options.
     pub(crate) fn download(stage: &Stage, torrent: &Torrent, folder: &Path, more: &[&str]) -> Self {
-        Self::start(stage, transfer(binary(), "download", torrent, folder).args(more))
+        Self::start(stage, &mut transfer("download", torrent, folder, more))
     }
 
-    /// `seedring seed`, listening on a port of the kernel's choice; `more`: further options.
+    /// `seedring seed`, `more`: further options.
     pub(crate) fn seed(stage: &Stage, torrent: &Torrent, folder: &Path, more: &[&str]) -> Self {
-        Self::start(stage, transfer(binary(), "seed", torrent, folder).args(more))
+        Self::start(stage, &mut transfer("seed", torrent, folder, more))
     }
 
     /// Starts a command whose stdout is seedring's JSON.
@@ -148,9 +148,13 @@ pub(crate) fn number(event: &Value, field: &str) -> u64 {
     event[field].as_u64().unwrap_or_else(|| panic!("`{field}` is a count in {event}"))
 }
 
-/// The arguments of `download` and `seed`; `command`: the program, or a wrapper of it.
-pub(crate) fn transfer(mut command: Command, what: &str, torrent: &Torrent, folder: &Path) -> Command {
-    command.arg(what).arg(&torrent.file).arg("-d").arg(folder).args(["--listen", "0.0.0.0:0", "--json"]);
+/// A command that moves payload, on a port of the kernel's choice unless `more` says where to listen.
+pub(crate) fn transfer(what: &str, torrent: &Torrent, folder: &Path, more: &[&str]) -> Command {
+    let mut command = binary();
+    command.arg(what).arg(&torrent.file).arg("-d").arg(folder).arg("--json").args(more);
+    if !more.contains(&"--listen") {
+        command.args(["--listen", "0.0.0.0:0"]);
+    }
     command
 }
 

@@ -42,6 +42,15 @@ pub(crate) fn sparse(path: &Path, length: u64, islands: &[(u64, usize)], seed: u
     }
 }
 
+/// Removes all empty files below a folder.
+pub(crate) fn remove_empty(folder: &Path) {
+    for (name, (length, _)) in tree(folder) {
+        if length == 0 {
+            fs::remove_file(folder.join(name)).expect("a payload can be removed");
+        }
+    }
+}
+
 /// SHA-256 of a file, in hex.
 pub(crate) fn sha256(path: &Path) -> String {
     let mut file = File::open(path).unwrap_or_else(|why| panic!("{} opens: {why}", path.display()));
