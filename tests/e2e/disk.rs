@@ -68,7 +68,7 @@ fn full_disk() {
     shell(r#"room=$(df --output=avail -B1 "$1" | tail -n 1); fallocate -l $((room - 4194304)) "$1/ballast""#);
     let ran = run_command(&stage, &mut download());
     let sentence = ran.refused();
-    assert!(sentence.to_lowercase().contains("no space left"), "the cause: {sentence}");
+    assert!(sentence.contains("disk is full"), "the cause: {sentence}");
     let last = ran.events.iter().rfind(|event| event["event"] == "progress");
     let reported = last.map_or(0, |event| number(event, "good_pieces"));
     let before: BTreeSet<u32> = seeder.take_served().into_iter().map(|(piece, _)| piece).collect();

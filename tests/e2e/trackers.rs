@@ -111,7 +111,6 @@ fn answers_that_make_no_sense() {
         ("an error of HTTP", http("HTTP/1.1 500 Out of order\r\nContent-Length: 0\r\n\r\n", b"")),
         ("no bencode", http("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n", b"<html>")),
         ("a list", bencoded(Value::List(vec![]))),
-        ("no peers", bencoded(Value::dict([("interval", Value::Int(1800))]))),
         ("half a peer", bencoded(answer(Value::Bytes(vec![127, 0, 0, 1, 0, 80, 127])))),
         ("peers that are a number", bencoded(answer(Value::Int(3)))),
         (
