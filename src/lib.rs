@@ -69,6 +69,7 @@
 //! `cli`.
 
 pub mod bencode;
+pub mod cli;
 pub mod digest;
 pub mod discovery;
 pub mod metainfo;

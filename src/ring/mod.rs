@@ -28,4 +28,4 @@ pub use gather::Gather;
 pub use runtime::{Config, Core, run, spawn};
 pub use scatter::Scatter;
 pub use socket::{Deadline, Listener, Socket};
-pub use support::{StartError, check_kernel};
+pub use support::StartError;

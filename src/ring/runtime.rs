@@ -25,7 +25,7 @@ pub struct Core {
 
 /// The ring's set-up. Not `DEFER_TASKRUN`: tokio-uring never asks for completions the way that flag wants, and
 /// stalls.
-pub(super) fn ring_flags() -> io_uring::Builder {
+fn ring_flags() -> io_uring::Builder {
     let mut builder = tokio_uring::uring_builder();
     builder.setup_coop_taskrun().setup_single_issuer().setup_submit_all();
     builder

@@ -1,6 +1,5 @@
 //! Whether this kernel can run us, and what to do when it cannot.
 
-use super::runtime;
 use std::fmt;
 use std::io;
 
@@ -68,14 +67,6 @@ pub(super) fn lockable() -> String {
         Some(bytes) => format!("the limit is {} KiB", bytes / 1024),
         None => "the limit is none".into(),
     }
-}
-
-/// Tries out a ring as the program uses it.
-///
-/// # Errors
-/// When the kernel refuses one, with the remedy.
-pub fn check_kernel() -> Result<(), StartError> {
-    runtime::ring_flags().build(8).map(drop).map_err(|cause| StartError::new("set up io_uring", cause))
 }
 
 #[cfg(test)]

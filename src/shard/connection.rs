@@ -113,6 +113,8 @@ async fn talk(torrent: &Rc<TorrentShard>, slot: PeerSlot, socket: &Socket, bell:
     socket.shutdown();
     // It may be waiting for work: then nothing but this ends it. It holds no operation at that moment.
     sending.abort();
-    let sent = sending.await;
-    tracing::debug!("connection ended: received {received:?}, sent {sent:?}");
+    let _ = sending.await;
+    if let Err(error) = received {
+        tracing::debug!("connection ended: {error}");
+    }
 }

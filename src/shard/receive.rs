@@ -170,6 +170,9 @@ impl Receiver {
     fn collect(&self, plan: &[Stretch], scatter: &Scatter, mut left: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(left);
         for stretch in plan {
+            if left == 0 {
+                break;
+            }
             let len = match stretch {
                 Stretch::Scratch(range) => {
                     let len = range.len().min(left);

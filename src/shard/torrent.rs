@@ -290,6 +290,9 @@ impl TorrentShard {
                 hashes.insert(piece, state);
                 None
             };
+            if verdict == Some(false) {
+                self.report(Report::PieceFailed(piece.get()));
+            }
             self.swarm.borrow_mut().hashed(piece, run, verdict);
         }
     }
@@ -315,11 +318,11 @@ impl TorrentShard {
         Ok(())
     }
 
-    /// A piece is had, or was bad.
+    /// A piece is had; or it will be begun anew.
     fn settle(self: &Rc<Self>, piece: PieceIndex, good: bool) {
         if !good {
             self.fetched.borrow_mut().retain(|key, _| key.0 != piece);
-            self.report(Report::PieceFailed(piece.get()));
+            self.hashes.borrow_mut().remove(&piece);
             return;
         }
         let layout = &self.torrent.layout;

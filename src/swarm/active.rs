@@ -85,6 +85,11 @@ impl ActivePiece {
         found.map(|_| self.first_missing)
     }
 
+    /// Whether a block can be asked for with so many free slabs.
+    pub(super) fn may_ask(&mut self, slabs: usize) -> bool {
+        self.next_missing().is_some_and(|index| slabs > 0 || Self::run_of(index) < self.opened)
+    }
+
     /// A block may be missing again.
     pub(super) fn reconsider(&mut self, index: usize) {
         self.first_missing = self.first_missing.min(index);
@@ -94,6 +99,14 @@ impl ActivePiece {
     pub(super) fn release(&mut self, index: usize) {
         self.blocks[index].asked -= 1;
         self.reconsider(index);
+    }
+
+    /// Whether the block may come from this peer: it is not here, its run has memory, and of a piece that one peer
+    /// alone shall send, this is the one.
+    pub(super) fn welcomes(&self, index: usize, from: PeerSlot) -> bool {
+        let opened = Self::run_of(index) < self.opened;
+        let barred = self.sole && self.owner != Some(from);
+        opened && !barred && !self.blocks[index].is_received()
     }
 
     /// The run a block belongs to.
@@ -142,6 +155,13 @@ impl ActivePiece {
 
     pub(super) fn is_writing(&self) -> bool {
         self.runs.contains(&Stage::Writing)
+    }
+
+    /// Whether nothing of it is under way: nobody was asked, nothing is coming, being hashed or written.
+    pub(super) fn is_idle(&self) -> bool {
+        let busy = |run: &Stage| matches!(run, Stage::Hashing | Stage::Writing);
+        self.blocks.iter().all(|block| block.asked == 0 && block.writer.is_none())
+            && !self.runs.iter().any(busy)
     }
 
     /// Bytes received so far.

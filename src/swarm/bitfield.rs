@@ -58,6 +58,18 @@ impl Bitfield {
         new
     }
 
+    /// Takes a piece out; nothing when it is not there.
+    pub(super) fn remove(&mut self, piece: PieceIndex) {
+        let (word, bit) = Self::place(piece);
+        self.count -= u32::from(self.words[word] & bit != 0);
+        self.words[word] &= !bit;
+    }
+
+    /// Whether some piece is in both sets.
+    pub(super) fn meets(&self, other: &Self) -> bool {
+        self.words.iter().zip(&other.words).any(|(a, b)| a & b != 0)
+    }
+
     /// Number of pieces in the set.
     pub fn count(&self) -> u32 {
         self.count

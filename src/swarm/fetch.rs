@@ -1,8 +1,8 @@
-//! Fetching: which block to ask a peer for, where its bytes go, and what becomes of the piece.
+//! Fetching: which block to ask a peer for, and where its bytes go.
 
-use super::active::{ActivePiece, Stage, is_whole};
+use super::active::{ActivePiece, is_whole};
 use super::peer::{Asked, Peer};
-use super::{DropReason, PeerSlot, Swarm, Wish};
+use super::{DropReason, PeerSlot, Swarm};
 use crate::metainfo::{Block, PieceIndex};
 use std::time::Duration;
 
@@ -31,10 +31,7 @@ impl Swarm {
         let peer = self.peers.get(slot).filter(|peer| peer.is_hungry())?;
         let idle = peer.asked.is_empty();
         let found = self.current_block(slot, slabs, opened).or_else(|| {
-            if self.starved {
-                return None;
-            }
-            self.choose_piece(slot, *slabs > 0);
+            self.choose_piece(slot, *slabs);
             self.current_block(slot, slabs, opened)
         });
         let (piece, index) = found.or_else(|| self.help_out(slot, slabs, opened)).or_else(|| {
@@ -84,7 +81,7 @@ impl Swarm {
     }
 
     /// Gives the peer a piece of its own: one that was begun and left, else the rarest one.
-    fn choose_piece(&mut self, slot: PeerSlot, may_begin: bool) {
+    fn choose_piece(&mut self, slot: PeerSlot, slabs: usize) {
         let Some(peer) = self.peers.get(slot) else { return };
         let peers = &self.peers;
         // An owner that has gone on to another piece has asked for all of this one, and lost blocks of it since.
@@ -95,14 +92,17 @@ impl Swarm {
                 .is_some_and(|owner| owner.current == Some(active.piece))
         };
         let mut open = self.active.values_mut().filter_map(|active| {
-            let fit = !owned(active) && peer.has.has(active.piece) && active.next_missing().is_some();
+            let fit = !owned(active) && peer.has.has(active.piece) && active.may_ask(slabs);
             fit.then_some(active)
         });
         let piece = if let Some(active) = open.next() {
             active.owner = Some(slot);
             Some(active.piece)
-        } else if !may_begin {
+        } else if slabs == 0 {
             self.starve();
+            None
+        } else if self.starved {
+            // Pieces that are begun come first.
             None
         } else {
             self.claim(slot)
@@ -137,7 +137,7 @@ impl Swarm {
     ) -> Option<(PieceIndex, usize)> {
         let peer = self.peers.get(slot)?;
         let mut open = self.active.values_mut().filter_map(|active| {
-            let fit = !active.sole && peer.has.has(active.piece) && active.next_missing().is_some();
+            let fit = !active.sole && peer.has.has(active.piece) && active.may_ask(*slabs);
             fit.then_some(active.piece)
         });
         let piece = open.next()?;
@@ -216,11 +216,14 @@ impl Swarm {
         }
     }
 
-    /// Whatever block the peer was in the middle of is anybody's again.
+    /// Whatever block the peer was in the middle of is anybody's again, but not what is lent to it: a receive that
+    /// is under way may write there.
     pub(super) fn forget_writer(&mut self, slot: PeerSlot) {
+        let Some(peer) = self.peers.get(slot) else { return };
         for active in self.active.values_mut() {
             for index in 0..active.blocks.len() {
-                if active.blocks[index].writer == Some(slot) {
+                let block = self.layout.nth_block(active.piece, index);
+                if active.blocks[index].writer == Some(slot) && !peer.lent.contains(&block) {
                     active.blocks[index].writer = None;
                     active.reconsider(index);
                 }
@@ -233,7 +236,7 @@ impl Swarm {
     /// The blocks that the peer will send next, in order, whose places in memory nobody else may touch until
     /// [`Swarm::returned`]: at most `most`, the one that is coming already (see [`Swarm::begin`]) first.
     pub fn lend(&mut self, slot: PeerSlot, coming: Option<Block>, most: usize) -> Vec<Block> {
-        let Some(peer) = self.peers.get_mut(slot) else { return Vec::new() };
+        let Some(peer) = self.peers.get_mut(slot).filter(|peer| !peer.dropped) else { return Vec::new() };
         let mut lent = Vec::new();
         let expected = peer.asked.iter().map(|asked| asked.block).filter(|block| Some(*block) != coming);
         for block in coming.into_iter().chain(expected).take(most) {
@@ -292,7 +295,9 @@ impl Swarm {
         [index, begin, len]: [u32; 3],
     ) -> Result<(Block, Place), DropReason> {
         let block = block.ok_or(DropReason::BadRequest { index, begin, len })?;
-        let Some(peer) = self.peers.get_mut(slot) else { return Ok((block, Place::Nowhere)) };
+        let Some(peer) = self.peers.get_mut(slot).filter(|peer| !peer.dropped) else {
+            return Ok((block, Place::Nowhere));
+        };
         (peer.last_heard, peer.spoke) = (now, true);
         if !peer.asked.iter().any(|asked| asked.block == block) {
             // A late answer to a request taken back is welcome if nobody was faster; it is no offence in any case.
@@ -306,12 +311,10 @@ impl Swarm {
         let Some(active) = self.active.get_mut(&block.piece).filter(|_| whole) else {
             return Ok((block, Place::Nowhere));
         };
-        let opened = ActivePiece::run_of(block.index()) < active.opened;
-        let barred = active.sole && active.owner != Some(slot);
-        let state = &mut active.blocks[block.index()];
-        if state.is_received() || !opened || barred {
+        if !active.welcomes(block.index(), slot) {
             return Ok((block, Place::Nowhere));
         }
+        let state = &mut active.blocks[block.index()];
         match state.writer {
             None if state.asked <= 1 => {
                 state.writer = Some(slot);
@@ -343,22 +346,29 @@ impl Swarm {
         if asked.is_some() {
             self.release(block);
         }
-        let Some(active) = self.active.get_mut(&block.piece).filter(|_| place != Place::Nowhere) else {
+        // What stood when the block began may have changed since: the piece may even be another try.
+        let taken = self.active.get(&block.piece).is_some_and(|active| match place {
+            Place::Home => active.blocks[block.index()].writer == Some(slot),
+            Place::Aside => active.welcomes(block.index(), slot) && !self.is_lent(active, block),
+            Place::Nowhere => false,
+        });
+        let Some(active) = self.active.get_mut(&block.piece).filter(|_| taken) else {
             return self.waste(block);
         };
-        let state = &active.blocks[block.index()];
-        // What another peer is writing at this moment cannot be overwritten; its sender will complete it.
-        let free = state.writer.is_none() || state.writer == Some(slot);
-        if state.is_received() || !free || (place == Place::Home && state.writer.is_none()) {
-            return self.waste(block);
-        }
-        let others = state.asked > 0;
+        let others = active.blocks[block.index()].asked > 0;
         active.receive(block.index(), tag);
         if others {
             self.cancel_elsewhere(block);
         }
         self.wish_hash(block.piece);
         true
+    }
+
+    /// Whether a receive is under way that may put the block's bytes into their place. A peer that is merely in the
+    /// middle of the block loses it to who has it whole: the rest of its bytes goes nowhere.
+    fn is_lent(&self, active: &ActivePiece, block: &Block) -> bool {
+        let writer = active.blocks[block.index()].writer;
+        writer.and_then(|writer| self.peers.get(writer)).is_some_and(|peer| peer.lent.contains(block))
     }
 
     fn waste(&mut self, block: &Block) -> bool {
@@ -382,97 +392,5 @@ impl Swarm {
             self.release(block);
             self.wake(slot);
         }
-    }
-
-    // ---- what becomes of the piece ----
-
-    fn wish_hash(&mut self, piece: PieceIndex) {
-        if let Some(run) = self.active.get_mut(&piece).and_then(ActivePiece::next_to_hash) {
-            self.wishes.push_back(Wish::Hash(piece, run));
-        }
-    }
-
-    fn wish_writes(&mut self, piece: PieceIndex) {
-        let runs = self.active.get_mut(&piece).map(ActivePiece::take_writable).unwrap_or_default();
-        self.wishes.extend(runs.into_iter().map(|run| Wish::Write(piece, run)));
-    }
-
-    /// A run has been hashed; with the last run of a piece comes the `verdict`, whether its hash is right.
-    pub fn hashed(&mut self, piece: PieceIndex, run: usize, verdict: Option<bool>) {
-        let Some(active) = self.active.get_mut(&piece) else { return };
-        debug_assert_eq!(active.runs[run], Stage::Hashing);
-        active.runs[run] = Stage::Hashed;
-        active.verdict = verdict;
-        active.streaming |= self.starved;
-        if verdict == Some(false) {
-            return self.settle_bad(piece);
-        }
-        self.wish_writes(piece);
-        self.wish_hash(piece);
-    }
-
-    /// A run has been written.
-    pub fn written(&mut self, piece: PieceIndex, run: usize) {
-        let Some(active) = self.active.get_mut(&piece) else { return };
-        debug_assert_eq!(active.runs[run], Stage::Writing);
-        active.runs[run] = Stage::Written;
-        if active.verdict == Some(false) {
-            return self.settle_bad(piece);
-        }
-        if active.is_written() {
-            self.settle_good(piece);
-        }
-        if self.starved {
-            self.starved = false;
-            self.wake_hungry();
-        }
-    }
-
-    fn settle_good(&mut self, piece: PieceIndex) {
-        self.active.remove(&piece);
-        self.failed.remove(&piece);
-        self.map.set_have(piece);
-        self.log.push(piece);
-        self.totals.downloaded += u64::from(self.layout.piece_len(piece));
-        self.wishes.push_back(Wish::Done { piece, good: true });
-        let complete = self.map.is_complete();
-        let slots: Vec<PeerSlot> = self.peers.iter().map(|(slot, _)| slot).collect();
-        for slot in slots {
-            let Some(peer) = self.peers.get_mut(slot) else { continue };
-            if peer.has.has(piece) {
-                peer.wanted -= 1;
-            }
-            if !peer.has.has(piece) || peer.wanted == 0 {
-                self.wake(slot);
-            }
-            if complete && self.check_seed(slot).is_err() {
-                self.drop_peer(slot, DropReason::BothSeeds);
-            }
-        }
-    }
-
-    /// The piece was bad. Writes that are under way must end first: they must not land on the next try.
-    fn settle_bad(&mut self, piece: PieceIndex) {
-        let Some(active) = self.active.remove(&piece) else { return };
-        if active.is_writing() {
-            self.active.insert(piece, active);
-            return;
-        }
-        self.totals.failed_pieces += 1;
-        self.totals.wasted += active.received_bytes(&self.layout);
-        self.failed.insert(piece);
-        self.map.release(piece);
-        self.picker.add(piece);
-        self.wishes.push_back(Wish::Done { piece, good: false });
-        let culprit = active.sole_sender();
-        let culprit = self.peers.iter().find(|(_, peer)| Some(peer.tag) == culprit);
-        if let Some((slot, peer)) = culprit {
-            self.banned.insert(peer.who.id);
-            if peer.who.outgoing {
-                self.candidates.ban(peer.who.addr);
-            }
-            self.drop_peer(slot, DropReason::BadPiece(piece));
-        }
-        self.wake_hungry();
     }
 }

@@ -4,12 +4,15 @@ use super::bitfield::Bitfield;
 use super::{DropReason, PeerSlot, Swarm};
 use crate::metainfo::Block;
 use crate::wire::Message;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Requests that wait for one peer; further ones are not taken.
 const MOST_UPLOADS: usize = 2000;
 /// Messages out of place that one peer is forgiven: requests while choked or for pieces we lack, blocks unasked.
 const MOST_OFFENCES: u32 = 300;
+/// Requests that come this long after we choked a peer may have crossed our choke on the way.
+const CROSSING: Duration = Duration::from_secs(30);
 
 impl Swarm {
     /// A message has come. A bad one drops the peer.
@@ -17,7 +20,8 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(slot).filter(|peer| !peer.dropped) else { return };
         peer.last_heard = now;
         let first = !peer.spoke;
-        peer.spoke |= message != Message::KeepAlive;
+        // Messages of extensions are not counted: some clients send them before their bitfield.
+        peer.spoke |= !matches!(message, Message::KeepAlive | Message::Port(_) | Message::Unknown { .. });
         let heard = match message {
             Message::KeepAlive | Message::Port(_) | Message::Unknown { .. } => Ok(()),
             Message::Choke => {
@@ -42,9 +46,9 @@ impl Swarm {
                 Ok(())
             }
             Message::Have(number) => self.hear_have(slot, number),
-            Message::Bitfield(_) if !first => Err(DropReason::LateBitfield),
-            Message::Bitfield(bytes) => self.hear_bitfield(slot, bytes),
-            Message::Request { index, begin, len } => self.hear_request(slot, [index, begin, len]),
+            Message::Bitfield(bytes) if first => self.hear_bitfield(slot, bytes),
+            Message::Bitfield(bytes) => self.hear_late_bitfield(slot, bytes),
+            Message::Request { index, begin, len } => self.hear_request(now, slot, [index, begin, len]),
             Message::Cancel { index, begin, len } => {
                 let block = self.layout.block(index, begin, len);
                 peer.uploads.retain(|upload| Some(*upload) != block);
@@ -88,6 +92,16 @@ impl Swarm {
         self.check_seed(slot)
     }
 
+    /// A bitfield should be the first message, but some clients send one later in the place of many HAVEs. It costs
+    /// more than they do, so not too many are taken.
+    fn hear_late_bitfield(&mut self, slot: PeerSlot, bytes: &[u8]) -> Result<(), DropReason> {
+        let has = Bitfield::from_wire(bytes, self.layout.piece_count()).ok_or(DropReason::BadBitfield)?;
+        let layout = Arc::clone(&self.layout);
+        let mut held = layout.pieces().filter(|piece| has.has(*piece));
+        held.try_for_each(|piece| self.hear_have(slot, piece.get()))?;
+        self.offend(slot)
+    }
+
     /// Two seeds have nothing to say to each other.
     pub(super) fn check_seed(&mut self, slot: PeerSlot) -> Result<(), DropReason> {
         let Some(peer) = self.peers.get(slot).filter(|peer| peer.has.is_full()) else { return Ok(()) };
@@ -95,13 +109,20 @@ impl Swarm {
         if self.map.is_complete() { Err(DropReason::BothSeeds) } else { Ok(()) }
     }
 
-    fn hear_request(&mut self, slot: PeerSlot, [index, begin, len]: [u32; 3]) -> Result<(), DropReason> {
+    fn hear_request(
+        &mut self,
+        now: Duration,
+        slot: PeerSlot,
+        [index, begin, len]: [u32; 3],
+    ) -> Result<(), DropReason> {
         let bad = DropReason::BadRequest { index, begin, len };
         let block: Block = self.layout.block(index, begin, len).ok_or(bad)?;
         let has = self.map.has(block.piece);
         let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
+        if has && !peer.unchoked && now < peer.unchoked_since + CROSSING {
+            return Ok(());
+        }
         if !has || !peer.unchoked {
-            // A request may cross our choke on the way: that is no offence, but many are.
             return self.offend(slot);
         }
         if peer.uploads.len() < MOST_UPLOADS {

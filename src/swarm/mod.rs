@@ -26,6 +26,7 @@ mod peer;
 mod picker;
 mod piece_map;
 mod rate;
+mod settle;
 mod speak;
 #[cfg(test)]
 mod tests;
@@ -78,8 +79,6 @@ pub struct Settings {
 pub enum DropReason {
     #[error("sent a bitfield that does not fit the torrent")]
     BadBitfield,
-    #[error("sent a bitfield after other messages")]
-    LateBitfield,
     #[error("named piece {0}, which the torrent does not have")]
     NoSuchPiece(u32),
     #[error(
@@ -113,7 +112,7 @@ pub enum Wish {
     Hash(PieceIndex, usize),
     /// Write this run. Answer: [`Swarm::written`].
     Write(PieceIndex, usize),
-    /// The piece is verified and written, or was bad: its memory is free.
+    /// The piece is verified and written; or it was bad or is given up, and will be begun anew. Its memory is free.
     Done {
         /// The piece.
         piece: PieceIndex,
@@ -275,7 +274,8 @@ impl Swarm {
             self.drop_peer(slot, DropReason::Duplicate);
         }
         let most = self.settings.most_peers;
-        (self.peers.len() >= most).then_some(DropReason::Full(most))
+        let kept = self.peers.iter().filter(|(_, peer)| !peer.dropped).count();
+        (kept >= most).then_some(DropReason::Full(most))
     }
 
     /// The peer's connection has ended; its slot is void from now on.
@@ -348,7 +348,9 @@ impl Swarm {
         for addr in self.candidates.take_due(now, room, self.map.is_complete()) {
             self.wishes.push_back(Wish::Dial(addr));
         }
-        self.starved = false;
+        if std::mem::take(&mut self.starved) {
+            self.give_up_one();
+        }
         self.wake_hungry();
     }
 

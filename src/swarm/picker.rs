@@ -14,14 +14,20 @@ pub(super) struct Picker {
     /// Where in its bucket each piece lies.
     place: Vec<u32>,
     buckets: Vec<Vec<PieceIndex>>,
+    /// All pieces in buckets: a look tells whether a peer has any of them.
+    open: Bitfield,
 }
 
 impl Picker {
     /// Nobody has any piece yet; all pieces that `wanted` says are to be fetched.
     pub(super) fn new(layout: &Layout, wanted: impl Fn(PieceIndex) -> bool) -> Self {
         let count = layout.piece_count() as usize;
-        let mut picker =
-            Self { availability: vec![0; count], place: vec![NOWHERE; count], buckets: vec![Vec::new()] };
+        let mut picker = Self {
+            availability: vec![0; count],
+            place: vec![NOWHERE; count],
+            buckets: vec![Vec::new()],
+            open: Bitfield::new(layout.piece_count()),
+        };
         layout.pieces().filter(|piece| wanted(*piece)).for_each(|piece| picker.add(piece));
         picker
     }
@@ -35,6 +41,7 @@ impl Picker {
         }
         self.place[piece.as_usize()] = self.buckets[rarity].len() as u32;
         self.buckets[rarity].push(piece);
+        self.open.insert(piece);
     }
 
     /// Takes a piece out; nothing when it is not in.
@@ -43,6 +50,7 @@ impl Picker {
         if place == NOWHERE {
             return;
         }
+        self.open.remove(piece);
         let bucket = &mut self.buckets[usize::from(self.availability[piece.as_usize()])];
         bucket.swap_remove(place as usize);
         if let Some(moved) = bucket.get(place as usize) {
@@ -72,6 +80,9 @@ impl Picker {
 
     /// The rarest piece to fetch among those in `peer`. Does not take it out.
     pub(super) fn pick(&self, peer: &Bitfield, rng: &mut fastrand::Rng) -> Option<PieceIndex> {
+        if !self.open.meets(peer) {
+            return None;
+        }
         self.buckets.iter().filter(|bucket| !bucket.is_empty()).find_map(|bucket| {
             let (before, after) = bucket.split_at(rng.usize(..bucket.len()));
             after.iter().chain(before).copied().find(|piece| peer.has(*piece))

@@ -1,0 +1,132 @@
+//! Cost of choosing pieces and of HAVE, in swarms of many pieces and peers.
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use seedring::metainfo::{Layout, PieceIndex};
+use seedring::swarm::{Introduction, PeerSlot, PieceMap, Settings, Speech, Swarm, Wish};
+use seedring::wire::{Message, PeerId};
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Pieces are of one block, so that every request is for a new one.
+const BLOCK: u32 = 16 * 1024;
+/// Requests of one speech, at least.
+const WINDOW: usize = 8;
+const SIZES: [(u32, usize); 4] = [(1_000, 10), (1_000, 500), (100_000, 10), (100_000, 500)];
+const START: Duration = Duration::from_secs(1);
+/// Late enough for windows to have their smallest size: nothing is measured to be faster.
+const NOW: Duration = Duration::from_secs(11);
+
+fn connect(swarm: &mut Swarm, number: usize) -> PeerSlot {
+    let mut id = [1; 20];
+    id[..8].copy_from_slice(&number.to_be_bytes());
+    let who = Introduction { addr: ([10, 0, 0, 1], 1).into(), outgoing: false, id: PeerId(id) };
+    swarm.connect(START, who).expect("there is room")
+}
+
+/// A swarm of leeches that do not choke us and have every piece with this chance in 256.
+fn swarm(pieces: u32, peers: usize, chance: u8) -> (Swarm, Vec<PeerSlot>) {
+    let layout = Arc::new(Layout::new(BLOCK.into(), [u64::from(pieces) * u64::from(BLOCK)]).expect("sound"));
+    let map = Arc::new(PieceMap::new(pieces));
+    let settings = Settings { id: PeerId([0; 20]), most_peers: peers + 1, slots: 8, hold: u32::MAX };
+    let mut swarm = Swarm::new(layout, map, settings, 1);
+    let mut rng = fastrand::Rng::with_seed(7);
+    let slots = (0..peers).map(|number| {
+        let slot = connect(&mut swarm, number);
+        let mut bits = vec![0u8; pieces.div_ceil(8) as usize];
+        (0..pieces as usize).filter(|_| rng.u8(..) < chance).for_each(|n| bits[n / 8] |= 0x80 >> (n % 8));
+        swarm.hear(NOW, slot, Message::Bitfield(&bits));
+        swarm.hear(NOW, slot, Message::Unchoke);
+        slot
+    });
+    let slots = slots.collect();
+    (swarm, slots)
+}
+
+/// What is said to a peer; the runs that it was asked for.
+fn speak(swarm: &mut Swarm, slot: PeerSlot, bytes: &mut Vec<u8>) -> Vec<(PieceIndex, usize)> {
+    bytes.clear();
+    let mut speech = Speech { bytes, slabs: 10_000, opened: Vec::new() };
+    swarm.speak(NOW, slot, &mut speech);
+    speech.opened
+}
+
+/// Has the pieces fetched.
+fn finish(swarm: &mut Swarm, slot: PeerSlot, opened: &[(PieceIndex, usize)]) {
+    for (piece, _) in opened {
+        let block = swarm.layout().nth_block(*piece, 0);
+        let (_, place) = swarm.begin(NOW, slot, [piece.get(), 0, block.len]).expect("it was asked for");
+        assert!(swarm.complete(NOW, slot, &block, place));
+        swarm.hashed(*piece, 0, Some(true));
+        swarm.written(*piece, 0);
+    }
+    let mut wishes: Vec<Wish> = Vec::new();
+    swarm.fill(&mut wishes, usize::MAX);
+}
+
+fn name((pieces, peers): (u32, usize)) -> BenchmarkId {
+    BenchmarkId::from_parameter(format!("{pieces}_pieces_{peers}_peers"))
+}
+
+/// A window of requests, each for a new piece; the first half of a download.
+fn pick(c: &mut Criterion) {
+    let mut group = c.benchmark_group("pick_window");
+    for size in SIZES {
+        let (mut world, mut slots) = swarm(size.0, size.1, 128);
+        let (mut turn, mut got, mut bytes) = (0, 0, Vec::new());
+        let mut one = || {
+            if got * 2 >= size.0 as usize {
+                (world, slots) = swarm(size.0, size.1, 128);
+                got = 0;
+            }
+            // Few of them take turns, so that news of pieces got in between does not fill the speech.
+            turn = (turn + 1) % 10;
+            let start = Instant::now();
+            let opened = black_box(speak(&mut world, slots[turn], &mut bytes));
+            let spent = start.elapsed();
+            assert!(opened.len() >= WINDOW);
+            got += opened.len();
+            finish(&mut world, slots[turn], &opened);
+            spent
+        };
+        group.bench_function(name(size), |b| b.iter_custom(|times| (0..times).map(|_| one()).sum()));
+    }
+    group.finish();
+}
+
+/// A look in vain: another peer is asked for the only piece that this one has.
+fn pick_nothing(c: &mut Criterion) {
+    let mut group = c.benchmark_group("pick_nothing");
+    for size in SIZES {
+        let (mut world, slots) = swarm(size.0, size.1, 0);
+        slots.iter().for_each(|slot| world.hear(NOW, *slot, Message::Have(size.0 / 2)));
+        let mut bytes = Vec::new();
+        slots.iter().for_each(|slot| drop(speak(&mut world, *slot, &mut bytes)));
+        let last = *slots.last().expect("there are peers");
+        group.bench_function(name(size), |b| b.iter(|| speak(&mut world, black_box(last), &mut bytes)));
+    }
+    group.finish();
+}
+
+/// A peer that comes with nothing and says a thousand times that it has a new piece.
+fn have(c: &mut Criterion) {
+    let mut group = c.benchmark_group("have_1000");
+    for size in SIZES {
+        let (mut world, _) = swarm(size.0, size.1, 128);
+        let mut rng = fastrand::Rng::with_seed(3);
+        let mut one = || {
+            let slot = connect(&mut world, size.1);
+            let told: Vec<u32> = (0..1000).map(|_| rng.u32(..size.0)).collect();
+            let start = Instant::now();
+            told.into_iter().for_each(|piece| world.hear(NOW, slot, Message::Have(piece)));
+            let spent = start.elapsed();
+            world.gone(NOW, slot);
+            spent
+        };
+        group.bench_function(name(size), |b| b.iter_custom(|times| (0..times).map(|_| one()).sum()));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, pick, pick_nothing, have);
+criterion_main!(benches);

@@ -1,0 +1,230 @@
+//! The command line. Every option `--some-name` can also be given as `SEEDRING_SOME_NAME` in the environment.
+
+use clap::{Parser, Subcommand};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// BitTorrent seeder and downloader for Linux, on io_uring
+#[derive(Debug, Parser)]
+#[command(name = "seedring", version, propagate_version = true, disable_help_subcommand = true, after_help = AFTER_HELP)]
+pub(super) struct Args {
+    /// Print one JSON object a line to stdout
+    #[arg(long, global = true, env = "SEEDRING_JSON", value_parser = switch, hide_env_values = true)]
+    pub(super) json: bool,
+
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+const AFTER_HELP: &str = "Every option can also be given in the environment: --piece-length as \
+SEEDRING_PIECE_LENGTH.\nSEEDRING_LOG filters the log on stderr: error, warn (the default), info, debug, trace.";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Make a torrent file of a file or folder
+    Create(CreateArgs),
+    /// Print what a torrent file says
+    Show(ShowArgs),
+    /// Check files on disk against a torrent, without writing anything
+    Check(CheckArgs),
+    /// Download a torrent; what is already on disk is checked and kept
+    Download(DownloadArgs),
+    /// Check the files of a torrent and serve them until stopped
+    Seed(TransferArgs),
+    /// Watch a swarm at work: a tracker, a seeder and downloaders in this process, over real sockets and files
+    Demo(DemoArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct CreateArgs {
+    /// The file or folder to share
+    pub(super) path: PathBuf,
+
+    /// The torrent file to write; a file that is there is replaced
+    #[arg(short, long, value_name = "FILE", env = "SEEDRING_OUTPUT")]
+    pub(super) output: PathBuf,
+
+    /// Announce URL of a tracker, may be repeated; in the environment, separated by spaces
+    #[arg(long, value_name = "URL", env = "SEEDRING_ANNOUNCE", value_delimiter = ' ')]
+    pub(super) announce: Vec<String>,
+
+    /// Bytes a piece, with K, M or G for powers of 1024 [default: by the size, for 1000 to 2000 pieces]
+    #[arg(long, value_name = "BYTES", env = "SEEDRING_PIECE_LENGTH", value_parser = piece_length)]
+    pub(super) piece_length: Option<u32>,
+
+    /// Peers may only come from the trackers (BEP 27)
+    #[arg(long, env = "SEEDRING_PRIVATE", value_parser = switch)]
+    pub(super) private: bool,
+
+    /// A comment to put in the torrent
+    #[arg(long, value_name = "TEXT", env = "SEEDRING_COMMENT")]
+    pub(super) comment: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ShowArgs {
+    /// The torrent file
+    pub(super) file: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct CheckArgs {
+    /// The torrent file
+    pub(super) file: PathBuf,
+
+    /// The folder that holds the torrent's file or folder
+    #[arg(short, long, value_name = "DIR", env = "SEEDRING_DIR")]
+    pub(super) dir: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct DownloadArgs {
+    #[command(flatten)]
+    pub(super) transfer: TransferArgs,
+
+    /// Go on seeding when the download is complete
+    #[arg(long, env = "SEEDRING_SEED", value_parser = switch)]
+    pub(super) seed: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct TransferArgs {
+    /// The torrent file
+    pub(super) file: PathBuf,
+
+    /// The folder that holds, or shall hold, the torrent's file or folder
+    #[arg(short, long, value_name = "DIR", env = "SEEDRING_DIR")]
+    pub(super) dir: PathBuf,
+
+    /// Address and port for peers to connect to [default: 0.0.0.0:6881, or the next free port]
+    #[arg(long, value_name = "ADDR:PORT", env = "SEEDRING_LISTEN")]
+    pub(super) listen: Option<SocketAddr>,
+
+    /// A peer to connect to, may be repeated; several can be separated by commas
+    #[arg(long = "peer", value_name = "ADDR:PORT", env = "SEEDRING_PEER", value_delimiter = ',')]
+    pub(super) peers: Vec<SocketAddr>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct DemoArgs {
+    /// Size of the shared file in bytes, with K, M, G or T for powers of 1024
+    #[arg(long, value_name = "BYTES", env = "SEEDRING_SIZE", value_parser = size, default_value = "256M")]
+    pub(super) size: u64,
+
+    /// How many downloaders
+    #[arg(long, value_name = "N", env = "SEEDRING_LEECHERS", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(super) leechers: u16,
+
+    /// Work in this folder and leave the files there [default: a temporary folder, removed afterwards]
+    #[arg(short, long, value_name = "DIR", env = "SEEDRING_DIR")]
+    pub(super) dir: Option<PathBuf>,
+}
+
+/// A number of bytes, at least 1: digits, then nothing or K, M, G, T for powers of 1024 (also as KiB and so on).
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kib" => 10,
+        "m" | "mib" => 20,
+        "g" | "gib" => 30,
+        "t" | "tib" => 40,
+        _ => return Err("write a whole number of bytes, with K, M, G or T for powers of 1024".into()),
+    };
+    let number: u64 = number.parse().map_err(|_| "write a whole number of bytes, such as 16384 or 16K")?;
+    let bytes = number.checked_mul(1 << shift).filter(|bytes| i64::try_from(*bytes).is_ok());
+    match bytes {
+        Some(0) => Err("it must be at least 1 byte".into()),
+        Some(bytes) => Ok(bytes),
+        None => Err("no disk holds that many bytes".into()),
+    }
+}
+
+/// A piece length that a torrent can have.
+fn piece_length(text: &str) -> Result<u32, String> {
+    use crate::metainfo::MAX_PIECE_LENGTH;
+    let bytes = u32::try_from(size(text)?).ok().filter(|bytes| *bytes <= MAX_PIECE_LENGTH);
+    bytes.ok_or_else(|| format!("a piece has at most {MAX_PIECE_LENGTH} bytes"))
+}
+
+/// The environment twin of an option without a value. An empty variable counts as unset.
+fn switch(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Ok(true),
+        "" | "0" | "false" | "no" | "off" => Ok(false),
+        _ => Err("write true or false".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{ArgAction, CommandFactory};
+
+    #[test]
+    fn clap_finds_no_fault() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_has_its_environment_twin() {
+        let command = Args::command();
+        let mut seen = 0;
+        for arg in command.get_subcommands().chain([&command]).flat_map(clap::Command::get_arguments) {
+            if arg.is_positional() || matches!(arg.get_action(), ArgAction::Help | ArgAction::Version) {
+                continue;
+            }
+            let long = arg.get_long().expect("every option has a long name");
+            let twin = format!("SEEDRING_{}", long.to_uppercase().replace('-', "_"));
+            assert_eq!(arg.get_env().and_then(|env| env.to_str()), Some(twin.as_str()), "--{long}");
+            seen += 1;
+        }
+        assert!(seen > 10, "{seen} options");
+    }
+
+    #[test]
+    fn sizes_take_suffixes() {
+        let cases = [("1", 1), ("16384", 1 << 14), ("16k", 1 << 14), ("256M", 256 << 20), ("3GiB", 3 << 30)];
+        for (text, bytes) in cases {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        assert_eq!(size("2T"), Ok(2 << 40));
+        for text in
+            ["", "0", "0K", "-1", "1.5G", "MiB", "12 M", "1MB", "huge", "99999999999999999999", "9999999T"]
+        {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn piece_lengths_have_a_limit() {
+        assert_eq!(piece_length("512M"), Ok(512 << 20));
+        assert!(piece_length("513M").is_err());
+        assert!(piece_length("4G").is_err());
+    }
+
+    #[test]
+    fn switches_take_the_usual_words() {
+        assert_eq!((switch("1"), switch("Yes"), switch("")), (Ok(true), Ok(true), Ok(false)));
+        assert!(switch("perhaps").is_err());
+    }
+
+    #[test]
+    fn lists_come_repeated_or_separated() {
+        let line = "seedring seed a.torrent -d x --peer 10.0.0.1:1,10.0.0.2:2 --peer [::1]:3";
+        let args = Args::try_parse_from(line.split(' ')).unwrap();
+        let Command::Seed(seed) = args.command else { panic!("another command") };
+        assert_eq!(seed.peers.len(), 3);
+        let line = ["seedring", "create", "x", "-o", "y", "--announce", "http://a/?x,y http://b/"];
+        let Command::Create(create) = Args::try_parse_from(line).unwrap().command else { panic!("another") };
+        assert_eq!(create.announce, ["http://a/?x,y", "http://b/"]);
+    }
+
+    #[test]
+    fn json_may_stand_before_and_behind_the_command() {
+        for line in ["seedring --json show x", "seedring show x --json"] {
+            assert!(Args::try_parse_from(line.split(' ')).unwrap().json, "{line}");
+        }
+    }
+}

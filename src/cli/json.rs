@@ -1,0 +1,181 @@
+//! The lines of `--json`: one object a line, told apart by `event`. Sizes are bytes, rates bytes a second.
+
+use crate::session::{CheckReport, Event, Progress};
+use serde::Serialize;
+use std::net::SocketAddr;
+
+/// Most indices that `checked` lists.
+const MAX_BAD_PIECES: usize = 100;
+
+/// A line, of one of several sessions when there is a `node`.
+#[derive(Serialize)]
+pub(super) struct NodeLine<'a> {
+    #[serde(flatten)]
+    pub(super) line: &'a Line<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) node: Option<&'a str>,
+}
+
+/// A line.
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(super) enum Line<'a> {
+    /// A torrent file has been written.
+    Created {
+        file: &'a str,
+        name: &'a str,
+        info_hash: String,
+        length: u64,
+        piece_length: u32,
+        pieces: u32,
+        files: usize,
+    },
+    /// What a torrent file says.
+    Torrent {
+        name: &'a str,
+        info_hash: String,
+        length: u64,
+        piece_length: u32,
+        pieces: u32,
+        private: bool,
+        comment: Option<&'a str>,
+        created_by: Option<&'a str>,
+        creation_date: Option<i64>,
+        trackers: &'a [Vec<String>],
+        files: Vec<TorrentFile>,
+    },
+    /// What `check` found of one file.
+    File { path: String, length: u64, good: bool, pieces: u32, good_pieces: u32 },
+    /// What a check found of all pieces.
+    Checked { pieces: u32, good_pieces: u32, good_bytes: u64, bad_pieces: &'a [u32] },
+    /// Peers can connect.
+    Listening { addr: SocketAddr },
+    /// How it goes, once a second.
+    Progress(Standing),
+    /// A piece had a wrong hash.
+    PieceFailed { piece: u32 },
+    /// A peer has gone, or had to go.
+    PeerDropped { addr: SocketAddr, reason: &'a str },
+    /// A tracker has answered with so many peers.
+    Tracker { url: &'a str, peers: usize },
+    /// A tracker could not be asked.
+    TrackerFailed { url: &'a str, reason: &'a str },
+    /// The download is complete.
+    Completed(Standing),
+    /// The session has ended.
+    Stopped { downloaded: u64, uploaded: u64 },
+    /// What the demo has shown.
+    Demo {
+        verified: bool,
+        leechers: u16,
+        bytes: u64,
+        seconds: f64,
+        bytes_per_second: u64,
+        uploaded_by_seeder: u64,
+        uploaded_by_leechers: u64,
+        sha256: String,
+    },
+    /// Why the command failed.
+    Error { message: &'a str },
+}
+
+/// A file that a torrent lists.
+#[derive(Serialize)]
+pub(super) struct TorrentFile {
+    pub(super) path: String,
+    pub(super) length: u64,
+    pub(super) pad: bool,
+    pub(super) symlink: bool,
+}
+
+/// The numbers of [`Progress`].
+#[derive(Serialize)]
+pub(super) struct Standing {
+    left: u64,
+    downloaded: u64,
+    uploaded: u64,
+    wasted: u64,
+    peers: u32,
+    download_rate: u64,
+    upload_rate: u64,
+    pieces: u32,
+    good_pieces: u32,
+}
+
+impl From<&Progress> for Standing {
+    fn from(progress: &Progress) -> Self {
+        let Progress { left, downloaded, uploaded, wasted, peers, .. } = *progress;
+        let Progress { download_rate, upload_rate, pieces, good_pieces, .. } = *progress;
+        Self { left, downloaded, uploaded, wasted, peers, download_rate, upload_rate, pieces, good_pieces }
+    }
+}
+
+impl<'a> Line<'a> {
+    /// The line for what a check found.
+    pub(super) fn checked(report: &'a CheckReport) -> Self {
+        let CheckReport { pieces, good_pieces, good_bytes, ref bad_pieces, .. } = *report;
+        let bad_pieces = &bad_pieces[..bad_pieces.len().min(MAX_BAD_PIECES)];
+        Self::Checked { pieces, good_pieces, good_bytes, bad_pieces }
+    }
+
+    /// The line for something a session tells; none for the steps of a check.
+    pub(super) fn of(event: &'a Event) -> Option<Self> {
+        Some(match event {
+            Event::Checking { .. } => return None,
+            Event::Checked(report) => Self::checked(report),
+            Event::Listening(addr) => Self::Listening { addr: *addr },
+            Event::Progress(progress) => Self::Progress(progress.into()),
+            Event::PieceFailed(piece) => Self::PieceFailed { piece: *piece },
+            Event::PeerDropped { addr, reason } => Self::PeerDropped { addr: *addr, reason },
+            Event::Tracker { url, result: Ok(peers) } => Self::Tracker { url, peers: *peers },
+            Event::Tracker { url, result: Err(reason) } => Self::TrackerFailed { url, reason },
+            Event::Completed(progress) => Self::Completed(progress.into()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(node: Option<&str>, line: &Line<'_>) -> String {
+        serde_json::to_string(&NodeLine { line, node }).unwrap()
+    }
+
+    #[test]
+    fn a_line_is_flat_and_begins_with_its_event() {
+        let line = Line::Stopped { downloaded: 1, uploaded: 2 };
+        assert_eq!(text(None, &line), r#"{"event":"stopped","downloaded":1,"uploaded":2}"#);
+        let line = Line::of(&Event::PieceFailed(7)).map(|line| text(Some("leecher-1"), &line));
+        assert_eq!(line.as_deref(), Some(r#"{"event":"piece_failed","piece":7,"node":"leecher-1"}"#));
+    }
+
+    #[test]
+    fn progress_carries_every_number() {
+        let progress = Progress {
+            left: 1,
+            downloaded: 2,
+            uploaded: 3,
+            wasted: 4,
+            peers: 5,
+            download_rate: 6,
+            upload_rate: 7,
+            pieces: 8,
+            good_pieces: 9,
+        };
+        let numbers = r#""left":1,"downloaded":2,"uploaded":3,"wasted":4,"peers":5,"download_rate":6,"upload_rate":7,"pieces":8,"good_pieces":9"#;
+        for (event, name) in
+            [(Event::Progress(progress), "progress"), (Event::Completed(progress), "completed")]
+        {
+            let line = Line::of(&event).map(|line| text(None, &line)).unwrap();
+            assert_eq!(line, format!(r#"{{"event":"{name}",{numbers}}}"#));
+        }
+    }
+
+    #[test]
+    fn a_check_lists_no_more_than_a_hundred_bad_pieces() {
+        let report = CheckReport { pieces: 1000, bad_pieces: (0..1000).collect(), ..CheckReport::default() };
+        let Line::Checked { bad_pieces, .. } = Line::checked(&report) else { panic!("another line") };
+        assert_eq!(bad_pieces.len(), 100);
+    }
+}

@@ -1,0 +1,121 @@
+//! The commands a person types: what they take, what they print, how they end.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `args` | the command line and its environment twins |
+//! | `create`, `show`, `check`, `transfer`, `demo` | one command each; `transfer` is `download` and `seed` |
+//! | `output` | where text goes: results, notes, JSON, logs, and none tears a progress bar |
+//! | `json` | the lines of `--json` |
+//! | `human` | sizes, rates and times as people read them |
+//! | `progress` | how far something has come: bars, or plain lines |
+//! | `watch` | what people see of one session while it runs |
+//! | `signals` | the ways to be stopped |
+//! | `torrent_file` | reading and writing the torrent file that a command names |
+//!
+//! A command ends with exit code 0 when it did what it was asked, 1 with one sentence on stderr when it could not, 2
+//! when the command line is wrong, and 128 + n when signal n stopped it before it was done.
+
+mod args;
+mod check;
+mod create;
+mod demo;
+mod human;
+mod json;
+mod output;
+mod progress;
+mod show;
+mod signals;
+mod torrent_file;
+mod transfer;
+mod watch;
+
+use crate::metainfo::TorrentError;
+use crate::session::SessionError;
+use args::{Args, Command};
+use clap::Parser;
+use json::Line;
+use output::Output;
+use signals::Stop;
+use std::io;
+use std::process::ExitCode;
+
+/// Runs the command that the program's arguments and environment name.
+pub fn run() -> ExitCode {
+    end_on_panic();
+    let args = Args::parse();
+    let out = Output::new(args.json);
+    let result = out.start_logging().and_then(|()| match &args.command {
+        Command::Create(args) => create::run(args, &out),
+        Command::Show(args) => show::run(args, &out),
+        Command::Check(args) => check::run(args, &out),
+        Command::Download(args) => transfer::download(args, &out),
+        Command::Seed(args) => transfer::seed(args, &out),
+        Command::Demo(args) => demo::run(args, &out),
+    });
+    // A stdout that failed has cost output: that is worth a word even when the work was done.
+    match result.and_then(|code| out.finish().map(|()| code)) {
+        Ok(code) => code,
+        Err(Error::Stopped(why)) => why.exit_code(),
+        Err(error) => {
+            let message = error.to_string();
+            out.error(&message);
+            out.emit(&Line::Error { message: &message });
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A panic is a bug of ours, and takes one task with it: better a clean end than a torrent that hangs without it.
+fn end_on_panic() {
+    let say = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        say(panic);
+        std::process::abort();
+    }));
+}
+
+/// Why a command could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    /// A file or folder could not be used.
+    #[error("cannot {action} {path}: {cause}")]
+    File {
+        /// What was being done, as a verb.
+        action: &'static str,
+        /// To what.
+        path: String,
+        /// Why it failed.
+        cause: io::Error,
+    },
+    /// A file is no torrent we can use.
+    #[error("{path}: {cause}")]
+    Torrent {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        cause: TorrentError,
+    },
+    /// The session could not go on.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// The command was stopped before it was done: no fault, and nothing to say.
+    #[error("stopped")]
+    Stopped(Stop),
+    /// Anything else, as a sentence.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Error {
+    /// For [`Result::map_err`]: what was being done to `path`.
+    fn file(action: &'static str, path: &std::path::Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.display().to_string();
+        move |cause| Self::File { action, path, cause }
+    }
+}
+
+/// The runtime of the thread that people talk to: trackers, signals and progress, no payload.
+fn control_runtime() -> Result<tokio::runtime::Runtime, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|cause| Error::Other(format!("cannot start the runtime: {cause}")))
+}

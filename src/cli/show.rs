@@ -1,0 +1,76 @@
+//! `seedring show`: what a torrent file says.
+
+use super::args::ShowArgs;
+use super::json::{Line, TorrentFile};
+use super::output::Output;
+use super::{Error, human, torrent_file};
+use crate::metainfo::{FileKind, Torrent};
+use std::fmt::Write;
+use std::process::ExitCode;
+
+pub(super) fn run(args: &ShowArgs, out: &Output) -> Result<ExitCode, Error> {
+    let torrent = torrent_file::read(&args.file)?;
+    if out.is_json() {
+        out.emit(&line(&torrent));
+    } else {
+        out.print(&text(&torrent));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn line(torrent: &Torrent) -> Line<'_> {
+    let files = torrent.files.iter().map(|file| TorrentFile {
+        path: file.path.join("/"),
+        length: file.length,
+        pad: file.kind == FileKind::Pad,
+        symlink: file.kind == FileKind::Symlink,
+    });
+    Line::Torrent {
+        name: &torrent.name,
+        info_hash: torrent.info_hash.to_string(),
+        length: torrent.layout.total(),
+        piece_length: torrent.layout.piece_length(),
+        pieces: torrent.layout.piece_count(),
+        private: torrent.private,
+        comment: torrent.comment.as_deref(),
+        created_by: torrent.created_by.as_deref(),
+        creation_date: torrent.creation_date,
+        trackers: &torrent.trackers,
+        files: files.collect(),
+    }
+}
+
+/// A table of what the torrent says, then its files.
+fn text(torrent: &Torrent) -> String {
+    let mut text = String::new();
+    let mut row =
+        |name: &str, value: &str| writeln!(text, "{name:<12}  {value}").expect("a string takes it all");
+    let layout = &torrent.layout;
+    row("name", &torrent.name);
+    row("info-hash", &torrent.info_hash.to_string());
+    row("size", &format!("{} ({} bytes)", human::size(layout.total()), layout.total()));
+    row("pieces", &format!("{} of {}", layout.piece_count(), human::size(layout.piece_length().into())));
+    row("private", if torrent.private { "yes" } else { "no" });
+    for (name, value) in [("comment", &torrent.comment), ("created by", &torrent.created_by)] {
+        if let Some(value) = value {
+            row(name, value);
+        }
+    }
+    if let Some(seconds) = torrent.creation_date {
+        row("created", &format!("{seconds} s of the Unix epoch"));
+    }
+    for (tier, urls) in torrent.trackers.iter().enumerate() {
+        row(&format!("trackers {}", tier + 1), &urls.join("  "));
+    }
+    row("files", &torrent.files.len().to_string());
+    for file in &torrent.files {
+        let note = match file.kind {
+            FileKind::Regular => "",
+            FileKind::Pad => "  (padding, not on disk)",
+            FileKind::Symlink => "  (link, not made)",
+        };
+        writeln!(text, "{:>12}  {}{note}", human::size(file.length), file.path.join("/"))
+            .expect("a string takes it all");
+    }
+    text
+}

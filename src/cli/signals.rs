@@ -1,0 +1,78 @@
+//! The ways to be stopped: SIGINT, SIGTERM, or nobody reading what is printed.
+
+use super::Error;
+use std::process::ExitCode;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+/// Why a command was stopped from outside. The value is the signal's number, as shells report it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// SIGINT: Ctrl-C.
+    Interrupt = 2,
+    /// The reader of stdout has gone; for most programs that is the end by SIGPIPE.
+    ReaderGone = 13,
+    /// SIGTERM.
+    Terminate = 15,
+}
+
+impl Stop {
+    /// The exit code of a command that was not done.
+    pub(super) fn exit_code(self) -> ExitCode {
+        ExitCode::from(self.code())
+    }
+
+    fn code(self) -> u8 {
+        128 + self as u8
+    }
+}
+
+/// Waits for the first reason to stop. A second signal ends the program at once.
+#[derive(Debug)]
+pub(super) struct Signals {
+    first: watch::Sender<Option<Stop>>,
+}
+
+impl Signals {
+    /// From now on signals no longer end the program by themselves. Call on a tokio runtime.
+    pub(super) fn catch() -> Result<Self, Error> {
+        let fail = |cause| Error::Other(format!("cannot listen for signals: {cause}"));
+        let interrupts = signal(SignalKind::interrupt()).map_err(fail)?;
+        let terminations = signal(SignalKind::terminate()).map_err(fail)?;
+        let (first, _) = watch::channel(None);
+        tokio::spawn(listen(interrupts, terminations, first.clone()));
+        Ok(Self { first })
+    }
+
+    /// Stops as if a signal had come.
+    pub(super) fn stop(&self, why: Stop) {
+        self.first.send_if_modified(|first| first.is_none() && first.replace(why).is_none());
+    }
+
+    /// Why to stop, if there is a reason.
+    pub(super) fn reason(&self) -> Option<Stop> {
+        *self.first.borrow()
+    }
+
+    /// Completes when there is a reason to stop.
+    pub(super) fn stopped(&self) -> impl Future<Output = ()> + use<> {
+        let mut first = self.first.subscribe();
+        async move {
+            // The sender lives in the listening task, which never ends by itself.
+            let _ = first.wait_for(Option::is_some).await;
+        }
+    }
+}
+
+async fn listen(mut interrupts: Signal, mut terminations: Signal, first: watch::Sender<Option<Stop>>) {
+    loop {
+        let why = tokio::select! {
+            Some(()) = interrupts.recv() => Stop::Interrupt,
+            Some(()) = terminations.recv() => Stop::Terminate,
+            else => return,
+        };
+        if first.send_replace(Some(why)).is_some() {
+            std::process::exit(why.code().into());
+        }
+    }
+}

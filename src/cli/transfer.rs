@@ -1,0 +1,73 @@
+//! `seedring download` and `seedring seed`.
+
+use super::args::{DownloadArgs, TransferArgs};
+use super::json::Line;
+use super::output::Output;
+use super::signals::{Signals, Stop};
+use super::watch::Watch;
+use super::{Error, torrent_file};
+use crate::session::{self, AnnounceLimits, CheckReport, Event, Goal, Job, Listen, Progress};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// Payload memory of a session, in bytes.
+const ARENA_LEN: usize = 128 * 1024 * 1024;
+
+pub(super) fn download(args: &DownloadArgs, out: &Output) -> Result<ExitCode, Error> {
+    let goal = if args.seed { Goal::DownloadAndSeed } else { Goal::Download };
+    run(&args.transfer, goal, out)
+}
+
+pub(super) fn seed(args: &TransferArgs, out: &Output) -> Result<ExitCode, Error> {
+    run(args, Goal::Seed, out)
+}
+
+fn run(args: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Error> {
+    let torrent = Arc::new(torrent_file::read(&args.file)?);
+    let job = Job {
+        torrent: Arc::clone(&torrent),
+        folder: args.dir.clone(),
+        goal,
+        listen: args.listen.map_or(Listen::Default, Listen::At),
+        peers: args.peers.clone(),
+        arena_len: ARENA_LEN,
+        announce: AnnounceLimits::default(),
+    };
+    let runtime = super::control_runtime()?;
+    runtime.block_on(async {
+        let signals = Signals::catch()?;
+        let mut watch = Watch::new(out, &torrent);
+        let see = |event: Event| {
+            if let (Goal::Seed, Event::Checked(report)) = (goal, &event) {
+                warn_of_gaps(report, out);
+            }
+            watch.show(&event);
+            if let Some(line) = Line::of(&event) {
+                out.emit(&line);
+            }
+            if out.is_closed() {
+                signals.stop(Stop::ReaderGone);
+            }
+        };
+        let outcome = session::run(job, see, signals.stopped()).await?;
+        watch.end(&outcome.progress);
+        let Progress { downloaded, uploaded, .. } = outcome.progress;
+        out.emit(&Line::Stopped { downloaded, uploaded });
+        match signals.reason() {
+            _ if goal == Goal::Seed || outcome.complete => Ok(ExitCode::SUCCESS),
+            Some(why) => Err(Error::Stopped(why)),
+            None => Err(Error::Other("the session has ended before the download was complete".into())),
+        }
+    })
+}
+
+/// Tells a person who wants to seed that not everything is there.
+fn warn_of_gaps(report: &CheckReport, out: &Output) {
+    let bad = report.bad_pieces.len();
+    if bad > 0 && report.good_pieces > 0 {
+        out.warn(&format!(
+            "{bad} of {} pieces are missing or wrong; only the others are served",
+            report.pieces
+        ));
+    }
+}

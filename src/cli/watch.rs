@@ -1,0 +1,156 @@
+//! What people see of one session while it runs: a bar on a terminal, plain lines elsewhere.
+
+use super::output::Output;
+use super::progress::{self, Pace, Steps};
+use super::{check, human};
+use crate::metainfo::Torrent;
+use crate::session::{Event, Progress};
+use indicatif::ProgressBar;
+use std::time::{Duration, Instant};
+
+/// Tells people about one session.
+#[derive(Debug)]
+pub(super) struct Watch<'a> {
+    out: &'a Output,
+    torrent: &'a Torrent,
+    started: Instant,
+    checking: Option<Steps<'a>>,
+    bar: Option<ProgressBar>,
+    pace: Pace,
+}
+
+impl<'a> Watch<'a> {
+    pub(super) fn new(out: &'a Output, torrent: &'a Torrent) -> Self {
+        Self { out, torrent, started: Instant::now(), checking: None, bar: None, pace: Pace::new() }
+    }
+
+    /// Shows what a session tells.
+    pub(super) fn show(&mut self, event: &Event) {
+        match event {
+            Event::Checking { done, pieces } => {
+                self.checking
+                    .get_or_insert_with(|| Steps::new(self.out, "checking", "pieces"))
+                    .show(*done, *pieces);
+            }
+            Event::Checked(report) => {
+                self.checking = None;
+                self.started = Instant::now();
+                self.out.note(&format!("{}: {}", self.torrent.name, check::summary(self.torrent, report)));
+            }
+            Event::Listening(addr) => self.out.note(&format!("listening on {addr}")),
+            Event::Progress(progress) => self.progress(progress),
+            Event::PieceFailed(piece) => {
+                self.out.note(&format!("piece {piece} had a wrong hash; it will be fetched again"));
+            }
+            Event::PeerDropped { addr, reason } => tracing::info!("the peer {addr} {reason}"),
+            Event::Tracker { url, result: Ok(peers) } => {
+                tracing::info!("the tracker {url} knows {}", human::count(*peers as u64, "peer"));
+            }
+            Event::Tracker { url, result: Err(reason) } => self.out.note(&format!("tracker {url}: {reason}")),
+            Event::Completed(progress) => self.completed(progress),
+        }
+    }
+
+    fn progress(&mut self, progress: &Progress) {
+        let total = self.torrent.layout.total();
+        let text = standing(progress, total);
+        if self.bar.is_none() {
+            self.bar =
+                self.out.add_bar(progress::bar(total, "[{bar:24.cyan/blue}] {percent:>3}%  {wide_msg}"));
+        }
+        if let Some(bar) = &self.bar {
+            bar.set_position(total - progress.left.min(total));
+            bar.set_message(text);
+        } else if self.pace.is_due() {
+            let percent = (total - progress.left.min(total)) as f64 * 100.0 / total as f64;
+            self.out.note(&format!("{percent:.1}%  {text}"));
+        }
+    }
+
+    fn completed(&mut self, progress: &Progress) {
+        let time = self.started.elapsed();
+        let mean = (progress.downloaded as f64 / time.as_secs_f64().max(0.001)) as u64;
+        self.out.note(&format!(
+            "complete: {} fetched in {:.1} s, {}",
+            human::size(progress.downloaded),
+            time.as_secs_f64(),
+            human::rate(mean),
+        ));
+    }
+
+    /// Takes the bar away and says where the session ended.
+    pub(super) fn end(&mut self, progress: &Progress) {
+        self.checking = None;
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+        let held = self.torrent.layout.total() - progress.left.min(self.torrent.layout.total());
+        self.out.note(&format!(
+            "stopped: downloaded {}, uploaded {}, share ratio {:.2}",
+            human::size(progress.downloaded),
+            human::size(progress.uploaded),
+            share_ratio(progress.uploaded, held),
+        ));
+    }
+}
+
+/// One line about a session: rates, peers, time to go while it downloads, share ratio.
+fn standing(progress: &Progress, total: u64) -> String {
+    let held = total - progress.left.min(total);
+    let peers = human::count(progress.peers.into(), "peer");
+    let up = human::rate(progress.upload_rate);
+    let ratio = share_ratio(progress.uploaded, held);
+    if progress.left == 0 {
+        let uploaded = human::size(progress.uploaded);
+        return format!("seeding to {peers}  up {up}  uploaded {uploaded}  ratio {ratio:.2}");
+    }
+    let down = human::rate(progress.download_rate);
+    let eta = match progress.left.checked_div(progress.download_rate) {
+        Some(seconds) => human::time(Duration::from_secs(seconds)),
+        None => "unknown".into(),
+    };
+    let (held, total) = (human::size(held), human::size(total));
+    format!("{held} of {total}  down {down}  up {up}  {peers}  ETA {eta}  ratio {ratio:.2}")
+}
+
+/// Bytes given in this run for each byte held.
+fn share_ratio(uploaded: u64, held: u64) -> f64 {
+    if held == 0 { 0.0 } else { uploaded as f64 / held as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HALF: Progress = Progress {
+        left: 512 << 20,
+        downloaded: 512 << 20,
+        uploaded: 128 << 20,
+        wasted: 0,
+        peers: 1,
+        download_rate: 64 << 20,
+        upload_rate: 2048,
+        pieces: 1024,
+        good_pieces: 512,
+    };
+
+    #[test]
+    fn a_download_shows_the_time_to_go() {
+        let text = standing(&HALF, 1 << 30);
+        assert_eq!(text, "512.0 MiB of 1.00 GiB  down 64.0 MiB/s  up 2.0 KiB/s  1 peer  ETA 8 s  ratio 0.25");
+        let stalled = standing(&Progress { download_rate: 0, ..HALF }, 1 << 30);
+        assert!(stalled.contains("ETA unknown"), "{stalled}");
+    }
+
+    #[test]
+    fn a_seeder_shows_what_it_gives() {
+        let text = standing(&Progress { left: 0, peers: 3, ..HALF }, 1 << 30);
+        assert_eq!(text, "seeding to 3 peers  up 2.0 KiB/s  uploaded 128.0 MiB  ratio 0.12");
+    }
+
+    #[test]
+    fn nothing_held_has_no_ratio() {
+        let nothing = Progress { left: 1 << 30, uploaded: 0, ..HALF };
+        assert!(standing(&nothing, 1 << 30).ends_with("ratio 0.00"));
+    }
+}

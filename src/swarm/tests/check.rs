@@ -1,0 +1,130 @@
+//! What must hold after every step.
+
+use super::node::Node;
+use super::world::End;
+use crate::metainfo::{BLOCK_LEN, Block, PieceIndex};
+use crate::swarm::PeerSlot;
+use crate::swarm::active::{BlockState, Stage};
+use std::collections::{BTreeMap, BTreeSet};
+
+fn is_missing(block: &BlockState) -> bool {
+    block.asked == 0 && block.from.is_none() && block.writer.is_none()
+}
+
+/// Checks a node; `end` finds the ends of its connections.
+pub(super) fn node<'a>(node: &mut Node, end: impl Fn(PeerSlot) -> Option<&'a End>) {
+    requests(node);
+    writers(node, end);
+    progress(node);
+    memory(node);
+    totals(node);
+}
+
+/// Every open request counts for its block, and the other way round; windows are kept.
+fn requests(node: &Node) {
+    let mut asked: BTreeMap<Block, u8> = BTreeMap::new();
+    for (slot, peer) in node.swarm.peers.iter() {
+        assert!(peer.asked.len() <= 256, "{slot:?} was asked for {} blocks at once", peer.asked.len());
+        let blocks: BTreeSet<Block> = peer.asked.iter().map(|asked| asked.block).collect();
+        assert_eq!(blocks.len(), peer.asked.len(), "{slot:?} was asked twice for the same block");
+        // One whose line to us works, and ours to it does not, asks now and then for want of hearing our choke.
+        assert!(peer.offences <= 8, "{slot:?} speaks well: {} offences", peer.offences);
+        assert!(!peer.chokes_us || blocks.is_empty(), "{slot:?} chokes us and is asked");
+        blocks.into_iter().for_each(|block| *asked.entry(block).or_default() += 1);
+    }
+    for (piece, active) in &node.swarm.active {
+        for (index, state) in active.blocks.iter().enumerate() {
+            let block = node.layout.nth_block(*piece, index);
+            assert_eq!(asked.remove(&block).unwrap_or(0), state.asked, "peers asked for {block:?}");
+            assert!(state.asked == 0 || state.from.is_none(), "{block:?} is here and still asked for");
+        }
+    }
+    assert!(asked.is_empty(), "asked for without need: {asked:?}");
+}
+
+/// A block has a writer only while it is lent or in the middle; what is lent stays so.
+fn writers<'a>(node: &Node, end: impl Fn(PeerSlot) -> Option<&'a End>) {
+    for (piece, active) in &node.swarm.active {
+        for (index, state) in active.blocks.iter().enumerate() {
+            let Some(writer) = state.writer else { continue };
+            let block = node.layout.nth_block(*piece, index);
+            assert!(state.from.is_none(), "{block:?} is here and has a writer");
+            let end = end(writer).expect("a writer is connected");
+            assert!(
+                end.lent.contains(&block) || end.coming.is_some_and(|(coming, ..)| coming == block),
+                "{writer:?} writes {block:?}, which is neither lent to it nor coming"
+            );
+        }
+    }
+    for slot in node.ends.keys() {
+        for block in end(*slot).into_iter().flat_map(|end| &end.lent) {
+            let state = node.swarm.active.get(&block.piece).map(|active| &active.blocks[block.index()]);
+            let held = state.is_some_and(|state| state.writer == Some(*slot));
+            assert!(held, "{block:?} is lent to {slot:?} and no longer its own");
+        }
+    }
+}
+
+/// No missing block is overlooked, and pieces are claimed when they are fetched.
+fn progress(node: &mut Node) {
+    for (piece, active) in &mut node.swarm.active {
+        let first = active.blocks.iter().position(is_missing);
+        assert_eq!(active.next_missing(), first, "first missing block of {piece:?}");
+    }
+    let have: BTreeSet<PieceIndex> = node.layout.pieces().filter(|piece| node.map.has(*piece)).collect();
+    assert_eq!(have, node.verified, "what we say we have is what is good and on disk");
+    for piece in node.layout.pieces() {
+        let active = node.swarm.active.contains_key(&piece);
+        assert_eq!(active, !node.map.is_missing(piece) && !node.map.has(piece), "claim of {piece:?}");
+    }
+    for (slot, peer) in node.swarm.peers.iter() {
+        let wanted = node.layout.pieces().filter(|piece| peer.has.has(*piece) && !node.map.has(*piece));
+        assert_eq!(wanted.count(), peer.wanted as usize, "pieces that {slot:?} has for us");
+    }
+}
+
+/// The slabs in use are those of opened runs that are not written, no other.
+fn memory(node: &Node) {
+    let runs = node.swarm.active.iter().flat_map(|(piece, active)| {
+        let open = (0..active.opened).filter(|run| active.runs[*run] != Stage::Written);
+        open.map(|run| (*piece, run))
+    });
+    assert_eq!(runs.collect::<BTreeSet<_>>(), node.slabs, "runs with memory");
+}
+
+fn totals(node: &Node) {
+    let totals = node.swarm.totals();
+    let open: u64 = node.swarm.active.values().map(|active| active.received_bytes(&node.layout)).sum();
+    assert_eq!(totals.downloaded, node.downloaded, "bytes of verified pieces");
+    assert_eq!(
+        totals.downloaded + totals.wasted + open,
+        node.received,
+        "every byte received is accounted for"
+    );
+    assert_eq!(totals.uploaded, node.uploaded, "bytes sent");
+}
+
+/// Requests made just now: a block that another peer has been asked for too may only be asked for when there was
+/// nothing else to ask for.
+pub(super) fn endgame(node: &mut Node, slot: PeerSlot, before: &BTreeSet<Block>) {
+    let swarm = &mut node.swarm;
+    let Some(peer) = swarm.peers.get(slot) else { return };
+    let new = peer.asked.iter().map(|asked| asked.block).filter(|block| !before.contains(block));
+    let twice = |block: &Block| {
+        swarm.active.get(&block.piece).is_some_and(|active| active.blocks[block.index()].asked > 1)
+    };
+    let Some(block) = new.into_iter().find(twice) else { return };
+    let free = node.plan.slabs - node.slabs.len();
+    let run_len = (crate::swarm::RUN_LEN / BLOCK_LEN) as usize;
+    for (piece, active) in &swarm.active {
+        let missing = active.blocks.iter().position(is_missing);
+        let open = missing.is_some_and(|index| index / run_len < active.opened || free > 0);
+        let left = open && !active.sole && peer.has.has(*piece);
+        assert!(!left, "{block:?} is asked for twice while {piece:?} lacks block {missing:?}");
+    }
+    let picked = swarm.picker.pick(&peer.has, &mut fastrand::Rng::with_seed(0));
+    assert!(
+        picked.is_none() || free == 0 || swarm.starved,
+        "{block:?} is asked for twice while {picked:?} waits"
+    );
+}

@@ -1,0 +1,327 @@
+//! Whom we ask for what, where blocks go, and what becomes of pieces.
+
+use super::desk::{BLOCK, Desk, Said};
+use crate::swarm::{DropReason, PeerSlot, Place, RUN_LEN, Wish};
+use crate::wire::Message;
+use std::collections::HashSet;
+use std::time::Duration;
+
+/// Blocks of one piece.
+fn blocks(piece: u32, range: std::ops::Range<u32>) -> Vec<(u32, u32)> {
+    range.map(|block| (piece, block)).collect()
+}
+
+fn lent(desk: &mut Desk, slot: PeerSlot, coming: Option<(u32, u32)>, most: usize) -> Vec<(u32, u32)> {
+    let coming = coming.map(|(piece, index)| desk.block(piece, index));
+    let lent = desk.swarm.lend(slot, coming, most).into_iter();
+    lent.map(|block| (block.piece.get(), block.begin / BLOCK)).collect()
+}
+
+#[test]
+fn a_new_peer_is_asked_for_a_window_in_order_and_it_grows() {
+    let mut desk = Desk::new(64 * BLOCK, 20, &[]);
+    let peer = desk.giver(1, &(0..20).collect::<Vec<_>>());
+    let mut open = desk.requests(peer);
+    assert!(open.len() >= 8, "{} requests", open.len());
+    assert_eq!(open, blocks(open[0].0, 0..open.len() as u32), "one piece, in order");
+    let first = open.len();
+    // All of it at 4 MB/s, of which two seconds are more than a window may hold.
+    for _ in 0..10 * 256 {
+        let block = open.remove(0);
+        assert_eq!(desk.block_comes(peer, block), (Place::Home, true));
+        desk.now += Duration::from_secs(1) / 256;
+        desk.swarm.tick(desk.now);
+        desk.settle(&[]);
+        open.extend(desk.requests(peer));
+        assert!(open.len() <= 256);
+        if open.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(desk.swarm.totals().downloaded, u64::from(20 * 64 * BLOCK));
+    let mut desk = Desk::new(64 * BLOCK, 20, &[]);
+    let peer = desk.giver(1, &(0..20).collect::<Vec<_>>());
+    let mut open = desk.requests(peer);
+    for _ in 0..800 {
+        let block = open.remove(0);
+        desk.block_comes(peer, block);
+        desk.now += Duration::from_secs(1) / 100;
+        desk.swarm.tick(desk.now);
+        desk.settle(&[]);
+        open.extend(desk.requests(peer));
+    }
+    // The rate covers two seconds: 200 blocks; a batch may be out.
+    assert!((first + 100..=210).contains(&open.len()), "{} requests at 100 blocks a second", open.len());
+}
+
+#[test]
+fn two_peers_get_pieces_of_their_own() {
+    let mut desk = Desk::new(64 * BLOCK, 9, &[]);
+    let [a, b] = [1, 2].map(|number| desk.giver(number, &(0..9).collect::<Vec<_>>()));
+    let (a, b) = (desk.requests(a), desk.requests(b));
+    assert_ne!(a[0].0, b[0].0);
+}
+
+#[test]
+fn a_choke_gives_the_blocks_to_others() {
+    let mut desk = Desk::new(4 * BLOCK, 1, &[]);
+    let [a, b] = [1, 2].map(|number| desk.giver(number, &[0]));
+    assert_eq!(desk.requests(a), blocks(0, 0..4));
+    assert_eq!(desk.requests(b), [(0, 3)]);
+    desk.block_comes(a, (0, 0));
+    desk.wishes();
+    desk.hear(a, Message::Choke);
+    assert!(desk.wishes().contains(&Wish::Wake(b)));
+    assert_eq!(desk.requests(a), []);
+    assert_eq!(desk.requests(b), blocks(0, 1..3));
+    desk.hear(a, Message::Unchoke);
+    assert_eq!(desk.requests(a).len(), 1, "endgame: one block for an idle peer");
+}
+
+#[test]
+fn endgame_takes_the_first_and_cancels_at_the_losers() {
+    let mut desk = Desk::new(4 * BLOCK, 1, &[]);
+    let [a, b] = [1, 2].map(|number| desk.giver(number, &[0]));
+    assert_eq!(desk.requests(a), blocks(0, 0..4));
+    assert_eq!(desk.requests(b), [(0, 3)], "the last one of the longest queue");
+    assert_eq!(lent(&mut desk, a, None, 9), blocks(0, 0..3), "what two were asked for is nobody's place");
+    desk.swarm.returned(a, None);
+    desk.wishes();
+    assert_eq!(desk.block_comes(b, (0, 3)), (Place::Aside, true));
+    assert!(desk.wishes().contains(&Wish::Wake(a)));
+    assert_eq!(desk.say(a), [Said::Cancel(0, 3)]);
+    assert_eq!(desk.block_comes(a, (0, 3)), (Place::Nowhere, false), "it comes all the same");
+    assert_eq!(desk.swarm.totals().wasted, u64::from(BLOCK));
+    assert_eq!(desk.drops(), []);
+    blocks(0, 0..3).into_iter().for_each(|block| assert_eq!(desk.block_comes(a, block), (Place::Home, true)));
+    desk.settle(&[]);
+    assert_eq!(desk.swarm.totals().downloaded, u64::from(4 * BLOCK));
+}
+
+#[test]
+fn who_sends_nothing_for_30_s_is_snubbed_and_recovers() {
+    let mut desk = Desk::new(64 * BLOCK, 1, &[]);
+    let [a, b] = [1, 2].map(|number| desk.giver(number, &[0]));
+    let asked = desk.requests(a);
+    desk.pass(29);
+    assert_eq!(desk.requests(a), [], "the window is full");
+    desk.pass(1);
+    assert_eq!(desk.requests(b), asked, "its blocks are anybody's");
+    assert_eq!(desk.requests(a).len(), 1, "a snubbed peer is asked for one at a time");
+    assert!(desk.block_comes(a, asked[5]).1, "a late block is welcome while it is missing");
+    assert_eq!(desk.say(b)[0], Said::Cancel(0, 5));
+    assert_eq!(desk.requests(a).len(), 7, "it has come back: one is open still");
+    assert!(desk.block_comes(b, asked[0]).1);
+    assert_eq!(desk.block_comes(a, asked[0]), (Place::Nowhere, false), "late and not needed");
+    assert_eq!(desk.drops(), []);
+}
+
+#[test]
+fn what_nobody_asked_for_goes_nowhere_and_is_an_offence() {
+    let mut desk = Desk::new(64 * BLOCK, 2, &[]);
+    let peer = desk.giver(1, &[0, 1]);
+    let asked = desk.requests(peer);
+    let other = 1 - asked[0].0;
+    for block in blocks(other, 0..64).into_iter().cycle().take(300) {
+        assert_eq!(desk.block_comes(peer, block), (Place::Nowhere, false));
+    }
+    assert_eq!(desk.drops(), []);
+    let [piece, begin, len] = [other, 0, BLOCK];
+    assert_eq!(desk.swarm.begin(desk.now, peer, [piece, begin, len]), Err(DropReason::Offences));
+    assert_eq!(desk.drops(), [(peer, DropReason::Offences)]);
+}
+
+#[test]
+fn what_is_lent_stays_with_its_receiver() {
+    let mut desk = Desk::new(64 * BLOCK, 1, &[]);
+    let [a, b] = [1, 2].map(|number| desk.giver(number, &[0]));
+    let asked = desk.requests(a);
+    desk.pass(29);
+    assert_eq!(lent(&mut desk, a, None, 2), asked[..2]);
+    desk.pass(1);
+    let to_b = desk.requests(b);
+    assert_eq!(to_b[0], asked[2], "snubbed, but a receive may write into the first two");
+    desk.swarm.returned(a, None);
+    to_b.into_iter().for_each(|block| assert!(desk.block_comes(b, block).1));
+    assert_eq!(desk.requests(b)[..2], asked[..2]);
+}
+
+#[test]
+fn who_has_a_block_whole_beats_who_is_in_the_middle_of_it() {
+    let mut desk = Desk::new(BLOCK, 1, &[]);
+    let [a, b] = [1, 2].map(|number| desk.giver(number, &[0]));
+    assert_eq!(desk.requests(a), [(0, 0)]);
+    let block = desk.block(0, 0);
+    let (_, place) = desk.swarm.begin(desk.now, a, [0, 0, BLOCK]).unwrap();
+    assert_eq!((place, desk.swarm.is_home(a, &block)), (Place::Home, true));
+    assert_eq!(desk.requests(b), [(0, 0)]);
+    assert_eq!(lent(&mut desk, a, Some((0, 0)), 1), [], "two were asked for it");
+    desk.swarm.returned(a, Some(block));
+    assert_eq!(desk.block_comes(b, (0, 0)), (Place::Aside, true));
+    assert!(!desk.swarm.is_home(a, &block), "the rest of it goes nowhere");
+    assert!(!desk.swarm.complete(desk.now, a, &block, place));
+    desk.settle(&[]);
+    assert_eq!(desk.swarm.totals().downloaded, u64::from(BLOCK));
+}
+
+#[test]
+fn what_is_lent_is_not_taken_from_another() {
+    let mut desk = Desk::new(BLOCK, 1, &[]);
+    let [a, b] = [1, 2].map(|number| desk.giver(number, &[0]));
+    desk.requests(a);
+    assert_eq!(lent(&mut desk, a, None, 1), [(0, 0)]);
+    assert_eq!(desk.requests(b), [(0, 0)]);
+    assert_eq!(desk.block_comes(b, (0, 0)), (Place::Aside, false), "a receive may be writing there");
+    assert_eq!(desk.block_comes(a, (0, 0)), (Place::Home, true));
+}
+
+#[test]
+fn who_alone_sent_a_bad_piece_is_dropped_and_banned() {
+    let mut desk = Desk::new(2 * BLOCK, 1, &[]);
+    let peer = desk.giver(1, &[0]);
+    let asked = desk.requests(peer);
+    asked.iter().for_each(|block| assert!(desk.block_comes(peer, *block).1));
+    let wishes = desk.settle(&[0]);
+    let done = Wish::Done { piece: desk.piece(0), good: false };
+    assert!(wishes.contains(&done), "{wishes:?}");
+    assert!(wishes.contains(&Wish::Drop(peer, DropReason::BadPiece(desk.piece(0)))));
+    assert_eq!(desk.swarm.totals().failed_pieces, 1);
+    assert_eq!(desk.swarm.totals().wasted, u64::from(2 * BLOCK));
+    assert_eq!(desk.connect(false, 1), Err(DropReason::Banned));
+    desk.swarm.gone(desk.now, peer);
+    assert_eq!(desk.connect(false, 1), Err(DropReason::Banned));
+}
+
+#[test]
+fn a_bad_piece_of_several_is_asked_of_one_alone_next_time() {
+    let mut desk = Desk::new(4 * BLOCK, 1, &[]);
+    let [a, b] = [1, 2].map(|number| desk.giver(number, &[0]));
+    desk.requests(a);
+    let block = desk.requests(b)[0];
+    desk.block_comes(b, block);
+    blocks(0, 0..3).into_iter().for_each(|block| assert!(desk.block_comes(a, block).1));
+    let wishes = desk.settle(&[0]);
+    assert!(!wishes.iter().any(|wish| matches!(wish, Wish::Drop(..))), "nobody knows who it was");
+    assert_eq!(desk.requests(a), blocks(0, 0..4));
+    assert_eq!(desk.requests(b), [], "not even in the endgame");
+    blocks(0, 0..4).into_iter().for_each(|block| assert!(desk.block_comes(a, block).1));
+    assert!(desk.settle(&[0]).contains(&Wish::Drop(a, DropReason::BadPiece(desk.piece(0)))));
+    assert_eq!(desk.requests(b), blocks(0, 0..4));
+    blocks(0, 0..4).into_iter().for_each(|block| assert!(desk.block_comes(b, block).1));
+    desk.settle(&[]);
+    assert_eq!(desk.swarm.totals().downloaded, u64::from(4 * BLOCK));
+}
+
+#[test]
+fn long_pieces_are_written_run_by_run_and_a_bad_verdict_waits_for_writes() {
+    let mut desk = Desk::new(8 * RUN_LEN, 1, &[]);
+    let peer = desk.giver(1, &[0]);
+    let piece = desk.piece(0);
+    let mut waiting = HashSet::new();
+    let mut hashed = 0;
+    while hashed < 8 {
+        let asked = desk.requests(peer);
+        asked.into_iter().for_each(|block| assert!(desk.block_comes(peer, block).1));
+        for wish in desk.wishes() {
+            match wish {
+                Wish::Hash(_, run) => {
+                    assert_eq!(run, hashed, "in order");
+                    desk.swarm.hashed(piece, run, (run == 7).then_some(false));
+                    hashed += 1;
+                }
+                Wish::Write(_, run) => assert!(waiting.insert(run)),
+                Wish::Wake(_) => {}
+                other => panic!("{other:?} before the writes have ended"),
+            }
+        }
+    }
+    let late = desk.wishes();
+    waiting.extend(
+        late.iter().filter_map(|wish| if let Wish::Write(_, run) = wish { Some(*run) } else { None }),
+    );
+    assert_eq!(waiting, (0..7).collect(), "all but the last are on their way before the verdict");
+    for (n, run) in waiting.into_iter().enumerate() {
+        assert!(!desk.wishes().iter().any(|wish| matches!(wish, Wish::Done { .. })), "{n} of 7 are written");
+        desk.swarm.written(piece, run);
+    }
+    assert!(desk.wishes().contains(&Wish::Done { piece, good: false }));
+}
+
+#[test]
+fn short_pieces_are_written_when_they_are_known_to_be_good() {
+    let mut desk = Desk::new(2 * RUN_LEN, 1, &[]);
+    let peer = desk.giver(1, &[0]);
+    let piece = desk.piece(0);
+    for run in 0..2 {
+        let mut left: HashSet<_> = blocks(0, run * 16..run * 16 + 16).into_iter().collect();
+        while !left.is_empty() {
+            let asked = desk.requests(peer);
+            let came = if asked.is_empty() { left.iter().copied().collect() } else { asked };
+            for block in came {
+                if desk.swarm.peers.get(peer).unwrap().asked.iter().any(|a| a.block.begin / BLOCK == block.1)
+                {
+                    desk.block_comes(peer, block);
+                    left.remove(&block);
+                }
+            }
+        }
+    }
+    desk.swarm.hashed(piece, 0, None);
+    assert!(!desk.wishes().contains(&Wish::Write(piece, 0)));
+    desk.swarm.hashed(piece, 1, Some(true));
+    let wishes = desk.wishes();
+    assert!([0, 1].iter().all(|run| wishes.contains(&Wish::Write(piece, *run))), "{wishes:?}");
+}
+
+#[test]
+fn want_of_memory_makes_pieces_stream_and_begins_no_others() {
+    let mut desk = Desk::new(4 * RUN_LEN, 2, &[]);
+    desk.slabs = 1;
+    let peer = desk.giver(1, &[0, 1]);
+    let asked = desk.requests(peer);
+    let piece = desk.piece(asked[0].0);
+    assert_eq!(asked, blocks(piece.get(), 0..16), "the run that has memory");
+    asked.into_iter().for_each(|block| assert!(desk.block_comes(peer, block).1));
+    assert_eq!(desk.requests(peer), []);
+    assert!(desk.wishes().contains(&Wish::Hash(piece, 0)));
+    desk.swarm.hashed(piece, 0, None);
+    assert!(desk.wishes().contains(&Wish::Write(piece, 0)), "written for its slab");
+    desk.swarm.written(piece, 0);
+    desk.slabs += 1;
+    assert!(desk.wishes().contains(&Wish::Wake(peer)));
+    assert_eq!(desk.requests(peer)[0], (piece.get(), 16));
+}
+
+#[test]
+fn runs_hashed_before_memory_was_short_are_written_when_it_is() {
+    let mut desk = Desk::new(4 * RUN_LEN, 1, &[]);
+    desk.slabs = 2;
+    let peer = desk.giver(1, &[0]);
+    let piece = desk.piece(0);
+    let first = desk.requests(peer);
+    assert_eq!(first, blocks(0, 0..16));
+    first.into_iter().for_each(|block| assert!(desk.block_comes(peer, block).1));
+    desk.swarm.hashed(piece, 0, None);
+    assert!(!desk.wishes().contains(&Wish::Write(piece, 0)), "not known to be good");
+    assert_eq!(desk.requests(peer), blocks(0, 16..32), "then there is no memory");
+    assert!(desk.wishes().contains(&Wish::Write(piece, 0)));
+}
+
+#[test]
+fn a_piece_nobody_goes_on_with_gives_its_memory_to_others() {
+    let mut desk = Desk::new(2 * RUN_LEN, 2, &[]);
+    desk.slabs = 1;
+    let [a, b] = [(1, 0), (2, 1)].map(|(number, piece)| desk.giver(number, &[piece]));
+    let asked = desk.requests(a);
+    asked[..5].iter().for_each(|block| assert!(desk.block_comes(a, *block).1));
+    assert_eq!(desk.requests(b), [], "no memory");
+    desk.pass(1);
+    assert!(!desk.wishes().contains(&Wish::Done { piece: desk.piece(0), good: false }), "it goes on");
+    desk.hear(a, Message::Choke);
+    assert_eq!(desk.requests(b), []);
+    desk.pass(1);
+    assert!(desk.wishes().contains(&Wish::Done { piece: desk.piece(0), good: false }));
+    desk.slabs += 1;
+    assert_eq!(desk.requests(b), blocks(1, 0..16));
+    assert_eq!(desk.swarm.totals().wasted, u64::from(5 * BLOCK));
+}

@@ -1,0 +1,10 @@
+//! The swarm by directed tests, and many swarms against one another in a simulated world.
+
+mod check;
+mod desk;
+mod fetching;
+mod node;
+mod plan;
+mod simulated;
+mod talk;
+mod world;

@@ -1,0 +1,148 @@
+//! One who takes part in a simulated world: a swarm, and the memory and disk that a shard would give it.
+
+use super::plan::NodePlan;
+use crate::metainfo::{BLOCK_LEN, Block, Layout, PieceIndex};
+use crate::swarm::{DropReason, PeerSlot, PieceMap, RUN_LEN, Settings, Swarm};
+use crate::wire::PeerId;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+/// Which end of which connection.
+pub(super) type EndId = (usize, usize);
+
+/// Where the bytes in a block's place come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Origin {
+    pub(super) end: EndId,
+    pub(super) bad: bool,
+}
+
+/// What a node remembers of a piece that it is fetching.
+#[derive(Default)]
+pub(super) struct Fetched {
+    hashed: usize,
+    bad: bool,
+    writing: BTreeSet<usize>,
+}
+
+pub(super) struct Node {
+    pub(super) plan: NodePlan,
+    pub(super) id: PeerId,
+    pub(super) swarm: Swarm,
+    pub(super) map: Arc<PieceMap>,
+    pub(super) layout: Arc<Layout>,
+    /// Runs that have memory.
+    pub(super) slabs: BTreeSet<(PieceIndex, usize)>,
+    /// What stands in the places of blocks.
+    pub(super) memory: HashMap<Block, Origin>,
+    pub(super) fetched: BTreeMap<PieceIndex, Fetched>,
+    /// Pieces that are good and on disk.
+    pub(super) verified: BTreeSet<PieceIndex>,
+    /// Bytes of pieces that became so.
+    pub(super) downloaded: u64,
+    /// Bytes of blocks that came whole.
+    pub(super) received: u64,
+    pub(super) uploaded: u64,
+    pub(super) ends: BTreeMap<PeerSlot, EndId>,
+    pub(super) dropped: Vec<(PeerSlot, DropReason)>,
+}
+
+/// The run a block belongs to.
+pub(super) fn run_of(block: &Block) -> usize {
+    (block.begin / RUN_LEN) as usize
+}
+
+impl Node {
+    pub(super) fn new(number: u8, plan: NodePlan, layout: &Arc<Layout>, rng: &mut fastrand::Rng) -> Self {
+        let id = PeerId([rng.u8(..).max(1), number, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let map = Arc::new(PieceMap::new(layout.piece_count()));
+        let verified: BTreeSet<_> = layout.pieces().filter(|_| rng.f64() < plan.has).collect();
+        verified.iter().for_each(|piece| map.set_have(*piece));
+        let settings = Settings { id, most_peers: 50, slots: plan.slots, hold: plan.hold };
+        let swarm = Swarm::new(Arc::clone(layout), Arc::clone(&map), settings, rng.u64(..));
+        Self {
+            plan,
+            id,
+            swarm,
+            map,
+            layout: Arc::clone(layout),
+            slabs: BTreeSet::new(),
+            memory: HashMap::new(),
+            fetched: BTreeMap::new(),
+            verified,
+            downloaded: 0,
+            received: 0,
+            uploaded: 0,
+            ends: BTreeMap::new(),
+            dropped: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.verified.len() == self.layout.piece_count() as usize
+    }
+
+    pub(super) fn free_slabs(&self) -> usize {
+        self.plan.slabs - self.slabs.len()
+    }
+
+    pub(super) fn open(&mut self, run: (PieceIndex, usize)) {
+        assert!(self.slabs.insert(run), "{run:?} is opened twice");
+        assert!(self.slabs.len() <= self.plan.slabs, "{run:?} is opened without memory");
+    }
+
+    /// Bytes of a block have been put into its place.
+    pub(super) fn store(&mut self, block: &Block, origin: Origin) {
+        let run = (block.piece, run_of(block));
+        assert!(self.slabs.contains(&run), "{block:?} is written where no slab is");
+        self.memory.insert(*block, origin);
+    }
+
+    /// The run has been hashed: says whether it ends the piece, and then whether the piece is good.
+    pub(super) fn hash(&mut self, piece: PieceIndex, run: usize) -> Option<bool> {
+        assert!(self.slabs.contains(&(piece, run)), "run {run} of {piece:?} is hashed without memory");
+        let fetched = self.fetched.entry(piece).or_default();
+        assert_eq!(fetched.hashed, run, "runs are hashed in order");
+        fetched.hashed += 1;
+        let per_run = (RUN_LEN / BLOCK_LEN) as usize;
+        let blocks = self.layout.blocks_in(piece);
+        for index in run * per_run..blocks.min((run + 1) * per_run) {
+            let block = self.layout.nth_block(piece, index);
+            fetched.bad |= self.memory.get(&block).expect("a run is hashed when it is full").bad;
+        }
+        ((run + 1) * per_run >= blocks).then_some(!fetched.bad)
+    }
+
+    pub(super) fn begin_write(&mut self, piece: PieceIndex, run: usize) {
+        assert!(self.slabs.contains(&(piece, run)), "run {run} of {piece:?} is written without memory");
+        let fetched = self.fetched.get_mut(&piece).expect("written after it is hashed");
+        assert!(fetched.writing.insert(run) && run < fetched.hashed);
+    }
+
+    pub(super) fn end_write(&mut self, piece: PieceIndex, run: usize) {
+        assert!(self.slabs.remove(&(piece, run)));
+        assert!(self.fetched.get_mut(&piece).is_some_and(|fetched| fetched.writing.remove(&run)));
+    }
+
+    /// The piece is done with. When one peer alone sent it and it is bad, that one must have been dropped.
+    pub(super) fn settle(&mut self, piece: PieceIndex, good: bool) {
+        let fetched = self.fetched.remove(&piece).unwrap_or_default();
+        assert!(fetched.writing.is_empty(), "{piece:?} is settled while it is being written");
+        self.slabs.retain(|(other, _)| *other != piece);
+        let blocks = self.layout.blocks_in(piece);
+        let indices = 0..blocks;
+        let origins: Vec<Option<Origin>> =
+            indices.map(|index| self.memory.remove(&self.layout.nth_block(piece, index))).collect();
+        if good {
+            assert!(!fetched.bad && origins.iter().all(|origin| origin.is_some_and(|origin| !origin.bad)));
+            assert!(self.verified.insert(piece));
+            self.downloaded += u64::from(self.layout.piece_len(piece));
+        } else if let Some(Some(first)) = origins.first().filter(|_| fetched.bad)
+            && origins.iter().all(|origin| origin.is_some_and(|origin| origin.end == first.end))
+        {
+            let sender = self.ends.iter().find(|(_, end)| **end == first.end);
+            let kept = sender.and_then(|(slot, _)| self.swarm.peers.get(*slot)).filter(|peer| !peer.dropped);
+            assert!(kept.is_none(), "who alone sent bad {piece:?} is kept");
+        }
+    }
+}

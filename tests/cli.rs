@@ -1,0 +1,317 @@
+//! The program as a person types it: exit codes, messages, JSON lines.
+
+use serde_json::{Value, json};
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+/// The program, deaf to the settings of whoever runs the tests.
+fn seedring() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_seedring"));
+    for (key, _) in std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("SEEDRING_")) {
+        command.env_remove(key);
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+fn run<A: AsRef<OsStr>>(folder: &Path, args: impl IntoIterator<Item = A>) -> Output {
+    seedring().current_dir(folder).args(args).output().expect("the program starts")
+}
+
+fn words<'a>(folder: &Path, line: &'a str) -> (Output, &'a str) {
+    (run(folder, line.split(' ')), line)
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("UTF-8")
+}
+
+fn lines(output: &Output) -> Vec<Value> {
+    text(&output.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a JSON object a line"))
+        .collect()
+}
+
+#[track_caller]
+fn good((output, line): (Output, &str)) -> Output {
+    assert!(output.status.success(), "{line}: {output:?}");
+    output
+}
+
+/// Asserts that the program failed with one sentence, and gives the sentence.
+#[track_caller]
+fn refused((output, line): (Output, &str)) -> String {
+    assert_eq!(output.status.code(), Some(1), "{line}: {output:?}");
+    let said = text(&output.stderr).trim_end();
+    let sentence = said.strip_prefix("seedring: error: ").unwrap_or_else(|| panic!("{line}: {said}"));
+    assert!(!sentence.contains('\n'), "{line}: {said}");
+    sentence.to_owned()
+}
+
+/// A folder with `set/` (three files) in it.
+fn payload() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::create_dir_all(folder.path().join("set/sub")).expect("a folder");
+    fs::write(folder.path().join("set/a"), vec![7; 40_000]).expect("a file");
+    fs::write(folder.path().join("set/empty"), "").expect("a file");
+    fs::write(folder.path().join("set/sub/b"), vec![9; 20_000]).expect("a file");
+    folder
+}
+
+#[test]
+fn create_show_and_check_agree() {
+    let folder = payload();
+    let folder = folder.path();
+    let line = "create set -o set.torrent --piece-length 16K --announce http://one.example/a --announce http://two.example/a --private --json";
+    let created = lines(&good(words(folder, line))).remove(0);
+    let hash = created["info_hash"].as_str().expect("an info-hash").to_owned();
+    assert_eq!(
+        created,
+        json!({"event": "created", "file": "set.torrent", "name": "set", "info_hash": hash, "length": 60_000,
+               "piece_length": 16_384, "pieces": 4, "files": 3})
+    );
+
+    let shown = lines(&good(words(folder, "show set.torrent --json"))).remove(0);
+    assert_eq!((&shown["event"], &shown["info_hash"]), (&json!("torrent"), &created["info_hash"]));
+    assert_eq!((&shown["private"], &shown["comment"]), (&json!(true), &json!(null)));
+    assert_eq!(shown["trackers"], json!([["http://one.example/a"], ["http://two.example/a"]]));
+    let file = |path, length| json!({"path": path, "length": length, "pad": false, "symlink": false});
+    assert_eq!(
+        shown["files"],
+        json!([file("set/a", 40_000), file("set/empty", 0), file("set/sub/b", 20_000)])
+    );
+    let people = good(words(folder, "show set.torrent"));
+    let people = text(&people.stdout);
+    for part in ["set/sub/b", hash.as_str(), "58.6 KiB (60000 bytes)", "http://two.example/a"] {
+        assert!(people.contains(part), "{part}: {people}");
+    }
+
+    let checked = lines(&good(words(folder, "check set.torrent -d . --json")));
+    assert_eq!(checked.len(), 4);
+    assert_eq!(
+        checked[0],
+        json!({"event": "file", "path": "set/a", "length": 40_000, "good": true, "pieces": 3, "good_pieces": 3})
+    );
+    assert_eq!(
+        checked[3],
+        json!({"event": "checked", "pieces": 4, "good_pieces": 4, "good_bytes": 60_000, "bad_pieces": []})
+    );
+}
+
+#[test]
+fn check_ends_badly_unless_all_is_good() {
+    let folder = payload();
+    let folder = folder.path();
+    good(words(folder, "create set -o set.torrent --piece-length 16384"));
+    fs::remove_file(folder.join("set/empty")).expect("a file");
+    let (output, _) = words(folder, "check set.torrent -d .");
+    assert_eq!(output.status.code(), Some(1), "an empty file is missing");
+    assert!(text(&output.stdout).contains("BAD   set/empty"), "{output:?}");
+    fs::write(folder.join("set/a"), vec![7; 39_999]).expect("a file");
+    let (output, _) = words(folder, "check set.torrent -d . --json");
+    assert_eq!(output.status.code(), Some(1));
+    let files: Vec<_> = lines(&output).iter().map(|line| line["good"].clone()).collect();
+    assert_eq!(files[..2], [json!(false), json!(false)]);
+}
+
+#[test]
+fn two_runs_write_the_same_bytes() {
+    let folder = payload();
+    let folder = folder.path();
+    for name in ["one", "two"] {
+        good(words(folder, &format!("create set -o {name} --announce http://t.example/a")));
+    }
+    assert_eq!(fs::read(folder.join("one")).expect("a file"), fs::read(folder.join("two")).expect("a file"));
+}
+
+#[test]
+fn every_fault_is_one_sentence_that_names_the_file() {
+    let folder = payload();
+    let folder = folder.path();
+    good(words(folder, "create set -o good.torrent"));
+    let bytes = fs::read(folder.join("good.torrent")).expect("a file");
+    fs::write(folder.join("cut.torrent"), &bytes[..bytes.len() / 2]).expect("a file");
+    fs::write(folder.join("empty.torrent"), "").expect("a file");
+    let cases = [
+        ("show none.torrent", "none.torrent"),
+        ("show set", "set: it is a folder"),
+        ("show cut.torrent", "cut.torrent: "),
+        ("show empty.torrent", "empty.torrent: "),
+        ("check none.torrent -d .", "none.torrent"),
+        ("check good.torrent -d nowhere", "nowhere"),
+        ("seed cut.torrent -d .", "cut.torrent"),
+        ("download set -d .", "it is a folder"),
+        ("create nothing -o x.torrent", "nothing"),
+        ("create set -o set", "set: it is a folder"),
+        ("create set -o none/x.torrent", "none"),
+        ("create set -o set/a", "part of what the torrent is made of"),
+        ("create set/empty -o x.torrent", "no bytes"),
+        ("demo --size 1M -d good.torrent", "good.torrent"),
+    ];
+    for (line, part) in cases {
+        let sentence = refused(words(folder, line));
+        assert!(sentence.contains(part), "{line}: {sentence}");
+        let output = words(folder, &format!("{line} --json")).0;
+        let last = lines(&output).pop().expect("a line");
+        assert_eq!((&last["event"], &last["message"]), (&json!("error"), &json!(sentence)), "{line}");
+    }
+    assert!(!folder.join("x.torrent").exists(), "a failed command leaves nothing behind");
+    assert_eq!(fs::read(folder.join("set/a")).expect("a file"), vec![7; 40_000]);
+}
+
+#[test]
+fn nothing_to_seed_is_an_error() {
+    let folder = payload();
+    let folder = folder.path();
+    good(words(folder, "create set -o set.torrent"));
+    fs::create_dir(folder.join("bare")).expect("a folder");
+    let sentence = refused(words(folder, "seed set.torrent -d bare --listen 127.0.0.1:0 --json"));
+    assert!(sentence.contains("nothing to seed"), "{sentence}");
+    assert_eq!(fs::read_dir(folder.join("bare")).expect("a folder").count(), 0);
+}
+
+#[test]
+fn bad_usage_ends_with_code_2() {
+    let folder = payload();
+    let folder = folder.path();
+    let cases = [
+        "no-such-command",
+        "show",
+        "show a b",
+        "check a.torrent",
+        "create set",
+        "create set -o x --piece-length many",
+        "create set -o x --piece-length 0",
+        "create set -o x --piece-length 1G",
+        "download a.torrent -d . --listen nowhere",
+        "seed a.torrent -d . --peer 127.0.0.1",
+        "demo --leechers 0",
+        "demo --size 1.5G",
+    ];
+    for line in cases {
+        let (output, _) = words(folder, line);
+        assert_eq!(output.status.code(), Some(2), "{line}: {output:?}");
+        assert!(text(&output.stderr).contains("error: "), "{line}: {output:?}");
+    }
+    for line in ["--help", "--version", "download --help"] {
+        good(words(folder, line));
+    }
+}
+
+#[test]
+fn the_environment_stands_in_for_options() {
+    let folder = payload();
+    let run = |args: &[&str], env: &[(&str, &str)]| {
+        let output = seedring().current_dir(folder.path()).args(args).envs(env.iter().copied()).output();
+        good((output.expect("the program starts"), "from the environment"))
+    };
+    let env = [
+        ("SEEDRING_OUTPUT", "set.torrent"),
+        ("SEEDRING_PIECE_LENGTH", "32K"),
+        ("SEEDRING_ANNOUNCE", "http://one.example/a http://two.example/a"),
+        ("SEEDRING_PRIVATE", "true"),
+        ("SEEDRING_COMMENT", "some words"),
+    ];
+    run(&["create", "set"], &env);
+    let shown = lines(&run(&["show", "set.torrent"], &[("SEEDRING_JSON", "1")])).remove(0);
+    assert_eq!((&shown["piece_length"], &shown["comment"]), (&json!(32_768), &json!("some words")));
+    assert_eq!((&shown["private"], shown["trackers"].as_array().map(Vec::len)), (&json!(true), Some(2)));
+    run(&["check", "set.torrent"], &[("SEEDRING_DIR", "."), ("SEEDRING_JSON", "")]);
+    let output = seedring().args(["show", "x"]).env("SEEDRING_LOG", "a=b=c").output().expect("it starts");
+    assert!(refused((output, "a bad filter")).contains("SEEDRING_LOG"));
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_fault() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let many = folder.path().join("many");
+    fs::create_dir(&many).expect("a folder");
+    for number in 0..3000 {
+        fs::write(many.join(format!("a-file-with-a-name-of-some-length-{number}")), "x").expect("a file");
+    }
+    good(words(folder.path(), "create many -o many.torrent"));
+    for args in [&["show", "many.torrent"][..], &["check", "many.torrent", "-d", ".", "--json"]] {
+        let mut command = seedring();
+        command.current_dir(folder.path()).args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the program starts");
+        let mut first = String::new();
+        BufReader::with_capacity(64, child.stdout.take().expect("piped"))
+            .read_line(&mut first)
+            .expect("a line");
+        let mut said = String::new();
+        child.stderr.take().expect("piped").read_to_string(&mut said).expect("UTF-8");
+        assert!(child.wait().expect("it ends").success(), "{args:?}: {said}");
+        assert_eq!(said, "", "{args:?}");
+    }
+}
+
+#[test]
+fn a_full_stdout_is_said() {
+    let folder = payload();
+    good(words(folder.path(), "create set -o set.torrent"));
+    let full = fs::File::options().write(true).open("/dev/full").expect("Linux has it");
+    let mut command = seedring();
+    let output = command.current_dir(folder.path()).args(["show", "set.torrent"]).stdout(full).output();
+    let sentence = refused((output.expect("the program starts"), "show > /dev/full"));
+    assert!(sentence.contains("standard output"), "{sentence}");
+}
+
+#[test]
+fn the_demo_verifies_every_copy_and_tells_who_gave() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = good(words(folder.path(), "demo --size 24M --leechers 2 -d swarm --json"));
+    let lines = lines(&output);
+    let demo = lines.last().expect("a last line");
+    assert_eq!(
+        (&demo["event"], &demo["verified"], &demo["leechers"]),
+        (&json!("demo"), &json!(true), &json!(2))
+    );
+    assert_eq!(demo["bytes"], json!(24 << 20));
+    let given = demo["uploaded_by_seeder"].as_u64().zip(demo["uploaded_by_leechers"].as_u64());
+    let (by_seeder, by_leechers) = given.expect("counts");
+    assert!(by_seeder >= 24 << 20 && by_seeder + by_leechers >= 48 << 20, "{demo}");
+    for node in ["leecher-1", "leecher-2"] {
+        let completed = |line: &&Value| line["event"] == "completed" && line["node"] == node;
+        assert_eq!(lines.iter().filter(completed).count(), 1, "{node}");
+        let copy = fs::read(folder.path().join("swarm").join(node).join("random.bin")).expect("a copy");
+        assert_eq!(copy, fs::read(folder.path().join("swarm/seeder/random.bin")).expect("the original"));
+    }
+}
+
+#[test]
+fn signals_end_a_download_in_order() {
+    let folder = payload();
+    let folder = folder.path();
+    good(words(folder, "create set -o set.torrent"));
+    for (command, signal, code) in [("download", "INT", 130), ("download", "TERM", 143), ("seed", "INT", 0)] {
+        let dir = if command == "seed" { "." } else { "fetched" };
+        let mut child = seedring();
+        child.current_dir(folder).args([
+            command,
+            "set.torrent",
+            "-d",
+            dir,
+            "--listen",
+            "127.0.0.1:0",
+            "--json",
+        ]);
+        let mut child = child.stdout(Stdio::piped()).spawn().expect("the program starts");
+        let mut events = Vec::new();
+        for line in BufReader::new(child.stdout.take().expect("piped")).lines() {
+            let event: Value = serde_json::from_str(&line.expect("UTF-8")).expect("a JSON object");
+            let event = event["event"].as_str().expect("a name").to_owned();
+            if event == "listening" {
+                let id = child.id().to_string();
+                Command::new("kill").args(["-s", signal, &id]).status().expect("kill runs");
+            }
+            events.push(event);
+        }
+        assert_eq!(child.wait().expect("it ends").code(), Some(code), "{command} {signal}: {events:?}");
+        assert_eq!(events[..2], ["checked", "listening"]);
+        assert_eq!(events.last().map(String::as_str), Some("stopped"));
+    }
+}

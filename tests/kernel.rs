@@ -1,0 +1,94 @@
+//! What is said when the kernel does not give what the program needs.
+#![allow(unsafe_code)]
+
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Output};
+
+/// A torrent and a folder that match.
+fn payload() -> (tempfile::TempDir, [String; 3]) {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, torrent) = (folder.path().join("data"), folder.path().join("t.torrent"));
+    std::fs::write(&data, vec![1; 100_000]).unwrap();
+    let options = seedring::session::CreateOptions::default();
+    let (bytes, _) = seedring::session::create(&data, &options, |_, _| {}).unwrap();
+    std::fs::write(&torrent, bytes).unwrap();
+    let [torrent, root] = [&torrent, folder.path()].map(|path| path.display().to_string());
+    (folder, [torrent, "-d".into(), root])
+}
+
+fn check_after(prepare: impl FnMut() -> std::io::Result<()> + Send + Sync + 'static) -> Output {
+    let (_folder, args) = payload();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_seedring"));
+    command.arg("check").args(args);
+    // SAFETY: `prepare` only makes system calls, which is allowed between fork and exec.
+    unsafe { command.pre_exec(prepare) }.output().unwrap()
+}
+
+/// From here on `io_uring_setup` fails with this error, in this process and its children.
+fn refuse_io_uring(errno: i32) -> std::io::Result<()> {
+    // Load the number of the system call; refuse that one, allow the others.
+    let filter = [
+        libc::sock_filter { code: 0x20, jt: 0, jf: 0, k: 0 },
+        libc::sock_filter { code: 0x15, jt: 0, jf: 1, k: libc::SYS_io_uring_setup as u32 },
+        libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: libc::SECCOMP_RET_ERRNO | errno as u32 },
+        libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW },
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+    // SAFETY: plain system calls; the filter outlives the call that copies it.
+    let refused = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
+            || libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) != 0
+    };
+    if refused { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn a_kernel_that_refuses_io_uring_is_named_with_the_remedy() {
+    for (errno, remedy) in [
+        (libc::EPERM, "kernel.io_uring_disabled=0"),
+        (libc::ENOSYS, "has no io_uring"),
+        (libc::EINVAL, "Linux 6.1 or newer"),
+        (libc::ENOMEM, "ulimit -l"),
+    ] {
+        let output = check_after(move || refuse_io_uring(errno));
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(
+            said.starts_with("seedring: error: cannot set up io_uring: ") && said.contains(remedy),
+            "{said}"
+        );
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
+
+/// The limit does not bind root, nor whoever may lock what they like: that right is given up as well.
+fn limit_locked_memory(bytes: u64) -> std::io::Result<()> {
+    const CAP_IPC_LOCK: libc::c_ulong = 14;
+    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+    // SAFETY: plain system calls. The capability is dropped for whatever is executed next.
+    let refused = unsafe {
+        libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) != 0
+            || libc::prctl(libc::PR_CAPBSET_DROP, CAP_IPC_LOCK, 0, 0, 0) != 0 && libc::geteuid() == 0
+    };
+    if refused { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[test]
+fn too_little_lockable_memory_for_the_arena_costs_speed_only() {
+    let output = check_after(|| limit_locked_memory(1024 * 1024));
+    let said = stderr(&output);
+    assert!(said.contains("unregistered buffers") && said.contains("ulimit -l"), "{said}");
+    assert_eq!(output.status.code(), Some(0), "{said}");
+}
+
+#[test]
+fn too_little_lockable_memory_for_a_ring_is_an_error() {
+    let output = check_after(|| limit_locked_memory(0));
+    let said = stderr(&output);
+    assert!(said.contains("too little lockable memory (the limit is 0 KiB)"), "{said}");
+    assert_eq!(output.status.code(), Some(1), "{said}");
+}
