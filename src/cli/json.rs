@@ -51,7 +51,7 @@ pub(super) enum Line<'a> {
     /// Peers can connect.
     Listening { addr: SocketAddr },
     /// How it goes, once a second.
-    Progress(Standing),
+    Progress(&'a Progress),
     /// A piece had a wrong hash.
     PieceFailed { piece: u32 },
     /// A peer has gone, or had to go.
@@ -61,7 +61,7 @@ pub(super) enum Line<'a> {
     /// A tracker could not be asked.
     TrackerFailed { url: &'a str, reason: &'a str },
     /// The download is complete.
-    Completed(Standing),
+    Completed(&'a Progress),
     /// The session has ended.
     Stopped { downloaded: u64, uploaded: u64 },
     /// What the demo has shown.
@@ -88,28 +88,6 @@ pub(super) struct TorrentFile {
     pub(super) symlink: bool,
 }
 
-/// The numbers of [`Progress`].
-#[derive(Serialize)]
-pub(super) struct Standing {
-    left: u64,
-    downloaded: u64,
-    uploaded: u64,
-    wasted: u64,
-    peers: u32,
-    download_rate: u64,
-    upload_rate: u64,
-    pieces: u32,
-    good_pieces: u32,
-}
-
-impl From<&Progress> for Standing {
-    fn from(progress: &Progress) -> Self {
-        let Progress { left, downloaded, uploaded, wasted, peers, .. } = *progress;
-        let Progress { download_rate, upload_rate, pieces, good_pieces, .. } = *progress;
-        Self { left, downloaded, uploaded, wasted, peers, download_rate, upload_rate, pieces, good_pieces }
-    }
-}
-
 impl<'a> Line<'a> {
     /// The line for what a check found.
     pub(super) fn checked(report: &'a CheckReport) -> Self {
@@ -124,12 +102,12 @@ impl<'a> Line<'a> {
             Event::Checking { .. } => return None,
             Event::Checked(report) => Self::checked(report),
             Event::Listening(addr) => Self::Listening { addr: *addr },
-            Event::Progress(progress) => Self::Progress(progress.into()),
+            Event::Progress(progress) => Self::Progress(progress),
             Event::PieceFailed(piece) => Self::PieceFailed { piece: *piece },
             Event::PeerDropped { addr, reason } => Self::PeerDropped { addr: *addr, reason },
             Event::Tracker { url, result: Ok(peers) } => Self::Tracker { url, peers: *peers },
             Event::Tracker { url, result: Err(reason) } => Self::TrackerFailed { url, reason },
-            Event::Completed(progress) => Self::Completed(progress.into()),
+            Event::Completed(progress) => Self::Completed(progress),
         })
     }
 }
@@ -157,13 +135,14 @@ mod tests {
             downloaded: 2,
             uploaded: 3,
             wasted: 4,
+            moved: 10,
             peers: 5,
             download_rate: 6,
             upload_rate: 7,
             pieces: 8,
             good_pieces: 9,
         };
-        let numbers = r#""left":1,"downloaded":2,"uploaded":3,"wasted":4,"peers":5,"download_rate":6,"upload_rate":7,"pieces":8,"good_pieces":9"#;
+        let numbers = r#""left":1,"downloaded":2,"uploaded":3,"wasted":4,"moved":10,"peers":5,"download_rate":6,"upload_rate":7,"pieces":8,"good_pieces":9"#;
         for (event, name) in
             [(Event::Progress(progress), "progress"), (Event::Completed(progress), "completed")]
         {

@@ -34,7 +34,7 @@ fn run(args: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Error>
         announce: AnnounceLimits::default(),
     };
     let runtime = super::control_runtime()?;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         let signals = Signals::catch()?;
         let mut watch = Watch::new(out, &torrent);
         let see = |event: Event| {
@@ -58,7 +58,10 @@ fn run(args: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Error>
             Some(why) => Err(Error::Stopped(why)),
             None => Err(Error::Other("the session has ended before the download was complete".into())),
         }
-    })
+    });
+    // A name that is still being looked up must not hold up the end.
+    runtime.shutdown_background();
+    result
 }
 
 /// Tells a person who wants to seed that not everything is there.

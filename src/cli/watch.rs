@@ -127,6 +127,7 @@ mod tests {
         downloaded: 512 << 20,
         uploaded: 128 << 20,
         wasted: 0,
+        moved: 0,
         peers: 1,
         download_rate: 64 << 20,
         upload_rate: 2048,

@@ -6,8 +6,10 @@ use std::ptr;
 
 /// Small places together: heads of messages between blocks, and whatever else a peer says.
 const SCRATCH_LEN: usize = 16 * 1024;
-/// Most places in one receive.
-const MAX_PLACES: usize = 64;
+/// Most leases in one receive, with a head before each.
+pub const MAX_LEASES: usize = 31;
+/// Room for them, and for one last place behind.
+const MAX_PLACES: usize = 2 * MAX_LEASES + 1;
 
 /// One place: bytes of the scratch buffer, or a lease.
 enum Place {
@@ -45,11 +47,6 @@ impl Scatter {
     pub fn clear(&mut self) {
         self.places.clear();
         (self.used, self.capacity) = (0, 0);
-    }
-
-    /// Room for at least one more lease with a head before it and one last place behind.
-    pub fn has_room(&self) -> bool {
-        self.places.len() + 3 <= MAX_PLACES
     }
 
     /// Adds a place of `len` scratch bytes, less when the scratch buffer has no more. Gives their range.

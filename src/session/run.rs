@@ -14,7 +14,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// How often trackers are asked.
@@ -25,6 +25,9 @@ const DEFAULT_PORTS: std::ops::RangeInclusive<u16> = 6881..=6889;
 /// Fewer peers than this, and trackers are asked for more.
 const ENOUGH_PEERS: u32 = 30;
 
+/// How long a port that is taken is tried again, and how often.
+const BIND_LIMIT: Duration = Duration::from_secs(2);
+const BIND_WAIT: Duration = Duration::from_millis(50);
 /// How long a core may take to end its disk work.
 const END_LIMIT: Duration = Duration::from_secs(10);
 
@@ -107,15 +110,24 @@ pub enum SessionError {
     NothingToSeed(String),
 }
 
-fn bind(listen: Listen) -> Result<TcpListener, SessionError> {
+async fn bind(listen: Listen) -> Result<TcpListener, SessionError> {
     let bind =
         |addr: SocketAddr| TcpListener::bind(addr).map_err(|cause| SessionError::Listen { addr, cause });
-    match listen {
-        Listen::At(addr) => bind(addr),
-        Listen::Default => DEFAULT_PORTS
-            .map(|port| bind(([0, 0, 0, 0], port).into()))
-            .find(Result::is_ok)
-            .unwrap_or_else(|| bind(([0, 0, 0, 0], 0).into())),
+    let Listen::At(addr) = listen else {
+        let mut tried = DEFAULT_PORTS.map(|port| bind(([0, 0, 0, 0], port).into()));
+        return tried.find(Result::is_ok).unwrap_or_else(|| bind(([0, 0, 0, 0], 0).into()));
+    };
+    // The kernel takes a killed process's ring down, and its listener with it, some time after the process itself.
+    let begun = Instant::now();
+    loop {
+        match bind(addr) {
+            Err(SessionError::Listen { cause, .. })
+                if cause.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < BIND_LIMIT =>
+            {
+                tokio::time::sleep(BIND_WAIT).await;
+            }
+            other => return other,
+        }
     }
 }
 
@@ -151,7 +163,7 @@ pub async fn run(
     watch: impl FnMut(Event),
     stop: impl Future<Output = ()>,
 ) -> Result<Outcome, SessionError> {
-    let listener = bind(job.listen)?;
+    let listener = bind(job.listen).await?;
     let unbound = |cause| SessionError::Listen { addr: ([0, 0, 0, 0], 0).into(), cause };
     let addr = listener.local_addr().map_err(unbound)?;
     let id = random_id();

@@ -33,7 +33,7 @@ const SLOTS: usize = 32;
 /// Pieces up to this length (bytes) are kept in memory until they are verified.
 const HOLD: u32 = 4 * 1024 * 1024;
 /// Accepted connections that have not said their handshake; further ones are closed at once.
-const MOST_HANDSHAKES: usize = 100;
+const MOST_HANDSHAKES: usize = 1000;
 /// Reports that wait for the control thread; of those that only tell of something, further ones are dropped.
 const MAILBOX: usize = 1024;
 
@@ -68,7 +68,7 @@ pub enum Command {
 }
 
 /// Where a torrent stands. Sums are payload bytes of this run; rates are bytes a second.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Progress {
     /// Bytes that are still to be fetched and verified.
     pub left: u64,
@@ -78,6 +78,8 @@ pub struct Progress {
     pub uploaded: u64,
     /// Received in vain.
     pub wasted: u64,
+    /// Moved in memory, because it came elsewhere than was guessed.
+    pub moved: u64,
     /// Connected peers.
     pub peers: u32,
     /// From peers.

@@ -6,7 +6,7 @@
 
 use super::torrent::TorrentShard;
 use crate::metainfo::Block;
-use crate::ring::{Scatter, Socket};
+use crate::ring::{MAX_LEASES, Scatter, Socket};
 use crate::swarm::{PeerSlot, Place};
 use crate::wire::{Item, Limits, PIECE_HEAD_LEN, Reader, WireError};
 use std::io;
@@ -93,13 +93,10 @@ impl Receiver {
             None => None,
         };
         let coming = at_home.map(|(block, _)| block);
-        let lent = self.torrent.swarm.borrow_mut().lend(self.slot, coming, usize::MAX);
+        let lent = self.torrent.swarm.borrow_mut().lend(self.slot, coming, MAX_LEASES);
         let mut head = PIECE_HEAD_LEN - self.reader.head_held();
         for block in lent {
             let from = at_home.filter(|(home, _)| *home == block).map_or(0, |(_, filled)| filled);
-            if !scatter.has_room() {
-                break;
-            }
             let lease =
                 self.torrent.with_home(&block, |slab, range| slab.lease(range.start + from..range.end));
             let Some(lease) = lease.flatten() else { break };

@@ -123,6 +123,7 @@ impl TorrentShard {
             downloaded: totals.downloaded,
             uploaded: totals.uploaded,
             wasted: totals.wasted,
+            moved: self.moved.get(),
             peers: swarm.peers().count() as u32,
             download_rate: rates.0,
             upload_rate: rates.1,
