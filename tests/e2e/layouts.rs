@@ -2,7 +2,7 @@
 
 use crate::clients::libtorrent::Libtorrent;
 use crate::clients::seedring::{Seedring, number};
-use crate::support::payload::{self, assert_same};
+use crate::support::payload::{self, assert_all_same, assert_same};
 use crate::support::{Stage, Torrent};
 use std::fs;
 
@@ -23,8 +23,7 @@ fn pass_on(name: &str, piece_length: u32, lay: impl FnOnce(&Stage)) {
     two.wait_success();
     assert!(one.running(), "--seed goes on after the download");
     assert!(one.stop().success());
-    assert_same(&origin, &first);
-    assert_same(&origin, &second);
+    assert_all_same(&origin, [&*first, &second]);
 }
 
 #[test]

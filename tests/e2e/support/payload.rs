@@ -87,15 +87,22 @@ pub(crate) fn tree(folder: &Path) -> BTreeMap<String, (u64, String)> {
     found
 }
 
-/// Asserts that two folders hold the same files with the same contents, and nothing else.
+/// Asserts that a folder holds the same files as the origin, with the same contents, and nothing else.
 pub(crate) fn assert_same(origin: &Path, copy: &Path) {
-    let (origin, copy) = (tree(origin), tree(copy));
-    let lacking: Vec<_> = origin.iter().filter(|&(name, sum)| copy.get(name) != Some(sum)).collect();
-    let foreign: Vec<_> = copy.iter().filter(|&(name, sum)| origin.get(name) != Some(sum)).collect();
-    assert!(
-        lacking.is_empty() && foreign.is_empty(),
-        "the copy differs: {} of {} files are not as the origin has them: {lacking:?}; instead there is {foreign:?}",
-        lacking.len(),
-        origin.len(),
-    );
+    assert_all_same(origin, [copy]);
+}
+
+/// [`assert_same`] of several copies.
+pub(crate) fn assert_all_same<'a>(origin: &Path, copies: impl IntoIterator<Item = &'a Path>) {
+    let origin = tree(origin);
+    for copy in copies.into_iter().map(tree) {
+        let lacking: Vec<_> = origin.iter().filter(|&(name, sum)| copy.get(name) != Some(sum)).collect();
+        let foreign: Vec<_> = copy.iter().filter(|&(name, sum)| origin.get(name) != Some(sum)).collect();
+        assert!(
+            lacking.is_empty() && foreign.is_empty(),
+            "the copy differs: {} of {} files are not as the origin has them: {lacking:?}; there is {foreign:?}",
+            lacking.len(),
+            origin.len(),
+        );
+    }
 }
