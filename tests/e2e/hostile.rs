@@ -185,17 +185,21 @@ fn a_byte_at_a_time_is_served_all_the_same() {
     let torrent = lay(&stage);
     let mut seed = Seedring::seed(&stage, &torrent, &stage.path("origin"), &[]);
     let mut wire = Wire::dial(seed.addr());
-    let request = message(REQUEST, &numbers(&[3, BLOCK, 1000]));
-    for byte in [handshake(&torrent.info_hash, ID), message(INTERESTED, &[])].concat() {
-        wire.send(&[byte]).expect("a byte can be sent");
-    }
+    let drip = |wire: &mut Wire, bytes: Vec<u8>| {
+        for byte in bytes {
+            wire.send(&[byte]).expect("a byte can be sent");
+            // Long enough for the other side to see this byte alone, most of the time.
+            thread::sleep(Duration::from_millis(2));
+        }
+    };
+    drip(&mut wire, [handshake(&torrent.info_hash, ID), message(INTERESTED, &[])].concat());
     wire.read_handshake().expect("a handshake is answered");
     wire.read_until(UNCHOKE).expect("an unchoke");
-    for byte in request {
-        wire.send(&[byte]).expect("a byte can be sent");
+    for piece in 0..5 {
+        drip(&mut wire, message(REQUEST, &numbers(&[piece, BLOCK, 1000])));
+        let block = wire.read_until(PIECE).expect("a block");
+        assert_eq!(block, [numbers(&[piece, BLOCK]), torrent.read(piece, BLOCK, 1000)].concat());
     }
-    let block = wire.read_until(PIECE).expect("a block");
-    assert_eq!(block, [numbers(&[3, BLOCK]), torrent.read(3, BLOCK, 1000)].concat());
     assert!(seed.stop().success());
 }
 

@@ -13,6 +13,7 @@ mod disk;
 mod hostile;
 mod interop;
 mod layouts;
+mod life;
 mod partners;
 mod swarm;
 mod tools;

@@ -110,9 +110,15 @@ impl Seedring {
         assert!(status.success(), "seedring ends well, not with {status}: {:?}", self.all_events());
     }
 
-    /// Asks it to end, as a person does, and waits until it has.
+    /// Asks it to end, as a supervisor does, and waits until it has.
     pub(crate) fn stop(&mut self) -> ExitStatus {
         self.process.signal(Signal::TERM);
+        self.wait_end()
+    }
+
+    /// Interrupts it, as a person at the keyboard does, and waits until it has ended.
+    pub(crate) fn interrupt(&mut self) -> ExitStatus {
+        self.process.signal(Signal::INT);
         self.wait_end()
     }
 
