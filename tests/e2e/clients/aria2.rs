@@ -1,0 +1,49 @@
+//! aria2.
+
+use super::Client;
+use crate::support::net::free_port;
+use crate::support::process::{Process, program};
+use crate::support::{Stage, Torrent};
+use std::path::Path;
+use std::process::Command;
+
+/// A running aria2c.
+pub(crate) struct Aria2 {
+    process: Process,
+}
+
+impl Aria2 {
+    /// Seeds the payload in `folder`, after checking it, until it is dropped.
+    pub(crate) fn seed(stage: &Stage, torrent: &Torrent, folder: &Path) -> Self {
+        let mut command = command(torrent, folder);
+        command.args(["--check-integrity=true", "--seed-ratio=0.0"]);
+        Self { process: Process::spawn(stage, "aria2", &mut command) }
+    }
+
+    /// Downloads into `folder` and ends.
+    pub(crate) fn download(stage: &Stage, torrent: &Torrent, folder: &Path) -> Self {
+        let mut command = command(torrent, folder);
+        command.arg("--seed-time=0");
+        Self { process: Process::spawn(stage, "aria2", &mut command) }
+    }
+}
+
+impl Client for Aria2 {
+    fn wait_complete(&mut self) {
+        let status = self.process.wait();
+        assert!(status.success(), "aria2 ends well: {status}");
+    }
+}
+
+fn command(torrent: &Torrent, folder: &Path) -> Command {
+    let mut command = program("aria2c", "aria2");
+    command
+        .arg("--no-conf")
+        .arg(format!("--listen-port={}", free_port()))
+        .arg(format!("--dir={}", folder.display()));
+    command.args(["--enable-dht=false", "--enable-dht6=false", "--bt-enable-lpd=false"]);
+    command.args(["--enable-peer-exchange=false", "--disable-ipv6=true", "--file-allocation=none"]);
+    command.args(["--bt-request-peer-speed-limit=100M", "--summary-interval=0", "--enable-color=false"]);
+    command.args(["--console-log-level=info", "--show-console-readout=false"]).arg(&torrent.file);
+    command
+}

@@ -1,0 +1,115 @@
+"""One torrent in a libtorrent session, for the end-to-end tests.
+
+    libtorrent_client.py run TORRENT FOLDER --listen ADDR:PORT [--peer ADDR:PORT] [--upload-limit BYTES]
+    libtorrent_client.py show TORRENT
+    libtorrent_client.py create PATH PIECE_LENGTH FILE...
+
+`run` prints one JSON object a line until it is killed, `show` and `create` print one object.
+"""
+import argparse
+import json
+import os
+import sys
+import time
+
+import libtorrent as lt
+
+
+def say(**fields):
+    print(json.dumps(fields), flush=True)
+
+
+def session(listen):
+    return lt.session({
+        "listen_interfaces": listen,
+        "enable_dht": False,
+        "enable_lsd": False,
+        "enable_upnp": False,
+        "enable_natpmp": False,
+        "enable_incoming_utp": False,
+        "enable_outgoing_utp": False,
+        "allow_multiple_connections_per_ip": True,
+        "out_enc_policy": lt.enc_policy.pe_disabled,
+        "in_enc_policy": lt.enc_policy.pe_enabled,
+        "allowed_enc_level": lt.enc_level.both,
+        "alert_mask": lt.alert.category_t.error_notification
+        | lt.alert.category_t.peer_notification
+        | lt.alert.category_t.connect_notification
+        | lt.alert.category_t.tracker_notification
+        | lt.alert.category_t.storage_notification,
+    })
+
+
+def run(args):
+    ses = session(args.listen)
+    params = lt.add_torrent_params()
+    params.ti = lt.torrent_info(args.torrent)
+    params.save_path = args.folder
+    params.flags &= ~(lt.torrent_flags.paused | lt.torrent_flags.auto_managed)
+    handle = ses.add_torrent(params)
+    if args.upload_limit:
+        handle.set_upload_limit(args.upload_limit)
+    for peer in args.peer:
+        host, port = peer.rsplit(":", 1)
+        handle.connect_peer((host, int(port)))
+    said = None
+    while True:
+        for alert in ses.pop_alerts():
+            print(alert, file=sys.stderr, flush=True)
+        status = handle.status()
+        now = dict(state=str(status.state), seeding=status.is_seeding, error=status.errc.message(),
+                   downloaded=status.total_payload_download, uploaded=status.total_payload_upload,
+                   peers=status.num_peers)
+        if now != said:
+            say(**now)
+            said = now
+        time.sleep(0.1)
+
+
+def show(args):
+    info = lt.torrent_info(args.torrent)
+    files = info.files()
+    say(name=info.name(), info_hash=str(info.info_hash()), length=info.total_size(),
+        piece_length=info.piece_length(), pieces=info.num_pieces(), private=info.priv(),
+        comment=info.comment(), created_by=info.creator(), creation_date=info.creation_date(),
+        trackers=[[tracker.tier, tracker.url] for tracker in info.trackers()],
+        files=[{"path": files.file_path(i), "length": files.file_size(i),
+                "pad": bool(files.file_flags(i) & lt.file_flags_t.flag_pad_file)} for i in range(files.num_files())])
+
+
+def create(args):
+    """Makes a v1 torrent of PATH; FILE... are its files in the order wanted (none when PATH is a file)."""
+    parent, name = os.path.split(os.path.abspath(args.path))
+    storage = lt.file_storage()
+    for path in [os.path.join(name, file) for file in args.files] or [name]:
+        storage.add_file(path, os.path.getsize(os.path.join(parent, path)))
+    made = lt.create_torrent(storage, args.piece_length, lt.create_torrent.v1_only)
+    lt.set_piece_hashes(made, parent)
+    info = lt.torrent_info(made.generate())
+    hashes = [info.hash_for_piece(piece).hex() for piece in range(info.num_pieces())]
+    say(info_hash=str(info.info_hash()), piece_hashes=hashes)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("run")
+    command.add_argument("torrent")
+    command.add_argument("folder")
+    command.add_argument("--listen", required=True)
+    command.add_argument("--peer", action="append", default=[])
+    command.add_argument("--upload-limit", type=int, default=0)
+    command.set_defaults(call=run)
+    command = commands.add_parser("show")
+    command.add_argument("torrent")
+    command.set_defaults(call=show)
+    command = commands.add_parser("create")
+    command.add_argument("path")
+    command.add_argument("piece_length", type=int)
+    command.add_argument("files", nargs="*")
+    command.set_defaults(call=create)
+    args = parser.parse_args()
+    args.call(args)
+
+
+main()

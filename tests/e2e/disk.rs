@@ -1,0 +1,177 @@
+//! Disks that are full, closed, or laid as a trap.
+
+use crate::clients::seedring::{Seedring, number, run_command, transfer};
+use crate::support::payload::{self, assert_same, tree};
+use crate::support::peer::{Conduct, Seeder};
+use crate::support::process::program;
+use crate::support::{Stage, Torrent};
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+/// A command that runs after `script`, as root, where its mounts are its own and end with it.
+fn with_mounts(script: &str, mounted: &[&Path], command: &Command) -> Command {
+    let mut wrapper = match rustix::process::geteuid().is_root() {
+        true => program("unshare", "util-linux"),
+        false => {
+            let mut sudo = program("sudo", "sudo");
+            sudo.args(["-n", "--preserve-env", "unshare"]);
+            sudo
+        }
+    };
+    let count = mounted.len();
+    let script = format!("set -e; {script}; shift {count}; exec \"$@\"");
+    wrapper.args(["--mount", "sh", "-c", &script, "sh"]).args(mounted);
+    wrapper.arg(command.get_program()).args(command.get_args());
+    for (key, value) in command.get_envs() {
+        match value {
+            Some(value) => wrapper.env(key, value),
+            None => wrapper.env_remove(key),
+        };
+    }
+    wrapper
+}
+
+fn run_to_success(mut command: Command) {
+    let output = command.output().expect("a system tool starts");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn full_disk() {
+    const SIZE: u64 = 12 << 20;
+    let stage = Stage::new();
+    let (origin, mount) = (stage.folder("origin"), stage.folder("mount"));
+    payload::file(&origin.join("bulky"), SIZE, 1);
+    let torrent = Torrent::make(&stage.path(""), &origin, "bulky", 128 << 10, None);
+    let seeder = Seeder::start(&torrent, Ipv4Addr::LOCALHOST, Conduct::honest(Duration::from_millis(1)));
+    let peer = seeder.addr().to_string();
+
+    let image = stage.path("disk.img");
+    fs::File::create(&image).and_then(|file| file.set_len(24 << 20)).expect("an image can be made");
+    let mut format = program("mkfs.ext4", "e2fsprogs");
+    format.args(["-q", "-m", "0"]).arg(&image);
+    run_to_success(format);
+    let mounted = |command: &Command| with_mounts(r#"mount -o loop "$1" "$2""#, &[&image, &mount], command);
+    let shell = |script: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-ec", script, "sh"]).arg(&mount);
+        run_to_success(mounted(&command));
+    };
+    let download = || mounted(&transfer("download", &torrent, &mount, &["--peer", &peer]));
+
+    // The ballast leaves room for about a third of the payload.
+    shell(r#"room=$(df --output=avail -B1 "$1" | tail -n 1); fallocate -l $((room - 4194304)) "$1/ballast""#);
+    let ran = run_command(&stage, &mut download());
+    let sentence = ran.refused();
+    assert!(sentence.contains("disk is full"), "the cause: {sentence}");
+    let last = ran.events.iter().rfind(|event| event["event"] == "progress");
+    let reported = last.map_or(0, |event| number(event, "good_pieces"));
+    let before: BTreeSet<u32> = seeder.take_served().into_iter().map(|(piece, _)| piece).collect();
+
+    shell(r#"rm "$1/ballast""#);
+    let mut again = Seedring::start(&stage, &mut download());
+    again.wait_success();
+    let kept = number(&again.wait_event("checked", |_| true), "good_pieces");
+    assert!(kept >= reported, "{kept} pieces kept of {reported} reported");
+    assert!(kept > 0 || before.is_empty(), "what was verified before the disk was full is kept");
+    let asked: BTreeSet<u32> = seeder.take_served().into_iter().map(|(piece, _)| piece).collect();
+    assert_eq!(asked.len() as u64, u64::from(torrent.pieces()) - kept, "only what was lacking is fetched");
+
+    let arrived = stage.folder("arrived");
+    shell(&format!(r#"cp "$1/bulky" "{}""#, arrived.display()));
+    assert_same(&origin, &arrived);
+}
+
+/// A small torrent and an honest seed of it.
+fn small(stage: &Stage, files: &[(&str, u64)]) -> (Torrent, Seeder) {
+    let origin = stage.folder("origin");
+    payload::files(&origin, files, 1);
+    let name = files[0].0.split('/').next().expect("a name");
+    let torrent = Torrent::make(&stage.path(""), &origin, name, 16 << 10, None);
+    let seeder = Seeder::start(&torrent, Ipv4Addr::LOCALHOST, Conduct::honest(Duration::ZERO));
+    (torrent, seeder)
+}
+
+fn download(torrent: &Torrent, seeder: &Seeder, folder: &Path) -> Command {
+    transfer("download", torrent, folder, &["--peer", &seeder.addr().to_string()])
+}
+
+fn refused(stage: &Stage, torrent: &Torrent, seeder: &Seeder, folder: &Path) -> String {
+    run_command(stage, &mut download(torrent, seeder, folder)).refused()
+}
+
+#[test]
+fn read_only_disk() {
+    let stage = Stage::new();
+    let (torrent, seeder) = small(&stage, &[("solo", 50_000)]);
+    let folder = stage.folder("closed");
+    let command = download(&torrent, &seeder, &folder);
+    let script = r#"mount --bind "$1" "$1"; mount -o remount,bind,ro "$1""#;
+    let sentence = run_command(&stage, &mut with_mounts(script, &[&folder], &command)).refused();
+    assert!(sentence.to_lowercase().contains("read-only"), "the cause: {sentence}");
+    assert!(tree(&folder).is_empty());
+}
+
+#[test]
+fn a_file_where_the_folder_should_be() {
+    let stage = Stage::new();
+    let (torrent, seeder) = small(&stage, &[("solo", 50_000)]);
+    let file = stage.path("file");
+    fs::write(&file, "mine").expect("a file can be written");
+    let sentence = refused(&stage, &torrent, &seeder, &file);
+    assert!(sentence.contains("file") || sentence.contains("directory"), "{sentence}");
+    assert_eq!(fs::read(&file).expect("the file is still there"), b"mine");
+}
+
+/// Lays a symbolic link to outside at `at` below the download folder; nothing may go through it.
+fn trap(files: &[(&str, u64)], at: &str, outside_is_folder: bool) {
+    let stage = Stage::new();
+    let (torrent, seeder) = small(&stage, files);
+    let (folder, outside) = (stage.folder("copy"), stage.folder("outside"));
+    let target = if outside_is_folder { outside.clone() } else { outside.join("victim") };
+    fs::write(outside.join("victim"), "untouched").expect("a file can be written");
+    let link = folder.join(at);
+    fs::create_dir_all(link.parent().expect("below the folder")).expect("folders can be made");
+    symlink(target, &link).expect("a link can be made");
+    let before = tree(&outside);
+    let sentence = refused(&stage, &torrent, &seeder, &folder);
+    assert!(sentence.contains("link") || sentence.contains("outside"), "the cause: {sentence}");
+    assert_eq!(tree(&outside), before, "nothing outside is written");
+}
+
+#[test]
+fn a_link_in_place_of_the_file() {
+    trap(&[("solo", 50_000)], "solo", false);
+}
+
+#[test]
+fn a_link_in_place_of_the_unfinished_file() {
+    trap(&[("solo", 50_000)], "solo.part", false);
+}
+
+#[test]
+fn a_link_in_place_of_the_top_folder() {
+    trap(&[("set/sub/a", 20_000), ("set/sub/b", 30_000)], "set", true);
+}
+
+#[test]
+fn a_link_in_place_of_a_folder() {
+    trap(&[("set/sub/a", 20_000), ("set/sub/b", 30_000)], "set/sub", true);
+}
+
+#[test]
+fn a_link_to_nowhere_is_not_made_real() {
+    let stage = Stage::new();
+    let (torrent, seeder) = small(&stage, &[("set/a", 20_000), ("set/b", 30_000)]);
+    let folder = stage.folder("copy");
+    let nowhere = stage.path("nowhere");
+    fs::create_dir(folder.join("set")).expect("a folder can be made");
+    symlink(&nowhere, folder.join("set/b.part")).expect("a link can be made");
+    refused(&stage, &torrent, &seeder, &folder);
+    assert!(!nowhere.exists(), "nothing outside is made");
+}

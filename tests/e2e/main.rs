@@ -1,0 +1,20 @@
+//! End to end: the `seedring` binary among clients and a tracker that other people wrote, over real sockets and
+//! real files. What arrives is compared with the origin by SHA-256.
+//!
+//! Nothing here is skipped: a missing client fails the test and names the Debian package that has it.
+//! Deadlines only end what hangs; no test measures time.
+
+mod clients;
+mod support;
+
+mod crash;
+mod demo;
+mod disk;
+mod hostile;
+mod interop;
+mod layouts;
+mod life;
+mod partners;
+mod swarm;
+mod tools;
+mod trackers;
