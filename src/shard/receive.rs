@@ -92,9 +92,13 @@ impl Receiver {
             }
             None => None,
         };
+        // More than the head of a piece message is held: it is another kind of message.
+        let Some(mut head) = PIECE_HEAD_LEN.checked_sub(self.reader.head_held()) else {
+            plan.push(Stretch::Scratch(scatter.push_rest()));
+            return plan;
+        };
         let coming = at_home.map(|(block, _)| block);
         let lent = self.torrent.swarm.borrow_mut().lend(self.slot, coming, MAX_LEASES);
-        let mut head = PIECE_HEAD_LEN - self.reader.head_held();
         for block in lent {
             let from = at_home.filter(|(home, _)| *home == block).map_or(0, |(_, filled)| filled);
             let lease =
