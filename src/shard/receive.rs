@@ -94,7 +94,8 @@ impl Receiver {
         };
         let coming = at_home.map(|(block, _)| block);
         let lent = self.torrent.swarm.borrow_mut().lend(self.slot, coming, usize::MAX);
-        let mut head = PIECE_HEAD_LEN - self.reader.head_held();
+        // The held bytes may be of another message, with a longer head.
+        let mut head = PIECE_HEAD_LEN.saturating_sub(self.reader.head_held());
         for block in lent {
             let from = at_home.filter(|(home, _)| *home == block).map_or(0, |(_, filled)| filled);
             if !scatter.has_room() {
