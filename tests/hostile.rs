@@ -168,7 +168,7 @@ fn cancels_by_the_million_stop_nobody() {
     (0..3000u32).for_each(|n| liar.write_all(&message(6, &[n % 16, 0, BLOCK], &[])).unwrap());
     let cancels = message(8, &[3, 1, 1], &[]).repeat(1000);
     let began = Instant::now();
-    (0..1000).for_each(|_| liar.write_all(&cancels).unwrap());
+    (0..3000).for_each(|_| liar.write_all(&cancels).unwrap());
     let mut honest = connect(addr, &torrent, 2).unwrap();
     honest.write_all(&message(2, &[], &[])).unwrap();
     hear_kind(&mut honest, 1);
