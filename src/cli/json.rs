@@ -115,6 +115,7 @@ impl<'a> Line<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::swarm::LimitHits;
 
     fn text(node: Option<&str>, line: &Line<'_>) -> String {
         serde_json::to_string(&NodeLine { line, node }).unwrap()
@@ -141,8 +142,9 @@ mod tests {
             upload_rate: 7,
             pieces: 8,
             good_pieces: 9,
+            limits: LimitHits { offences: 11, ..LimitHits::default() },
         };
-        let numbers = r#""left":1,"downloaded":2,"uploaded":3,"wasted":4,"moved":10,"peers":5,"download_rate":6,"upload_rate":7,"pieces":8,"good_pieces":9"#;
+        let numbers = r#""left":1,"downloaded":2,"uploaded":3,"wasted":4,"moved":10,"peers":5,"download_rate":6,"upload_rate":7,"pieces":8,"good_pieces":9,"limits":{"requests":0,"offences":11,"peers":0,"addresses":0,"handshakes":0,"reports":0}"#;
         for (event, name) in
             [(Event::Progress(progress), "progress"), (Event::Completed(progress), "completed")]
         {

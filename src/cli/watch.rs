@@ -121,6 +121,7 @@ fn share_ratio(uploaded: u64, held: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::swarm::LimitHits;
 
     const HALF: Progress = Progress {
         left: 512 << 20,
@@ -133,6 +134,7 @@ mod tests {
         upload_rate: 2048,
         pieces: 1024,
         good_pieces: 512,
+        limits: LimitHits { requests: 0, offences: 0, peers: 0, addresses: 0, handshakes: 0, reports: 0 },
     };
 
     #[test]

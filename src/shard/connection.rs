@@ -6,7 +6,6 @@ use super::torrent::{Line, TorrentShard};
 use crate::ring::{self, Socket};
 use crate::swarm::{Introduction, PeerSlot};
 use crate::wire::{HANDSHAKE_HEAD_LEN, HANDSHAKE_LEN, Handshake, PeerId};
-use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -53,6 +52,8 @@ pub(super) struct Shaking {
     /// In the order they came.
     connections: BTreeMap<u64, (Socket, IpAddr)>,
     next: u64,
+    /// Connections that had to give way.
+    pub(super) crowded_out: u64,
 }
 
 impl Shaking {
@@ -66,6 +67,7 @@ impl Shaking {
             let oldest = oldest.map(|(number, _)| *number);
             if let Some((socket, _)) = oldest.and_then(|number| self.connections.remove(&number)) {
                 socket.shutdown();
+                self.crowded_out += 1;
             }
         }
         self.next += 1;
@@ -79,15 +81,10 @@ impl Shaking {
 }
 
 /// Takes a connection that a peer has made.
-pub(super) async fn accept(
-    torrent: &Rc<TorrentShard>,
-    socket: Socket,
-    addr: SocketAddr,
-    shaking: &RefCell<Shaking>,
-) {
-    let number = shaking.borrow_mut().enter(socket.clone(), addr.ip());
+pub(super) async fn accept(torrent: &Rc<TorrentShard>, socket: Socket, addr: SocketAddr) {
+    let number = torrent.shaking.borrow_mut().enter(socket.clone(), addr.ip());
     let result = shake_incoming(torrent, &socket).await;
-    shaking.borrow_mut().leave(number);
+    torrent.shaking.borrow_mut().leave(number);
     match result {
         Ok(id) => serve(torrent, socket, Introduction { addr, outgoing: false, id }).await,
         Err(error) => {

@@ -9,16 +9,15 @@ mod receive;
 mod send;
 mod torrent;
 
-use connection::{Shaking, accept, dial};
+use connection::{accept, dial};
 use memory::Memory;
 use torrent::TorrentShard;
 
 use crate::metainfo::{PieceIndex, Torrent};
 use crate::ring::{self, Core, Listener, StartError};
 use crate::storage::{self, CheckReport, Folder, StorageError, Store};
-use crate::swarm::{PieceMap, Settings, Swarm};
+use crate::swarm::{LimitHits, PieceMap, Settings, Swarm};
 use crate::wire::PeerId;
-use std::cell::RefCell;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -88,6 +87,8 @@ pub struct Progress {
     pub pieces: u32,
     /// Pieces verified and written.
     pub good_pieces: u32,
+    /// How often a limit has said no.
+    pub limits: LimitHits,
 }
 
 /// What a core tells the control thread.
@@ -239,12 +240,11 @@ async fn listen(torrent: Rc<TorrentShard>, listener: TcpListener) {
         Ok(listener) => listener,
         Err(error) => return torrent.report(Report::Failed(format!("cannot listen: {error}"))),
     };
-    let shaking = Rc::new(RefCell::new(Shaking::default()));
     while !torrent.is_stopping() {
         match listener.accept().await {
             Ok((socket, addr)) => {
-                let (torrent, shaking) = (Rc::clone(&torrent), Rc::clone(&shaking));
-                ring::spawn(async move { accept(&torrent, socket, addr, &shaking).await });
+                let torrent = Rc::clone(&torrent);
+                ring::spawn(async move { accept(&torrent, socket, addr).await });
             }
             Err(error) => {
                 // Mostly want of descriptors: some will be free soon.

@@ -1,12 +1,13 @@
 //! One torrent on one core: the swarm's wishes become operations, their answers go back to the swarm.
 
+use super::connection::Shaking;
 use super::memory::{Memory, RunKey};
 use super::{Assignment, Progress, Report, bytes_left, dial};
 use crate::digest::{Job, Sha1State, advance};
 use crate::metainfo::{Block, FileIndex, FileKind, PieceIndex, Torrent};
 use crate::ring::{self, FillingSlab, SLAB_LEN, Scatter, Slab, Socket};
 use crate::storage::{StorageError, Store};
-use crate::swarm::{DropReason, PeerSlot, PieceMap, RUN_LEN, Speech, Swarm, Wish};
+use crate::swarm::{DropReason, LimitHits, PeerSlot, PieceMap, RUN_LEN, Speech, Swarm, Wish};
 use crate::wire::{Handshake, Reserved};
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -66,6 +67,10 @@ pub(super) struct TorrentShard {
     /// Writes and renames under way.
     busy: Cell<usize>,
     stopping: Cell<bool>,
+    /// Accepted connections whose handshake is not done.
+    pub(super) shaking: RefCell<Shaking>,
+    /// Reports dropped because the mailbox was full.
+    unheard: Cell<u64>,
     /// Payload bytes moved in memory because they came elsewhere than was guessed.
     pub(super) moved: Cell<u64>,
 }
@@ -101,6 +106,8 @@ impl TorrentShard {
             epoch: Instant::now(),
             busy: Cell::new(0),
             stopping: Cell::new(false),
+            shaking: RefCell::default(),
+            unheard: Cell::new(0),
             moved: Cell::new(0),
         })
     }
@@ -112,11 +119,12 @@ impl TorrentShard {
 
     /// Tells the control thread; what nobody waits for is dropped while its mailbox is full.
     pub(super) fn report(&self, report: Report) {
-        if let Err(mpsc::error::TrySendError::Full(report)) = self.reports.try_send(report)
-            && report.is_awaited()
-        {
+        let Err(mpsc::error::TrySendError::Full(report)) = self.reports.try_send(report) else { return };
+        if report.is_awaited() {
             let reports = self.reports.clone();
             ring::spawn(async move { reports.send(report).await });
+        } else {
+            self.unheard.set(self.unheard.get() + 1);
         }
     }
 
@@ -136,6 +144,11 @@ impl TorrentShard {
             upload_rate: rates.1,
             pieces: self.torrent.layout.piece_count(),
             good_pieces: self.map.have_count(),
+            limits: LimitHits {
+                handshakes: self.shaking.borrow().crowded_out,
+                reports: self.unheard.get(),
+                ..totals.limits
+            },
         }
     }
 

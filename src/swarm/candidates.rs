@@ -42,13 +42,16 @@ pub(super) struct Candidates {
 }
 
 impl Candidates {
-    /// Adds an address; `given` when the user named it.
-    pub(super) fn add(&mut self, addr: SocketAddr, given: bool) {
-        if self.book.len() < MOST && addr.port() != 0 {
+    /// Adds an address; `given` when the user named it. `false` when there is no room, or nobody can be there.
+    pub(super) fn add(&mut self, addr: SocketAddr, given: bool) -> bool {
+        let known = self.book.contains_key(&addr);
+        let room = self.book.len() < MOST && addr.port() != 0;
+        if !known && room {
             let fresh =
                 Candidate { state: State::Idle, failures: 0, not_before: Duration::ZERO, given, seed: false };
-            self.book.entry(addr).or_insert(fresh);
+            self.book.insert(addr, fresh);
         }
+        known || room
     }
 
     /// Addresses to dial now, at most `room`. Seeds are left alone when `seeding`.
@@ -120,8 +123,7 @@ mod tests {
     #[test]
     fn failures_make_it_wait_longer_and_be_forgotten_unless_given() {
         let mut book = Candidates::default();
-        book.add(addr(1), false);
-        book.add(addr(2), true);
+        assert!(book.add(addr(1), false) && book.add(addr(2), true));
         let mut now = Duration::ZERO;
         for _ in 0..=MOST_FAILURES {
             assert_eq!(book.take_due(now, 9, false), [addr(1), addr(2)]);
@@ -137,8 +139,8 @@ mod tests {
     #[test]
     fn dials_are_limited_and_connections_not_dialled_again() {
         let mut book = Candidates::default();
-        (1..=100).for_each(|port| book.add(addr(port), false));
-        book.add(addr(0), false);
+        (1..=100).for_each(|port| assert!(book.add(addr(port), false)));
+        assert!(!book.add(addr(0), false), "nobody listens on port 0");
         let first = book.take_due(Duration::ZERO, 100, false);
         assert_eq!(first.len(), MOST_DIALS);
         first.iter().for_each(|addr| book.connected(*addr));
@@ -160,5 +162,13 @@ mod tests {
         book.ended(Duration::ZERO, addr(2), true);
         assert_eq!(book.take_due(LONGEST_WAIT, 9, true), []);
         assert_eq!(book.take_due(LONGEST_WAIT, 9, false), [addr(2)]);
+    }
+
+    #[test]
+    fn no_more_addresses_are_remembered_than_fit() {
+        let mut book = Candidates::default();
+        let added = (1..=MOST as u16 + 10).filter(|port| book.add(addr(*port), false)).count();
+        assert_eq!(added, MOST);
+        assert!(book.add(addr(1), false), "known already");
     }
 }

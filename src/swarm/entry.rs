@@ -30,6 +30,7 @@ impl Swarm {
         let full = DropReason::Full(self.settings.most_peers);
         let kept = self.peers.iter().filter(|(_, peer)| !peer.dropped).count();
         if kept >= self.settings.most_peers {
+            self.totals.limits.peers += 1;
             let Some(idler) = self.idler(now) else { return Some(full) };
             self.drop_peer(idler, full);
         }

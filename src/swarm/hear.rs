@@ -129,6 +129,8 @@ impl Swarm {
         if peer.uploads.len() < MOST_UPLOADS {
             peer.uploads.push(block);
             self.wake(slot);
+        } else {
+            self.totals.limits.requests += 1;
         }
         Ok(())
     }
@@ -137,6 +139,7 @@ impl Swarm {
     pub(super) fn offend(&mut self, slot: PeerSlot) -> Result<(), DropReason> {
         let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
         peer.offences += 1;
+        self.totals.limits.offences += 1;
         if peer.offences > MOST_OFFENCES { Err(DropReason::Offences) } else { Ok(()) }
     }
 }

@@ -127,6 +127,23 @@ pub enum Wish {
     Dial(SocketAddr),
 }
 
+/// How often a limit has said no.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct LimitHits {
+    /// Requests not taken because too many of that peer wait already.
+    pub requests: u64,
+    /// Messages that should not have come: see [`DropReason::Offences`].
+    pub offences: u64,
+    /// Peers refused, or dropped for new ones, because too many are connected.
+    pub peers: u64,
+    /// Addresses not remembered because there are too many.
+    pub addresses: u64,
+    /// Accepted connections closed because too many had not said their handshake.
+    pub handshakes: u64,
+    /// Things not told to the control thread because its mailbox was full.
+    pub reports: u64,
+}
+
 /// Sums over the life of the swarm, in payload bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -138,6 +155,8 @@ pub struct Totals {
     pub wasted: u64,
     /// Pieces that came out wrong.
     pub failed_pieces: u64,
+    /// Limits met. Those of handshakes and reports are met elsewhere: here they are 0.
+    pub limits: LimitHits,
 }
 
 /// What is told about a connected peer.
@@ -227,7 +246,8 @@ impl Swarm {
 
     /// Adds an address where a peer may be; `given` when the user named it.
     pub fn add_candidate(&mut self, addr: SocketAddr, given: bool) {
-        self.candidates.add(addr, given);
+        let added = self.candidates.add(addr, given);
+        self.totals.limits.addresses += u64::from(!added);
     }
 
     /// A dial has come to nothing.

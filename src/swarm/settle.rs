@@ -4,6 +4,9 @@ use super::active::{ActivePiece, Stage};
 use super::{DropReason, PeerSlot, Swarm, Wish};
 use crate::metainfo::PieceIndex;
 
+/// Peers remembered for a bad piece: to be forgotten, one would have to send as many again.
+const MOST_BANNED: usize = 10_000;
+
 impl Swarm {
     pub(super) fn wish_hash(&mut self, piece: PieceIndex) {
         if let Some(run) = self.active.get_mut(&piece).and_then(ActivePiece::next_to_hash) {
@@ -79,7 +82,9 @@ impl Swarm {
         self.restart(piece);
         let culprit = self.peers.iter().find(|(_, peer)| Some(peer.tag) == culprit);
         if let Some((slot, peer)) = culprit {
-            self.banned.insert(peer.who.id);
+            if self.banned.len() < MOST_BANNED {
+                self.banned.insert(peer.who.id);
+            }
             if peer.who.outgoing {
                 self.candidates.ban(peer.who.addr);
             }
