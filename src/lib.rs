@@ -58,7 +58,8 @@
 //! * No payload byte is copied in user space in the steady state.
 //! * No operation on a slab that can wait for a peer: sockets are waited for with empty hands ([`ring::Socket`]).
 //! * No path of a torrent is opened but beneath the download folder, through no link ([`storage::Folder`]).
-//! * No `select!` around a ring operation: a connection is ended by shutting it down.
+//! * No `select!` around an operation on a socket: a connection is ended by shutting it down. An operation that is left
+//!   behind keeps its memory until the kernel has answered.
 //!
 //! A panic is a bug of ours; whatever peers, trackers, torrents and disks do is an error with a name.
 //!
