@@ -8,10 +8,12 @@ use std::hint::black_box;
 
 const KIB: usize = 1024;
 const SLICES: [usize; 4] = [16 * KIB, 256 * KIB, 1024 * KIB, 4096 * KIB];
+/// Slabs, where the product's runs lie, start at pages.
+const PAGE: usize = 4 * KIB;
 const STREAMS: [usize; 8] = [1, 2, 3, 4, 6, 8, 12, 16];
 
-fn advance(engine: Engine, states: &mut [Sha1State], runs: &[Vec<u8>]) {
-    let mut jobs: Vec<_> = states.iter_mut().zip(runs).map(|(state, run)| Job { state, run }).collect();
+fn advance(engine: Engine, states: &mut [Sha1State], runs: &[&[u8]]) {
+    let mut jobs: Vec<_> = states.iter_mut().zip(runs).map(|(state, &run)| Job { state, run }).collect();
     engine.advance(black_box(&mut jobs));
 }
 
@@ -19,7 +21,9 @@ fn engines(c: &mut Criterion) {
     for slice in SLICES {
         let mut group = c.benchmark_group(format!("sha1/{} KiB", slice / KIB));
         for count in STREAMS {
-            let runs: Vec<Vec<u8>> = (0..count).map(|stream| vec![stream as u8; slice]).collect();
+            let memory = vec![7; count * slice + PAGE];
+            let start = memory.as_ptr().align_offset(PAGE);
+            let runs: Vec<&[u8]> = memory[start..].chunks_exact(slice).take(count).collect();
             let mut states = vec![Sha1State::new(); count];
             group.throughput(Throughput::Bytes((count * slice) as u64));
             for engine in Engine::all() {

@@ -19,7 +19,7 @@ impl Avx2 {
 }
 
 impl Kernel<LANES> for Avx2 {
-    const ENOUGH: usize = 5;
+    const ENOUGH: usize = 4;
 
     fn compress(self, words: &mut LaneWords<LANES>, lanes: &[&[Block]; LANES]) {
         // SAFETY: there is a value of this type only where `detect` found the feature.
@@ -31,7 +31,7 @@ impl Kernel<LANES> for Avx2 {
 fn compress(words: &mut LaneWords<LANES>, lanes: &[&[Block]; LANES]) {
     let mut state = load(words);
     for step in 0..lanes[0].len() {
-        let mut w = schedule(&lanes.map(|blocks| &blocks[step]));
+        let mut w = schedule(lanes, step);
         sha1_rounds!(state, w);
     }
     store(words, state);
@@ -40,8 +40,12 @@ fn compress(words: &mut LaneWords<LANES>, lanes: &[&[Block]; LANES]) {
 #[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn load(words: &LaneWords<LANES>) -> [__m256i; 5] {
-    // SAFETY: 8 words are 32 bytes, as many as are read; no alignment is needed.
-    words.each_ref().map(|row| unsafe { _mm256_loadu_si256(row.as_ptr().cast()) })
+    let mut state = [_mm256_setzero_si256(); 5];
+    for (vector, row) in state.iter_mut().zip(words) {
+        // SAFETY: 8 words are 32 bytes, as many as are read; no alignment is needed.
+        *vector = unsafe { _mm256_loadu_si256(row.as_ptr().cast()) };
+    }
+    state
 }
 
 #[inline]
@@ -53,30 +57,36 @@ pub(super) fn store(words: &mut LaneWords<LANES>, state: [__m256i; 5]) {
     }
 }
 
-/// The first 16 words of the message schedule: word `t` of every lane's block in vector `t`.
+/// The first 16 words of the message schedule for the block `step` of every lane: word `t` of all lanes in vector `t`.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn schedule(blocks: &[&Block; LANES]) -> [__m256i; 16] {
+pub(super) fn schedule(lanes: &[&[Block]; LANES], step: usize) -> [__m256i; 16] {
     let swap = _mm256_broadcastsi128_si256(_mm_set_epi64x(0x0c0d_0e0f_0809_0a0b, 0x0405_0607_0001_0203));
     let mut w = [_mm256_setzero_si256(); 16];
-    for (quarter, w) in w.as_chunks_mut().0.iter_mut().enumerate() {
+    for quarter in 0..4 {
         // Bytes of lane `i` in the lower half, of lane `i + 4` in the upper: then 4 × 4 words are turned in each half.
-        let rows: [__m256i; 4] = std::array::from_fn(|lane| {
-            let [low, high] = [lane, lane + 4].map(|lane| &blocks[lane].as_chunks::<16>().0[quarter]);
-            // SAFETY: each has 16 bytes, as many as are read; no alignment is needed.
-            let [low, high] = [low, high].map(|bytes| unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) });
-            _mm256_shuffle_epi8(_mm256_set_m128i(high, low), swap)
-        });
+        let mut rows = [_mm256_setzero_si256(); 4];
+        for (lane, row) in rows.iter_mut().enumerate() {
+            let low = load_quarter(&lanes[lane][step], quarter);
+            let high = load_quarter(&lanes[lane + 4][step], quarter);
+            *row = _mm256_shuffle_epi8(_mm256_set_m128i(high, low), swap);
+        }
         let low = [_mm256_unpacklo_epi32(rows[0], rows[1]), _mm256_unpacklo_epi32(rows[2], rows[3])];
         let high = [_mm256_unpackhi_epi32(rows[0], rows[1]), _mm256_unpackhi_epi32(rows[2], rows[3])];
-        *w = [
-            _mm256_unpacklo_epi64(low[0], low[1]),
-            _mm256_unpackhi_epi64(low[0], low[1]),
-            _mm256_unpacklo_epi64(high[0], high[1]),
-            _mm256_unpackhi_epi64(high[0], high[1]),
-        ];
+        w[4 * quarter] = _mm256_unpacklo_epi64(low[0], low[1]);
+        w[4 * quarter + 1] = _mm256_unpackhi_epi64(low[0], low[1]);
+        w[4 * quarter + 2] = _mm256_unpacklo_epi64(high[0], high[1]);
+        w[4 * quarter + 3] = _mm256_unpackhi_epi64(high[0], high[1]);
     }
     w
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load_quarter(block: &Block, quarter: usize) -> __m128i {
+    let bytes = &block.as_chunks::<16>().0[quarter];
+    // SAFETY: these are 16 bytes, as many as are read; no alignment is needed.
+    unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
 }
 
 #[inline]

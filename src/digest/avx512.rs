@@ -19,7 +19,7 @@ impl Avx512 {
 }
 
 impl Kernel<LANES> for Avx512 {
-    const ENOUGH: usize = 9;
+    const ENOUGH: usize = 10;
 
     fn compress(self, words: &mut LaneWords<LANES>, lanes: &[&[Block]; LANES]) {
         // SAFETY: there is a value of this type only where `detect` found the features.
@@ -29,10 +29,13 @@ impl Kernel<LANES> for Avx512 {
 
 #[target_feature(enable = "avx512f,avx512bw")]
 fn compress(words: &mut LaneWords<LANES>, lanes: &[&[Block]; LANES]) {
-    // SAFETY: 16 words are 64 bytes, as many as are read; no alignment is needed.
-    let mut state = words.each_ref().map(|row| unsafe { _mm512_loadu_si512(row.as_ptr().cast()) });
+    let mut state = [_mm512_setzero_si512(); 5];
+    for (vector, row) in state.iter_mut().zip(&*words) {
+        // SAFETY: 16 words are 64 bytes, as many as are read; no alignment is needed.
+        *vector = unsafe { _mm512_loadu_si512(row.as_ptr().cast()) };
+    }
     for step in 0..lanes[0].len() {
-        let mut w = schedule(&lanes.map(|blocks| &blocks[step]));
+        let mut w = schedule(lanes, step);
         sha1_rounds!(state, w);
     }
     for (row, vector) in words.iter_mut().zip(state) {
@@ -41,19 +44,21 @@ fn compress(words: &mut LaneWords<LANES>, lanes: &[&[Block]; LANES]) {
     }
 }
 
-/// The first 16 words of the message schedule: word `t` of every lane's block in vector `t`.
+/// The first 16 words of the message schedule for the block `step` of every lane: word `t` of all lanes in vector `t`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn schedule(blocks: &[&Block; LANES]) -> [__m512i; 16] {
+fn schedule(lanes: &[&[Block]; LANES], step: usize) -> [__m512i; 16] {
     let swap = _mm512_broadcast_i32x4(_mm_set_epi64x(0x0c0d_0e0f_0809_0a0b, 0x0405_0607_0001_0203));
-    // SAFETY: a block has 64 bytes, as many as are read; no alignment is needed.
-    let rows = blocks.map(|block| unsafe { _mm512_loadu_si512(block.as_ptr().cast()) });
-    let rows = rows.map(|row| _mm512_shuffle_epi8(row, swap));
+    // Four lanes at a time: turns 4 × 4 words in each quarter, then the quarters. (Written out in groups of four, because
+    // the compiler keeps a plain loop over 16 lanes rolled, and its rows in memory.)
     let mut quads = [_mm512_setzero_si512(); 16];
     for group in 0..4 {
-        let [r0, r1, r2, r3] = [rows[4 * group], rows[4 * group + 1], rows[4 * group + 2], rows[4 * group + 3]];
-        let low = [_mm512_unpacklo_epi32(r0, r1), _mm512_unpacklo_epi32(r2, r3)];
-        let high = [_mm512_unpackhi_epi32(r0, r1), _mm512_unpackhi_epi32(r2, r3)];
+        let mut r = [_mm512_setzero_si512(); 4];
+        for (lane, row) in r.iter_mut().enumerate() {
+            *row = _mm512_shuffle_epi8(load_block(&lanes[4 * group + lane][step]), swap);
+        }
+        let low = [_mm512_unpacklo_epi32(r[0], r[1]), _mm512_unpacklo_epi32(r[2], r[3])];
+        let high = [_mm512_unpackhi_epi32(r[0], r[1]), _mm512_unpackhi_epi32(r[2], r[3])];
         quads[4 * group] = _mm512_unpacklo_epi64(low[0], low[1]);
         quads[4 * group + 1] = _mm512_unpackhi_epi64(low[0], low[1]);
         quads[4 * group + 2] = _mm512_unpacklo_epi64(high[0], high[1]);
@@ -70,6 +75,13 @@ fn schedule(blocks: &[&Block; LANES]) -> [__m512i; 16] {
         w[12 + word] = _mm512_shuffle_i32x4::<0xdd>(odd[0], odd[1]);
     }
     w
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load_block(block: &Block) -> __m512i {
+    // SAFETY: a block has 64 bytes, as many as are read; no alignment is needed.
+    unsafe { _mm512_loadu_si512(block.as_ptr().cast()) }
 }
 
 #[inline]

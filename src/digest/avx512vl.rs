@@ -33,7 +33,7 @@ impl Kernel<LANES> for Avx512Vl {
 fn compress(words: &mut LaneWords<LANES>, lanes: &[&[Block]; LANES]) {
     let mut state = load(words);
     for step in 0..lanes[0].len() {
-        let mut w = schedule(&lanes.map(|blocks| &blocks[step]));
+        let mut w = schedule(lanes, step);
         sha1_rounds!(state, w);
     }
     store(words, state);

@@ -1,9 +1,9 @@
 //! Which of the machine's instructions hash.
 
-#[cfg(target_arch = "x86_64")]
-use super::{avx2::Avx2, avx512::Avx512, avx512vl::Avx512Vl, lanes::side_by_side};
 use super::Job;
 use super::state::Stream;
+#[cfg(target_arch = "x86_64")]
+use super::{avx2::Avx2, avx512::Avx512, avx512vl::Avx512Vl, lanes::side_by_side};
 
 /// A way to hash that this machine has. All give the same hashes; they differ in speed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! SHA-1 of many streams at once, and SHA-256 of one.
 //!
 //! Pieces arrive run by run, many at a time: [`advance`] takes all runs that are ready in one call and lays them side by
-//! side, one stream a lane of a vector register (`lanes.rs`, with the kernels in `avx512.rs` and `avx2.rs`). Which
+//! side, one stream a lane of a vector register (`lanes.rs`, with kernels in `avx512.rs`, `avx512vl.rs` and `avx2.rs`). Which
 //! [`Engine`] does it depends on the machine.
 //!
 //! Pure: no I/O, no clock, no task.

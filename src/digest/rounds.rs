@@ -12,8 +12,12 @@ macro_rules! sha1_rounds {
         macro_rules! round {
             ($f:ident, $k:ident, $t:expr, $a:ident $b:ident $c:ident $d:ident $e:ident) => {
                 if $t >= 16 {
-                    $w[$t % 16] =
-                        rotate_left::<1>(xor4($w[($t + 13) % 16], $w[($t + 8) % 16], $w[($t + 2) % 16], $w[$t % 16]));
+                    $w[$t % 16] = rotate_left::<1>(xor4(
+                        $w[($t + 13) % 16],
+                        $w[($t + 8) % 16],
+                        $w[($t + 2) % 16],
+                        $w[$t % 16],
+                    ));
                 }
                 // The newest value, `$a`, comes in last: all else is ready before it.
                 $e = add(add(add($e, add($k, $w[$t % 16])), $f($b, $c, $d)), rotate_left::<5>($a));
@@ -21,21 +25,21 @@ macro_rules! sha1_rounds {
             };
         }
         macro_rules! twenty_rounds {
-            ($f:ident, $k:literal, $start:literal) => {
-                let k = splat($k);
-                twenty_rounds!(@ $f, k, $start, 0);
-                twenty_rounds!(@ $f, k, $start, 5);
-                twenty_rounds!(@ $f, k, $start, 10);
-                twenty_rounds!(@ $f, k, $start, 15);
-            };
-            (@ $f:ident, $k:ident, $start:literal, $t:literal) => {
-                round!($f, $k, $start + $t, a b c d e);
-                round!($f, $k, $start + $t + 1, e a b c d);
-                round!($f, $k, $start + $t + 2, d e a b c);
-                round!($f, $k, $start + $t + 3, c d e a b);
-                round!($f, $k, $start + $t + 4, b c d e a);
-            };
-        }
+                    ($f:ident, $k:literal, $start:literal) => {
+                        let k = splat($k);
+                        twenty_rounds!(@ $f, k, $start, 0);
+                        twenty_rounds!(@ $f, k, $start, 5);
+                        twenty_rounds!(@ $f, k, $start, 10);
+                        twenty_rounds!(@ $f, k, $start, 15);
+                    };
+                    (@ $f:ident, $k:ident, $start:literal, $t:literal) => {
+                        round!($f, $k, $start + $t, a b c d e);
+                        round!($f, $k, $start + $t + 1, e a b c d);
+                        round!($f, $k, $start + $t + 2, d e a b c);
+                        round!($f, $k, $start + $t + 3, c d e a b);
+                        round!($f, $k, $start + $t + 4, b c d e a);
+                    };
+                }
         twenty_rounds!(choose, 0x5a82_7999, 0);
         twenty_rounds!(parity, 0x6ed9_eba1, 20);
         twenty_rounds!(majority, 0x8f1b_bcdc, 40);

@@ -1,6 +1,6 @@
 use super::*;
-use proptest::prelude::*;
 use ::sha1::{Digest, Sha1};
+use proptest::prelude::*;
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
