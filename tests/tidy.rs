@@ -38,6 +38,8 @@ const IMPURE: [&str; 15] = [
     "println!",
     "eprintln!",
 ];
+/// The files beside those of the ring that may use `unsafe`: the kernels of the digests.
+const KERNELS: [&str; 3] = ["src/digest/avx2.rs", "src/digest/avx512.rs", "src/digest/avx512vl.rs"];
 /// Lines after which a file holds a second subject.
 const LONGEST: usize = 500;
 
@@ -113,11 +115,13 @@ fn the_ground_floor_is_pure() {
 #[test]
 fn unsafe_and_io_uring_stay_behind_their_door() {
     let others: Vec<&str> = ROOMS.into_iter().filter(|room| *room != "ring").collect();
-    let found = complaints(&others, |_, line| {
-        ["unsafe ", "unsafe{", "allow(unsafe_code)", "tokio_uring", "io_uring::"]
-            .iter()
-            .any(|word| line.contains(word))
+    let mut found = complaints(&others, |_, line| {
+        ["unsafe ", "unsafe{", "allow(unsafe_code)"].iter().any(|word| line.contains(word))
     });
+    found.retain(|complaint| !KERNELS.iter().any(|kernel| complaint.starts_with(kernel)));
+    found.extend(complaints(&others, |_, line| {
+        ["tokio_uring", "io_uring::"].iter().any(|word| line.contains(word))
+    }));
     assert!(found.is_empty(), "outside the ring:\n{}", found.join("\n"));
 }
 
