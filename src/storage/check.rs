@@ -3,13 +3,14 @@
 use super::{Location, StorageError, Store};
 use crate::digest::{Job, Sha1State, advance};
 use crate::metainfo::{FileIndex, FileKind, PieceIndex, Torrent};
-use crate::ring::{self, Arena, SLAB_LEN};
-use std::cell::RefCell;
+use crate::ring::{self, Arena, SLAB_LEN, Slab};
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use tokio::sync::oneshot;
 
-/// Pieces that are read at the same time.
-const AT_ONCE: usize = 8;
+/// Pieces that are read at the same time, and hashed side by side.
+const AT_ONCE: usize = 16;
 
 /// What a check has found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -80,19 +81,22 @@ pub async fn hash_pieces(
 ) -> Result<(), StorageError> {
     let pieces = Rc::new(RefCell::new(store.layout().pieces()));
     let seen = Rc::new(RefCell::new(seen));
+    let count = AT_ONCE.min(arena.free());
+    let bench = Rc::new(Bench { readers: Cell::new(count), ..Bench::default() });
     let reader = || {
-        let (store, arena) = (Rc::clone(store), arena.clone());
+        let (store, arena, bench) = (Rc::clone(store), arena.clone(), Rc::clone(&bench));
         let (pieces, seen) = (Rc::clone(&pieces), Rc::clone(&seen));
         ring::spawn(async move {
+            let _seat = Seat(&bench);
             loop {
                 let Some(piece) = pieces.borrow_mut().next() else { return Ok(()) };
-                let hash =
-                    if store.may_hold(piece) { Some(hash(&store, &arena, piece).await?) } else { None };
+                let may_hold = store.may_hold(piece);
+                let hash = if may_hold { Some(hash(&store, &arena, &bench, piece).await?) } else { None };
                 (seen.borrow_mut())(piece, hash);
             }
         })
     };
-    let readers: Vec<_> = (0..AT_ONCE.min(arena.free())).map(|_| reader()).collect();
+    let readers: Vec<_> = (0..count).map(|_| reader()).collect();
     let mut result = Ok(());
     for reader in readers {
         result = result.and(reader.await.expect("a reader panicked"));
@@ -101,18 +105,70 @@ pub async fn hash_pieces(
 }
 
 /// Hashes one piece, run by run.
-async fn hash(store: &Store, arena: &Arena, piece: PieceIndex) -> Result<[u8; 20], StorageError> {
+async fn hash(
+    store: &Store,
+    arena: &Arena,
+    bench: &Bench,
+    piece: PieceIndex,
+) -> Result<[u8; 20], StorageError> {
     let len = store.layout().piece_len(piece);
     let mut state = Sha1State::new();
     for begin in (0..len).step_by(SLAB_LEN) {
         let run = (len - begin).min(SLAB_LEN as u32);
         let slab = arena.take().expect("one free slab a reader");
         let slab = store.read(piece, begin, run, 0, slab).await?;
-        advance(&mut [Job { state: &mut state, run: slab.bytes(0..run as usize) }]);
-        // Other readers have their turn: reads from the page cache never wait.
-        tokio::task::yield_now().await;
+        state = bench.advance(state, slab, run as usize).await;
     }
     Ok(state.finish())
+}
+
+/// A run that waits to be hashed, and who waits for it.
+struct Waiting {
+    state: Sha1State,
+    slab: Slab,
+    len: usize,
+    done: oneshot::Sender<Sha1State>,
+}
+
+/// Where readers bring their runs: when all have brought one, they are hashed side by side.
+#[derive(Default)]
+struct Bench {
+    /// Readers still at work.
+    readers: Cell<usize>,
+    waiting: RefCell<Vec<Waiting>>,
+}
+
+impl Bench {
+    /// Moves the state on by the first `len` bytes of the slab.
+    async fn advance(&self, state: Sha1State, slab: Slab, len: usize) -> Sha1State {
+        let (done, moved_on) = oneshot::channel();
+        self.waiting.borrow_mut().push(Waiting { state, slab, len, done });
+        self.hash_if_all_wait();
+        moved_on.await.expect("whoever hashes answers")
+    }
+
+    fn hash_if_all_wait(&self) {
+        if self.waiting.borrow().len() < self.readers.get() {
+            return;
+        }
+        let mut batch = self.waiting.take();
+        let jobs = batch.iter_mut().map(|one| Job { state: &mut one.state, run: one.slab.bytes(0..one.len) });
+        advance(&mut jobs.collect::<Vec<_>>());
+        for Waiting { state, done, .. } in batch {
+            // Nobody listens when the check was given up.
+            let _ = done.send(state);
+        }
+    }
+}
+
+/// A reader's seat at the bench: when it leaves, the others must not wait for it.
+struct Seat<'a>(&'a Bench);
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        self.0.readers.set(self.0.readers.get() - 1);
+        self.0.hash_if_all_wait();
+    }
 }
 
 /// Compares what is on disk with the hashes of the torrent, and calls `seen` with the number of pieces done. A file
