@@ -28,7 +28,8 @@ fn connect(swarm: &mut Swarm, number: usize) -> PeerSlot {
 fn swarm(pieces: u32, peers: usize, chance: u8) -> (Swarm, Vec<PeerSlot>) {
     let layout = Arc::new(Layout::new(BLOCK.into(), [u64::from(pieces) * u64::from(BLOCK)]).expect("sound"));
     let map = Arc::new(PieceMap::new(pieces));
-    let settings = Settings { id: PeerId([0; 20]), most_peers: peers + 1, slots: 8, hold: u32::MAX };
+    let settings =
+        Settings { id: PeerId([0; 20]), most_peers: peers + 1, slots: 8, hold: u32::MAX, fetch: true };
     let mut swarm = Swarm::new(layout, map, settings, 1);
     let mut rng = fastrand::Rng::with_seed(7);
     let slots = (0..peers).map(|number| {

@@ -45,10 +45,10 @@
 //! | 3 | [`discovery`] | who is out there: HTTP trackers, and a small tracker of our own |
 //! | 2 | [`shard`] | one core: connections, and the tasks that turn the swarm's wishes into ring operations |
 //! | 2 | [`storage`] | pieces on disk: files beneath the download folder, runs, checking |
-//! | 1 | [`ring`] | the only door to io_uring: runtime, slab arena, sockets, files. All `unsafe` |
+//! | 1 | [`ring`] | the only door to io_uring: runtime, slab arena, sockets, files. All `unsafe` but that of `digest` |
 //! | 0 | [`swarm`] | what to ask of whom and whom to serve: picker, requests, choker, endgame, blame |
 //! | 0 | [`wire`] | bytes ↔ values: handshake and messages |
-//! | 0 | [`digest`] | SHA-1 of many streams at once |
+//! | 0 | [`digest`] | SHA-1 of many streams at once: 16 lanes of AVX-512, 8 of AVX2, or one by one |
 //! | 0 | [`metainfo`] | torrent files, checked once; how pieces lie across files |
 //! | 0 | [`bencode`] | strict reader of spans, canonical writer |
 //!
@@ -58,7 +58,8 @@
 //! * No payload byte is copied in user space in the steady state.
 //! * No operation on a slab that can wait for a peer: sockets are waited for with empty hands ([`ring::Socket`]).
 //! * No path of a torrent is opened but beneath the download folder, through no link ([`storage::Folder`]).
-//! * No `select!` around a ring operation: a connection is ended by shutting it down.
+//! * No `select!` around an operation on a socket: a connection is ended by shutting it down. An operation that is left
+//!   behind keeps its memory until the kernel has answered.
 //!
 //! A panic is a bug of ours; whatever peers, trackers, torrents and disks do is an error with a name.
 //!

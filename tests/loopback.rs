@@ -149,3 +149,41 @@ fn what_is_there_is_not_fetched_again() {
     assert_eq!(checked.take().unwrap().bad_pieces, [1_000_000 / 65_536]);
     same(&seed.join("payload"), &leech.join("payload"));
 }
+
+#[test]
+fn a_partial_seed_beside_a_full_one_serves_what_it_has_and_fetches_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (full, part) = (folder.path().join("full"), folder.path().join("part"));
+    make_payload(&full.join("payload"));
+    make_payload(&part.join("payload"));
+    let options = CreateOptions { piece_length: Some(65_536), ..CreateOptions::default() };
+    let (_, torrent) = session::create(&full.join("payload"), &options, |_, _| {}).unwrap();
+    let torrent = Arc::new(torrent);
+    fs::remove_file(part.join("payload/z")).unwrap();
+    let damaged = part.join("payload/big");
+    let mut bytes = fs::read(&damaged).unwrap();
+    bytes[..1_000_000].fill(0);
+    fs::write(&damaged, &bytes).unwrap();
+    let (tell_stop, stop) = watch::channel(false);
+    runtime().block_on(async {
+        let (full_seeding, addr) = start(job(&torrent, &full, Goal::Seed, vec![]), stop.clone());
+        let others = async {
+            let full_addr = addr.await.unwrap();
+            let (part_seeding, addr) = start(job(&torrent, &part, Goal::Seed, vec![full_addr]), stop);
+            let leeching = async {
+                let leech = folder.path().join("leech");
+                let peers = vec![addr.await.unwrap(), full_addr];
+                let (_keep, never) = watch::channel(false);
+                let (downloading, _) = start(job(&torrent, &leech, Goal::Download, peers), never);
+                assert!(downloading.await.complete);
+                same(&full.join("payload"), &leech.join("payload"));
+                tell_stop.send(true).unwrap();
+            };
+            tokio::join!(part_seeding, leeching).0
+        };
+        let (_, partial) = tokio::join!(full_seeding, others);
+        assert_eq!(partial.progress.downloaded, 0);
+        assert!(partial.progress.left > 0);
+    });
+    assert!(fs::read(&damaged).unwrap() == bytes && !part.join("payload/z").exists(), "only read");
+}

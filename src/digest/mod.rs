@@ -1,31 +1,32 @@
 //! SHA-1 of many streams at once, and SHA-256 of one.
 //!
-//! Pieces arrive run by run, many at a time: [`advance`] takes all runs that are ready in one call, so that the
-//! work can be laid side by side.
+//! Pieces arrive run by run, many at a time: [`advance`] takes all runs that are ready in one call and lays them side by
+//! side, one stream a lane of a vector register (`lanes.rs`, with kernels in `avx512.rs`, `avx512vl.rs` and `avx2.rs`). Which
+//! [`Engine`] does it depends on the machine.
 //!
 //! Pure: no I/O, no clock, no task.
 
 use ::ring::digest;
-use sha1::{Digest, Sha1};
 
+#[cfg(target_arch = "x86_64")]
+#[macro_use]
+mod rounds;
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avx512vl;
+mod engine;
+#[cfg(target_arch = "x86_64")]
+mod lanes;
+mod state;
 #[cfg(test)]
 mod tests;
 
-/// SHA-1 over bytes that come in runs (BEP 3: the hash of a piece).
-#[derive(Clone, Default)]
-pub struct Sha1State(Sha1);
-
-impl Sha1State {
-    /// The state before the first byte.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// The hash of all bytes that went in.
-    pub fn finish(self) -> [u8; 20] {
-        self.0.finalize().into()
-    }
-}
+pub use engine::{Engine, NoSuchEngine};
+pub use state::Sha1State;
 
 /// The next run of one stream.
 pub struct Job<'a> {
@@ -35,11 +36,10 @@ pub struct Job<'a> {
     pub run: &'a [u8],
 }
 
-/// Moves every stream on by its run. The more jobs and the more alike their lengths, the better.
+/// Moves every stream on by its run, with the best engine of this machine. The more jobs and the more alike their
+/// lengths, the better.
 pub fn advance(jobs: &mut [Job<'_>]) {
-    for job in jobs {
-        job.state.0.update(job.run);
-    }
+    Engine::best().advance(jobs);
 }
 
 /// SHA-256 over bytes that come in runs.

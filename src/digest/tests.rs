@@ -1,4 +1,5 @@
 use super::*;
+use ::sha1::{Digest, Sha1};
 use proptest::prelude::*;
 
 fn hex(bytes: &[u8]) -> String {
@@ -53,23 +54,88 @@ fn a_million_letters_in_runs_of_a_thousand() {
     assert_eq!(hex(&state.finish()), "34aa973cd4c4daa4f61eeb2bdbad27316534016f");
 }
 
-proptest! {
-    /// Streams of different lengths, cut in different places, do not disturb one another.
-    #[test]
-    fn streams_hash_side_by_side(streams in prop::collection::vec(
-        prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..6), 0..20)
-    ) {
+/// What the `sha1` crate makes of it.
+fn reference(bytes: &[u8]) -> [u8; 20] {
+    Sha1::digest(bytes).into()
+}
+
+/// Bytes that do not repeat within a stream and differ between streams.
+fn noise(stream: usize, len: usize) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(stream as u64);
+    std::iter::repeat_with(|| random.u8(..)).take(len).collect()
+}
+
+fn assert_hashes(engine: Engine, states: Vec<Sha1State>, streams: &[Vec<u8>]) {
+    for (number, (state, stream)) in states.into_iter().zip(streams).enumerate() {
+        assert_eq!(state.finish(), reference(stream), "stream {number}, {} bytes, {engine:?}", stream.len());
+    }
+}
+
+fn assert_hashed_at_once(streams: &[Vec<u8>]) {
+    for engine in Engine::all() {
         let mut states = vec![Sha1State::new(); streams.len()];
-        let rounds = streams.iter().map(Vec::len).max().unwrap_or(0);
-        for round in 0..rounds {
-            let ready = states.iter_mut().zip(&streams);
-            let mut jobs: Vec<_> = ready
-                .filter_map(|(state, runs)| runs.get(round).map(|run| Job { state, run }))
-                .collect();
-            advance(&mut jobs);
-        }
-        for (state, runs) in states.into_iter().zip(&streams) {
-            prop_assert_eq!(state.finish(), sha1(&runs.concat()));
+        let runs = states.iter_mut().zip(streams);
+        engine.advance(&mut runs.map(|(state, run)| Job { state, run }).collect::<Vec<_>>());
+        assert_hashes(engine, states, streams);
+    }
+}
+
+#[test]
+fn engines_are_chosen_by_name() {
+    for engine in Engine::all() {
+        assert_eq!(Engine::choose(Some(engine.name())), Ok(engine));
+    }
+    assert_eq!(Engine::choose(None), Ok(Engine::best()));
+    assert_eq!(Engine::all().last().map(Engine::name), Some("single"));
+    let refused = Engine::choose(Some("abacus")).unwrap_err().to_string();
+    assert!(refused.contains("abacus") && refused.contains("single"), "{refused}");
+}
+
+#[test]
+fn any_number_of_lanes_may_be_filled() {
+    for count in 0..=40 {
+        assert_hashed_at_once(&(0..count).map(|stream| noise(stream, 1000)).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn padding_is_right_at_every_length() {
+    assert_hashed_at_once(&(0..200).map(|len| noise(len, len)).collect::<Vec<_>>());
+}
+
+#[test]
+fn one_long_stream_beside_fifteen_short_ones() {
+    for place in [0, 7, 15] {
+        let len = |stream| if stream == place { 100_000 } else { 64 + stream };
+        assert_hashed_at_once(&(0..16).map(|stream| noise(stream, len(stream))).collect::<Vec<_>>());
+    }
+}
+
+proptest! {
+    /// Streams of different lengths, cut in different places, do not disturb one another; each advance may be done by
+    /// another engine.
+    #[test]
+    fn streams_hash_side_by_side(streams in prop::collection::vec(0..5000usize, 0..40), seed: u64) {
+        let streams: Vec<_> = streams.into_iter().enumerate().map(|(stream, len)| noise(stream, len)).collect();
+        let all: Vec<_> = Engine::all().collect();
+        for fixed in all.iter().copied().map(Some).chain([None]) {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut states = vec![Sha1State::new(); streams.len()];
+            let mut rest: Vec<&[u8]> = streams.iter().map(Vec::as_slice).collect();
+            while rest.iter().any(|rest| !rest.is_empty()) {
+                let engine = fixed.unwrap_or_else(|| all[random.usize(..all.len())]);
+                let longest = random.usize(1..3000);
+                let mut jobs = Vec::new();
+                for (state, rest) in states.iter_mut().zip(&mut rest) {
+                    let (run, after) = rest.split_at(random.usize(..=longest.min(rest.len())));
+                    *rest = after;
+                    jobs.push(Job { state, run });
+                }
+                engine.advance(&mut jobs);
+            }
+            for (state, stream) in states.into_iter().zip(&streams) {
+                prop_assert_eq!(state.finish(), reference(stream), "{:?}", fixed);
+            }
         }
     }
 

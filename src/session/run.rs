@@ -22,8 +22,6 @@ pub type AnnounceLimits = AnnouncerConfig;
 
 /// Ports tried, in order, when the user named none.
 const DEFAULT_PORTS: std::ops::RangeInclusive<u16> = 6881..=6889;
-/// Fewer peers than this, and trackers are asked for more.
-const ENOUGH_PEERS: u32 = 30;
 
 /// How long a port that is taken is tried again, and how often.
 const BIND_LIMIT: Duration = Duration::from_secs(2);
@@ -236,7 +234,8 @@ impl<W: FnMut(Event)> Running<W> {
             Report::Progress(progress) => {
                 self.progress(progress);
                 (self.watch)(Event::Progress(progress));
-                if progress.peers < ENOUGH_PEERS && progress.left > 0 {
+                // Else the tracker's interval holds.
+                if progress.peers == 0 && progress.left > 0 && self.job.goal != Goal::Seed {
                     self.announcing.iter().for_each(Announcing::want_peers);
                 }
             }

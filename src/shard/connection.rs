@@ -142,7 +142,8 @@ async fn talk(torrent: &Rc<TorrentShard>, slot: PeerSlot, socket: &Socket, bell:
     });
     let received = Receiver::new(Rc::clone(torrent), slot).run(socket).await;
     socket.shutdown();
-    // It may be waiting for work: then nothing but this ends it. It holds no operation at that moment.
+    // It may be waiting for work: then nothing but this ends it. An operation that it leaves behind keeps its memory
+    // until the kernel has answered.
     sending.abort();
     let _ = sending.await;
     if let Err(error) = received {

@@ -192,12 +192,13 @@ async fn prepare(
     layout.pieces().filter(|piece| good[piece.as_usize()]).for_each(|piece| map.set_have(piece));
     let left: Vec<u32> = report.files.iter().map(|file| file.pieces - file.good_pieces).collect();
     if job.download {
-        store.prepare(|file| left[file.as_usize()] == 0)?;
+        store.prepare(|file| report.files[file.as_usize()].good_pieces)?;
         for file in layout.files().filter(|file| left[file.as_usize()] == 0) {
             store.finish(file).await?;
         }
     }
-    let settings = Settings { id: job.id, most_peers: MOST_PEERS, slots: SLOTS, hold: HOLD };
+    let settings =
+        Settings { id: job.id, most_peers: MOST_PEERS, slots: SLOTS, hold: HOLD, fetch: job.download };
     let mut swarm = Swarm::new(Arc::clone(&layout), Arc::clone(&map), settings, fastrand::u64(..));
     for (addrs, given) in given {
         addrs.into_iter().for_each(|addr| swarm.add_candidate(addr, given));

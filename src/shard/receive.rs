@@ -111,7 +111,10 @@ impl Receiver {
             scatter.push_lease(lease);
             plan.push(Stretch::Home { block, from });
         }
-        plan.push(Stretch::Scratch(scatter.push_rest()));
+        // When more blocks follow than could be laid out, only the next one's head: its payload gets its place next time.
+        let laid = plan.iter().filter(|stretch| matches!(stretch, Stretch::Home { .. })).count();
+        let rest = if laid == MAX_LEASES { scatter.push_scratch(head) } else { scatter.push_rest() };
+        plan.push(Stretch::Scratch(rest));
         plan
     }
 
@@ -129,7 +132,6 @@ impl Receiver {
                     let len = (block.len as usize - from).min(left);
                     if !self.is_expected(block, *from, len) {
                         let rest = self.collect(&plan[at..], scatter, left);
-                        self.torrent.moved.set(self.torrent.moved.get() + rest.len() as u64);
                         return self.keep_on(|this| this.take(&rest));
                     }
                     left -= len;
@@ -237,6 +239,7 @@ impl Receiver {
 
     /// Puts payload that came elsewhere where it belongs.
     fn put(&mut self, bytes: &[u8]) {
+        self.torrent.moved.set(self.torrent.moved.get() + bytes.len() as u64);
         let coming = self.coming.as_mut().expect("payload follows a head");
         if coming.place == Place::Aside {
             coming.aside.extend_from_slice(bytes);

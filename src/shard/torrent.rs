@@ -26,6 +26,8 @@ const WISHES: usize = 256;
 const UPLOAD_SHARE: usize = 8;
 /// Files that are synced and renamed at the same time: each takes two descriptors.
 const FINISHERS: usize = 16;
+/// Runs that are hashed side by side.
+const HASH_BATCH: usize = 16;
 /// Runs that one speech may open: what a full window of requests needs.
 const RUNS_IN_SPEECH: usize = 16;
 
@@ -239,7 +241,7 @@ impl TorrentShard {
                     other => self.serve(other),
                 }
             }
-            self.hash(to_hash);
+            to_hash.chunks(HASH_BATCH).for_each(|runs| self.hash(runs));
         }
     }
 
@@ -286,11 +288,11 @@ impl TorrentShard {
         });
     }
 
-    fn hash(&self, runs: Vec<RunKey>) {
+    fn hash(&self, runs: &[RunKey]) {
         let mut fetched = self.fetched.borrow_mut();
         let mut hashes = self.hashes.borrow_mut();
         let mut batch: Vec<(RunKey, Slab, Sha1State)> = Vec::with_capacity(runs.len());
-        for key in runs {
+        for key in runs.iter().copied() {
             let Some(Fetched::Filling(slab)) = fetched.remove(&key) else {
                 unreachable!("{key:?} is not full")
             };

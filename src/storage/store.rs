@@ -119,24 +119,31 @@ impl Store {
     }
 
     /// Makes ready to write the files that are not complete: those under their own name become parts again, empty
-    /// files are made. `is_complete` says which files are wholly verified.
+    /// files are made. `good_pieces` says how
+    /// many pieces of a file are verified.
     ///
     /// # Errors
-    /// When a file is longer than the torrent says, both a file and its part are there, or the kernel refuses.
-    pub fn prepare(&self, is_complete: impl Fn(FileIndex) -> bool) -> Result<(), StorageError> {
+    /// When a file is longer than the torrent says, does not look like the torrent's at all, both a file and its part
+    /// are there, or the kernel refuses.
+    pub fn prepare(&self, good_pieces: impl Fn(FileIndex) -> u32) -> Result<(), StorageError> {
+        let is_complete = |index| good_pieces(index) as usize == self.layout.pieces_of(index).len();
         let regular = || self.layout.files().filter(|index| self.file(*index).kind == FileKind::Regular);
         // All is looked at before anything is changed.
-        for index in regular().filter(|index| !is_complete(*index) || self.layout.file_len(*index) == 0) {
-            let file = self.file(index);
+        for index in regular() {
+            let refuse = |cause| Err(StorageError::because("download", self.display(index), cause));
             if self.is_longer(index) {
-                let cause = "it is longer than the torrent says; move it away or cut it";
-                return Err(StorageError::because("download", self.display(index), cause));
+                return refuse("it is longer than the torrent says; move it away or cut it");
             }
-            if matches!(file.location.get(), Location::Final(_))
-                && self.folder.size(&file.part_path())?.is_some()
-            {
-                let cause = "it is not complete, and a .part of it is there too; remove one of the two";
-                return Err(StorageError::because("download", self.display(index), cause));
+            let file = self.file(index);
+            let Location::Final(size) = file.location.get() else { continue };
+            if is_complete(index) {
+                continue;
+            }
+            if size > 0 && size < self.layout.file_len(index) && good_pieces(index) == 0 {
+                return refuse("a file of that name is there, and no piece of it is right; move it away");
+            }
+            if self.folder.size(&file.part_path())?.is_some() {
+                return refuse("it is not complete, and a .part of it is there too; remove one of the two");
             }
         }
         for index in regular() {

@@ -62,7 +62,7 @@ fn files_are_parts_until_they_are_finished() {
         [entry("t/a", 50_000), entry("t/empty", 0), entry("t/sub/b", 1), pad(15_535), entry("t/c", 40_000)];
     on_a_ring(async |core| {
         let store = store(&root, &files).unwrap();
-        store.prepare(|file| store.layout().file_len(file) == 0).unwrap();
+        store.prepare(|_| 0).unwrap();
         fill(&core, &store).await.unwrap();
         assert_eq!(names(&root), ["t/a.part", "t/c.part", "t/empty", "t/sub/b.part"]);
         finish_all(&store).await;
@@ -78,7 +78,7 @@ fn pad_files_read_as_zeros() {
     let files = [entry("a", 10_000), pad(PIECE - 10_000), entry("b", 5)];
     on_a_ring(async |core| {
         let store = store(folder.path(), &files).unwrap();
-        store.prepare(|_| false).unwrap();
+        store.prepare(|_| 0).unwrap();
         fill(&core, &store).await.unwrap();
         let first = store.layout().piece(0).unwrap();
         let slab = store.read(first, 9_999, 100, 7, core.arena.take().unwrap()).await.unwrap();
@@ -91,26 +91,30 @@ fn pad_files_read_as_zeros() {
 fn a_file_under_its_own_name_becomes_a_part_again_only_when_it_is_not_complete() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("good"), [1; 10]).unwrap();
-    fs::write(folder.path().join("bad"), [1; 9]).unwrap();
-    let store = store(folder.path(), &[entry("good", 10), entry("bad", 10)]).unwrap();
-    store.prepare(|file| file.as_usize() == 0).unwrap();
-    assert_eq!(names(folder.path()), ["bad.part", "good"]);
+    fs::write(folder.path().join("bad"), [1; 10]).unwrap();
+    fs::write(folder.path().join("short"), vec![1; 2 * PIECE as usize]).unwrap();
+    let files = [entry("good", 10), entry("bad", 10), entry("short", 3 * PIECE)];
+    let store = store(folder.path(), &files).unwrap();
+    store.prepare(|file| u32::from(file.as_usize() != 1)).unwrap();
+    assert_eq!(names(folder.path()), ["bad.part", "good", "short.part"]);
 }
 
 #[test]
 fn what_is_not_ours_to_change_stops_a_download_before_anything_is_changed() {
-    for (names_there, word) in
-        [(&["x", "x.part"][..], "a .part of it"), (&["x-long"], "longer than the torrent")]
-    {
+    for (files_there, word) in [
+        (&[("x", 10), ("x.part", 5)][..], "a .part of it"),
+        (&[("x", 11)], "longer than the torrent"),
+        (&[("x.part", 11)], "longer than the torrent"),
+        (&[("x", 5)], "no piece of it is right"),
+    ] {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("first"), "short").unwrap();
-        for name in names_there {
-            let (name, len) = name.strip_suffix("-long").map_or((*name, 5), |name| (name, 11));
-            fs::write(folder.path().join(name), vec![0; len]).unwrap();
+        fs::write(folder.path().join("first"), [0; 10]).unwrap();
+        for (name, len) in files_there {
+            fs::write(folder.path().join(name), vec![0; *len]).unwrap();
         }
         let before = names(folder.path());
         let store = store(folder.path(), &[entry("first", 10), entry("x", 10)]).unwrap();
-        let error = store.prepare(|_| false).unwrap_err().to_string();
+        let error = store.prepare(|_| 0).unwrap_err().to_string();
         assert!(error.contains(word) && error.contains("/x"), "{error}");
         assert_eq!(names(folder.path()), before);
     }
@@ -134,7 +138,7 @@ fn links_are_not_followed_wherever_they_are() {
     // Put there after the look around.
     on_a_ring(async |core| {
         let store = store(&root, &[entry("late/c", 4)]).unwrap();
-        store.prepare(|_| false).unwrap();
+        store.prepare(|_| 0).unwrap();
         link(&outside, "late");
         let error = fill(&core, &store).await.unwrap_err().to_string();
         assert!(error.contains("symbolic link"), "{error}");
@@ -157,7 +161,7 @@ fn a_finished_file_never_replaces_another() {
     let folder = tempfile::tempdir().unwrap();
     on_a_ring(async |core| {
         let store = store(folder.path(), &[entry("a", 4)]).unwrap();
-        store.prepare(|_| false).unwrap();
+        store.prepare(|_| 0).unwrap();
         fill(&core, &store).await.unwrap();
         fs::write(folder.path().join("a"), "mine").unwrap();
         let file = store.layout().files().next().unwrap();

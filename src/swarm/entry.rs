@@ -14,10 +14,11 @@ impl Swarm {
         if who.id == self.settings.id {
             return Some(DropReason::Ourselves);
         }
-        if self.banned.contains(&who.id) {
+        if !who.outgoing && self.banned.contains(&(who.addr.ip(), who.id)) {
             return Some(DropReason::Banned);
         }
-        let twin = self.peers.iter().find(|(_, peer)| peer.who.id == who.id && !peer.dropped);
+        let is_twin = |peer: &Peer| peer.who.id == who.id && peer.who.addr.ip() == who.addr.ip();
+        let twin = self.peers.iter().find(|(_, peer)| is_twin(peer) && !peer.dropped);
         if let Some((slot, twin)) = twin {
             // When both sides have dialled at once, both must keep the same connection: the one that the side with
             // the greater id dialled.

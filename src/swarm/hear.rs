@@ -63,6 +63,7 @@ impl Swarm {
 
     fn hear_have(&mut self, slot: PeerSlot, number: u32) -> Result<(), DropReason> {
         let piece = self.layout.piece(number).ok_or(DropReason::NoSuchPiece(number))?;
+        let wanted = self.wants(piece);
         let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
         if !peer.has.insert(piece) {
             return Ok(());
@@ -73,8 +74,8 @@ impl Swarm {
         } else {
             self.picker.gain(piece);
         }
-        if !self.map.has(piece) {
-            peer.wanted += 1;
+        peer.wanted += u32::from(wanted);
+        if wanted {
             self.wake(slot);
         }
         self.check_seed(slot)
@@ -82,9 +83,10 @@ impl Swarm {
 
     fn hear_bitfield(&mut self, slot: PeerSlot, bytes: &[u8]) -> Result<(), DropReason> {
         let has = Bitfield::from_wire(bytes, self.layout.piece_count()).ok_or(DropReason::BadBitfield)?;
-        let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
         let held = || self.layout.pieces().filter(|piece| has.has(*piece));
-        peer.wanted = held().filter(|piece| !self.map.has(*piece)).count() as u32;
+        let wanted = held().filter(|piece| self.wants(*piece)).count() as u32;
+        let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
+        peer.wanted = wanted;
         if !has.is_full() {
             held().for_each(|piece| self.picker.gain(piece));
         }
@@ -107,7 +109,7 @@ impl Swarm {
     pub(super) fn check_seed(&mut self, slot: PeerSlot) -> Result<(), DropReason> {
         let Some(peer) = self.peers.get(slot).filter(|peer| peer.has.is_full()) else { return Ok(()) };
         self.candidates.is_seed(peer.who.addr);
-        if self.map.is_complete() { Err(DropReason::BothSeeds) } else { Ok(()) }
+        if self.is_seeding() { Err(DropReason::BothSeeds) } else { Ok(()) }
     }
 
     fn hear_request(

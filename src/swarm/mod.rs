@@ -47,7 +47,7 @@ use candidates::Candidates;
 use peer::{Peer, Peers};
 use picker::Picker;
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,6 +73,8 @@ pub struct Settings {
     pub slots: usize,
     /// Pieces longer than this (bytes) are written run by run before they are verified.
     pub hold: u32,
+    /// Whether missing pieces are fetched; else only what is there is served.
+    pub fetch: bool,
 }
 
 /// Why a peer is dropped.
@@ -182,7 +184,8 @@ pub struct Swarm {
     peers: Peers,
     next_tag: u32,
     candidates: Candidates,
-    banned: HashSet<PeerId>,
+    /// Hosts and ids that sent a bad piece: they may not dial us.
+    banned: HashSet<(IpAddr, PeerId)>,
     picker: Picker,
     active: BTreeMap<PieceIndex, ActivePiece>,
     /// Pieces that came out wrong and must next come from one peer alone.
@@ -201,7 +204,7 @@ pub struct Swarm {
 impl Swarm {
     /// A swarm without peers. `map` says what we have already.
     pub fn new(layout: Arc<Layout>, map: Arc<PieceMap>, settings: Settings, seed: u64) -> Self {
-        let picker = Picker::new(&layout, |piece| map.is_missing(piece));
+        let picker = Picker::new(&layout, |piece| settings.fetch && map.is_missing(piece));
         Self {
             layout,
             map,
@@ -242,6 +245,16 @@ impl Swarm {
             totals: (peer.downloaded, peer.uploaded),
             pieces: peer.has.count(),
         })
+    }
+
+    /// Whether the piece is to be had from peers.
+    fn wants(&self, piece: PieceIndex) -> bool {
+        self.settings.fetch && !self.map.has(piece)
+    }
+
+    /// Whether nothing is left to fetch.
+    fn is_seeding(&self) -> bool {
+        !self.settings.fetch || self.map.is_complete()
     }
 
     /// Adds an address where a peer may be; `given` when the user named it.
@@ -347,7 +360,7 @@ impl Swarm {
             self.choke_round(now);
         }
         let room = self.settings.most_peers.saturating_sub(self.peers.len());
-        for addr in self.candidates.take_due(now, room, self.map.is_complete()) {
+        for addr in self.candidates.take_due(now, room, self.is_seeding()) {
             self.wishes.push_back(Wish::Dial(addr));
         }
         if std::mem::take(&mut self.starved) {
@@ -377,7 +390,7 @@ impl Swarm {
     }
 
     fn choke_round(&mut self, now: Duration) {
-        let seeding = self.map.is_complete();
+        let seeding = self.is_seeding();
         let contenders = self.peers.iter().filter(|(_, peer)| peer.interested && !peer.dropped);
         let contenders = contenders.map(|(slot, peer)| choker::Contender {
             peer: slot,

@@ -4,7 +4,7 @@ use super::active::{ActivePiece, Stage};
 use super::{DropReason, PeerSlot, Swarm, Wish};
 use crate::metainfo::PieceIndex;
 
-/// Peers remembered for a bad piece: to be forgotten, one would have to send as many again.
+/// Peers remembered for a bad piece.
 const MOST_BANNED: usize = 10_000;
 
 impl Swarm {
@@ -82,11 +82,13 @@ impl Swarm {
         self.restart(piece);
         let culprit = self.peers.iter().find(|(_, peer)| Some(peer.tag) == culprit);
         if let Some((slot, peer)) = culprit {
-            if self.banned.len() < MOST_BANNED {
-                self.banned.insert(peer.who.id);
-            }
+            // An address that we dialled is banned; who dials us is known by its host and id, for the port says nothing.
+            // An id alone is no proof: a liar could take that of an honest peer.
             if peer.who.outgoing {
                 self.candidates.ban(peer.who.addr);
+            }
+            if self.banned.len() < MOST_BANNED {
+                self.banned.insert((peer.who.addr.ip(), peer.who.id));
             }
             self.drop_peer(slot, DropReason::BadPiece(piece));
         }

@@ -39,7 +39,7 @@ impl Desk {
         let layout = Arc::new(Layout::new(piece_length.into(), [total]).unwrap());
         let map = Arc::new(PieceMap::new(pieces));
         have.iter().for_each(|n| map.set_have(layout.piece(*n).unwrap()));
-        let settings = Settings { id: id(100), most_peers: 4, slots: 2, hold: 1 << 20 };
+        let settings = Settings { id: id(100), most_peers: 4, slots: 2, hold: 1 << 20, fetch: true };
         let swarm = Swarm::new(Arc::clone(&layout), map, settings, 1);
         Self { swarm, layout, now: Duration::from_secs(1000), slabs: 1000, next_port: 1000 }
     }

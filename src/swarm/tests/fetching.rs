@@ -190,6 +190,7 @@ fn who_alone_sent_a_bad_piece_is_dropped_and_banned() {
     assert_eq!(desk.connect(false, 1), Err(DropReason::Banned));
     desk.swarm.gone(desk.now, peer);
     assert_eq!(desk.connect(false, 1), Err(DropReason::Banned));
+    assert!(desk.connect(true, 1).is_ok(), "another address that we dial may have the same id and be honest");
 }
 
 #[test]

@@ -58,7 +58,7 @@ impl Node {
         let map = Arc::new(PieceMap::new(layout.piece_count()));
         let verified: BTreeSet<_> = layout.pieces().filter(|_| rng.f64() < plan.has).collect();
         verified.iter().for_each(|piece| map.set_have(*piece));
-        let settings = Settings { id, most_peers: 50, slots: plan.slots, hold: plan.hold };
+        let settings = Settings { id, most_peers: 50, slots: plan.slots, hold: plan.hold, fetch: true };
         let swarm = Swarm::new(Arc::clone(layout), Arc::clone(&map), settings, rng.u64(..));
         Self {
             plan,
