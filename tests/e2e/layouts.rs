@@ -6,7 +6,7 @@ use crate::support::payload::{self, assert_all_same, assert_same};
 use crate::support::{Stage, Torrent};
 use std::fs;
 
-/// libtorrent gives to a first seedring, which gives to a second: both copies are right.
+/// libtorrent gives to a first seedring, which passes on to a second what it gets: both copies are right.
 fn pass_on(name: &str, piece_length: u32, lay: impl FnOnce(&Stage)) {
     let stage = Stage::new();
     let (origin, first, second) = (stage.folder("origin"), stage.folder("first"), stage.folder("second"));
@@ -15,14 +15,14 @@ fn pass_on(name: &str, piece_length: u32, lay: impl FnOnce(&Stage)) {
     let libtorrent = Libtorrent::start(&stage, &torrent, &origin, &[]);
     let peer = libtorrent.addr().to_string();
     let mut one = Seedring::download(&stage, &torrent, &first, &["--seed", "--peer", &peer]);
-    let completed = one.wait_event("completed", |_| true);
-    assert_eq!(number(&completed, "downloaded"), torrent.length);
-    drop(libtorrent);
     let peer = one.addr().to_string();
     let mut two = Seedring::download(&stage, &torrent, &second, &["--peer", &peer]);
+    let completed = one.wait_event("completed", |_| true);
+    assert_eq!(number(&completed, "downloaded"), torrent.length);
     two.wait_success();
     assert!(one.running(), "--seed goes on after the download");
     assert!(one.stop().success());
+    assert!(one.last("stopped", "uploaded") >= Some(torrent.length));
     assert_all_same(&origin, [&*first, &second]);
 }
 

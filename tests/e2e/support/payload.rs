@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::thread;
 
 /// Writes a file of seeded pseudo-random bytes, with the folders above it.
 pub(crate) fn file(path: &Path, length: u64, seed: u64) {
@@ -92,10 +93,15 @@ pub(crate) fn assert_same(origin: &Path, copy: &Path) {
     assert_all_same(origin, [copy]);
 }
 
-/// [`assert_same`] of several copies.
-pub(crate) fn assert_all_same<'a>(origin: &Path, copies: impl IntoIterator<Item = &'a Path>) {
-    let origin = tree(origin);
-    for copy in copies.into_iter().map(tree) {
+/// [`assert_same`] of several copies, which are read at the same time.
+pub(crate) fn assert_all_same<'a>(origin: &'a Path, copies: impl IntoIterator<Item = &'a Path>) {
+    let folders: Vec<_> = std::iter::once(origin).chain(copies).collect();
+    let mut trees = thread::scope(|scope| {
+        let readers: Vec<_> = folders.iter().map(|folder| scope.spawn(|| tree(folder))).collect();
+        readers.into_iter().map(|reader| reader.join().expect("a folder can be read")).collect::<Vec<_>>()
+    });
+    let origin = trees.remove(0);
+    for copy in trees {
         let lacking: Vec<_> = origin.iter().filter(|&(name, sum)| copy.get(name) != Some(sum)).collect();
         let foreign: Vec<_> = copy.iter().filter(|&(name, sum)| origin.get(name) != Some(sum)).collect();
         assert!(

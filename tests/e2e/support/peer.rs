@@ -176,6 +176,11 @@ impl Seeder {
         self.addr
     }
 
+    /// How many connections there have been.
+    pub(crate) fn connections(&self) -> usize {
+        self.shared.streams.lock().expect("no holder panics").len()
+    }
+
     /// Number of blocks served so far, since the last [`Seeder::take_served`].
     pub(crate) fn served(&self) -> usize {
         self.shared.served.lock().expect("no holder panics").len()
