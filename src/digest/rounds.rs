@@ -6,6 +6,7 @@
 ///
 /// A macro, because the whole must be one straight line for its registers to be kept, and because a function that is
 /// generic over the vectors could not have their `target_feature`.
+#[rustfmt::skip] // It indents the inner macro once more at every run.
 macro_rules! sha1_rounds {
     ($words:ident, $w:ident) => {{
         let [mut a, mut b, mut c, mut d, mut e] = $words;
@@ -25,21 +26,21 @@ macro_rules! sha1_rounds {
             };
         }
         macro_rules! twenty_rounds {
-                            ($f:ident, $k:literal, $start:literal) => {
-                                let k = splat($k);
-                                twenty_rounds!(@ $f, k, $start, 0);
-                                twenty_rounds!(@ $f, k, $start, 5);
-                                twenty_rounds!(@ $f, k, $start, 10);
-                                twenty_rounds!(@ $f, k, $start, 15);
-                            };
-                            (@ $f:ident, $k:ident, $start:literal, $t:literal) => {
-                                round!($f, $k, $start + $t, a b c d e);
-                                round!($f, $k, $start + $t + 1, e a b c d);
-                                round!($f, $k, $start + $t + 2, d e a b c);
-                                round!($f, $k, $start + $t + 3, c d e a b);
-                                round!($f, $k, $start + $t + 4, b c d e a);
-                            };
-                        }
+            ($f:ident, $k:literal, $start:literal) => {
+                let k = splat($k);
+                twenty_rounds!(@ $f, k, $start, 0);
+                twenty_rounds!(@ $f, k, $start, 5);
+                twenty_rounds!(@ $f, k, $start, 10);
+                twenty_rounds!(@ $f, k, $start, 15);
+            };
+            (@ $f:ident, $k:ident, $start:literal, $t:literal) => {
+                round!($f, $k, $start + $t, a b c d e);
+                round!($f, $k, $start + $t + 1, e a b c d);
+                round!($f, $k, $start + $t + 2, d e a b c);
+                round!($f, $k, $start + $t + 3, c d e a b);
+                round!($f, $k, $start + $t + 4, b c d e a);
+            };
+        }
         twenty_rounds!(choose, 0x5a82_7999, 0);
         twenty_rounds!(parity, 0x6ed9_eba1, 20);
         twenty_rounds!(majority, 0x8f1b_bcdc, 40);
