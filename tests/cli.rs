@@ -1,5 +1,6 @@
 //! The program as a person types it: exit codes, messages, JSON lines.
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::fs;
@@ -287,7 +288,8 @@ fn signals_end_a_download_in_order() {
     let folder = payload();
     let folder = folder.path();
     good(words(folder, "create set -o set.torrent"));
-    for (command, signal, code) in [("download", "INT", 130), ("download", "TERM", 143), ("seed", "INT", 0)] {
+    let cases = [("download", Signal::INT, 130), ("download", Signal::TERM, 143), ("seed", Signal::INT, 0)];
+    for (command, signal, code) in cases {
         let dir = if command == "seed" { "." } else { "fetched" };
         let mut child = seedring();
         child.current_dir(folder).args([
@@ -305,12 +307,11 @@ fn signals_end_a_download_in_order() {
             let event: Value = serde_json::from_str(&line.expect("UTF-8")).expect("a JSON object");
             let event = event["event"].as_str().expect("a name").to_owned();
             if event == "listening" {
-                let id = child.id().to_string();
-                Command::new("kill").args(["-s", signal, &id]).status().expect("kill runs");
+                kill_process(Pid::from_child(&child), signal).expect("the program runs");
             }
             events.push(event);
         }
-        assert_eq!(child.wait().expect("it ends").code(), Some(code), "{command} {signal}: {events:?}");
+        assert_eq!(child.wait().expect("it ends").code(), Some(code), "{command} {signal:?}: {events:?}");
         assert_eq!(events[..2], ["checked", "listening"]);
         assert_eq!(events.last().map(String::as_str), Some("stopped"));
     }

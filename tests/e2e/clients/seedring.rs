@@ -24,7 +24,7 @@ pub(crate) struct Seedring {
 pub(crate) fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_seedring"));
     for (key, _) in std::env::vars_os() {
-        if key.to_string_lossy().starts_with("SEEDRING_") && key != "SEEDRING_TEST_RUN" {
+        if key.to_string_lossy().starts_with("SEEDRING_") {
             command.env_remove(key);
         }
     }

@@ -77,8 +77,8 @@ impl Process {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process id");
-        kill_process(id, signal).expect("a child that was not waited for can be signalled");
+        kill_process(Pid::from_child(&self.child), signal)
+            .expect("a child that was not waited for can be signalled");
     }
 
     /// Waits for the program to end by itself.
