@@ -18,7 +18,7 @@
 //! *Up.* A REQUEST is parsed by [`wire::Reader`] in `shard/receive.rs` and queued by [`swarm::Swarm::hear`]. While the
 //! connection has room, `shard/send.rs` takes the next requests that follow each other
 //! ([`swarm::Swarm::take_upload`]), has their run loaded (from the cache of `shard/memory.rs`, else by
-//! [`storage::Store::read`]) and sends many `[head, block]` by one [`ring::Socket::send`].
+//! [`storage::Access::read`]) and sends many `[head, block]` by one [`ring::Socket::send`].
 //!
 //! *Down.*
 //! 1. [`swarm::Swarm::speak`] picks blocks for a peer (rarest piece first, whole pieces) and opens the run's slab.
@@ -28,10 +28,10 @@
 //! 3. [`swarm::Swarm::complete`] counts the block. The last one of a run makes a [`swarm::Wish::Hash`]:
 //!    [`digest::advance`] moves the piece's state on.
 //! 4. The last run of a piece brings the verdict ([`swarm::Swarm::hashed`]). Good: its runs are written
-//!    ([`storage::Store::write`]), then [`swarm::Swarm::written`] makes it ours, and peers are told. Bad: it is asked
+//!    ([`storage::Access::write`]), then [`swarm::Swarm::written`] makes it ours, and peers are told. Bad: it is asked
 //!    for again, from one peer alone, and who alone sent it is dropped. (Runs of pieces too long for memory are written
 //!    before the verdict, and again if it is bad.)
-//! 5. A file whose pieces are all there is synced and gets its own name ([`storage::Store::finish`]).
+//! 5. A file whose pieces are all there is synced and gets its own name ([`storage::Access::finish`]).
 //!
 //! # The rooms
 //!
@@ -66,7 +66,7 @@
 //! # Where to begin reading
 //!
 //! For a message: `wire/message.rs`, then `swarm/hear.rs` and `swarm/speak.rs`. For what is asked of whom:
-//! `swarm/fetch.rs`. For a connection's life: `shard/connection.rs`. For files: `storage/store.rs`. For a command:
+//! `swarm/fetch.rs`. For a connection's life: `shard/connection.rs`. For files: `storage/access.rs`. For a command:
 //! `cli`.
 
 pub mod bencode;

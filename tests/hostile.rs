@@ -16,7 +16,7 @@ const BLOCK: u32 = 16 * 1024;
 /// A torrent of what lies at `data`, written beside it.
 fn torrent_of(data: &Path, piece_length: u32) -> (std::path::PathBuf, Torrent) {
     let options = CreateOptions { piece_length: Some(piece_length), ..CreateOptions::default() };
-    let (bytes, torrent) = create(data, &options, |_, _| {}).unwrap();
+    let (bytes, torrent) = create(data, &options, 2, |_, _| {}).unwrap();
     let path = data.with_extension("torrent");
     std::fs::write(&path, bytes).unwrap();
     (path, torrent)

@@ -10,7 +10,7 @@ fn payload() -> (tempfile::TempDir, [String; 3]) {
     let (data, torrent) = (folder.path().join("data"), folder.path().join("t.torrent"));
     std::fs::write(&data, vec![1; 100_000]).unwrap();
     let options = seedring::session::CreateOptions::default();
-    let (bytes, _) = seedring::session::create(&data, &options, |_, _| {}).unwrap();
+    let (bytes, _) = seedring::session::create(&data, &options, 2, |_, _| {}).unwrap();
     std::fs::write(&torrent, bytes).unwrap();
     let [torrent, root] = [&torrent, folder.path()].map(|path| path.display().to_string());
     (folder, [torrent, "-d".into(), root])

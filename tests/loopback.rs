@@ -75,7 +75,7 @@ fn transfer(piece_length: u32) {
     let seed = folder.path().join("seed");
     make_payload(&seed.join("payload"));
     let options = CreateOptions { piece_length: Some(piece_length), ..CreateOptions::default() };
-    let (_, torrent) = session::create(&seed.join("payload"), &options, |_, _| {}).unwrap();
+    let (_, torrent) = session::create(&seed.join("payload"), &options, 2, |_, _| {}).unwrap();
     let torrent = Arc::new(torrent);
     let (tell_stop, stop) = watch::channel(false);
     runtime().block_on(async {
@@ -122,7 +122,7 @@ fn what_is_there_is_not_fetched_again() {
     make_payload(&seed.join("payload"));
     make_payload(&leech.join("payload"));
     let options = CreateOptions { piece_length: Some(65_536), ..CreateOptions::default() };
-    let (_, torrent) = session::create(&seed.join("payload"), &options, |_, _| {}).unwrap();
+    let (_, torrent) = session::create(&seed.join("payload"), &options, 2, |_, _| {}).unwrap();
     let torrent = Arc::new(torrent);
     // Damage one byte: its piece is fetched again, nothing else.
     let damaged = leech.join("payload/big");
@@ -157,7 +157,7 @@ fn a_partial_seed_beside_a_full_one_serves_what_it_has_and_fetches_nothing() {
     make_payload(&full.join("payload"));
     make_payload(&part.join("payload"));
     let options = CreateOptions { piece_length: Some(65_536), ..CreateOptions::default() };
-    let (_, torrent) = session::create(&full.join("payload"), &options, |_, _| {}).unwrap();
+    let (_, torrent) = session::create(&full.join("payload"), &options, 2, |_, _| {}).unwrap();
     let torrent = Arc::new(torrent);
     fs::remove_file(part.join("payload/z")).unwrap();
     let damaged = part.join("payload/big");

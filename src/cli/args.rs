@@ -59,6 +59,10 @@ pub(super) struct CreateArgs {
     /// A comment to put in the torrent
     #[arg(long, value_name = "TEXT", env = "SEEDRING_COMMENT")]
     pub(super) comment: Option<String>,
+
+    /// Work on this many processors [default: all]
+    #[arg(long, value_name = "N", env = "SEEDRING_CORES", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(super) cores: Option<u16>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -75,6 +79,10 @@ pub(super) struct CheckArgs {
     /// The folder that holds the torrent's file or folder
     #[arg(short, long, value_name = "DIR", env = "SEEDRING_DIR")]
     pub(super) dir: PathBuf,
+
+    /// Work on this many processors [default: all]
+    #[arg(long, value_name = "N", env = "SEEDRING_CORES", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(super) cores: Option<u16>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -118,6 +126,12 @@ pub(super) struct DemoArgs {
     /// Work in this folder and leave the files there [default: a temporary folder, removed afterwards]
     #[arg(short, long, value_name = "DIR", env = "SEEDRING_DIR")]
     pub(super) dir: Option<PathBuf>,
+}
+
+/// How many processors to work on: those asked for, or all.
+pub(super) fn cores(asked: Option<u16>) -> usize {
+    let all = || std::thread::available_parallelism().map_or(1, usize::from);
+    asked.map_or_else(all, usize::from)
 }
 
 /// A number of bytes, at least 1: digits, then nothing or K, M, G, T for powers of 1024 (also as KiB and so on).

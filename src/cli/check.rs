@@ -1,6 +1,6 @@
 //! `seedring check`: which pieces and files on disk are good.
 
-use super::args::CheckArgs;
+use super::args::{CheckArgs, cores};
 use super::json::Line;
 use super::output::Output;
 use super::progress::Steps;
@@ -15,7 +15,8 @@ const MAX_GROUPS: usize = 10;
 pub(super) fn run(args: &CheckArgs, out: &Output) -> Result<ExitCode, Error> {
     let torrent = torrent_file::read(&args.file)?;
     let mut steps = Steps::new(out, "checking", "pieces");
-    let report = session::check(&torrent, &args.dir, |done, pieces| steps.show(done, pieces))?;
+    let report =
+        session::check(&torrent, &args.dir, cores(args.cores), |done, pieces| steps.show(done, pieces))?;
     drop(steps);
     let mut all_good = report.bad_pieces.is_empty();
     for (file, found) in on_disk(&torrent, &report) {

@@ -1,6 +1,6 @@
 //! `seedring create`: a torrent file of a file or folder.
 
-use super::args::CreateArgs;
+use super::args::{CreateArgs, cores};
 use super::json::Line;
 use super::output::Output;
 use super::progress::Steps;
@@ -27,7 +27,8 @@ pub(super) fn run(args: &CreateArgs, out: &Output) -> Result<ExitCode, Error> {
         comment: args.comment.clone(),
     };
     let mut steps = Steps::new(out, "hashing", "pieces");
-    let (bytes, torrent) = session::create(&args.path, &options, |done, pieces| steps.show(done, pieces))?;
+    let (bytes, torrent) =
+        session::create(&args.path, &options, cores(args.cores), |done, pieces| steps.show(done, pieces))?;
     drop(steps);
     target.write(&bytes)?;
     report(&torrent, &args.output.to_string_lossy(), out);

@@ -25,7 +25,7 @@ mod tests;
 pub use arena::{Arena, BLOCKS_IN_SLAB, FillingSlab, Lease, SLAB_LEN, Slab};
 pub use file::File;
 pub use gather::Gather;
-pub use runtime::{Config, Core, run, spawn};
+pub use runtime::{Config, Core, pin, run, spawn};
 pub use scatter::{MAX_LEASES, Scatter};
 pub use socket::{Deadline, Listener, Socket};
 pub use support::StartError;

@@ -5,52 +5,81 @@ use crate::metainfo::{
     Content, FileEntry, FileKind, Layout, PieceIndex, Torrent, TorrentBuilder, default_piece_length,
 };
 use crate::ring;
-use crate::storage::{self, CheckReport, Folder, StorageError, Store};
+use crate::storage::{self, Access, CheckReport, Folder, PieceQueue, StorageError, Store};
 use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
-/// Payload memory for reading (bytes): a slab for each read under way, and some.
+/// Payload memory of a core for reading (bytes): a slab for each read under way, and some.
 const ARENA_LEN: usize = 16 * 1024 * 1024;
 
-/// Runs work on a ring of its own, on a thread of its own, so that it may be called from anywhere. What the work
-/// sends is passed to `watch`.
-fn on_a_ring<T: Send, E: Into<SessionError> + Send>(
-    work: impl AsyncFnOnce(ring::Core, mpsc::Sender<u32>) -> Result<T, E> + Send,
-    mut watch: impl FnMut(u32) + Send,
-) -> Result<T, SessionError> {
+/// Runs `work` on several cores, each pinned, with a ring of its own and the same queue of all pieces, and gives what
+/// each has found. The numbers of pieces done that the work sends are passed to `watch`.
+fn on_cores<T: Send>(
+    cores: usize,
+    store: &Arc<Store>,
+    work: impl AsyncFn(ring::Core, Rc<Access>, Arc<PieceQueue>, mpsc::Sender<u32>) -> Result<T, StorageError>
+    + Sync,
+    mut watch: impl FnMut(u32),
+) -> Result<Vec<T>, SessionError> {
     let (sender, mut seen) = mpsc::channel(64);
+    let queue = Arc::new(PieceQueue::new(store.layout()));
+    let cores = cores.clamp(1, queue.stretches());
+    let run = |number: usize, seen: mpsc::Sender<u32>| -> Result<T, SessionError> {
+        ring::pin(number);
+        let main = async |core| {
+            let access = Rc::new(Access::new(Arc::clone(store), cores));
+            work(core, access, Arc::clone(&queue), seen).await
+        };
+        // When one core cannot, the others need not.
+        let result = ring::run(ring::Config { arena_len: ARENA_LEN }, main).inspect_err(|_| queue.close());
+        Ok(result??)
+    };
     std::thread::scope(|scope| {
-        let worker = scope.spawn(|| {
-            ring::run(ring::Config { arena_len: ARENA_LEN }, async |core| work(core, sender).await)
-        });
+        let workers: Vec<_> = (0..cores)
+            .map(|number| {
+                let (run, seen) = (&run, sender.clone());
+                scope.spawn(move || run(number, seen))
+            })
+            .collect();
+        drop(sender);
+        let mut most = 0;
         while let Some(done) = seen.blocking_recv() {
-            watch(done);
+            // Cores overtake each other between counting and telling.
+            if done > most {
+                most = done;
+                watch(done);
+            }
         }
-        worker.join().expect("the worker panicked")?.map_err(Into::into)
+        workers.into_iter().map(|worker| worker.join().expect("a worker panicked")).collect()
     })
 }
 
-/// Compares the files in a folder with a torrent. Only reads. `watch` gets the number of pieces done, and of all.
+/// Compares the files in a folder with a torrent, on so many cores. Only reads. `watch` gets the number of pieces done,
+/// and of all.
 ///
 /// # Errors
 /// When a file that is there cannot be read, or the kernel refuses a ring.
 pub fn check(
     torrent: &Torrent,
     folder: &Path,
-    mut watch: impl FnMut(u32, u32) + Send,
+    cores: usize,
+    mut watch: impl FnMut(u32, u32),
 ) -> Result<CheckReport, SessionError> {
     let torrent = Arc::new(torrent.clone());
     let layout = Arc::new(torrent.layout.clone());
     let pieces = layout.piece_count();
-    let work = async |core: ring::Core, seen: mpsc::Sender<u32>| -> Result<_, StorageError> {
-        let store = Rc::new(Store::new(Folder::open(folder, false)?, layout, &torrent.files)?);
+    let store = Arc::new(Store::new(Folder::open(folder, false)?, layout, &torrent.files)?);
+    let work = async |core: ring::Core, access, queue, seen: mpsc::Sender<u32>| {
         let tell = move |done| _ = seen.try_send(done);
-        Ok(storage::check(&store, &core.arena, &torrent, tell).await?.0)
+        storage::check(&access, &core.arena, &torrent, &queue, tell).await
     };
-    on_a_ring(work, |done| watch(done, pieces))
+    let found = on_cores(cores, &store, work, |done| watch(done, pieces))?;
+    let mut good = vec![false; pieces as usize];
+    found.into_iter().flatten().for_each(|piece| good[piece.as_usize()] = true);
+    Ok(CheckReport::new(&store, &good))
 }
 
 /// What goes into a new torrent beside the files.
@@ -66,7 +95,7 @@ pub struct CreateOptions {
     pub comment: Option<String>,
 }
 
-/// Makes a torrent of a file or folder. `watch` gets the number of pieces done, and of all.
+/// Makes a torrent of a file or folder, on so many cores. `watch` gets the number of pieces done, and of all.
 ///
 /// # Errors
 /// When something cannot be read or has a name that others could not use, when there are no bytes at all, or the
@@ -74,7 +103,8 @@ pub struct CreateOptions {
 pub fn create(
     path: &Path,
     options: &CreateOptions,
-    mut watch: impl FnMut(u32, u32) + Send,
+    cores: usize,
+    mut watch: impl FnMut(u32, u32),
 ) -> Result<(Vec<u8>, Torrent), SessionError> {
     let found = storage::scan(path)?;
     let total = found.files.iter().map(|(_, len)| len).sum();
@@ -87,11 +117,10 @@ pub fn create(
     let files: Vec<FileEntry> =
         found.files.iter().map(|(path, length)| entry(&found.name, path, *length)).collect();
     let pieces = layout.piece_count();
-    let work = async |core: ring::Core, seen: mpsc::Sender<u32>| -> Result<_, StorageError> {
-        let store = Rc::new(Store::new(Folder::open(&real, false)?, layout, &files)?);
-        hash_all(&store, &core.arena, seen).await
-    };
-    let hashes = on_a_ring(work, |done| watch(done, pieces))?;
+    let store = Arc::new(Store::new(Folder::open(&real, false)?, layout, &files)?);
+    let hashed = on_cores(cores, &store, hash_all, |done| watch(done, pieces))?;
+    let mut hashes = vec![None; pieces as usize];
+    hashed.into_iter().flatten().for_each(|(piece, hash)| hashes[piece.as_usize()] = hash);
     let gone = || SessionError::Failed(format!("{} has become shorter while it was read", path.display()));
     let builder = TorrentBuilder {
         name: found.name,
@@ -112,19 +141,19 @@ fn entry(name: &str, path: &[String], length: u64) -> FileEntry {
     FileEntry { path, length, kind: FileKind::Regular, executable: false }
 }
 
+/// The hashes of the pieces that this core took.
 async fn hash_all(
-    store: &Rc<Store>,
-    arena: &ring::Arena,
+    core: ring::Core,
+    access: Rc<Access>,
+    queue: Arc<PieceQueue>,
     seen: mpsc::Sender<u32>,
-) -> Result<Vec<Option<[u8; 20]>>, StorageError> {
-    let hashes = Rc::new(RefCell::new(vec![None; store.layout().piece_count() as usize]));
-    let found = Rc::clone(&hashes);
-    let mut done = 0;
+) -> Result<Vec<(PieceIndex, Option<[u8; 20]>)>, StorageError> {
+    let hashes = Rc::new(RefCell::new(Vec::new()));
+    let (found, counted) = (Rc::clone(&hashes), Arc::clone(&queue));
     let each = move |piece: PieceIndex, hash| {
-        found.borrow_mut()[piece.as_usize()] = hash;
-        done += 1;
-        let _ = seen.try_send(done);
+        found.borrow_mut().push((piece, hash));
+        let _ = seen.try_send(counted.count_done());
     };
-    storage::hash_pieces(store, arena, each).await?;
+    storage::hash_pieces(&access, &core.arena, &queue, each).await?;
     Ok(hashes.take())
 }

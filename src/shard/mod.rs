@@ -15,7 +15,7 @@ use torrent::TorrentShard;
 
 use crate::metainfo::{PieceIndex, Torrent};
 use crate::ring::{self, Core, Listener, StartError};
-use crate::storage::{self, CheckReport, Folder, StorageError, Store};
+use crate::storage::{self, Access, CheckReport, Folder, PieceQueue, StorageError, Store};
 use crate::swarm::{LimitHits, PieceMap, Settings, Swarm};
 use crate::wire::PeerId;
 use std::net::{SocketAddr, TcpListener};
@@ -183,9 +183,10 @@ async fn prepare(
 ) -> Result<Option<Rc<TorrentShard>>, StorageError> {
     let layout = Arc::new(job.torrent.layout.clone());
     let folder = Folder::open(&job.folder, job.download)?;
-    let store = Rc::new(Store::new(folder, Arc::clone(&layout), &job.torrent.files)?);
+    let store = Arc::new(Store::new(folder, Arc::clone(&layout), &job.torrent.files)?);
+    let access = Rc::new(Access::new(Arc::clone(&store), 1));
     let mut given = Vec::new();
-    let Some((report, good)) = check(core, job, &store, reports, commands, &mut given).await? else {
+    let Some((report, good)) = check(core, job, &access, reports, commands, &mut given).await? else {
         return Ok(None);
     };
     let map = Arc::new(PieceMap::new(layout.piece_count()));
@@ -194,7 +195,7 @@ async fn prepare(
     if job.download {
         store.prepare(|file| report.files[file.as_usize()].good_pieces)?;
         for file in layout.files().filter(|file| left[file.as_usize()] == 0) {
-            store.finish(file).await?;
+            access.finish(file).await?;
         }
     }
     let settings =
@@ -204,7 +205,7 @@ async fn prepare(
         addrs.into_iter().for_each(|addr| swarm.add_candidate(addr, given));
     }
     let memory = Memory::new(core.arena.clone());
-    let torrent = TorrentShard::new(job, map, swarm, store, memory, left, reports.clone());
+    let torrent = TorrentShard::new(job, map, swarm, access, memory, left, reports.clone());
     let _ = reports.send(Report::Checked(report)).await;
     torrent.check_complete();
     Ok(Some(torrent))
@@ -214,7 +215,7 @@ async fn prepare(
 async fn check(
     core: &Core,
     job: &Assignment,
-    store: &Rc<Store>,
+    access: &Rc<Access>,
     reports: &mpsc::Sender<Report>,
     commands: &mut mpsc::Receiver<Command>,
     given: &mut Vec<(Vec<SocketAddr>, bool)>,
@@ -222,11 +223,17 @@ async fn check(
     let tell = reports.clone();
     // Only for the eye: when the mailbox is full, the next one will do.
     let seen = move |done| _ = tell.try_send(Report::Checking(done));
-    let checking = storage::check(store, &core.arena, &job.torrent, seen);
+    let store = access.store();
+    let queue = Arc::new(PieceQueue::new(store.layout()));
+    let checking = storage::check(access, &core.arena, &job.torrent, &queue, seen);
     tokio::pin!(checking);
     loop {
         tokio::select! {
-            checked = &mut checking => return checked.map(Some),
+            checked = &mut checking => {
+                let mut good = vec![false; store.layout().piece_count() as usize];
+                checked?.into_iter().for_each(|piece| good[piece.as_usize()] = true);
+                return Ok(Some((CheckReport::new(store, &good), good)));
+            }
             command = commands.recv() => match command {
                 Some(Command::Peers { addrs, given: by_user }) => given.push((addrs, by_user)),
                 Some(Command::Stop) | None => return Ok(None),

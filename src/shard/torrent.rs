@@ -6,7 +6,7 @@ use super::{Assignment, Progress, Report, bytes_left, dial};
 use crate::digest::{Job, Sha1State, advance};
 use crate::metainfo::{Block, FileIndex, FileKind, PieceIndex, Torrent};
 use crate::ring::{self, FillingSlab, SLAB_LEN, Scatter, Slab, Socket};
-use crate::storage::{StorageError, Store};
+use crate::storage::{Access, StorageError};
 use crate::swarm::{DropReason, LimitHits, PeerSlot, PieceMap, RUN_LEN, Speech, Swarm, Wish};
 use crate::wire::{Handshake, Reserved};
 use std::cell::{Cell, RefCell};
@@ -52,7 +52,7 @@ pub(super) struct TorrentShard {
     map: Arc<PieceMap>,
     pub(super) swarm: RefCell<Swarm>,
     pub(super) memory: RefCell<Memory>,
-    store: Rc<Store>,
+    access: Rc<Access>,
     fetched: RefCell<HashMap<RunKey, Fetched>>,
     hashes: RefCell<HashMap<PieceIndex, Sha1State>>,
     /// Pieces of each file that are still missing.
@@ -82,7 +82,7 @@ impl TorrentShard {
         job: &Assignment,
         map: Arc<PieceMap>,
         swarm: Swarm,
-        store: Rc<Store>,
+        access: Rc<Access>,
         memory: Memory,
         file_left: Vec<u32>,
         reports: mpsc::Sender<Report>,
@@ -95,7 +95,7 @@ impl TorrentShard {
             map,
             swarm: RefCell::new(swarm),
             memory: RefCell::new(memory),
-            store,
+            access,
             fetched: RefCell::default(),
             hashes: RefCell::default(),
             file_left: RefCell::new(file_left),
@@ -334,7 +334,7 @@ impl TorrentShard {
             unreachable!("{key:?} is not hashed")
         };
         let len = self.run_len(key);
-        self.store.write(piece, run as u32 * RUN_LEN, len, &slab).await?;
+        self.access.write(piece, run as u32 * RUN_LEN, len, &slab).await?;
         // Should the piece turn out bad, its next try replaces what is kept here before anyone may read it.
         self.memory.borrow_mut().keep(key, slab, 0..len as usize);
         self.swarm.borrow_mut().written(piece, run);
@@ -367,7 +367,7 @@ impl TorrentShard {
     async fn finish(self: Rc<Self>) -> Result<(), StorageError> {
         let mut result = Ok(());
         while let (Ok(()), Some(file)) = (&result, self.next_finished()) {
-            result = self.store.finish(file).await;
+            result = self.access.finish(file).await;
         }
         self.finishers.set(self.finishers.get() - 1);
         result
@@ -396,7 +396,7 @@ impl TorrentShard {
         };
         let read = if ahead { 0..self.run_len(key) as usize } else { range };
         let start = key.1 as u32 * RUN_LEN + read.start as u32;
-        let slab = self.store.read(key.0, start, read.len() as u32, read.start, slab).await?;
+        let slab = self.access.read(key.0, start, read.len() as u32, read.start, slab).await?;
         self.memory.borrow_mut().keep(key, slab.clone(), read);
         Ok(slab)
     }

@@ -1,8 +1,9 @@
 //! Hashing what is on disk, many pieces at once.
 
-use super::{Location, StorageError, Store};
+use super::queue::Stretch;
+use super::{Access, PieceQueue, StorageError};
 use crate::digest::{Job, Sha1State, advance};
-use crate::metainfo::{FileIndex, FileKind, PieceIndex, Torrent};
+use crate::metainfo::{PieceIndex, Torrent};
 use crate::ring::{self, Arena, SLAB_LEN, Slab};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -12,86 +13,32 @@ use tokio::sync::oneshot;
 /// Pieces that are read at the same time, and hashed side by side.
 const AT_ONCE: usize = 16;
 
-/// What a check has found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CheckReport {
-    /// Number of pieces of the torrent.
-    pub pieces: u32,
-    /// Pieces that are there and right.
-    pub good_pieces: u32,
-    /// Their bytes.
-    pub good_bytes: u64,
-    /// The other pieces, in order.
-    pub bad_pieces: Vec<u32>,
-    /// One a file of the torrent, in its order.
-    pub files: Vec<FileReport>,
-}
-
-/// What a check has found of one file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileReport {
-    /// Number of pieces that hold bytes of it.
-    pub pieces: u32,
-    /// Those of them that are right.
-    pub good_pieces: u32,
-    /// Whether it is there under its own name, has the right length, and all its pieces are right.
-    pub good: bool,
-}
-
-impl CheckReport {
-    /// Whether everything is there.
-    pub fn is_good(&self) -> bool {
-        self.bad_pieces.is_empty() && self.files.iter().all(|file| file.good)
-    }
-
-    fn new(store: &Store, good: &[bool]) -> Self {
-        let layout = store.layout();
-        let is_good = |piece: &PieceIndex| good[piece.as_usize()];
-        let good_pieces: Vec<PieceIndex> = layout.pieces().filter(is_good).collect();
-        Self {
-            pieces: layout.piece_count(),
-            good_pieces: good_pieces.len() as u32,
-            good_bytes: good_pieces.iter().map(|piece| u64::from(layout.piece_len(*piece))).sum(),
-            bad_pieces: layout.pieces().filter(|piece| !is_good(piece)).map(PieceIndex::get).collect(),
-            files: layout.files().map(|file| FileReport::new(store, file, good)).collect(),
-        }
-    }
-}
-
-impl FileReport {
-    fn new(store: &Store, file: FileIndex, good: &[bool]) -> Self {
-        let pieces = store.layout().pieces_of(file);
-        let good_pieces = pieces.clone().filter(|piece| good[*piece as usize]).count() as u32;
-        let pieces = pieces.len() as u32;
-        let whole = Location::Final(store.layout().file_len(file));
-        let there = store.file(file).kind != FileKind::Regular || store.file(file).location() == whole;
-        Self { pieces, good_pieces, good: there && pieces == good_pieces }
-    }
-}
-
-/// Hashes all pieces, and calls `seen` for each as it is done, in no particular order; with no hash for a piece whose
-/// files are absent or too short.
+/// Hashes pieces of the queue until it has none left, and calls `seen` for each as it is done, in no particular order;
+/// with no hash for a piece whose files are absent or too short. Cores that share the queue share the work.
 ///
 /// # Errors
-/// The first file that cannot be opened or read.
+/// The first file that cannot be opened or read. The queue is closed then, so the other cores end too.
 pub async fn hash_pieces(
-    store: &Rc<Store>,
+    access: &Rc<Access>,
     arena: &Arena,
+    queue: &Arc<PieceQueue>,
     seen: impl FnMut(PieceIndex, Option<[u8; 20]>) + 'static,
 ) -> Result<(), StorageError> {
-    let pieces = Rc::new(RefCell::new(store.layout().pieces()));
+    let stretch = Rc::new(RefCell::new(Stretch::new(queue)));
     let seen = Rc::new(RefCell::new(seen));
     let count = AT_ONCE.min(arena.free());
     let bench = Rc::new(Bench { readers: Cell::new(count), ..Bench::default() });
     let reader = || {
-        let (store, arena, bench) = (Rc::clone(store), arena.clone(), Rc::clone(&bench));
-        let (pieces, seen) = (Rc::clone(&pieces), Rc::clone(&seen));
+        let (access, arena, bench) = (Rc::clone(access), arena.clone(), Rc::clone(&bench));
+        let (stretch, seen, queue) = (Rc::clone(&stretch), Rc::clone(&seen), Arc::clone(queue));
         ring::spawn(async move {
             let _seat = Seat(&bench);
             loop {
-                let Some(piece) = pieces.borrow_mut().next() else { return Ok(()) };
-                let may_hold = store.may_hold(piece);
-                let hash = if may_hold { Some(hash(&store, &arena, &bench, piece).await?) } else { None };
+                let Some(piece) = stretch.borrow_mut().next() else { return Ok(()) };
+                let hash = match access.store().may_hold(piece) {
+                    true => hash(&access, &arena, &bench, piece).await.inspect_err(|_| queue.close())?,
+                    false => None,
+                };
                 (seen.borrow_mut())(piece, hash);
             }
         })
@@ -106,20 +53,20 @@ pub async fn hash_pieces(
 
 /// Hashes one piece, run by run.
 async fn hash(
-    store: &Store,
+    access: &Access,
     arena: &Arena,
     bench: &Bench,
     piece: PieceIndex,
-) -> Result<[u8; 20], StorageError> {
-    let len = store.layout().piece_len(piece);
+) -> Result<Option<[u8; 20]>, StorageError> {
+    let len = access.store().layout().piece_len(piece);
     let mut state = Sha1State::new();
     for begin in (0..len).step_by(SLAB_LEN) {
         let run = (len - begin).min(SLAB_LEN as u32);
         let slab = arena.take().expect("one free slab a reader");
-        let slab = store.read(piece, begin, run, 0, slab).await?;
+        let slab = access.read(piece, begin, run, 0, slab).await?;
         state = bench.advance(state, slab, run as usize).await;
     }
-    Ok(state.finish())
+    Ok(Some(state.finish()))
 }
 
 /// A run that waits to be hashed, and who waits for it.
@@ -171,27 +118,28 @@ impl Drop for Seat<'_> {
     }
 }
 
-/// Compares what is on disk with the hashes of the torrent, and calls `seen` with the number of pieces done. A file
-/// that is missing or too short makes its pieces bad; one that cannot be read is an error. Gives the report, and
-/// for each piece whether it is good.
+/// Compares pieces of the queue with the hashes of the torrent until it has none left, and calls `seen` with the number
+/// of pieces that all cores have done. A file that is missing or too short makes its pieces bad; one that cannot be read is
+/// an error. Gives the good pieces among those that this core took, in no particular order; those of all cores make the
+/// [`CheckReport`](super::CheckReport).
 ///
 /// # Errors
-/// The first file that cannot be opened or read.
+/// The first file that cannot be opened or read. The queue is closed then, so the other cores end too.
 pub async fn check(
-    store: &Rc<Store>,
+    access: &Rc<Access>,
     arena: &Arena,
     torrent: &Arc<Torrent>,
+    queue: &Arc<PieceQueue>,
     mut seen: impl FnMut(u32) + 'static,
-) -> Result<(CheckReport, Vec<bool>), StorageError> {
-    let good = Rc::new(RefCell::new(vec![false; store.layout().piece_count() as usize]));
-    let (found, torrent) = (Rc::clone(&good), Arc::clone(torrent));
-    let mut done = 0;
+) -> Result<Vec<PieceIndex>, StorageError> {
+    let good = Rc::new(RefCell::new(Vec::new()));
+    let (found, torrent, counted) = (Rc::clone(&good), Arc::clone(torrent), Arc::clone(queue));
     let each = move |piece: PieceIndex, hash: Option<[u8; 20]>| {
-        found.borrow_mut()[piece.as_usize()] = hash == Some(torrent.piece_hash(piece));
-        done += 1;
-        seen(done);
+        if hash == Some(torrent.piece_hash(piece)) {
+            found.borrow_mut().push(piece);
+        }
+        seen(counted.count_done());
     };
-    hash_pieces(store, arena, each).await?;
-    let good = good.take();
-    Ok((CheckReport::new(store, &good), good))
+    hash_pieces(access, arena, queue, each).await?;
+    Ok(good.take())
 }

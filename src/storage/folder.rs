@@ -104,15 +104,19 @@ impl Folder {
         self.open_file("open", path, OFlags::RDONLY, Mode::empty(), false)
     }
 
+    /// Opens a regular file to read and write.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub(super) fn open_to_write(&self, path: Components<'_>) -> Result<OwnedFd, StorageError> {
+        self.open_file("open for writing", path, OFlags::RDWR, Mode::empty(), false)
+    }
+
     /// Opens a regular file to read and write; makes it, and the folders above it, when it is not there.
     ///
     /// # Errors
     /// When it cannot be made or opened.
-    pub(super) fn open_to_write(
-        &self,
-        path: Components<'_>,
-        executable: bool,
-    ) -> Result<OwnedFd, StorageError> {
+    pub(super) fn make(&self, path: Components<'_>, executable: bool) -> Result<OwnedFd, StorageError> {
         let mode = Mode::from_raw_mode(if executable { 0o777 } else { 0o666 });
         self.open_file("open for writing", path, OFlags::RDWR | OFlags::CREATE, mode, true)
     }

@@ -3,17 +3,26 @@
 //! Payload paths are opened beneath the download folder only, and no symbolic link below it is followed: what a
 //! torrent says, or what somebody puts there meanwhile, never leads outside. A file is written as `NAME.part`
 //! and renamed to `NAME` when all of it is verified and on stable storage.
+//!
+//! Cores share the [`Store`] (which files are there, and under which name), and each has an [`Access`] of its own (open
+//! descriptors, reads and writes).
 
+mod access;
 mod check;
 mod folder;
 mod open_files;
+mod queue;
+mod report;
 mod scan;
 mod store;
 #[cfg(test)]
 mod tests;
 
-pub use check::{CheckReport, FileReport, check, hash_pieces};
+pub use access::Access;
+pub use check::{check, hash_pieces};
 pub use folder::Folder;
+pub use queue::PieceQueue;
+pub use report::{CheckReport, FileReport};
 pub use scan::{Found, scan};
 pub use store::{Location, Store, StoredFile};
 

@@ -1,19 +1,26 @@
-//! Open files of one torrent: as few as the limit on descriptors allows, the least used closed first.
+//! Open files of one torrent on one core: as few as its share of the descriptors allows, the least used closed first.
 
 use crate::metainfo::FileIndex;
 use crate::ring::File;
 use std::collections::HashMap;
 
-/// Files kept open for one torrent.
+/// Files kept open for one torrent, by all cores together.
 const MOST: usize = 256;
+/// Files that a core keeps open however many cores there are.
+const LEAST: usize = 8;
 
-#[derive(Default)]
 pub(super) struct OpenFiles {
     files: HashMap<FileIndex, (File, u64)>,
+    most: usize,
     clock: u64,
 }
 
 impl OpenFiles {
+    /// None, with this core's share of the descriptors.
+    pub(super) fn new(cores: usize) -> Self {
+        Self { files: HashMap::new(), most: (MOST / cores.max(1)).max(LEAST), clock: 0 }
+    }
+
     pub(super) fn get(&mut self, index: FileIndex) -> Option<File> {
         self.clock += 1;
         let (file, used) = self.files.get_mut(&index)?;
@@ -22,7 +29,7 @@ impl OpenFiles {
     }
 
     pub(super) fn insert(&mut self, index: FileIndex, file: File) {
-        if self.files.len() >= MOST {
+        if self.files.len() >= self.most {
             // Operations under way keep their own share of the descriptor.
             let oldest = self.files.iter().min_by_key(|(_, (_, used))| *used).map(|(index, _)| *index);
             oldest.map(|oldest| self.files.remove(&oldest));

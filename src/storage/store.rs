@@ -1,11 +1,9 @@
-//! One torrent's files: what is there, and the way of runs between slabs and files.
+//! One torrent's files: what is there. Shared by all cores; each moves bytes through an `Access` of its own.
 
-use super::open_files::OpenFiles;
 use super::{Folder, StorageError};
-use crate::metainfo::{FileEntry, FileIndex, FileKind, Layout, PART_SUFFIX, PieceIndex, Span};
-use crate::ring::{File, FillingSlab, Slab};
-use std::cell::{Cell, RefCell};
+use crate::metainfo::{FileEntry, FileIndex, FileKind, Layout, PART_SUFFIX, PieceIndex};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Where a file's bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,14 +16,53 @@ pub enum Location {
     Final(u64),
 }
 
+/// A [`Location`] that cores share: the size, and the highest bit for a file under its own name. No size needs that bit.
+struct SharedLocation(AtomicU64);
+
+impl SharedLocation {
+    const FINAL: u64 = 1 << 63;
+    const ABSENT: u64 = u64::MAX;
+
+    fn new(location: Location) -> Self {
+        Self(AtomicU64::new(Self::encode(location)))
+    }
+
+    fn encode(location: Location) -> u64 {
+        match location {
+            Location::Absent => Self::ABSENT,
+            Location::Part(size) => size & !Self::FINAL,
+            Location::Final(size) => size | Self::FINAL,
+        }
+    }
+
+    fn get(&self) -> Location {
+        // What a core did to the file before it said so is seen by those who read it here.
+        match self.0.load(Ordering::Acquire) {
+            Self::ABSENT => Location::Absent,
+            size if size & Self::FINAL != 0 => Location::Final(size & !Self::FINAL),
+            size => Location::Part(size),
+        }
+    }
+
+    fn set(&self, location: Location) {
+        self.0.store(Self::encode(location), Ordering::Release);
+    }
+
+    /// Sets it, unless another core has set something else than `seen` meanwhile.
+    fn replace(&self, seen: Location, location: Location) {
+        let (seen, location) = (Self::encode(seen), Self::encode(location));
+        let _ = self.0.compare_exchange(seen, location, Ordering::AcqRel, Ordering::Acquire);
+    }
+}
+
 /// A file of the torrent, as it is stored.
 pub struct StoredFile {
     /// Components of its path below the folder.
     pub path: Vec<String>,
     /// How it is stored: pad files and links are not.
     pub kind: FileKind,
-    executable: bool,
-    location: Cell<Location>,
+    pub(super) executable: bool,
+    location: SharedLocation,
 }
 
 impl StoredFile {
@@ -34,25 +71,35 @@ impl StoredFile {
         self.location.get()
     }
 
-    fn part_path(&self) -> Vec<String> {
+    pub(super) fn part_path(&self) -> Vec<String> {
         let mut path = self.path.clone();
         path.last_mut().expect("a path has a name").push_str(PART_SUFFIX);
         path
     }
 
-    fn current_path(&self) -> Vec<String> {
-        if matches!(self.location.get(), Location::Final(_)) { self.path.clone() } else { self.part_path() }
+    /// Its path when its bytes are at `location`.
+    pub(super) fn path_at(&self, location: Location) -> Vec<String> {
+        if matches!(location, Location::Final(_)) { self.path.clone() } else { self.part_path() }
+    }
+
+    /// Says that it has been made as a part, if nobody has said so yet.
+    pub(super) fn made(&self) {
+        self.location.replace(Location::Absent, Location::Part(0));
+    }
+
+    /// Says that it lies under its own name, with this many bytes.
+    pub(super) fn finished(&self, size: u64) {
+        self.location.set(Location::Final(size));
     }
 }
 
 /// The files of one torrent in one folder.
 pub struct Store {
-    folder: Folder,
+    pub(super) folder: Folder,
     layout: Arc<Layout>,
     files: Vec<StoredFile>,
-    open: RefCell<OpenFiles>,
     /// Whether parts are opened to be written: see [`Store::prepare`].
-    writes: Cell<bool>,
+    writes: AtomicBool,
 }
 
 impl Store {
@@ -65,15 +112,9 @@ impl Store {
             path: file.path.clone(),
             kind: file.kind,
             executable: file.executable,
-            location: Cell::new(Location::Absent),
+            location: SharedLocation::new(Location::Absent),
         });
-        let store = Self {
-            folder,
-            layout,
-            files: files.collect(),
-            open: RefCell::default(),
-            writes: Cell::new(false),
-        };
+        let store = Self { folder, layout, files: files.collect(), writes: AtomicBool::new(false) };
         for file in store.files.iter().filter(|file| file.kind == FileKind::Regular) {
             let complete = store.folder.size(&file.path)?.map(Location::Final);
             let part = || store.folder.size(&file.part_path()).map(|size| size.map(Location::Part));
@@ -81,6 +122,11 @@ impl Store {
             file.location.set(found.unwrap_or(Location::Absent));
         }
         Ok(store)
+    }
+
+    /// Whether parts are open to be written: from [`Store::prepare`] on.
+    pub(super) fn writes(&self) -> bool {
+        self.writes.load(Ordering::Acquire)
     }
 
     /// The torrent's geometry.
@@ -103,7 +149,8 @@ impl Store {
 
     /// The path as people read it.
     pub fn display(&self, index: FileIndex) -> String {
-        self.folder.display(&self.file(index).current_path())
+        let file = self.file(index);
+        self.folder.display(&file.path_at(file.location()))
     }
 
     /// Whether all bytes of the piece may be on disk: worth reading.
@@ -150,7 +197,7 @@ impl Store {
             let file = self.file(index);
             match file.location.get() {
                 Location::Absent if self.layout.file_len(index) == 0 => {
-                    self.folder.open_to_write(&file.path, file.executable)?;
+                    self.folder.make(&file.path, file.executable)?;
                     file.location.set(Location::Final(0));
                 }
                 Location::Final(size) if !is_complete(index) => {
@@ -160,107 +207,7 @@ impl Store {
                 _ => {}
             }
         }
-        // What the check has opened is open for reading only.
-        *self.open.borrow_mut() = OpenFiles::default();
-        self.writes.set(true);
+        self.writes.store(true, Ordering::Release);
         Ok(())
-    }
-
-    fn open(&self, index: FileIndex) -> Result<File, StorageError> {
-        if let Some(file) = self.open.borrow_mut().get(index) {
-            return Ok(file);
-        }
-        let stored = self.file(index);
-        let path = stored.current_path();
-        let complete = matches!(stored.location.get(), Location::Final(_));
-        let open = || {
-            if complete || !self.writes.get() {
-                self.folder.open_to_read(&path)
-            } else {
-                self.folder.open_to_write(&path, stored.executable)
-            }
-        };
-        let fd = match open() {
-            // Descriptors are short: rather fewer files open than none at all.
-            Err(error) if error.is_short_of_descriptors() && self.open.borrow_mut().close_all() => open()?,
-            other => other?,
-        };
-        if stored.location.get() == Location::Absent {
-            stored.location.set(Location::Part(0));
-        }
-        let file = File::new(fd);
-        self.open.borrow_mut().insert(index, file.clone());
-        Ok(file)
-    }
-
-    fn spans(&self, piece: PieceIndex, begin: u32, len: u32) -> Vec<Span> {
-        self.layout.spans(piece, begin, len).collect()
-    }
-
-    /// Reads `len` bytes from `begin` of a piece into the slab, from `offset` on. Pad files read as zeros.
-    ///
-    /// # Errors
-    /// When a file cannot be opened or read.
-    pub async fn read(
-        &self,
-        piece: PieceIndex,
-        begin: u32,
-        len: u32,
-        offset: usize,
-        slab: FillingSlab,
-    ) -> Result<Slab, StorageError> {
-        for span in self.spans(piece, begin, len) {
-            let at = offset + span.at as usize;
-            let mut lease = slab.lease(at..at + span.len as usize).expect("one span after the other");
-            if self.file(span.file).kind != FileKind::Regular {
-                lease.zero();
-                continue;
-            }
-            let file = self.open(span.file)?;
-            let read = file.read_exact(lease, span.offset).await;
-            read.map_err(|cause| StorageError::new("read", self.display(span.file), cause))?;
-        }
-        Ok(slab.seal().unwrap_or_else(|_| unreachable!("all leases have ended")))
-    }
-
-    /// Writes the first `len` bytes of the slab at `begin` of a piece. Pad files are not written.
-    ///
-    /// # Errors
-    /// When a file cannot be opened or written; part of the bytes may be on disk then.
-    pub async fn write(
-        &self,
-        piece: PieceIndex,
-        begin: u32,
-        len: u32,
-        slab: &Slab,
-    ) -> Result<(), StorageError> {
-        for span in self.spans(piece, begin, len) {
-            if self.file(span.file).kind != FileKind::Regular {
-                continue;
-            }
-            let at = span.at as usize;
-            let file = self.open(span.file)?;
-            let written = file.write_all(slab, at..at + span.len as usize, span.offset).await;
-            written.map_err(|cause| StorageError::new("write", self.display(span.file), cause))?;
-        }
-        Ok(())
-    }
-
-    /// All of the file is verified and written: brings it to stable storage and gives it its own name.
-    ///
-    /// # Errors
-    /// When the kernel refuses one of the steps; the file is then still a part.
-    pub async fn finish(&self, index: FileIndex) -> Result<(), StorageError> {
-        let file = self.file(index);
-        if !matches!(file.location.get(), Location::Part(_)) {
-            return Ok(());
-        }
-        let part = file.part_path();
-        let fail = |cause| StorageError::new("sync", self.folder.display(&part), cause);
-        self.open(index)?.sync_data().await.map_err(fail)?;
-        let folder = self.folder.rename(&part, &file.path)?;
-        file.location.set(Location::Final(self.layout.file_len(index)));
-        self.open.borrow_mut().close(index);
-        File::new(folder).sync_data().await.map_err(fail)
     }
 }

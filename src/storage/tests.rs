@@ -21,9 +21,16 @@ fn pad(length: u64) -> FileEntry {
     FileEntry { kind: FileKind::Pad, ..entry(".pad/1", length) }
 }
 
-fn store(root: &Path, files: &[FileEntry]) -> Result<Store, StorageError> {
+fn store(root: &Path, files: &[FileEntry]) -> Result<Arc<Store>, StorageError> {
     let layout = Layout::new(PIECE, files.iter().map(|file| file.length)).unwrap();
-    Store::new(Folder::open(root, true).unwrap(), Arc::new(layout), files)
+    Store::new(Folder::open(root, true).unwrap(), Arc::new(layout), files).map(Arc::new)
+}
+
+/// A store that is ready to be written, and the only core's access to it.
+fn writable(root: &Path, files: &[FileEntry]) -> (Arc<Store>, Access) {
+    let store = store(root, files).unwrap();
+    store.prepare(|_| 0).unwrap();
+    (Arc::clone(&store), Access::new(store, 1))
 }
 
 fn on_a_ring<T>(main: impl AsyncFnOnce(Core) -> T) -> T {
@@ -31,7 +38,8 @@ fn on_a_ring<T>(main: impl AsyncFnOnce(Core) -> T) -> T {
 }
 
 /// Writes every piece of the store, its bytes counting up from the start of the torrent.
-async fn fill(core: &Core, store: &Store) -> Result<(), StorageError> {
+async fn fill(core: &Core, access: &Access) -> Result<(), StorageError> {
+    let store = access.store();
     for piece in store.layout().pieces() {
         let start = store.layout().piece_start(piece);
         let bytes: Vec<u8> =
@@ -39,14 +47,14 @@ async fn fill(core: &Core, store: &Store) -> Result<(), StorageError> {
         let mut slab = core.arena.take().unwrap();
         slab.write(0, &bytes);
         let slab = slab.seal().ok().unwrap();
-        store.write(piece, 0, bytes.len() as u32, &slab).await?;
+        access.write(piece, 0, bytes.len() as u32, &slab).await?;
     }
     Ok(())
 }
 
-async fn finish_all(store: &Store) {
-    for file in store.layout().files() {
-        store.finish(file).await.unwrap();
+async fn finish_all(access: &Access) {
+    for file in access.store().layout().files() {
+        access.finish(file).await.unwrap();
     }
 }
 
@@ -61,11 +69,10 @@ fn files_are_parts_until_they_are_finished() {
     let files =
         [entry("t/a", 50_000), entry("t/empty", 0), entry("t/sub/b", 1), pad(15_535), entry("t/c", 40_000)];
     on_a_ring(async |core| {
-        let store = store(&root, &files).unwrap();
-        store.prepare(|_| 0).unwrap();
-        fill(&core, &store).await.unwrap();
+        let (_, access) = writable(&root, &files);
+        fill(&core, &access).await.unwrap();
         assert_eq!(names(&root), ["t/a.part", "t/c.part", "t/empty", "t/sub/b.part"]);
-        finish_all(&store).await;
+        finish_all(&access).await;
     });
     assert_eq!(names(&root), ["t/a", "t/c", "t/empty", "t/sub/b"], "pad files are not stored");
     let c = fs::read(root.join("t/c")).unwrap();
@@ -77,11 +84,10 @@ fn pad_files_read_as_zeros() {
     let folder = tempfile::tempdir().unwrap();
     let files = [entry("a", 10_000), pad(PIECE - 10_000), entry("b", 5)];
     on_a_ring(async |core| {
-        let store = store(folder.path(), &files).unwrap();
-        store.prepare(|_| 0).unwrap();
-        fill(&core, &store).await.unwrap();
+        let (store, access) = writable(folder.path(), &files);
+        fill(&core, &access).await.unwrap();
         let first = store.layout().piece(0).unwrap();
-        let slab = store.read(first, 9_999, 100, 7, core.arena.take().unwrap()).await.unwrap();
+        let slab = access.read(first, 9_999, 100, 7, core.arena.take().unwrap()).await.unwrap();
         assert_eq!(slab.bytes(7..8), [9_999u64 as u8]);
         assert_eq!(slab.bytes(8..107), [0; 99]);
     });
@@ -137,10 +143,9 @@ fn links_are_not_followed_wherever_they_are() {
     }
     // Put there after the look around.
     on_a_ring(async |core| {
-        let store = store(&root, &[entry("late/c", 4)]).unwrap();
-        store.prepare(|_| 0).unwrap();
+        let (_, access) = writable(&root, &[entry("late/c", 4)]);
         link(&outside, "late");
-        let error = fill(&core, &store).await.unwrap_err().to_string();
+        let error = fill(&core, &access).await.unwrap_err().to_string();
         assert!(error.contains("symbolic link"), "{error}");
     });
     assert_eq!(names(&outside), ["file"]);
@@ -160,12 +165,11 @@ fn something_else_in_the_place_of_a_file_is_an_error() {
 fn a_finished_file_never_replaces_another() {
     let folder = tempfile::tempdir().unwrap();
     on_a_ring(async |core| {
-        let store = store(folder.path(), &[entry("a", 4)]).unwrap();
-        store.prepare(|_| 0).unwrap();
-        fill(&core, &store).await.unwrap();
+        let (store, access) = writable(folder.path(), &[entry("a", 4)]);
+        fill(&core, &access).await.unwrap();
         fs::write(folder.path().join("a"), "mine").unwrap();
         let file = store.layout().files().next().unwrap();
-        assert!(store.finish(file).await.is_err());
+        assert!(access.finish(file).await.is_err());
     });
     assert_eq!(fs::read(folder.path().join("a")).unwrap(), b"mine");
 }
@@ -177,14 +181,88 @@ fn hashes_of_absent_and_short_files_are_none() {
     fs::write(folder.path().join("b"), vec![7; 10]).unwrap();
     on_a_ring(async |core| {
         let files = [entry("a", PIECE + 5), entry("b", PIECE * 2 - 5), entry("absent", PIECE)];
-        let store = Rc::new(store(folder.path(), &files).unwrap());
+        let store = store(folder.path(), &files).unwrap();
+        let queue = Arc::new(PieceQueue::new(store.layout()));
+        let access = Rc::new(Access::new(store, 1));
         let found = Rc::new(std::cell::RefCell::new(vec![false; 4]));
         let seen = Rc::clone(&found);
-        hash_pieces(&store, &core.arena, move |piece, hash| {
+        hash_pieces(&access, &core.arena, &queue, move |piece, hash| {
             seen.borrow_mut()[piece.as_usize()] = hash.is_some()
         })
         .await
         .unwrap();
         assert_eq!(*found.borrow(), [true, false, false, false]);
     });
+}
+
+/// Bytes of a good torrent in one file, and the torrent.
+fn torrent(len: usize) -> (Vec<u8>, Arc<crate::metainfo::Torrent>) {
+    let bytes: Vec<u8> = (0..len).map(|at| (at / 7) as u8).collect();
+    let hash = |piece: &[u8]| {
+        let mut state = crate::digest::Sha1State::new();
+        crate::digest::advance(&mut [crate::digest::Job { state: &mut state, run: piece }]);
+        state.finish()
+    };
+    let builder = crate::metainfo::TorrentBuilder {
+        name: "file".into(),
+        content: crate::metainfo::Content::Single(len as u64),
+        piece_length: PIECE as u32,
+        pieces: bytes.chunks(PIECE as usize).map(hash).collect(),
+        trackers: Vec::new(),
+        private: false,
+        comment: None,
+        created_by: None,
+        creation_date: None,
+    };
+    (bytes, Arc::new(builder.build().unwrap().1))
+}
+
+#[test]
+fn cores_check_a_torrent_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut bytes, torrent) = torrent(100 * PIECE as usize + 9);
+    bytes[50 * PIECE as usize] ^= 1;
+    fs::write(folder.path().join("file"), &bytes).unwrap();
+    let store = store(folder.path(), &torrent.files).unwrap();
+    let queue = Arc::new(PieceQueue::new(store.layout()));
+    let core = || {
+        on_a_ring(async |core| {
+            let access = Rc::new(Access::new(Arc::clone(&store), 3));
+            check(&access, &core.arena, &torrent, &queue, |_| {}).await.unwrap()
+        })
+    };
+    let mut good = vec![false; 101];
+    let found: Vec<_> = std::thread::scope(|scope| {
+        let cores: Vec<_> = (0..3).map(|_| scope.spawn(core)).collect();
+        cores.into_iter().flat_map(|core| core.join().unwrap()).collect()
+    });
+    assert_eq!((found.len(), queue.done()), (100, 101), "each piece by one core");
+    found.into_iter().for_each(|piece| good[piece.as_usize()] = true);
+    let report = CheckReport::new(&store, &good);
+    assert_eq!((report.good_pieces, report.bad_pieces), (100, vec![50]));
+}
+
+#[test]
+fn a_core_finds_what_another_has_given_its_own_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = [entry("a", PIECE), entry("b", PIECE)];
+    on_a_ring(async |core| {
+        let (store, one) = writable(folder.path(), &files);
+        let (early, late) = (Access::new(Arc::clone(&store), 2), Access::new(Arc::clone(&store), 2));
+        fill(&core, &one).await.unwrap();
+        let piece = store.layout().piece(0).unwrap();
+        let read = async |access: &Access| {
+            let slab = access.read(piece, 0, 300, 0, core.arena.take().unwrap()).await.unwrap();
+            assert_eq!(slab.bytes(256..300), slab.bytes(0..44));
+        };
+        read(&early).await;
+        one.finish(store.layout().files().next().unwrap()).await.unwrap();
+        read(&early).await;
+        read(&late).await;
+        // It has been renamed, and the core that did so has not said it yet.
+        fs::rename(folder.path().join("b.part"), folder.path().join("b")).unwrap();
+        let slab = late.read(store.layout().piece(1).unwrap(), 0, 9, 0, core.arena.take().unwrap()).await;
+        assert_eq!(slab.unwrap().bytes(0..9), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    });
+    assert_eq!(names(folder.path()), ["a", "b"], "nothing is made anew");
 }

@@ -5,7 +5,7 @@ mod board;
 mod payload;
 mod place;
 
-use super::args::DemoArgs;
+use super::args::{DemoArgs, cores};
 use super::json::Line;
 use super::output::Output;
 use super::progress::Steps;
@@ -96,7 +96,7 @@ impl Demo<'_> {
         let tracker = tracker.map_err(|cause| Error::Other(format!("cannot start the tracker: {cause}")))?;
         let options = CreateOptions { trackers: vec![vec![tracker.url()]], ..CreateOptions::default() };
         tokio::spawn(tracker.run());
-        let create = move |seen: Seen| Ok(session::create(&payload, &options, &seen)?);
+        let create = move |seen: Seen| Ok(session::create(&payload, &options, cores(None), &seen)?);
         let (_, torrent) = self.step("hashing", "pieces", create).await?;
         Ok(Arc::new(torrent))
     }

@@ -1,0 +1,110 @@
+//! Pieces that several cores hash together.
+
+use crate::metainfo::{Layout, PieceIndex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Pieces that a core takes at a time: consecutive, so that it reads ahead in its stretch of the files, and as many as
+/// are hashed side by side.
+const STRETCH: u32 = 16;
+
+/// The pieces of a torrent, each to be taken by one core.
+pub struct PieceQueue {
+    layout: Arc<Layout>,
+    /// The first piece that nobody has taken.
+    next: AtomicU32,
+    done: AtomicU32,
+}
+
+impl PieceQueue {
+    /// All pieces of the torrent.
+    pub fn new(layout: &Arc<Layout>) -> Self {
+        Self { layout: Arc::clone(layout), next: AtomicU32::new(0), done: AtomicU32::new(0) }
+    }
+
+    /// In how many portions the pieces are taken: more cores than that find nothing to do.
+    pub fn stretches(&self) -> usize {
+        self.layout.piece_count().div_ceil(STRETCH) as usize
+    }
+
+    /// Lets nobody take another piece: those who work on it end soon.
+    pub fn close(&self) {
+        self.next.store(self.layout.piece_count(), Ordering::Relaxed);
+    }
+
+    /// Whether pieces are left that nobody has taken.
+    pub fn is_empty(&self) -> bool {
+        self.next.load(Ordering::Relaxed) >= self.layout.piece_count()
+    }
+
+    /// How many pieces the cores have done.
+    pub fn done(&self) -> u32 {
+        self.done.load(Ordering::Relaxed)
+    }
+
+    /// Counts one more piece; says how many are done.
+    pub fn count_done(&self) -> u32 {
+        self.done.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The numbers of the next pieces; none when all are taken.
+    fn take(&self) -> std::ops::Range<u32> {
+        let end = self.layout.piece_count();
+        let taken = self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
+            (next < end).then(|| next.saturating_add(STRETCH).min(end))
+        });
+        taken.map_or(0..0, |start| start..start.saturating_add(STRETCH).min(end))
+    }
+}
+
+/// The pieces that one core has taken last.
+pub(super) struct Stretch {
+    queue: Arc<PieceQueue>,
+    taken: std::ops::Range<u32>,
+}
+
+impl Stretch {
+    pub(super) fn new(queue: &Arc<PieceQueue>) -> Self {
+        Self { queue: Arc::clone(queue), taken: 0..0 }
+    }
+}
+
+impl Iterator for Stretch {
+    type Item = PieceIndex;
+
+    fn next(&mut self) -> Option<PieceIndex> {
+        if self.taken.is_empty() {
+            self.taken = self.queue.take();
+        }
+        self.queue.layout.piece(self.taken.next()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cores_share_the_pieces_in_stretches() {
+        let layout = Arc::new(Layout::new(1, [40]).unwrap());
+        let queue = Arc::new(PieceQueue::new(&layout));
+        let (mut one, mut other) = (Stretch::new(&queue), Stretch::new(&queue));
+        let first: Vec<u32> =
+            [one.next(), one.next(), other.next(), one.next()].map(|piece| piece.unwrap().get()).to_vec();
+        assert_eq!(first, [0, 1, 16, 2]);
+        let rest: std::collections::BTreeSet<u32> = one.chain(other).map(PieceIndex::get).collect();
+        assert_eq!(rest.len(), 36);
+        assert!(queue.is_empty());
+        assert_eq!(Stretch::new(&queue).next(), None);
+    }
+
+    #[test]
+    fn a_closed_queue_gives_no_further_stretch() {
+        let layout = Arc::new(Layout::new(1, [40]).unwrap());
+        let queue = Arc::new(PieceQueue::new(&layout));
+        let mut core = Stretch::new(&queue);
+        core.next();
+        queue.close();
+        assert_eq!(core.count(), 15, "what was taken");
+    }
+}
