@@ -2,7 +2,7 @@
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use seedring::metainfo::{Layout, PieceIndex};
-use seedring::swarm::{Introduction, PeerSlot, PieceMap, Settings, Speech, Swarm, Wish};
+use seedring::swarm::{Commons, Completion, Introduction, PeerSlot, Settings, Speech, Swarm, Wish};
 use seedring::wire::{Message, PeerId};
 use std::hint::black_box;
 use std::sync::Arc;
@@ -27,10 +27,16 @@ fn connect(swarm: &mut Swarm, number: usize) -> PeerSlot {
 /// A swarm of leeches that do not choke us and have every piece with this chance in 256.
 fn swarm(pieces: u32, peers: usize, chance: u8) -> (Swarm, Vec<PeerSlot>) {
     let layout = Arc::new(Layout::new(BLOCK.into(), [u64::from(pieces) * u64::from(BLOCK)]).expect("sound"));
-    let map = Arc::new(PieceMap::new(pieces));
-    let settings =
-        Settings { id: PeerId([0; 20]), most_peers: peers + 1, slots: 8, hold: u32::MAX, fetch: true };
-    let mut swarm = Swarm::new(layout, map, settings, 1);
+    let commons = Arc::new(Commons::new(pieces, 1));
+    let settings = Settings {
+        id: PeerId([0; 20]),
+        most_peers: peers + 1,
+        slots: 8,
+        seed_slots: 8,
+        hold: u32::MAX,
+        fetch: true,
+    };
+    let mut swarm = Swarm::new(layout, commons, 0, settings, 1);
     let mut rng = fastrand::Rng::with_seed(7);
     let slots = (0..peers).map(|number| {
         let slot = connect(&mut swarm, number);
@@ -57,8 +63,8 @@ fn finish(swarm: &mut Swarm, slot: PeerSlot, opened: &[(PieceIndex, usize)]) {
     for (piece, _) in opened {
         let block = swarm.layout().nth_block(*piece, 0);
         let (_, place) = swarm.begin(NOW, slot, [piece.get(), 0, block.len]).expect("it was asked for");
-        assert!(swarm.complete(NOW, slot, &block, place));
-        swarm.hashed(*piece, 0, Some(true));
+        assert_eq!(swarm.complete(NOW, slot, &block, place), Completion::Taken);
+        swarm.hashed(*piece, 0..1, Some(true));
         swarm.written(*piece, 0);
     }
     let mut wishes: Vec<Wish> = Vec::new();

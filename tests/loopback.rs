@@ -19,7 +19,8 @@ fn job(torrent: &Arc<Torrent>, folder: &Path, goal: Goal, peers: Vec<SocketAddr>
         goal,
         listen: Listen::At(LOOPBACK),
         peers,
-        arena_len: 16 * 1024 * 1024,
+        cores: 2,
+        memory_limit: 32 * 1024 * 1024,
         announce: Default::default(),
     }
 }

@@ -111,6 +111,14 @@ pub(super) struct TransferArgs {
     /// A peer to connect to, may be repeated; several can be separated by commas
     #[arg(long = "peer", value_name = "ADDR:PORT", env = "SEEDRING_PEER", value_delimiter = ',')]
     pub(super) peers: Vec<SocketAddr>,
+
+    /// Work on this many processors, each with a thread of its own [default: all]
+    #[arg(long, value_name = "N", env = "SEEDRING_CORES", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(super) cores: Option<u16>,
+
+    /// Memory for payload, with K, M or G for powers of 1024 [default: a quarter of the memory, at most 1G]
+    #[arg(long, value_name = "BYTES", env = "SEEDRING_MEMORY_LIMIT", value_parser = memory_limit)]
+    pub(super) memory_limit: Option<u64>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -132,6 +140,13 @@ pub(super) struct DemoArgs {
 pub(super) fn cores(asked: Option<u16>) -> usize {
     let all = || std::thread::available_parallelism().map_or(1, usize::from);
     asked.map_or_else(all, usize::from)
+}
+
+/// A number of bytes that is enough to work with.
+fn memory_limit(text: &str) -> Result<u64, String> {
+    const LEAST: u64 = 8 << 20;
+    let bytes = size(text)?;
+    if bytes < LEAST { Err("less than 8M is not enough to work with".into()) } else { Ok(bytes) }
 }
 
 /// A number of bytes, at least 1: digits, then nothing or K, M, G, T for powers of 1024 (also as KiB and so on).

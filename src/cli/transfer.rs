@@ -1,6 +1,6 @@
 //! `seedring download` and `seedring seed`.
 
-use super::args::{DownloadArgs, TransferArgs};
+use super::args::{self, DownloadArgs, TransferArgs};
 use super::json::Line;
 use super::output::Output;
 use super::signals::{Signals, Stop};
@@ -10,8 +10,10 @@ use crate::session::{self, AnnounceLimits, CheckReport, Event, Goal, Job, Listen
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// Payload memory of a session, in bytes.
-const ARENA_LEN: usize = 128 * 1024 * 1024;
+/// Most payload memory of a session, in bytes, when the user does not say; on smaller machines it is a part of what they
+/// have.
+const MEMORY_LIMIT: u64 = 1024 * 1024 * 1024;
+const MEMORY_PART: u64 = 4;
 
 pub(super) fn download(args: &DownloadArgs, out: &Output) -> Result<ExitCode, Error> {
     let goal = if args.seed { Goal::DownloadAndSeed } else { Goal::Download };
@@ -22,15 +24,16 @@ pub(super) fn seed(args: &TransferArgs, out: &Output) -> Result<ExitCode, Error>
     run(args, Goal::Seed, out)
 }
 
-fn run(args: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Error> {
-    let torrent = Arc::new(torrent_file::read(&args.file)?);
+fn run(transfer: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Error> {
+    let torrent = Arc::new(torrent_file::read(&transfer.file)?);
     let job = Job {
         torrent: Arc::clone(&torrent),
-        folder: args.dir.clone(),
+        folder: transfer.dir.clone(),
         goal,
-        listen: args.listen.map_or(Listen::Default, Listen::At),
-        peers: args.peers.clone(),
-        arena_len: ARENA_LEN,
+        listen: transfer.listen.map_or(Listen::Default, Listen::At),
+        peers: transfer.peers.clone(),
+        cores: args::cores(transfer.cores),
+        memory_limit: transfer.memory_limit.unwrap_or_else(default_memory_limit),
         announce: AnnounceLimits::default(),
     };
     let runtime = super::control_runtime()?;
@@ -62,6 +65,13 @@ fn run(args: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Error>
     // A name that is still being looked up must not hold up the end.
     runtime.shutdown_background();
     result
+}
+
+fn default_memory_limit() -> u64 {
+    let info = rustix::system::sysinfo();
+    #[expect(clippy::useless_conversion, reason = "the kernel's type depends on the machine")]
+    let memory = u64::from(info.totalram).saturating_mul(u64::from(info.mem_unit));
+    MEMORY_LIMIT.min(memory / MEMORY_PART)
 }
 
 /// Tells a person who wants to seed that not everything is there.

@@ -134,7 +134,15 @@ mod tests {
         upload_rate: 2048,
         pieces: 1024,
         good_pieces: 512,
-        limits: LimitHits { requests: 0, offences: 0, peers: 0, addresses: 0, handshakes: 0, reports: 0 },
+        limits: LimitHits {
+            requests: 0,
+            offences: 0,
+            peers: 0,
+            addresses: 0,
+            handshakes: 0,
+            reports: 0,
+            letters: 0,
+        },
     };
 
     #[test]

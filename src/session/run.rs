@@ -4,8 +4,8 @@ use super::Event;
 use crate::discovery::tracker::{AnnouncerConfig, Announcing, Note, TorrentIdentity, Totals};
 use crate::metainfo::{BuildError, Torrent};
 use crate::ring::StartError;
-use crate::shard::{Assignment, Command, Progress, Report, Shard};
-use crate::storage::StorageError;
+use crate::shard::{Assignment, Progress, Report, Shards};
+use crate::storage::{Folder, StorageError, Store};
 use crate::wire::PeerId;
 use ::ring::rand::{SecureRandom, SystemRandom};
 use std::future::Future;
@@ -26,6 +26,10 @@ const DEFAULT_PORTS: std::ops::RangeInclusive<u16> = 6881..=6889;
 /// How long a port that is taken is tried again, and how often.
 const BIND_LIMIT: Duration = Duration::from_secs(2);
 const BIND_WAIT: Duration = Duration::from_millis(50);
+/// A core with less payload memory than this (bytes) is no help: then rather fewer cores.
+const LEAST_MEMORY: u64 = 4 * 1024 * 1024;
+/// Most connected peers of a torrent.
+const MOST_PEERS: usize = 4000;
 /// How long a core may take to end its disk work.
 const END_LIMIT: Duration = Duration::from_secs(10);
 
@@ -62,8 +66,10 @@ pub struct Job {
     pub listen: Listen,
     /// Peers that the user named.
     pub peers: Vec<SocketAddr>,
-    /// Bytes of payload memory.
-    pub arena_len: usize,
+    /// Processors to work on, at least 1.
+    pub cores: usize,
+    /// Bytes of payload memory, on all cores together.
+    pub memory_limit: u64,
     /// How often trackers are asked.
     pub announce: AnnounceLimits,
 }
@@ -135,10 +141,21 @@ fn random_id() -> PeerId {
     PeerId::generate(random)
 }
 
+/// Most connected peers: as many as the limit on descriptors allows, which is raised as far as it goes. Some are left
+/// for files, and for what else a program needs.
+fn most_peers() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    let now = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
+    let spare = now.map_or(MOST_PEERS, |descriptors| (descriptors / 2) as usize);
+    spare.clamp(1, MOST_PEERS)
+}
+
 /// A session under way.
 struct Running<W> {
     job: Job,
-    shard: Shard,
+    shards: Shards,
     addr: SocketAddr,
     id: PeerId,
     totals: Arc<Totals>,
@@ -164,19 +181,26 @@ pub async fn run(
     let listener = bind(job.listen).await?;
     let unbound = |cause| SessionError::Listen { addr: ([0, 0, 0, 0], 0).into(), cause };
     let addr = listener.local_addr().map_err(unbound)?;
+    let cores = (job.memory_limit / LEAST_MEMORY).clamp(1, job.cores.max(1) as u64) as usize;
+    let listeners = (0..cores).map(|_| listener.try_clone()).collect::<Result<Vec<_>, _>>();
+    let listeners = listeners.map_err(unbound)?;
     let id = random_id();
+    let download = job.goal != Goal::Seed;
+    let layout = Arc::new(job.torrent.layout.clone());
+    let store = Store::new(Folder::open(&job.folder, download)?, layout, &job.torrent.files)?;
     let assignment = Assignment {
         torrent: Arc::clone(&job.torrent),
-        folder: job.folder.clone(),
-        download: job.goal != Goal::Seed,
-        listener,
+        store: Arc::new(store),
+        download,
         id,
-        arena_len: job.arena_len,
+        most_peers: most_peers(),
+        arena_len: usize::try_from(job.memory_limit).unwrap_or(usize::MAX) / cores,
+        listeners,
     };
-    let shard = Shard::start(assignment).map_err(SessionError::Thread)?;
+    let shards = Shards::start(assignment).map_err(SessionError::Thread)?;
     let mut running = Running {
         job,
-        shard,
+        shards,
         addr,
         id,
         totals: Arc::default(),
@@ -199,12 +223,12 @@ impl<W: FnMut(Event)> Running<W> {
         loop {
             let done = tokio::select! {
                 () = &mut stop => true,
-                report = self.shard.reports.recv() => match report {
+                report = self.shards.reports.recv() => match report {
                     Some(report) => self.take(report).await,
                     None => true,
                 },
                 Some(addrs) = self.found.1.recv() => {
-                    self.tell(Command::Peers { addrs, given: false }).await;
+                    self.shards.offer(addrs, false).await;
                     false
                 }
                 Some(note) = self.notes.1.recv() => {
@@ -216,11 +240,6 @@ impl<W: FnMut(Event)> Running<W> {
                 return;
             }
         }
-    }
-
-    async fn tell(&self, command: Command) {
-        // A core that has ended is noticed where its reports are read.
-        let _ = self.shard.commands.send(command).await;
     }
 
     /// Takes a report of the core. `true` when the work is done.
@@ -252,10 +271,6 @@ impl<W: FnMut(Event)> Running<W> {
             }
             Report::Failed(problem) => {
                 self.failure.get_or_insert(SessionError::Failed(problem));
-                return true;
-            }
-            Report::Ended(progress) => {
-                self.progress(progress);
                 return true;
             }
         }
@@ -291,7 +306,7 @@ impl<W: FnMut(Event)> Running<W> {
         }
         (self.watch)(Event::Listening(self.addr));
         let addrs = std::mem::take(&mut self.job.peers);
-        self.tell(Command::Peers { addrs, given: true }).await;
+        self.shards.offer(addrs, true).await;
         let identity = TorrentIdentity {
             info_hash: self.job.torrent.info_hash,
             peer_id: self.id.0,
@@ -315,30 +330,20 @@ impl<W: FnMut(Event)> Running<W> {
 
     /// Stops the core and tells trackers, both at once.
     async fn end(mut self) -> Result<Outcome, SessionError> {
-        self.tell(Command::Stop).await;
+        self.shards.stop().await;
         let goodbye = async {
             if let Some(announcing) = self.announcing.take() {
                 announcing.stop().await;
             }
         };
-        let reports = &mut self.shard.reports;
-        let drained = async {
-            let mut last = None;
-            while let Some(report) = reports.recv().await {
-                if let Report::Ended(progress) = report {
-                    last = Some(progress);
-                }
-            }
-            last
-        };
+        let reports = &mut self.shards.reports;
+        let drained = async { while reports.recv().await.is_some() {} };
         // A disk that does not answer must not hold up the end.
         let drained = tokio::time::timeout(END_LIMIT, drained);
-        let ((), last) = tokio::join!(goodbye, drained);
+        let ((), _) = tokio::join!(goodbye, drained);
         match self.failure {
             Some(failure) => Err(failure),
-            None => {
-                Ok(Outcome { progress: last.ok().flatten().unwrap_or(self.last), complete: self.complete })
-            }
+            None => Ok(Outcome { progress: self.shards.progress(), complete: self.complete }),
         }
     }
 }

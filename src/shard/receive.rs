@@ -4,10 +4,11 @@
 //! head into the scratch buffer, the payload into the block's place in its slab, the next head, and so on. If
 //! the peer says something else in between, the bytes after it lie in the wrong places; they are moved, and counted.
 
+use super::crew::Letter;
 use super::torrent::TorrentShard;
 use crate::metainfo::Block;
 use crate::ring::{MAX_LEASES, Scatter, Socket};
-use crate::swarm::{PeerSlot, Place};
+use crate::swarm::{Completion, PeerSlot, Place};
 use crate::wire::{Item, Limits, PIECE_HEAD_LEN, Reader, WireError};
 use std::io;
 use std::ops::Range;
@@ -41,7 +42,7 @@ pub(super) struct Receiver {
 
 impl Receiver {
     pub(super) fn new(torrent: Rc<TorrentShard>, slot: PeerSlot) -> Self {
-        let reader = Reader::new(Limits::for_pieces(torrent.torrent.layout.piece_count()));
+        let reader = Reader::new(Limits::for_pieces(torrent.crew.store.layout().piece_count()));
         Self { torrent, slot, reader, coming: None }
     }
 
@@ -263,10 +264,16 @@ impl Receiver {
         }
         let Some(Coming { block, place, aside, .. }) = self.coming.take() else { return };
         let torrent = &self.torrent;
-        let taken = torrent.swarm.borrow_mut().complete(torrent.now(), self.slot, &block, place);
-        if taken && place == Place::Aside {
-            let put = torrent.with_home(&block, |slab, range| slab.write(range.start, &aside));
-            put.expect("a block that is taken has a home");
+        let completion = torrent.swarm.borrow_mut().complete(torrent.now(), self.slot, &block, place);
+        match completion {
+            Completion::Taken if place == Place::Aside => {
+                let put = torrent.with_home(&block, |slab, range| slab.write(range.start, &aside));
+                put.expect("a block that is taken has a home");
+            }
+            Completion::Handover(core, handover) => {
+                torrent.crew.write_to(core, Letter::HandIn(handover, aside));
+            }
+            Completion::Taken | Completion::Vain => {}
         }
     }
 }

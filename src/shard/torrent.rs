@@ -1,13 +1,14 @@
 //! One torrent on one core: the swarm's wishes become operations, their answers go back to the swarm.
 
 use super::connection::Shaking;
+use super::crew::{Crew, Letter};
+use super::hashing::Hashing;
 use super::memory::{Memory, RunKey};
-use super::{Assignment, Progress, Report, bytes_left, dial};
-use crate::digest::{Job, Sha1State, advance};
-use crate::metainfo::{Block, FileIndex, FileKind, PieceIndex, Torrent};
+use super::{Progress, Report, dial};
+use crate::metainfo::{Block, FileIndex, PieceIndex};
 use crate::ring::{self, FillingSlab, SLAB_LEN, Scatter, Slab, Socket};
 use crate::storage::{Access, StorageError};
-use crate::swarm::{DropReason, LimitHits, PeerSlot, PieceMap, RUN_LEN, Speech, Swarm, Wish};
+use crate::swarm::{DropReason, HandIn, Handover, LimitHits, PeerSlot, RUN_LEN, Speech, Swarm, Wish};
 use crate::wire::{Handshake, Reserved};
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -26,13 +27,11 @@ const WISHES: usize = 256;
 const UPLOAD_SHARE: usize = 8;
 /// Files that are synced and renamed at the same time: each takes two descriptors.
 const FINISHERS: usize = 16;
-/// Runs that are hashed side by side.
-const HASH_BATCH: usize = 16;
 /// Runs that one speech may open: what a full window of requests needs.
 const RUNS_IN_SPEECH: usize = 16;
 
 /// A run that is being fetched.
-enum Fetched {
+pub(super) enum Fetched {
     Filling(FillingSlab),
     Full(Slab),
 }
@@ -47,24 +46,24 @@ pub(super) struct Line {
 
 /// See the module.
 pub(super) struct TorrentShard {
-    pub(super) torrent: Arc<Torrent>,
+    /// All cores of the torrent, and our place among them.
+    pub(super) crew: Arc<Crew>,
+    pub(super) core: usize,
     pub(super) handshake: Handshake,
-    map: Arc<PieceMap>,
     pub(super) swarm: RefCell<Swarm>,
     pub(super) memory: RefCell<Memory>,
     access: Rc<Access>,
-    fetched: RefCell<HashMap<RunKey, Fetched>>,
-    hashes: RefCell<HashMap<PieceIndex, Sha1State>>,
-    /// Pieces of each file that are still missing.
-    file_left: RefCell<Vec<u32>>,
+    pub(super) fetched: RefCell<HashMap<RunKey, Fetched>>,
+    pub(super) hashing: Hashing,
     /// Files that wait for their own name, and tasks that give it.
     finished: RefCell<VecDeque<FileIndex>>,
     finishers: Cell<usize>,
     lines: RefCell<HashMap<PeerSlot, Line>>,
     /// Receive buffers not in use.
     scatters: RefCell<Vec<Scatter>>,
+    /// Room for wishes, not in use.
+    wishes: RefCell<Vec<Wish>>,
     reports: mpsc::Sender<Report>,
-    complete: Cell<bool>,
     epoch: Instant,
     /// Writes and renames under way.
     busy: Cell<usize>,
@@ -79,32 +78,30 @@ pub(super) struct TorrentShard {
 
 impl TorrentShard {
     pub(super) fn new(
-        job: &Assignment,
-        map: Arc<PieceMap>,
+        crew: Arc<Crew>,
+        core: usize,
         swarm: Swarm,
         access: Rc<Access>,
         memory: Memory,
-        file_left: Vec<u32>,
         reports: mpsc::Sender<Report>,
     ) -> Rc<Self> {
-        let (torrent, info_hash) = (Arc::clone(&job.torrent), job.torrent.info_hash);
-        let handshake = Handshake { reserved: Reserved::default(), info_hash, peer_id: job.id };
+        let handshake =
+            Handshake { reserved: Reserved::default(), info_hash: crew.torrent.info_hash, peer_id: crew.id };
         Rc::new(Self {
-            torrent,
+            crew,
+            core,
             handshake,
-            map,
             swarm: RefCell::new(swarm),
             memory: RefCell::new(memory),
             access,
             fetched: RefCell::default(),
-            hashes: RefCell::default(),
-            file_left: RefCell::new(file_left),
+            hashing: Hashing::default(),
             finished: RefCell::default(),
             finishers: Cell::new(0),
             lines: RefCell::default(),
             scatters: RefCell::default(),
+            wishes: RefCell::default(),
             reports,
-            complete: Cell::new(false),
             epoch: Instant::now(),
             busy: Cell::new(0),
             stopping: Cell::new(false),
@@ -130,34 +127,38 @@ impl TorrentShard {
         }
     }
 
-    /// Where the torrent stands.
-    pub(super) fn progress(&self) -> Progress {
+    /// Publishes what this core has moved.
+    pub(super) fn publish(&self) {
         let swarm = self.swarm.borrow();
         let totals = swarm.totals();
-        let rates = swarm.peers().fold((0, 0), |sum, peer| (sum.0 + peer.rates.0, sum.1 + peer.rates.1));
-        Progress {
-            left: bytes_left(&self.torrent, &self.map),
+        let (mut peers, mut rates) = (0, (0, 0));
+        for peer in swarm.peers() {
+            peers += 1;
+            rates = (rates.0 + peer.rates.0, rates.1 + peer.rates.1);
+        }
+        let progress = Progress {
             downloaded: totals.downloaded,
             uploaded: totals.uploaded,
             wasted: totals.wasted,
             moved: self.moved.get(),
-            peers: swarm.peers().count() as u32,
+            peers,
             download_rate: rates.0,
             upload_rate: rates.1,
-            pieces: self.torrent.layout.piece_count(),
-            good_pieces: self.map.have_count(),
             limits: LimitHits {
                 handshakes: self.shaking.borrow().crowded_out,
                 reports: self.unheard.get(),
                 ..totals.limits
             },
-        }
+            ..Progress::default()
+        };
+        self.crew.publish(self.core, progress);
     }
 
     /// Tells, once, when everything is verified, written and has its own name.
     pub(super) fn check_complete(&self) {
-        if self.busy.get() == 0 && self.map.is_complete() && !self.complete.replace(true) {
-            self.report(Report::Complete(self.progress()));
+        if self.crew.is_newly_complete() {
+            self.publish();
+            self.report(Report::Complete(self.crew.progress()));
         }
     }
 
@@ -193,16 +194,22 @@ impl TorrentShard {
 
     /// What the peer should hear now, with memory for what it is asked for.
     pub(super) fn speak(&self, slot: PeerSlot, bytes: &mut Vec<u8>) {
-        let mut memory = self.memory.borrow_mut();
-        let mut fetched = self.fetched.borrow_mut();
-        let share = memory.capacity() - memory.capacity() / UPLOAD_SHARE;
-        let slabs = memory.available(share.saturating_sub(fetched.len()).min(RUNS_IN_SPEECH));
-        let mut speech = Speech { bytes, slabs, opened: Vec::new() };
+        let mut speech = Speech { bytes, slabs: self.free_slabs(RUNS_IN_SPEECH), opened: Vec::new() };
         self.swarm.borrow_mut().speak(self.now(), slot, &mut speech);
-        for key in speech.opened {
-            let slab = memory.take().expect("no more runs are opened than slabs are available");
-            fetched.insert(key, Fetched::Filling(slab));
-        }
+        speech.opened.into_iter().for_each(|key| self.open_run(key));
+    }
+
+    /// Slabs that runs to be fetched may have now, counted up to `most`.
+    fn free_slabs(&self, most: usize) -> usize {
+        let memory = self.memory.borrow();
+        let share = memory.capacity() - memory.capacity() / UPLOAD_SHARE;
+        memory.available(share.saturating_sub(self.fetched.borrow().len()).min(most))
+    }
+
+    fn open_run(&self, key: RunKey) {
+        let slab = self.memory.borrow_mut().take();
+        let slab = slab.expect("no more runs are opened than slabs are available");
+        self.fetched.borrow_mut().insert(key, Fetched::Filling(slab));
     }
 
     /// The run a block belongs to, and its bytes there.
@@ -228,26 +235,20 @@ impl TorrentShard {
 
     /// Serves the swarm's wishes until it has none.
     pub(super) fn pump(self: &Rc<Self>) {
-        let mut wishes = Vec::with_capacity(WISHES);
+        let mut wishes = self.wishes.take();
         loop {
             self.swarm.borrow_mut().fill(&mut wishes, WISHES);
             if wishes.is_empty() {
-                return;
+                break;
             }
-            let mut to_hash = Vec::new();
-            for wish in wishes.drain(..) {
-                match wish {
-                    Wish::Hash(piece, run) => to_hash.push((piece, run)),
-                    other => self.serve(other),
-                }
-            }
-            to_hash.chunks(HASH_BATCH).for_each(|runs| self.hash(runs));
+            wishes.drain(..).for_each(|wish| self.serve(wish));
         }
+        self.wishes.replace(wishes);
     }
 
     fn serve(self: &Rc<Self>, wish: Wish) {
         match wish {
-            Wish::Hash(..) => unreachable!("hashed in a batch"),
+            Wish::Hash(piece, runs) => self.queue_hash(piece, runs),
             Wish::Wake(slot) => {
                 if let Some(line) = self.lines.borrow().get(&slot) {
                     line.bell.notify_one();
@@ -257,6 +258,9 @@ impl TorrentShard {
             Wish::Done { piece, good } => self.settle(piece, good),
             Wish::Drop(slot, reason) => self.drop_peer(slot, &reason),
             Wish::Dial(addr) => dial(self, addr),
+            Wish::Nudge => self.crew.ring_others(self.core),
+            Wish::Evict(tag) => self.crew.write_to(tag.core(), Letter::Evict(tag)),
+            Wish::Blame(tag, piece) => self.crew.write_to(tag.core(), Letter::Blame(tag, piece)),
         }
     }
 
@@ -278,8 +282,7 @@ impl TorrentShard {
         this.busy.set(this.busy.get() + 1);
         ring::spawn(async move {
             if let Err(error) = work.await {
-                // Not complete any more, whatever else goes well.
-                this.complete.set(true);
+                this.crew.fail();
                 this.report(Report::Failed(error.to_string()));
             }
             this.pump();
@@ -288,43 +291,11 @@ impl TorrentShard {
         });
     }
 
-    fn hash(&self, runs: &[RunKey]) {
-        let mut fetched = self.fetched.borrow_mut();
-        let mut hashes = self.hashes.borrow_mut();
-        let mut batch: Vec<(RunKey, Slab, Sha1State)> = Vec::with_capacity(runs.len());
-        for key in runs.iter().copied() {
-            let Some(Fetched::Filling(slab)) = fetched.remove(&key) else {
-                unreachable!("{key:?} is not full")
-            };
-            let slab = slab.seal().unwrap_or_else(|_| unreachable!("{key:?} is still being received into"));
-            fetched.insert(key, Fetched::Full(slab.clone()));
-            batch.push((key, slab, hashes.remove(&key.0).unwrap_or_default()));
-        }
-        let mut jobs: Vec<Job<'_>> = batch
-            .iter_mut()
-            .map(|(key, slab, state)| Job { state, run: slab.bytes(0..self.run_len(*key) as usize) })
-            .collect();
-        advance(&mut jobs);
-        for ((piece, run), _, state) in batch {
-            let last = self.run_end((piece, run)) == self.torrent.layout.piece_len(piece);
-            let verdict = if last {
-                Some(state.finish() == self.torrent.piece_hash(piece))
-            } else {
-                hashes.insert(piece, state);
-                None
-            };
-            if verdict == Some(false) {
-                self.report(Report::PieceFailed(piece.get()));
-            }
-            self.swarm.borrow_mut().hashed(piece, run, verdict);
-        }
+    pub(super) fn run_end(&self, (piece, run): RunKey) -> u32 {
+        (run as u32 + 1).saturating_mul(RUN_LEN).min(self.crew.store.layout().piece_len(piece))
     }
 
-    fn run_end(&self, (piece, run): RunKey) -> u32 {
-        (run as u32 + 1).saturating_mul(RUN_LEN).min(self.torrent.layout.piece_len(piece))
-    }
-
-    fn run_len(&self, key: RunKey) -> u32 {
+    pub(super) fn run_len(&self, key: RunKey) -> u32 {
         self.run_end(key) - key.1 as u32 * RUN_LEN
     }
 
@@ -345,20 +316,14 @@ impl TorrentShard {
     fn settle(self: &Rc<Self>, piece: PieceIndex, good: bool) {
         if !good {
             self.fetched.borrow_mut().retain(|key, _| key.0 != piece);
-            self.hashes.borrow_mut().remove(&piece);
+            self.hashing.forget(piece);
             return;
         }
-        let layout = &self.torrent.layout;
-        let mut finished = self.finished.borrow_mut();
-        for span in layout.spans(piece, 0, layout.piece_len(piece)) {
-            let left = &mut self.file_left.borrow_mut()[span.file.as_usize()];
-            *left -= 1;
-            if *left == 0 && self.torrent.files[span.file.as_usize()].kind == FileKind::Regular {
-                finished.push_back(span.file);
-            }
-        }
+        // Before anybody can find that all is complete.
+        self.publish();
+        self.finished.borrow_mut().extend(self.crew.had(piece));
         // A piece may end thousands of files; so many open at once would be too many.
-        while self.finishers.get() < finished.len().min(FINISHERS) {
+        while self.finishers.get() < self.finished.borrow().len().min(FINISHERS) {
             self.finishers.set(self.finishers.get() + 1);
             self.work(Self::finish(Rc::clone(self)));
         }
@@ -367,7 +332,7 @@ impl TorrentShard {
     async fn finish(self: Rc<Self>) -> Result<(), StorageError> {
         let mut result = Ok(());
         while let (Ok(()), Some(file)) = (&result, self.next_finished()) {
-            result = self.access.finish(file).await;
+            result = self.access.finish(file).await.map(|()| self.crew.has_finished_file());
         }
         self.finishers.set(self.finishers.get() - 1);
         result
@@ -407,6 +372,31 @@ impl TorrentShard {
             Some(slab) => (Some(slab), None),
             None => (None, memory.take()),
         }
+    }
+
+    // ---- other cores ----
+
+    /// Takes mail from another core.
+    pub(super) fn take_letter(&self, letter: Letter) {
+        match letter {
+            Letter::Evict(tag) => self.swarm.borrow_mut().evict(tag),
+            Letter::Blame(tag, piece) => self.swarm.borrow_mut().blame(tag, piece),
+            Letter::HandIn(handover, bytes) => self.hand_in(&handover, &bytes),
+        }
+    }
+
+    /// Takes a block that another core has fetched for us.
+    fn hand_in(&self, handover: &Handover, bytes: &[u8]) {
+        let slabs = self.free_slabs(1);
+        let taken = self.swarm.borrow_mut().hand_in(self.now(), handover, slabs);
+        let HandIn::Taken { opened } = taken else { return };
+        let (key, _) = Self::home(&handover.block);
+        if opened {
+            self.open_run(key);
+        }
+        let put = self.with_home(&handover.block, |slab, range| slab.write(range.start, bytes));
+        put.expect("a block that is taken has a home");
+        self.moved.set(self.moved.get() + bytes.len() as u64);
     }
 
     // ---- end ----

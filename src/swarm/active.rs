@@ -1,7 +1,8 @@
 //! A piece that is being fetched: who was asked for which block, and how far its runs have come.
 
-use super::PeerSlot;
+use super::{PeerSlot, Tag};
 use crate::metainfo::{BLOCK_LEN, Block, Layout, PieceIndex};
+use std::ops::Range;
 
 /// Bytes of a run: consecutive blocks of a piece that are hashed and written together.
 pub const RUN_LEN: u32 = 256 * 1024;
@@ -12,8 +13,8 @@ const BLOCKS_IN_RUN: usize = (RUN_LEN / BLOCK_LEN) as usize;
 pub(super) struct BlockState {
     /// Number of peers that were asked and have not answered.
     pub(super) asked: u8,
-    /// Who delivered it (the tag of a peer), once it is there.
-    pub(super) from: Option<u32>,
+    /// Who delivered it, once it is there.
+    pub(super) from: Option<Tag>,
     /// Whose bytes are on their way into the block's place: nobody else's may go there.
     pub(super) writer: Option<PeerSlot>,
 }
@@ -114,8 +115,8 @@ impl ActivePiece {
         index / BLOCKS_IN_RUN
     }
 
-    /// The block is there, from the peer with this tag.
-    pub(super) fn receive(&mut self, index: usize, tag: u32) {
+    /// The block is there.
+    pub(super) fn receive(&mut self, index: usize, tag: Tag) {
         let block = &mut self.blocks[index];
         debug_assert!(!block.is_received());
         (block.from, block.writer) = (Some(tag), None);
@@ -127,16 +128,18 @@ impl ActivePiece {
         };
     }
 
-    /// The next run to hash, if its turn has come.
-    pub(super) fn next_to_hash(&mut self) -> Option<usize> {
-        let next = self
-            .runs
-            .iter()
-            .position(|run| matches!(run, Stage::Filling(_) | Stage::Full | Stage::Hashing))?;
-        (self.runs[next] == Stage::Full).then(|| {
-            self.runs[next] = Stage::Hashing;
-            next
-        })
+    /// The next runs to hash, if their turn has come: all that are left, or of a piece that is written run by run those
+    /// that are full. (One long stretch of a piece costs a batch of hashes less than many short ones.)
+    pub(super) fn next_to_hash(&mut self) -> Option<Range<usize>> {
+        let unhashed = |run: &Stage| matches!(run, Stage::Filling(_) | Stage::Full | Stage::Hashing);
+        let start = self.runs.iter().position(unhashed)?;
+        let full = self.runs[start..].iter().take_while(|run| **run == Stage::Full).count();
+        let end = start + full;
+        if full == 0 || (!self.streaming && end < self.runs.len()) {
+            return None;
+        }
+        self.runs[start..end].fill(Stage::Hashing);
+        Some(start..end)
     }
 
     /// Runs that are hashed and may be written now.
@@ -170,8 +173,8 @@ impl ActivePiece {
         lens.map(|(index, _)| u64::from(layout.nth_block(self.piece, index).len)).sum()
     }
 
-    /// The tag of the peer that delivered every block, if one did.
-    pub(super) fn sole_sender(&self) -> Option<u32> {
+    /// Who delivered every block, if one did.
+    pub(super) fn sole_sender(&self) -> Option<Tag> {
         let first = self.blocks[0].from?;
         self.blocks.iter().all(|block| block.from == Some(first)).then_some(first)
     }

@@ -1,41 +1,54 @@
 //! Who is let in, and who gives way for it.
 
 use super::peer::Peer;
-use super::{DropReason, Introduction, PeerSlot, Swarm};
+use super::roster::Entry;
+use super::{DropReason, Introduction, PeerSlot, Swarm, Tag, Wish};
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A peer that has moved no payload for this long gives way to a new one when there is no room.
 const IDLE: Duration = Duration::from_secs(30);
 
 impl Swarm {
-    pub(super) fn refusal(&mut self, now: Duration, who: &Introduction) -> Option<DropReason> {
+    /// Enters a peer into the roster, under this tag; or says why it is not let in.
+    pub(super) fn admit(&mut self, now: Duration, who: &Introduction, tag: Tag) -> Result<(), DropReason> {
         if who.id == self.settings.id {
-            return Some(DropReason::Ourselves);
+            return Err(DropReason::Ourselves);
         }
-        if !who.outgoing && self.banned.contains(&(who.addr.ip(), who.id)) {
-            return Some(DropReason::Banned);
+        let identity = who.identity();
+        let commons = Arc::clone(&self.commons);
+        if !who.outgoing && commons.roster().is_banned(&identity) {
+            return Err(DropReason::Banned);
         }
-        let is_twin = |peer: &Peer| peer.who.id == who.id && peer.who.addr.ip() == who.addr.ip();
-        let twin = self.peers.iter().find(|(_, peer)| is_twin(peer) && !peer.dropped);
-        if let Some((slot, twin)) = twin {
-            // When both sides have dialled at once, both must keep the same connection: the one that the side with
-            // the greater id dialled.
-            let keep_outgoing = self.settings.id.0 > who.id.0;
-            if twin.who.outgoing == who.outgoing || twin.who.outgoing == keep_outgoing {
-                return Some(DropReason::Duplicate);
+        let crowded = commons.roster().len() >= self.settings.most_peers;
+        let keep_outgoing = self.settings.id.0 > who.id.0;
+        let entry = commons.roster().enter(identity, tag, who.outgoing, keep_outgoing);
+        match entry {
+            Entry::Duplicate => return Err(DropReason::Duplicate),
+            Entry::Replaces(twin) => self.evict(twin),
+            Entry::New if crowded => {
+                self.totals.limits.peers += 1;
+                let full = DropReason::Full(self.settings.most_peers);
+                let Some(idler) = self.idler(now) else {
+                    commons.roster().leave(identity, tag);
+                    return Err(full);
+                };
+                self.drop_peer(idler, full);
             }
+            Entry::New => {}
+        }
+        Ok(())
+    }
+
+    /// Another connection to the same peer has taken the place of this one.
+    pub fn evict(&mut self, tag: Tag) {
+        if tag.core() != self.core {
+            self.wishes.push_back(Wish::Evict(tag));
+        } else if let Some(slot) = self.peers.find(tag) {
             self.drop_peer(slot, DropReason::Duplicate);
         }
-        let full = DropReason::Full(self.settings.most_peers);
-        let kept = self.peers.iter().filter(|(_, peer)| !peer.dropped).count();
-        if kept >= self.settings.most_peers {
-            self.totals.limits.peers += 1;
-            let Some(idler) = self.idler(now) else { return Some(full) };
-            self.drop_peer(idler, full);
-        }
-        None
     }
 
     /// The peer that is missed least: it has been idle for long. One with which there is nothing to trade comes

@@ -2,12 +2,12 @@
 
 use super::active::{ActivePiece, is_whole};
 use super::peer::{Asked, Peer};
-use super::{DropReason, PeerSlot, Swarm};
+use super::{DropReason, Handover, PeerSlot, Swarm};
 use crate::metainfo::{Block, PieceIndex};
 use std::time::Duration;
 
 /// A block asked for this long ago, of however many peers, may be asked of one more when nothing else is left.
-const LATE: Duration = Duration::from_secs(5);
+pub(super) const LATE: Duration = Duration::from_secs(5);
 
 /// Where the bytes of a block that is coming belong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,17 @@ pub enum Place {
     Aside,
     /// Nowhere: it is not wanted.
     Nowhere,
+}
+
+/// What becomes of a block that has come whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Completion {
+    /// It is taken. Was it put aside, it is to be put home now.
+    Taken,
+    /// It was fetched for this core, which gets it: call [`Swarm::hand_in`] there.
+    Handover(usize, Handover),
+    /// It came in vain.
+    Vain,
 }
 
 impl Swarm {
@@ -37,14 +48,26 @@ impl Swarm {
             self.choose_piece(slot, *slabs);
             self.current_block(slot, slabs, opened)
         });
-        let (piece, index) = found.or_else(|| self.help_out(slot, slabs, opened)).or_else(|| {
-            // Endgame: all that is left was asked of others. Peers with nothing else to do ask for it once more.
-            if idle { self.twice(now, slot) } else { None }
-        })?;
-        let block = self.layout.nth_block(piece, index);
+        let found = found.or_else(|| self.help_out(slot, slabs, opened));
+        let block = match found {
+            Some(found) => self.ask(found),
+            None => self.errand(slot).or_else(|| {
+                // Endgame: all that is left was asked of others. Peers with nothing else to do ask for it once more.
+                let found = if idle { self.twice(now, slot) } else { None };
+                found.and_then(|found| self.ask(found))
+            }),
+        };
+        if block.is_none() && idle {
+            self.report_idle();
+        }
+        self.peers.get_mut(slot)?.asked.push_back(Asked { block: block?, at: now });
+        block
+    }
+
+    /// The block counts as asked.
+    fn ask(&mut self, (piece, index): (PieceIndex, usize)) -> Option<Block> {
         self.active.get_mut(&piece)?.blocks[index].asked += 1;
-        self.peers.get_mut(slot)?.asked.push_back(Asked { block, at: now });
-        Some(block)
+        Some(self.layout.nth_block(piece, index))
     }
 
     /// The next missing block of a piece, with memory for its run.
@@ -121,15 +144,16 @@ impl Swarm {
             let peer = self.peers.get(slot)?;
             let piece = self.picker.pick(&peer.has, &mut self.rng)?;
             // A piece that one peer alone shall send must not wait for one that sends nothing.
-            if peer.snubbed && self.failed.contains(&piece) && self.peers.any_goes_on(piece) {
+            let suspect = self.commons.map.is_suspect(piece);
+            if peer.snubbed && suspect && self.peers.any_goes_on(piece) {
                 return None;
             }
             self.picker.remove(piece);
-            if self.map.claim(piece) {
+            if self.commons.map.claim(piece) {
                 let streaming = self.layout.piece_len(piece) > self.settings.hold;
-                let mut active =
-                    ActivePiece::new(&self.layout, piece, self.failed.contains(&piece), streaming);
+                let mut active = ActivePiece::new(&self.layout, piece, suspect, streaming);
                 active.owner = Some(slot);
+                self.drop_errands(piece);
                 self.active.insert(piece, active);
                 return Some(piece);
             }
@@ -172,14 +196,17 @@ impl Swarm {
         ends.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, found)| found)
     }
 
-    /// Memory is short: runs that are hashed are written at once, for their slabs.
-    fn starve(&mut self) {
+    /// Memory is short: runs are hashed and written as soon as they are full, for their slabs.
+    pub(super) fn starve(&mut self) {
         if std::mem::replace(&mut self.starved, true) {
             return;
         }
         self.active.values_mut().for_each(|active| active.streaming = true);
         let pieces: Vec<PieceIndex> = self.active.keys().copied().collect();
-        pieces.into_iter().for_each(|piece| self.wish_writes(piece));
+        for piece in pieces {
+            self.wish_hash(piece);
+            self.wish_writes(piece);
+        }
     }
 
     // ---- taking back ----
@@ -187,6 +214,8 @@ impl Swarm {
     fn release(&mut self, block: &Block) {
         if let Some(active) = self.active.get_mut(&block.piece) {
             active.release(block.index());
+        } else {
+            self.errands.remove(block);
         }
     }
 
@@ -320,7 +349,8 @@ impl Swarm {
         }
         let whole = is_whole(&self.layout, &block);
         let Some(active) = self.active.get_mut(&block.piece).filter(|_| whole) else {
-            return Ok((block, Place::Nowhere));
+            let place = if self.errands.contains_key(&block) { Place::Aside } else { Place::Nowhere };
+            return Ok((block, place));
         };
         if !active.welcomes(block.index(), slot) {
             return Ok((block, Place::Nowhere));
@@ -342,10 +372,9 @@ impl Swarm {
         active.is_some_and(|active| active.blocks[block.index()].writer == Some(slot))
     }
 
-    /// The last byte of a block has come. `true`: it is taken (one that was put aside is to be put home now);
-    /// `false`: it came in vain.
-    pub fn complete(&mut self, now: Duration, slot: PeerSlot, block: &Block, place: Place) -> bool {
-        let Some(peer) = self.peers.get_mut(slot) else { return false };
+    /// The last byte of a block has come.
+    pub fn complete(&mut self, now: Duration, slot: PeerSlot, block: &Block, place: Place) -> Completion {
+        let Some(peer) = self.peers.get_mut(slot) else { return Completion::Vain };
         let asked = peer.asked.iter().position(|asked| asked.block == *block);
         asked.map(|at| peer.asked.remove(at));
         peer.count_block(now, block.len);
@@ -353,6 +382,9 @@ impl Swarm {
         // A new batch of requests goes out when a quarter of the window is free, not one a block.
         if peer.asked.len() * 4 <= peer.window() * 3 {
             self.wake(slot);
+        }
+        if let Some(holder) = self.errands.remove(block).filter(|_| place == Place::Aside) {
+            return Completion::Handover(holder, Handover { block: *block, from: tag });
         }
         if asked.is_some() {
             self.release(block);
@@ -364,7 +396,8 @@ impl Swarm {
             Place::Nowhere => false,
         });
         let Some(active) = self.active.get_mut(&block.piece).filter(|_| taken) else {
-            return self.waste(block);
+            self.totals.wasted += u64::from(block.len);
+            return Completion::Vain;
         };
         let others = active.blocks[block.index()].asked > 0;
         active.receive(block.index(), tag);
@@ -372,22 +405,17 @@ impl Swarm {
             self.cancel_elsewhere(block);
         }
         self.wish_hash(block.piece);
-        true
+        Completion::Taken
     }
 
     /// Whether a receive is under way that may put the block's bytes into their place. A peer that is merely in the
     /// middle of the block loses it to who has it whole: the rest of its bytes goes nowhere.
-    fn is_lent(&self, active: &ActivePiece, block: &Block) -> bool {
+    pub(super) fn is_lent(&self, active: &ActivePiece, block: &Block) -> bool {
         let writer = active.blocks[block.index()].writer;
         writer.and_then(|writer| self.peers.get(writer)).is_some_and(|peer| peer.lent.contains(block))
     }
 
-    fn waste(&mut self, block: &Block) -> bool {
-        self.totals.wasted += u64::from(block.len);
-        false
-    }
-
-    fn cancel_elsewhere(&mut self, block: &Block) {
+    pub(super) fn cancel_elsewhere(&mut self, block: &Block) {
         let holders: Vec<PeerSlot> = self
             .peers
             .iter_mut()

@@ -120,7 +120,7 @@ impl Swarm {
     ) -> Result<(), DropReason> {
         let bad = DropReason::BadRequest { index, begin, len };
         let block: Block = self.layout.block(index, begin, len).ok_or(bad)?;
-        let has = self.map.has(block.piece);
+        let has = self.have.has(block.piece);
         let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
         if has && !peer.unchoked && now < peer.unchoked_since + CROSSING {
             return Ok(());

@@ -20,13 +20,16 @@ mod active;
 mod bitfield;
 mod candidates;
 mod choker;
+mod commons;
 mod entry;
+mod errands;
 mod fetch;
 mod hear;
 mod peer;
 mod picker;
 mod piece_map;
 mod rate;
+mod roster;
 mod settle;
 mod speak;
 #[cfg(test)]
@@ -35,19 +38,22 @@ mod uploads;
 
 pub use active::RUN_LEN;
 pub use bitfield::Bitfield;
-pub use fetch::Place;
-pub use peer::{Introduction, PeerSlot};
+pub use commons::{Commons, Handover};
+pub use errands::HandIn;
+pub use fetch::{Completion, Place};
+pub use peer::{Introduction, PeerSlot, Tag};
 pub use piece_map::PieceMap;
 pub use speak::Speech;
 
-use crate::metainfo::{Layout, PieceIndex};
+use crate::metainfo::{Block, Layout, PieceIndex};
 use crate::wire::PeerId;
 use active::ActivePiece;
 use candidates::Candidates;
 use peer::{Peer, Peers};
 use picker::Picker;
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,10 +73,12 @@ const TICK: Duration = Duration::from_millis(500);
 pub struct Settings {
     /// What we call ourselves.
     pub id: PeerId,
-    /// Most connections.
+    /// Most connections, on all cores together.
     pub most_peers: usize,
-    /// Upload slots.
+    /// Upload slots while there is something to fetch, on all cores together.
     pub slots: usize,
+    /// Upload slots when there is not.
+    pub seed_slots: usize,
     /// Pieces longer than this (bytes) are written run by run before they are verified.
     pub hold: u32,
     /// Whether missing pieces are fetched; else only what is there is served.
@@ -112,8 +120,8 @@ pub enum DropReason {
 pub enum Wish {
     /// The peer has something to say or to be sent: call [`Swarm::speak`] when its connection has room.
     Wake(PeerSlot),
-    /// Hash this run; the run before it has been hashed. Answer: [`Swarm::hashed`].
-    Hash(PieceIndex, usize),
+    /// Hash these runs; those before them have been hashed. Answer: [`Swarm::hashed`].
+    Hash(PieceIndex, Range<usize>),
     /// Write this run. Answer: [`Swarm::written`].
     Write(PieceIndex, usize),
     /// The piece is verified and written; or it was bad or is given up, and will be begun anew. Its memory is free.
@@ -127,6 +135,12 @@ pub enum Wish {
     Drop(PeerSlot, DropReason),
     /// Connect. Answer: [`Swarm::connect`] or [`Swarm::dial_failed`].
     Dial(SocketAddr),
+    /// The other cores should look at what is new: call [`Swarm::catch_up`] there.
+    Nudge,
+    /// Tell the connection's core to give it up for another: call [`Swarm::evict`] there.
+    Evict(Tag),
+    /// Tell the connection's core that this piece, all of which came by it, was bad: call [`Swarm::blame`] there.
+    Blame(Tag, PieceIndex),
 }
 
 /// How often a limit has said no.
@@ -144,6 +158,21 @@ pub struct LimitHits {
     pub handshakes: u64,
     /// Things not told to the control thread because its mailbox was full.
     pub reports: u64,
+    /// Things not told to another core because its mailbox was full.
+    pub letters: u64,
+}
+
+impl std::ops::AddAssign for LimitHits {
+    fn add_assign(&mut self, other: Self) {
+        let Self { requests, offences, peers, addresses, handshakes, reports, letters } = other;
+        self.requests += requests;
+        self.offences += offences;
+        self.peers += peers;
+        self.addresses += addresses;
+        self.handshakes += handshakes;
+        self.reports += reports;
+        self.letters += letters;
+    }
 }
 
 /// Sums over the life of the swarm, in payload bytes.
@@ -178,21 +207,25 @@ pub struct PeerView {
 #[derive(Debug)]
 pub struct Swarm {
     layout: Arc<Layout>,
-    map: Arc<PieceMap>,
+    commons: Arc<Commons>,
+    /// Our place among the cores.
+    core: usize,
     settings: Settings,
     rng: fastrand::Rng,
     peers: Peers,
-    next_tag: u32,
+    connections: u64,
     candidates: Candidates,
-    /// Hosts and ids that sent a bad piece: they may not dial us.
-    banned: HashSet<(IpAddr, PeerId)>,
+    /// The pieces had, as far as this core has read the log of them.
+    have: Bitfield,
+    /// [`PieceMap::releases`] when last looked at.
+    releases: u32,
     picker: Picker,
     active: BTreeMap<PieceIndex, ActivePiece>,
-    /// Pieces that came out wrong and must next come from one peer alone.
-    failed: BTreeSet<PieceIndex>,
-    /// Pieces we got since the start, in order: what peers are told from.
-    log: Vec<PieceIndex>,
+    /// Blocks that peers were asked for on behalf of other cores, with the core that holds the piece.
+    errands: BTreeMap<Block, usize>,
     wishes: VecDeque<Wish>,
+    /// There is something new for the other cores.
+    nudge: bool,
     /// Somebody could not ask for want of memory.
     starved: bool,
     optimistic: Option<PeerSlot>,
@@ -202,29 +235,40 @@ pub struct Swarm {
 }
 
 impl Swarm {
-    /// A swarm without peers. `map` says what we have already.
-    pub fn new(layout: Arc<Layout>, map: Arc<PieceMap>, settings: Settings, seed: u64) -> Self {
-        let picker = Picker::new(&layout, |piece| settings.fetch && map.is_missing(piece));
-        Self {
+    /// The swarm of one core, without peers. `commons` says what we have already.
+    pub fn new(
+        layout: Arc<Layout>,
+        commons: Arc<Commons>,
+        core: usize,
+        settings: Settings,
+        seed: u64,
+    ) -> Self {
+        let picker = Picker::new(&layout, |_| settings.fetch);
+        let have = Bitfield::new(layout.piece_count());
+        let mut swarm = Self {
             layout,
-            map,
+            releases: commons.map.releases(),
+            commons,
+            core,
             settings,
             rng: fastrand::Rng::with_seed(seed),
             peers: Peers::default(),
-            next_tag: 0,
+            connections: 0,
             candidates: Candidates::default(),
-            banned: HashSet::new(),
+            have,
             picker,
             active: BTreeMap::new(),
-            failed: BTreeSet::new(),
-            log: Vec::new(),
+            errands: BTreeMap::new(),
             wishes: VecDeque::new(),
+            nudge: false,
             starved: false,
             optimistic: None,
             next_round: Duration::ZERO,
             next_tick: Duration::ZERO,
             totals: Totals::default(),
-        }
+        };
+        swarm.read_log();
+        swarm
     }
 
     /// The torrent's geometry.
@@ -249,12 +293,12 @@ impl Swarm {
 
     /// Whether the piece is to be had from peers.
     fn wants(&self, piece: PieceIndex) -> bool {
-        self.settings.fetch && !self.map.has(piece)
+        self.settings.fetch && !self.have.has(piece)
     }
 
     /// Whether nothing is left to fetch.
     fn is_seeding(&self) -> bool {
-        !self.settings.fetch || self.map.is_complete()
+        !self.settings.fetch || self.have.is_full()
     }
 
     /// Adds an address where a peer may be; `given` when the user named it.
@@ -273,7 +317,9 @@ impl Swarm {
     /// # Errors
     /// When it is not wanted; close the connection then, there will be no [`Swarm::gone`].
     pub fn connect(&mut self, now: Duration, who: Introduction) -> Result<PeerSlot, DropReason> {
-        let refusal = self.refusal(now, &who);
+        let tag = Tag { core: self.core as u32, number: self.connections };
+        self.connections += 1;
+        let refusal = self.admit(now, &who, tag).err();
         if who.outgoing {
             match refusal {
                 None => self.candidates.connected(who.addr),
@@ -284,8 +330,7 @@ impl Swarm {
         if let Some(reason) = refusal {
             return Err(reason);
         }
-        let peer = Peer::new(now, who, self.next_tag, self.layout.piece_count(), self.log.len());
-        self.next_tag += 1;
+        let peer = Peer::new(now, who, tag, self.layout.piece_count(), self.have.count());
         let slot = self.peers.insert(peer);
         self.wake(slot);
         Ok(slot)
@@ -297,6 +342,7 @@ impl Swarm {
         self.release_all(slot);
         self.forget_writer(slot);
         let Some(peer) = self.peers.remove(slot) else { return };
+        self.commons.roster().leave(peer.who.identity(), peer.tag);
         if !peer.has.is_full() {
             self.layout
                 .pieces()
@@ -318,6 +364,7 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(slot).filter(|peer| !peer.dropped) else { return };
         peer.dropped = true;
         peer.uploads.clear();
+        self.commons.roster().leave(peer.who.identity(), peer.tag);
         self.wishes.push_back(Wish::Drop(slot, reason));
     }
 
@@ -338,6 +385,9 @@ impl Swarm {
 
     /// Moves wishes into `out` until it holds `most`. When some are left, call again after serving these.
     pub fn fill(&mut self, out: &mut Vec<Wish>, most: usize) {
+        if std::mem::take(&mut self.nudge) && self.commons.cores() > 1 {
+            self.wishes.push_back(Wish::Nudge);
+        }
         let room = most.saturating_sub(out.len()).min(self.wishes.len());
         out.extend(self.wishes.drain(..room));
     }
@@ -359,13 +409,14 @@ impl Swarm {
             self.next_round = now + choker::ROUND;
             self.choke_round(now);
         }
-        let room = self.settings.most_peers.saturating_sub(self.peers.len());
+        let room = self.settings.most_peers.saturating_sub(self.commons.roster().len());
         for addr in self.candidates.take_due(now, room, self.is_seeding()) {
             self.wishes.push_back(Wish::Dial(addr));
         }
         if std::mem::take(&mut self.starved) {
             self.give_up_one();
         }
+        self.catch_up(now);
         self.wake_hungry();
     }
 
@@ -399,9 +450,9 @@ impl Swarm {
             since: now.saturating_sub(peer.unchoked_since),
             age: now.saturating_sub(peer.since),
         });
-        let contenders = contenders.collect();
-        let chosen =
-            choker::round(contenders, self.settings.slots, seeding, &mut self.optimistic, &mut self.rng);
+        let contenders: Vec<choker::Contender> = contenders.collect();
+        let slots = self.slots(contenders.len());
+        let chosen = choker::round(contenders, slots, seeding, &mut self.optimistic, &mut self.rng);
         let slots: Vec<PeerSlot> = self.peers.iter().map(|(slot, _)| slot).collect();
         slots.into_iter().for_each(|slot| self.set_unchoked(now, slot, chosen.contains(&slot)));
     }
@@ -415,10 +466,17 @@ impl Swarm {
         self.wake(slot);
     }
 
+    /// Upload slots of this core, which has so many interested peers.
+    fn slots(&self, contenders: usize) -> usize {
+        let slots = if self.is_seeding() { self.settings.seed_slots } else { self.settings.slots };
+        self.commons.share_of_slots(self.core, contenders, slots)
+    }
+
     /// Gives free upload slots at once to those who have waited longest.
     fn fill_free_slots(&mut self, now: Duration) {
-        let used = self.peers.iter().filter(|(_, peer)| peer.unchoked && peer.interested).count();
-        for _ in used..self.settings.slots {
+        let interested = || self.peers.iter().filter(|(_, peer)| peer.interested && !peer.dropped);
+        let used = interested().filter(|(_, peer)| peer.unchoked).count();
+        for _ in used..self.slots(interested().count()) {
             let waiting =
                 self.peers.iter().filter(|(_, peer)| peer.interested && !peer.unchoked && !peer.dropped);
             let Some((slot, _)) = waiting.min_by_key(|(_, peer)| peer.unchoked_since) else { return };

@@ -2,6 +2,7 @@
 
 use super::bitfield::Bitfield;
 use super::rate::Rate;
+use super::roster::Identity;
 use super::uploads::Uploads;
 use crate::metainfo::{BLOCK_LEN, Block, PieceIndex};
 use crate::wire::PeerId;
@@ -29,6 +30,20 @@ impl PeerSlot {
     }
 }
 
+/// Names a connection for good, on all cores: who sent a block is known also after it has gone.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Tag {
+    pub(super) core: u32,
+    pub(super) number: u64,
+}
+
+impl Tag {
+    /// The core that the connection belongs, or belonged, to.
+    pub fn core(self) -> usize {
+        self.core as usize
+    }
+}
+
 /// What is known of a peer when its handshake is done.
 #[derive(Clone, Copy, Debug)]
 pub struct Introduction {
@@ -38,6 +53,13 @@ pub struct Introduction {
     pub outgoing: bool,
     /// What it calls itself.
     pub id: PeerId,
+}
+
+impl Introduction {
+    /// What tells it from other peers.
+    pub(super) fn identity(&self) -> Identity {
+        (self.addr.ip(), self.id)
+    }
 }
 
 /// A request that the peer has not answered.
@@ -57,8 +79,7 @@ const WINDOW_SECONDS: u64 = 2;
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) who: Introduction,
-    /// Tells senders of blocks apart, also after they have gone.
-    pub(super) tag: u32,
+    pub(super) tag: Tag,
     pub(super) since: Duration,
     pub(super) dropped: bool,
     pub(super) woken: bool,
@@ -76,8 +97,8 @@ pub(super) struct Peer {
     pub(super) said_bitfield: bool,
     pub(super) said_unchoked: bool,
     pub(super) said_interested: bool,
-    /// How much of the log of new pieces it has been told.
-    pub(super) told: usize,
+    /// How much of the log of pieces it has been told.
+    pub(super) told: u32,
     pub(super) cancels: Vec<Block>,
 
     pub(super) current: Option<PieceIndex>,
@@ -103,7 +124,7 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(now: Duration, who: Introduction, tag: u32, pieces: u32, told: usize) -> Self {
+    pub(super) fn new(now: Duration, who: Introduction, tag: Tag, pieces: u32, told: u32) -> Self {
         Self {
             who,
             tag,
@@ -237,6 +258,11 @@ impl Peers {
         place.as_mut().filter(|_| *generation == slot.generation)
     }
 
+    /// The connection of that name, if it is still there.
+    pub(super) fn find(&self, tag: Tag) -> Option<PeerSlot> {
+        self.iter().find(|(_, peer)| peer.tag == tag).map(|(slot, _)| slot)
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (PeerSlot, &Peer)> {
         self.places.iter().enumerate().filter_map(|(index, (generation, place))| {
             let slot = PeerSlot { index: index as u32, generation: *generation };
@@ -254,9 +280,5 @@ impl Peers {
     /// Whether some peer has the piece and sends what it is asked for, as far as is known.
     pub(super) fn any_goes_on(&self, piece: PieceIndex) -> bool {
         self.iter().any(|(_, peer)| !peer.dropped && !peer.chokes_us && !peer.snubbed && peer.has.has(piece))
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.places.len() - self.free.len()
     }
 }

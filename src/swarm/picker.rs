@@ -58,6 +58,11 @@ impl Picker {
         }
     }
 
+    /// Whether the piece is among those to fetch.
+    pub(super) fn holds(&self, piece: PieceIndex) -> bool {
+        self.place[piece.as_usize()] != NOWHERE
+    }
+
     fn shift(&mut self, piece: PieceIndex, to: impl Fn(u16) -> u16) {
         let present = self.place[piece.as_usize()] != NOWHERE;
         self.remove(piece);

@@ -63,16 +63,12 @@ impl Swarm {
     }
 
     fn say_bitfield(&mut self, slot: PeerSlot, speech: &mut Speech<'_>) {
-        if self.map.have_count() == 0 {
+        if self.have.count() == 0 {
             return;
         }
-        let mut have = super::Bitfield::new(self.layout.piece_count());
-        self.layout.pieces().filter(|piece| self.map.has(*piece)).for_each(|piece| {
-            have.insert(piece);
-        });
-        speech.say(Message::Bitfield(&have.to_wire()));
+        speech.say(Message::Bitfield(&self.have.to_wire()));
         if let Some(peer) = self.peers.get_mut(slot) {
-            peer.told = self.log.len();
+            peer.told = self.have.count();
         }
     }
 
@@ -91,9 +87,12 @@ impl Swarm {
 
     fn say_haves(&mut self, slot: PeerSlot, speech: &mut Speech<'_>) {
         let Some(peer) = self.peers.get_mut(slot) else { return };
-        while let Some(piece) = self.log.get(peer.told).filter(|_| !speech.is_full()) {
+        while peer.told < self.have.count() && !speech.is_full() {
+            let number = self.commons.map.logged(peer.told);
             peer.told += 1;
-            if !peer.has.has(*piece) {
+            if let Some(piece) = number.and_then(|number| self.layout.piece(number))
+                && !peer.has.has(piece)
+            {
                 speech.say(Message::Have(piece.get()));
             }
         }

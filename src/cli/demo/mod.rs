@@ -28,9 +28,9 @@ use tokio::task::JoinSet;
 const FILE: &str = "random.bin";
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// Payload memory of all nodes together, and the least and most of one, in bytes.
-const ARENAS_LEN: usize = 512 * 1024 * 1024;
-const MIN_ARENA_LEN: usize = 16 * 1024 * 1024;
-const MAX_ARENA_LEN: usize = 64 * 1024 * 1024;
+const MEMORY: u64 = 512 * 1024 * 1024;
+const MIN_MEMORY: u64 = 16 * 1024 * 1024;
+const MAX_MEMORY: u64 = 64 * 1024 * 1024;
 /// Nobody has minutes to wait for a demo: announces come every few seconds.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(5);
 const MIN_ANNOUNCE_INTERVAL: Duration = Duration::from_secs(1);
@@ -239,7 +239,7 @@ type Told = (usize, Event);
 /// The sessions of the swarm.
 struct Nodes {
     torrent: Arc<Torrent>,
-    arena_len: usize,
+    memory_limit: u64,
     sessions: JoinSet<(usize, Result<Outcome, SessionError>)>,
     /// A few events a second and node, taken at once: no bound is needed.
     events: (mpsc::UnboundedSender<Told>, mpsc::UnboundedReceiver<Told>),
@@ -250,7 +250,7 @@ impl Nodes {
     fn new(torrent: Arc<Torrent>, count: usize) -> Self {
         Self {
             torrent,
-            arena_len: (ARENAS_LEN / count).clamp(MIN_ARENA_LEN, MAX_ARENA_LEN),
+            memory_limit: (MEMORY / count as u64).clamp(MIN_MEMORY, MAX_MEMORY),
             sessions: JoinSet::new(),
             events: mpsc::unbounded_channel(),
             stop: watch::channel(false).0,
@@ -264,7 +264,9 @@ impl Nodes {
             goal,
             listen: Listen::At(LOOPBACK),
             peers: Vec::new(),
-            arena_len: self.arena_len,
+            // The nodes share the processors as they are.
+            cores: 1,
+            memory_limit: self.memory_limit,
             announce: AnnounceLimits {
                 shortest_interval: MIN_ANNOUNCE_INTERVAL,
                 default_interval: ANNOUNCE_INTERVAL,

@@ -39,7 +39,10 @@ fn requests(node: &Node) {
             assert!(state.asked == 0 || state.from.is_none(), "{block:?} is here and still asked for");
         }
     }
-    assert!(asked.is_empty(), "asked for without need: {asked:?}");
+    for (block, times) in asked {
+        let errand = node.swarm.errands.contains_key(&block);
+        assert!(errand && times == 1, "{block:?} is asked for {times} times without need");
+    }
 }
 
 /// A block has a writer only while it is lent or in the middle; what is lent stays so.
@@ -71,15 +74,29 @@ fn progress(node: &mut Node) {
         let first = active.blocks.iter().position(is_missing);
         assert_eq!(active.next_missing(), first, "first missing block of {piece:?}");
     }
-    let have: BTreeSet<PieceIndex> = node.layout.pieces().filter(|piece| node.map.has(*piece)).collect();
-    assert_eq!(have, node.verified, "what we say we have is what is good and on disk");
+    let map = &node.host.commons.map;
+    let have: BTreeSet<PieceIndex> = node.layout.pieces().filter(|piece| map.has(*piece)).collect();
+    assert_eq!(have, *node.host.verified.borrow(), "what we say we have is what is good and on disk");
     for piece in node.layout.pieces() {
         let active = node.swarm.active.contains_key(&piece);
-        assert_eq!(active, !node.map.is_missing(piece) && !node.map.has(piece), "claim of {piece:?}");
+        assert!(!active || !map.is_missing(piece) && !map.has(piece), "claim of {piece:?}");
+        assert!(!node.swarm.have.has(piece) || map.has(piece), "{piece:?} is told of before it is had");
     }
     for (slot, peer) in node.swarm.peers.iter() {
-        let wanted = node.layout.pieces().filter(|piece| peer.has.has(*piece) && !node.map.has(*piece));
+        let wanted =
+            node.layout.pieces().filter(|piece| peer.has.has(*piece) && !node.swarm.have.has(*piece));
         assert_eq!(wanted.count(), peer.wanted as usize, "pieces that {slot:?} has for us");
+    }
+}
+
+/// Every piece is had, missing, or claimed by just one of the cores of a host.
+pub(super) fn claims(cores: &[Node]) {
+    for host in cores.chunk_by(|a, b| a.host.number == b.host.number) {
+        let map = &host[0].host.commons.map;
+        let active: usize = host.iter().map(|node| node.swarm.active.len()).sum();
+        let (have, missing) = (map.have_count(), map.missing_count());
+        let pieces = host[0].layout.piece_count();
+        assert_eq!(have + missing + active as u32, pieces, "{have} had, {missing} missing, {active} claimed");
     }
 }
 
@@ -124,7 +141,7 @@ pub(super) fn endgame(node: &mut Node, slot: PeerSlot, before: &BTreeSet<Block>)
     }
     let picked = swarm.picker.pick(&peer.has, &mut fastrand::Rng::with_seed(0));
     assert!(
-        picked.is_none() || free == 0 || swarm.starved,
+        picked.is_none_or(|piece| swarm.commons.map.is_suspect(piece)) || free == 0 || swarm.starved,
         "{block:?} is asked for twice while {picked:?} waits"
     );
 }

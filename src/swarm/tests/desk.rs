@@ -1,7 +1,9 @@
 //! A swarm on the desk: peers are played by hand, and what is said to them is read back.
 
 use crate::metainfo::{Block, Layout, PieceIndex};
-use crate::swarm::{DropReason, Introduction, PeerSlot, PieceMap, Place, Settings, Speech, Swarm, Wish};
+use crate::swarm::{
+    Commons, Completion, DropReason, Introduction, PeerSlot, Place, Settings, Speech, Swarm, Wish,
+};
 use crate::wire::{Item, Limits, Message, PeerId, Reader, bitfield_len};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -37,10 +39,16 @@ impl Desk {
     pub(super) fn new(piece_length: u32, pieces: u32, have: &[u32]) -> Self {
         let total = u64::from(piece_length) * u64::from(pieces);
         let layout = Arc::new(Layout::new(piece_length.into(), [total]).unwrap());
-        let map = Arc::new(PieceMap::new(pieces));
-        have.iter().for_each(|n| map.set_have(layout.piece(*n).unwrap()));
-        let settings = Settings { id: id(100), most_peers: 4, slots: 2, hold: 1 << 20, fetch: true };
-        let swarm = Swarm::new(Arc::clone(&layout), map, settings, 1);
+        let commons = Arc::new(Commons::new(pieces, 1));
+        have.iter().for_each(|n| commons.map.set_have(layout.piece(*n).unwrap()));
+        Self::on_core(layout, commons, 0)
+    }
+
+    /// One of several cores.
+    pub(super) fn on_core(layout: Arc<Layout>, commons: Arc<Commons>, core: usize) -> Self {
+        let settings =
+            Settings { id: id(100), most_peers: 4, slots: 2, seed_slots: 2, hold: 1 << 20, fetch: true };
+        let swarm = Swarm::new(Arc::clone(&layout), commons, core, settings, 1);
         Self { swarm, layout, now: Duration::from_secs(1000), slabs: 1000, next_port: 1000 }
     }
 
@@ -122,7 +130,7 @@ impl Desk {
         let block = self.block(piece, index);
         let (begun, place) = self.swarm.begin(self.now, slot, [piece, block.begin, block.len]).unwrap();
         assert_eq!(begun, block);
-        (place, self.swarm.complete(self.now, slot, &block, place))
+        (place, self.swarm.complete(self.now, slot, &block, place) == Completion::Taken)
     }
 
     pub(super) fn wishes(&mut self) -> Vec<Wish> {
@@ -149,10 +157,10 @@ impl Desk {
             }
             for wish in wishes {
                 match wish {
-                    Wish::Hash(piece, run) => {
-                        let runs = self.layout.blocks_in(piece).div_ceil(16);
-                        let verdict = (run + 1 == runs).then(|| !bad.contains(&piece.get()));
-                        self.swarm.hashed(piece, run, verdict);
+                    Wish::Hash(piece, runs) => {
+                        let last = runs.end == self.layout.blocks_in(piece).div_ceil(16);
+                        let verdict = last.then(|| !bad.contains(&piece.get()));
+                        self.swarm.hashed(piece, runs, verdict);
                     }
                     Wish::Write(piece, run) => self.swarm.written(piece, run),
                     other => others.push(other),

@@ -1,7 +1,7 @@
 //! Whom we ask for what, where blocks go, and what becomes of pieces.
 
 use super::desk::{BLOCK, Desk, Said};
-use crate::swarm::{DropReason, PeerSlot, Place, RUN_LEN, Wish};
+use crate::swarm::{Completion, DropReason, PeerSlot, Place, RUN_LEN, Wish};
 use crate::wire::Message;
 use std::collections::HashSet;
 use std::time::Duration;
@@ -159,7 +159,7 @@ fn who_has_a_block_whole_beats_who_is_in_the_middle_of_it() {
     desk.swarm.returned(a, Some(block));
     assert_eq!(desk.block_comes(b, (0, 0)), (Place::Aside, true));
     assert!(!desk.swarm.is_home(a, &block), "the rest of it goes nowhere");
-    assert!(!desk.swarm.complete(desk.now, a, &block, place));
+    assert_eq!(desk.swarm.complete(desk.now, a, &block, place), Completion::Vain);
     desk.settle(&[]);
     assert_eq!(desk.swarm.totals().downloaded, u64::from(BLOCK));
 }
@@ -225,10 +225,10 @@ fn long_pieces_are_written_run_by_run_and_a_bad_verdict_waits_for_writes() {
         asked.into_iter().for_each(|block| assert!(desk.block_comes(peer, block).1));
         for wish in desk.wishes() {
             match wish {
-                Wish::Hash(_, run) => {
-                    assert_eq!(run, hashed, "in order");
-                    desk.swarm.hashed(piece, run, (run == 7).then_some(false));
-                    hashed += 1;
+                Wish::Hash(_, runs) => {
+                    assert_eq!(runs.start, hashed, "in order");
+                    hashed = runs.end;
+                    desk.swarm.hashed(piece, runs, (hashed == 8).then_some(false));
                 }
                 Wish::Write(_, run) => assert!(waiting.insert(run)),
                 Wish::Wake(_) => {}
@@ -267,9 +267,10 @@ fn short_pieces_are_written_when_they_are_known_to_be_good() {
             }
         }
     }
-    desk.swarm.hashed(piece, 0, None);
-    assert!(!desk.wishes().contains(&Wish::Write(piece, 0)));
-    desk.swarm.hashed(piece, 1, Some(true));
+    let wishes = desk.wishes();
+    assert!(wishes.contains(&Wish::Hash(piece, 0..2)), "in one stretch: {wishes:?}");
+    assert!(!wishes.iter().any(|wish| matches!(wish, Wish::Write(..))));
+    desk.swarm.hashed(piece, 0..2, Some(true));
     let wishes = desk.wishes();
     assert!([0, 1].iter().all(|run| wishes.contains(&Wish::Write(piece, *run))), "{wishes:?}");
 }
@@ -284,8 +285,8 @@ fn want_of_memory_makes_pieces_stream_and_begins_no_others() {
     assert_eq!(asked, blocks(piece.get(), 0..16), "the run that has memory");
     asked.into_iter().for_each(|block| assert!(desk.block_comes(peer, block).1));
     assert_eq!(desk.requests(peer), []);
-    assert!(desk.wishes().contains(&Wish::Hash(piece, 0)));
-    desk.swarm.hashed(piece, 0, None);
+    assert!(desk.wishes().contains(&Wish::Hash(piece, 0..1)));
+    desk.swarm.hashed(piece, 0..1, None);
     assert!(desk.wishes().contains(&Wish::Write(piece, 0)), "written for its slab");
     desk.swarm.written(piece, 0);
     desk.slabs += 1;
@@ -294,7 +295,7 @@ fn want_of_memory_makes_pieces_stream_and_begins_no_others() {
 }
 
 #[test]
-fn runs_hashed_before_memory_was_short_are_written_when_it_is() {
+fn runs_that_are_full_when_memory_gets_short_are_hashed_and_written() {
     let mut desk = Desk::new(4 * RUN_LEN, 1, &[]);
     desk.slabs = 2;
     let peer = desk.giver(1, &[0]);
@@ -302,9 +303,10 @@ fn runs_hashed_before_memory_was_short_are_written_when_it_is() {
     let first = desk.requests(peer);
     assert_eq!(first, blocks(0, 0..16));
     first.into_iter().for_each(|block| assert!(desk.block_comes(peer, block).1));
-    desk.swarm.hashed(piece, 0, None);
-    assert!(!desk.wishes().contains(&Wish::Write(piece, 0)), "not known to be good");
+    assert!(!desk.wishes().contains(&Wish::Hash(piece, 0..1)), "the piece is hashed in one stretch");
     assert_eq!(desk.requests(peer), blocks(0, 16..32), "then there is no memory");
+    assert!(desk.wishes().contains(&Wish::Hash(piece, 0..1)));
+    desk.swarm.hashed(piece, 0..1, None);
     assert!(desk.wishes().contains(&Wish::Write(piece, 0)));
 }
 

@@ -1,10 +1,12 @@
-//! One who takes part in a simulated world: a swarm, and the memory and disk that a shard would give it.
+//! One core of one who takes part in a simulated world: a swarm, and the memory and disk that a shard would give it.
 
 use super::plan::NodePlan;
 use crate::metainfo::{BLOCK_LEN, Block, Layout, PieceIndex};
-use crate::swarm::{DropReason, PeerSlot, PieceMap, RUN_LEN, Settings, Swarm};
+use crate::swarm::{Commons, DropReason, PeerSlot, RUN_LEN, Settings, Swarm};
 use crate::wire::PeerId;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// Which end of which connection.
@@ -25,20 +27,39 @@ pub(super) struct Fetched {
     writing: BTreeSet<usize>,
 }
 
+/// What the cores of one who takes part have in common.
+#[derive(Clone)]
+pub(super) struct Host {
+    pub(super) number: usize,
+    pub(super) id: PeerId,
+    pub(super) commons: Arc<Commons>,
+    /// Pieces that are good and on disk.
+    pub(super) verified: Rc<RefCell<BTreeSet<PieceIndex>>>,
+}
+
+impl Host {
+    pub(super) fn new(number: usize, plan: &NodePlan, layout: &Layout, rng: &mut fastrand::Rng) -> Self {
+        let mut id = [0; 20];
+        (id[0], id[1]) = (rng.u8(..).max(1), number as u8);
+        let commons = Arc::new(Commons::new(layout.piece_count(), plan.cores));
+        let verified: BTreeSet<_> = layout.pieces().filter(|_| rng.f64() < plan.has).collect();
+        verified.iter().for_each(|piece| commons.map.set_have(*piece));
+        Self { number, id: PeerId(id), commons, verified: Rc::new(RefCell::new(verified)) }
+    }
+}
+
 pub(super) struct Node {
     pub(super) plan: NodePlan,
-    pub(super) id: PeerId,
+    pub(super) host: Host,
+    pub(super) core: usize,
     pub(super) swarm: Swarm,
-    pub(super) map: Arc<PieceMap>,
     pub(super) layout: Arc<Layout>,
     /// Runs that have memory.
     pub(super) slabs: BTreeSet<(PieceIndex, usize)>,
     /// What stands in the places of blocks.
     pub(super) memory: HashMap<Block, Origin>,
     pub(super) fetched: BTreeMap<PieceIndex, Fetched>,
-    /// Pieces that are good and on disk.
-    pub(super) verified: BTreeSet<PieceIndex>,
-    /// Bytes of pieces that became so.
+    /// Bytes of pieces that became good and on disk.
     pub(super) downloaded: u64,
     /// Bytes of blocks that came whole.
     pub(super) received: u64,
@@ -53,23 +74,32 @@ pub(super) fn run_of(block: &Block) -> usize {
 }
 
 impl Node {
-    pub(super) fn new(number: u8, plan: NodePlan, layout: &Arc<Layout>, rng: &mut fastrand::Rng) -> Self {
-        let id = PeerId([rng.u8(..).max(1), number, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-        let map = Arc::new(PieceMap::new(layout.piece_count()));
-        let verified: BTreeSet<_> = layout.pieces().filter(|_| rng.f64() < plan.has).collect();
-        verified.iter().for_each(|piece| map.set_have(*piece));
-        let settings = Settings { id, most_peers: 50, slots: plan.slots, hold: plan.hold, fetch: true };
-        let swarm = Swarm::new(Arc::clone(layout), Arc::clone(&map), settings, rng.u64(..));
+    pub(super) fn new(
+        host: &Host,
+        core: usize,
+        plan: NodePlan,
+        layout: &Arc<Layout>,
+        rng: &mut fastrand::Rng,
+    ) -> Self {
+        let settings = Settings {
+            id: host.id,
+            most_peers: 50,
+            slots: plan.slots,
+            seed_slots: plan.slots,
+            hold: plan.hold,
+            fetch: true,
+        };
+        let commons = Arc::clone(&host.commons);
+        let swarm = Swarm::new(Arc::clone(layout), commons, core, settings, rng.u64(..));
         Self {
             plan,
-            id,
+            host: host.clone(),
+            core,
             swarm,
-            map,
             layout: Arc::clone(layout),
             slabs: BTreeSet::new(),
             memory: HashMap::new(),
             fetched: BTreeMap::new(),
-            verified,
             downloaded: 0,
             received: 0,
             uploaded: 0,
@@ -79,7 +109,7 @@ impl Node {
     }
 
     pub(super) fn is_complete(&self) -> bool {
-        self.verified.len() == self.layout.piece_count() as usize
+        self.host.verified.borrow().len() == self.layout.piece_count() as usize
     }
 
     pub(super) fn free_slabs(&self) -> usize {
@@ -135,7 +165,7 @@ impl Node {
             indices.map(|index| self.memory.remove(&self.layout.nth_block(piece, index))).collect();
         if good {
             assert!(!fetched.bad && origins.iter().all(|origin| origin.is_some_and(|origin| !origin.bad)));
-            assert!(self.verified.insert(piece));
+            assert!(self.host.verified.borrow_mut().insert(piece));
             self.downloaded += u64::from(self.layout.piece_len(piece));
         } else if let Some(Some(first)) = origins.first().filter(|_| fetched.bad)
             && origins.iter().all(|origin| origin.is_some_and(|origin| origin.end == first.end))

@@ -27,11 +27,13 @@ pub(super) struct NodePlan {
     /// Slabs for runs.
     pub(super) slabs: usize,
     pub(super) hold: u32,
+    /// Cores it works on: each has peers, slabs and claims of its own.
+    pub(super) cores: usize,
 }
 
 impl NodePlan {
     pub(super) fn seed() -> Self {
-        Self { has: 1.0, lies: 0.0, slots: 4, slabs: 64, hold: u32::MAX }
+        Self { has: 1.0, lies: 0.0, slots: 4, slabs: 64, hold: u32::MAX, cores: 1 }
     }
 
     pub(super) fn is_liar(&self) -> bool {
@@ -73,6 +75,7 @@ impl Plan {
                 slots: if rng.u8(..5) == 0 { 0 } else { rng.usize(1..=4) },
                 slabs: *rng.choice(&[2, 2, 3, 8, 64]).expect("some"),
                 hold: *rng.choice(&[0, 300_000, u32::MAX]).expect("some"),
+                cores: *rng.choice(&[1, 1, 2, 3]).expect("some"),
             });
         }
         if rng.u8(..3) == 0 {

@@ -2,14 +2,15 @@
 //! from the seed.
 
 use super::check;
-use super::node::{EndId, Node, Origin};
+use super::node::{EndId, Host, Node, Origin};
 use super::plan::Plan;
-use crate::metainfo::Block;
-use crate::swarm::{DropReason, Introduction, PeerSlot, Place, Speech, Wish};
+use crate::metainfo::{Block, PieceIndex};
+use crate::swarm::{Completion, DropReason, Handover, Introduction, PeerSlot, Place, Speech, Tag};
 use crate::wire::{Item, Limits, PieceHead, Reader};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::Duration;
 
 /// Most bytes of one receive.
@@ -18,33 +19,38 @@ const RECEIVE: usize = 128 * 1024;
 const SEND: u32 = 64 * 1024;
 
 #[derive(Debug)]
-enum Event {
+pub(super) enum Event {
     Tick(usize),
+    /// A core has dialled a host.
     Dialled {
         from: usize,
         to: usize,
     },
+    CatchUp(usize),
+    Evict(usize, Tag),
+    Blame(usize, Tag, PieceIndex),
+    HandIn(usize, Handover, Origin),
     /// One side of a handshake is done.
     Open(EndId),
     Arrive(EndId, Vec<u8>),
     Receive(EndId),
     Pump(EndId),
     Sent(EndId, u64),
-    Hashed(usize, crate::metainfo::PieceIndex, usize),
-    Written(usize, crate::metainfo::PieceIndex, usize),
+    Hashed(usize, PieceIndex, Range<usize>),
+    Written(usize, PieceIndex, usize),
     /// The end learns that the connection has ended.
     Closed(EndId),
 }
 
 /// One end of a connection.
 pub(super) struct End {
-    node: usize,
+    pub(super) node: usize,
     slot: Option<PeerSlot>,
     closed: bool,
     reader: Reader,
     inbox: Vec<u8>,
     receiving: bool,
-    pumping: bool,
+    pub(super) pumping: bool,
     pub(super) lent: Vec<Block>,
     /// The block in the middle of which the stream stands, its place, and whether it is bad.
     pub(super) coming: Option<(Block, Place, bool)>,
@@ -62,29 +68,45 @@ pub(super) struct World {
     now: u64,
     queue: BTreeMap<Reverse<(u64, u64)>, Event>,
     events: u64,
+    /// One a core; those of one host stand side by side.
     pub(super) nodes: Vec<Node>,
     /// The first end of each connection is the one that dialled.
     conns: Vec<[End; 2]>,
+    /// Blocks that cores have fetched for one another.
+    pub(super) handed: usize,
 }
 
-fn addr(node: usize) -> SocketAddr {
-    SocketAddr::from(([10, 0, 0, node as u8], 6881))
+fn addr(host: usize) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, host as u8], 6881))
 }
 
 impl World {
     pub(super) fn new(plan: Plan) -> Self {
         let mut rng = fastrand::Rng::with_seed(plan.seed);
-        let nodes: Vec<Node> = plan
-            .nodes
-            .iter()
-            .enumerate()
-            .map(|(number, node)| Node::new(number as u8, node.clone(), &plan.layout, &mut rng))
-            .collect();
-        let mut world =
-            Self { plan, rng, now: 0, queue: BTreeMap::new(), events: 0, nodes, conns: Vec::new() };
+        let mut nodes = Vec::new();
+        for (number, node) in plan.nodes.iter().enumerate() {
+            let host = Host::new(number, node, &plan.layout, &mut rng);
+            let core = |core| Node::new(&host, core, node.clone(), &plan.layout, &mut rng);
+            nodes.extend((0..node.cores).map(core));
+        }
+        let mut world = Self {
+            plan,
+            rng,
+            now: 0,
+            queue: BTreeMap::new(),
+            events: 0,
+            nodes,
+            conns: Vec::new(),
+            handed: 0,
+        };
         for node in 0..world.nodes.len() {
-            (0..world.nodes.len())
-                .filter(|other| *other != node)
+            // Each address is one core's to dial.
+            let (host, core, cores) = {
+                let node = &world.nodes[node];
+                (node.host.number, node.core, node.plan.cores)
+            };
+            (0..world.plan.nodes.len())
+                .filter(|other| *other != host && other % cores == core)
                 .for_each(|other| world.nodes[node].swarm.add_candidate(addr(other), true));
             let start = world.rng.u64(..3_000_000);
             world.after(start, Event::Tick(node));
@@ -101,7 +123,7 @@ impl World {
         self.queue.insert(Reverse((self.now + micros, self.events)), event);
     }
 
-    fn soon(&mut self, most: u64, event: Event) {
+    pub(super) fn soon(&mut self, most: u64, event: Event) {
         let micros = self.rng.u64(..most);
         self.after(micros, event);
     }
@@ -126,7 +148,7 @@ impl World {
         let node = |node: &Node| {
             format!(
                 "{} of {} pieces, {} slabs of {}, {:?}, active {:#?}",
-                node.verified.len(),
+                node.host.verified.borrow().len(),
                 node.layout.piece_count(),
                 node.slabs.len(),
                 node.plan.slabs,
@@ -149,9 +171,9 @@ impl World {
             Event::Pump(end) => self.pump(end),
             Event::Sent(end, payload) => self.sent(end, payload),
             Event::Closed(end) => self.closed(end),
-            Event::Hashed(node, piece, run) => {
-                let verdict = self.nodes[node].hash(piece, run);
-                self.nodes[node].swarm.hashed(piece, run, verdict);
+            Event::Hashed(node, piece, runs) => {
+                let verdict = runs.clone().filter_map(|run| self.nodes[node].hash(piece, run)).last();
+                self.nodes[node].swarm.hashed(piece, runs, verdict);
                 node
             }
             Event::Written(node, piece, run) => {
@@ -159,14 +181,29 @@ impl World {
                 self.nodes[node].swarm.written(piece, run);
                 node
             }
+            Event::CatchUp(node) => {
+                let now = self.time();
+                self.nodes[node].swarm.catch_up(now);
+                node
+            }
+            Event::Evict(node, tag) => {
+                self.nodes[node].swarm.evict(tag);
+                node
+            }
+            Event::Blame(node, tag, piece) => {
+                self.nodes[node].swarm.blame(tag, piece);
+                node
+            }
+            Event::HandIn(node, handover, origin) => self.hand_in(node, &handover, origin),
         };
         self.serve(node);
         let conns = &self.conns;
         let ends = self.nodes[node].ends.clone();
         check::node(&mut self.nodes[node], |slot| ends.get(&slot).map(|(conn, side)| &conns[*conn][*side]));
+        check::claims(&self.nodes);
     }
 
-    fn end(&mut self, (conn, side): EndId) -> &mut End {
+    pub(super) fn end(&mut self, (conn, side): EndId) -> &mut End {
         &mut self.conns[conn][side]
     }
 
@@ -180,10 +217,17 @@ impl World {
 
     // ---- connections ----
 
-    fn dialled(&mut self, from: usize, to: usize) -> usize {
+    /// Any core of a host may take a connection.
+    fn core_of(&mut self, host: usize) -> usize {
+        let first = self.nodes.iter().position(|node| node.host.number == host).expect("the host exists");
+        first + self.rng.usize(..self.nodes[first].plan.cores)
+    }
+
+    fn dialled(&mut self, from: usize, host: usize) -> usize {
+        let to = self.core_of(host);
         if self.rng.f64() < self.plan.trouble.unreachable {
             let now = self.time();
-            self.nodes[from].swarm.dial_failed(now, addr(to));
+            self.nodes[from].swarm.dial_failed(now, addr(host));
             return from;
         }
         let conn = self.conns.len();
@@ -220,14 +264,15 @@ impl World {
         let (now, (conn, side)) = (self.time(), id);
         let (node, other) = (self.end(id).node, self.end((conn, 1 - side)).node);
         let outgoing = side == 0;
+        let host = self.nodes[other].host.number;
         if self.end(id).closed {
             if outgoing {
-                self.nodes[node].swarm.dial_failed(now, addr(other));
+                self.nodes[node].swarm.dial_failed(now, addr(host));
             }
             return node;
         }
-        let place = if outgoing { addr(other) } else { SocketAddr::from(([10, 0, 0, other as u8], 50_000)) };
-        let who = Introduction { addr: place, outgoing, id: self.nodes[other].id };
+        let place = if outgoing { addr(host) } else { SocketAddr::from(([10, 0, 0, host as u8], 50_000)) };
+        let who = Introduction { addr: place, outgoing, id: self.nodes[other].host.id };
         match self.nodes[node].swarm.connect(now, who) {
             Ok(slot) => {
                 self.end(id).slot = Some(slot);
@@ -242,7 +287,7 @@ impl World {
     }
 
     /// One end closes: it learns so soon, the other later.
-    fn hang_up(&mut self, id: EndId) {
+    pub(super) fn hang_up(&mut self, id: EndId) {
         let latency = self.end(id).latency;
         self.soon(1000, Event::Closed(id));
         self.after(latency, Event::Closed((id.0, 1 - id.1)));
@@ -292,6 +337,7 @@ impl World {
         let rest = end.inbox.split_off(end.inbox.len().min(self.rng.usize(1..=RECEIVE)));
         let bytes = std::mem::replace(&mut end.inbox, rest);
         let mut input = &bytes[..];
+        let mut handovers = Vec::new();
         loop {
             let item = end.reader.next(&mut input).expect("we speak well");
             let after = bytes.len() - input.len();
@@ -312,9 +358,16 @@ impl World {
                     }
                     if end.reader.payload_left() == 0 {
                         end.coming = None;
+                        let origin = Origin { end: id, bad };
+                        let completion = node.swarm.complete(now, slot, &block, place);
+                        if let Completion::Handover(core, handover) = completion {
+                            assert_eq!(place, Place::Aside);
+                            handovers.push((core, handover, origin));
+                            continue;
+                        }
                         node.received += u64::from(block.len);
-                        if node.swarm.complete(now, slot, &block, place) && place == Place::Aside {
-                            node.store(&block, Origin { end: id, bad });
+                        if completion == Completion::Taken && place == Place::Aside {
+                            node.store(&block, origin);
                         }
                     }
                 }
@@ -324,7 +377,12 @@ impl World {
         end.lent.clear();
         end.receiving = false;
         self.start_receive(id);
-        self.end(id).node
+        let node = self.end(id).node;
+        for (core, handover, origin) in handovers {
+            let to = self.neighbour(node, core);
+            self.soon(500, Event::HandIn(to, handover, origin));
+        }
+        node
     }
 
     // ---- sending ----
@@ -348,7 +406,7 @@ impl World {
         node.swarm.take_upload(slot, SEND, &mut blocks);
         let mut payload = 0;
         for block in blocks {
-            assert!(node.verified.contains(&block.piece), "{block:?} is served and not had");
+            assert!(node.host.verified.borrow().contains(&block.piece), "{block:?} is served and not had");
             let (index, begin, len) = (block.piece.get(), block.begin, block.len);
             bytes.extend(PieceHead { index, begin, len }.encode());
             let bad = self.rng.f64() < node.plan.lies;
@@ -392,55 +450,5 @@ impl World {
             self.nodes[node].swarm.sent(now, slot, payload);
         }
         self.pump(id)
-    }
-
-    // ---- wishes ----
-
-    fn serve(&mut self, node: usize) {
-        let mut wishes = Vec::new();
-        loop {
-            let most = self.rng.usize(1..=8);
-            self.nodes[node].swarm.fill(&mut wishes, most);
-            assert!(wishes.len() <= most);
-            if wishes.is_empty() {
-                return;
-            }
-            wishes.drain(..).for_each(|wish| self.grant(node, wish));
-        }
-    }
-
-    fn grant(&mut self, node: usize, wish: Wish) {
-        match wish {
-            Wish::Wake(slot) => {
-                let Some(id) = self.nodes[node].ends.get(&slot).copied() else { return };
-                if !std::mem::replace(&mut self.end(id).pumping, true) {
-                    self.soon(2000, Event::Pump(id));
-                }
-            }
-            Wish::Hash(piece, run) => self.soon(3000, Event::Hashed(node, piece, run)),
-            Wish::Write(piece, run) => {
-                self.nodes[node].begin_write(piece, run);
-                self.soon(60_000, Event::Written(node, piece, run));
-            }
-            Wish::Done { piece, good } => self.nodes[node].settle(piece, good),
-            Wish::Drop(slot, reason) => self.dropped(node, slot, reason),
-            Wish::Dial(to) => {
-                let SocketAddr::V4(to) = to else { unreachable!("the world is IPv4") };
-                let to = usize::from(to.ip().octets()[3]);
-                self.soon(150_000, Event::Dialled { from: node, to });
-            }
-        }
-    }
-
-    fn dropped(&mut self, node: usize, slot: PeerSlot, reason: DropReason) {
-        let Some(id) = self.nodes[node].ends.get(&slot).copied() else { return };
-        let other = self.end((id.0, 1 - id.1)).node;
-        match reason {
-            DropReason::BothSeeds | DropReason::Duplicate | DropReason::Silent => {}
-            DropReason::BadPiece(_) if self.nodes[other].plan.is_liar() => {}
-            reason => panic!("node {node} dropped node {other}: {reason}"),
-        }
-        self.nodes[node].dropped.push((slot, reason));
-        self.hang_up(id);
     }
 }

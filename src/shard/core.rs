@@ -1,0 +1,193 @@
+//! The life of one core: it checks its part of what is on disk, serves and fetches until told to stop, and ends in order.
+
+use super::crew::{Crew, Letter, Mail};
+use super::memory::Memory;
+use super::torrent::TorrentShard;
+use super::{Command, Report, accept};
+use crate::ring::{self, Config, Listener};
+use crate::storage::{self, Access, StorageError};
+use crate::swarm::{Settings, Swarm};
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Upload slots of a torrent while it is fetched: few enough for each to be worth something in return. A seed serves
+/// whoever is interested.
+const SLOTS: usize = 32;
+/// Pieces up to this length (bytes) are kept in memory until they are verified.
+const HOLD: u32 = 4 * 1024 * 1024;
+/// Letters read in one go.
+const LETTERS: usize = 64;
+
+/// What a core starts with.
+pub(super) struct Work {
+    pub(super) crew: Arc<Crew>,
+    pub(super) core: usize,
+    pub(super) most_peers: usize,
+    pub(super) listener: TcpListener,
+    pub(super) mail: Mail,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) reports: mpsc::Sender<Report>,
+}
+
+/// Addresses with whether the user named them.
+type Found = Vec<(Vec<SocketAddr>, bool)>;
+
+impl Work {
+    /// Starts the core's thread.
+    ///
+    /// # Errors
+    /// When there can be none.
+    pub(super) fn start(self, arena_len: usize) -> std::io::Result<()> {
+        let thread = std::thread::Builder::new().name(format!("shard-{}", self.core));
+        thread.spawn(move || {
+            // With fewer threads than processors, the kernel knows better which of them are free.
+            if std::thread::available_parallelism().is_ok_and(|all| all.get() == self.crew.cores()) {
+                ring::pin(self.core);
+            }
+            let tell = self.reports.clone();
+            let problem = match ring::run(Config { arena_len }, async |core| self.run(core).await) {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => error.to_string(),
+                Err(error) => error.to_string(),
+            };
+            // The control thread waits for reports, so there is room sooner or later, or nobody to tell.
+            let _ = tell.blocking_send(Report::Failed(problem));
+        })?;
+        Ok(())
+    }
+
+    async fn run(mut self, core: ring::Core) -> Result<(), StorageError> {
+        let access = Rc::new(Access::new(Arc::clone(&self.crew.store), self.crew.cores()));
+        let Some(found) = self.prepare(&core, &access).await? else { return Ok(()) };
+        let torrent = self.torrent(&core, access, found);
+        ring::spawn(listen(Rc::clone(&torrent), self.listener));
+        ring::spawn(keep_time(Rc::clone(&torrent)));
+        ring::spawn(read_mail(Rc::clone(&torrent), self.mail));
+        torrent.check_complete();
+        while let Some(Command::Peers { addrs, given }) = self.commands.recv().await {
+            addrs.into_iter().for_each(|addr| torrent.swarm.borrow_mut().add_candidate(addr, given));
+        }
+        torrent.stop().await;
+        torrent.publish();
+        Ok(())
+    }
+
+    /// Takes part in the check of what is on disk. Gives the addresses that were named meanwhile; `None` when told to stop.
+    async fn prepare(
+        &mut self,
+        core: &ring::Core,
+        access: &Rc<Access>,
+    ) -> Result<Option<Found>, StorageError> {
+        let mut found = Found::new();
+        let checking = check(&self.crew, core, access, &self.reports);
+        tokio::pin!(checking);
+        loop {
+            tokio::select! {
+                checked = &mut checking => return checked.map(|()| Some(found)),
+                command = self.commands.recv() => match command {
+                    Some(Command::Peers { addrs, given }) => found.push((addrs, given)),
+                    Some(Command::Stop) | None => {
+                        self.crew.queue.close();
+                        return Ok(None);
+                    }
+                },
+            }
+        }
+    }
+
+    fn torrent(&self, core: &ring::Core, access: Rc<Access>, found: Found) -> Rc<TorrentShard> {
+        let settings = Settings {
+            id: self.crew.id,
+            most_peers: self.most_peers,
+            slots: SLOTS,
+            seed_slots: self.most_peers,
+            hold: HOLD,
+            fetch: self.crew.download,
+        };
+        let layout = Arc::clone(self.crew.store.layout());
+        let commons = Arc::clone(&self.crew.commons);
+        let mut swarm = Swarm::new(layout, commons, self.core, settings, fastrand::u64(..));
+        for (addrs, given) in found {
+            addrs.into_iter().for_each(|addr| swarm.add_candidate(addr, given));
+        }
+        let memory = Memory::new(core.arena.clone());
+        TorrentShard::new(Arc::clone(&self.crew), self.core, swarm, access, memory, self.reports.clone())
+    }
+}
+
+/// Checks this core's part. The last core to be through deals with what all have found; the others wait for it.
+async fn check(
+    crew: &Crew,
+    core: &ring::Core,
+    access: &Rc<Access>,
+    reports: &mpsc::Sender<Report>,
+) -> Result<(), StorageError> {
+    let tell = reports.clone();
+    // Only for the eye: when the mailbox is full, the next one will do.
+    let seen = move |done| _ = tell.try_send(Report::Checking(done));
+    let good = storage::check(access, &core.arena, &crew.torrent, &crew.queue, seen).await;
+    let good = good.inspect_err(|_| crew.queue.close())?;
+    good.into_iter().for_each(|piece| crew.commons.map.set_have(piece));
+    if crew.has_checked() {
+        let report = crew.prepare(access).await?;
+        let _ = reports.send(Report::Checked(report)).await;
+    } else {
+        crew.prepared().await;
+    }
+    Ok(())
+}
+
+/// Accepts connections until the program ends.
+async fn listen(torrent: Rc<TorrentShard>, listener: TcpListener) {
+    let listener = match Listener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return torrent.report(Report::Failed(format!("cannot listen: {error}"))),
+    };
+    while !torrent.is_stopping() {
+        match listener.accept().await {
+            Ok((socket, addr)) => {
+                let torrent = Rc::clone(&torrent);
+                ring::spawn(async move { accept(&torrent, socket, addr).await });
+            }
+            Err(error) => {
+                // Mostly want of descriptors: some will be free soon.
+                tracing::warn!("cannot accept a connection: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// Calls the swarm at its deadlines, and tells of progress.
+async fn keep_time(torrent: Rc<TorrentShard>) {
+    let mut next_progress = Duration::ZERO;
+    loop {
+        let wait = torrent.swarm.borrow().next_deadline().saturating_sub(torrent.now());
+        tokio::time::sleep(wait.max(Duration::from_millis(1))).await;
+        torrent.swarm.borrow_mut().tick(torrent.now());
+        torrent.pump();
+        if torrent.now() >= next_progress {
+            next_progress = torrent.now() + Duration::from_secs(1);
+            torrent.publish();
+            if torrent.core == 0 {
+                torrent.report(Report::Progress(torrent.crew.progress()));
+            }
+        }
+    }
+}
+
+/// Takes in what other cores have to say.
+async fn read_mail(torrent: Rc<TorrentShard>, mut mail: Mail) {
+    let mut letters: Vec<Letter> = Vec::new();
+    loop {
+        tokio::select! {
+            _ = mail.letters.recv_many(&mut letters, LETTERS) => {}
+            () = mail.bell.notified() => torrent.swarm.borrow_mut().catch_up(torrent.now()),
+        }
+        letters.drain(..).for_each(|letter| torrent.take_letter(letter));
+        torrent.pump();
+    }
+}

@@ -1,0 +1,220 @@
+//! What the cores of one torrent share, and how they reach each other.
+//!
+//! Nothing here is touched for a block. A core that has news for the others rings their bells; what must arrive goes as a
+//! [`Letter`] into a bounded mailbox.
+
+use super::{Assignment, Progress};
+use crate::metainfo::{FileIndex, FileKind, PieceIndex, Torrent};
+use crate::storage::{Access, CheckReport, PieceQueue, StorageError, Store};
+use crate::swarm::{Commons, Handover, Tag};
+use crate::wire::PeerId;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{Notify, mpsc, watch};
+
+/// Letters that wait for a core. Most of them are blocks, of 16 KiB each.
+const MAILBOX: usize = 512;
+
+/// Something for one core from another.
+pub(super) enum Letter {
+    /// Another connection to the same peer has taken this one's place.
+    Evict(Tag),
+    /// All of this bad piece came by that connection.
+    Blame(Tag, PieceIndex),
+    /// A block that you lack, and its bytes.
+    HandIn(Handover, Vec<u8>),
+}
+
+/// How the others reach a core.
+struct Post {
+    bell: Arc<Notify>,
+    letters: mpsc::Sender<Letter>,
+    /// What it has moved, as of a second ago at most; of pieces, all.
+    progress: Mutex<Progress>,
+}
+
+/// What a core gets its mail by.
+pub(super) struct Mail {
+    /// Rings when there is news in the [`Commons`].
+    pub(super) bell: Arc<Notify>,
+    pub(super) letters: mpsc::Receiver<Letter>,
+}
+
+/// The cores of one torrent.
+pub(super) struct Crew {
+    pub(super) torrent: Arc<Torrent>,
+    pub(super) store: Arc<Store>,
+    pub(super) commons: Arc<Commons>,
+    pub(super) id: PeerId,
+    pub(super) download: bool,
+    /// The pieces to be checked before anything else, and cores that still do so.
+    pub(super) queue: Arc<PieceQueue>,
+    checking: AtomicUsize,
+    /// Whether the check is over and what it found has been dealt with.
+    ready: watch::Sender<bool>,
+    /// Pieces of each file that are missing.
+    file_left: Box<[AtomicU32]>,
+    /// Files that do not have their own name yet.
+    unfinished: AtomicU32,
+    /// Somebody has told that all is there, or that it cannot be.
+    settled: AtomicBool,
+    posts: Box<[Post]>,
+    /// Letters that found a mailbox full.
+    lost_letters: AtomicU64,
+}
+
+impl Crew {
+    /// The crew of a torrent, and the mail of each of its cores.
+    pub(super) fn new(job: &Assignment, cores: usize) -> (Self, Vec<Mail>) {
+        let layout = job.store.layout();
+        let (posts, mail): (Vec<Post>, Vec<Mail>) = (0..cores)
+            .map(|_| {
+                let bell = Arc::new(Notify::new());
+                let (letters, inbox) = mpsc::channel(MAILBOX);
+                let post = Post { bell: Arc::clone(&bell), letters, progress: Mutex::default() };
+                (post, Mail { bell, letters: inbox })
+            })
+            .unzip();
+        let crew = Self {
+            torrent: Arc::clone(&job.torrent),
+            store: Arc::clone(&job.store),
+            commons: Arc::new(Commons::new(layout.piece_count(), cores)),
+            id: job.id,
+            download: job.download,
+            queue: Arc::new(PieceQueue::new(layout)),
+            checking: AtomicUsize::new(cores),
+            ready: watch::Sender::new(false),
+            file_left: layout.files().map(|_| AtomicU32::new(0)).collect(),
+            unfinished: AtomicU32::new(0),
+            settled: AtomicBool::new(false),
+            posts: posts.into(),
+            lost_letters: AtomicU64::new(0),
+        };
+        (crew, mail)
+    }
+
+    /// Number of cores.
+    pub(super) fn cores(&self) -> usize {
+        self.posts.len()
+    }
+
+    // ---- the check ----
+
+    /// A core has no more pieces to check. `true` for the last one: it goes on with [`Crew::prepare`].
+    pub(super) fn has_checked(&self) -> bool {
+        self.checking.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// Deals with what the check has found, and lets all cores go on.
+    ///
+    /// # Errors
+    /// When a file is in the way, or the kernel refuses.
+    pub(super) async fn prepare(&self, access: &Access) -> Result<CheckReport, StorageError> {
+        let layout = self.store.layout();
+        let good: Vec<bool> = layout.pieces().map(|piece| self.commons.map.has(piece)).collect();
+        let report = CheckReport::new(&self.store, &good);
+        if self.download {
+            self.store.prepare(|file| report.files[file.as_usize()].good_pieces)?;
+        }
+        for file in layout.files() {
+            let found = &report.files[file.as_usize()];
+            let left = found.pieces - found.good_pieces;
+            self.file_left[file.as_usize()].store(left, Ordering::Relaxed);
+            if left > 0 && self.is_stored(file) {
+                self.unfinished.fetch_add(1, Ordering::Relaxed);
+            } else if left == 0 && self.download {
+                access.finish(file).await?;
+            }
+        }
+        self.ready.send_replace(true);
+        Ok(report)
+    }
+
+    /// Waits until the check is over.
+    pub(super) async fn prepared(&self) {
+        let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
+    }
+
+    fn is_stored(&self, file: FileIndex) -> bool {
+        self.torrent.files[file.as_usize()].kind == FileKind::Regular
+    }
+
+    // ---- the end ----
+
+    /// A piece is had. Gives the files that are whole now and are to get their own name.
+    pub(super) fn had(&self, piece: PieceIndex) -> Vec<FileIndex> {
+        let layout = self.store.layout();
+        let files = layout.spans(piece, 0, layout.piece_len(piece)).map(|span| span.file);
+        let whole = files.filter(|file| {
+            let left = self.file_left[file.as_usize()].fetch_sub(1, Ordering::AcqRel);
+            left == 1 && self.is_stored(*file)
+        });
+        whole.collect()
+    }
+
+    /// A file has got its own name.
+    pub(super) fn has_finished_file(&self) {
+        self.unfinished.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Whether everything is verified, written and has its own name. `true` once.
+    pub(super) fn is_newly_complete(&self) -> bool {
+        let complete = self.commons.map.is_complete() && self.unfinished.load(Ordering::Acquire) == 0;
+        complete && !self.settled.swap(true, Ordering::AcqRel)
+    }
+
+    /// The torrent has failed: it is not complete any more, whatever else goes well.
+    pub(super) fn fail(&self) {
+        self.settled.store(true, Ordering::Release);
+    }
+
+    // ---- progress ----
+
+    /// Publishes what a core has moved.
+    pub(super) fn publish(&self, core: usize, progress: Progress) {
+        *self.posts[core].progress.lock().unwrap_or_else(PoisonError::into_inner) = progress;
+    }
+
+    /// Where the torrent stands.
+    pub(super) fn progress(&self) -> Progress {
+        let map = &self.commons.map;
+        let mut sum = Progress {
+            left: self.bytes_left(),
+            pieces: self.store.layout().piece_count(),
+            good_pieces: map.have_count(),
+            ..Progress::default()
+        };
+        for post in &self.posts {
+            sum.add(&post.progress.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        sum.limits.letters = self.lost_letters.load(Ordering::Relaxed);
+        sum
+    }
+
+    /// Bytes of the pieces that are missing.
+    fn bytes_left(&self) -> u64 {
+        let (layout, map) = (self.store.layout(), &self.commons.map);
+        let last: Option<PieceIndex> = layout.pieces().next_back();
+        let missing = u64::from(layout.piece_count() - map.have_count());
+        let short = last
+            .filter(|last| !map.has(*last))
+            .map_or(0, |last| layout.piece_length() - layout.piece_len(last));
+        (missing * u64::from(layout.piece_length())).saturating_sub(u64::from(short))
+    }
+
+    // ---- mail ----
+
+    /// Tells all cores but one to look at what is new.
+    pub(super) fn ring_others(&self, core: usize) {
+        let others = self.posts.iter().enumerate().filter(|(other, _)| *other != core);
+        others.into_iter().for_each(|(_, post)| post.bell.notify_one());
+    }
+
+    /// Writes to a core. When its mailbox is full the letter is lost, and counted: a block is asked for again, a twin
+    /// is found out by the peer.
+    pub(super) fn write_to(&self, core: usize, letter: Letter) {
+        if self.posts[core].letters.try_send(letter).is_err() {
+            self.lost_letters.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Several cores on one torrent.
+
+use super::desk::{BLOCK, Desk};
+use super::plan::{NodePlan, Plan};
+use super::world::World;
+use crate::metainfo::Layout;
+use crate::swarm::{Commons, Completion, DropReason, HandIn, Place, RUN_LEN, Wish};
+use std::sync::Arc;
+
+/// Two cores of one torrent.
+fn two(piece_length: u32, pieces: u32) -> [Desk; 2] {
+    let total = u64::from(piece_length) * u64::from(pieces);
+    let layout = Arc::new(Layout::new(piece_length.into(), [total]).unwrap());
+    let commons = Arc::new(Commons::new(pieces, 2));
+    [0, 1].map(|core| Desk::on_core(Arc::clone(&layout), Arc::clone(&commons), core))
+}
+
+/// Rings the other core when one wants it.
+fn nudge(from: &mut Desk, to: &mut Desk) -> Vec<Wish> {
+    let wishes = from.wishes();
+    if wishes.contains(&Wish::Nudge) {
+        to.swarm.catch_up(to.now);
+    }
+    wishes
+}
+
+#[test]
+fn no_piece_waits_for_the_only_peer_of_the_core_that_claimed_it() {
+    let [mut one, mut other] = two(2 * RUN_LEN, 1);
+    let staller = one.giver(1, &[0]);
+    let asked = one.requests(staller);
+    assert!(one.block_comes(staller, asked[0]).1, "then it sends nothing more");
+    let helper = other.giver(2, &[0]);
+    let mut handed = 0;
+    for _ in 0..100 {
+        let mut fetched = Vec::new();
+        for (piece, index) in other.requests(helper) {
+            let block = other.block(piece, index);
+            let (_, place) = other.swarm.begin(other.now, helper, [piece, block.begin, BLOCK]).unwrap();
+            assert_eq!(place, Place::Aside, "its place is on the other core");
+            let completion = other.swarm.complete(other.now, helper, &block, place);
+            let Completion::Handover(0, handover) = completion else { panic!("{completion:?}") };
+            fetched.push(handover);
+        }
+        for handover in fetched {
+            assert!(matches!(one.swarm.hand_in(one.now, &handover, 8), HandIn::Taken { .. }));
+            handed += 1;
+        }
+        let done = one.settle(&[]);
+        if done.contains(&Wish::Done { piece: one.piece(0), good: true }) {
+            assert_eq!(handed, 31, "all but the one block that came");
+            other.swarm.catch_up(other.now);
+            assert!(other.drops().contains(&(helper, DropReason::BothSeeds)), "the other core knows");
+            return;
+        }
+        nudge(&mut other, &mut one);
+        nudge(&mut one, &mut other);
+        one.pass(1);
+        other.pass(1);
+    }
+    panic!("the piece is stuck: {handed} blocks were handed over");
+}
+
+#[test]
+fn a_piece_that_no_peer_of_a_core_has_any_more_is_claimed_by_another() {
+    let [mut one, mut other] = two(2 * RUN_LEN, 1);
+    let first = one.giver(1, &[0]);
+    assert!(!one.requests(first).is_empty());
+    let second = other.giver(2, &[0]);
+    other.requests(second);
+    nudge(&mut other, &mut one);
+    one.swarm.gone(one.now, first);
+    one.pass(1);
+    nudge(&mut one, &mut other);
+    other.wishes();
+    let piece = other.piece(0);
+    while !other.swarm.active.contains_key(&piece) {
+        other.requests(second);
+        other.pass(1);
+    }
+    assert!(!one.swarm.active.contains_key(&piece));
+}
+
+#[test]
+fn who_sent_a_bad_piece_is_found_on_another_core() {
+    let [mut one, mut other] = two(2 * BLOCK, 1);
+    let silent = one.giver(1, &[0]);
+    one.requests(silent);
+    let liar = other.giver(2, &[0]);
+    other.requests(liar);
+    nudge(&mut other, &mut one);
+    one.pass(6);
+    other.pass(1);
+    for (piece, index) in other.requests(liar) {
+        let block = other.block(piece, index);
+        let (_, place) = other.swarm.begin(other.now, liar, [piece, block.begin, BLOCK]).unwrap();
+        let Completion::Handover(0, handover) = other.swarm.complete(other.now, liar, &block, place) else {
+            panic!("it was asked for on behalf of the other core")
+        };
+        assert!(matches!(one.swarm.hand_in(one.now, &handover, 8), HandIn::Taken { .. }));
+    }
+    let wishes = one.settle(&[0]);
+    let blamed = wishes
+        .iter()
+        .find_map(|wish| if let Wish::Blame(tag, piece) = wish { Some((*tag, *piece)) } else { None });
+    let (tag, piece) = blamed.expect("it came from one peer alone");
+    assert_eq!(tag.core(), 1);
+    other.swarm.blame(tag, piece);
+    assert!(other.drops().contains(&(liar, DropReason::BadPiece(piece))));
+    assert_eq!(one.connect(false, 2), Err(DropReason::Banned), "on every core");
+}
+
+#[test]
+fn a_peer_is_connected_once_on_all_cores() {
+    let [mut one, mut other] = two(BLOCK, 1);
+    let slot = one.connect(true, 1).unwrap();
+    assert_eq!(other.connect(true, 1), Err(DropReason::Duplicate));
+    // The ids say that of two connections the one we did not dial stays.
+    assert!(other.connect(false, 200).is_ok());
+    assert_eq!(one.connect(true, 200), Err(DropReason::Duplicate));
+    let dialled = one.connect(true, 201).unwrap();
+    assert!(other.connect(false, 201).is_ok(), "it takes the other's place");
+    let evict = other
+        .wishes()
+        .into_iter()
+        .find_map(|wish| if let Wish::Evict(tag) = wish { Some(tag) } else { None });
+    one.swarm.evict(evict.expect("the other core has to drop it"));
+    assert!(one.drops().contains(&(dialled, DropReason::Duplicate)));
+    one.swarm.gone(one.now, slot);
+    assert!(other.connect(true, 1).is_ok(), "it is not connected any more");
+}
+
+#[test]
+fn many_cores_share_a_download() {
+    let mut handed = 0;
+    for seed in 0..30 {
+        let leech = |cores| NodePlan { has: 0.0, cores, ..NodePlan::seed() };
+        let nodes = vec![NodePlan::seed(), NodePlan::seed(), NodePlan::seed(), leech(3), leech(2)];
+        let mut world = World::new(Plan::quiet(seed, 300_000, 2_900_000, nodes));
+        world.run();
+        handed += world.handed;
+    }
+    assert!(handed > 0, "cores help each other to the last pieces");
+}
