@@ -10,6 +10,7 @@ use std::io;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::rc::Rc;
+use std::sync::Arc;
 use tokio_uring::buf::fixed::FixedBufRegistry;
 use tokio_uring::buf::{IoBuf, IoBufMut};
 
@@ -22,10 +23,16 @@ pub const BLOCKS_IN_SLAB: usize = SLAB_LEN / BLOCK_LEN;
 const _: () = assert!(BLOCKS_IN_SLAB <= u16::BITS as usize, "one bit a block in `SlabState::leased`");
 
 /// An anonymous mapping, unmapped when dropped.
-struct Mapping {
+pub(super) struct Mapping {
     base: NonNull<u8>,
     len: usize,
 }
+
+// SAFETY: the value is an address and a length, neither of which ever changes; it may be unmapped from any thread. Who may
+// touch the bytes is the business of the slabs, which stay on their core.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
 
 impl Mapping {
     fn new(len: usize) -> io::Result<Self> {
@@ -54,7 +61,7 @@ impl Drop for Mapping {
 }
 
 /// The mapping as tokio-uring wants it for registration: one buffer, index 0.
-struct Registered(Rc<Mapping>);
+struct Registered(Arc<Mapping>);
 
 // SAFETY: the mapping neither moves nor shrinks while `self.0` keeps it, and it is zero-filled by the kernel, so
 // all of it is initialised.
@@ -87,7 +94,7 @@ struct SlabState {
 }
 
 struct Shared {
-    mapping: Rc<Mapping>,
+    mapping: Arc<Mapping>,
     registered: Cell<bool>,
     free: RefCell<Vec<u32>>,
     states: Box<[SlabState]>,
@@ -101,7 +108,7 @@ impl Arena {
     /// Maps at least two slabs, at most `len` bytes. Nothing is registered yet.
     pub(super) fn new(len: usize) -> io::Result<Self> {
         let count = (len / SLAB_LEN).max(2);
-        let mapping = Rc::new(Mapping::new(count * SLAB_LEN)?);
+        let mapping = Arc::new(Mapping::new(count * SLAB_LEN)?);
         let count = u32::try_from(count).map_err(|_| io::ErrorKind::InvalidInput)?;
         Ok(Self(Rc::new(Shared {
             mapping,
@@ -115,7 +122,7 @@ impl Arena {
     /// Registers the arena with the current runtime's ring. Without it everything works, the kernel only pins
     /// pages anew for each operation.
     pub(super) fn register(&self) -> io::Result<()> {
-        FixedBufRegistry::new([Registered(Rc::clone(&self.0.mapping))]).register()?;
+        FixedBufRegistry::new([Registered(Arc::clone(&self.0.mapping))]).register()?;
         self.0.registered.set(true);
         Ok(())
     }
@@ -258,6 +265,11 @@ impl Lease {
         self.range.len()
     }
 
+    /// Offset of the first byte in the slab.
+    pub fn start(&self) -> usize {
+        self.range.start
+    }
+
     /// Gives up the first `count` bytes, which have been filled.
     pub(super) fn advance(&mut self, count: usize) {
         self.range.start += count;
@@ -270,6 +282,12 @@ impl Lease {
 
     pub(super) fn is_registered(&self) -> bool {
         self.slab.arena.registered.get()
+    }
+
+    /// The bytes.
+    pub(super) fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: inside the leased range and initialised; `&mut self` proves that no operation holds the lease.
+        unsafe { std::slice::from_raw_parts_mut(self.address(), self.len()) }
     }
 
     /// Copies bytes in, from the first on.
@@ -312,6 +330,11 @@ impl Slab {
 
     pub(super) fn address(&self, offset: usize) -> *const u8 {
         self.0.at(offset).as_ptr()
+    }
+
+    /// What keeps the bytes mapped, whatever becomes of this core.
+    pub(super) fn mapping(&self) -> Arc<Mapping> {
+        Arc::clone(&self.0.arena.mapping)
     }
 
     pub(super) fn is_registered(&self) -> bool {

@@ -1,63 +1,135 @@
 //! Files: positional reads into leases and writes from sealed slabs.
+//!
+//! Reads, and direct (`O_DIRECT`) writes, are operations of the ring. Writes through the page cache are not: see
+//! `blocking.rs`.
 
 use super::arena::{Lease, Slab};
+use super::blocking;
 use super::op::submit;
 use io_uring::{opcode, types};
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::rc::Rc;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 /// The arena is the ring's only registered buffer.
 const ARENA: u16 = 0;
 
 /// An open file; clones share the descriptor, which is closed with the last of them or of its operations.
 #[derive(Clone)]
-pub struct File(Rc<OwnedFd>);
+pub struct File(Arc<OwnedFd>);
+
+impl AsFd for File {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 impl File {
     /// Takes over an open descriptor.
     pub fn new(fd: OwnedFd) -> Self {
-        Self(Rc::new(fd))
+        Self(Arc::new(fd))
     }
 
     fn fd(&self) -> types::Fd {
         types::Fd(self.0.as_raw_fd())
     }
 
-    /// Reads from `offset` of the file until the lease is full.
+    /// Reads from `offset` of the file into the first `len` bytes of the lease, all of them, and gives what remains
+    /// of the lease.
     ///
     /// # Errors
     /// `UnexpectedEof` when the file ends before; else what the kernel says.
-    pub async fn read_exact(&self, mut lease: Lease, mut offset: u64) -> io::Result<()> {
-        while lease.len() > 0 {
-            let (at, len) = (lease.address(), u32::try_from(lease.len()).expect("at most a slab"));
-            let entry = if lease.is_registered() {
-                opcode::ReadFixed::new(self.fd(), at, len, ARENA).offset(offset).build()
-            } else {
-                opcode::Read::new(self.fd(), at, len).offset(offset).build()
-            };
-            // SAFETY: the lease owns the bytes written, the file the descriptor; both travel with the operation.
-            let (result, (_, back)) = unsafe { submit(entry, (self.clone(), lease)) }.await;
+    pub async fn read_exact(&self, mut lease: Lease, len: usize, mut offset: u64) -> io::Result<Lease> {
+        let rest = lease.len() - len;
+        while lease.len() > rest {
+            let missing = lease.len() - rest;
+            let (result, back) = self.read_once(lease, missing, offset, 0).await;
             lease = back;
             match result {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => offset += count as u64,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(lease)
+    }
+
+    /// Reads as much of the first `len` bytes of the lease as the page cache has, from `offset` of the file on. Gives what
+    /// remains of the lease.
+    ///
+    /// # Errors
+    /// What the kernel says; that nothing is cached, or that it cannot tell, is none.
+    pub async fn read_cached(&self, lease: Lease, len: usize, offset: u64) -> io::Result<Lease> {
+        let (result, lease) = self.read_once(lease, len, offset, libc::RWF_NOWAIT).await;
+        match result.map_err(|error| (error.raw_os_error(), error)) {
+            Ok(_) | Err((Some(libc::EAGAIN | libc::EOPNOTSUPP | libc::EINVAL | libc::EINTR), _)) => Ok(lease),
+            Err((_, error)) => Err(error),
+        }
+    }
+
+    /// Reads once from `offset` of a file that is open for direct reads, into the first `len` bytes of the lease: offset,
+    /// length and place in the slab must be aligned as the file system wants. Gives what remains of the lease.
+    pub async fn read_direct(&self, lease: Lease, len: usize, offset: u64) -> (io::Result<usize>, Lease) {
+        self.read_once(lease, len, offset, 0).await
+    }
+
+    async fn read_once(
+        &self,
+        lease: Lease,
+        len: usize,
+        offset: u64,
+        flags: i32,
+    ) -> (io::Result<usize>, Lease) {
+        assert!(len <= lease.len());
+        let (at, len) = (lease.address(), u32::try_from(len).expect("at most a slab"));
+        let entry = if lease.is_registered() {
+            opcode::ReadFixed::new(self.fd(), at, len, ARENA).offset(offset).rw_flags(flags).build()
+        } else {
+            opcode::Read::new(self.fd(), at, len).offset(offset).rw_flags(flags).build()
+        };
+        // SAFETY: the lease owns the bytes written, the file the descriptor; both travel with the operation.
+        let (result, (_, mut lease)) = unsafe { submit(entry, (self.clone(), lease)) }.await;
+        if let Ok(count) = result {
+            lease.advance(count);
+        }
+        (result, lease)
+    }
+
+    /// Reads at once, in this thread, and not by the ring: for files that are memory, where io_uring would send each
+    /// read to a worker thread. Otherwise as [`File::read_exact`].
+    ///
+    /// # Errors
+    /// As [`File::read_exact`].
+    pub fn read_now(&self, mut lease: Lease, len: usize, mut offset: u64) -> io::Result<Lease> {
+        let rest = lease.len() - len;
+        while lease.len() > rest {
+            let missing = lease.len() - rest;
+            match rustix::io::pread(&self.0, &mut lease.bytes()[..missing], offset) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(count) => {
                     lease.advance(count);
                     offset += count as u64;
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
             }
         }
-        Ok(())
+        Ok(lease)
     }
 
-    /// Writes a range of a slab at `offset` of the file, all of it.
+    /// Writes a range of a slab at `offset` of a file that is open for direct writes, all of it: offset, length and place
+    /// in the slab must be aligned as the file system wants.
     ///
     /// # Errors
     /// What the kernel says; part of the bytes may have been written then.
-    pub async fn write_all(&self, slab: &Slab, mut range: Range<usize>, mut offset: u64) -> io::Result<()> {
+    pub async fn write_direct(
+        &self,
+        slab: &Slab,
+        mut range: Range<usize>,
+        mut offset: u64,
+    ) -> io::Result<()> {
         while !range.is_empty() {
             let (at, len) = (slab.address(range.start), u32::try_from(range.len()).expect("at most a slab"));
             let entry = if slab.is_registered() {
@@ -78,6 +150,40 @@ impl File {
             }
         }
         Ok(())
+    }
+
+    /// Writes a range of a slab at `offset` of the file through the page cache, all of it, on a thread beside the core's.
+    /// With `drop_behind` the kernel is asked not to keep whole pages in the cache.
+    ///
+    /// # Errors
+    /// What the kernel says; part of the bytes may have been written then.
+    pub async fn write_cached(
+        &self,
+        slab: &Slab,
+        range: Range<usize>,
+        offset: u64,
+        drop_behind: bool,
+    ) -> io::Result<()> {
+        blocking::write_all(Arc::clone(&self.0), slab, range, offset, drop_behind).await
+    }
+
+    /// Writes at once, in this thread: for files that are memory.
+    ///
+    /// # Errors
+    /// As [`File::write_cached`].
+    pub fn write_now(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        blocking::write_now(&self.0, bytes, offset, rustix::io::ReadWriteFlags::empty())
+    }
+
+    /// Reserves the disk space of the first `len` bytes; the file is at least so long then. What was not written reads as
+    /// zeros.
+    ///
+    /// # Errors
+    /// When there is no room; or the file system cannot do it.
+    pub async fn allocate(&self, len: u64) -> io::Result<()> {
+        let entry = opcode::Fallocate::new(self.fd(), len).build();
+        // SAFETY: the operation names no memory; the descriptor travels with it.
+        unsafe { submit(entry, self.clone()) }.await.0.map(drop)
     }
 
     /// Brings the file's bytes and its size to stable storage.

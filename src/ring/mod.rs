@@ -12,6 +12,7 @@
 #![allow(unsafe_code)]
 
 mod arena;
+mod blocking;
 mod file;
 mod gather;
 mod op;

@@ -43,15 +43,27 @@ fn files_are_written_and_read_at_any_offset() {
         let mut slab = core.arena.take().unwrap();
         slab.write(0, &content);
         let slab = slab.seal().ok().unwrap();
-        file.write_all(&slab, 0..SLAB_LEN, 12_345).await.unwrap();
-        file.write_all(&slab, 100..200, 3).await.unwrap();
+        file.write_cached(&slab, 0..SLAB_LEN, 12_345, true).await.unwrap();
+        file.write_now(slab.bytes(100..200), 3).unwrap();
         file.sync_data().await.unwrap();
         let back = core.arena.take().unwrap();
-        file.read_exact(back.lease(7..50_007).unwrap(), 12_345 + 1_000).await.unwrap();
+        file.read_exact(back.lease(7..50_007).unwrap(), 50_000, 12_345 + 1_000).await.unwrap();
         assert!(back.read(7..50_007) == &content[1_000..51_000]);
+        let lease = back.lease(100_000..100_010).unwrap();
+        let lease = file.read_now(lease, 4, 3).unwrap();
+        assert_eq!(lease.len(), 6);
+        assert_eq!(file.read_exact(lease, 6, 7).await.unwrap().len(), 0);
+        assert_eq!(back.read(100_000..100_010), &content[100..110]);
         let end = 12_345 + SLAB_LEN as u64 - 10;
-        let short = file.read_exact(back.lease(0..11).unwrap(), end).await.unwrap_err();
+        let short = file.read_exact(back.lease(0..11).unwrap(), 11, end).await.err().unwrap();
         assert_eq!(short.kind(), std::io::ErrorKind::UnexpectedEof);
+        let short = file.read_now(back.lease(0..11).unwrap(), 11, end).err().unwrap();
+        assert_eq!(short.kind(), std::io::ErrorKind::UnexpectedEof);
+        // What is cached is had at once; whether it is, is the kernel's business.
+        let lease = file.read_cached(back.lease(0..100).unwrap(), 100, 12_345).await.unwrap();
+        let got = 100 - lease.len();
+        drop(lease);
+        assert!(got == 0 || back.read(0..got) == &content[..got]);
     });
     let written = std::fs::read(&path).unwrap();
     assert!(written[12_345..] == content && written[3..103] == content[100..200]);
@@ -190,7 +202,7 @@ fn a_dropped_operation_keeps_its_memory_until_the_kernel_has_answered() {
         let (socket, _plain) = pair().await;
         let slab = Rc::new(core.arena.take().unwrap());
         let file = File::new(OwnedFd::from(std::fs::File::open("/dev/zero").unwrap()));
-        let reading = file.read_exact(slab.lease(0..BLOCK).unwrap(), 0);
+        let reading = file.read_exact(slab.lease(0..BLOCK).unwrap(), BLOCK, 0);
         let mut reading = Box::pin(reading);
         // Submitted, and dropped before the answer.
         let polled =
@@ -204,4 +216,26 @@ fn a_dropped_operation_keeps_its_memory_until_the_kernel_has_answered() {
         assert_eq!(slab.read(0..BLOCK), [0; BLOCK]);
         socket.shutdown();
     });
+}
+
+#[test]
+fn a_write_that_nobody_waits_for_is_done_all_the_same_and_holds_its_slab() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    let content = bytes(SLAB_LEN, 4);
+    on_a_ring(async |core| {
+        let file = File::new(OwnedFd::from(std::fs::File::create(&path).unwrap()));
+        let mut slab = core.arena.take().unwrap();
+        slab.write(0, &content);
+        let slab = slab.seal().ok().unwrap();
+        let mut writing = Box::pin(file.write_cached(&slab, 0..SLAB_LEN, 0, false));
+        std::future::poll_fn(|cx| std::task::Poll::Ready(drop(writing.as_mut().poll(cx)))).await;
+        drop(writing);
+        drop(slab);
+        assert!(core.arena.free() < core.arena.capacity(), "the thread may still read it");
+        while core.arena.free() < core.arena.capacity() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    assert!(std::fs::read(&path).unwrap() == content);
 }

@@ -1,12 +1,16 @@
 //! One core's way to a torrent's files: its open descriptors, and the moves of runs between slabs and files.
 
+use super::counts::{Counter, Counts};
+use super::handle::Handle;
 use super::open_files::OpenFiles;
 use super::{Location, StorageError, Store};
 use crate::metainfo::{FileIndex, FileKind, PieceIndex, Span};
 use crate::ring::{File, FillingSlab, Slab};
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// What a file is opened for.
@@ -22,13 +26,14 @@ pub struct Access {
     open: RefCell<OpenFiles>,
     /// What [`Store::writes`] said when the files were opened.
     writes: Cell<bool>,
+    counter: Counter,
 }
 
 impl Access {
     /// Opens nothing yet. `cores`: how many share the torrent, and with it its descriptors.
     pub fn new(store: Arc<Store>, cores: usize) -> Self {
         let writes = Cell::new(store.writes());
-        Self { store, open: RefCell::new(OpenFiles::new(cores)), writes }
+        Self { store, open: RefCell::new(OpenFiles::new(cores)), writes, counter: Counter::default() }
     }
 
     /// The files.
@@ -36,7 +41,12 @@ impl Access {
         &self.store
     }
 
-    fn open(&self, index: FileIndex, purpose: Purpose) -> Result<File, StorageError> {
+    /// How this core's operations went.
+    pub fn counts(&self) -> Counts {
+        self.counter.get()
+    }
+
+    fn open(&self, index: FileIndex, purpose: Purpose) -> Result<Rc<Handle>, StorageError> {
         if self.writes.replace(self.store.writes()) != self.store.writes() {
             // What the check has opened is open for reading only.
             self.open.borrow_mut().close_all();
@@ -45,33 +55,38 @@ impl Access {
             return Ok(file);
         }
         let open = || self.open_anew(index, purpose);
-        let fd = match open() {
+        let (fd, writable) = match open() {
             // Descriptors are short: rather fewer files open than none at all.
             Err(error) if error.is_short_of_descriptors() && self.open.borrow_mut().close_all() => open()?,
             other => other?,
         };
-        let file = File::new(fd);
-        self.open.borrow_mut().insert(index, file.clone());
+        let handle = Handle::new(fd, writable);
+        let handle =
+            handle.map_err(|cause| StorageError::new("look at", self.store.display(index), cause))?;
+        let file = Rc::new(handle);
+        self.open.borrow_mut().insert(index, Rc::clone(&file));
         Ok(file)
     }
 
-    /// Opens a file where it lies, even while another core gives it its own name.
-    fn open_anew(&self, index: FileIndex, purpose: Purpose) -> Result<OwnedFd, StorageError> {
+    /// Opens a file where it lies, even while another core gives it its own name. Says whether it may be written.
+    fn open_anew(&self, index: FileIndex, purpose: Purpose) -> Result<(OwnedFd, bool), StorageError> {
         let (file, folder) = (self.store.file(index), &self.store.folder);
         let location = file.location();
         let path = file.path_at(location);
         let opened = match location {
             Location::Absent if purpose == Purpose::Write && self.store.writes() => {
-                return folder.make(&path, file.executable).inspect(|_| file.made());
+                let made = folder.make(&path, file.executable)?;
+                file.made();
+                return Ok((made, true));
             }
             // Never made anew: when nothing has this name any more, it has its own by now.
-            Location::Part(_) if self.store.writes() => folder.open_to_write(&path),
-            _ => folder.open_to_read(&path),
+            Location::Part(_) if self.store.writes() => folder.open_to_write(&path).map(|fd| (fd, true)),
+            _ => folder.open_to_read(&path).map(|fd| (fd, false)),
         };
         match opened {
             Err(error) if error.cause.kind() == io::ErrorKind::NotFound => {
                 // Renamed since we looked, whether that has been said or not. If not, the first error is the right one.
-                folder.open_to_read(&file.path).map_err(|_| error)
+                folder.open_to_read(&file.path).map(|fd| (fd, false)).map_err(|_| error)
             }
             other => other,
         }
@@ -85,7 +100,8 @@ impl Access {
         self.store.file(index).kind == FileKind::Regular
     }
 
-    /// Reads `len` bytes from `begin` of a piece into the slab, from `offset` on. Pad files read as zeros.
+    /// Reads `len` bytes from `begin` of a piece into the slab, from `offset` on. Pad files read as zeros. What is read
+    /// for the second time stays in the page cache.
     ///
     /// # Errors
     /// When a file cannot be opened or read.
@@ -97,7 +113,33 @@ impl Access {
         offset: usize,
         slab: FillingSlab,
     ) -> Result<Slab, StorageError> {
-        for span in self.spans(piece, begin, len) {
+        let start = self.store.layout().piece_start(piece) + u64::from(begin);
+        let keep = self.store.history.note(start, u64::from(len));
+        self.read_spans(piece, begin..begin + len, offset, slab, keep).await
+    }
+
+    /// Reads as [`Access::read`] does, but what will not be read again soon.
+    ///
+    /// # Errors
+    /// When a file cannot be opened or read.
+    pub(super) async fn read_once(
+        &self,
+        piece: PieceIndex,
+        range: Range<u32>,
+        slab: FillingSlab,
+    ) -> Result<Slab, StorageError> {
+        self.read_spans(piece, range, 0, slab, false).await
+    }
+
+    async fn read_spans(
+        &self,
+        piece: PieceIndex,
+        range: Range<u32>,
+        offset: usize,
+        slab: FillingSlab,
+        keep: bool,
+    ) -> Result<Slab, StorageError> {
+        for span in self.spans(piece, range.start, range.end - range.start) {
             let at = offset + span.at as usize;
             let mut lease = slab.lease(at..at + span.len as usize).expect("one span after the other");
             if !self.is_stored(span.file) {
@@ -105,10 +147,32 @@ impl Access {
                 continue;
             }
             let file = self.open(span.file, Purpose::Read)?;
-            let read = file.read_exact(lease, span.offset).await;
+            let read = file.read(lease, span.offset, keep, &self.counter).await;
             read.map_err(|cause| StorageError::new("read", self.store.display(span.file), cause))?;
         }
         Ok(slab.seal().unwrap_or_else(|_| unreachable!("all leases have ended")))
+    }
+
+    /// Whether nothing was ever written where this piece lies in parts, and it lies nowhere else: it reads as zeros.
+    /// Space that was reserved is such, and a file system that keeps no account of it says it is none.
+    ///
+    /// # Errors
+    /// When a file cannot be opened.
+    pub(super) fn is_hole(&self, piece: PieceIndex) -> Result<bool, StorageError> {
+        for span in self.spans(piece, 0, self.store.layout().piece_len(piece)) {
+            let file = self.store.file(span.file);
+            if file.kind != FileKind::Regular {
+                continue;
+            }
+            if !matches!(file.location(), Location::Part(_)) {
+                return Ok(false);
+            }
+            let handle = self.open(span.file, Purpose::Read)?;
+            if !handle.is_hole(span.offset..span.offset + u64::from(span.len)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Writes the first `len` bytes of the slab at `begin` of a piece. Pad files are not written.
@@ -128,7 +192,9 @@ impl Access {
             }
             let at = span.at as usize;
             let file = self.open(span.file, Purpose::Write)?;
-            let written = file.write_all(slab, at..at + span.len as usize, span.offset).await;
+            let fail = |cause| StorageError::new("reserve room for", self.store.display(span.file), cause);
+            file.allocate(self.store.layout().file_len(span.file)).await.map_err(fail)?;
+            let written = file.write(slab, at..at + span.len as usize, span.offset, &self.counter).await;
             written.map_err(|cause| StorageError::new("write", self.store.display(span.file), cause))?;
         }
         Ok(())
@@ -146,7 +212,7 @@ impl Access {
         }
         let part = file.part_path();
         let fail = |cause| StorageError::new("sync", self.store.folder.display(&part), cause);
-        self.open(index, Purpose::Write)?.sync_data().await.map_err(fail)?;
+        self.open(index, Purpose::Write)?.file().sync_data().await.map_err(fail)?;
         let folder = self.store.folder.rename(&part, &file.path)?;
         file.finished(self.store.layout().file_len(index));
         self.open.borrow_mut().close(index);

@@ -9,12 +9,13 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 /// Pieces that are read at the same time, and hashed side by side.
 const AT_ONCE: usize = 16;
 
 /// Hashes pieces of the queue until it has none left, and calls `seen` for each as it is done, in no particular order;
-/// with no hash for a piece whose files are absent or too short. Cores that share the queue share the work.
+/// with no hash for a piece whose files are absent or too short. What was never written into a part is not read. Cores that share the queue share the work.
 ///
 /// # Errors
 /// The first file that cannot be opened or read. The queue is closed then, so the other cores end too.
@@ -24,49 +25,124 @@ pub async fn hash_pieces(
     queue: &Arc<PieceQueue>,
     seen: impl FnMut(PieceIndex, Option<[u8; 20]>) + 'static,
 ) -> Result<(), StorageError> {
-    let stretch = Rc::new(RefCell::new(Stretch::new(queue)));
-    let seen = Rc::new(RefCell::new(seen));
-    let count = AT_ONCE.min(arena.free());
-    let bench = Rc::new(Bench { readers: Cell::new(count), ..Bench::default() });
-    let reader = || {
-        let (access, arena, bench) = (Rc::clone(access), arena.clone(), Rc::clone(&bench));
-        let (stretch, seen, queue) = (Rc::clone(&stretch), Rc::clone(&seen), Arc::clone(queue));
-        ring::spawn(async move {
-            let _seat = Seat(&bench);
-            loop {
-                let Some(piece) = stretch.borrow_mut().next() else { return Ok(()) };
-                let hash = match access.store().may_hold(piece) {
-                    true => hash(&access, &arena, &bench, piece).await.inspect_err(|_| queue.close())?,
-                    false => None,
-                };
-                (seen.borrow_mut())(piece, hash);
-            }
-        })
-    };
-    let readers: Vec<_> = (0..count).map(|_| reader()).collect();
-    let mut result = Ok(());
-    for reader in readers {
-        result = result.and(reader.await.expect("a reader panicked"));
-    }
-    result
+    let (pieces, seen) = (RefCell::new(Stretch::new(queue)), RefCell::new(seen));
+    // A run that is hashed and one that is read, for each reader.
+    let count = AT_ONCE.min(arena.free() / 2).max(1);
+    let bench = Bench { readers: Cell::new(count), ..Bench::default() };
+    let job = Rc::new(Check {
+        access: Rc::clone(access),
+        arena: arena.clone(),
+        bench,
+        pieces,
+        seen,
+        zeros: Cell::default(),
+    });
+    let readers =
+        Readers((0..count).map(|_| ring::spawn(reader(Rc::clone(&job), Arc::clone(queue)))).collect());
+    readers.ended().await
 }
 
-/// Hashes one piece, run by run.
-async fn hash(
-    access: &Access,
-    arena: &Arena,
-    bench: &Bench,
-    piece: PieceIndex,
-) -> Result<Option<[u8; 20]>, StorageError> {
-    let len = access.store().layout().piece_len(piece);
-    let mut state = Sha1State::new();
-    for begin in (0..len).step_by(SLAB_LEN) {
-        let run = (len - begin).min(SLAB_LEN as u32);
-        let slab = arena.take().expect("one free slab a reader");
-        let slab = access.read(piece, begin, run, 0, slab).await?;
-        state = bench.advance(state, slab, run as usize).await;
+/// What the readers of one core share.
+struct Check<F> {
+    access: Rc<Access>,
+    arena: Arena,
+    bench: Bench,
+    pieces: RefCell<Stretch>,
+    seen: RefCell<F>,
+    /// A length in bytes, and the hash of so many zeros.
+    zeros: Cell<(u32, [u8; 20])>,
+}
+
+/// The tasks of one core; they end when nobody waits for them any more.
+struct Readers(Vec<JoinHandle<Result<(), StorageError>>>);
+
+impl Readers {
+    async fn ended(mut self) -> Result<(), StorageError> {
+        let mut result = Ok(());
+        for reader in &mut self.0 {
+            result = result.and(reader.await.expect("a reader panicked"));
+        }
+        result
     }
-    Ok(Some(state.finish()))
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        self.0.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Reads pieces and brings their runs to the bench. The next run is being read while one is hashed.
+async fn reader<F: FnMut(PieceIndex, Option<[u8; 20]>) + 'static>(
+    job: Rc<Check<F>>,
+    queue: Arc<PieceQueue>,
+) -> Result<(), StorageError> {
+    let _seat = Seat(&job.bench);
+    let mut next = job.begin_piece().inspect_err(|_| queue.close())?;
+    while let Some((piece, mut reading)) = next.take() {
+        let (mut state, len) = (Sha1State::new(), job.piece_len(piece));
+        let mut begin = 0;
+        loop {
+            let run = (len - begin).min(SLAB_LEN as u32);
+            let slab = reading.await.expect("a read panicked").inspect_err(|_| queue.close())?;
+            begin += run;
+            if begin < len {
+                reading = job.read(piece, begin);
+                state = job.bench.advance(state, slab, run as usize).await;
+            } else {
+                next = job.begin_piece().inspect_err(|_| queue.close())?;
+                state = job.bench.advance(state, slab, run as usize).await;
+                break;
+            }
+        }
+        (job.seen.borrow_mut())(piece, Some(state.finish()));
+    }
+    Ok(())
+}
+
+/// A read under way.
+type Reading = JoinHandle<Result<Slab, StorageError>>;
+
+impl<F: FnMut(PieceIndex, Option<[u8; 20]>) + 'static> Check<F> {
+    fn piece_len(&self, piece: PieceIndex) -> u32 {
+        self.access.store().layout().piece_len(piece)
+    }
+
+    /// Starts to read the next piece that is there; those before it are done.
+    fn begin_piece(&self) -> Result<Option<(PieceIndex, Reading)>, StorageError> {
+        while let Some(piece) = self.next_piece() {
+            let hash = match self.access.store().may_hold(piece) {
+                false => None,
+                true if self.access.is_hole(piece)? => Some(self.hash_of_zeros(self.piece_len(piece))),
+                true => return Ok(Some((piece, self.read(piece, 0)))),
+            };
+            (self.seen.borrow_mut())(piece, hash);
+        }
+        Ok(None)
+    }
+
+    fn next_piece(&self) -> Option<PieceIndex> {
+        self.pieces.borrow_mut().next()
+    }
+
+    /// Starts to read the run at `begin`.
+    fn read(&self, piece: PieceIndex, begin: u32) -> Reading {
+        let end = self.piece_len(piece).min(begin + SLAB_LEN as u32);
+        let (access, slab) = (Rc::clone(&self.access), self.arena.take().expect("two free slabs a reader"));
+        ring::spawn(async move { access.read_once(piece, begin..end, slab).await })
+    }
+
+    fn hash_of_zeros(&self, len: u32) -> [u8; 20] {
+        if self.zeros.get().0 != len {
+            let (zeros, mut state) = ([0; 64 * 1024], Sha1State::new());
+            for begin in (0..len as usize).step_by(zeros.len()) {
+                let run = &zeros[..zeros.len().min(len as usize - begin)];
+                advance(&mut [Job { state: &mut state, run }]);
+            }
+            self.zeros.set((len, state.finish()));
+        }
+        self.zeros.get().1
+    }
 }
 
 /// A run that waits to be hashed, and who waits for it.

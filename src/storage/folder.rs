@@ -36,6 +36,11 @@ impl Folder {
         Ok(Self { fd: fd.map_err(|cause| StorageError::new("open folder", &name, cause))?, name })
     }
 
+    /// The folder as people read it.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The path as people read it.
     pub(super) fn display(&self, path: Components<'_>) -> String {
         format!("{}/{}", self.name, path.join("/"))
@@ -94,6 +99,28 @@ impl Folder {
                 "something that is not a file is in the way",
             )),
         }
+    }
+
+    /// Bytes of disk that a file takes.
+    ///
+    /// # Errors
+    /// When it cannot be looked at.
+    pub(super) fn allocated(&self, path: Components<'_>) -> Result<u64, StorageError> {
+        let fail = self.fail("look at", path);
+        let stat = rustix::fs::fstat(self.open_to_read(path)?).map_err(fail)?;
+        Ok(u64::try_from(stat.st_blocks).unwrap_or(0) * 512)
+    }
+
+    /// Bytes that may still be written; `None` when the file system does not say.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub(super) fn room(&self) -> Result<Option<u64>, StorageError> {
+        let stat = rustix::fs::fstatvfs(&self.fd).map_err(self.fail("look at", &[]))?;
+        let root = rustix::process::geteuid().is_root();
+        let blocks = if root { stat.f_bfree } else { stat.f_bavail };
+        // Some that are no disks have no size.
+        Ok((stat.f_blocks > 0).then(|| blocks.saturating_mul(stat.f_frsize)))
     }
 
     /// Opens a regular file to read.

@@ -9,7 +9,10 @@
 
 mod access;
 mod check;
+mod counts;
 mod folder;
+mod handle;
+mod history;
 mod open_files;
 mod queue;
 mod report;
@@ -20,6 +23,7 @@ mod tests;
 
 pub use access::Access;
 pub use check::{check, hash_pieces};
+pub use counts::Counts;
 pub use folder::Folder;
 pub use queue::PieceQueue;
 pub use report::{CheckReport, FileReport};

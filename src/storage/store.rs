@@ -1,7 +1,9 @@
 //! One torrent's files: what is there. Shared by all cores; each moves bytes through an `Access` of its own.
 
+use super::history::History;
 use super::{Folder, StorageError};
 use crate::metainfo::{FileEntry, FileIndex, FileKind, Layout, PART_SUFFIX, PieceIndex};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -100,6 +102,7 @@ pub struct Store {
     files: Vec<StoredFile>,
     /// Whether parts are opened to be written: see [`Store::prepare`].
     writes: AtomicBool,
+    pub(super) history: History,
 }
 
 impl Store {
@@ -114,7 +117,8 @@ impl Store {
             executable: file.executable,
             location: SharedLocation::new(Location::Absent),
         });
-        let store = Self { folder, layout, files: files.collect(), writes: AtomicBool::new(false) };
+        let (files, history) = (files.collect(), History::new(layout.total()));
+        let store = Self { folder, layout, files, writes: AtomicBool::new(false), history };
         for file in store.files.iter().filter(|file| file.kind == FileKind::Regular) {
             let complete = store.folder.size(&file.path)?.map(Location::Final);
             let part = || store.folder.size(&file.part_path()).map(|size| size.map(Location::Part));
@@ -193,6 +197,7 @@ impl Store {
                 return refuse("it is not complete, and a .part of it is there too; remove one of the two");
             }
         }
+        self.check_room(regular().filter(|index| !is_complete(*index)))?;
         for index in regular() {
             let file = self.file(index);
             match file.location.get() {
@@ -209,5 +214,26 @@ impl Store {
         }
         self.writes.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// Refuses files that the disk has no room for.
+    fn check_room(&self, files: impl Iterator<Item = FileIndex>) -> Result<(), StorageError> {
+        let mut wanted = 0u64;
+        for index in files {
+            let file = self.file(index);
+            let there = match file.location() {
+                Location::Absent => 0,
+                location => self.folder.allocated(&file.path_at(location))?,
+            };
+            wanted = wanted.saturating_add(self.layout.file_len(index).saturating_sub(there));
+        }
+        match self.folder.room()? {
+            Some(room) if room < wanted => Err(StorageError::new(
+                "download to",
+                self.folder.name(),
+                io::Error::from_raw_os_error(libc::ENOSPC),
+            )),
+            _ => Ok(()),
+        }
     }
 }

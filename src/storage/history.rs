@@ -1,0 +1,67 @@
+//! Which runs were read from the disk not long ago.
+//!
+//! A run that is read once is read past the page cache, at a fifth of the cost. One that is read again, before as many other
+//! bytes as the machine has memory, would have been in the page cache had it gone there: then it goes there. So what is
+//! asked for often fills the machine's memory, and what is asked for once does not push it out.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Bytes that one bit stands for.
+const RUN: u64 = 256 * 1024;
+
+/// See the module. Shared by all cores. What they do at the same time may count twice or not at all: it is a guess anyway.
+pub(super) struct History {
+    /// Bytes of the torrent.
+    total: u64,
+    /// Bytes after which what was read before is forgotten.
+    memory: u64,
+    seen: OnceLock<Box<[AtomicU64]>>,
+    /// Bytes read for the first time since the last forgetting.
+    read: AtomicU64,
+}
+
+impl History {
+    /// Nothing was read yet of a torrent of `total` bytes, on this machine.
+    pub(super) fn new(total: u64) -> Self {
+        let info = rustix::system::sysinfo();
+        Self::with_memory(total, info.totalram as u64 * u64::from(info.mem_unit))
+    }
+
+    fn with_memory(total: u64, memory: u64) -> Self {
+        Self { total, memory, seen: OnceLock::new(), read: AtomicU64::new(0) }
+    }
+
+    /// Notes a read of `len` bytes at `offset` of the torrent; says whether it was read not long ago.
+    pub(super) fn note(&self, offset: u64, len: u64) -> bool {
+        let words = (self.total / RUN / u64::from(u64::BITS) + 1) as usize;
+        let seen = self.seen.get_or_init(|| (0..words).map(|_| AtomicU64::new(0)).collect());
+        let bit = offset / RUN;
+        let mask = 1 << (bit % u64::from(u64::BITS));
+        let word = &seen[(bit / u64::from(u64::BITS)) as usize];
+        if word.fetch_or(mask, Ordering::Relaxed) & mask != 0 {
+            return true;
+        }
+        if self.read.fetch_add(len, Ordering::Relaxed) + len > self.memory {
+            self.read.store(0, Ordering::Relaxed);
+            seen.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_read_is_known_until_memory_would_have_forgotten_it() {
+        let history = History::with_memory(100 * RUN, 10 * RUN);
+        assert!(!history.note(70 * RUN + 5, RUN));
+        assert!(history.note(70 * RUN, RUN) && history.note(71 * RUN - 1, 1));
+        (0..9).for_each(|run| assert!(!history.note(run * RUN, RUN)));
+        assert!(history.note(70 * RUN, RUN) && history.note(0, RUN));
+        assert!(!history.note(99 * RUN, RUN), "one too many");
+        assert!(!history.note(70 * RUN, RUN));
+    }
+}
