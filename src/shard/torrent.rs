@@ -302,7 +302,7 @@ impl TorrentShard {
         }
         let mut jobs: Vec<Job<'_>> = batch
             .iter_mut()
-            .map(|(key, slab, state)| Job { state, run: slab.bytes(0..self.run_len(*key) as usize) })
+            .map(|(key, slab, state)| Job::new(state, slab.bytes(0..self.run_len(*key) as usize)))
             .collect();
         advance(&mut jobs);
         for ((piece, run), _, state) in batch {

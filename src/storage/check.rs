@@ -152,7 +152,7 @@ impl Bench {
             return;
         }
         let mut batch = self.waiting.take();
-        let jobs = batch.iter_mut().map(|one| Job { state: &mut one.state, run: one.slab.bytes(0..one.len) });
+        let jobs = batch.iter_mut().map(|one| Job::new(&mut one.state, one.slab.bytes(0..one.len)));
         advance(&mut jobs.collect::<Vec<_>>());
         for Waiting { state, done, .. } in batch {
             // Nobody listens when the check was given up.
