@@ -1,40 +1,69 @@
 //! Throughput of every digest engine of this machine: 1 to 16 streams at once, in slices of 16 KiB to 4 MiB, against the
-//! `sha1` crate on the same bytes.
+//! `sha1` crate and `ring` on the same bytes.
+//!
+//! A name is `hash/slice/engine/streams`, and an argument is a filter: `cargo bench --bench digest -- 'sha1/1 MiB/.*/16'`.
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use seedring::digest::{Engine, Job, Sha1State};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use ring::digest::{SHA256, digest};
+use seedring::digest::{Engine, HashState, Job, Sha1State, Sha256State};
 use sha1::{Digest, Sha1};
 use std::hint::black_box;
 
 const KIB: usize = 1024;
-const SLICES: [usize; 4] = [16 * KIB, 256 * KIB, 1024 * KIB, 4096 * KIB];
-/// Slabs, where the product's runs lie, start at pages.
-const PAGE: usize = 4 * KIB;
+const SLICES: [(usize, &str); 4] =
+    [(16 * KIB, "16 KiB"), (256 * KIB, "256 KiB"), (1024 * KIB, "1 MiB"), (4096 * KIB, "4 MiB")];
 const STREAMS: [usize; 8] = [1, 2, 3, 4, 6, 8, 12, 16];
+/// The product's slabs begin at multiples of their length: all lanes then compete for the same lines of the cache.
+const SLAB: usize = 256 * KIB;
 
-fn advance(engine: Engine, states: &mut [Sha1State], runs: &[&[u8]]) {
-    let mut jobs: Vec<_> = states.iter_mut().zip(runs).map(|(state, &run)| Job { state, run }).collect();
-    engine.advance(black_box(&mut jobs));
+/// Memory for as many slices, like slabs.
+fn slabs(count: usize, len: usize) -> (Vec<u8>, usize) {
+    let memory = vec![7; count * len + SLAB];
+    let start = memory.as_ptr().align_offset(SLAB);
+    (memory, start)
 }
 
-fn engines(c: &mut Criterion) {
-    for slice in SLICES {
-        let mut group = c.benchmark_group(format!("sha1/{} KiB", slice / KIB));
-        for count in STREAMS {
-            let memory = vec![7; count * slice + PAGE];
-            let start = memory.as_ptr().align_offset(PAGE);
-            let runs: Vec<&[u8]> = memory[start..].chunks_exact(slice).take(count).collect();
-            let mut states = vec![Sha1State::new(); count];
-            group.throughput(Throughput::Bytes((count * slice) as u64));
-            for engine in Engine::all() {
-                group.bench_function(BenchmarkId::new(engine.name(), count), |bencher| {
-                    bencher.iter(|| advance(engine, &mut states, &runs));
+/// Every engine, then what others offer for one stream.
+fn hash<S: HashState + Clone>(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    len: usize,
+    other: (&str, fn(&[u8]) -> u8),
+) {
+    for count in STREAMS {
+        let (memory, start) = slabs(count, len);
+        let slices: Vec<&[u8]> = memory[start..].chunks_exact(len).take(count).collect();
+        group.throughput(Throughput::Bytes((count * len) as u64));
+        for engine in Engine::all() {
+            // States are new each time: where SHA-256 is begun is where it stays.
+            group.bench_function(BenchmarkId::new(engine.name(), count), |bencher| {
+                bencher.iter(|| {
+                    let mut states = vec![S::default(); count];
+                    let jobs = states.iter_mut().zip(&slices).map(|(state, slice)| Job::new(state, slice));
+                    engine.advance(black_box(&mut jobs.collect::<Vec<_>>()));
+                    states
                 });
-            }
-            group.bench_function(BenchmarkId::new("sha1 crate", count), |bencher| {
-                bencher.iter(|| runs.iter().map(|run| Sha1::digest(run)[0]).fold(0, u8::wrapping_add));
             });
         }
+        let (name, hash) = other;
+        group.bench_function(BenchmarkId::new(name, count), |bencher| {
+            bencher.iter(|| slices.iter().map(|slice| hash(slice)).fold(0, u8::wrapping_add));
+        });
+    }
+}
+
+fn sha1(c: &mut Criterion) {
+    for (len, name) in SLICES {
+        let mut group = c.benchmark_group(format!("sha1/{name}"));
+        hash::<Sha1State>(&mut group, len, ("sha1 crate", |slice| Sha1::digest(slice)[0]));
+        group.finish();
+    }
+}
+
+fn sha256(c: &mut Criterion) {
+    for (len, name) in SLICES {
+        let mut group = c.benchmark_group(format!("sha256/{name}"));
+        hash::<Sha256State>(&mut group, len, ("ring", |slice| digest(&SHA256, slice).as_ref()[0]));
         group.finish();
     }
 }
@@ -42,9 +71,9 @@ fn engines(c: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default()
-        .sample_size(20)
-        .warm_up_time(std::time::Duration::from_millis(200))
-        .measurement_time(std::time::Duration::from_millis(600));
-    targets = engines
+        .sample_size(10)
+        .warm_up_time(std::time::Duration::from_millis(100))
+        .measurement_time(std::time::Duration::from_millis(400));
+    targets = sha1, sha256
 }
 criterion_main!(benches);

@@ -48,7 +48,7 @@
 //! | 1 | [`ring`] | the only door to io_uring: runtime, slab arena, sockets, files. All `unsafe` but that of `digest` |
 //! | 0 | [`swarm`] | what to ask of whom and whom to serve: picker, requests, choker, endgame, blame |
 //! | 0 | [`wire`] | bytes ↔ values: handshake and messages |
-//! | 0 | [`digest`] | SHA-1 of many streams at once: 16 lanes of AVX-512, 8 of AVX2, or one by one |
+//! | 0 | [`digest`] | SHA-1 and SHA-256 of many streams at once: 16 lanes of AVX-512, 8 of AVX2, or one by one |
 //! | 0 | [`metainfo`] | torrent files, checked once; how pieces lie across files |
 //! | 0 | [`bencode`] | strict reader of spans, canonical writer |
 //!

@@ -227,6 +227,28 @@ fn the_environment_stands_in_for_options() {
 }
 
 #[test]
+fn digest_engines_are_chosen_by_the_environment() {
+    let folder = payload();
+    let create = |engine: &str| {
+        let mut command = seedring();
+        command.current_dir(folder.path()).args(["create", "set", "-o"]).arg(format!("{engine}.torrent"));
+        command.env("SEEDRING_DIGEST", engine).output().expect("the program starts")
+    };
+    let sentence = refused((create("abacus"), "no such engine"));
+    assert!(sentence.contains("SEEDRING_DIGEST") && sentence.contains("abacus"), "{sentence}");
+    // The sentence ends with what this machine has.
+    let (_, engines) = sentence.split_once("only ").expect("the engines");
+    let engines: Vec<&str> = engines.split(", ").collect();
+    assert_eq!(engines.last(), Some(&"portable"));
+    let torrents = engines.iter().map(|engine| {
+        good((create(engine), engine));
+        fs::read(folder.path().join(format!("{engine}.torrent"))).expect("a torrent")
+    });
+    let torrents: Vec<Vec<u8>> = torrents.collect();
+    assert!(torrents.iter().all(|torrent| *torrent == torrents[0]), "{engines:?}");
+}
+
+#[test]
 fn a_reader_that_leaves_early_is_no_fault() {
     let folder = tempfile::tempdir().expect("a folder");
     let many = folder.path().join("many");

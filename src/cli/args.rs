@@ -17,7 +17,8 @@ pub(super) struct Args {
 }
 
 const AFTER_HELP: &str = "Every option can also be given in the environment: --piece-length as \
-SEEDRING_PIECE_LENGTH.\nSEEDRING_LOG filters the log on stderr: error, warn (the default), info, debug, trace.";
+SEEDRING_PIECE_LENGTH.\nSEEDRING_LOG filters the log on stderr: error, warn (the default), info, debug, trace.\n\
+SEEDRING_DIGEST sets how pieces are hashed, for tests: avx512, avx2, shani or portable; without it, the fastest here.";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {

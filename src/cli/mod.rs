@@ -29,6 +29,7 @@ mod torrent_file;
 mod transfer;
 mod watch;
 
+use crate::digest::Engine;
 use crate::metainfo::TorrentError;
 use crate::session::SessionError;
 use args::{Args, Command};
@@ -44,7 +45,7 @@ pub fn run() -> ExitCode {
     end_on_panic();
     let args = Args::parse();
     let out = Output::new(args.json);
-    let result = out.start_logging().and_then(|()| match &args.command {
+    let result = out.start_logging().and_then(|()| choose_digest()).and_then(|()| match &args.command {
         Command::Create(args) => create::run(args, &out),
         Command::Show(args) => show::run(args, &out),
         Command::Check(args) => check::run(args, &out),
@@ -63,6 +64,16 @@ pub fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Decides for the whole program which engine hashes: the one that `SEEDRING_DIGEST` names, else the fastest.
+fn choose_digest() -> Result<(), Error> {
+    let name = std::env::var("SEEDRING_DIGEST").unwrap_or_default();
+    let name = Some(name.trim()).filter(|name| !name.is_empty());
+    let engine = Engine::choose(name).map_err(|cause| Error::Other(format!("SEEDRING_DIGEST: {cause}")))?;
+    engine.set_current().expect("nothing was hashed yet");
+    tracing::debug!(engine = engine.name(), "digest");
+    Ok(())
 }
 
 /// A panic is a bug of ours, and takes one task with it: better a clean end than a torrent that hangs without it.

@@ -18,20 +18,18 @@ impl Avx2 {
     }
 }
 
-impl Kernel<LANES> for Avx2 {
-    const ENOUGH: usize = 4;
-
-    fn compress(self, words: &mut LaneWords<LANES>, lanes: &[&[Block]; LANES]) {
+impl Kernel<5, LANES> for Avx2 {
+    fn compress(self, words: &mut LaneWords<5, LANES>, lanes: &[&[Block]; LANES]) {
         // SAFETY: there is a value of this type only where `detect` found the feature.
         unsafe { compress(words, lanes) }
     }
 }
 
 #[target_feature(enable = "avx2")]
-fn compress(words: &mut LaneWords<LANES>, lanes: &[&[Block]; LANES]) {
+fn compress(words: &mut LaneWords<5, LANES>, lanes: &[&[Block]; LANES]) {
     let mut state = load(words);
     for step in 0..lanes[0].len() {
-        let mut w = schedule(lanes, step);
+        let mut w = schedule::<'2'>(lanes, step);
         sha1_rounds!(state, w);
     }
     store(words, state);
@@ -39,7 +37,7 @@ fn compress(words: &mut LaneWords<LANES>, lanes: &[&[Block]; LANES]) {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn load(words: &LaneWords<LANES>) -> [__m256i; 5] {
+pub(super) fn load(words: &LaneWords<5, LANES>) -> [__m256i; 5] {
     let mut state = [_mm256_setzero_si256(); 5];
     for (vector, row) in state.iter_mut().zip(words) {
         // SAFETY: 8 words are 32 bytes, as many as are read; no alignment is needed.
@@ -50,7 +48,7 @@ pub(super) fn load(words: &LaneWords<LANES>) -> [__m256i; 5] {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn store(words: &mut LaneWords<LANES>, state: [__m256i; 5]) {
+pub(super) fn store(words: &mut LaneWords<5, LANES>, state: [__m256i; 5]) {
     for (row, vector) in words.iter_mut().zip(state) {
         // SAFETY: 8 words are 32 bytes, as many as are written; no alignment is needed.
         unsafe { _mm256_storeu_si256(row.as_mut_ptr().cast(), vector) };
@@ -58,9 +56,11 @@ pub(super) fn store(words: &mut LaneWords<LANES>, state: [__m256i; 5]) {
 }
 
 /// The first 16 words of the message schedule for the block `step` of every lane: word `t` of all lanes in vector `t`.
+/// (`USER` makes it a function of its own for each kernel: shared by two, it would not be inlined, and give its vectors
+/// back through memory.)
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn schedule(lanes: &[&[Block]; LANES], step: usize) -> [__m256i; 16] {
+pub(super) fn schedule<const USER: char>(lanes: &[&[Block]; LANES], step: usize) -> [__m256i; 16] {
     let swap = _mm256_broadcastsi128_si256(_mm_set_epi64x(0x0c0d_0e0f_0809_0a0b, 0x0405_0607_0001_0203));
     let mut w = [_mm256_setzero_si256(); 16];
     for quarter in 0..4 {

@@ -1,4 +1,4 @@
-//! SHA-1 of 16 streams at once, by AVX-512.
+//! SHA-1 and SHA-256 of 16 streams at once, by AVX-512.
 #![allow(unsafe_code)]
 
 use super::lanes::{Kernel, LaneWords};
@@ -18,26 +18,54 @@ impl Avx512 {
     }
 }
 
-impl Kernel<LANES> for Avx512 {
-    const ENOUGH: usize = 10;
-
-    fn compress(self, words: &mut LaneWords<LANES>, lanes: &[&[Block]; LANES]) {
+impl Kernel<5, LANES> for Avx512 {
+    fn compress(self, words: &mut LaneWords<5, LANES>, lanes: &[&[Block]; LANES]) {
         // SAFETY: there is a value of this type only where `detect` found the features.
-        unsafe { compress(words, lanes) }
+        unsafe { sha1(words, lanes) }
+    }
+}
+
+impl Kernel<8, LANES> for Avx512 {
+    fn compress(self, words: &mut LaneWords<8, LANES>, lanes: &[&[Block]; LANES]) {
+        // SAFETY: there is a value of this type only where `detect` found the features.
+        unsafe { sha256(words, lanes) }
     }
 }
 
 #[target_feature(enable = "avx512f,avx512bw")]
-fn compress(words: &mut LaneWords<LANES>, lanes: &[&[Block]; LANES]) {
-    let mut state = [_mm512_setzero_si512(); 5];
-    for (vector, row) in state.iter_mut().zip(&*words) {
+fn sha1(words: &mut LaneWords<5, LANES>, lanes: &[&[Block]; LANES]) {
+    let mut state = load(words);
+    for step in 0..lanes[0].len() {
+        let mut w = schedule::<5>(lanes, step);
+        sha1_rounds!(state, w);
+    }
+    store(words, state);
+}
+
+#[target_feature(enable = "avx512f,avx512bw")]
+fn sha256(words: &mut LaneWords<8, LANES>, lanes: &[&[Block]; LANES]) {
+    let mut state = load(words);
+    for step in 0..lanes[0].len() {
+        let mut w = schedule::<8>(lanes, step);
+        sha256_rounds!(state, w);
+    }
+    store(words, state);
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load<const W: usize>(words: &LaneWords<W, LANES>) -> [__m512i; W] {
+    let mut state = [_mm512_setzero_si512(); W];
+    for (vector, row) in state.iter_mut().zip(words) {
         // SAFETY: 16 words are 64 bytes, as many as are read; no alignment is needed.
         *vector = unsafe { _mm512_loadu_si512(row.as_ptr().cast()) };
     }
-    for step in 0..lanes[0].len() {
-        let mut w = schedule(lanes, step);
-        sha1_rounds!(state, w);
-    }
+    state
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn store<const W: usize>(words: &mut LaneWords<W, LANES>, state: [__m512i; W]) {
     for (row, vector) in words.iter_mut().zip(state) {
         // SAFETY: 16 words are 64 bytes, as many as are written; no alignment is needed.
         unsafe { _mm512_storeu_si512(row.as_mut_ptr().cast(), vector) };
@@ -45,9 +73,11 @@ fn compress(words: &mut LaneWords<LANES>, lanes: &[&[Block]; LANES]) {
 }
 
 /// The first 16 words of the message schedule for the block `step` of every lane: word `t` of all lanes in vector `t`.
+/// (`W` makes it a function of its own for each hash: shared by two, it would not be inlined, and give its vectors back
+/// through memory.)
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn schedule(lanes: &[&[Block]; LANES], step: usize) -> [__m512i; 16] {
+fn schedule<const W: usize>(lanes: &[&[Block]; LANES], step: usize) -> [__m512i; 16] {
     let swap = _mm512_broadcast_i32x4(_mm_set_epi64x(0x0c0d_0e0f_0809_0a0b, 0x0405_0607_0001_0203));
     // Four lanes at a time: turns 4 × 4 words in each quarter, then the quarters. (Written out in groups of four, because
     // the compiler keeps a plain loop over 16 lanes rolled, and its rows in memory.)
@@ -100,6 +130,12 @@ fn add(a: __m512i, b: __m512i) -> __m512i {
 #[target_feature(enable = "avx512f")]
 fn rotate_left<const BITS: i32>(a: __m512i) -> __m512i {
     _mm512_rol_epi32::<BITS>(a)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn shift_right<const BITS: u32>(a: __m512i) -> __m512i {
+    _mm512_srli_epi32::<BITS>(a)
 }
 
 #[inline]

@@ -20,20 +20,18 @@ impl Avx512Vl {
     }
 }
 
-impl Kernel<LANES> for Avx512Vl {
-    const ENOUGH: usize = 3;
-
-    fn compress(self, words: &mut LaneWords<LANES>, lanes: &[&[Block]; LANES]) {
+impl Kernel<5, LANES> for Avx512Vl {
+    fn compress(self, words: &mut LaneWords<5, LANES>, lanes: &[&[Block]; LANES]) {
         // SAFETY: there is a value of this type only where `detect` found the features.
         unsafe { compress(words, lanes) }
     }
 }
 
 #[target_feature(enable = "avx2,avx512f,avx512vl")]
-fn compress(words: &mut LaneWords<LANES>, lanes: &[&[Block]; LANES]) {
+fn compress(words: &mut LaneWords<5, LANES>, lanes: &[&[Block]; LANES]) {
     let mut state = load(words);
     for step in 0..lanes[0].len() {
-        let mut w = schedule(lanes, step);
+        let mut w = schedule::<'5'>(lanes, step);
         sha1_rounds!(state, w);
     }
     store(words, state);

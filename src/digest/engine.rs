@@ -1,9 +1,11 @@
 //! Which of the machine's instructions hash.
 
-use super::Job;
-use super::state::Stream;
+use super::state::Block;
+use super::stream::{Job, Stream};
+use super::{HashState, portable};
 #[cfg(target_arch = "x86_64")]
 use super::{avx2::Avx2, avx512::Avx512, avx512vl::Avx512Vl, lanes::side_by_side};
+use std::sync::OnceLock;
 
 /// A way to hash that this machine has. All give the same hashes; they differ in speed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +17,9 @@ enum Kind {
     Avx512(Avx512, Avx512Vl),
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
-    Single,
+    /// Instructions made for it.
+    Sha,
+    Portable,
 }
 
 /// No engine of this machine has the name that was asked for.
@@ -26,10 +30,45 @@ pub struct NoSuchEngine {
     has: Vec<&'static str>,
 }
 
+/// The fewest streams that are hashed faster side by side than otherwise; measured by `benches/digest.rs`.
+#[cfg(target_arch = "x86_64")]
+struct Enough {
+    /// For SHA-1 in 16 lanes: fewer fit into 8 lanes, which are never slower.
+    full: usize,
+    /// For SHA-1 in 8 lanes.
+    half: usize,
+    avx2: usize,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Enough {
+    fn here() -> Self {
+        if has_sha() { Self { full: 9, half: 3, avx2: 5 } } else { Self { full: 9, half: 2, avx2: 2 } }
+    }
+
+    /// To begin with SHA-256 in 16 lanes; `ring` uses the processor's SHA instructions too.
+    fn to_begin_sha256() -> usize {
+        if has_sha() { 6 } else { 2 }
+    }
+}
+
+static CURRENT: OnceLock<Engine> = OnceLock::new();
+
 impl Engine {
+    /// The engine of the program: [`Engine::best`], unless [`Engine::set_current`] came first.
+    pub fn current() -> Self {
+        *CURRENT.get_or_init(Self::best)
+    }
+
+    /// Makes this the engine of the program, for good. Gives it back if there is one already: because this was called
+    /// before, or because something was hashed.
+    pub fn set_current(self) -> Result<(), Self> {
+        CURRENT.set(self)
+    }
+
     /// The fastest engine.
     pub fn best() -> Self {
-        Self::all().next().expect("there is always the engine of single streams")
+        Self::all().next().expect("the portable engine is everywhere")
     }
 
     /// Every engine of this machine, the fastest first.
@@ -39,7 +78,8 @@ impl Engine {
             Avx512::detect().zip(Avx512Vl::detect()).map(|(full, half)| Kind::Avx512(full, half)),
             #[cfg(target_arch = "x86_64")]
             Avx2::detect().map(Kind::Avx2),
-            Some(Kind::Single),
+            has_sha().then_some(Kind::Sha),
+            Some(Kind::Portable),
         ];
         kinds.into_iter().flatten().map(Self)
     }
@@ -53,29 +93,84 @@ impl Engine {
         })
     }
 
-    /// `avx512` (16 streams at once), `avx2` (8) or `single` (one after the other, with the processor's SHA
-    /// instructions if it has them).
+    /// * `avx512`: 16 streams at once (8 where there are fewer), of SHA-256 too;
+    /// * `avx2`: 8 streams of SHA-1 at once;
+    /// * `shani`: one after the other, by instructions made for it (also those of ARM);
+    /// * `portable`: one after the other, by what every processor has.
+    ///
+    /// The first two use the third for streams without company, and all three use `ring` for SHA-256 that is not done
+    /// 16 at once.
     pub fn name(self) -> &'static str {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512(..) => "avx512",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2(_) => "avx2",
-            Kind::Single => "single",
+            Kind::Sha => "shani",
+            Kind::Portable => "portable",
         }
     }
 
-    /// Moves every stream on by its run.
-    pub fn advance(self, jobs: &mut [Job<'_>]) {
-        let streams = jobs.iter_mut().map(Job::begin).filter(|stream| !stream.blocks.is_empty());
+    /// Moves every stream on by its slices, which are used up. The more jobs and the more alike their lengths, the better.
+    pub fn advance<S: HashState>(self, jobs: &mut [Job<'_, S>]) {
+        S::advance_by(self, jobs);
+    }
+
+    /// The hashes of all bytes that went in, in the order of the states. Their last blocks are hashed side by side too,
+    /// which counts where streams are short.
+    pub fn finish<S: HashState>(self, states: Vec<S>) -> Vec<S::Hash> {
+        S::finish_by(self, states)
+    }
+
+    pub(super) fn sha1<'a>(self, streams: impl Iterator<Item = Stream<'a, 5>>) {
+        let alone = |stream: Stream<'_, 5>| stream.compress(self.sha1_of_one());
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512(full, half) => {
-                side_by_side(half, side_by_side(full, streams)).for_each(Stream::compress);
+                let enough = Enough::here();
+                side_by_side(half, enough.half, side_by_side(full, enough.full, streams)).for_each(alone);
             }
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx2(lanes) => side_by_side(lanes, streams).for_each(Stream::compress),
-            Kind::Single => streams.for_each(Stream::compress),
+            Kind::Avx2(lanes) => side_by_side(lanes, Enough::here().avx2, streams).for_each(alone),
+            Kind::Sha | Kind::Portable => streams.for_each(alone),
         }
     }
+
+    /// The compression function for a single stream.
+    pub(super) fn sha1_of_one(self) -> fn(&mut [u32; 5], &[Block]) {
+        // The crate looks itself what the processor has.
+        if self.0 == Kind::Portable { portable::sha1 } else { sha1::block_api::compress }
+    }
+
+    /// Whether so many streams of SHA-256 should not be left to `ring`.
+    pub(super) fn begins_sha256(self, count: usize) -> bool {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512(..) => count >= Enough::to_begin_sha256(),
+            Kind::Portable => true,
+            _ => false,
+        }
+    }
+
+    /// Those that are not left to `ring`, or no longer can be.
+    pub(super) fn sha256<'a>(self, streams: impl Iterator<Item = Stream<'a, 8>>) {
+        let alone = |stream: Stream<'_, 8>| stream.compress(portable::sha256);
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512(lanes, _) => side_by_side(lanes, 2, streams).for_each(alone),
+            _ => streams.for_each(alone),
+        }
+    }
+}
+
+/// Whether the processor has the instructions that the `sha1` crate and `ring` use.
+fn has_sha() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("sha")
+        && is_x86_feature_detected!("ssse3")
+        && is_x86_feature_detected!("sse4.1");
+    #[cfg(target_arch = "aarch64")]
+    return std::arch::is_aarch64_feature_detected!("sha2");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    return false;
 }

@@ -1,14 +1,25 @@
-//! SHA-1 of many streams at once, and SHA-256 of one.
+//! SHA-1 and SHA-256 of many streams at once.
 //!
-//! Pieces arrive run by run, many at a time: [`advance`] takes all runs that are ready in one call and lays them side by
-//! side, one stream a lane of a vector register (`lanes.rs`, with kernels in `avx512.rs`, `avx512vl.rs` and `avx2.rs`). Which
-//! [`Engine`] does it depends on the machine.
+//! Pieces arrive run by run, many at a time: [`advance`] takes any number of streams, each with any number of slices that
+//! are ready ([`Job`]), and lays them side by side, one stream a lane of a vector register. A stream keeps its lane from
+//! slice to slice; when it is through, the next takes the lane. Which [`Engine`] does it depends on the machine.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `stream` | slices of any length become whole blocks |
+//! | `state` | what is remembered between calls; padding |
+//! | `lanes` | which stream is in which lane, for every kernel |
+//! | `avx512`, `avx512vl`, `avx2` | kernels of 16, 8 and 8 lanes: the only `unsafe` here |
+//! | `portable` | one stream, without special instructions |
+//! | `rounds` | the rounds, written once for all of these |
+//! | `engine` | what the machine has, and how many streams are enough for lanes |
+//! | `sha1`, `sha256` | the two hashes |
+//!
+//! Single streams of SHA-1 go through the `sha1` crate, which uses the processor's SHA instructions; SHA-256 that does not
+//! fill lanes goes through `ring`.
 //!
 //! Pure: no I/O, no clock, no task.
 
-use ::ring::digest;
-
-#[cfg(target_arch = "x86_64")]
 #[macro_use]
 mod rounds;
 
@@ -21,50 +32,32 @@ mod avx512vl;
 mod engine;
 #[cfg(target_arch = "x86_64")]
 mod lanes;
+mod portable;
+mod sha1;
+mod sha256;
 mod state;
+mod stream;
 #[cfg(test)]
 mod tests;
 
 pub use engine::{Engine, NoSuchEngine};
-pub use state::Sha1State;
+pub use sha1::Sha1State;
+pub use sha256::Sha256State;
+pub use stream::Job;
 
-/// The next run of one stream.
-pub struct Job<'a> {
-    /// The state of the stream; moves on by the run.
-    pub state: &'a mut Sha1State,
-    /// The bytes that follow in the stream, of any length.
-    pub run: &'a [u8],
+/// A hash over bytes that come in slices: [`Sha1State`] or [`Sha256State`].
+pub trait HashState: Default {
+    /// The hash, as bytes.
+    type Hash;
+
+    /// See [`Engine::advance`].
+    fn advance_by(engine: Engine, jobs: &mut [Job<'_, Self>]);
+
+    /// See [`Engine::finish`].
+    fn finish_by(engine: Engine, states: Vec<Self>) -> Vec<Self::Hash>;
 }
 
-/// Moves every stream on by its run, with the best engine of this machine. The more jobs and the more alike their
-/// lengths, the better.
-pub fn advance(jobs: &mut [Job<'_>]) {
-    Engine::best().advance(jobs);
-}
-
-/// SHA-256 over bytes that come in runs.
-#[derive(Clone)]
-pub struct Sha256(digest::Context);
-
-impl Sha256 {
-    /// The state before the first byte.
-    pub fn new() -> Self {
-        Self(digest::Context::new(&digest::SHA256))
-    }
-
-    /// Takes the next bytes.
-    pub fn update(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
-    }
-
-    /// The hash of all bytes that went in.
-    pub fn finish(self) -> [u8; 32] {
-        self.0.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
-    }
-}
-
-impl Default for Sha256 {
-    fn default() -> Self {
-        Self::new()
-    }
+/// Moves every stream on by its slices, with the engine of the program: see [`Engine::advance`].
+pub fn advance<S: HashState>(jobs: &mut [Job<'_, S>]) {
+    Engine::current().advance(jobs);
 }

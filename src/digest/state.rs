@@ -1,100 +1,76 @@
-//! Where one stream stands.
+//! Where one stream stands, of either hash: both take blocks of 64 bytes and pad alike (FIPS 180-4, sections 5.1.1 and
+//! 5.2.1).
 
-use super::Job;
-use sha1::block_api::compress;
+use super::stream::{Slices, Stream};
 
-/// What SHA-1 compresses at a time, in bytes.
+/// What is compressed at a time, in bytes.
 pub(super) const BLOCK: usize = 64;
 /// Bytes of the length that ends the padding.
 const LENGTH: usize = 8;
+/// The longest padding: it begins one byte too late to end in the same block.
+const PADDING: usize = BLOCK + LENGTH;
 
-/// The chaining value of SHA-1.
-pub(super) type Words = [u32; 5];
-/// What SHA-1 compresses at a time.
+/// What is compressed at a time.
 pub(super) type Block = [u8; BLOCK];
 
-/// SHA-1 over bytes that come in runs (BEP 3: the hash of a piece).
+/// The chaining value, `W` words, and the bytes that wait.
 #[derive(Clone)]
-pub struct Sha1State {
-    words: Words,
+pub(super) struct State<const W: usize> {
+    pub(super) words: [u32; W],
     /// Bytes that went in.
-    total: u64,
+    pub(super) total: u64,
     /// Starts with the last `total % BLOCK` bytes, which wait for the rest of their block.
-    partial: Block,
+    pub(super) partial: Block,
 }
 
-/// Whole blocks of one stream that remain to be compressed.
-pub(super) struct Stream<'a> {
-    pub(super) words: &'a mut Words,
-    pub(super) blocks: &'a [Block],
+/// The bytes that end a stream.
+pub(super) struct Padding {
+    bytes: [u8; PADDING],
+    len: usize,
 }
 
-impl Sha1State {
-    /// The state before the first byte.
-    pub fn new() -> Self {
-        Self {
-            words: [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476, 0xc3d2_e1f0],
-            total: 0,
-            partial: [0; BLOCK],
-        }
-    }
-
-    /// The hash of all bytes that went in.
-    pub fn finish(mut self) -> [u8; 20] {
-        let bits = self.total.wrapping_mul(8);
-        let held = self.held();
-        self.partial[held] = 0x80;
-        self.partial[held + 1..].fill(0);
-        if held + 1 > BLOCK - LENGTH {
-            compress(&mut self.words, &[self.partial]);
-            self.partial.fill(0);
-        }
-        self.partial[BLOCK - LENGTH..].copy_from_slice(&bits.to_be_bytes());
-        compress(&mut self.words, &[self.partial]);
-        let mut hash = [0; 20];
-        for (bytes, word) in hash.chunks_exact_mut(4).zip(self.words) {
-            bytes.copy_from_slice(&word.to_be_bytes());
-        }
-        hash
+impl<const W: usize> State<W> {
+    /// The state before the first byte, from the hash's first chaining value.
+    pub(super) fn new(words: [u32; W]) -> Self {
+        Self { words, total: 0, partial: [0; BLOCK] }
     }
 
     /// How many bytes wait for the rest of their block.
-    fn held(&self) -> usize {
+    pub(super) fn held(&self) -> usize {
         (self.total % BLOCK as u64) as usize
     }
-}
 
-impl Default for Sha1State {
-    fn default() -> Self {
-        Self::new()
+    /// What has to go in before the chaining value is the hash.
+    pub(super) fn padding(&self) -> Padding {
+        let held = self.held();
+        let blocks = if held < BLOCK - LENGTH { 1 } else { 2 };
+        let len = blocks * BLOCK - held;
+        let mut bytes = [0; PADDING];
+        bytes[0] = 0x80;
+        bytes[len - LENGTH..len].copy_from_slice(&self.total.wrapping_mul(8).to_be_bytes());
+        Padding { bytes, len }
     }
-}
 
-impl Stream<'_> {
-    /// Compresses all blocks, one after the other: with the processor's SHA instructions if it has them.
-    pub(super) fn compress(self) {
-        compress(self.words, self.blocks);
+    /// The hash of all bytes that went in.
+    pub(super) fn finish<const N: usize>(mut self, compress: impl Fn(&mut [u32; W], &[Block])) -> [u8; N] {
+        let padding = self.padding();
+        let stream = Stream::new(&mut self, Slices::one(padding.bytes()));
+        stream.expect("padding fills a block").compress(compress);
+        self.hash()
     }
-}
 
-impl Job<'_> {
-    /// Takes the run in, except for its whole blocks: these are left to the caller.
-    pub(super) fn begin(&mut self) -> Stream<'_> {
-        let Self { state, run } = self;
-        let held = state.held();
-        state.total = state.total.wrapping_add(run.len() as u64);
-        let mut rest: &[u8] = run;
-        if held > 0 {
-            let (fill, after) = rest.split_at(rest.len().min(BLOCK - held));
-            state.partial[held..held + fill.len()].copy_from_slice(fill);
-            if held + fill.len() < BLOCK {
-                return Stream { words: &mut state.words, blocks: &[] };
-            }
-            compress(&mut state.words, &[state.partial]);
-            rest = after;
+    /// The chaining value as bytes: `N` is four times `W`.
+    pub(super) fn hash<const N: usize>(&self) -> [u8; N] {
+        let mut hash = [0; N];
+        for (bytes, word) in hash.as_chunks_mut().0.iter_mut().zip(self.words) {
+            *bytes = word.to_be_bytes();
         }
-        let (blocks, tail) = rest.as_chunks();
-        state.partial[..tail.len()].copy_from_slice(tail);
-        Stream { words: &mut state.words, blocks }
+        hash
+    }
+}
+
+impl Padding {
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
     }
 }

@@ -69,17 +69,11 @@ impl TorrentShard {
         let waiting = self.hashing.waiting.take();
         let mut batch: Vec<Stretch> =
             waiting.into_iter().map(|(piece, runs)| self.seal(piece, runs)).collect();
-        let most = batch.iter().map(|stretch| stretch.slabs.len()).max().unwrap_or(0);
-        for nth in 0..most {
-            let ready = batch.iter_mut().filter(|stretch| nth < stretch.slabs.len());
-            let mut jobs: Vec<Job<'_>> = ready
-                .map(|Stretch { piece, runs, slabs, state }| {
-                    let len = self.run_len((*piece, runs.start + nth)) as usize;
-                    Job { state, run: slabs[nth].bytes(0..len) }
-                })
-                .collect();
-            advance(&mut jobs);
-        }
+        let jobs = batch.iter_mut().map(|Stretch { piece, runs, slabs, state }| {
+            let lens = runs.clone().map(|run| self.run_len((*piece, run)) as usize);
+            Job::of_slices(state, slabs.iter().zip(lens).map(|(slab, len)| slab.bytes(0..len)))
+        });
+        advance(&mut jobs.collect::<Vec<_>>());
         for Stretch { piece, runs, state, .. } in batch {
             let verdict = self.verdict(piece, runs.end, state);
             self.swarm.borrow_mut().hashed(piece, runs, verdict);

@@ -137,7 +137,7 @@ impl<F: FnMut(PieceIndex, Option<[u8; 20]>) + 'static> Check<F> {
             let (zeros, mut state) = ([0; 64 * 1024], Sha1State::new());
             for begin in (0..len as usize).step_by(zeros.len()) {
                 let run = &zeros[..zeros.len().min(len as usize - begin)];
-                advance(&mut [Job { state: &mut state, run }]);
+                advance(&mut [Job::new(&mut state, run)]);
             }
             self.zeros.set((len, state.finish()));
         }
@@ -175,7 +175,7 @@ impl Bench {
             return;
         }
         let mut batch = self.waiting.take();
-        let jobs = batch.iter_mut().map(|one| Job { state: &mut one.state, run: one.slab.bytes(0..one.len) });
+        let jobs = batch.iter_mut().map(|one| Job::new(&mut one.state, one.slab.bytes(0..one.len)));
         advance(&mut jobs.collect::<Vec<_>>());
         for Waiting { state, done, .. } in batch {
             // Nobody listens when the check was given up.

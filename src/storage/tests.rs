@@ -200,7 +200,7 @@ fn torrent(len: usize) -> (Vec<u8>, Arc<crate::metainfo::Torrent>) {
     let bytes: Vec<u8> = (0..len).map(|at| (at / 7) as u8).collect();
     let hash = |piece: &[u8]| {
         let mut state = crate::digest::Sha1State::new();
-        crate::digest::advance(&mut [crate::digest::Job { state: &mut state, run: piece }]);
+        crate::digest::advance(&mut [crate::digest::Job::new(&mut state, piece)]);
         state.finish()
     };
     let builder = crate::metainfo::TorrentBuilder {

@@ -1,7 +1,7 @@
 //! The demo's shared file: random bytes, so that nothing on the way can cheat by compressing or guessing.
 
 use super::super::Error;
-use crate::digest::Sha256;
+use crate::digest::{Job, Sha256State, advance};
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{Read, Write};
@@ -16,12 +16,12 @@ pub(super) fn write_random(path: &Path, size: u64, mut seen: impl FnMut(u64)) ->
     // The standard library takes the keys of its hash tables from the system's random source.
     let mut random = fastrand::Rng::with_seed(RandomState::new().hash_one(path));
     let mut chunk = vec![0; CHUNK];
-    let mut hash = Sha256::new();
+    let mut hash = Sha256State::new();
     let mut done = 0;
     while done < size {
         let len = usize::try_from(size - done).map_or(CHUNK, |rest| rest.min(CHUNK));
         random.fill(&mut chunk[..len]);
-        hash.update(&chunk[..len]);
+        advance(&mut [Job::new(&mut hash, &chunk[..len])]);
         file.write_all(&chunk[..len]).map_err(fail())?;
         done += len as u64;
         seen(done);
@@ -34,14 +34,14 @@ pub(super) fn sha256(path: &Path, mut seen: impl FnMut(u64)) -> Result<[u8; 32],
     let fail = || Error::file("read", path);
     let mut file = File::open(path).map_err(fail())?;
     let mut chunk = vec![0; CHUNK];
-    let mut hash = Sha256::new();
+    let mut hash = Sha256State::new();
     let mut done = 0;
     loop {
         let len = file.read(&mut chunk).map_err(fail())?;
         if len == 0 {
             return Ok(hash.finish());
         }
-        hash.update(&chunk[..len]);
+        advance(&mut [Job::new(&mut hash, &chunk[..len])]);
         done += len as u64;
         seen(done);
     }
