@@ -14,6 +14,7 @@
 mod arena;
 mod file;
 mod gather;
+mod map;
 mod op;
 mod runtime;
 mod scatter;
@@ -25,6 +26,7 @@ mod tests;
 pub use arena::{Arena, BLOCKS_IN_SLAB, FillingSlab, Lease, SLAB_LEN, Slab};
 pub use file::File;
 pub use gather::Gather;
+pub use map::{FileMap, MAX_PARTS, Parts};
 pub use runtime::{Config, Core, run, spawn};
 pub use scatter::{MAX_LEASES, Scatter};
 pub use socket::{Deadline, Listener, Socket};
