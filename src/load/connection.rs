@@ -69,11 +69,7 @@ impl Connection {
     pub(super) fn new(world: &World<'_>, fd: OwnedFd, role: Role) -> Self {
         let id = crate::wire::PeerId::generate(std::array::from_fn(|_| fastrand::u8(..)));
         let info_hash = world.info_hash;
-        let mut out = Handshake { reserved: Default::default(), info_hash, peer_id: id }.encode().to_vec();
-        match role {
-            Role::Download(_) => Message::Interested.encode(&mut out),
-            Role::Upload(_) => Message::Bitfield(&world.bitfield).encode(&mut out),
-        }
+        let out = Handshake { reserved: Default::default(), info_hash, peer_id: id }.encode().to_vec();
         Self {
             fd,
             stage: Stage::Connecting,
@@ -159,6 +155,11 @@ impl Connection {
             }
             self.stage = Stage::Open;
             world.report.connected += 1;
+            // Not before: aria2 hangs up when more than a handshake has come before it has sent its own.
+            match self.role {
+                Role::Download(_) => Message::Interested.encode(&mut self.out),
+                Role::Upload(_) => Message::Bitfield(&world.bitfield).encode(&mut self.out),
+            }
         }
         self.read(world, input)
     }

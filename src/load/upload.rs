@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 
-/// Requests that a client may have waiting; more than any asks for.
-const MAX_WAITING: usize = 20_000;
+/// Requests that a client may have waiting. Transmission 3.00 asks for tens of thousands of blocks ahead.
+const MAX_WAITING: usize = 1_000_000;
 /// Blocks of one send.
 const BATCH: usize = 32;
 
