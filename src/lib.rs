@@ -41,6 +41,7 @@
 //! | floor | room | what lives there |
 //! |---|---|---|
 //! | 5 | [`cli`] | the commands a person types; progress; exit codes |
+//! | 4 | [`load`] | a load generator for any client: many connections from many addresses, every block compared |
 //! | 4 | [`session`] | one torrent from the check of what is there to the goodbye; threads and mailboxes |
 //! | 3 | [`discovery`] | who is out there: HTTP trackers, and a small tracker of our own |
 //! | 2 | [`shard`] | one core: connections, and the tasks that turn the swarm's wishes into ring operations |
@@ -73,6 +74,7 @@ pub mod bencode;
 pub mod cli;
 pub mod digest;
 pub mod discovery;
+pub mod load;
 pub mod metainfo;
 pub mod ring;
 pub mod session;

@@ -5,8 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms from the top down; each may use only those after it.
-const ROOMS: [&str; 11] = [
+const ROOMS: [&str; 12] = [
     "cli",
+    "load",
     "session",
     "discovery",
     "shard",

@@ -34,6 +34,9 @@ pub(super) enum Command {
     Seed(TransferArgs),
     /// Watch a swarm at work: a tracker, a seeder and downloaders in this process, over real sockets and files
     Demo(DemoArgs),
+    /// Download from, or upload to, any client from many addresses, and print what it took as one JSON object
+    #[command(hide = true)]
+    Load(LoadArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -135,6 +138,73 @@ pub(super) struct DemoArgs {
     /// Work in this folder and leave the files there [default: a temporary folder, removed afterwards]
     #[arg(short, long, value_name = "DIR", env = "SEEDRING_DIR")]
     pub(super) dir: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct LoadArgs {
+    /// What to do to the client
+    pub(super) mode: LoadMode,
+
+    /// The torrent file
+    pub(super) file: PathBuf,
+
+    /// The folder that holds the torrent's file or folder: blocks are compared with it, and sent from it
+    #[arg(short, long, value_name = "DIR", env = "SEEDRING_DIR")]
+    pub(super) dir: PathBuf,
+
+    /// The client to connect to; on a loopback address, connections come from 127.0.0.2, .3 and so on
+    #[arg(long, value_name = "ADDR:PORT", env = "SEEDRING_PEER")]
+    pub(super) peer: Option<SocketAddr>,
+
+    /// Wait for the client at this address and those that follow it, as many as connections
+    #[arg(long, value_name = "ADDR:PORT", env = "SEEDRING_LISTEN", conflicts_with = "peer")]
+    pub(super) listen: Option<SocketAddr>,
+
+    /// How many connections
+    #[arg(long, value_name = "N", env = "SEEDRING_CONNECTIONS", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub(super) connections: u16,
+
+    /// Download: requests in flight on each connection
+    #[arg(long, value_name = "N", env = "SEEDRING_REQUESTS", default_value_t = 40, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub(super) requests: u16,
+
+    /// Download: this many bytes by each connection [default: the whole torrent]
+    #[arg(long, value_name = "BYTES", env = "SEEDRING_BYTES_PER_CONNECTION", value_parser = size, conflicts_with = "bytes")]
+    pub(super) bytes_per_connection: Option<u64>,
+
+    /// Download: this many bytes by all connections together, whichever the client serves
+    #[arg(long, value_name = "BYTES", env = "SEEDRING_BYTES", value_parser = size)]
+    pub(super) bytes: Option<u64>,
+
+    /// Download: which blocks follow each other
+    #[arg(long, value_name = "ORDER", env = "SEEDRING_ORDER", default_value = "sequential")]
+    pub(super) order: LoadOrder,
+
+    /// End well after this many seconds, whatever was reached
+    #[arg(long, value_name = "SECONDS", env = "SEEDRING_SECONDS", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(super) seconds: Option<u64>,
+
+    /// Fail after this many seconds
+    #[arg(long, value_name = "SECONDS", env = "SEEDRING_TIMEOUT", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(super) timeout: u64,
+}
+
+/// Which way the blocks go.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(super) enum LoadMode {
+    /// The client is a seed
+    Download,
+    /// The client is a downloader, every connection a seed
+    Upload,
+}
+
+/// Which blocks follow each other.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(super) enum LoadOrder {
+    /// Each connection begins at another place and goes on from there
+    Sequential,
+    /// Each connection goes all over the torrent
+    Scattered,
 }
 
 /// How many processors to work on: those asked for, or all.

@@ -1,5 +1,6 @@
 //! The lines of `--json`: one object a line, told apart by `event`. Sizes are bytes, rates bytes a second.
 
+use crate::load::Report;
 use crate::session::{CheckReport, Event, Progress};
 use serde::Serialize;
 use std::net::SocketAddr;
@@ -75,6 +76,8 @@ pub(super) enum Line<'a> {
         uploaded_by_leechers: u64,
         sha256: String,
     },
+    /// What came of a load.
+    Load(&'a Report),
     /// Why the command failed.
     Error { message: &'a str },
 }

@@ -3,7 +3,7 @@
 //! | file | subject |
 //! |---|---|
 //! | `args` | the command line and its environment twins |
-//! | `create`, `show`, `check`, `transfer`, `demo` | one command each; `transfer` is `download` and `seed` |
+//! | `create`, `show`, `check`, `transfer`, `demo`, `load` | one command each; `transfer` is `download` and `seed` |
 //! | `output` | where text goes: results, notes, JSON, logs, and none tears a progress bar |
 //! | `json` | the lines of `--json` |
 //! | `human` | sizes, rates and times as people read them |
@@ -21,6 +21,7 @@ mod create;
 mod demo;
 mod human;
 mod json;
+mod load;
 mod output;
 mod progress;
 mod show;
@@ -30,6 +31,7 @@ mod transfer;
 mod watch;
 
 use crate::digest::Engine;
+use crate::load::LoadError;
 use crate::metainfo::TorrentError;
 use crate::session::SessionError;
 use args::{Args, Command};
@@ -52,6 +54,7 @@ pub fn run() -> ExitCode {
         Command::Download(args) => transfer::download(args, &out),
         Command::Seed(args) => transfer::seed(args, &out),
         Command::Demo(args) => demo::run(args, &out),
+        Command::Load(args) => load::run(args, &out),
     });
     // A stdout that failed has cost output: that is worth a word even when the work was done.
     match result.and_then(|code| out.finish().map(|()| code)) {
@@ -109,6 +112,9 @@ enum Error {
     /// The session could not go on.
     #[error(transparent)]
     Session(#[from] SessionError),
+    /// A load could not be made.
+    #[error(transparent)]
+    Load(#[from] LoadError),
     /// The command was stopped before it was done: no fault, and nothing to say.
     #[error("stopped")]
     Stopped(Stop),

@@ -127,7 +127,7 @@ impl Folder {
     ///
     /// # Errors
     /// When it cannot be opened.
-    pub(super) fn open_to_read(&self, path: Components<'_>) -> Result<OwnedFd, StorageError> {
+    pub fn open_to_read(&self, path: Components<'_>) -> Result<OwnedFd, StorageError> {
         self.open_file("open", path, OFlags::RDONLY, Mode::empty(), false)
     }
 

@@ -1,0 +1,373 @@
+//! `seedring load`, the generator that measures others: against the program itself, and against raw sockets that serve
+//! badly.
+
+use seedring::metainfo::Torrent;
+use seedring::session::{CreateOptions, create};
+use serde_json::Value;
+use std::fs;
+use std::io::{BufRead, BufReader, Lines, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::Duration;
+
+const BLOCK: usize = 16 * 1024;
+
+fn seedring() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_seedring"));
+    for (key, _) in std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("SEEDRING_")) {
+        command.env_remove(key);
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+/// A program that runs beside the test; killed when dropped.
+struct Beside {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Beside {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    /// `seed` or `download`, listening at some port.
+    fn client(stage: &Stage, name: &str, folder: &Path, more: &[&str]) -> Self {
+        let mut command = seedring();
+        command.args([name, "--json", "--listen", "127.0.0.1:0", "-d"]).arg(folder);
+        Self::start(command.args(more).arg(&stage.file))
+    }
+
+    fn until(&mut self, event: &str) -> Value {
+        let mut parsed =
+            self.lines.by_ref().map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+        parsed.find(|line| line["event"] == event).unwrap_or_else(|| panic!("it ended without `{event}`"))
+    }
+
+    fn address(&mut self) -> String {
+        self.until("listening")["addr"].as_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A folder with a torrent, and its payload twice: in `here` for the client, in `there` for the generator.
+struct Stage {
+    folder: tempfile::TempDir,
+    file: PathBuf,
+    torrent: Torrent,
+}
+
+impl Stage {
+    /// Files of these lengths, 64 KiB pieces.
+    fn new(lengths: &[usize]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut rng = fastrand::Rng::with_seed(5);
+        for (number, len) in lengths.iter().enumerate() {
+            let mut bytes = vec![0; *len];
+            rng.fill(&mut bytes);
+            for side in ["here", "there"] {
+                fs::create_dir_all(folder.path().join(side).join("set")).unwrap();
+                fs::write(folder.path().join(side).join(format!("set/{number:04}")), &bytes).unwrap();
+            }
+        }
+        let options = CreateOptions { piece_length: Some(65_536), ..CreateOptions::default() };
+        let (bytes, torrent) = create(&folder.path().join("here/set"), &options, 1, |_, _| {}).unwrap();
+        let file = folder.path().join("set.torrent");
+        fs::write(&file, bytes).unwrap();
+        Self { folder, file, torrent }
+    }
+
+    fn here(&self) -> PathBuf {
+        self.folder.path().join("here")
+    }
+
+    fn there(&self) -> PathBuf {
+        self.folder.path().join("there")
+    }
+
+    fn total(&self) -> u64 {
+        self.torrent.layout.total()
+    }
+
+    fn load(&self, mode: &str, more: &[&str]) -> Command {
+        let mut command = seedring();
+        command.args(["load", mode, "--timeout", "120", "-d"]).arg(self.there());
+        command.args(more).arg(&self.file);
+        command
+    }
+
+    /// Runs the generator; its exit code, its summary and what it said on stderr.
+    fn run(&self, mode: &str, more: &[&str]) -> (Option<i32>, Value, String) {
+        let Output { status, stdout, stderr } = self.load(mode, more).output().unwrap();
+        let stderr = String::from_utf8(stderr).unwrap();
+        let summary = serde_json::from_slice(&stdout).unwrap_or_else(|error| panic!("{error}: {stderr}"));
+        (status.code(), summary, stderr)
+    }
+
+    fn assert_same(&self, other: &Path) {
+        for file in &self.torrent.files {
+            let path = file.path.join("/");
+            assert!(
+                fs::read(self.here().join(&path)).unwrap() == fs::read(other.join(&path)).unwrap(),
+                "{path}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_seeder_is_downloaded_from_by_many() {
+    let stage = Stage::new(&[3_000_000, 0, 1, 100_000, 20_000]);
+    let mut seeder = Beside::client(&stage, "seed", &stage.here(), &[]);
+    let addr = seeder.address();
+    for order in ["sequential", "scattered"] {
+        let (code, summary, said) =
+            stage.run("download", &["--peer", &addr, "--connections", "20", "--order", order]);
+        assert_eq!((code, said.as_str()), (Some(0), ""), "{summary}");
+        assert_eq!(summary["event"], "load");
+        assert_eq!(summary["mode"], "download");
+        assert_eq!(summary["ok"], true);
+        for (name, value) in [
+            ("bytes", 20 * stage.total()),
+            ("connection_bytes_min", stage.total()),
+            ("connection_bytes_max", stage.total()),
+            ("connected", 20),
+            ("bad_blocks", 0),
+            ("unexpected_blocks", 0),
+            ("outstanding_at_end", 0),
+        ] {
+            assert_eq!(summary[name], value, "{name} of {summary}");
+        }
+        let blocks = stage.total().div_ceil(BLOCK as u64) * 20;
+        assert_eq!(summary["blocks"], blocks);
+        assert!(summary["requests"].as_u64().unwrap() >= blocks);
+        assert!(summary["cpu_seconds"].as_f64().unwrap() > 0.0);
+        assert!(summary["seconds"].as_f64().unwrap() >= summary["transfer_seconds"].as_f64().unwrap());
+        assert!(summary["outstanding_max"].as_u64().unwrap() <= 40);
+    }
+}
+
+#[test]
+fn a_goal_may_be_less_or_more_than_the_torrent() {
+    let stage = Stage::new(&[1_000_000]);
+    let mut seeder = Beside::client(&stage, "seed", &stage.here(), &[]);
+    let addr = seeder.address();
+    let each = ["--peer", &addr, "--connections", "3", "--requests", "200", "--bytes-per-connection", "3M"];
+    let (code, summary, said) = stage.run("download", &each);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(summary["connection_bytes_min"].as_u64().unwrap() >= 3 << 20);
+    assert!(summary["connection_bytes_max"].as_u64().unwrap() < (3 << 20) + BLOCK as u64);
+    let (code, summary, said) = stage.run("download", &["--peer", &addr, "--bytes", "320K"]);
+    assert_eq!(code, Some(0), "{said}");
+    // The last block of the torrent is short, so a few more may be needed.
+    let bytes = summary["bytes"].as_u64().unwrap();
+    assert!((320 << 10..(320 << 10) + 2 * BLOCK as u64).contains(&bytes), "{summary}");
+}
+
+#[test]
+fn a_downloader_is_uploaded_to_by_many() {
+    let stage = Stage::new(&[2_000_000, 5, 0, 700_000]);
+    let leech = stage.folder.path().join("leech");
+    let mut downloader = Beside::client(&stage, "download", &leech, &[]);
+    let addr = downloader.address();
+    let (code, summary, said) = stage.run("upload", &["--peer", &addr, "--connections", "8"]);
+    assert_eq!((code, said.as_str()), (Some(0), ""), "{summary}");
+    assert!(summary["bytes"].as_u64().unwrap() >= stage.total(), "{summary}");
+    assert_eq!(summary["client_pieces"], stage.torrent.layout.piece_count());
+    downloader.until("completed");
+    downloader.until("stopped");
+    stage.assert_same(&leech);
+}
+
+#[test]
+fn a_downloader_that_dials_is_waited_for() {
+    let stage = Stage::new(&[1_500_000]);
+    let mut load = stage.load("upload", &["--listen", "127.0.0.2:0", "--connections", "4", "--json"]);
+    let mut load = Beside::start(&mut load);
+    let peers: Vec<String> = (0..4).map(|_| load.address()).collect();
+    let hosts: Vec<_> =
+        peers.iter().map(|peer| peer.parse::<SocketAddr>().unwrap().ip().to_string()).collect();
+    assert_eq!(hosts, ["127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5"]);
+    let leech = stage.folder.path().join("leech");
+    let mut downloader = Beside::client(&stage, "download", &leech, &["--peer", &peers.join(",")]);
+    downloader.until("completed");
+    downloader.until("stopped");
+    let summary = load.until("load");
+    assert_eq!(summary["ok"], true, "{summary}");
+    assert!(load.child.wait().unwrap().success());
+    stage.assert_same(&leech);
+}
+
+#[test]
+fn a_block_that_differs_from_the_files_is_found() {
+    let stage = Stage::new(&[500_000]);
+    let path = stage.there().join("set/0000");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[300_000] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let mut seeder = Beside::client(&stage, "seed", &stage.here(), &[]);
+    let (code, summary, said) = stage.run("download", &["--peer", &seeder.address(), "--connections", "2"]);
+    assert_eq!(code, Some(1), "{summary}");
+    assert!(said.contains("2 blocks were not what they should be (piece 4 from byte 32768 on"), "{said}");
+    assert_eq!((&summary["ok"], &summary["bad_blocks"]), (&Value::from(false), &Value::from(2)));
+    assert_eq!(summary["bytes"], 2 * (stage.total() - BLOCK as u64));
+}
+
+#[test]
+fn what_stands_in_the_way_is_named() {
+    let stage = Stage::new(&[10_000]);
+    let refused = |mode: &str, more: &[&str]| {
+        let output = stage.load(mode, more).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(refused("download", &[]).contains("name the client with --peer"));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    assert!(refused("download", &["--peer", &closed]).contains("Connection refused"));
+    fs::write(stage.there().join("set/0000"), "short").unwrap();
+    let said = refused("download", &["--peer", &closed]);
+    assert!(said.contains("set/0000: it has 5 bytes where the torrent says 10000"), "{said}");
+    fs::remove_file(stage.there().join("set/0000")).unwrap();
+    assert!(refused("upload", &["--peer", &closed]).contains("cannot open"));
+}
+
+#[test]
+fn it_is_hidden_from_the_short_help_but_explains_itself() {
+    let help = |args: &[&str]| String::from_utf8(seedring().args(args).output().unwrap().stdout).unwrap();
+    assert!(!help(&["--help"]).contains("\n  load "));
+    assert!(help(&["--help"]).contains("\n  download "));
+    assert!(help(&["load", "--help"]).contains("--bytes-per-connection"));
+}
+
+/// A seed written by hand: one connection, and what it answers to each request.
+fn serve(stage: &Stage, script: impl FnOnce(Served) + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    let (hash, pieces) = (stage.torrent.info_hash, stage.torrent.layout.piece_count());
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.read_exact(&mut [0; 68]).unwrap();
+        let hello = [b"\x13BitTorrent protocol\0\0\0\0\0\0\0\0", &hash.0[..], &[7; 20]].concat();
+        stream.write_all(&hello).unwrap();
+        let mut served = Served(stream);
+        let mut bits = vec![0xff; pieces.div_ceil(8) as usize];
+        *bits.last_mut().unwrap() <<= (8 - pieces % 8) % 8;
+        served.say(5, &bits);
+        script(served);
+    });
+    addr
+}
+
+struct Served(TcpStream);
+
+impl Served {
+    fn say(&mut self, id: u8, body: &[u8]) {
+        let head = [&(body.len() as u32 + 1).to_be_bytes()[..], &[id]].concat();
+        self.0.write_all(&[&head, body].concat()).unwrap();
+    }
+
+    /// The body of the next message of that kind; none when the other side has closed.
+    fn hear(&mut self, kind: u8) -> Option<Vec<u8>> {
+        loop {
+            let mut len = [0; 4];
+            self.0.read_exact(&mut len).ok()?;
+            let mut bytes = vec![0; u32::from_be_bytes(len) as usize];
+            self.0.read_exact(&mut bytes).ok()?;
+            if bytes.first() == Some(&kind) {
+                return Some(bytes.split_off(1));
+            }
+        }
+    }
+
+    /// Answers a request with these bytes of the whole torrent.
+    fn answer(&mut self, request: &[u8], torrent: &[u8]) {
+        let number = |at: usize| u32::from_be_bytes(request[at..at + 4].try_into().unwrap()) as usize;
+        let at = number(0) * 65_536 + number(4);
+        self.say(7, &[&request[..8], &torrent[at..at + number(8)]].concat());
+    }
+}
+
+#[test]
+fn one_wrong_byte_of_one_block_is_found() {
+    let stage = Stage::new(&[200_000]);
+    let mut bytes = fs::read(stage.here().join("set/0000")).unwrap();
+    bytes[199_999] ^= 0x80;
+    let addr = serve(&stage, move |mut served| {
+        served.say(1, &[]);
+        while let Some(request) = served.hear(6) {
+            served.answer(&request, &bytes);
+        }
+    });
+    let (code, summary, said) = stage.run("download", &["--peer", &addr, "--connections", "1"]);
+    assert_eq!((code, &summary["bad_blocks"]), (Some(1), &Value::from(1)), "{said}");
+    assert!(said.contains("piece 3 from byte 0 on is not what it should be"), "{said}");
+}
+
+#[test]
+fn what_a_choke_threw_away_is_asked_for_again() {
+    let stage = Stage::new(&[400_000]);
+    let bytes = fs::read(stage.here().join("set/0000")).unwrap();
+    let addr = serve(&stage, move |mut served| {
+        served.say(1, &[]);
+        for round in 0.. {
+            let Some(request) = served.hear(6) else { break };
+            // Every block that the torrent has was asked for by now. None of those behind the third is answered.
+            if round == 3 {
+                served.say(0, &[]);
+                (0..21).for_each(|_| drop(served.hear(6)));
+                served.say(1, &[]);
+            } else {
+                served.answer(&request, &bytes);
+            }
+        }
+    });
+    let (code, summary, said) = stage.run("download", &["--peer", &addr, "--connections", "1"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!((&summary["bytes"], &summary["chokes"]), (&Value::from(400_000), &Value::from(1)));
+    assert_eq!(summary["repeated_requests"], 22, "{summary}");
+}
+
+#[test]
+fn a_seed_that_goes_early_fails_the_run() {
+    let stage = Stage::new(&[400_000]);
+    let bytes = fs::read(stage.here().join("set/0000")).unwrap();
+    let addr = serve(&stage, move |mut served| {
+        served.say(1, &[]);
+        let request = served.hear(6).unwrap();
+        served.answer(&request, &bytes);
+        // The rest is read, so that the end is no reset.
+        (0..24).for_each(|_| drop(served.hear(6)));
+    });
+    let (code, summary, said) = stage.run("download", &["--peer", &addr, "--connections", "1"]);
+    assert_eq!((code, &summary["closed_early"]), (Some(1), &Value::from(1)), "{said}");
+    assert!(
+        said.contains("all connections have ended after 16384 bytes, before the goal was reached"),
+        "{said}"
+    );
+    assert_eq!(summary["outstanding_at_end"], 24);
+}
+
+#[test]
+fn nonsense_ends_the_connection() {
+    let stage = Stage::new(&[100_000]);
+    let addr = serve(&stage, |mut served| {
+        served.say(4, &99u32.to_be_bytes());
+        drop(served.hear(99));
+    });
+    let (code, _, said) = stage.run("download", &["--peer", &addr, "--connections", "1"]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("it has a piece that the torrent has not"), "{said}");
+}
