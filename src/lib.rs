@@ -41,7 +41,9 @@
 //! | floor | room | what lives there |
 //! |---|---|---|
 //! | 5 | [`cli`] | the commands a person types; progress; exit codes |
-//! | 4 | [`session`] | one torrent from the check of what is there to the goodbye; threads and mailboxes |
+//! | 4 | [`api`] | HTTP: the pages that Prometheus reads |
+//! | 4 | [`observe`] | counters, rates and peers of all cores as Prometheus' text |
+//! | 3 | [`session`] | one torrent from the check of what is there to the goodbye; threads and mailboxes |
 //! | 3 | [`discovery`] | who is out there: HTTP trackers, and a small tracker of our own |
 //! | 2 | [`shard`] | one core: connections, and the tasks that turn the swarm's wishes into ring operations |
 //! | 2 | [`storage`] | pieces on disk: files beneath the download folder, runs, checking |
@@ -69,11 +71,13 @@
 //! `swarm/fetch.rs`. For a connection's life: `shard/connection.rs`. For files: `storage/store.rs`. For a command:
 //! `cli`.
 
+pub mod api;
 pub mod bencode;
 pub mod cli;
 pub mod digest;
 pub mod discovery;
 pub mod metainfo;
+pub mod observe;
 pub mod ring;
 pub mod session;
 pub mod shard;

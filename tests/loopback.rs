@@ -21,6 +21,7 @@ fn job(torrent: &Arc<Torrent>, folder: &Path, goal: Goal, peers: Vec<SocketAddr>
         peers,
         arena_len: 16 * 1024 * 1024,
         announce: Default::default(),
+        snapshots: false,
     }
 }
 

@@ -5,8 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms from the top down; each may use only those after it.
-const ROOMS: [&str; 11] = [
+const ROOMS: [&str; 13] = [
     "cli",
+    "api",
+    "observe",
     "session",
     "discovery",
     "shard",

@@ -103,6 +103,20 @@ pub(super) struct TransferArgs {
     /// A peer to connect to, may be repeated; several can be separated by commas
     #[arg(long = "peer", value_name = "ADDR:PORT", env = "SEEDRING_PEER", value_delimiter = ',')]
     pub(super) peers: Vec<SocketAddr>,
+
+    #[command(flatten)]
+    pub(super) metrics: MetricsArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct MetricsArgs {
+    /// Serve figures for Prometheus here, at /metrics and /metrics/peers; whoever can connect can read them
+    #[arg(long, value_name = "ADDR:PORT", env = "SEEDRING_METRICS")]
+    pub(super) metrics: Option<SocketAddr>,
+
+    /// How many of the busiest peers /metrics/peers lists one by one; the others are summed
+    #[arg(long, value_name = "N", env = "SEEDRING_METRICS_PEERS", default_value_t = 50, value_parser = clap::value_parser!(u16).range(0..=500))]
+    pub(super) metrics_peers: u16,
 }
 
 #[derive(Debug, clap::Args)]
@@ -118,6 +132,9 @@ pub(super) struct DemoArgs {
     /// Work in this folder and leave the files there [default: a temporary folder, removed afterwards]
     #[arg(short, long, value_name = "DIR", env = "SEEDRING_DIR")]
     pub(super) dir: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(super) metrics: MetricsArgs,
 }
 
 /// A number of bytes, at least 1: digits, then nothing or K, M, G, T for powers of 1024 (also as KiB and so on).

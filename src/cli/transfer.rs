@@ -2,6 +2,7 @@
 
 use super::args::{DownloadArgs, TransferArgs};
 use super::json::Line;
+use super::metrics::Metrics;
 use super::output::Output;
 use super::signals::{Signals, Stop};
 use super::watch::Watch;
@@ -24,7 +25,7 @@ pub(super) fn seed(args: &TransferArgs, out: &Output) -> Result<ExitCode, Error>
 
 fn run(args: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Error> {
     let torrent = Arc::new(torrent_file::read(&args.file)?);
-    let job = Job {
+    let mut job = Job {
         torrent: Arc::clone(&torrent),
         folder: args.dir.clone(),
         goal,
@@ -32,15 +33,20 @@ fn run(args: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Error>
         peers: args.peers.clone(),
         arena_len: ARENA_LEN,
         announce: AnnounceLimits::default(),
+        snapshots: false,
     };
     let runtime = super::control_runtime()?;
     let result = runtime.block_on(async {
         let signals = Signals::catch()?;
+        let metrics = Metrics::start(&args.metrics, out).await?;
+        let node = metrics.add(None, &torrent);
+        job.snapshots = metrics.wanted();
         let mut watch = Watch::new(out, &torrent);
         let see = |event: Event| {
             if let (Goal::Seed, Event::Checked(report)) = (goal, &event) {
                 warn_of_gaps(report, out);
             }
+            metrics.see(node, &event);
             watch.show(&event);
             if let Some(line) = Line::of(&event) {
                 out.emit(&line);

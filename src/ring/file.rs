@@ -1,6 +1,7 @@
 //! Files: positional reads into leases and writes from sealed slabs.
 
 use super::arena::{Lease, Slab};
+use super::counters::Kind;
 use super::op::submit;
 use io_uring::{opcode, types};
 use std::io;
@@ -38,7 +39,8 @@ impl File {
                 opcode::Read::new(self.fd(), at, len).offset(offset).build()
             };
             // SAFETY: the lease owns the bytes written, the file the descriptor; both travel with the operation.
-            let (result, (_, back)) = unsafe { submit(entry, (self.clone(), lease)) }.await;
+            let (result, (_, back)) =
+                unsafe { submit(Kind::Read, len as usize, entry, (self.clone(), lease)) }.await;
             lease = back;
             match result {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -66,7 +68,8 @@ impl File {
                 opcode::Write::new(self.fd(), at, len).offset(offset).build()
             };
             // SAFETY: a sealed slab is not written while a handle exists; handle and file travel with the operation.
-            let (result, _) = unsafe { submit(entry, (self.clone(), slab.clone())) }.await;
+            let (result, _) =
+                unsafe { submit(Kind::Write, len as usize, entry, (self.clone(), slab.clone())) }.await;
             match result {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => {
@@ -87,6 +90,6 @@ impl File {
     pub async fn sync_data(&self) -> io::Result<()> {
         let entry = opcode::Fsync::new(self.fd()).flags(types::FsyncFlags::DATASYNC).build();
         // SAFETY: the operation names no memory; the descriptor travels with it.
-        unsafe { submit(entry, self.clone()) }.await.0.map(drop)
+        unsafe { submit(Kind::Sync, 0, entry, self.clone()) }.await.0.map(drop)
     }
 }

@@ -12,8 +12,10 @@
 #![allow(unsafe_code)]
 
 mod arena;
+mod counters;
 mod file;
 mod gather;
+mod histogram;
 mod op;
 mod runtime;
 mod scatter;
@@ -23,8 +25,10 @@ mod support;
 mod tests;
 
 pub use arena::{Arena, BLOCKS_IN_SLAB, FillingSlab, Lease, SLAB_LEN, Slab};
+pub use counters::{DiskTimer, DiskTimes, Kind, Operations, RingCounters, counters};
 pub use file::File;
 pub use gather::Gather;
+pub use histogram::Histogram;
 pub use runtime::{Config, Core, run, spawn};
 pub use scatter::{MAX_LEASES, Scatter};
 pub use socket::{Deadline, Listener, Socket};

@@ -33,6 +33,33 @@ fn the_arena_is_registered() {
 }
 
 #[test]
+fn operations_are_counted_one_by_one_and_batches_as_batches() {
+    let file = || File::new(OwnedFd::from(tempfile::tempfile().unwrap()));
+    on_a_ring(async |core| {
+        assert_eq!(counters(), RingCounters::default(), "a new ring begins at none");
+        let (first, second) = (file(), file());
+        let slab = core.arena.take().unwrap().seal().ok().unwrap();
+        // Two in one turn, then one in a turn of its own.
+        let write = first.write_all(&slab, 0..BLOCK, 0);
+        let (written, synced) = tokio::join!(write, second.sync_data());
+        written.and(synced).unwrap();
+        assert_eq!(counters().submissions, 1);
+        let end = first.read_exact(core.arena.take().unwrap().lease(0..BLOCK + 1).unwrap(), 0).await;
+        assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
+        let counted = counters();
+        // The end of the file was found by a second read.
+        assert_eq!(counted.submissions, 3);
+        let of = |kind: Kind| counted.operations[kind as usize];
+        assert_eq!(of(Kind::Write), Operations { queued: 1, completed: 1, short: 0, failed: 0 });
+        assert_eq!(of(Kind::Sync), Operations { queued: 1, completed: 1, short: 0, failed: 0 });
+        assert_eq!(of(Kind::Read), Operations { queued: 2, completed: 2, short: 2, failed: 0 });
+        let times = |kind: Kind| counted.disk[kind as usize].times.count();
+        assert_eq!((times(Kind::Write), times(Kind::Sync), times(Kind::Read)), (1, 1, 2));
+        assert_eq!(counted.disk[Kind::Read as usize].sizes.sum(), BLOCK as u64);
+    });
+}
+
+#[test]
 fn files_are_written_and_read_at_any_offset() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file");

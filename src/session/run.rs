@@ -66,6 +66,8 @@ pub struct Job {
     pub arena_len: usize,
     /// How often trackers are asked.
     pub announce: AnnounceLimits,
+    /// Whether to tell all that is counted: [`Event::Snapshot`].
+    pub snapshots: bool,
 }
 
 /// How a session has ended.
@@ -172,6 +174,7 @@ pub async fn run(
         listener,
         id,
         arena_len: job.arena_len,
+        snapshots: job.snapshots,
     };
     let shard = Shard::start(assignment).map_err(SessionError::Thread)?;
     let mut running = Running {
@@ -239,6 +242,7 @@ impl<W: FnMut(Event)> Running<W> {
                     self.announcing.iter().for_each(Announcing::want_peers);
                 }
             }
+            Report::Snapshot(snapshot) => (self.watch)(Event::Snapshot(snapshot)),
             Report::PieceFailed(piece) => (self.watch)(Event::PieceFailed(piece)),
             Report::PeerDropped { addr, reason } => (self.watch)(Event::PeerDropped { addr, reason }),
             Report::Complete(progress) => {

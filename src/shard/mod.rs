@@ -7,7 +7,10 @@ mod connection;
 mod memory;
 mod receive;
 mod send;
+mod snapshot;
 mod torrent;
+
+pub use snapshot::{SlabStates, Snapshot};
 
 use connection::{accept, dial};
 use memory::Memory;
@@ -48,6 +51,8 @@ pub struct Assignment {
     pub id: PeerId,
     /// Bytes of payload memory.
     pub arena_len: usize,
+    /// Whether to tell all that is counted, once a second.
+    pub snapshots: bool,
 }
 
 /// What the control thread asks for.
@@ -100,6 +105,8 @@ pub enum Report {
     Checked(CheckReport),
     /// Once a second.
     Progress(Progress),
+    /// Once a second, when asked for.
+    Snapshot(Box<Snapshot>),
     /// A piece had the wrong hash.
     PieceFailed(u32),
     /// A peer was dropped.
@@ -165,7 +172,7 @@ async fn run(
     let torrent = prepare(&core, &job, &reports, &mut commands).await?;
     let Some(torrent) = torrent else { return Ok(()) };
     ring::spawn(listen(Rc::clone(&torrent), job.listener));
-    ring::spawn(keep_time(Rc::clone(&torrent)));
+    ring::spawn(keep_time(Rc::clone(&torrent), job.snapshots));
     while let Some(Command::Peers { addrs, given }) = commands.recv().await {
         addrs.into_iter().for_each(|addr| torrent.swarm.borrow_mut().add_candidate(addr, given));
     }
@@ -257,7 +264,7 @@ async fn listen(torrent: Rc<TorrentShard>, listener: TcpListener) {
 }
 
 /// Calls the swarm at its deadlines, and tells of progress.
-async fn keep_time(torrent: Rc<TorrentShard>) {
+async fn keep_time(torrent: Rc<TorrentShard>, snapshots: bool) {
     let mut next_progress = Duration::ZERO;
     loop {
         let wait = torrent.swarm.borrow().next_deadline().saturating_sub(torrent.now());
@@ -267,6 +274,9 @@ async fn keep_time(torrent: Rc<TorrentShard>) {
         if torrent.now() >= next_progress {
             next_progress = torrent.now() + Duration::from_secs(1);
             torrent.report(Report::Progress(torrent.progress()));
+            if snapshots {
+                torrent.report(Report::Snapshot(Box::new(Snapshot::of(0, &torrent))));
+            }
         }
     }
 }

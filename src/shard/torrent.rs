@@ -2,6 +2,7 @@
 
 use super::connection::Shaking;
 use super::memory::{Memory, RunKey};
+use super::snapshot::Gauges;
 use super::{Assignment, Progress, Report, bytes_left, dial};
 use crate::digest::{Job, Sha1State, advance};
 use crate::metainfo::{Block, FileIndex, FileKind, PieceIndex, Torrent};
@@ -75,6 +76,7 @@ pub(super) struct TorrentShard {
     unheard: Cell<u64>,
     /// Payload bytes moved in memory because they came elsewhere than was guessed.
     pub(super) moved: Cell<u64>,
+    pub(super) gauges: Gauges,
 }
 
 impl TorrentShard {
@@ -111,6 +113,7 @@ impl TorrentShard {
             shaking: RefCell::default(),
             unheard: Cell::new(0),
             moved: Cell::new(0),
+            gauges: Gauges::default(),
         })
     }
 
@@ -304,7 +307,10 @@ impl TorrentShard {
             .iter_mut()
             .map(|(key, slab, state)| Job { state, run: slab.bytes(0..self.run_len(*key) as usize) })
             .collect();
+        let bytes = jobs.iter().map(|job| job.run.len() as u64).sum();
+        let begun = Instant::now();
         advance(&mut jobs);
+        self.gauges.count_hashing(begun, bytes);
         for ((piece, run), _, state) in batch {
             let last = self.run_end((piece, run)) == self.torrent.layout.piece_len(piece);
             let verdict = if last {
@@ -388,12 +394,16 @@ impl TorrentShard {
     ) -> Result<Slab, StorageError> {
         let slab = loop {
             match self.cached_or_free(key, &range) {
-                (Some(slab), _) => return Ok(slab),
+                (Some(slab), _) => {
+                    self.gauges.count_lookup(true);
+                    return Ok(slab);
+                }
                 (None, Some(slab)) => break slab,
                 // Every slab is being filled or sent: some will be free soon.
                 (None, None) => tokio::time::sleep(Duration::from_millis(5)).await,
             }
         };
+        self.gauges.count_lookup(false);
         let read = if ahead { 0..self.run_len(key) as usize } else { range };
         let start = key.1 as u32 * RUN_LEN + read.start as u32;
         let slab = self.store.read(key.0, start, read.len() as u32, read.start, slab).await?;

@@ -151,6 +151,8 @@ pub struct LimitHits {
 pub struct Totals {
     /// Fetched and verified.
     pub downloaded: u64,
+    /// Come from peers, as whole blocks: the sum of what each has sent.
+    pub received: u64,
     /// Sent to peers.
     pub uploaded: u64,
     /// Received in vain: came twice, unasked, or in a bad piece.
@@ -164,6 +166,8 @@ pub struct Totals {
 /// What is told about a connected peer.
 #[derive(Clone, Debug)]
 pub struct PeerView {
+    /// Tells it from every other peer this swarm has had.
+    pub tag: u32,
     /// Where it is, what it calls itself.
     pub who: Introduction,
     /// Bytes a second from it and to it.
@@ -240,6 +244,7 @@ impl Swarm {
     /// The connected peers.
     pub fn peers(&self) -> impl Iterator<Item = PeerView> {
         self.peers.iter().map(|(_, peer)| PeerView {
+            tag: peer.tag,
             who: peer.who,
             rates: (peer.down.get(), peer.up.get()),
             totals: (peer.downloaded, peer.uploaded),
