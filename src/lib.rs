@@ -33,6 +33,12 @@
 //!    before the verdict, and again if it is bad.)
 //! 5. A file whose pieces are all there is synced and gets its own name ([`storage::Store::finish`]).
 //!
+//! # What can be seen
+//!
+//! A core counts in plain numbers of its own ([`ring::counters`], `shard/snapshot.rs`). Once a second, if somebody
+//! asked for it, it sends them all as a [`shard::Snapshot`]; the control thread keeps the last of each core on an
+//! [`observe::Board`], and an [`api::Server`] makes pages of it.
+//!
 //! # The rooms
 //!
 //! A room uses only rooms below it; `tests/tidy.rs` holds them to it. Those of the ground floor do no I/O, read no clock
