@@ -13,8 +13,10 @@
 
 mod arena;
 mod blocking;
+mod counters;
 mod file;
 mod gather;
+mod histogram;
 mod map;
 mod op;
 mod runtime;
@@ -25,8 +27,10 @@ mod support;
 mod tests;
 
 pub use arena::{Arena, BLOCKS_IN_SLAB, FillingSlab, Lease, SLAB_LEN, Slab};
+pub use counters::{DiskTimer, DiskTimes, Kind, Operations, RingCounters, counters};
 pub use file::File;
 pub use gather::Gather;
+pub use histogram::Histogram;
 pub use map::{FileMap, MAX_PARTS, Parts};
 pub use runtime::{Config, Core, pin, run, spawn};
 pub use scatter::{MAX_LEASES, Scatter};

@@ -1,5 +1,6 @@
 //! Connections and listeners, driven by readiness.
 
+use super::counters::Kind;
 use super::op::submit;
 use super::{Gather, Scatter};
 use io_uring::{opcode, types};
@@ -15,7 +16,7 @@ use std::time::Duration;
 fn poll(fd: &Rc<OwnedFd>, events: i16) -> impl Future<Output = io::Result<()>> + use<> {
     let entry = opcode::PollAdd::new(types::Fd(fd.as_raw_fd()), events as u32).build();
     // SAFETY: the operation names no memory; the descriptor travels with it.
-    let answer = unsafe { submit(entry, Rc::clone(fd)) };
+    let answer = unsafe { submit(Kind::Poll, 0, entry, Rc::clone(fd)) };
     async move { answer.await.0.map(drop) }
 }
 
@@ -76,10 +77,12 @@ impl Socket {
     /// `WouldBlock` when there is nothing; else what the kernel says.
     pub async fn recv(&self, mut scatter: Scatter) -> (io::Result<usize>, Scatter) {
         let fd = types::Fd(self.0.as_raw_fd());
+        let room = scatter.capacity();
         let entry = opcode::RecvMsg::new(fd, scatter.header()).flags(libc::MSG_DONTWAIT as u32).build();
         // SAFETY: the header points into boxes, buffers and leases that `scatter` owns; it and the descriptor
         // travel with the operation, and moving `scatter` moves none of them.
-        let (result, (_, scatter)) = unsafe { submit(entry, (Rc::clone(&self.0), scatter)) }.await;
+        let (result, (_, scatter)) =
+            unsafe { submit(Kind::Recv, room, entry, (Rc::clone(&self.0), scatter)) }.await;
         (result, scatter)
     }
 
@@ -90,10 +93,12 @@ impl Socket {
     pub async fn send(&self, mut gather: Gather) -> (io::Result<usize>, Gather) {
         let fd = types::Fd(self.0.as_raw_fd());
         let flags = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as u32;
+        let len = gather.len();
         let entry = opcode::SendMsg::new(fd, gather.header()).flags(flags).build();
         // SAFETY: the header points into buffers and sealed slabs that `gather` owns; it and the descriptor
         // travel with the operation, and moving `gather` moves none of them.
-        let (result, (_, gather)) = unsafe { submit(entry, (Rc::clone(&self.0), gather)) }.await;
+        let (result, (_, gather)) =
+            unsafe { submit(Kind::Send, len, entry, (Rc::clone(&self.0), gather)) }.await;
         (result, gather)
     }
 
