@@ -12,7 +12,7 @@
 //! other is the increase of all.
 
 use crate::swarm::PeerView;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,8 +21,6 @@ use std::time::Duration;
 pub(super) const STAY: Duration = Duration::from_secs(60);
 /// Peers are ranked by their mean rate of about this long.
 const MEMORY: Duration = Duration::from_secs(30);
-/// How long a core is waited for that tells nothing.
-const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// So many times as busy as a listed peer must another one be to take its place.
 const CLEARLY: f64 = 1.25;
 
@@ -124,8 +122,6 @@ pub(super) struct Peers {
     reserved: BTreeMap<Arc<Name>, Duration>,
     rests: BTreeMap<usize, Rest>,
     ranked: Duration,
-    /// Cores that have told something since then.
-    heard: BTreeSet<Core>,
 }
 
 impl Peers {
@@ -138,7 +134,6 @@ impl Peers {
             reserved: BTreeMap::new(),
             rests: BTreeMap::new(),
             ranked: Duration::ZERO,
-            heard: BTreeSet::new(),
         }
     }
 
@@ -149,7 +144,6 @@ impl Peers {
 
     /// Takes in the peers of a core, and all that it has moved so far.
     pub(super) fn take(&mut self, now: Duration, core: Core, peers: &[PeerView], total: Traffic) {
-        let is_new = !self.cores.contains_key(&core);
         let before = std::mem::take(self.cores.entry(core).or_default());
         let mut fresh: HashMap<Arc<Name>, Traffic> = HashMap::new();
         let mut connections = HashMap::with_capacity(peers.len());
@@ -168,10 +162,7 @@ impl Peers {
             let series = self.series.get_mut(name).expect("it has just been gathered");
             series.moved |= moved.up + moved.down > 0;
         }
-        if self.is_time_to_rank(now, core, is_new) {
-            self.heard.clear();
-            self.rank(now);
-        }
+        self.rank(now);
         self.count(core, &fresh, total);
     }
 
@@ -191,18 +182,6 @@ impl Peers {
             series.connections += 1;
             series.rate.add(connection.rate);
         }
-    }
-
-    /// Peers are compared when all cores have told of theirs, so that no core's have the first choice of places.
-    fn is_time_to_rank(&mut self, now: Duration, core: Core, is_new: bool) -> bool {
-        if is_new {
-            // They tell one after the other: from the next round on this one is waited for.
-            self.heard.clear();
-        }
-        if !is_new || self.cores.len() == 1 {
-            self.heard.insert(core);
-        }
-        self.heard.len() == self.cores.len() || now >= self.ranked + LONGEST_WAIT
     }
 
     /// Decides who is listed.
