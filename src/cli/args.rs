@@ -1,5 +1,6 @@
 //! The command line. Every option `--some-name` can also be given as `SEEDRING_SOME_NAME` in the environment.
 
+use crate::ring::ZeroCopySend;
 use clap::{Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -103,6 +104,10 @@ pub(super) struct TransferArgs {
     /// A peer to connect to, may be repeated; several can be separated by commas
     #[arg(long = "peer", value_name = "ADDR:PORT", env = "SEEDRING_PEER", value_delimiter = ',')]
     pub(super) peers: Vec<SocketAddr>,
+
+    /// Send payload without copying it into the kernel: auto (to peers on other hosts), on or off
+    #[arg(long, value_name = "WHEN", env = "SEEDRING_ZERO_COPY_SEND", value_parser = zero_copy_send, default_value = "auto")]
+    pub(super) zero_copy_send: ZeroCopySend,
 }
 
 #[derive(Debug, clap::Args)]
@@ -146,6 +151,16 @@ fn piece_length(text: &str) -> Result<u32, String> {
     use crate::metainfo::MAX_PIECE_LENGTH;
     let bytes = u32::try_from(size(text)?).ok().filter(|bytes| *bytes <= MAX_PIECE_LENGTH);
     bytes.ok_or_else(|| format!("a piece has at most {MAX_PIECE_LENGTH} bytes"))
+}
+
+/// When payload is sent without a copy.
+fn zero_copy_send(text: &str) -> Result<ZeroCopySend, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "auto" => Ok(ZeroCopySend::Auto),
+        "on" => Ok(ZeroCopySend::On),
+        "off" => Ok(ZeroCopySend::Off),
+        _ => Err("write auto, on or off".into()),
+    }
 }
 
 /// The environment twin of an option without a value. An empty variable counts as unset.

@@ -31,6 +31,7 @@ fn run(args: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Error>
         listen: args.listen.map_or(Listen::Default, Listen::At),
         peers: args.peers.clone(),
         arena_len: ARENA_LEN,
+        zero_copy_send: args.zero_copy_send,
         announce: AnnounceLimits::default(),
     };
     let runtime = super::control_runtime()?;

@@ -8,12 +8,14 @@
 //!
 //! Sockets are driven by readiness: [`Socket::readable`] waits and holds no memory, then
 //! [`Socket::recv`] and [`Socket::send`] move what there is at once and never wait. So an idle or slow peer pins
-//! neither a buffer nor a slab, and no operation that points into a slab can linger behind a silent peer.
+//! neither a buffer nor a slab, and no operation that points into a slab can linger behind a silent peer. Only sends
+//! without a copy ([`ZeroCopy`]) hold slabs until the peer has acknowledged them; their number has a bound.
 #![allow(unsafe_code)]
 
 mod arena;
 mod file;
 mod gather;
+mod listener;
 mod op;
 mod runtime;
 mod scatter;
@@ -21,11 +23,14 @@ mod socket;
 mod support;
 #[cfg(test)]
 mod tests;
+mod zero_copy;
 
 pub use arena::{Arena, BLOCKS_IN_SLAB, FillingSlab, Lease, SLAB_LEN, Slab};
 pub use file::File;
 pub use gather::Gather;
-pub use runtime::{Config, Core, run, spawn};
+pub use listener::{Listener, listen};
+pub use runtime::{Config, Core, cpus, run, spawn};
 pub use scatter::{MAX_LEASES, Scatter};
-pub use socket::{Deadline, Listener, Socket};
+pub use socket::{Deadline, Socket};
 pub use support::StartError;
+pub use zero_copy::{ZeroCopy, ZeroCopyCounts, ZeroCopySend};

@@ -23,9 +23,8 @@ fn on_a_ring<T: Send, E: Into<SessionError> + Send>(
 ) -> Result<T, SessionError> {
     let (sender, mut seen) = mpsc::channel(64);
     std::thread::scope(|scope| {
-        let worker = scope.spawn(|| {
-            ring::run(ring::Config { arena_len: ARENA_LEN }, async |core| work(core, sender).await)
-        });
+        let worker =
+            scope.spawn(|| ring::run(ring::Config::new(ARENA_LEN), async |core| work(core, sender).await));
         while let Some(done) = seen.blocking_recv() {
             watch(done);
         }

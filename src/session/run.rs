@@ -3,7 +3,7 @@
 use super::Event;
 use crate::discovery::tracker::{AnnouncerConfig, Announcing, Note, TorrentIdentity, Totals};
 use crate::metainfo::{BuildError, Torrent};
-use crate::ring::StartError;
+use crate::ring::{StartError, ZeroCopySend};
 use crate::shard::{Assignment, Command, Progress, Report, Shard};
 use crate::storage::StorageError;
 use crate::wire::PeerId;
@@ -64,6 +64,8 @@ pub struct Job {
     pub peers: Vec<SocketAddr>,
     /// Bytes of payload memory.
     pub arena_len: usize,
+    /// When payload is sent without a copy.
+    pub zero_copy_send: ZeroCopySend,
     /// How often trackers are asked.
     pub announce: AnnounceLimits,
 }
@@ -172,6 +174,7 @@ pub async fn run(
         listener,
         id,
         arena_len: job.arena_len,
+        zero_copy_send: job.zero_copy_send,
     };
     let shard = Shard::start(assignment).map_err(SessionError::Thread)?;
     let mut running = Running {

@@ -14,7 +14,7 @@ use memory::Memory;
 use torrent::TorrentShard;
 
 use crate::metainfo::{PieceIndex, Torrent};
-use crate::ring::{self, Core, Listener, StartError};
+use crate::ring::{self, Core, Listener, StartError, ZeroCopySend};
 use crate::storage::{self, CheckReport, Folder, StorageError, Store};
 use crate::swarm::{LimitHits, PieceMap, Settings, Swarm};
 use crate::wire::PeerId;
@@ -48,6 +48,8 @@ pub struct Assignment {
     pub id: PeerId,
     /// Bytes of payload memory.
     pub arena_len: usize,
+    /// When payload is sent without a copy.
+    pub zero_copy_send: ZeroCopySend,
 }
 
 /// What the control thread asks for.
@@ -141,10 +143,11 @@ impl Shard {
         let (commands, inbox) = mpsc::channel(64);
         let (outbox, reports) = mpsc::channel(MAILBOX);
         std::thread::Builder::new().name("shard-0".into()).spawn(move || {
-            let arena_len = assignment.arena_len;
+            let mut config = ring::Config::new(assignment.arena_len);
+            config.zero_copy_send = assignment.zero_copy_send;
             let tell = outbox.clone();
             let main = async |core| run(core, assignment, inbox, outbox).await;
-            let problem = match ring::run(ring::Config { arena_len }, main) {
+            let problem = match ring::run(config, main) {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => error.to_string(),
                 Err(error @ StartError { .. }) => error.to_string(),
@@ -203,7 +206,7 @@ async fn prepare(
     for (addrs, given) in given {
         addrs.into_iter().for_each(|addr| swarm.add_candidate(addr, given));
     }
-    let memory = Memory::new(core.arena.clone());
+    let memory = Memory::new(core);
     let torrent = TorrentShard::new(job, map, swarm, store, memory, left, reports.clone());
     let _ = reports.send(Report::Checked(report)).await;
     torrent.check_complete();

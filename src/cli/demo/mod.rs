@@ -265,6 +265,7 @@ impl Nodes {
             listen: Listen::At(LOOPBACK),
             peers: Vec::new(),
             arena_len: self.arena_len,
+            zero_copy_send: Default::default(),
             announce: AnnounceLimits {
                 shortest_interval: MIN_ANNOUNCE_INTERVAL,
                 default_interval: ANNOUNCE_INTERVAL,
