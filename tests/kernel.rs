@@ -108,15 +108,16 @@ impl Drop for Running {
 fn too_little_lockable_memory_for_zero_copy_sends_costs_speed_only() {
     let folder = tempfile::tempdir().unwrap();
     let (data, torrent) = (folder.path().join("data"), folder.path().join("t.torrent"));
-    let payload: Vec<u8> = (0..8_000_000_u32).map(|byte| (byte ^ byte >> 8) as u8).collect();
+    let payload: Vec<u8> = (0..32 * 1024 * 1024_u32).map(|byte| (byte ^ byte >> 8) as u8).collect();
     std::fs::write(&data, &payload).unwrap();
-    let options = seedring::session::CreateOptions::default();
+    let options = seedring::session::CreateOptions { piece_length: Some(1024 * 1024), ..Default::default() };
     std::fs::write(&torrent, seedring::session::create(&data, &options, |_, _| {}).unwrap().0).unwrap();
     let mut seeder = Command::new(env!("CARGO_BIN_EXE_seedring"));
     seeder.args(["--json", "seed", "--zero-copy-send", "on", "--listen", "127.0.0.1:0"]);
     seeder.arg(&torrent).arg("-d").arg(folder.path());
     seeder.env("SEEDRING_LOG", "debug");
-    // The kernel charges what it sends from our memory to the same account as the ring: less than one run fits.
+    // The kernel charges what it sends from our memory to the same account as the ring: less than one run fits, and
+    // runs are what it sends once the peer asks for enough.
     // SAFETY: only makes system calls, which is allowed between fork and exec.
     let seeder = unsafe { seeder.pre_exec(|| limit_locked_memory(320 * 1024)) };
     let mut seeder = Running(seeder.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
