@@ -1,5 +1,8 @@
 //! The ring against the plain system calls: the same bytes at the end.
 
+mod listener;
+mod zero_copy;
+
 use super::*;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,7 +13,7 @@ use std::time::Duration;
 const BLOCK: usize = 16 * 1024;
 
 fn on_a_ring<T>(main: impl AsyncFnOnce(Core) -> T) -> T {
-    run(Config { arena_len: 4 * SLAB_LEN }, main).unwrap()
+    run(Config::new(4 * SLAB_LEN), main).unwrap()
 }
 
 fn bytes(len: usize, seed: u64) -> Vec<u8> {

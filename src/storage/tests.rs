@@ -34,7 +34,7 @@ fn writable(root: &Path, files: &[FileEntry]) -> (Arc<Store>, Access) {
 }
 
 fn on_a_ring<T>(main: impl AsyncFnOnce(Core) -> T) -> T {
-    ring::run(ring::Config { arena_len: 1024 * 1024 }, main).unwrap()
+    ring::run(ring::Config::new(1024 * 1024), main).unwrap()
 }
 
 /// Writes every piece of the store, its bytes counting up from the start of the torrent.
