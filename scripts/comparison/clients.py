@@ -145,6 +145,8 @@ class Rqbit(Http):
             command += ["--listen-port", str(self.port)]
         else:
             command += ["--tcp-min-port", str(self.port), "--tcp-max-port", str(self.port + 1)]
+        if self.connections > 100 and "--peer-limit" in said:
+            command += ["--peer-limit", str(self.connections)]
         command += ["server", "start", "--disable-persistence", folder]
         self.child = start(command, self.cores, stdout=self.log, stderr=self.log)
         wait_for("rqbit answers", 20, self.answers, self.child)
