@@ -88,16 +88,6 @@ fn too_little_lockable_memory_for_the_arena_costs_speed_only() {
     assert_eq!(output.status.code(), Some(0), "{said}");
 }
 
-/// A child that does not outlive its test.
-struct Ended(Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 fn metrics(addr: &str) -> String {
     let mut stream = TcpStream::connect(addr).unwrap();
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n").unwrap();
@@ -115,7 +105,7 @@ fn a_metric_shows_whether_payload_memory_is_registered() {
         command.stdout(Stdio::piped()).stderr(Stdio::null());
         // SAFETY: as in `check_after`.
         let spawned = unsafe { command.pre_exec(move || limit.map_or(Ok(()), limit_locked_memory)) }.spawn();
-        let mut seed = Ended(spawned.unwrap());
+        let mut seed = Running(spawned.unwrap());
         // It ends when nobody reads what it prints.
         let mut printed = BufReader::new(seed.0.stdout.take().unwrap());
         let mut line = String::new();
@@ -137,4 +127,55 @@ fn too_little_lockable_memory_for_a_ring_is_an_error() {
     let said = stderr(&output);
     assert!(said.contains("too little lockable memory (the limit is 0 KiB)"), "{said}");
     assert_eq!(output.status.code(), Some(1), "{said}");
+}
+
+/// A process that is ended with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn too_little_lockable_memory_for_zero_copy_sends_costs_speed_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, torrent) = (folder.path().join("data"), folder.path().join("t.torrent"));
+    let payload: Vec<u8> = (0..32 * 1024 * 1024_u32).map(|byte| (byte ^ byte >> 8) as u8).collect();
+    std::fs::write(&data, &payload).unwrap();
+    let options = seedring::session::CreateOptions { piece_length: Some(1024 * 1024), ..Default::default() };
+    std::fs::write(&torrent, seedring::session::create(&data, &options, 1, |_, _| {}).unwrap().0).unwrap();
+    let mut seeder = Command::new(env!("CARGO_BIN_EXE_seedring"));
+    seeder.args(["--json", "seed", "--zero-copy-send", "on", "--listen", "127.0.0.1:0"]);
+    seeder.arg(&torrent).arg("-d").arg(folder.path());
+    seeder.env("SEEDRING_LOG", "debug");
+    // The kernel charges what it sends from our memory to the same account as the ring: less than one run fits, and
+    // runs are what it sends once the peer asks for enough.
+    // SAFETY: only makes system calls, which is allowed between fork and exec.
+    let seeder = unsafe { seeder.pre_exec(|| limit_locked_memory(320 * 1024)) };
+    let mut seeder = Running(seeder.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+    // Kept open: without a reader, the seeder would end.
+    let mut lines = BufReader::new(seeder.0.stdout.take().unwrap()).lines();
+    let addr = lines
+        .by_ref()
+        .map(Result::unwrap)
+        .find_map(|line| Some(line.split_once("\"listening\",\"addr\":\"")?.1.split('"').next()?.to_owned()))
+        .expect("it listens");
+    let leech = folder.path().join("leech");
+    let download = Command::new(env!("CARGO_BIN_EXE_seedring"))
+        .args(["download", "--listen", "127.0.0.1:0", "--peer", &addr])
+        .arg(&torrent)
+        .arg("-d")
+        .arg(&leech)
+        .output()
+        .unwrap();
+    assert!(download.status.success(), "{}", stderr(&download));
+    assert!(std::fs::read(leech.join("data")).unwrap() == payload);
+    seeder.0.kill().unwrap();
+    let mut said = String::new();
+    seeder.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(said.matches("unregistered buffers").count(), 1, "{said}");
+    assert!(said.contains("no room for a send without a copy"), "{said}");
 }

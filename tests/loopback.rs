@@ -1,6 +1,7 @@
 //! Sessions of our own in one process, over real sockets and files, without a tracker.
 
 use seedring::metainfo::Torrent;
+use seedring::ring::ZeroCopySend;
 use seedring::session::{self, CreateOptions, Event, Goal, Job, Listen, Outcome, Progress, Snapshot};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ fn job(torrent: &Arc<Torrent>, folder: &Path, goal: Goal, peers: Vec<SocketAddr>
         peers,
         cores: 2,
         memory_limit: 32 * 1024 * 1024,
+        zero_copy_send: ZeroCopySend::default(),
         announce: Default::default(),
         snapshots: false,
     }
@@ -74,6 +76,10 @@ fn same(a: &Path, b: &Path) {
 }
 
 fn transfer(piece_length: u32) {
+    transfer_with(piece_length, ZeroCopySend::Auto);
+}
+
+fn transfer_with(piece_length: u32, zero_copy_send: ZeroCopySend) {
     let folder = tempfile::tempdir().unwrap();
     let seed = folder.path().join("seed");
     make_payload(&seed.join("payload"));
@@ -82,7 +88,8 @@ fn transfer(piece_length: u32) {
     let torrent = Arc::new(torrent);
     let (tell_stop, stop) = watch::channel(false);
     runtime().block_on(async {
-        let (seeding, addr) = start(job(&torrent, &seed, Goal::Seed, vec![]), stop.clone());
+        let seeder = Job { zero_copy_send, ..job(&torrent, &seed, Goal::Seed, vec![]) };
+        let (seeding, addr) = start(seeder, stop.clone());
         let leeching = async {
             let addr = addr.await.unwrap();
             let leech = folder.path().join("leech");
@@ -111,6 +118,13 @@ fn pieces_of_several_runs() {
 #[test]
 fn one_piece_larger_than_all() {
     transfer(8 * 1024 * 1024);
+}
+
+#[test]
+fn sends_without_a_copy() {
+    for piece_length in [16 * 1024, 100_003, 1024 * 1024] {
+        transfer_with(piece_length, ZeroCopySend::On);
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The command line. Every option `--some-name` can also be given as `SEEDRING_SOME_NAME` in the environment.
 
+use crate::ring::ZeroCopySend;
 use clap::{Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -123,6 +124,10 @@ pub(super) struct TransferArgs {
     /// Memory for payload, with K, M or G for powers of 1024 [default: a quarter of the memory, at most 1G]
     #[arg(long, value_name = "BYTES", env = "SEEDRING_MEMORY_LIMIT", value_parser = memory_limit)]
     pub(super) memory_limit: Option<u64>,
+
+    /// Send payload without copying it into the kernel: auto (to peers on other hosts), on or off
+    #[arg(long, value_name = "WHEN", env = "SEEDRING_ZERO_COPY_SEND", value_parser = zero_copy_send, default_value = "auto")]
+    pub(super) zero_copy_send: ZeroCopySend,
 
     #[command(flatten)]
     pub(super) metrics: MetricsArgs,
@@ -263,6 +268,16 @@ fn piece_length(text: &str) -> Result<u32, String> {
     use crate::metainfo::MAX_PIECE_LENGTH;
     let bytes = u32::try_from(size(text)?).ok().filter(|bytes| *bytes <= MAX_PIECE_LENGTH);
     bytes.ok_or_else(|| format!("a piece has at most {MAX_PIECE_LENGTH} bytes"))
+}
+
+/// When payload is sent without a copy.
+fn zero_copy_send(text: &str) -> Result<ZeroCopySend, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "auto" => Ok(ZeroCopySend::Auto),
+        "on" => Ok(ZeroCopySend::On),
+        "off" => Ok(ZeroCopySend::Off),
+        _ => Err("write auto, on or off".into()),
+    }
 }
 
 /// The environment twin of an option without a value. An empty variable counts as unset.

@@ -35,6 +35,7 @@ fn run(transfer: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Er
         peers: transfer.peers.clone(),
         cores: args::cores(transfer.cores),
         memory_limit: transfer.memory_limit.unwrap_or_else(default_memory_limit),
+        zero_copy_send: transfer.zero_copy_send,
         announce: AnnounceLimits::default(),
         snapshots: false,
     };

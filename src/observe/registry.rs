@@ -3,7 +3,7 @@
 
 use super::Node;
 use super::text::Label;
-use crate::ring::Kind;
+use crate::ring::{Kind, ZeroCopyCounts};
 use crate::session::{Progress, Snapshot};
 use crate::shard::SlabStates;
 use crate::swarm::LimitHits;
@@ -34,6 +34,13 @@ const COUNTERS: &[(&str, &str)] = &[
     ),
     ("seedring_ring_errors_total", "Completions with any other error."),
     ("seedring_ring_submissions_total", "Batches of operations handed to the kernel."),
+    ("seedring_zero_copy_sends_total", "Sends that the kernel made from payload memory, without a copy."),
+    ("seedring_zero_copy_sent_bytes_total", "Bytes of these sends."),
+    (
+        "seedring_zero_copy_events_total",
+        "What became of sends without a copy, or of those that were to be such: landed, copied by the kernel all the same, \
+         fallback to a copy, connection aborted, memory leaked.",
+    ),
 ];
 
 const GAUGES: &[(&str, &str)] = &[
@@ -45,6 +52,7 @@ const GAUGES: &[(&str, &str)] = &[
     ("seedring_upload_bytes_per_second", "Payload sent to peers each second, over the last few."),
     ("seedring_download_bytes_per_second", "Payload coming from peers each second, over the last few."),
     ("seedring_slabs", "Slabs of payload memory (256 KiB each) by use."),
+    ("seedring_zero_copy_slabs", "Slabs held for sends without a copy that are under way."),
     (
         "seedring_arena_registered",
         "Whether payload memory is registered with the kernel (1) or pinned anew each time (0).",
@@ -165,6 +173,15 @@ impl Registry {
         }
     }
 
+    fn set_zero_copy(&self, labels: &[Label<'_>], counts: &ZeroCopyCounts) {
+        self.counter("seedring_zero_copy_sends_total", labels, counts.sends);
+        self.counter("seedring_zero_copy_sent_bytes_total", labels, counts.bytes);
+        for (event, count) in by_event(counts) {
+            self.counter("seedring_zero_copy_events_total", &with(labels, &[("event", event)]), count);
+        }
+        self.gauge("seedring_zero_copy_slabs", labels, counts.in_flight);
+    }
+
     fn set_core(&self, node: &Node, core: &Snapshot) {
         let number = core.core.to_string();
         let labels = with(&node.labels(), &[("core", &number)]);
@@ -183,8 +200,20 @@ impl Registry {
         for (state, count) in [("free", free), ("held", held), ("cached", cached), ("sent", sent)] {
             self.gauge("seedring_slabs", &with(&labels, &[("state", state)]), count as u64);
         }
+        self.set_zero_copy(&labels, &core.zero_copy);
         self.gauge("seedring_arena_registered", &labels, core.arena_registered.into());
     }
+}
+
+fn by_event(counts: &ZeroCopyCounts) -> [(&'static str, u64); 5] {
+    let ZeroCopyCounts { landed, copied, fallbacks, aborted, leaked, .. } = *counts;
+    [
+        ("landed", landed),
+        ("copied", copied),
+        ("fallback", fallbacks),
+        ("aborted", aborted),
+        ("leaked", leaked),
+    ]
 }
 
 fn by_limit(hits: &LimitHits) -> [(&'static str, u64); 7] {

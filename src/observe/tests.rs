@@ -3,7 +3,7 @@
 use super::peers::STAY;
 use super::*;
 use crate::metainfo::{Content, TorrentBuilder};
-use crate::ring::RingCounters;
+use crate::ring::{RingCounters, ZeroCopyCounts};
 use crate::session::Progress;
 use crate::shard::SlabStates;
 use crate::storage::Counts;
@@ -38,6 +38,7 @@ fn snapshot(core: u32, peers: Vec<PeerView>) -> Snapshot {
         ring: RingCounters::default(),
         disk: Counts::default(),
         slabs: SlabStates::default(),
+        zero_copy: ZeroCopyCounts::default(),
         arena_registered: true,
         cache_hits: 0,
         cache_misses: 0,
@@ -350,6 +351,7 @@ fn cores_are_summed_and_nodes_told_apart() {
             told.hash_sizes.observe(1 << 20);
             told.ring.operations[Kind::Send as usize].queued = scale + u64::from(core);
             told.slabs.cached = 3;
+            (told.zero_copy.sends, told.zero_copy.leaked) = (scale, 1);
             told.disk.direct_read_bytes = scale * 4096;
             told.disk.cached_writes = 1;
             told.progress.limits.letters = 2;
@@ -368,6 +370,8 @@ fn cores_are_summed_and_nodes_told_apart() {
     assert_eq!(page["seedring_hash_batch_bytes_bucket{node=\"seeder\",le=\"524288\"}"], 0);
     assert_eq!(page["seedring_slabs{node=\"seeder\",core=\"0\",state=\"cached\"}"], 3);
     assert_eq!(page["seedring_disk_read_bytes_total{node=\"leecher-1\",path=\"direct\"}"], 2 * 409_600);
+    assert_eq!(page["seedring_zero_copy_sends_total{node=\"leecher-1\",core=\"1\"}"], 100);
+    assert_eq!(page["seedring_zero_copy_events_total{node=\"seeder\",core=\"0\",event=\"leaked\"}"], 1);
     assert_eq!(page["seedring_disk_writes_total{node=\"seeder\",path=\"buffered\"}"], 2);
     assert_eq!(page["seedring_limit_hits_total{node=\"seeder\",limit=\"letters\"}"], 4);
     assert_eq!(page["seedring_pieces{node=\"seeder\",state=\"missing\"}"], 2);

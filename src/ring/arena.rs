@@ -4,7 +4,9 @@
 //! write ([`Lease`]). Then it is *sealed*: [`Slab`] handles share it, nobody writes it any more, and it goes back to
 //! the arena with the last handle. So no byte that someone reads can change under him, whatever peers send.
 
-use rustix::mm::{Advice, MapFlags, ProtFlags};
+use rustix::mm::Advice;
+#[cfg(not(miri))]
+use rustix::mm::{MapFlags, ProtFlags};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::ops::Range;
@@ -20,6 +22,9 @@ pub const SLAB_LEN: usize = 256 * 1024;
 const BLOCK_LEN: usize = 16 * 1024;
 /// Blocks in a slab.
 pub const BLOCKS_IN_SLAB: usize = SLAB_LEN / BLOCK_LEN;
+/// What the processor maps with one entry.
+#[cfg_attr(miri, expect(dead_code, reason = "miri has none"))]
+const HUGE_PAGE: usize = 2 * 1024 * 1024;
 const _: () = assert!(BLOCKS_IN_SLAB <= u16::BITS as usize, "one bit a block in `SlabState::leased`");
 
 /// An anonymous mapping, unmapped when dropped.
@@ -35,28 +40,69 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
+    /// Of `len` bytes, zero-filled; none is resident before it is used. As long as a huge page, it begins with one.
+    #[cfg(not(miri))]
     fn new(len: usize) -> io::Result<Self> {
+        // Room to choose the beginning; what is too much is given back.
+        let slack = if len >= HUGE_PAGE { HUGE_PAGE } else { 0 };
         // SAFETY: a fresh private anonymous mapping at an address of the kernel's choice touches no other memory.
-        let base = unsafe {
+        let all = unsafe {
             rustix::mm::mmap_anonymous(
                 std::ptr::null_mut(),
-                len,
+                len + slack,
                 ProtFlags::READ | ProtFlags::WRITE,
                 MapFlags::PRIVATE | MapFlags::NORESERVE,
             )?
         };
-        let base = NonNull::new(base.cast()).expect("mmap never returns null");
+        let all = NonNull::new(all.cast::<u8>()).expect("mmap never returns null");
+        let before = if slack == 0 { 0 } else { all.as_ptr().align_offset(HUGE_PAGE).min(slack) };
+        // SAFETY: `before` lies inside the mapping just made.
+        let base = unsafe { all.add(before) };
+        // SAFETY: `base + len` is at most the mapping's end.
+        let end = unsafe { base.add(len) };
+        for (start, len) in [(all, before), (end, slack - before)] {
+            if len > 0 {
+                // SAFETY: the ends of the mapping just made, which nobody else knows; whole pages.
+                let _ = unsafe { rustix::mm::munmap(start.as_ptr().cast(), len) };
+            }
+        }
         let mapping = Self { base, len };
-        // SAFETY: the range is the mapping just made. Huge pages are a wish; without them it is only slower.
-        let _ = unsafe { rustix::mm::madvise(mapping.base.as_ptr().cast(), len, Advice::LinuxHugepage) };
+        // Huge pages are a wish; without them it is only slower.
+        mapping.advise(Advice::LinuxHugepage);
         Ok(mapping)
     }
+
+    #[cfg(not(miri))]
+    fn advise(&self, advice: Advice) {
+        // SAFETY: the range is the mapping, and neither advice that is given changes bytes that are in use.
+        let _ = unsafe { rustix::mm::madvise(self.base.as_ptr().cast(), self.len, advice) };
+    }
+
+    /// Miri knows neither huge pages nor advice: there, memory of the allocator.
+    #[cfg(miri)]
+    fn new(len: usize) -> io::Result<Self> {
+        let layout = std::alloc::Layout::from_size_align(len, 4096).map_err(io::Error::other)?;
+        // SAFETY: the length is not 0.
+        let base = unsafe { std::alloc::alloc_zeroed(layout) };
+        Ok(Self { base: NonNull::new(base).ok_or(io::ErrorKind::OutOfMemory)?, len })
+    }
+
+    #[cfg(miri)]
+    fn advise(&self, _: Advice) {}
 }
 
 impl Drop for Mapping {
+    #[cfg(not(miri))]
     fn drop(&mut self) {
-        // SAFETY: `base` and `len` are what `mmap` gave, and all users hold a share of this value.
+        // SAFETY: `base` and `len` are what is left of what `mmap` gave, and all users hold a share of this value.
         let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.len) };
+    }
+
+    #[cfg(miri)]
+    fn drop(&mut self) {
+        let layout = std::alloc::Layout::from_size_align(self.len, 4096).expect("as in `new`");
+        // SAFETY: as `new` has got it.
+        unsafe { std::alloc::dealloc(self.base.as_ptr(), layout) };
     }
 }
 
@@ -122,9 +168,14 @@ impl Arena {
     /// Registers the arena with the current runtime's ring. Without it everything works, the kernel only pins
     /// pages anew for each operation.
     pub(super) fn register(&self) -> io::Result<()> {
-        FixedBufRegistry::new([Registered(Arc::clone(&self.0.mapping))]).register()?;
-        self.0.registered.set(true);
-        Ok(())
+        let registered = FixedBufRegistry::new([Registered(Arc::clone(&self.0.mapping))]).register();
+        match &registered {
+            Ok(()) => self.0.registered.set(true),
+            // The kernel has made all of it resident before it refused. Nothing is there yet that could be lost.
+            Err(_) if self.free() == self.capacity() => self.0.mapping.advise(Advice::LinuxDontNeed),
+            Err(_) => {}
+        }
+        registered
     }
 
     /// Whether the kernel has the arena's pages pinned once for all.

@@ -14,6 +14,7 @@ pub struct Gather {
     small: Vec<u8>,
     parts: Vec<Part>,
     len: usize,
+    payload_len: usize,
     iovecs: Vec<libc::iovec>,
     header: Box<libc::msghdr>,
 }
@@ -22,7 +23,7 @@ impl Default for Gather {
     fn default() -> Self {
         // SAFETY: all zeros is a valid `msghdr` (null pointers and lengths of 0).
         let header = Box::new(unsafe { std::mem::zeroed::<libc::msghdr>() });
-        Self { small: Vec::new(), parts: Vec::new(), len: 0, iovecs: Vec::new(), header }
+        Self { small: Vec::new(), parts: Vec::new(), len: 0, payload_len: 0, iovecs: Vec::new(), header }
     }
 }
 
@@ -31,7 +32,7 @@ impl Gather {
     pub fn clear(&mut self) {
         self.small.clear();
         self.parts.clear();
-        self.len = 0;
+        (self.len, self.payload_len) = (0, 0);
     }
 
     /// Appends small bytes.
@@ -51,12 +52,28 @@ impl Gather {
     /// Appends payload.
     pub fn push_payload(&mut self, slab: Slab, range: Range<usize>) {
         self.len += range.len();
+        self.payload_len += range.len();
         self.parts.push(Part::Payload { slab, range });
     }
 
     /// Number of bytes.
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Number of bytes that lie in slabs.
+    pub(super) fn payload_len(&self) -> usize {
+        self.payload_len
+    }
+
+    /// Number of slabs with payload; one that comes again after another is counted again.
+    pub(super) fn slabs(&self) -> usize {
+        let mut last = None;
+        let payload = self.parts.iter().filter_map(|part| match part {
+            Part::Payload { slab, .. } => Some(slab.address(0)),
+            Part::Small(_) => None,
+        });
+        payload.filter(|slab| last.replace(*slab) != Some(*slab)).count()
     }
 
     /// Whether there is nothing to send.
@@ -100,8 +117,10 @@ mod tests {
         gather.push_payload(slab, 0..100);
         gather.push_small(b"e");
         assert_eq!((gather.len(), gather.parts.len(), arena.free()), (105, 3, 1));
+        assert_eq!((gather.payload_len(), gather.slabs()), (100, 1));
         gather.clear();
         assert!(gather.is_empty());
+        assert_eq!((gather.payload_len(), gather.slabs()), (0, 0));
         assert_eq!(arena.free(), 2);
     }
 }

@@ -8,7 +8,8 @@
 //!
 //! Sockets are driven by readiness: [`Socket::readable`] waits and holds no memory, then
 //! [`Socket::recv`] and [`Socket::send`] move what there is at once and never wait. So an idle or slow peer pins
-//! neither a buffer nor a slab, and no operation that points into a slab can linger behind a silent peer.
+//! neither a buffer nor a slab, and no operation that points into a slab can linger behind a silent peer. Only sends
+//! without a copy ([`ZeroCopy`]) hold slabs until the peer has acknowledged them; their number has a bound.
 #![allow(unsafe_code)]
 
 mod arena;
@@ -17,6 +18,7 @@ mod counters;
 mod file;
 mod gather;
 mod histogram;
+mod listener;
 mod map;
 mod op;
 mod runtime;
@@ -25,14 +27,17 @@ mod socket;
 mod support;
 #[cfg(test)]
 mod tests;
+mod zero_copy;
 
 pub use arena::{Arena, BLOCKS_IN_SLAB, FillingSlab, Lease, SLAB_LEN, Slab};
 pub use counters::{DiskTimer, DiskTimes, Kind, Operations, RingCounters, counters};
 pub use file::File;
 pub use gather::Gather;
 pub use histogram::Histogram;
+pub use listener::{Listener, listen};
 pub use map::{FileMap, MAX_PARTS, Parts};
-pub use runtime::{Config, Core, pin, run, spawn};
+pub use runtime::{Config, Core, cpus, run, spawn};
 pub use scatter::{MAX_LEASES, Scatter};
-pub use socket::{Deadline, Listener, Socket};
+pub use socket::{Deadline, Socket};
 pub use support::StartError;
+pub use zero_copy::{ZeroCopy, ZeroCopyCounts, ZeroCopySend};

@@ -1,7 +1,7 @@
 //! One core's runtime: a ring, its reactor, and the arena registered with it.
 
-use super::Arena;
-use super::support::{StartError, lockable};
+use super::support::{StartError, warn_of_unregistered};
+use super::{Arena, ZeroCopy, ZeroCopySend};
 use rustix::thread::CpuSet;
 use std::future::Future;
 use tokio::task::JoinHandle;
@@ -11,6 +11,18 @@ use tokio::task::JoinHandle;
 pub struct Config {
     /// Bytes of payload memory, rounded down to whole slabs.
     pub arena_len: usize,
+    /// Run on one CPU only: the one with this place in [`cpus`], counted round and round. `None`: where the system
+    /// likes.
+    pub cpu: Option<usize>,
+    /// When payload is sent without a copy.
+    pub zero_copy_send: ZeroCopySend,
+}
+
+impl Config {
+    /// A core with so many bytes of payload memory, and nothing special.
+    pub fn new(arena_len: usize) -> Self {
+        Self { arena_len, cpu: None, zero_copy_send: ZeroCopySend::default() }
+    }
 }
 
 /// Room in the submission queue. Operations are submitted together when the core runs out of work, so it should
@@ -22,6 +34,27 @@ const ENTRIES: u32 = 1024;
 pub struct Core {
     /// Its payload memory.
     pub arena: Arena,
+    /// Its sends without a copy.
+    pub zero_copy: ZeroCopy,
+}
+
+/// The CPUs that this thread may run on, in order; at least one.
+pub fn cpus() -> Vec<usize> {
+    let allowed = rustix::thread::sched_getaffinity(None).unwrap_or_default();
+    let found: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect();
+    // Machines with more CPUs than the set has room for answer with an error.
+    if found.is_empty() { vec![0] } else { found }
+}
+
+/// Keeps this thread on the CPU with this place among those allowed. Where that cannot be, it is only slower.
+fn pin(place: usize) {
+    let allowed = cpus();
+    let cpu = allowed[place % allowed.len()];
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    if let Err(cause) = rustix::thread::sched_setaffinity(None, &set) {
+        tracing::warn!("cannot keep a thread on CPU {cpu}: {cause}");
+    }
 }
 
 /// The ring's set-up. Not `DEFER_TASKRUN`: tokio-uring never asks for completions the way that flag wants, and
@@ -36,40 +69,29 @@ fn ring_flags() -> io_uring::Builder {
 /// dropped.
 ///
 /// # Errors
-/// When the kernel refuses the ring or the memory. An arena that cannot be registered is only warned of.
+/// When the kernel refuses the ring or the memory. An arena that cannot be registered is only warned of, once for all
+/// cores ([`Arena::is_registered`] tells of each).
 pub fn run<T>(config: Config, main: impl AsyncFnOnce(Core) -> T) -> Result<T, StartError> {
+    // Before the memory is touched, so that it lies close to this CPU.
+    if let Some(place) = config.cpu {
+        pin(place);
+    }
     let mut builder = tokio_uring::builder();
     builder.entries(ENTRIES).uring_builder(&ring_flags());
     let arena = Arena::new(config.arena_len).map_err(|cause| StartError::new("map payload memory", cause))?;
+    let zero_copy = ZeroCopy::new(config.zero_copy_send, arena.capacity());
     let runtime =
         tokio_uring::Runtime::new(&builder).map_err(|cause| StartError::new("set up io_uring", cause))?;
     Ok(runtime.block_on(async {
         super::counters::reset();
         if let Err(cause) = arena.register() {
-            tracing::warn!(
-                "running with unregistered buffers, at a higher CPU cost: cannot lock {} MiB of payload memory ({cause}; {}); raise \
-                 it with `ulimit -l`, `LimitMEMLOCK=` in a systemd unit or `--ulimit memlock=-1` for a container",
-                arena.capacity() * super::SLAB_LEN / (1024 * 1024),
-                lockable()
-            );
+            warn_of_unregistered(arena.capacity() * super::SLAB_LEN, &cause);
         }
-        main(Core { arena }).await
+        main(Core { arena, zero_copy }).await
     }))
 }
 
 /// Starts a task on this core.
 pub fn spawn<F: Future + 'static>(task: F) -> JoinHandle<F::Output> {
     tokio_uring::spawn(task)
-}
-
-/// Binds this thread to one of the processors that the program may use: the `number`th, counted round. Where that is not
-/// allowed it runs anywhere, which only costs some speed.
-pub fn pin(number: usize) {
-    let Ok(allowed) = rustix::thread::sched_getaffinity(None) else { return };
-    let mut all = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu));
-    if let Some(cpu) = all.nth(number % allowed.count().max(1) as usize) {
-        let mut only = CpuSet::new();
-        only.set(cpu);
-        let _ = rustix::thread::sched_setaffinity(None, &only);
-    }
 }

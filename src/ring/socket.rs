@@ -1,31 +1,88 @@
-//! Connections and listeners, driven by readiness.
+//! Connections, driven by readiness.
 
 use super::counters::Kind;
 use super::op::submit;
-use super::{Gather, Scatter};
-use io_uring::{opcode, types};
+use super::zero_copy::{Flights, Parcel, abort};
+use super::{Gather, Scatter, ZeroCopy, ZeroCopySend};
+use io_uring::{opcode, squeue, types};
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, sockopt};
+use std::cell::OnceCell;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Waits until the descriptor is ready for `events` (poll(2)). Holds the descriptor open, no memory.
-fn poll(fd: &Rc<OwnedFd>, events: i16) -> impl Future<Output = io::Result<()>> + use<> {
+/// How long a peer may take to acknowledge what is under way without a copy when the connection has ended.
+const LINGER_LIMIT: Duration = Duration::from_millis(if cfg!(test) { 300 } else { 10_000 });
+/// How often it is looked whether it has.
+const LINGER_WAITS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(250));
+
+/// Waits until the descriptor is ready for `events` (poll(2)) and says for which. Holds the descriptor open, no memory.
+pub(super) fn poll<T: AsRawFd + 'static>(
+    fd: &Rc<T>,
+    events: i16,
+) -> impl Future<Output = io::Result<i16>> + use<T> {
     let entry = opcode::PollAdd::new(types::Fd(fd.as_raw_fd()), events as u32).build();
     // SAFETY: the operation names no memory; the descriptor travels with it.
     let answer = unsafe { submit(Kind::Poll, 0, entry, Rc::clone(fd)) };
-    async move { answer.await.0.map(drop) }
+    async move { answer.await.0.map(|ready| ready as i16) }
+}
+
+/// What clones of a socket share.
+struct Connection {
+    fd: OwnedFd,
+    /// What is sent from slabs without a copy, when that is done at all.
+    flights: OnceCell<Flights>,
+}
+
+impl AsRawFd for Connection {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Some(flights) = self.flights.get_mut() {
+            flights.end(&self.fd);
+        }
+    }
+}
+
+/// A connection that sends without a copy.
+struct Flying(Rc<Connection>);
+
+impl AsRef<Flights> for Flying {
+    fn as_ref(&self) -> &Flights {
+        self.0.flights.get().expect("only made of connections that have them")
+    }
+}
+
+/// Whether that address is one of this host's.
+fn is_here(ip: IpAddr) -> bool {
+    let family = if ip.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    // Nobody can bind to the address of another host.
+    let probe = || {
+        let fd = rustix::net::socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+        rustix::net::bind(&fd, &SocketAddr::new(ip, 0))
+    };
+    ip.is_loopback() || probe().is_ok()
 }
 
 /// A TCP connection. Clones share the descriptor. Whoever is done calls [`Socket::shutdown`]: that ends every
-/// operation under way, and the descriptor is closed when the last of them has let go.
+/// operation under way, and the descriptor is closed when the last of them has let go. A connection that sends without
+/// a copy ([`Socket::use_zero_copy`]) and is dropped without that is reset.
 #[derive(Clone)]
-pub struct Socket(Rc<OwnedFd>);
+pub struct Socket(Rc<Connection>);
 
 impl Socket {
+    pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
+        sockopt::set_tcp_nodelay(&fd, true)?;
+        Ok(Self(Rc::new(Connection { fd, flights: OnceCell::new() })))
+    }
+
     /// Connects, within `limit`.
     ///
     /// # Errors
@@ -34,8 +91,8 @@ impl Socket {
         let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-        let socket = Self(Rc::new(fd));
-        match rustix::net::connect(&socket.0, &addr) {
+        let socket = Self::new(fd)?;
+        match rustix::net::connect(&socket.0.fd, &addr) {
             Ok(()) => {}
             Err(rustix::io::Errno::INPROGRESS) => {
                 let deadline = socket.deadline(limit);
@@ -43,16 +100,36 @@ impl Socket {
                 if deadline.has_passed() {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
-                sockopt::socket_error(&socket.0)??;
+                sockopt::socket_error(&socket.0.fd)??;
             }
             Err(error) => return Err(error.into()),
         }
-        socket.prepare()?;
         Ok(socket)
     }
 
-    fn prepare(&self) -> io::Result<()> {
-        Ok(sockopt::set_tcp_nodelay(&self.0, true)?)
+    /// From now on payload goes out without a copy where the core's mode says so for this peer.
+    pub fn use_zero_copy(&self, core: &ZeroCopy) {
+        let peer = || SocketAddr::try_from(rustix::net::getpeername(&self.0.fd).ok()??).ok();
+        let wanted = match core.mode() {
+            ZeroCopySend::On => true,
+            ZeroCopySend::Off => false,
+            ZeroCopySend::Auto => peer().is_some_and(|peer| !is_here(peer.ip().to_canonical())),
+        };
+        if wanted {
+            self.0.flights.get_or_init(|| Flights::new(core));
+        }
+    }
+
+    /// Waits until the socket is ready for one of `events`, or has ended. Meanwhile takes the kernel's word of what it
+    /// has let go of: it makes every poll of the socket return.
+    async fn ready(self, events: i16) -> io::Result<()> {
+        loop {
+            let ready = poll(&self.0, events).await?;
+            let landed = self.0.flights.get().map_or(0, |flights| flights.land(&self.0.fd));
+            if ready & !libc::POLLERR != 0 || landed == 0 {
+                return Ok(());
+            }
+        }
     }
 
     /// Waits until there is something to receive, or the connection has ended.
@@ -60,7 +137,7 @@ impl Socket {
     /// # Errors
     /// What the kernel says.
     pub fn readable(&self) -> impl Future<Output = io::Result<()>> + use<> {
-        poll(&self.0, libc::POLLIN | libc::POLLRDHUP)
+        self.clone().ready(libc::POLLIN | libc::POLLRDHUP)
     }
 
     /// Waits until the send buffer has room, or the connection has ended.
@@ -68,7 +145,7 @@ impl Socket {
     /// # Errors
     /// What the kernel says.
     pub fn writable(&self) -> impl Future<Output = io::Result<()>> + use<> {
-        poll(&self.0, libc::POLLOUT)
+        self.clone().ready(libc::POLLOUT)
     }
 
     /// Receives what is there into the places of `scatter`, without waiting. 0 bytes: the peer has closed.
@@ -90,15 +167,45 @@ impl Socket {
     ///
     /// # Errors
     /// `WouldBlock` when there is no room; else what the kernel says.
-    pub async fn send(&self, mut gather: Gather) -> (io::Result<usize>, Gather) {
-        let fd = types::Fd(self.0.as_raw_fd());
-        let flags = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as u32;
-        let len = gather.len();
-        let entry = opcode::SendMsg::new(fd, gather.header()).flags(flags).build();
+    pub async fn send(&self, gather: Gather) -> (io::Result<usize>, Gather) {
+        let Some(flights) = self.0.flights.get() else { return self.send_copy(gather).await };
+        flights.land(&self.0.fd);
+        if !flights.wants(&self.0.fd, &gather) {
+            return self.send_copy(gather).await;
+        }
+        // In a task of its own: what has become of it must be known also when nobody waits for it any more.
+        let sending = super::spawn(self.clone().send_without_copy(gather));
+        match sending.await {
+            Ok((Err(error), gather)) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                self.send_copy(gather).await
+            }
+            Ok(sent) => sent,
+            Err(ended) => (Err(io::Error::other(ended)), Gather::default()),
+        }
+    }
+
+    /// The entry that sends `gather`.
+    fn entry(&self, gather: &mut Gather, flags: i32) -> squeue::Entry {
+        let flags = (flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as u32;
+        opcode::SendMsg::new(types::Fd(self.0.as_raw_fd()), gather.header()).flags(flags).build()
+    }
+
+    async fn send_copy(&self, mut gather: Gather) -> (io::Result<usize>, Gather) {
+        let (len, entry) = (gather.len(), self.entry(&mut gather, 0));
         // SAFETY: the header points into buffers and sealed slabs that `gather` owns; it and the descriptor
         // travel with the operation, and moving `gather` moves none of them.
         let (result, (_, gather)) =
             unsafe { submit(Kind::Send, len, entry, (Rc::clone(&self.0), gather)) }.await;
+        (result, gather)
+    }
+
+    async fn send_without_copy(self, mut gather: Gather) -> (io::Result<usize>, Gather) {
+        let (len, entry) = (gather.len(), self.entry(&mut gather, libc::MSG_ZEROCOPY));
+        let parcel = Parcel::new(Flying(Rc::clone(&self.0)), gather);
+        // SAFETY: as in `send_copy`. What the kernel reads after the operation's end stays with the connection until
+        // the kernel has let go of it, and is leaked when that is not known: so works `Parcel`.
+        let (result, parcel) = unsafe { submit(Kind::Send, len, entry, parcel) }.await;
+        let gather = parcel.answered(&result);
         (result, gather)
     }
 
@@ -109,7 +216,7 @@ impl Socket {
     pub async fn recv_exact(&self, buffer: &mut [u8]) -> io::Result<()> {
         let mut filled = 0;
         while filled < buffer.len() {
-            match rustix::net::recv(&self.0, &mut buffer[filled..], rustix::net::RecvFlags::DONTWAIT) {
+            match rustix::net::recv(&self.0.fd, &mut buffer[filled..], rustix::net::RecvFlags::DONTWAIT) {
                 Ok((_, 0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok((_, count)) => filled += count,
                 Err(rustix::io::Errno::AGAIN) => self.readable().await?,
@@ -127,7 +234,7 @@ impl Socket {
     pub async fn send_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         use rustix::net::SendFlags;
         while !bytes.is_empty() {
-            match rustix::net::send(&self.0, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            match rustix::net::send(&self.0.fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
                 Ok(count) => bytes = &bytes[count..],
                 Err(rustix::io::Errno::AGAIN) => self.writable().await?,
                 Err(rustix::io::Errno::INTR) => {}
@@ -137,10 +244,36 @@ impl Socket {
         Ok(())
     }
 
-    /// Ends the connection in both directions; operations under way complete.
+    /// Ends the connection in both directions; operations under way complete. What the kernel still sends from slabs
+    /// keeps the descriptor open until the peer has acknowledged it; for some seconds, then the connection is reset.
     pub fn shutdown(&self) {
         // Fails only when the connection has ended already.
-        let _ = rustix::net::shutdown(&self.0, Shutdown::Both);
+        let _ = rustix::net::shutdown(&self.0.fd, Shutdown::Both);
+        if let Some(flights) = self.0.flights.get()
+            && flights.are_under_way()
+            && !flights.lingers.replace(true)
+        {
+            super::spawn(self.clone().linger());
+        }
+    }
+
+    /// Waits until the kernel has let go of everything.
+    async fn linger(self) {
+        let Some(flights) = self.0.flights.get() else { return };
+        let begun = tokio::time::Instant::now();
+        let (mut wait, longest) = LINGER_WAITS;
+        let mut aborted = false;
+        while flights.are_under_way() {
+            // By the clock: a poll of a socket that is shut down returns at once.
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(longest);
+            if !aborted && begun.elapsed() >= LINGER_LIMIT {
+                aborted = true;
+                flights.core().count_abort();
+                abort(&self.0.fd);
+            }
+            flights.land(&self.0.fd);
+        }
     }
 
     /// Shuts the connection down after `limit`, unless the guard is dropped before.
@@ -166,42 +299,5 @@ impl Deadline {
 impl Drop for Deadline {
     fn drop(&mut self) {
         self.0.abort();
-    }
-}
-
-/// A listening TCP socket.
-pub struct Listener(Rc<OwnedFd>);
-
-impl Listener {
-    /// Takes over a bound and listening socket.
-    ///
-    /// # Errors
-    /// When it cannot be made non-blocking.
-    pub fn from_std(listener: std::net::TcpListener) -> io::Result<Self> {
-        listener.set_nonblocking(true)?;
-        Ok(Self(Rc::new(listener.into())))
-    }
-
-    /// The next connection, with the address of the other side.
-    ///
-    /// # Errors
-    /// What the kernel says: of a connection that has ended already as well as of want of descriptors.
-    pub async fn accept(&self) -> io::Result<(Socket, SocketAddr)> {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        loop {
-            match rustix::net::acceptfrom_with(&self.0, flags) {
-                Ok((fd, addr)) => {
-                    let addr = addr.ok_or(io::ErrorKind::NotConnected)?;
-                    let addr = SocketAddr::try_from(addr).map_err(io::Error::from)?;
-                    let socket = Socket(Rc::new(fd));
-                    socket.prepare()?;
-                    // A listener for both families sees IPv4 as mapped addresses.
-                    return Ok((socket, SocketAddr::new(addr.ip().to_canonical(), addr.port())));
-                }
-                Err(rustix::io::Errno::AGAIN) => poll(&self.0, libc::POLLIN).await?,
-                Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNABORTED) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
     }
 }

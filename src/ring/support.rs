@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Once;
 
 /// Oldest kernel with all that is used: `SINGLE_ISSUER` (6.0) is the youngest of it, 6.1 the first long-lived one.
 const OLDEST_KERNEL: &str = "6.1";
@@ -61,8 +62,21 @@ fn disabled_now() -> String {
     value.map_or_else(|_| String::new(), |value| format!(" (it is {})", value.trim()))
 }
 
+/// Says, once in the life of the process, that a core's payload memory is not registered, and what helps.
+pub(super) fn warn_of_unregistered(bytes: usize, cause: &io::Error) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        tracing::warn!(
+            "running with unregistered buffers, at a higher CPU cost: cannot lock {} MiB of payload memory a core ({cause}; {}); \
+             raise it with `ulimit -l`, `LimitMEMLOCK=` in a systemd unit or `--ulimit memlock=-1` for a container",
+            bytes / (1024 * 1024),
+            lockable()
+        );
+    });
+}
+
 /// How much memory this process may lock, as text.
-pub(super) fn lockable() -> String {
+fn lockable() -> String {
     match rustix::process::getrlimit(rustix::process::Resource::Memlock).current {
         Some(bytes) => format!("the limit is {} KiB", bytes / 1024),
         None => "the limit is none".into(),

@@ -1,5 +1,8 @@
 //! The ring against the plain system calls: the same bytes at the end.
 
+mod listener;
+mod zero_copy;
+
 use super::*;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,7 +13,7 @@ use std::time::Duration;
 const BLOCK: usize = 16 * 1024;
 
 fn on_a_ring<T>(main: impl AsyncFnOnce(Core) -> T) -> T {
-    run(Config { arena_len: 4 * SLAB_LEN }, main).unwrap()
+    run(Config::new(4 * SLAB_LEN), main).unwrap()
 }
 
 fn bytes(len: usize, seed: u64) -> Vec<u8> {
@@ -98,11 +101,8 @@ fn files_are_written_and_read_at_any_offset() {
         assert_eq!(short.kind(), std::io::ErrorKind::UnexpectedEof);
         let short = file.read_now(back.lease(0..11).unwrap(), 11, end).err().unwrap();
         assert_eq!(short.kind(), std::io::ErrorKind::UnexpectedEof);
-        // What is cached is had at once; whether it is, is the kernel's business.
-        let lease = file.read_cached(back.lease(0..100).unwrap(), 100, 12_345).await.unwrap();
-        let got = 100 - lease.len();
-        drop(lease);
-        assert!(got == 0 || back.read(0..got) == &content[..got]);
+        // Whether it is cached is the kernel's business; no kernel has more pages in its cache than there are.
+        assert!(file.cached(12_345, 100).is_none_or(|pages| pages <= 1));
     });
     let written = std::fs::read(&path).unwrap();
     assert!(written[12_345..] == content && written[3..103] == content[100..200]);
@@ -268,7 +268,8 @@ fn a_write_that_nobody_waits_for_is_done_all_the_same_and_holds_its_slab() {
         slab.write(0, &content);
         let slab = slab.seal().ok().unwrap();
         let mut writing = Box::pin(file.write_cached(&slab, 0..SLAB_LEN, 0, false));
-        std::future::poll_fn(|cx| std::task::Poll::Ready(_ = writing.as_mut().poll(cx))).await;
+        let _begun =
+            std::future::poll_fn(|cx| std::task::Poll::Ready(writing.as_mut().poll(cx).is_ready())).await;
         drop(writing);
         drop(slab);
         assert!(core.arena.free() < core.arena.capacity(), "the thread may still read it");

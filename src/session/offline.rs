@@ -28,13 +28,13 @@ fn on_cores<T: Send>(
     let queue = Arc::new(PieceQueue::new(store.layout()));
     let cores = cores.clamp(1, queue.stretches());
     let run = |number: usize, seen: mpsc::Sender<u32>| -> Result<T, SessionError> {
-        ring::pin(number);
         let main = async |core| {
             let access = Rc::new(Access::new(Arc::clone(store), cores));
             work(core, access, Arc::clone(&queue), seen).await
         };
+        let config = ring::Config { cpu: Some(number), ..ring::Config::new(ARENA_LEN) };
         // When one core cannot, the others need not.
-        let result = ring::run(ring::Config { arena_len: ARENA_LEN }, main).inspect_err(|_| queue.close());
+        let result = ring::run(config, main).inspect_err(|_| queue.close());
         Ok(result??)
     };
     std::thread::scope(|scope| {

@@ -3,7 +3,7 @@
 use super::Event;
 use crate::discovery::tracker::{AnnouncerConfig, Announcing, Note, TorrentIdentity, Totals};
 use crate::metainfo::{BuildError, Torrent};
-use crate::ring::StartError;
+use crate::ring::{self, StartError, ZeroCopySend};
 use crate::shard::{Assignment, Progress, Report, Shards};
 use crate::storage::{Folder, StorageError, Store};
 use crate::wire::PeerId;
@@ -70,6 +70,8 @@ pub struct Job {
     pub cores: usize,
     /// Bytes of payload memory, on all cores together.
     pub memory_limit: u64,
+    /// When payload is sent without a copy.
+    pub zero_copy_send: ZeroCopySend,
     /// How often trackers are asked.
     pub announce: AnnounceLimits,
     /// Whether to tell all that is counted: [`Event::Snapshot`].
@@ -116,9 +118,10 @@ pub enum SessionError {
     NothingToSeed(String),
 }
 
-async fn bind(listen: Listen) -> Result<TcpListener, SessionError> {
+/// A listener for each core, all of the same address.
+async fn bind(listen: Listen, cores: usize) -> Result<Vec<TcpListener>, SessionError> {
     let bind =
-        |addr: SocketAddr| TcpListener::bind(addr).map_err(|cause| SessionError::Listen { addr, cause });
+        |addr: SocketAddr| ring::listen(addr, cores).map_err(|cause| SessionError::Listen { addr, cause });
     let Listen::At(addr) = listen else {
         let mut tried = DEFAULT_PORTS.map(|port| bind(([0, 0, 0, 0], port).into()));
         return tried.find(Result::is_ok).unwrap_or_else(|| bind(([0, 0, 0, 0], 0).into()));
@@ -180,12 +183,10 @@ pub async fn run(
     watch: impl FnMut(Event),
     stop: impl Future<Output = ()>,
 ) -> Result<Outcome, SessionError> {
-    let listener = bind(job.listen).await?;
-    let unbound = |cause| SessionError::Listen { addr: ([0, 0, 0, 0], 0).into(), cause };
-    let addr = listener.local_addr().map_err(unbound)?;
     let cores = (job.memory_limit / LEAST_MEMORY).clamp(1, job.cores.max(1) as u64) as usize;
-    let listeners = (0..cores).map(|_| listener.try_clone()).collect::<Result<Vec<_>, _>>();
-    let listeners = listeners.map_err(unbound)?;
+    let listeners = bind(job.listen, cores).await?;
+    let unbound = |cause| SessionError::Listen { addr: ([0, 0, 0, 0], 0).into(), cause };
+    let addr = listeners[0].local_addr().map_err(unbound)?;
     let id = random_id();
     let download = job.goal != Goal::Seed;
     let layout = Arc::new(job.torrent.layout.clone());
@@ -198,6 +199,7 @@ pub async fn run(
         most_peers: most_peers(),
         arena_len: usize::try_from(job.memory_limit).unwrap_or(usize::MAX) / cores,
         listeners,
+        zero_copy_send: job.zero_copy_send,
         snapshots: job.snapshots,
     };
     let shards = Shards::start(assignment).map_err(SessionError::Thread)?;

@@ -122,6 +122,7 @@ async fn serve(torrent: &Rc<TorrentShard>, socket: Socket, who: Introduction) {
             return socket.shutdown();
         }
     };
+    socket.use_zero_copy(&torrent.memory.borrow().zero_copy);
     let bell = Rc::new(Notify::new());
     torrent.add_line(slot, Line { socket: socket.clone(), bell: Rc::clone(&bell), addr: who.addr });
     torrent.pump();

@@ -40,15 +40,13 @@ impl Work {
     ///
     /// # Errors
     /// When there can be none.
-    pub(super) fn start(self, arena_len: usize) -> std::io::Result<()> {
+    pub(super) fn start(self, mut config: Config) -> std::io::Result<()> {
+        // With fewer threads than processors, the kernel knows better which of them are free.
+        config.cpu = (self.crew.cores() >= ring::cpus().len()).then_some(self.core);
         let thread = std::thread::Builder::new().name(format!("shard-{}", self.core));
         thread.spawn(move || {
-            // With fewer threads than processors, the kernel knows better which of them are free.
-            if std::thread::available_parallelism().is_ok_and(|all| all.get() == self.crew.cores()) {
-                ring::pin(self.core);
-            }
             let tell = self.reports.clone();
-            let problem = match ring::run(Config { arena_len }, async |core| self.run(core).await) {
+            let problem = match ring::run(config, async |core| self.run(core).await) {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => error.to_string(),
                 Err(error) => error.to_string(),
@@ -117,7 +115,7 @@ impl Work {
         for (addrs, given) in found {
             addrs.into_iter().for_each(|addr| swarm.add_candidate(addr, given));
         }
-        let memory = Memory::new(core.arena.clone());
+        let memory = Memory::new(core);
         TorrentShard::new(Arc::clone(&self.crew), self.core, swarm, access, memory, self.reports.clone())
     }
 }

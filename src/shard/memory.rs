@@ -2,7 +2,7 @@
 
 use super::snapshot::SlabStates;
 use crate::metainfo::PieceIndex;
-use crate::ring::{Arena, FillingSlab, Slab};
+use crate::ring::{Arena, Core, FillingSlab, Slab, ZeroCopy};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
@@ -22,11 +22,14 @@ pub(super) struct Memory {
     cached: HashMap<RunKey, Cached>,
     by_age: BTreeMap<u64, RunKey>,
     clock: u64,
+    /// How connections send from the slabs.
+    pub(super) zero_copy: ZeroCopy,
 }
 
 impl Memory {
-    pub(super) fn new(arena: Arena) -> Self {
-        Self { arena, cached: HashMap::new(), by_age: BTreeMap::new(), clock: 0 }
+    pub(super) fn new(core: &Core) -> Self {
+        let (arena, zero_copy) = (core.arena.clone(), core.zero_copy.clone());
+        Self { arena, zero_copy, cached: HashMap::new(), by_age: BTreeMap::new(), clock: 0 }
     }
 
     /// A slab to fill; the cache gives way.

@@ -23,6 +23,7 @@ pub use progress::Progress;
 pub use snapshot::{SlabStates, Snapshot};
 
 use crate::metainfo::Torrent;
+use crate::ring::{Config, ZeroCopySend};
 use crate::storage::{CheckReport, Store};
 use crate::wire::PeerId;
 use std::collections::hash_map::DefaultHasher;
@@ -48,6 +49,8 @@ pub struct Assignment {
     pub most_peers: usize,
     /// Bytes of payload memory of each core.
     pub arena_len: usize,
+    /// When payload is sent without a copy.
+    pub zero_copy_send: ZeroCopySend,
     /// Where peers connect to: one listener a core, of the same address.
     pub listeners: Vec<TcpListener>,
     /// Whether each core is to tell all that it counts, once a second and at its end.
@@ -119,6 +122,7 @@ impl Shards {
         let (crew, mail) = Crew::new(&job, listeners.len());
         let crew = Arc::new(crew);
         let (outbox, reports) = mpsc::channel(MAILBOX);
+        let config = Config { zero_copy_send: job.zero_copy_send, ..Config::new(job.arena_len) };
         let mut shards = Self { crew, commands: Vec::new(), reports };
         for (core, (listener, mail)) in listeners.into_iter().zip(mail).enumerate() {
             let (commands, inbox) = mpsc::channel(64);
@@ -126,7 +130,7 @@ impl Shards {
             let most_peers = job.most_peers;
             let work = Work { crew, core, most_peers, listener, mail, commands: inbox, reports };
             shards.commands.push(commands);
-            work.start(job.arena_len)?;
+            work.start(config)?;
         }
         Ok(shards)
     }

@@ -2,7 +2,7 @@
 
 use super::Progress;
 use super::torrent::TorrentShard;
-use crate::ring::{self, Histogram, RingCounters};
+use crate::ring::{self, Histogram, RingCounters, ZeroCopyCounts};
 use crate::storage::Counts;
 use crate::swarm::PeerView;
 use std::cell::{Cell, RefCell};
@@ -25,6 +25,8 @@ pub struct Snapshot {
     pub disk: Counts,
     /// Its slabs.
     pub slabs: SlabStates,
+    /// Its sends without a copy.
+    pub zero_copy: ZeroCopyCounts,
     /// Whether the kernel has its payload memory pinned once for all.
     pub arena_registered: bool,
     /// Runs to be sent that were in memory, and that were not.
@@ -67,6 +69,7 @@ impl Snapshot {
             ring: ring::counters(),
             disk: torrent.access.counts(),
             slabs: memory.states(),
+            zero_copy: memory.zero_copy.counts(),
             arena_registered: memory.is_registered(),
             cache_hits: gauges.cache_hits.get(),
             cache_misses: gauges.cache_misses.get(),

@@ -149,19 +149,15 @@ impl Handle {
             counter.cached_read(len);
             return self.file.read_now(lease, len, offset).map(drop);
         }
-        if keep || self.direct(offset, len, lease.start()).is_none() {
+        let direct = self.direct(offset, len, lease.start());
+        let Some((direct, inner)) = direct.filter(|_| !keep && !self.is_cached(offset, len)) else {
             counter.cached_read(len);
             return self.file.read_exact(lease, len, offset).await.map(drop);
-        }
-        let mut lease = self.file.read_cached(lease, len, offset).await?;
-        let (mut direct_len, here) = (0, offset + (len - lease.len()) as u64);
-        if let Some((direct, inner)) = self.direct(here, lease.len(), lease.start()) {
-            lease = self.file.read_exact(lease, (inner.start - here) as usize, here).await?;
-            let wanted = (inner.end - inner.start) as usize;
-            let (result, rest) = direct.read_direct(lease, wanted, inner.start).await;
-            lease = rest;
-            direct_len = result.or_else(|error| if refuses_direct(&error) { Ok(0) } else { Err(error) })?;
-        }
+        };
+        let lease = self.file.read_exact(lease, (inner.start - offset) as usize, offset).await?;
+        let wanted = (inner.end - inner.start) as usize;
+        let (result, lease) = direct.read_direct(lease, wanted, inner.start).await;
+        let direct_len = result.or_else(|error| if refuses_direct(&error) { Ok(0) } else { Err(error) })?;
         let left = lease.len();
         if left > 0 {
             self.file.read_exact(lease, left, offset + (len - left) as u64).await?;
@@ -169,6 +165,13 @@ impl Handle {
         counter.direct_read(direct_len);
         counter.cached_read(len - direct_len);
         Ok(())
+    }
+
+    /// Whether it is cheaper to read through the page cache, because most of it is there; or the kernel cannot tell.
+    fn is_cached(&self, offset: u64, len: usize) -> bool {
+        self.file
+            .cached(offset, len)
+            .is_none_or(|pages| pages * rustix::param::page_size() as u64 * 2 >= len as u64)
     }
 
     /// Writes a range of the slab at `offset` of the file.

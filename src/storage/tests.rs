@@ -1,5 +1,6 @@
 use super::*;
-use crate::metainfo::{FileEntry, FileKind, Layout};
+use crate::digest::{Job, Sha1State, advance};
+use crate::metainfo::{Content, FileEntry, FileIndex, FileKind, Layout, Torrent, TorrentBuilder};
 use crate::ring::{self, Core};
 use std::fs;
 use std::path::Path;
@@ -34,7 +35,7 @@ fn writable(root: &Path, files: &[FileEntry]) -> (Arc<Store>, Access) {
 }
 
 fn on_a_ring<T>(main: impl AsyncFnOnce(Core) -> T) -> T {
-    ring::run(ring::Config { arena_len: 1024 * 1024 }, main).unwrap()
+    ring::run(ring::Config::new(1024 * 1024), main).unwrap()
 }
 
 /// Writes every piece of the store, its bytes counting up from the start of the torrent.
@@ -196,16 +197,21 @@ fn hashes_of_absent_and_short_files_are_none() {
 }
 
 /// Bytes of a good torrent in one file, and the torrent.
-fn torrent(len: usize) -> (Vec<u8>, Arc<crate::metainfo::Torrent>) {
+fn torrent(len: usize) -> (Vec<u8>, Arc<Torrent>) {
     let bytes: Vec<u8> = (0..len).map(|at| (at / 7) as u8).collect();
+    let torrent = torrent_of(&bytes);
+    (bytes, torrent)
+}
+
+fn torrent_of(bytes: &[u8]) -> Arc<Torrent> {
     let hash = |piece: &[u8]| {
-        let mut state = crate::digest::Sha1State::new();
-        crate::digest::advance(&mut [crate::digest::Job::new(&mut state, piece)]);
+        let mut state = Sha1State::new();
+        advance(&mut [Job::new(&mut state, piece)]);
         state.finish()
     };
-    let builder = crate::metainfo::TorrentBuilder {
+    let builder = TorrentBuilder {
         name: "file".into(),
-        content: crate::metainfo::Content::Single(len as u64),
+        content: Content::Single(bytes.len() as u64),
         piece_length: PIECE as u32,
         pieces: bytes.chunks(PIECE as usize).map(hash).collect(),
         trackers: Vec::new(),
@@ -214,7 +220,7 @@ fn torrent(len: usize) -> (Vec<u8>, Arc<crate::metainfo::Torrent>) {
         created_by: None,
         creation_date: None,
     };
-    (bytes, Arc::new(builder.build().unwrap().1))
+    Arc::new(builder.build().unwrap().1)
 }
 
 #[test]
@@ -265,4 +271,181 @@ fn a_core_finds_what_another_has_given_its_own_name() {
         assert_eq!(slab.unwrap().bytes(0..9), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
     });
     assert_eq!(names(folder.path()), ["a", "b"], "nothing is made anew");
+}
+
+/// A folder where the build lies: one for temporary files may be memory.
+fn on_disk() -> tempfile::TempDir {
+    let program = std::env::current_exe().unwrap();
+    tempfile::tempdir_in(program.parent().unwrap()).unwrap()
+}
+
+/// Every file of the torrent as the model has it: bytes that count up from the start of the torrent.
+fn model(store: &Store) -> Vec<Option<Vec<u8>>> {
+    let mut at = 0;
+    let of = |file: FileIndex| {
+        let start = at;
+        at += store.layout().file_len(file);
+        let regular = store.file(file).kind == FileKind::Regular;
+        regular.then(|| (start..at).map(|n| byte(n, regular)).collect())
+    };
+    store.layout().files().map(of).collect()
+}
+
+fn byte(at: u64, regular: bool) -> u8 {
+    if regular { (at ^ (at >> 8) ^ (at >> 16)) as u8 } else { 0 }
+}
+
+/// The bytes of the torrent, pad files as zeros.
+fn stream(store: &Store) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for file in store.layout().files() {
+        let (start, regular) = (bytes.len() as u64, store.file(file).kind == FileKind::Regular);
+        bytes.extend((start..start + store.layout().file_len(file)).map(|at| byte(at, regular)));
+    }
+    bytes
+}
+
+/// Writes and reads back torrents whose files begin, end and straddle in every way: at pages, beside them, in the middle of
+/// runs, too small to go direct. Compares all of it with the model. Gives how the bytes went.
+fn written_and_read_back(root: &Path, lengths: &[u64], piece_length: u64) -> Counts {
+    let files: Vec<FileEntry> = lengths
+        .iter()
+        .enumerate()
+        .map(|(n, len)| if n % 5 == 4 { pad(*len) } else { entry(&format!("t/{n}"), *len) })
+        .collect();
+    let layout = Arc::new(Layout::new(piece_length, files.iter().map(|file| file.length)).unwrap());
+    let store = Arc::new(Store::new(Folder::open(root, true).unwrap(), layout, &files).unwrap());
+    store.prepare(|_| 0).unwrap();
+    let bytes = stream(&store);
+    let counts = ring::run(ring::Config::new(4 << 20), async |core| {
+        let access = Access::new(Arc::clone(&store), 1);
+        let runs = store.layout().pieces().flat_map(|piece| {
+            let len = store.layout().piece_len(piece);
+            (0..len)
+                .step_by(ring::SLAB_LEN)
+                .map(move |begin| (piece, begin, (len - begin).min(ring::SLAB_LEN as u32)))
+        });
+        let mut runs: Vec<_> = runs.collect();
+        fastrand::Rng::with_seed(lengths.len() as u64).shuffle(&mut runs);
+        for (piece, begin, len) in &runs {
+            let start = (store.layout().piece_start(*piece) + u64::from(*begin)) as usize;
+            let mut slab = core.arena.take().unwrap();
+            slab.write(0, &bytes[start..start + *len as usize]);
+            access.write(*piece, *begin, *len, &slab.seal().ok().unwrap()).await.unwrap();
+        }
+        for round in 0..2 {
+            for (piece, begin, len) in &runs {
+                let start = (store.layout().piece_start(*piece) + u64::from(*begin)) as usize;
+                // The first time all of the run; then the end of it, in its place in the slab.
+                let from = if round == 0 { 0 } else { len / 3 };
+                let slab = core.arena.take().unwrap();
+                let slab = access.read(*piece, begin + from, len - from, from as usize, slab).await.unwrap();
+                let got = slab.bytes(from as usize..*len as usize);
+                assert!(got == &bytes[start + from as usize..start + *len as usize], "{piece:?} {begin}");
+            }
+        }
+        for file in store.layout().files() {
+            access.finish(file).await.unwrap();
+        }
+        access.counts()
+    });
+    for (file, expected) in store.layout().files().zip(model(&store)) {
+        if let Some(expected) = expected {
+            assert!(fs::read(root.join(store.file(file).path.join("/"))).unwrap() == expected, "{file:?}");
+        }
+    }
+    counts.unwrap()
+}
+
+#[test]
+fn runs_are_written_and_read_however_files_lie() {
+    const RUN: u64 = 256 * 1024;
+    let page = 4096;
+    let cases: [(&[u64], u64); 8] = [
+        (&[4 * RUN], RUN),
+        (&[4 * RUN + 5], 2 * RUN),
+        (&[RUN + page, RUN - page, RUN], RUN),
+        (&[RUN + 512, 3 * RUN + 17, 1, 70_000], 3 * RUN),
+        (&[100_000, 1, 300_000, 5, 99, 600_000, RUN], RUN),
+        (&[3, 2 * page, 65_536, 65_537, page, 131_072 + 9, 500_000], 100_000),
+        (&[16_384; 40], 16_384),
+        (&[RUN / 2 + 2 * page, RUN, RUN, RUN, page - 100, 100, RUN], 2 * RUN),
+    ];
+    let mut direct = 0;
+    for (lengths, piece_length) in cases {
+        for folder in [on_disk(), tempfile::tempdir().unwrap()] {
+            let counts = written_and_read_back(folder.path(), lengths, piece_length);
+            let regular = |n: usize| n % 5 != 4;
+            let total: u64 =
+                lengths.iter().enumerate().filter(|(n, _)| regular(*n)).map(|(_, len)| len).sum();
+            assert_eq!(counts.direct_write_bytes + counts.cached_write_bytes, total, "each byte once");
+            direct += counts.direct_write_bytes;
+        }
+    }
+    // Not all file systems can.
+    println!("{direct} bytes were written direct");
+}
+
+#[test]
+fn a_part_is_as_long_as_its_file_and_only_what_was_written_is_read() {
+    let folder = on_disk();
+    let (bytes, torrent) = torrent(100 * PIECE as usize);
+    let write = |pieces: &[u32]| {
+        on_a_ring(async |core| {
+            let (store, access) = writable(folder.path(), &torrent.files);
+            for piece in pieces {
+                let mut slab = core.arena.take().unwrap();
+                let start = *piece as usize * PIECE as usize;
+                slab.write(0, &bytes[start..start + PIECE as usize]);
+                let piece = store.layout().piece(*piece).unwrap();
+                access.write(piece, 0, PIECE as u32, &slab.seal().ok().unwrap()).await.unwrap();
+            }
+        });
+    };
+    write(&[3, 40]);
+    let checked = || {
+        on_a_ring(async |core| {
+            let store = store(folder.path(), &torrent.files).unwrap();
+            let access = Rc::new(Access::new(Arc::clone(&store), 1));
+            let queue = Arc::new(PieceQueue::new(store.layout()));
+            let mut good = check(&access, &core.arena, &torrent, &queue, |_| {}).await.unwrap();
+            good.sort_unstable();
+            let good: Vec<u32> = good.into_iter().map(|piece| piece.get()).collect();
+            (good, access.counts().cached_read_bytes + access.counts().direct_read_bytes)
+        })
+    };
+    let (good, read) = checked();
+    assert_eq!(good, [3, 40]);
+    let size = fs::metadata(folder.path().join("file.part")).unwrap().len();
+    if size == 100 * PIECE {
+        assert!(read < 20 * PIECE, "{read} bytes were read");
+    }
+    write(&[41]);
+    assert_eq!(checked().0, [3, 40, 41]);
+}
+
+#[test]
+fn holes_are_zeros_as_good_as_any() {
+    let folder = tempfile::tempdir().unwrap();
+    let zeros = vec![0; 10 * PIECE as usize + 7];
+    let torrent = torrent_of(&zeros);
+    fs::File::create(folder.path().join("file.part")).unwrap().set_len(zeros.len() as u64).unwrap();
+    let good = on_a_ring(async |core| {
+        let store = store(folder.path(), &torrent.files).unwrap();
+        let access = Rc::new(Access::new(Arc::clone(&store), 1));
+        let queue = Arc::new(PieceQueue::new(store.layout()));
+        check(&access, &core.arena, &torrent, &queue, |_| {}).await.unwrap()
+    });
+    assert_eq!(good.len(), 11);
+}
+
+#[test]
+fn a_disk_without_room_is_known_before_anything_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Arc::new(Layout::new(1 << 29, [1, 1 << 49]).unwrap());
+    let files = [entry("t/a", 1), entry("t/b", 1 << 49)];
+    let store = Store::new(Folder::open(folder.path(), true).unwrap(), layout, &files).unwrap();
+    let error = store.prepare(|_| 0).unwrap_err().to_string();
+    assert!(error.contains("the disk is full"), "{error}");
+    assert!(names(folder.path()).is_empty());
 }

@@ -128,6 +128,24 @@ impl ActivePiece {
         };
     }
 
+    /// Takes back the blocks of a sender that has been found out, where they are not being hashed yet: they are missing
+    /// again.
+    pub(super) fn disown(&mut self, tag: Tag) {
+        for index in 0..self.blocks.len() {
+            let run = &mut self.runs[Self::run_of(index)];
+            let left = match *run {
+                Stage::Filling(left) => left,
+                Stage::Full => 0,
+                Stage::Hashing | Stage::Hashed | Stage::Writing | Stage::Written => continue,
+            };
+            if self.blocks[index].from == Some(tag) {
+                self.blocks[index].from = None;
+                *run = Stage::Filling(left + 1);
+                self.reconsider(index);
+            }
+        }
+    }
+
     /// The next runs to hash, if their turn has come: all that are left, or of a piece that is written run by run those
     /// that are full. (One long stretch of a piece costs a batch of hashes less than many short ones.)
     pub(super) fn next_to_hash(&mut self) -> Option<Range<usize>> {

@@ -129,10 +129,10 @@ impl Swarm {
         hopeless.into_iter().for_each(|(piece, suspect)| self.restart(piece, suspect));
     }
 
-    /// Blocks that others may fetch for us: those that nobody was asked for, those that are late, and when no piece is
-    /// left to begin, the others from the ends of the queues.
-    fn lacking(&self, now: Duration) -> Vec<Block> {
-        let endgame = self.commons.map.missing_count() == 0;
+    /// Blocks that others may fetch for us: those that nobody was asked for, those that are late, and in the endgame the
+    /// others from the ends of the queues.
+    fn lacking(&mut self, now: Duration) -> Vec<Block> {
+        let endgame = self.is_endgame();
         let mut asked: BTreeMap<Block, Duration> = BTreeMap::new();
         for ask in self.peers.iter().flat_map(|(_, peer)| &peer.asked) {
             let last = asked.entry(ask.block).or_insert(ask.at);

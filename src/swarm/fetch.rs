@@ -176,15 +176,23 @@ impl Swarm {
         self.open_block(piece, slabs, opened)
     }
 
-    /// A block that another peer was asked for: the last one in the longest queue. One that several were asked for
-    /// counts only when they have not sent it for a while: they may be such as never do.
+    /// Whether every block that is left was asked of somebody, as far as this core knows. (While blocks only wait for
+    /// memory, asking for others twice would cost more than it brings.)
+    pub(super) fn is_endgame(&mut self) -> bool {
+        let mut active = self.active.values_mut();
+        self.commons.map.missing_count() == 0 && active.all(|active| active.next_missing().is_none())
+    }
+
+    /// A block that another peer was asked for: the last one in the longest queue. One that several were asked for, or
+    /// before the endgame, counts only when it has not come for a while: they may be such as never send.
     fn twice(&mut self, now: Duration, slot: PeerSlot) -> Option<(PieceIndex, usize)> {
+        let endgame = self.is_endgame();
         let peer = self.peers.get(slot)?;
         let wanted = |asked: &Asked| {
             let (block, late) = (asked.block, now >= asked.at + LATE);
             let active = self.active.get(&block.piece)?;
             let state = &active.blocks[block.index()];
-            let open = state.asked == 1 || (late && state.asked < u8::MAX);
+            let open = (endgame && state.asked == 1) || (late && state.asked < u8::MAX);
             let fit = open && !state.is_received() && !active.sole && peer.has.has(block.piece);
             fit.then_some((block.piece, block.index()))
         };

@@ -72,6 +72,12 @@ impl Swarm {
     /// Who alone sent a bad piece is dropped and banned. An address that we dialled is banned; who dials us is known by
     /// its host and id, for the port says nothing.
     pub fn blame(&mut self, culprit: Tag, piece: PieceIndex) {
+        // What else came from there is not worth waiting for the hash of.
+        for active in self.active.values_mut() {
+            let before = active.received_bytes(&self.layout);
+            active.disown(culprit);
+            self.totals.wasted += before - active.received_bytes(&self.layout);
+        }
         if culprit.core() != self.core {
             return self.wishes.push_back(Wish::Blame(culprit, piece));
         }

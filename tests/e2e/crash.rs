@@ -42,7 +42,8 @@ fn nothing_verified_is_fetched_again() {
         let checked = seedring.wait_event("checked", |_| true);
         let good = number(&checked, "good_pieces");
         assert!(good >= reported, "round {round}: {good} pieces found, {reported} had been reported");
-        assert_eq!(good, kept.len() as u64, "round {round}: all that is on disk is found");
+        // A write that was under way when the program was killed may have ended after the test has looked.
+        assert!(good >= kept.len() as u64, "round {round}: all that is on disk is found: {good} of {kept:?}");
         if round == 6 {
             seedring.wait_success();
             assert_eq!(seedring.last("completed", "wasted"), Some(0));

@@ -1,6 +1,6 @@
 //! Disks that are full, closed, or laid as a trap.
 
-use crate::clients::seedring::{Seedring, number, run_command, transfer};
+use crate::clients::seedring::{Seedring, binary, number, run_command, transfer};
 use crate::support::payload::{self, assert_same, tree};
 use crate::support::peer::{Conduct, Seeder};
 use crate::support::process::program;
@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -174,4 +174,92 @@ fn a_link_to_nowhere_is_not_made_real() {
     symlink(&nowhere, folder.join("set/b.part")).expect("a link can be made");
     refused(&stage, &torrent, &seeder, &folder);
     assert!(!nowhere.exists(), "nothing outside is made");
+}
+
+/// The files of a torrent that lie in every way: pages and pieces begin and end in the middle of them.
+const STRADDLING: [(&str, u64); 7] = [
+    ("set/a", 300_001),
+    ("set/b", 1 << 20),
+    ("set/sub/c", 5),
+    ("set/sub/d", 700_000),
+    ("set/sub/e", 4096),
+    ("set/f", 2_000_003),
+    ("set/g", 65_536),
+];
+
+/// Downloads, in two goes, to a folder that `script` mounts (`$1`: the folder, `$2`: a folder or file for its use), and
+/// checks what has arrived.
+fn works_on(script: &str, scratch: impl FnOnce(&Stage) -> PathBuf) {
+    let stage = Stage::new();
+    let (origin, mount) = (stage.folder("origin"), stage.folder("mount"));
+    payload::files(&origin, &STRADDLING, 1);
+    let torrent = Torrent::make(&stage.path(""), &origin, "set", 256 << 10, None);
+    let seeder = Seeder::start(&torrent, Ipv4Addr::LOCALHOST, Conduct::honest(Duration::ZERO));
+    let peer = seeder.addr().to_string();
+    let scratch = scratch(&stage);
+    // What is mounted ends with the command: files are put in before it, and taken out after it.
+    let arrived = stage.folder("arrived");
+    let mounted = |after: &str, command: &Command| {
+        let script = format!(
+            r#"{script}; out="$3"; folder="$1"; rm -rf "$folder/set"; cp -r "$out/." "$folder/"; shift 3; "$@"; {after}; exit 0"#
+        );
+        with_mounts(&script, &[&mount, &scratch, &arrived], command)
+    };
+    let fetched = mounted(
+        r#"cp -r "$folder/set" "$out/""#,
+        &transfer("download", &torrent, &mount, &["--peer", &peer]),
+    );
+    let ran = run_command(&stage, &mut { fetched }).good();
+    assert_eq!(number(ran.event("completed"), "left"), 0);
+    assert_same(&origin, &arrived);
+    let mut check = binary();
+    check.env_remove("SEEDRING_LOG");
+    check.arg("check").arg(&torrent.file).arg("-d").arg(&mount).arg("--json");
+    let ran = run_command(&stage, &mut mounted(":", &check)).good();
+    assert_eq!(number(ran.event("checked"), "good_pieces"), u64::from(torrent.pieces()));
+
+    // A download that was interrupted: one file is a part with a hole in it.
+    let damaged = fs::File::options().write(true).open(arrived.join("set/f")).expect("the copy opens");
+    damaged.set_len(0).and_then(|()| damaged.set_len(2_000_003)).expect("the copy can be emptied");
+    fs::rename(arrived.join("set/f"), arrived.join("set/f.part")).expect("it can be renamed");
+    let again = mounted(
+        r#"cp -r "$folder/set" "$out/"; rm "$out/set/f.part""#,
+        &transfer("download", &torrent, &mount, &["--peer", &peer]),
+    );
+    seeder.take_served();
+    run_command(&stage, &mut { again }).good();
+    assert_same(&origin, &arrived);
+    let asked: BTreeSet<u32> = seeder.take_served().into_iter().map(|(piece, _)| piece).collect();
+    assert_eq!(asked, (5..=12).collect(), "the pieces that the emptied file lies in");
+}
+
+/// An image with a file system.
+fn image(stage: &Stage, format: &str, package: &str, size: u64) -> PathBuf {
+    let image = stage.path("disk.img");
+    fs::File::create(&image).and_then(|file| file.set_len(size)).expect("an image can be made");
+    let mut format = program(format, package);
+    format.arg("-q").arg(&image);
+    run_to_success(format);
+    image
+}
+
+#[test]
+fn on_xfs() {
+    works_on(r#"mount -o loop "$2" "$1""#, |stage| image(stage, "mkfs.xfs", "xfsprogs", 320 << 20));
+}
+
+#[test]
+fn on_btrfs() {
+    works_on(r#"mount -o loop "$2" "$1""#, |stage| image(stage, "mkfs.btrfs", "btrfs-progs", 128 << 20));
+}
+
+#[test]
+fn on_tmpfs() {
+    works_on(r#"mount -t tmpfs -o size=64m tmpfs "$1""#, |stage| stage.folder("unused"));
+}
+
+#[test]
+fn on_an_overlay() {
+    let script = r#"mkdir -p "$2/lower" "$2/upper" "$2/work"; mount -t overlay -o "lowerdir=$2/lower,upperdir=$2/upper,workdir=$2/work" overlay "$1""#;
+    works_on(script, |stage| stage.folder("layers"));
 }

@@ -275,6 +275,7 @@ impl Nodes {
             // The nodes share the processors as they are.
             cores: 1,
             memory_limit: self.memory_limit,
+            zero_copy_send: Default::default(),
             announce: AnnounceLimits {
                 shortest_interval: MIN_ANNOUNCE_INTERVAL,
                 default_interval: ANNOUNCE_INTERVAL,

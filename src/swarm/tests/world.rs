@@ -325,7 +325,12 @@ impl World {
             return;
         };
         end.receiving = true;
-        end.lent = self.nodes[end.node].swarm.lend(slot, end.coming.map(|(block, ..)| block), most);
+        // As a shard does: what follows a block that does not go home is not guessed.
+        let guessed = end.coming.is_none_or(|(_, place, _)| place == Place::Home);
+        if guessed {
+            let coming = end.coming.map(|(block, ..)| block);
+            end.lent = self.nodes[end.node].swarm.lend(slot, coming, most);
+        }
         self.soon(300, Event::Receive(id));
     }
 
@@ -373,7 +378,8 @@ impl World {
                 }
             }
         }
-        node.swarm.returned(slot, end.coming.map(|(block, ..)| block));
+        let home = end.coming.filter(|(_, place, _)| *place == Place::Home);
+        node.swarm.returned(slot, home.map(|(block, ..)| block));
         end.lent.clear();
         end.receiving = false;
         self.start_receive(id);

@@ -29,6 +29,12 @@ pub(crate) fn binary() -> Command {
         }
     }
     command.env("SEEDRING_LOG", "seedring=debug,warn");
+    // Many of them run at a time: not each may have a quarter of the memory.
+    command.env("SEEDRING_MEMORY_LIMIT", "64M");
+    // What cores a torrent is spread over must not matter: `scripts/test` runs all of this with several numbers.
+    if let Some(cores) = std::env::var_os("TEST_CORES") {
+        command.env("SEEDRING_CORES", cores);
+    }
     command
 }
 

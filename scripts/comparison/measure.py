@@ -1,0 +1,109 @@
+"""One measurement each: seeding, downloading, checking, on one core and on two."""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+
+from .clients import Seedring
+from .processes import cpu_of, die, memory_of, running, start
+
+CLIENT_CORE, LOAD_CORE = "0", "1"
+
+
+def load(stage, cores, arguments):
+    """Runs the generator and gives its summary."""
+    command = [stage.program, "load", *arguments, "--json", stage.torrent, "-d", stage.there]
+    child = start(command, cores, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    out, said = child.communicate()
+    running.remove(child)
+    report = next((told for told in map(json.loads, out.splitlines()) if told["event"] == "load"), None)
+    if report is None or not report["ok"]:
+        die(f"`{' '.join(command)}` failed: {said.strip()}")
+    return report
+
+
+def seed(stage, kind, connections, cache, order, cores=CLIENT_CORE, load_cores=LOAD_CORE):
+    args = stage.args
+    os.sync()
+    stage.warm(stage.there)
+    client = kind(stage, cores, connections)
+    client.begin(stage.here, True)
+    if cache == "cached":
+        stage.warm(stage.here)
+    else:
+        stage.chill()
+        left = stage.cached()
+        if left > 0.02:
+            die(f"{client.name}: {left:.0%} of the file stays in the page cache")
+    # More than the torrent has would come from the cache.
+    amount = args.bytes if cache == "cached" else min(args.bytes, args.size)
+    cpu = cpu_of(client.child)
+    report = load(stage, load_cores, [
+        "download", "--peer", f"127.0.0.1:{client.port}", "--connections", str(connections), "--order", order,
+        "--requests", str(args.requests), "--bytes", str(amount), "--seconds", str(args.seconds)])
+    cpu = cpu_of(client.child) - cpu
+    peak, own = memory_of(client.child)
+    client.stop()
+    return {"cpu_seconds_per_gb": cpu / report["bytes"] * 1e9, "gb_per_second": report["bytes_per_second"] / 1e9,
+            "peak_mib": peak, "own_mib": own, "bytes": report["bytes"], "load": report}
+
+
+def download(stage, kind, connections, *_):
+    args = stage.args
+    os.sync()
+    stage.warm(stage.there)
+    folder = tempfile.mkdtemp(dir=stage.work)
+    client = kind(stage, CLIENT_CORE, connections)
+    client.begin(folder, False)
+    cpu = cpu_of(client.child)
+    report = load(stage, LOAD_CORE, [
+        "upload", "--peer", f"127.0.0.1:{client.port}", "--connections", str(connections), "--timeout", str(args.timeout)])
+    # From the first connection on: what the generator needs to map its files is no time of the client's.
+    begin = time.monotonic() - report["seconds"]
+    client.wait_complete(args.timeout)
+    cpu, spent = cpu_of(client.child) - cpu, time.monotonic() - begin
+    peak, own = memory_of(client.child)
+    client.stop()
+    stage.assert_same(folder)
+    shutil.rmtree(folder)
+    return {"cpu_seconds_per_gb": cpu / args.size * 1e9, "gb_per_second": args.size / spent / 1e9, "peak_mib": peak,
+            "own_mib": own, "bytes": args.size, "load": report}
+
+
+def check_seedring(stage, *_):
+    child = start([stage.program, "check", "--json", stage.torrent, "-d", stage.here], first_cores(2), stdout=subprocess.DEVNULL)
+    begin = time.monotonic()
+    _, status, usage = os.wait4(child.pid, 0)
+    spent = time.monotonic() - begin
+    child.returncode = os.waitstatus_to_exitcode(status)
+    running.remove(child)
+    if child.returncode != 0:
+        die("seedring does not find the payload right")
+    return {"seconds": spent, "cpu": usage.ru_utime + usage.ru_stime, "peak_mib": usage.ru_maxrss / 1024}
+
+
+def check_libtorrent(profile):
+    return lambda stage: {**stage.libtorrent_check(profile, stage.here, first_cores(2)), "peak_mib": 0}
+
+
+CHECKERS = {"seedring": check_seedring, "libtorrent": check_libtorrent("default"),
+            "libtorrent, 2 hashing threads": check_libtorrent("two hashing threads")}
+
+
+def check(stage, name):
+    stage.warm(stage.here)
+    told = CHECKERS[name](stage)
+    return {"cpu_seconds_per_gb": told["cpu"] / stage.args.size * 1e9,
+            "gb_per_second": stage.args.size / told["seconds"] / 1e9, "peak_mib": told["peak_mib"]}
+
+
+def first_cores(count):
+    return ",".join(str(core) for core in range(count))
+
+
+def scale(stage, cores, connections, order):
+    """One hot torrent on that many cores. The generator runs wherever there is room."""
+    return seed(stage, Seedring, connections, "cached", order, first_cores(cores), first_cores(os.cpu_count()))

@@ -1,0 +1,58 @@
+"""What is told: the machine, tables, ratios."""
+
+import datetime
+import os
+import platform
+import statistics
+import subprocess
+
+from .stage import file_system
+
+
+def short(count):
+    for unit, step in (("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10)):
+        if count % step == 0:
+            return f"{count // step}{unit}"
+    return str(count)
+
+
+def title(about):
+    words = [about["what"]]
+    if "connections" in about:
+        words.append(f"{about['connections']} connection{'s' * (about['connections'] > 1)}")
+    words += [about[name] for name in ("cache", "order") if name in about]
+    words += [f"{about['files']} file{'s' * (about['files'] > 1)}", f"pieces of {short(about['piece_length'])}"]
+    return ", ".join(words)
+
+
+def summary(runs, name):
+    values = [run[name] for run in runs if name in run]
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def show(about, clients):
+    print(f"\n{title(about)}\n  {'client':31}{'CPU s/GB (min..max)':26}{'GB/s (min..max)':26}{'peak MiB':>9}", flush=True)
+    for name, told in clients.items():
+        cell = lambda key: "{median:.3f} ({min:.3f}..{max:.3f})".format(**told[key])
+        peak = told["peak_mib"]["median"]
+        print(f"  {name:31}{cell('cpu_seconds_per_gb'):26}{cell('gb_per_second'):26}{peak or float('nan'):9.0f}")
+    ours = [name for name in clients if name == "seedring"]
+    others = [name for name in clients if not name.startswith("seedring")]
+    if ours and others:
+        for key, best, word in (("cpu_seconds_per_gb", min, "CPU s/GB"), ("gb_per_second", max, "GB/s")):
+            other = best(others, key=lambda name: clients[name][key]["median"])
+            ratio = clients["seedring"][key]["median"] / clients[other][key]["median"]
+            print(f"  seedring = {ratio:.2f} x the best other ({other}) in {word}")
+
+
+def machine(args, root):
+    with open("/proc/cpuinfo") as file:
+        model = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), "unknown")
+    with open("/proc/sys/net/ipv4/tcp_congestion_control") as file:
+        congestion = file.read().strip()
+    commit = subprocess.run(["git", "-C", root, "describe", "--always", "--dirty"], capture_output=True, text=True)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {"date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"), "cpu": model,
+            "cores": os.cpu_count(), "memory_gib": round(memory / (1 << 30), 1), "kernel": platform.release(),
+            "file_system": file_system(args.work), "congestion_control": congestion, "commit": commit.stdout.strip(),
+            "size": args.size, "seeding_bytes": args.bytes, "requests": args.requests, "rounds": args.rounds}

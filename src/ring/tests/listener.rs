@@ -1,0 +1,82 @@
+//! One port for many cores, and for nobody else.
+
+use super::super::*;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+#[test]
+fn many_sockets_share_a_port_and_each_gets_connections() {
+    let all = listen(loopback(0), 3).unwrap();
+    let addr = all[0].local_addr().unwrap();
+    assert!(all.len() == 3 && all.iter().all(|one| one.local_addr().unwrap() == addr));
+    let mut open = Vec::new();
+    let mut accepted = [0; 3];
+    all.iter().for_each(|one| one.set_nonblocking(true).unwrap());
+    // Spread by a hash: 200 connections miss none of the three.
+    for _ in 0..200 {
+        open.push(TcpStream::connect(addr).unwrap());
+        let mut found = None;
+        while found.is_none() {
+            found = all.iter().position(|one| one.accept().map(|(socket, _)| open.push(socket)).is_ok());
+        }
+        accepted[found.unwrap()] += 1;
+    }
+    assert!(accepted.iter().all(|count| *count > 0), "{accepted:?}");
+}
+
+#[test]
+fn a_port_that_is_listened_on_is_refused() {
+    // Our own, that others could share; and one of somebody who shares nothing.
+    let ours = listen(loopback(0), 2).unwrap();
+    let others = TcpListener::bind(loopback(0)).unwrap();
+    for taken in [ours[0].local_addr().unwrap(), others.local_addr().unwrap()] {
+        for count in [1, 2] {
+            assert_eq!(listen(taken, count).unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+        }
+        assert_eq!(TcpListener::bind(taken).unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+    }
+}
+
+#[test]
+fn a_port_is_free_again_after_connections_on_it() {
+    let first = listen(loopback(0), 2).unwrap();
+    let addr = first[0].local_addr().unwrap();
+    let client = TcpStream::connect(addr).unwrap();
+    let mut server = None;
+    first.iter().for_each(|one| one.set_nonblocking(true).unwrap());
+    while server.is_none() {
+        server = first.iter().find_map(|one| one.accept().ok());
+    }
+    // We close first: our side of the connection lingers in TIME_WAIT.
+    drop((server, first));
+    drop(client);
+    assert_eq!(listen(addr, 2).unwrap().len(), 2);
+}
+
+#[test]
+fn both_families_and_ours_on_a_ring() {
+    let config = Config { cpu: Some(0), ..Config::new(1024 * 1024) };
+    run(config, async |_| {
+        assert_eq!(cpus().len(), 1, "pinned");
+        let all = listen("[::1]:0".parse().unwrap(), 2).unwrap();
+        let addr = all[0].local_addr().unwrap();
+        let mut waiting: Vec<_> = Vec::new();
+        for one in all {
+            let listener = Listener::from_std(one).unwrap();
+            waiting.push(spawn(async move { listener.accept().await.unwrap().1 }));
+        }
+        let dialled = Socket::connect(addr, Duration::from_secs(5)).await.unwrap();
+        while !waiting.iter().any(tokio::task::JoinHandle::is_finished) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        waiting.retain(|one| !one.is_finished());
+        assert_eq!(waiting.len(), 1);
+        waiting[0].abort();
+        dialled.shutdown();
+    })
+    .unwrap();
+}
