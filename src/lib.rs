@@ -33,6 +33,12 @@
 //!    before the verdict, and again if it is bad.)
 //! 5. A file whose pieces are all there is synced and gets its own name ([`storage::Access::finish`]).
 //!
+//! # What can be seen
+//!
+//! A core counts in plain numbers of its own ([`ring::counters`], `shard/snapshot.rs`). Once a second, if somebody
+//! asked for it, it sends them all as a [`shard::Snapshot`]; the control thread keeps the last of each core on an
+//! [`observe::Board`], and an [`api::Server`] makes pages of it.
+//!
 //! # The rooms
 //!
 //! A room uses only rooms below it; `tests/tidy.rs` holds them to it. Those of the ground floor do no I/O, read no clock
@@ -42,7 +48,9 @@
 //! |---|---|---|
 //! | 5 | [`cli`] | the commands a person types; progress; exit codes |
 //! | 4 | [`load`] | a load generator for any client: many connections from many addresses, every block compared |
-//! | 4 | [`session`] | one torrent from the check of what is there to the goodbye; threads and mailboxes |
+//! | 4 | [`api`] | HTTP: the pages that Prometheus reads |
+//! | 4 | [`observe`] | counters, rates and peers of all cores as Prometheus' text |
+//! | 3 | [`session`] | one torrent from the check of what is there to the goodbye; threads and mailboxes |
 //! | 3 | [`discovery`] | who is out there: HTTP trackers, and a small tracker of our own |
 //! | 2 | [`shard`] | one core: connections, and the tasks that turn the swarm's wishes into ring operations |
 //! | 2 | [`storage`] | pieces on disk: files beneath the download folder, runs, checking |
@@ -70,12 +78,14 @@
 //! `swarm/fetch.rs`. For a connection's life: `shard/connection.rs`. For files: `storage/access.rs`. For a command:
 //! `cli`.
 
+pub mod api;
 pub mod bencode;
 pub mod cli;
 pub mod digest;
 pub mod discovery;
 pub mod load;
 pub mod metainfo;
+pub mod observe;
 pub mod ring;
 pub mod session;
 pub mod shard;

@@ -1,9 +1,11 @@
 //! What is said when the kernel does not give what the program needs.
 #![allow(unsafe_code)]
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// A torrent and a folder that match.
 fn payload() -> (tempfile::TempDir, [String; 3]) {
@@ -84,6 +86,49 @@ fn too_little_lockable_memory_for_the_arena_costs_speed_only() {
     let said = stderr(&output);
     assert!(said.contains("unregistered buffers") && said.contains("ulimit -l"), "{said}");
     assert_eq!(output.status.code(), Some(0), "{said}");
+}
+
+/// A child that does not outlive its test.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn metrics(addr: &str) -> String {
+    let mut stream = TcpStream::connect(addr).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn a_metric_shows_whether_payload_memory_is_registered() {
+    for (limit, registered) in [(Some(1024 * 1024), 0), (None, 1)] {
+        let (_folder, args) = payload();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_seedring"));
+        command.args(["seed", "--json", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]).args(args);
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        // SAFETY: as in `check_after`.
+        let spawned = unsafe { command.pre_exec(move || limit.map_or(Ok(()), limit_locked_memory)) }.spawn();
+        let mut seed = Ended(spawned.unwrap());
+        // It ends when nobody reads what it prints.
+        let mut printed = BufReader::new(seed.0.stdout.take().unwrap());
+        let mut line = String::new();
+        printed.read_line(&mut line).unwrap();
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let addr = line["addr"].as_str().unwrap();
+        let expected = format!("seedring_arena_registered{{core=\"0\"}} {registered}\n");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !metrics(addr).contains(&expected) {
+            assert!(Instant::now() < deadline, "{expected} is not in {}", metrics(addr));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
 }
 
 #[test]

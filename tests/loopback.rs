@@ -2,8 +2,9 @@
 
 use seedring::metainfo::Torrent;
 use seedring::ring::ZeroCopySend;
-use seedring::session::{self, CreateOptions, Event, Goal, Job, Listen, Outcome};
+use seedring::session::{self, CreateOptions, Event, Goal, Job, Listen, Outcome, Progress, Snapshot};
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::fs;
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -24,6 +25,7 @@ fn job(torrent: &Arc<Torrent>, folder: &Path, goal: Goal, peers: Vec<SocketAddr>
         memory_limit: 32 * 1024 * 1024,
         zero_copy_send: ZeroCopySend::default(),
         announce: Default::default(),
+        snapshots: false,
     }
 }
 
@@ -201,4 +203,45 @@ fn a_partial_seed_beside_a_full_one_serves_what_it_has_and_fetches_nothing() {
         assert!(partial.progress.left > 0);
     });
     assert!(fs::read(&damaged).unwrap() == bytes && !part.join("payload/z").exists(), "only read");
+}
+
+#[test]
+fn the_last_snapshots_of_all_cores_add_up_to_the_outcome() {
+    let folder = tempfile::tempdir().unwrap();
+    let seed = folder.path().join("seed");
+    make_payload(&seed.join("payload"));
+    let options = CreateOptions { piece_length: Some(65_536), ..CreateOptions::default() };
+    let (_, torrent) = session::create(&seed.join("payload"), &options, 2, |_, _| {}).unwrap();
+    let torrent = Arc::new(torrent);
+    let (tell_stop, stop) = watch::channel(false);
+    runtime().block_on(async {
+        let (seeding, addr) = start(job(&torrent, &seed, Goal::Seed, vec![]), stop);
+        let leeching = async {
+            let leech = folder.path().join("leech");
+            let job =
+                Job { snapshots: true, ..job(&torrent, &leech, Goal::Download, vec![addr.await.unwrap()]) };
+            let last = RefCell::new(BTreeMap::new());
+            let watch = |event: Event| {
+                if let Event::Snapshot(snapshot) = event {
+                    last.borrow_mut().insert(snapshot.core, snapshot);
+                }
+            };
+            let outcome = session::run(job, watch, std::future::pending()).await.unwrap();
+            tell_stop.send(true).unwrap();
+            let last = last.into_inner();
+            assert!(last.keys().eq(&[0, 1]), "{last:?}");
+            let sum = |of: fn(&Snapshot) -> u64| last.values().map(|snapshot| of(snapshot)).sum::<u64>();
+            let total = torrent.layout.total();
+            assert_eq!(outcome.progress.downloaded, total);
+            assert_eq!(sum(|snapshot| snapshot.progress.downloaded), total);
+            assert_eq!(sum(|snapshot| snapshot.received), total + outcome.progress.wasted);
+            let written =
+                |snapshot: &Snapshot| snapshot.disk.direct_write_bytes + snapshot.disk.cached_write_bytes;
+            assert_eq!(sum(written), total);
+            for Progress { left, pieces, good_pieces, .. } in last.values().map(|last| last.progress) {
+                assert_eq!((left, good_pieces), (0, pieces));
+            }
+        };
+        tokio::join!(seeding, leeching);
+    });
 }

@@ -5,9 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms from the top down; each may use only those after it.
-const ROOMS: [&str; 12] = [
+const ROOMS: [&str; 14] = [
     "cli",
     "load",
+    "api",
+    "observe",
     "session",
     "discovery",
     "shard",

@@ -128,6 +128,20 @@ pub(super) struct TransferArgs {
     /// Send payload without copying it into the kernel: auto (to peers on other hosts), on or off
     #[arg(long, value_name = "WHEN", env = "SEEDRING_ZERO_COPY_SEND", value_parser = zero_copy_send, default_value = "auto")]
     pub(super) zero_copy_send: ZeroCopySend,
+
+    #[command(flatten)]
+    pub(super) metrics: MetricsArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct MetricsArgs {
+    /// Serve figures for Prometheus here, at /metrics and /metrics/peers; whoever can connect can read them
+    #[arg(long, value_name = "ADDR:PORT", env = "SEEDRING_METRICS")]
+    pub(super) metrics: Option<SocketAddr>,
+
+    /// How many of the busiest peers /metrics/peers lists one by one; the others are summed
+    #[arg(long, value_name = "N", env = "SEEDRING_METRICS_PEERS", default_value_t = 50, value_parser = clap::value_parser!(u16).range(0..=500))]
+    pub(super) metrics_peers: u16,
 }
 
 #[derive(Debug, clap::Args)]
@@ -143,6 +157,9 @@ pub(super) struct DemoArgs {
     /// Work in this folder and leave the files there [default: a temporary folder, removed afterwards]
     #[arg(short, long, value_name = "DIR", env = "SEEDRING_DIR")]
     pub(super) dir: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(super) metrics: MetricsArgs,
 }
 
 #[derive(Debug, clap::Args)]

@@ -51,6 +51,8 @@ pub(super) enum Line<'a> {
     Checked { pieces: u32, good_pieces: u32, good_bytes: u64, bad_pieces: &'a [u32] },
     /// Peers can connect.
     Listening { addr: SocketAddr },
+    /// Figures for Prometheus can be had here.
+    Metrics { addr: SocketAddr },
     /// How it goes, once a second.
     Progress(&'a Progress),
     /// A piece had a wrong hash.
@@ -102,7 +104,7 @@ impl<'a> Line<'a> {
     /// The line for something a session tells; none for the steps of a check.
     pub(super) fn of(event: &'a Event) -> Option<Self> {
         Some(match event {
-            Event::Checking { .. } => return None,
+            Event::Checking { .. } | Event::Snapshot(_) => return None,
             Event::Checked(report) => Self::checked(report),
             Event::Listening(addr) => Self::Listening { addr: *addr },
             Event::Progress(progress) => Self::Progress(progress),

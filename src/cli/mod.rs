@@ -9,6 +9,7 @@
 //! | `human` | sizes, rates and times as people read them |
 //! | `progress` | how far something has come: bars, or plain lines |
 //! | `watch` | what people see of one session while it runs |
+//! | `metrics` | `--metrics`: figures over HTTP |
 //! | `signals` | the ways to be stopped |
 //! | `torrent_file` | reading and writing the torrent file that a command names |
 //!
@@ -22,6 +23,7 @@ mod demo;
 mod human;
 mod json;
 mod load;
+mod metrics;
 mod output;
 mod progress;
 mod show;

@@ -2,6 +2,7 @@
 
 use super::args::{self, DownloadArgs, TransferArgs};
 use super::json::Line;
+use super::metrics::Metrics;
 use super::output::Output;
 use super::signals::{Signals, Stop};
 use super::watch::Watch;
@@ -26,7 +27,7 @@ pub(super) fn seed(args: &TransferArgs, out: &Output) -> Result<ExitCode, Error>
 
 fn run(transfer: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Error> {
     let torrent = Arc::new(torrent_file::read(&transfer.file)?);
-    let job = Job {
+    let mut job = Job {
         torrent: Arc::clone(&torrent),
         folder: transfer.dir.clone(),
         goal,
@@ -36,15 +37,20 @@ fn run(transfer: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Er
         memory_limit: transfer.memory_limit.unwrap_or_else(default_memory_limit),
         zero_copy_send: transfer.zero_copy_send,
         announce: AnnounceLimits::default(),
+        snapshots: false,
     };
     let runtime = super::control_runtime()?;
     let result = runtime.block_on(async {
         let signals = Signals::catch()?;
+        let metrics = Metrics::start(&transfer.metrics, out).await?;
+        let node = metrics.add(None, &torrent);
+        job.snapshots = metrics.wanted();
         let mut watch = Watch::new(out, &torrent);
         let see = |event: Event| {
             if let (Goal::Seed, Event::Checked(report)) = (goal, &event) {
                 warn_of_gaps(report, out);
             }
+            metrics.see(node, &event);
             watch.show(&event);
             if let Some(line) = Line::of(&event) {
                 out.emit(&line);

@@ -47,6 +47,7 @@ impl<'a> Watch<'a> {
                 tracing::info!("the tracker {url} knows {}", human::count(*peers as u64, "peer"));
             }
             Event::Tracker { url, result: Err(reason) } => self.out.note(&format!("tracker {url}: {reason}")),
+            Event::Snapshot(_) => {}
             Event::Completed(progress) => self.completed(progress),
         }
     }

@@ -5,6 +5,7 @@
 //! keep up), and a core that sleeps serves no peer. So a few threads, which the runtime keeps for such work, do it.
 
 use super::arena::{Mapping, Slab};
+use super::counters::{DiskTimer, Kind};
 use rustix::io::ReadWriteFlags;
 use std::cell::RefCell;
 use std::io;
@@ -64,13 +65,16 @@ pub(super) async fn write_all(
     // A task of its own, so that the slab is held to the end even when nobody waits for it any more.
     let task = super::spawn(async move {
         let _turn = turns.acquire().await.expect("never closed");
+        let timer = DiskTimer::start(Kind::Write);
         let written = tokio::task::spawn_blocking(move || {
             let source = source;
             write_pages(&file, source.bytes(), offset, drop_behind)
         });
-        let result = written.await;
+        let result = written.await.expect("a write does not panic");
         drop(slab);
-        result.expect("a write does not panic")
+        result?;
+        timer.stop(&Ok(len));
+        Ok(())
     });
     task.await.expect("a write is not aborted")
 }

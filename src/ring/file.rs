@@ -5,6 +5,7 @@
 
 use super::arena::{Lease, Slab};
 use super::blocking;
+use super::counters::{DiskTimer, Kind};
 use super::op::submit;
 use io_uring::{opcode, types};
 use std::io;
@@ -92,7 +93,8 @@ impl File {
             opcode::Read::new(self.fd(), at, len).offset(offset).build()
         };
         // SAFETY: the lease owns the bytes written, the file the descriptor; both travel with the operation.
-        let (result, (_, mut lease)) = unsafe { submit(entry, (self.clone(), lease)) }.await;
+        let (result, (_, mut lease)) =
+            unsafe { submit(Kind::Read, len as usize, entry, (self.clone(), lease)) }.await;
         if let Ok(count) = result {
             lease.advance(count);
         }
@@ -106,6 +108,7 @@ impl File {
     /// As [`File::read_exact`].
     pub fn read_now(&self, mut lease: Lease, len: usize, mut offset: u64) -> io::Result<Lease> {
         let rest = lease.len() - len;
+        let timer = DiskTimer::start(Kind::Read);
         while lease.len() > rest {
             let missing = lease.len() - rest;
             match rustix::io::pread(&self.0, &mut lease.bytes()[..missing], offset) {
@@ -118,6 +121,7 @@ impl File {
                 Err(error) => return Err(error.into()),
             }
         }
+        timer.stop(&Ok(len));
         Ok(lease)
     }
 
@@ -140,7 +144,8 @@ impl File {
                 opcode::Write::new(self.fd(), at, len).offset(offset).build()
             };
             // SAFETY: a sealed slab is not written while a handle exists; handle and file travel with the operation.
-            let (result, _) = unsafe { submit(entry, (self.clone(), slab.clone())) }.await;
+            let (result, _) =
+                unsafe { submit(Kind::Write, len as usize, entry, (self.clone(), slab.clone())) }.await;
             match result {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => {
@@ -174,7 +179,10 @@ impl File {
     /// # Errors
     /// As [`File::write_cached`].
     pub fn write_now(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        blocking::write_now(&self.0, bytes, offset, rustix::io::ReadWriteFlags::empty())
+        let timer = DiskTimer::start(Kind::Write);
+        blocking::write_now(&self.0, bytes, offset, rustix::io::ReadWriteFlags::empty())?;
+        timer.stop(&Ok(bytes.len()));
+        Ok(())
     }
 
     /// Reserves the disk space of the first `len` bytes; the file is at least so long then. What was not written reads as
@@ -185,7 +193,7 @@ impl File {
     pub async fn allocate(&self, len: u64) -> io::Result<()> {
         let entry = opcode::Fallocate::new(self.fd(), len).build();
         // SAFETY: the operation names no memory; the descriptor travels with it.
-        unsafe { submit(entry, self.clone()) }.await.0.map(drop)
+        unsafe { submit(Kind::Other, 0, entry, self.clone()) }.await.0.map(drop)
     }
 
     /// Brings the file's bytes and its size to stable storage.
@@ -195,6 +203,6 @@ impl File {
     pub async fn sync_data(&self) -> io::Result<()> {
         let entry = opcode::Fsync::new(self.fd()).flags(types::FsyncFlags::DATASYNC).build();
         // SAFETY: the operation names no memory; the descriptor travels with it.
-        unsafe { submit(entry, self.clone()) }.await.0.map(drop)
+        unsafe { submit(Kind::Sync, 0, entry, self.clone()) }.await.0.map(drop)
     }
 }

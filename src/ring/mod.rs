@@ -14,8 +14,10 @@
 
 mod arena;
 mod blocking;
+mod counters;
 mod file;
 mod gather;
+mod histogram;
 mod listener;
 mod map;
 mod op;
@@ -28,8 +30,10 @@ mod tests;
 mod zero_copy;
 
 pub use arena::{Arena, BLOCKS_IN_SLAB, FillingSlab, Lease, SLAB_LEN, Slab};
+pub use counters::{DiskTimer, DiskTimes, Kind, Operations, RingCounters, counters};
 pub use file::File;
 pub use gather::Gather;
+pub use histogram::Histogram;
 pub use listener::{Listener, listen};
 pub use map::{FileMap, MAX_PARTS, Parts};
 pub use runtime::{Config, Core, cpus, run, spawn};

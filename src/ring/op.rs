@@ -1,5 +1,6 @@
 //! One operation: an entry for the submission queue, and the memory it points into.
 
+use super::counters::{Begun, Kind};
 use io_uring::{cqueue, squeue};
 use std::future::Future;
 use std::io;
@@ -21,7 +22,8 @@ impl<D> OneshotOutputTransform for Answer<D> {
 }
 
 /// Submits `entry`; the future gives the kernel's answer and `data` back. When the future is dropped before, the
-/// driver keeps `data` until the kernel has answered.
+/// driver keeps `data` until the kernel has answered. Counted as one operation of that kind, to move `asked` bytes (0:
+/// it moves none).
 ///
 /// # Safety
 /// Every address and descriptor in `entry` must stay valid for as long as `data` is not dropped, wherever `data`
@@ -29,8 +31,16 @@ impl<D> OneshotOutputTransform for Answer<D> {
 /// else, and memory that it reads must not be written. The entry must complete exactly once (no multishot, no
 /// zero-copy send).
 pub(super) unsafe fn submit<D: Unpin + 'static>(
+    kind: Kind,
+    asked: usize,
     entry: squeue::Entry,
     data: D,
 ) -> impl Future<Output = (io::Result<usize>, D)> {
-    UnsubmittedOneshot::new(data, Answer(PhantomData), entry).submit()
+    let begun = Begun::new(kind, asked);
+    let answer = UnsubmittedOneshot::new(data, Answer(PhantomData), entry).submit();
+    async move {
+        let answer = answer.await;
+        begun.end(&answer.0);
+        answer
+    }
 }

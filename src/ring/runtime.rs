@@ -83,6 +83,7 @@ pub fn run<T>(config: Config, main: impl AsyncFnOnce(Core) -> T) -> Result<T, St
     let runtime =
         tokio_uring::Runtime::new(&builder).map_err(|cause| StartError::new("set up io_uring", cause))?;
     Ok(runtime.block_on(async {
+        super::counters::reset();
         if let Err(cause) = arena.register() {
             warn_of_unregistered(arena.capacity() * super::SLAB_LEN, &cause);
         }

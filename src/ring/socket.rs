@@ -1,5 +1,6 @@
 //! Connections, driven by readiness.
 
+use super::counters::Kind;
 use super::op::submit;
 use super::zero_copy::{Flights, Parcel, abort};
 use super::{Gather, Scatter, ZeroCopy, ZeroCopySend};
@@ -25,7 +26,7 @@ pub(super) fn poll<T: AsRawFd + 'static>(
 ) -> impl Future<Output = io::Result<i16>> + use<T> {
     let entry = opcode::PollAdd::new(types::Fd(fd.as_raw_fd()), events as u32).build();
     // SAFETY: the operation names no memory; the descriptor travels with it.
-    let answer = unsafe { submit(entry, Rc::clone(fd)) };
+    let answer = unsafe { submit(Kind::Poll, 0, entry, Rc::clone(fd)) };
     async move { answer.await.0.map(|ready| ready as i16) }
 }
 
@@ -153,10 +154,12 @@ impl Socket {
     /// `WouldBlock` when there is nothing; else what the kernel says.
     pub async fn recv(&self, mut scatter: Scatter) -> (io::Result<usize>, Scatter) {
         let fd = types::Fd(self.0.as_raw_fd());
+        let room = scatter.capacity();
         let entry = opcode::RecvMsg::new(fd, scatter.header()).flags(libc::MSG_DONTWAIT as u32).build();
         // SAFETY: the header points into boxes, buffers and leases that `scatter` owns; it and the descriptor
         // travel with the operation, and moving `scatter` moves none of them.
-        let (result, (_, scatter)) = unsafe { submit(entry, (Rc::clone(&self.0), scatter)) }.await;
+        let (result, (_, scatter)) =
+            unsafe { submit(Kind::Recv, room, entry, (Rc::clone(&self.0), scatter)) }.await;
         (result, scatter)
     }
 
@@ -188,19 +191,22 @@ impl Socket {
     }
 
     async fn send_copy(&self, mut gather: Gather) -> (io::Result<usize>, Gather) {
+        let len = gather.len();
         let entry = self.entry(&mut gather, 0);
         // SAFETY: the header points into buffers and sealed slabs that `gather` owns; it and the descriptor
         // travel with the operation, and moving `gather` moves none of them.
-        let (result, (_, gather)) = unsafe { submit(entry, (Rc::clone(&self.0), gather)) }.await;
+        let (result, (_, gather)) =
+            unsafe { submit(Kind::Send, len, entry, (Rc::clone(&self.0), gather)) }.await;
         (result, gather)
     }
 
     async fn send_without_copy(self, mut gather: Gather) -> (io::Result<usize>, Gather) {
+        let len = gather.len();
         let entry = self.entry(&mut gather, libc::MSG_ZEROCOPY);
         let parcel = Parcel::new(Flying(Rc::clone(&self.0)), gather);
         // SAFETY: as in `send_copy`. What the kernel reads after the operation's end stays with the connection until
         // the kernel has let go of it, and is leaked when that is not known: so works `Parcel`.
-        let (result, parcel) = unsafe { submit(entry, parcel) }.await;
+        let (result, parcel) = unsafe { submit(Kind::Send, len, entry, parcel) }.await;
         let gather = parcel.answered(&result);
         (result, gather)
     }

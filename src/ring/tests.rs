@@ -36,6 +36,45 @@ fn the_arena_is_registered() {
 }
 
 #[test]
+fn operations_are_counted_one_by_one_and_batches_as_batches() {
+    let file = || File::new(OwnedFd::from(tempfile::tempfile().unwrap()));
+    on_a_ring(async |core| {
+        assert_eq!(counters(), RingCounters::default(), "a new ring begins at none");
+        let (first, second) = (file(), file());
+        let slab = core.arena.take().unwrap().seal().ok().unwrap();
+        // Two in one turn, then one in a turn of its own.
+        let write = first.write_direct(&slab, 0..BLOCK, 0);
+        let (written, synced) = tokio::join!(write, second.sync_data());
+        written.and(synced).unwrap();
+        assert_eq!(counters().submissions, 1);
+        let lease = core.arena.take().unwrap().lease(0..BLOCK + 1).unwrap();
+        let end = first.read_exact(lease, BLOCK + 1, 0).await;
+        assert_eq!(end.err().unwrap().kind(), std::io::ErrorKind::UnexpectedEof);
+        let counted = counters();
+        // The end of the file was found by a second read.
+        assert_eq!(counted.submissions, 3);
+        let of = |kind: Kind| counted.operations[kind as usize];
+        assert_eq!(of(Kind::Write), Operations { queued: 1, completed: 1, short: 0, failed: 0 });
+        assert_eq!(of(Kind::Sync), Operations { queued: 1, completed: 1, short: 0, failed: 0 });
+        assert_eq!(of(Kind::Read), Operations { queued: 2, completed: 2, short: 2, failed: 0 });
+        let times = |kind: Kind| counted.disk[kind as usize].times.count();
+        assert_eq!((times(Kind::Write), times(Kind::Sync), times(Kind::Read)), (1, 1, 2));
+        assert_eq!(counted.disk[Kind::Read as usize].sizes.sum(), BLOCK as u64);
+        // Beside the ring: timed all the same, and no operations of it.
+        first.write_cached(&slab, 0..BLOCK, 0, true).await.unwrap();
+        first.write_now(slab.bytes(0..5), 0).unwrap();
+        first.read_now(core.arena.take().unwrap().lease(0..7).unwrap(), 7, 0).unwrap();
+        let beside = counters();
+        assert_eq!(beside.operations, counted.operations);
+        let added = |kind: Kind| {
+            let [before, after] = [counted, beside].map(|counters| counters.disk[kind as usize]);
+            (after.times.count() - before.times.count(), after.sizes.sum() - before.sizes.sum())
+        };
+        assert_eq!((added(Kind::Write), added(Kind::Read)), ((2, BLOCK as u64 + 5), (1, 7)));
+    });
+}
+
+#[test]
 fn files_are_written_and_read_at_any_offset() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file");
@@ -229,8 +268,7 @@ fn a_write_that_nobody_waits_for_is_done_all_the_same_and_holds_its_slab() {
         slab.write(0, &content);
         let slab = slab.seal().ok().unwrap();
         let mut writing = Box::pin(file.write_cached(&slab, 0..SLAB_LEN, 0, false));
-        let _begun =
-            std::future::poll_fn(|cx| std::task::Poll::Ready(writing.as_mut().poll(cx).is_ready())).await;
+        std::future::poll_fn(|cx| std::task::Poll::Ready(_ = writing.as_mut().poll(cx))).await;
         drop(writing);
         drop(slab);
         assert!(core.arena.free() < core.arena.capacity(), "the thread may still read it");

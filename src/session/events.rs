@@ -1,6 +1,6 @@
 //! What a session tells those who watch it.
 
-use crate::shard::Progress;
+use crate::shard::{Progress, Snapshot};
 use crate::storage::CheckReport;
 use std::net::SocketAddr;
 
@@ -20,6 +20,8 @@ pub enum Event {
     Listening(SocketAddr),
     /// Once a second.
     Progress(Progress),
+    /// Once a second and at the end, of each core, when the job asks for it.
+    Snapshot(Box<Snapshot>),
     /// A piece had the wrong hash.
     PieceFailed(u32),
     /// A peer was dropped for a reason of its own or ours.

@@ -74,6 +74,8 @@ pub struct Job {
     pub zero_copy_send: ZeroCopySend,
     /// How often trackers are asked.
     pub announce: AnnounceLimits,
+    /// Whether to tell all that is counted: [`Event::Snapshot`].
+    pub snapshots: bool,
 }
 
 /// How a session has ended.
@@ -198,6 +200,7 @@ pub async fn run(
         arena_len: usize::try_from(job.memory_limit).unwrap_or(usize::MAX) / cores,
         listeners,
         zero_copy_send: job.zero_copy_send,
+        snapshots: job.snapshots,
     };
     let shards = Shards::start(assignment).map_err(SessionError::Thread)?;
     let mut running = Running {
@@ -260,6 +263,7 @@ impl<W: FnMut(Event)> Running<W> {
                     self.announcing.iter().for_each(Announcing::want_peers);
                 }
             }
+            Report::Snapshot(snapshot) => (self.watch)(Event::Snapshot(snapshot)),
             Report::PieceFailed(piece) => (self.watch)(Event::PieceFailed(piece)),
             Report::PeerDropped { addr, reason } => (self.watch)(Event::PeerDropped { addr, reason }),
             Report::Complete(progress) => {
@@ -339,7 +343,14 @@ impl<W: FnMut(Event)> Running<W> {
             }
         };
         let reports = &mut self.shards.reports;
-        let drained = async { while reports.recv().await.is_some() {} };
+        let watch = &mut self.watch;
+        let drained = async {
+            while let Some(report) = reports.recv().await {
+                if let Report::Snapshot(last) = report {
+                    watch(Event::Snapshot(last));
+                }
+            }
+        };
         // A disk that does not answer must not hold up the end.
         let drained = tokio::time::timeout(END_LIMIT, drained);
         let ((), _) = tokio::join!(goodbye, drained);

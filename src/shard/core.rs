@@ -70,6 +70,10 @@ impl Work {
         }
         torrent.stop().await;
         torrent.publish();
+        if let Some(last) = torrent.snapshot() {
+            // Until the mailbox is closed somebody empties it.
+            let _ = self.reports.send(last).await;
+        }
         Ok(())
     }
 
@@ -173,6 +177,7 @@ async fn keep_time(torrent: Rc<TorrentShard>) {
             if torrent.core == 0 {
                 torrent.report(Report::Progress(torrent.crew.progress()));
             }
+            torrent.snapshot().into_iter().for_each(|report| torrent.report(report));
         }
     }
 }

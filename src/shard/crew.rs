@@ -8,7 +8,7 @@ use crate::metainfo::{FileIndex, FileKind, PieceIndex, Torrent};
 use crate::storage::{Access, CheckReport, PieceQueue, StorageError, Store};
 use crate::swarm::{Commons, Handover, Tag};
 use crate::wire::PeerId;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -47,6 +47,8 @@ pub(super) struct Crew {
     pub(super) commons: Arc<Commons>,
     pub(super) id: PeerId,
     pub(super) download: bool,
+    /// Whether each core tells all that it counts.
+    pub(super) snapshots: bool,
     /// The pieces to be checked before anything else, and cores that still do so.
     pub(super) queue: Arc<PieceQueue>,
     checking: AtomicUsize,
@@ -59,8 +61,6 @@ pub(super) struct Crew {
     /// Somebody has told that all is there, or that it cannot be.
     settled: AtomicBool,
     posts: Box<[Post]>,
-    /// Letters that found a mailbox full.
-    lost_letters: AtomicU64,
 }
 
 impl Crew {
@@ -81,6 +81,7 @@ impl Crew {
             commons: Arc::new(Commons::new(layout.piece_count(), cores)),
             id: job.id,
             download: job.download,
+            snapshots: job.snapshots,
             queue: Arc::new(PieceQueue::new(layout)),
             checking: AtomicUsize::new(cores),
             ready: watch::Sender::new(false),
@@ -88,7 +89,6 @@ impl Crew {
             unfinished: AtomicU32::new(0),
             settled: AtomicBool::new(false),
             posts: posts.into(),
-            lost_letters: AtomicU64::new(0),
         };
         (crew, mail)
     }
@@ -175,19 +175,22 @@ impl Crew {
         *self.posts[core].progress.lock().unwrap_or_else(PoisonError::into_inner) = progress;
     }
 
-    /// Where the torrent stands.
-    pub(super) fn progress(&self) -> Progress {
-        let map = &self.commons.map;
-        let mut sum = Progress {
+    /// What all cores have in common of where the torrent stands.
+    pub(super) fn standing(&self) -> Progress {
+        Progress {
             left: self.bytes_left(),
             pieces: self.store.layout().piece_count(),
-            good_pieces: map.have_count(),
+            good_pieces: self.commons.map.have_count(),
             ..Progress::default()
-        };
+        }
+    }
+
+    /// Where the torrent stands.
+    pub(super) fn progress(&self) -> Progress {
+        let mut sum = self.standing();
         for post in &self.posts {
             sum.add(&post.progress.lock().unwrap_or_else(PoisonError::into_inner));
         }
-        sum.limits.letters = self.lost_letters.load(Ordering::Relaxed);
         sum
     }
 
@@ -210,11 +213,8 @@ impl Crew {
         others.into_iter().for_each(|(_, post)| post.bell.notify_one());
     }
 
-    /// Writes to a core. When its mailbox is full the letter is lost, and counted: a block is asked for again, a twin
-    /// is found out by the peer.
-    pub(super) fn write_to(&self, core: usize, letter: Letter) {
-        if self.posts[core].letters.try_send(letter).is_err() {
-            self.lost_letters.fetch_add(1, Ordering::Relaxed);
-        }
+    /// Writes to a core. When its mailbox is full the letter is lost, and comes back.
+    pub(super) fn write_to(&self, core: usize, letter: Letter) -> Result<(), Letter> {
+        self.posts[core].letters.try_send(letter).map_err(|error| error.into_inner())
     }
 }

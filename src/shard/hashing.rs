@@ -12,7 +12,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Stretches that are hashed side by side: one a lane.
 const BATCH: usize = 16;
@@ -67,13 +67,19 @@ impl TorrentShard {
 
     fn hash_waiting(&self) {
         let waiting = self.hashing.waiting.take();
+        if waiting.is_empty() {
+            return;
+        }
         let mut batch: Vec<Stretch> =
             waiting.into_iter().map(|(piece, runs)| self.seal(piece, runs)).collect();
         let jobs = batch.iter_mut().map(|Stretch { piece, runs, slabs, state }| {
             let lens = runs.clone().map(|run| self.run_len((*piece, run)) as usize);
             Job::of_slices(state, slabs.iter().zip(lens).map(|(slab, len)| slab.bytes(0..len)))
         });
-        advance(&mut jobs.collect::<Vec<_>>());
+        let mut jobs: Vec<Job<'_>> = jobs.collect();
+        let begun = Instant::now();
+        advance(&mut jobs);
+        self.gauges.count_hashing(begun, batch.iter().map(|stretch| self.stretch_len(stretch)).sum());
         for Stretch { piece, runs, state, .. } in batch {
             let verdict = self.verdict(piece, runs.end, state);
             self.swarm.borrow_mut().hashed(piece, runs, verdict);
@@ -95,6 +101,11 @@ impl TorrentShard {
         let slabs = runs.clone().map(seal).collect();
         let state = self.hashing.states.borrow_mut().remove(&piece).unwrap_or_default();
         Stretch { piece, runs, slabs, state }
+    }
+
+    /// Bytes of a stretch.
+    fn stretch_len(&self, Stretch { piece, runs, .. }: &Stretch) -> u64 {
+        runs.clone().map(|run| u64::from(self.run_len((*piece, run)))).sum()
     }
 
     /// Whether the piece is good, when its last run is the one before `end`.

@@ -1,5 +1,6 @@
 //! Payload memory of one core: the arena, and the clean runs that stay in it as cache until the room is needed.
 
+use super::snapshot::SlabStates;
 use crate::metainfo::PieceIndex;
 use crate::ring::{Arena, Core, FillingSlab, Slab, ZeroCopy};
 use std::collections::{BTreeMap, HashMap};
@@ -55,6 +56,19 @@ impl Memory {
     /// Slabs in all.
     pub(super) fn capacity(&self) -> usize {
         self.arena.capacity()
+    }
+
+    /// Whether the kernel has the arena pinned once for all.
+    pub(super) fn is_registered(&self) -> bool {
+        self.arena.is_registered()
+    }
+
+    /// What the slabs are used for.
+    pub(super) fn states(&self) -> SlabStates {
+        let free = self.arena.free();
+        let cached = self.cached.values().filter(|cached| cached.slab.is_sole()).count();
+        let sent = self.cached.len() - cached;
+        SlabStates { free, held: self.arena.capacity() - free - cached - sent, cached, sent }
     }
 
     /// The slab of a run, when all of `range` is in it.

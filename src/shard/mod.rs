@@ -12,6 +12,7 @@ mod memory;
 mod progress;
 mod receive;
 mod send;
+mod snapshot;
 mod torrent;
 
 use self::core::Work;
@@ -19,6 +20,7 @@ use connection::{accept, dial};
 use crew::Crew;
 
 pub use progress::Progress;
+pub use snapshot::{SlabStates, Snapshot};
 
 use crate::metainfo::Torrent;
 use crate::ring::{Config, ZeroCopySend};
@@ -51,6 +53,8 @@ pub struct Assignment {
     pub zero_copy_send: ZeroCopySend,
     /// Where peers connect to: one listener a core, of the same address.
     pub listeners: Vec<TcpListener>,
+    /// Whether each core is to tell all that it counts, once a second and at its end.
+    pub snapshots: bool,
 }
 
 /// What the control thread asks for.
@@ -76,6 +80,8 @@ pub enum Report {
     Checked(CheckReport),
     /// Once a second.
     Progress(Progress),
+    /// Once a second and at the end of each core, when asked for.
+    Snapshot(Box<Snapshot>),
     /// A piece had the wrong hash.
     PieceFailed(u32),
     /// A peer was dropped.

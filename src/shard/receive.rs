@@ -271,7 +271,7 @@ impl Receiver {
                 put.expect("a block that is taken has a home");
             }
             Completion::Handover(core, handover) => {
-                torrent.crew.write_to(core, Letter::HandIn(handover, aside));
+                torrent.post(core, Letter::HandIn(handover, aside));
             }
             Completion::Taken | Completion::Vain => {}
         }

@@ -4,6 +4,7 @@ use super::connection::Shaking;
 use super::crew::{Crew, Letter};
 use super::hashing::Hashing;
 use super::memory::{Memory, RunKey};
+use super::snapshot::{Gauges, Snapshot};
 use super::{Progress, Report, dial};
 use crate::metainfo::{Block, FileIndex, PieceIndex};
 use crate::ring::{self, FillingSlab, SLAB_LEN, Scatter, Slab, Socket};
@@ -52,7 +53,7 @@ pub(super) struct TorrentShard {
     pub(super) handshake: Handshake,
     pub(super) swarm: RefCell<Swarm>,
     pub(super) memory: RefCell<Memory>,
-    access: Rc<Access>,
+    pub(super) access: Rc<Access>,
     pub(super) fetched: RefCell<HashMap<RunKey, Fetched>>,
     pub(super) hashing: Hashing,
     /// Files that wait for their own name, and tasks that give it.
@@ -72,8 +73,11 @@ pub(super) struct TorrentShard {
     pub(super) shaking: RefCell<Shaking>,
     /// Reports dropped because the mailbox was full.
     unheard: Cell<u64>,
+    /// Letters that found another core's mailbox full, and the payload bytes in them.
+    unposted: Cell<(u64, u64)>,
     /// Payload bytes moved in memory because they came elsewhere than was guessed.
     pub(super) moved: Cell<u64>,
+    pub(super) gauges: Gauges,
 }
 
 impl TorrentShard {
@@ -107,7 +111,9 @@ impl TorrentShard {
             stopping: Cell::new(false),
             shaking: RefCell::default(),
             unheard: Cell::new(0),
+            unposted: Cell::default(),
             moved: Cell::new(0),
+            gauges: Gauges::default(),
         })
     }
 
@@ -127,8 +133,8 @@ impl TorrentShard {
         }
     }
 
-    /// Publishes what this core has moved.
-    pub(super) fn publish(&self) {
+    /// Where the torrent stands, and what this core has moved.
+    pub(super) fn progress(&self) -> Progress {
         let swarm = self.swarm.borrow();
         let totals = swarm.totals();
         let (mut peers, mut rates) = (0, (0, 0));
@@ -136,10 +142,11 @@ impl TorrentShard {
             peers += 1;
             rates = (rates.0 + peer.rates.0, rates.1 + peer.rates.1);
         }
-        let progress = Progress {
+        let (letters, lost) = self.unposted.get();
+        Progress {
             downloaded: totals.downloaded,
             uploaded: totals.uploaded,
-            wasted: totals.wasted,
+            wasted: totals.wasted + lost,
             moved: self.moved.get(),
             peers,
             download_rate: rates.0,
@@ -147,11 +154,21 @@ impl TorrentShard {
             limits: LimitHits {
                 handshakes: self.shaking.borrow().crowded_out,
                 reports: self.unheard.get(),
+                letters,
                 ..totals.limits
             },
-            ..Progress::default()
-        };
-        self.crew.publish(self.core, progress);
+            ..self.crew.standing()
+        }
+    }
+
+    /// Publishes what this core has moved.
+    pub(super) fn publish(&self) {
+        self.crew.publish(self.core, self.progress());
+    }
+
+    /// All that this core has to show, when somebody asked for it.
+    pub(super) fn snapshot(&self) -> Option<Report> {
+        self.crew.snapshots.then(|| Report::Snapshot(Box::new(Snapshot::of(self))))
     }
 
     /// Tells, once, when everything is verified, written and has its own name.
@@ -259,8 +276,8 @@ impl TorrentShard {
             Wish::Drop(slot, reason) => self.drop_peer(slot, &reason),
             Wish::Dial(addr) => dial(self, addr),
             Wish::Nudge => self.crew.ring_others(self.core),
-            Wish::Evict(tag) => self.crew.write_to(tag.core(), Letter::Evict(tag)),
-            Wish::Blame(tag, piece) => self.crew.write_to(tag.core(), Letter::Blame(tag, piece)),
+            Wish::Evict(tag) => self.post(tag.core(), Letter::Evict(tag)),
+            Wish::Blame(tag, piece) => self.post(tag.core(), Letter::Blame(tag, piece)),
         }
     }
 
@@ -353,12 +370,16 @@ impl TorrentShard {
     ) -> Result<Slab, StorageError> {
         let slab = loop {
             match self.cached_or_free(key, &range) {
-                (Some(slab), _) => return Ok(slab),
+                (Some(slab), _) => {
+                    self.gauges.count_lookup(true);
+                    return Ok(slab);
+                }
                 (None, Some(slab)) => break slab,
                 // Every slab is being filled or sent: some will be free soon.
                 (None, None) => tokio::time::sleep(Duration::from_millis(5)).await,
             }
         };
+        self.gauges.count_lookup(false);
         let read = if ahead { 0..self.run_len(key) as usize } else { range };
         let start = key.1 as u32 * RUN_LEN + read.start as u32;
         let slab = self.access.read(key.0, start, read.len() as u32, read.start, slab).await?;
@@ -375,6 +396,15 @@ impl TorrentShard {
     }
 
     // ---- other cores ----
+
+    /// Writes to another core. What is lost is counted: a block is asked for again, a twin is found out by the peer.
+    pub(super) fn post(&self, core: usize, letter: Letter) {
+        if let Err(lost) = self.crew.write_to(core, letter) {
+            let payload = if let Letter::HandIn(_, bytes) = lost { bytes.len() } else { 0 };
+            let (letters, bytes) = self.unposted.get();
+            self.unposted.set((letters + 1, bytes + payload as u64));
+        }
+    }
 
     /// Takes mail from another core.
     pub(super) fn take_letter(&self, letter: Letter) {

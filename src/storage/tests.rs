@@ -317,7 +317,7 @@ fn written_and_read_back(root: &Path, lengths: &[u64], piece_length: u64) -> Cou
     let store = Arc::new(Store::new(Folder::open(root, true).unwrap(), layout, &files).unwrap());
     store.prepare(|_| 0).unwrap();
     let bytes = stream(&store);
-    let counts = ring::run(ring::Config { arena_len: 4 << 20 }, async |core| {
+    let counts = ring::run(ring::Config::new(4 << 20), async |core| {
         let access = Access::new(Arc::clone(&store), 1);
         let runs = store.layout().pieces().flat_map(|piece| {
             let len = store.layout().piece_len(piece);

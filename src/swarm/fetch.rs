@@ -386,6 +386,7 @@ impl Swarm {
         let asked = peer.asked.iter().position(|asked| asked.block == *block);
         asked.map(|at| peer.asked.remove(at));
         peer.count_block(now, block.len);
+        self.totals.received += u64::from(block.len);
         let tag = peer.tag;
         // A new batch of requests goes out when a quarter of the window is free, not one a block.
         if peer.asked.len() * 4 <= peer.window() * 3 {

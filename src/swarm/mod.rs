@@ -180,6 +180,8 @@ impl std::ops::AddAssign for LimitHits {
 pub struct Totals {
     /// Fetched and verified.
     pub downloaded: u64,
+    /// Come from peers, as whole blocks: the sum of what each has sent.
+    pub received: u64,
     /// Sent to peers.
     pub uploaded: u64,
     /// Received in vain: came twice, unasked, or in a bad piece.
@@ -193,6 +195,8 @@ pub struct Totals {
 /// What is told about a connected peer.
 #[derive(Clone, Debug)]
 pub struct PeerView {
+    /// Tells it from every other peer that this core has had.
+    pub number: u64,
     /// Where it is, what it calls itself.
     pub who: Introduction,
     /// Bytes a second from it and to it.
@@ -284,6 +288,7 @@ impl Swarm {
     /// The connected peers.
     pub fn peers(&self) -> impl Iterator<Item = PeerView> {
         self.peers.iter().map(|(_, peer)| PeerView {
+            number: peer.tag.number,
             who: peer.who,
             rates: (peer.down.get(), peer.up.get()),
             totals: (peer.downloaded, peer.uploaded),

@@ -14,6 +14,7 @@ mod hostile;
 mod interop;
 mod layouts;
 mod life;
+mod metrics;
 mod partners;
 mod swarm;
 mod tools;

@@ -56,7 +56,11 @@ impl<'a> Board<'a> {
             Event::Tracker { result: Err(reason), .. } => {
                 self.out.note(&format!("{}: the tracker does not answer: {reason}", it.name));
             }
-            Event::Checking { .. } | Event::Checked(_) | Event::Listening(_) | Event::Tracker { .. } => {}
+            Event::Checking { .. }
+            | Event::Checked(_)
+            | Event::Listening(_)
+            | Event::Snapshot(_)
+            | Event::Tracker { .. } => {}
         }
         let it = &self.nodes[node];
         if let Some(bar) = &it.bar {

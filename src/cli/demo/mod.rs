@@ -7,6 +7,7 @@ mod place;
 
 use super::args::{DemoArgs, cores};
 use super::json::Line;
+use super::metrics::Metrics;
 use super::output::Output;
 use super::progress::Steps;
 use super::signals::{Signals, Stop};
@@ -40,7 +41,9 @@ pub(super) fn run(args: &DemoArgs, out: &Output) -> Result<ExitCode, Error> {
     let place = Place::new(args.dir.as_deref(), args.size.saturating_mul(copies))?;
     let runtime = control_runtime()?;
     let result = runtime.block_on(async {
-        let demo = Demo { args, out, place: &place, signals: Signals::catch()? };
+        let signals = Signals::catch()?;
+        let metrics = Metrics::start(&args.metrics, out).await?;
+        let demo = Demo { args, out, place: &place, signals, metrics };
         demo.play().await
     });
     // Hashing that nobody waits for any more, after a signal, must not hold up the end.
@@ -53,6 +56,7 @@ struct Demo<'a> {
     out: &'a Output,
     place: &'a Place,
     signals: Signals,
+    metrics: Metrics,
 }
 
 /// A swarm that has done its work.
@@ -108,7 +112,8 @@ impl Demo<'_> {
         folders: &[PathBuf],
         names: &[String],
     ) -> Result<Finished<'_>, Error> {
-        let mut nodes = Nodes::new(Arc::clone(torrent), folders.len());
+        let mut nodes = Nodes::new(Arc::clone(torrent), folders.len(), self.metrics.wanted());
+        let numbers: Vec<_> = names.iter().map(|name| self.metrics.add(Some(name), torrent)).collect();
         let mut board = Board::new(self.out, self.args.size, names.iter().cloned());
         let mut began = None;
         let mut time = None;
@@ -121,6 +126,7 @@ impl Demo<'_> {
                 // All that a session tells is seen before its end.
                 biased;
                 Some((node, event)) = nodes.events.1.recv() => {
+                    self.metrics.see(numbers[node], &event);
                     board.show(node, &event);
                     // The downloaders come when the tracker knows the seeder, so that nobody has to ask twice.
                     if began.is_none() && matches!(event, Event::Tracker { result: Ok(_), .. }) {
@@ -240,6 +246,7 @@ type Told = (usize, Event);
 struct Nodes {
     torrent: Arc<Torrent>,
     memory_limit: u64,
+    snapshots: bool,
     sessions: JoinSet<(usize, Result<Outcome, SessionError>)>,
     /// A few events a second and node, taken at once: no bound is needed.
     events: (mpsc::UnboundedSender<Told>, mpsc::UnboundedReceiver<Told>),
@@ -247,10 +254,11 @@ struct Nodes {
 }
 
 impl Nodes {
-    fn new(torrent: Arc<Torrent>, count: usize) -> Self {
+    fn new(torrent: Arc<Torrent>, count: usize, snapshots: bool) -> Self {
         Self {
             torrent,
             memory_limit: (MEMORY / count as u64).clamp(MIN_MEMORY, MAX_MEMORY),
+            snapshots,
             sessions: JoinSet::new(),
             events: mpsc::unbounded_channel(),
             stop: watch::channel(false).0,
@@ -275,6 +283,7 @@ impl Nodes {
                 first_retry: MIN_ANNOUNCE_INTERVAL,
                 longest_retry: ANNOUNCE_INTERVAL,
             },
+            snapshots: self.snapshots,
         };
         let events = self.events.0.clone();
         let mut stop = self.stop.subscribe();

@@ -1,0 +1,269 @@
+//! What the program shows of itself: the cores' snapshots in, pages in Prometheus' text format out.
+//!
+//! Everything here runs on the control thread, on values that the cores have sent once a second: looking at
+//! a page costs them nothing.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `registry` | counters and gauges, each with its name and what it means |
+//! | `peers` | which peers have a series of their own |
+//! | `process` | memory, descriptors and processor time of the process |
+//! | `text` | the text format |
+
+mod peers;
+mod process;
+mod registry;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use crate::metainfo::Torrent;
+use crate::ring::{Histogram, Kind};
+use crate::session::Snapshot;
+use peers::{Peers, Rest, Shown, Traffic};
+use registry::Registry;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use text::{Label, Page};
+
+/// One of several sessions in this program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeNumber(usize);
+
+/// A session, as it stands.
+struct Node {
+    name: Option<String>,
+    /// The first 8 hex digits of the info-hash.
+    torrent: String,
+    /// What the torrent says it is called.
+    title: String,
+    /// Bytes.
+    size: u64,
+    cores: BTreeMap<u32, Snapshot>,
+}
+
+impl Node {
+    /// What tells its series from those of other nodes.
+    fn labels(&self) -> Vec<Label<'_>> {
+        self.name.iter().map(|name| ("node", name.as_str())).collect()
+    }
+
+    /// A histogram of all its cores together.
+    fn sum(&self, none: Histogram, of: impl Fn(&Snapshot) -> Histogram) -> Histogram {
+        self.cores.values().fold(none, |mut sum, core| {
+            sum.add(&of(core));
+            sum
+        })
+    }
+}
+
+/// All that is known, ready to be shown.
+pub struct Board {
+    nodes: Vec<Node>,
+    registry: Registry,
+    peers: Peers,
+}
+
+impl Board {
+    /// An empty board that shows at most so many peers by name.
+    pub fn new(most_peers: usize) -> Self {
+        Self { nodes: Vec::new(), registry: Registry::new(), peers: Peers::new(most_peers) }
+    }
+
+    /// Adds a session. When there are several, each has a `name` of its own, which becomes the label `node`.
+    pub fn add(&mut self, name: Option<&str>, torrent: &Torrent) -> NodeNumber {
+        let mut hash = torrent.info_hash.to_string();
+        hash.truncate(8);
+        self.nodes.push(Node {
+            name: name.map(str::to_owned),
+            torrent: hash,
+            title: torrent.name.clone(),
+            size: torrent.layout.total(),
+            cores: BTreeMap::new(),
+        });
+        let number = self.nodes.len() - 1;
+        self.peers.add_node(number);
+        NodeNumber(number)
+    }
+
+    /// So many pieces on disk have been looked at.
+    pub fn checked(&mut self, node: NodeNumber, pieces: u32) {
+        self.registry.set_checked(&self.nodes[node.0], pieces);
+    }
+
+    /// Takes in what a core has sent. `now`: on any clock that does not go backwards.
+    pub fn take(&mut self, now: Duration, node: NodeNumber, snapshot: Snapshot) {
+        let total = Traffic { up: snapshot.progress.uploaded, down: snapshot.received };
+        self.peers.take(now, (node.0, snapshot.core), &snapshot.peers, total);
+        let number = snapshot.core;
+        let node = &mut self.nodes[node.0];
+        node.cores.insert(number, snapshot);
+        self.registry.set(node, &node.cores[&number]);
+    }
+
+    /// The page `/metrics`: everything but single peers.
+    pub fn metrics(&self) -> String {
+        let mut page = Page::default();
+        page.push_str(&self.registry.render());
+        let help = "What the torrent is called; always 1.";
+        let infos = self.nodes.iter().map(|node| {
+            let mut labels = node.labels();
+            labels.extend([("torrent", node.torrent.as_str()), ("name", &node.title)]);
+            (labels, 1)
+        });
+        page.family(("seedring_torrent_info", "gauge", help), infos);
+        page.family(
+            ("seedring_torrent_bytes", "gauge", "Size of the torrent."),
+            self.nodes.iter().map(|node| (node.labels(), node.size)),
+        );
+        self.histograms(&mut page);
+        process::write(&mut page);
+        page.into_string()
+    }
+
+    fn histograms(&self, page: &mut Page) {
+        let (times, sizes) = (Histogram::of_times(), Histogram::of_sizes());
+        let told = || self.nodes.iter().filter(|node| !node.cores.is_empty());
+        let disk = |kind: Kind| {
+            told().map(move |node| {
+                let labels = node.labels().into_iter().chain([("operation", kind.name())]);
+                (labels.collect::<Vec<_>>(), node, kind as usize)
+            })
+        };
+        page.histogram(
+            "seedring_disk_operation_seconds",
+            "Time of each operation on files.",
+            1e9,
+            Kind::DISK
+                .into_iter()
+                .flat_map(disk)
+                .map(|(labels, node, kind)| (labels, node.sum(times, |core| core.ring.disk[kind].times))),
+        );
+        page.histogram(
+            "seedring_disk_operation_bytes",
+            "Bytes moved by each operation on files.",
+            1.0,
+            [Kind::Read, Kind::Write]
+                .into_iter()
+                .flat_map(disk)
+                .map(|(labels, node, kind)| (labels, node.sum(sizes, |core| core.ring.disk[kind].sizes))),
+        );
+        page.histogram(
+            "seedring_hash_batch_seconds",
+            "Time to hash each batch of runs that came from peers.",
+            1e9,
+            told().map(|node| (node.labels(), node.sum(times, |core| core.hash_times))),
+        );
+        page.histogram(
+            "seedring_hash_batch_bytes",
+            "Bytes of each batch of runs that were hashed side by side.",
+            1.0,
+            told().map(|node| (node.labels(), node.sum(sizes, |core| core.hash_sizes))),
+        );
+    }
+
+    /// The page `/metrics/peers`: the busiest peers, each by itself, and all others together.
+    pub fn peers(&self) -> String {
+        let mut page = Page::default();
+        self.listed_peers(&mut page);
+        self.other_peers(&mut page);
+        page.into_string()
+    }
+
+    fn listed_peers(&self, page: &mut Page) {
+        let listed: Vec<(String, Shown<'_>)> =
+            self.peers.listed().map(|shown| (shown.name.peer.to_string(), shown)).collect();
+        let mut family = |name, kind, help, value: fn(&Shown<'_>) -> u64| {
+            let samples = listed.iter().map(|(ip, shown)| {
+                let node = &self.nodes[shown.name.node];
+                let direction = if shown.name.incoming { "in" } else { "out" };
+                let mut labels = node.labels();
+                labels.extend([
+                    ("peer", ip.as_str()),
+                    ("direction", direction),
+                    ("client", &shown.name.client),
+                    ("torrent", &node.torrent),
+                ]);
+                (labels, value(shown))
+            });
+            page.family((name, kind, help), samples);
+        };
+        family(
+            "seedring_peer_uploaded_bytes_total",
+            "counter",
+            "Payload sent to the peer since it is listed here.",
+            |shown| shown.counted.up,
+        );
+        family(
+            "seedring_peer_downloaded_bytes_total",
+            "counter",
+            "Payload that came from the peer since it is listed here.",
+            |shown| shown.counted.down,
+        );
+        family(
+            "seedring_peer_upload_bytes_per_second",
+            "gauge",
+            "Payload sent to the peer each second, over the last few.",
+            |shown| shown.rate.up,
+        );
+        family(
+            "seedring_peer_download_bytes_per_second",
+            "gauge",
+            "Payload coming from the peer each second, over the last few.",
+            |shown| shown.rate.down,
+        );
+        family(
+            "seedring_peer_connections",
+            "gauge",
+            "Connections that share the address, the direction and the client.",
+            |shown| shown.connections as u64,
+        );
+    }
+
+    fn other_peers(&self, page: &mut Page) {
+        let rests = self.peers.rests();
+        let mut family = |name, kind, help, value: fn(&Rest) -> u64| {
+            let samples = rests.iter().map(|(node, rest)| (self.nodes[*node].labels(), value(rest)));
+            page.family((name, kind, help), samples);
+        };
+        family("seedring_peers_other", "gauge", "Connected peers that are not listed here.", |rest| {
+            rest.connections as u64
+        });
+        family(
+            "seedring_peers_other_uploaded_bytes_total",
+            "counter",
+            "Payload sent to peers while they were not listed here.",
+            |rest| rest.other.up,
+        );
+        family(
+            "seedring_peers_other_downloaded_bytes_total",
+            "counter",
+            "Payload that came from peers while they were not listed here.",
+            |rest| rest.other.down,
+        );
+        family(
+            "seedring_peers_other_upload_bytes_per_second",
+            "gauge",
+            "Payload sent each second to the peers that are not listed here.",
+            |rest| rest.rate.up,
+        );
+        family(
+            "seedring_peers_other_download_bytes_per_second",
+            "gauge",
+            "Payload coming each second from the peers that are not listed here.",
+            |rest| rest.rate.down,
+        );
+        family(
+            "seedring_peers_delisted_uploaded_bytes_total",
+            "counter",
+            "Payload that had been counted by series which have left this page; counted already, so use no rate of it.",
+            |rest| rest.delisted.up,
+        );
+        family(
+            "seedring_peers_delisted_downloaded_bytes_total",
+            "counter",
+            "As seedring_peers_delisted_uploaded_bytes_total, of payload that came from peers.",
+            |rest| rest.delisted.down,
+        );
+    }
+}

@@ -1,0 +1,210 @@
+//! Counters and gauges by name, in the `metrics` crate's registry. It forgets nothing, so what comes and goes, as peers
+//! do, has no place in it.
+
+use super::Node;
+use super::text::Label;
+use crate::ring::Kind;
+use crate::session::{Progress, Snapshot};
+use crate::shard::SlabStates;
+use crate::swarm::LimitHits;
+use metrics::{Key, Level, Metadata, Recorder};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+const COUNTERS: &[(&str, &str)] = &[
+    ("seedring_uploaded_bytes_total", "Payload sent to peers."),
+    ("seedring_downloaded_bytes_total", "Payload fetched, verified and written."),
+    ("seedring_received_bytes_total", "Payload that came from peers, in whole blocks, verified or not."),
+    ("seedring_wasted_bytes_total", "Payload that came in vain: twice, unasked, or in a bad piece."),
+    ("seedring_moved_bytes_total", "Payload copied in memory because it came elsewhere than was guessed."),
+    ("seedring_failed_pieces_total", "Pieces whose hash was wrong."),
+    ("seedring_limit_hits_total", "How often a limit has said no."),
+    ("seedring_disk_reads_total", "Reads of files, by whether they go past the page cache or through it."),
+    ("seedring_disk_read_bytes_total", "Bytes of these reads."),
+    ("seedring_disk_writes_total", "Writes to files, by whether they go past the page cache or through it."),
+    ("seedring_disk_written_bytes_total", "Bytes of these writes."),
+    ("seedring_cache_hits_total", "Lookups of a block to be sent that was in memory."),
+    ("seedring_cache_misses_total", "Lookups of a block to be sent that had to be read."),
+    ("seedring_ring_operations_total", "Operations put into the submission queue of io_uring."),
+    ("seedring_ring_completions_total", "Operations answered by the kernel while somebody waited for them."),
+    (
+        "seedring_ring_short_results_total",
+        "Completions that moved fewer bytes than asked, or none because nothing was ready.",
+    ),
+    ("seedring_ring_errors_total", "Completions with any other error."),
+    ("seedring_ring_submissions_total", "Batches of operations handed to the kernel."),
+];
+
+const GAUGES: &[(&str, &str)] = &[
+    ("seedring_build_info", "The program; always 1."),
+    ("seedring_left_bytes", "Bytes that are still to be fetched and verified."),
+    ("seedring_pieces", "Pieces of the torrent, by whether they are verified and written."),
+    ("seedring_checked_pieces", "Pieces on disk that were looked at since the start."),
+    ("seedring_peers", "Connected peers, by who has dialled."),
+    ("seedring_upload_bytes_per_second", "Payload sent to peers each second, over the last few."),
+    ("seedring_download_bytes_per_second", "Payload coming from peers each second, over the last few."),
+    ("seedring_slabs", "Slabs of payload memory (256 KiB each) by use."),
+    (
+        "seedring_arena_registered",
+        "Whether payload memory is registered with the kernel (1) or pinned anew each time (0).",
+    ),
+];
+
+/// A number of a core.
+type Figure = fn(&Snapshot) -> u64;
+
+const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, None);
+
+/// The registry of one program; not the process-wide one.
+pub(super) struct Registry {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+}
+
+impl Registry {
+    pub(super) fn new() -> Self {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        for (name, help) in COUNTERS {
+            recorder.describe_counter((*name).into(), None, (*help).into());
+        }
+        for (name, help) in GAUGES {
+            recorder.describe_gauge((*name).into(), None, (*help).into());
+        }
+        let handle = recorder.handle();
+        let registry = Self { recorder, handle };
+        registry.gauge("seedring_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+        registry
+    }
+
+    /// The page so far.
+    pub(super) fn render(&self) -> String {
+        self.handle.render()
+    }
+
+    fn counter(&self, name: &'static str, labels: &[Label<'_>], value: u64) {
+        debug_assert!(COUNTERS.iter().any(|(known, _)| *known == name), "{name}");
+        self.recorder.register_counter(&key(name, labels), &METADATA).absolute(value);
+    }
+
+    fn gauge(&self, name: &'static str, labels: &[Label<'_>], value: u64) {
+        debug_assert!(GAUGES.iter().any(|(known, _)| *known == name), "{name}");
+        self.recorder.register_gauge(&key(name, labels), &METADATA).set(value as f64);
+    }
+
+    /// How many pieces of a node have been checked.
+    pub(super) fn set_checked(&self, node: &Node, pieces: u32) {
+        self.gauge("seedring_checked_pieces", &node.labels(), pieces.into());
+    }
+
+    /// What the cores of a node have said last, `latest` being the last of all.
+    pub(super) fn set(&self, node: &Node, latest: &Snapshot) {
+        self.set_sums(node);
+        self.set_disk(node);
+        self.set_standing(node);
+        self.set_core(node, latest);
+    }
+
+    fn set_sums(&self, node: &Node) {
+        let labels = node.labels();
+        let sum = |value: Figure| node.cores.values().map(value).sum();
+        let sums: [(&str, Figure); 5] = [
+            ("seedring_uploaded_bytes_total", |core| core.progress.uploaded),
+            ("seedring_downloaded_bytes_total", |core| core.progress.downloaded),
+            ("seedring_received_bytes_total", |core| core.received),
+            ("seedring_wasted_bytes_total", |core| core.progress.wasted),
+            ("seedring_failed_pieces_total", |core| core.failed_pieces),
+        ];
+        sums.into_iter().for_each(|(name, value)| self.counter(name, &labels, sum(value)));
+        let mut limits: BTreeMap<&str, u64> = BTreeMap::new();
+        for (limit, hits) in node.cores.values().flat_map(|core| by_limit(&core.progress.limits)) {
+            *limits.entry(limit).or_default() += hits;
+        }
+        for (limit, hits) in limits {
+            self.counter("seedring_limit_hits_total", &with(&labels, &[("limit", limit)]), hits);
+        }
+        self.gauge("seedring_upload_bytes_per_second", &labels, sum(|core| core.progress.upload_rate));
+        self.gauge("seedring_download_bytes_per_second", &labels, sum(|core| core.progress.download_rate));
+        for (direction, outgoing) in [("in", false), ("out", true)] {
+            let peers = node.cores.values().flat_map(|core| &core.peers);
+            let count = peers.filter(|peer| peer.who.outgoing == outgoing).count();
+            self.gauge("seedring_peers", &with(&labels, &[("direction", direction)]), count as u64);
+        }
+    }
+
+    fn set_disk(&self, node: &Node) {
+        let sum = |value: Figure| node.cores.values().map(value).sum();
+        let sums: [(&str, &str, Figure); 8] = [
+            ("seedring_disk_reads_total", "direct", |core| core.disk.direct_reads),
+            ("seedring_disk_reads_total", "buffered", |core| core.disk.cached_reads),
+            ("seedring_disk_read_bytes_total", "direct", |core| core.disk.direct_read_bytes),
+            ("seedring_disk_read_bytes_total", "buffered", |core| core.disk.cached_read_bytes),
+            ("seedring_disk_writes_total", "direct", |core| core.disk.direct_writes),
+            ("seedring_disk_writes_total", "buffered", |core| core.disk.cached_writes),
+            ("seedring_disk_written_bytes_total", "direct", |core| core.disk.direct_write_bytes),
+            ("seedring_disk_written_bytes_total", "buffered", |core| core.disk.cached_write_bytes),
+        ];
+        for (name, path, value) in sums {
+            self.counter(name, &with(&node.labels(), &[("path", path)]), sum(value));
+        }
+    }
+
+    /// The pieces are the cores' together, and none that is had is ever lost: who has told of most is the latest,
+    /// in whatever order they are heard.
+    fn set_standing(&self, node: &Node) {
+        let labels = node.labels();
+        let standing = node.cores.values().map(|core| core.progress);
+        let Some(latest) = standing.max_by_key(|progress| (progress.good_pieces, Reverse(progress.left)))
+        else {
+            return;
+        };
+        let Progress { left, pieces, good_pieces, .. } = latest;
+        self.gauge("seedring_left_bytes", &labels, left);
+        for (state, count) in [("good", good_pieces), ("missing", pieces - good_pieces)] {
+            self.gauge("seedring_pieces", &with(&labels, &[("state", state)]), count.into());
+        }
+    }
+
+    fn set_core(&self, node: &Node, core: &Snapshot) {
+        let number = core.core.to_string();
+        let labels = with(&node.labels(), &[("core", &number)]);
+        self.counter("seedring_moved_bytes_total", &labels, core.progress.moved);
+        self.counter("seedring_cache_hits_total", &labels, core.cache_hits);
+        self.counter("seedring_cache_misses_total", &labels, core.cache_misses);
+        self.counter("seedring_ring_submissions_total", &labels, core.ring.submissions);
+        for (kind, operations) in Kind::ALL.into_iter().zip(core.ring.operations) {
+            let labels = with(&labels, &[("operation", kind.name())]);
+            self.counter("seedring_ring_operations_total", &labels, operations.queued);
+            self.counter("seedring_ring_completions_total", &labels, operations.completed);
+            self.counter("seedring_ring_short_results_total", &labels, operations.short);
+            self.counter("seedring_ring_errors_total", &labels, operations.failed);
+        }
+        let SlabStates { free, held, cached, sent } = core.slabs;
+        for (state, count) in [("free", free), ("held", held), ("cached", cached), ("sent", sent)] {
+            self.gauge("seedring_slabs", &with(&labels, &[("state", state)]), count as u64);
+        }
+        self.gauge("seedring_arena_registered", &labels, core.arena_registered.into());
+    }
+}
+
+fn by_limit(hits: &LimitHits) -> [(&'static str, u64); 7] {
+    let LimitHits { requests, offences, peers, addresses, handshakes, reports, letters } = *hits;
+    [
+        ("requests", requests),
+        ("offences", offences),
+        ("peers", peers),
+        ("addresses", addresses),
+        ("handshakes", handshakes),
+        ("reports", reports),
+        ("letters", letters),
+    ]
+}
+
+fn with<'a>(labels: &[Label<'a>], more: &[Label<'a>]) -> Vec<Label<'a>> {
+    [labels, more].concat()
+}
+
+fn key(name: &'static str, labels: &[Label<'_>]) -> Key {
+    let labels = labels.iter().map(|(name, value)| metrics::Label::new(*name, (*value).to_owned()));
+    Key::from_parts(name, labels.collect::<Vec<_>>())
+}

@@ -1,0 +1,243 @@
+//! What this core's ring has done, in plain numbers of its own thread. Whoever wants them asks on that thread.
+
+use super::Histogram;
+use std::cell::RefCell;
+use std::io;
+use std::time::Instant;
+use tokio::runtime::{Handle, RuntimeMetrics};
+
+/// What an operation does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Reads a file.
+    Read,
+    /// Writes a file.
+    Write,
+    /// Brings a file to stable storage.
+    Sync,
+    /// Receives on a connection.
+    Recv,
+    /// Sends on a connection.
+    Send,
+    /// Waits for a descriptor to be ready.
+    Poll,
+    /// Anything else.
+    Other,
+}
+
+/// Number of kinds.
+const KINDS: usize = 7;
+/// How many of them are of the disk; they come first.
+const DISK_KINDS: usize = 3;
+
+impl Kind {
+    /// All of them, in the order of [`RingCounters::operations`].
+    pub const ALL: [Self; KINDS] =
+        [Self::Read, Self::Write, Self::Sync, Self::Recv, Self::Send, Self::Poll, Self::Other];
+    /// Those of the disk, in the order of [`RingCounters::disk`].
+    pub const DISK: [Self; DISK_KINDS] = [Self::Read, Self::Write, Self::Sync];
+
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Sync => "sync",
+            Self::Recv => "recv",
+            Self::Send => "send",
+            Self::Poll => "poll",
+            Self::Other => "other",
+        }
+    }
+
+    fn is_disk(self) -> bool {
+        Self::DISK.contains(&self)
+    }
+}
+
+/// Operations of one kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Operations {
+    /// Put into the submission queue.
+    pub queued: u64,
+    /// Answered by the kernel while somebody still waited.
+    pub completed: u64,
+    /// Of those: moved fewer bytes than were asked for, or none because nothing was ready.
+    pub short: u64,
+    /// Of those: failed otherwise.
+    pub failed: u64,
+}
+
+/// Times and sizes of one kind of disk operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskTimes {
+    /// From the start to the answer, in nanoseconds.
+    pub times: Histogram,
+    /// Bytes moved by each.
+    pub sizes: Histogram,
+}
+
+impl DiskTimes {
+    const NONE: Self = Self { times: Histogram::of_times(), sizes: Histogram::of_sizes() };
+}
+
+/// What the ring of a core has done since its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingCounters {
+    /// One a kind, as in [`Kind::ALL`].
+    pub operations: [Operations; KINDS],
+    /// Batches handed to the kernel. tokio-uring submits what is queued when the core runs out of work, by one
+    /// `io_uring_enter`; counted are those that had something to hand over. When a batch is longer than the queue
+    /// there are more calls than are counted here.
+    pub submissions: u64,
+    /// One a kind of disk operation, as in [`Kind::DISK`]: those of the ring, and those timed by [`DiskTimer`].
+    pub disk: [DiskTimes; DISK_KINDS],
+}
+
+impl Default for RingCounters {
+    fn default() -> Self {
+        Self {
+            operations: [Operations::default(); KINDS],
+            submissions: 0,
+            disk: [DiskTimes::NONE; DISK_KINDS],
+        }
+    }
+}
+
+/// Tells the turns of this thread's event loop apart.
+struct Turns {
+    runtime: RuntimeMetrics,
+    last: Option<u64>,
+}
+
+impl Turns {
+    /// Whether this is the first call since the loop last went to sleep. It submits just before it does.
+    fn is_new(&mut self) -> bool {
+        let turn = Some(self.runtime.worker_park_count(0));
+        std::mem::replace(&mut self.last, turn) != turn
+    }
+}
+
+thread_local! {
+    static COUNTERS: RefCell<RingCounters> = RefCell::default();
+    static TURNS: RefCell<Option<Turns>> = const { RefCell::new(None) };
+}
+
+/// What this thread's ring has done so far.
+pub fn counters() -> RingCounters {
+    COUNTERS.with_borrow(|counters| *counters)
+}
+
+/// Begins to count for a new ring on this thread; its loop is the current one.
+pub(super) fn reset() {
+    COUNTERS.set(RingCounters::default());
+    TURNS.set(Some(Turns { runtime: Handle::current().metrics(), last: None }));
+}
+
+/// An operation under way.
+pub(super) struct Begun {
+    kind: Kind,
+    asked: usize,
+    timer: Option<DiskTimer>,
+}
+
+impl Begun {
+    /// An operation is put into the queue; `asked`: bytes it is to move, 0 when it moves none.
+    pub(super) fn new(kind: Kind, asked: usize) -> Self {
+        let is_new = TURNS.with_borrow_mut(|turns| turns.as_mut().is_some_and(Turns::is_new));
+        COUNTERS.with_borrow_mut(|counters| {
+            counters.operations[kind as usize].queued += 1;
+            counters.submissions += u64::from(is_new);
+        });
+        Self { kind, asked, timer: kind.is_disk().then(|| DiskTimer::start(kind)) }
+    }
+
+    /// The kernel has answered.
+    pub(super) fn end(self, result: &io::Result<usize>) {
+        use io::ErrorKind::{Interrupted, WouldBlock};
+        if let Some(timer) = self.timer {
+            timer.stop(result);
+        }
+        COUNTERS.with_borrow_mut(|counters| {
+            let operations = &mut counters.operations[self.kind as usize];
+            operations.completed += 1;
+            match result {
+                Ok(moved) if self.asked > 0 => operations.short += u64::from(*moved < self.asked),
+                Ok(_) => {}
+                Err(error) if matches!(error.kind(), WouldBlock | Interrupted) => operations.short += 1,
+                Err(_) => operations.failed += 1,
+            }
+        });
+    }
+}
+
+/// Takes the time of one disk operation. Those of the ring have theirs taken anyway; this is for work beside it.
+#[derive(Debug)]
+pub struct DiskTimer {
+    kind: Kind,
+    since: Instant,
+}
+
+impl DiskTimer {
+    /// The operation begins.
+    ///
+    /// # Panics
+    /// When it is none of the disk.
+    pub fn start(kind: Kind) -> Self {
+        assert!(kind.is_disk(), "{kind:?} is no disk operation");
+        Self { kind, since: Instant::now() }
+    }
+
+    /// It is done, with so many bytes moved, and counts on this thread; nothing counts when it has failed.
+    pub fn stop(self, result: &io::Result<usize>) {
+        let Ok(moved) = result else { return };
+        let time = self.since.elapsed();
+        COUNTERS.with_borrow_mut(|counters| {
+            let disk = &mut counters.disk[self.kind as usize];
+            disk.times.observe_time(time);
+            disk.sizes.observe(*moved as u64);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_stand_in_the_order_of_their_counters() {
+        assert!(Kind::ALL.iter().enumerate().all(|(at, kind)| *kind as usize == at));
+        assert_eq!(Kind::DISK, Kind::ALL[..DISK_KINDS]);
+    }
+
+    #[test]
+    fn answers_are_told_apart() {
+        let before = counters();
+        let answers: [io::Result<usize>; 5] = [
+            Ok(10),
+            Ok(9),
+            Err(io::ErrorKind::WouldBlock.into()),
+            Err(io::ErrorKind::BrokenPipe.into()),
+            Ok(10),
+        ];
+        for answer in &answers {
+            Begun::new(Kind::Send, 10).end(answer);
+        }
+        // One that nobody waits for any more.
+        Begun::new(Kind::Send, 10);
+        Begun::new(Kind::Poll, 0).end(&Ok(1));
+        let after = counters();
+        let sends = after.operations[Kind::Send as usize];
+        assert_eq!(sends, Operations { queued: 6, completed: 5, short: 2, failed: 1 });
+        assert_eq!(after.operations[Kind::Poll as usize].short, 0);
+        assert_eq!((after.disk, after.submissions), (before.disk, 0), "no disk, and no loop");
+    }
+
+    #[test]
+    fn disk_work_beside_the_ring_can_be_timed() {
+        DiskTimer::start(Kind::Write).stop(&Ok(1 << 20));
+        DiskTimer::start(Kind::Write).stop(&Err(io::ErrorKind::StorageFull.into()));
+        let disk = counters().disk[Kind::Write as usize];
+        assert_eq!((disk.times.count(), disk.sizes.sum()), (1, 1 << 20));
+    }
+}
