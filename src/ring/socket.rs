@@ -154,7 +154,7 @@ impl Socket {
     pub async fn recv(&self, mut scatter: Scatter) -> (io::Result<usize>, Scatter) {
         let fd = types::Fd(self.0.as_raw_fd());
         let entry = opcode::RecvMsg::new(fd, scatter.header()).flags(libc::MSG_DONTWAIT as u32).build();
-        // SAFETY: the header points into boxes, buffers and leases that `scatter` owns; it and the descriptor
+        // SAFETY: the header points into buffers and leases that `scatter` owns; it and the descriptor
         // travel with the operation, and moving `scatter` moves none of them.
         let (result, (_, scatter)) = unsafe { submit(entry, (Rc::clone(&self.0), scatter)) }.await;
         (result, scatter)
