@@ -156,7 +156,7 @@ impl Socket {
         let fd = types::Fd(self.0.as_raw_fd());
         let room = scatter.capacity();
         let entry = opcode::RecvMsg::new(fd, scatter.header()).flags(libc::MSG_DONTWAIT as u32).build();
-        // SAFETY: the header points into boxes, buffers and leases that `scatter` owns; it and the descriptor
+        // SAFETY: the header points into buffers and leases that `scatter` owns; it and the descriptor
         // travel with the operation, and moving `scatter` moves none of them.
         let (result, (_, scatter)) =
             unsafe { submit(Kind::Recv, room, entry, (Rc::clone(&self.0), scatter)) }.await;
