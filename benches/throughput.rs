@@ -66,7 +66,7 @@ impl Stage {
         fs::create_dir(folder.path().join("seed")).expect("a folder");
         fs::write(folder.path().join("seed/payload"), bytes).expect("a file");
         let options = CreateOptions { piece_length: Some(1 << 20), ..CreateOptions::default() };
-        let made = create(&folder.path().join("seed/payload"), &options, |_, _| {});
+        let made = create(&folder.path().join("seed/payload"), &options, 1, |_, _| {});
         let (bytes, torrent) = made.expect("a torrent");
         let file = folder.path().join("payload.torrent");
         fs::write(&file, bytes).expect("a file");

@@ -16,13 +16,15 @@ pub struct Gather {
     len: usize,
     payload_len: usize,
     iovecs: Vec<libc::iovec>,
-    header: Box<libc::msghdr>,
+    /// One. In a vector, like all that the kernel is told of: a box must be the only way to what it holds, so pointers
+    /// into it would not outlive its next move.
+    header: Vec<libc::msghdr>,
 }
 
 impl Default for Gather {
     fn default() -> Self {
         // SAFETY: all zeros is a valid `msghdr` (null pointers and lengths of 0).
-        let header = Box::new(unsafe { std::mem::zeroed::<libc::msghdr>() });
+        let header = vec![unsafe { std::mem::zeroed::<libc::msghdr>() }];
         Self { small: Vec::new(), parts: Vec::new(), len: 0, payload_len: 0, iovecs: Vec::new(), header }
     }
 }
@@ -96,9 +98,9 @@ impl Gather {
             };
             libc::iovec { iov_base: base.cast_mut().cast(), iov_len: len }
         }));
-        self.header.msg_iov = self.iovecs.as_mut_ptr();
-        self.header.msg_iovlen = self.iovecs.len();
-        &mut *self.header
+        self.header[0].msg_iov = self.iovecs.as_mut_ptr();
+        self.header[0].msg_iovlen = self.iovecs.len();
+        self.header.as_mut_ptr()
     }
 }
 
@@ -122,5 +124,31 @@ mod tests {
         assert!(gather.is_empty());
         assert_eq!((gather.payload_len(), gather.slabs()), (0, 0));
         assert_eq!(arena.free(), 2);
+    }
+
+    #[test]
+    fn the_header_names_the_bytes_in_order_wherever_the_gather_moves() {
+        let arena = Arena::new(2 * SLAB_LEN).unwrap();
+        let mut filling = arena.take().unwrap();
+        filling.write(1000, b"payload");
+        let slab = filling.seal().ok().unwrap();
+        let mut gather = Gather::default();
+        gather.push_small(b"head");
+        gather.push_payload(slab.clone(), 1000..1007);
+        gather.push_small(b"tail");
+        let header = gather.header();
+        let moved = Box::new((1, gather));
+        let mut seen: Vec<u8> = Vec::new();
+        // As the kernel reads it.
+        // SAFETY: the header and what it names belong to `moved`, which nobody touches meanwhile.
+        unsafe {
+            for at in 0..(*header).msg_iovlen {
+                let part = *(*header).msg_iov.add(at);
+                seen.extend_from_slice(std::slice::from_raw_parts(part.iov_base.cast(), part.iov_len));
+            }
+        }
+        assert_eq!(seen, b"headpayloadtail");
+        assert_eq!(slab.bytes(1000..1007), b"payload");
+        assert_eq!(moved.1.len(), 15);
     }
 }

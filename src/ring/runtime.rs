@@ -87,7 +87,9 @@ pub fn run<T>(config: Config, main: impl AsyncFnOnce(Core) -> T) -> Result<T, St
         if let Err(cause) = arena.register() {
             warn_of_unregistered(arena.capacity() * super::SLAB_LEN, &cause);
         }
-        main(Core { arena, zero_copy }).await
+        let result = main(Core { arena, zero_copy: zero_copy.clone() }).await;
+        tracing::debug!("sends without a copy: {:?}", zero_copy.counts());
+        result
     }))
 }
 

@@ -19,20 +19,22 @@ enum Place {
 
 /// Places for one receive. Kept and used again: it holds 16 KiB.
 pub struct Scatter {
-    scratch: Box<[u8]>,
+    scratch: Vec<u8>,
     used: usize,
     capacity: usize,
     places: Vec<Place>,
     iovecs: Vec<libc::iovec>,
-    header: Box<libc::msghdr>,
+    /// One. In a vector, like all that the kernel is told of: a box must be the only way to what it holds, so pointers
+    /// into it would not outlive its next move.
+    header: Vec<libc::msghdr>,
 }
 
 impl Default for Scatter {
     fn default() -> Self {
         // SAFETY: all zeros is a valid `msghdr` (null pointers and lengths of 0).
-        let header = Box::new(unsafe { std::mem::zeroed::<libc::msghdr>() });
+        let header = vec![unsafe { std::mem::zeroed::<libc::msghdr>() }];
         Self {
-            scratch: vec![0; SCRATCH_LEN].into(),
+            scratch: vec![0; SCRATCH_LEN],
             used: 0,
             capacity: 0,
             places: Vec::with_capacity(MAX_PLACES),
@@ -80,7 +82,7 @@ impl Scatter {
         &self.scratch[range]
     }
 
-    /// The message header for the kernel. It points into `self`'s boxes and slabs, none of which move with `self`.
+    /// The message header for the kernel. It points into `self`'s heap and slabs, none of which move with `self`.
     pub(super) fn header(&mut self) -> *mut libc::msghdr {
         let scratch = self.scratch.as_mut_ptr();
         self.iovecs.clear();
@@ -92,10 +94,58 @@ impl Scatter {
             };
             libc::iovec { iov_base: base.cast(), iov_len: len }
         }));
-        self.header.msg_iov = self.iovecs.as_mut_ptr();
-        self.header.msg_iovlen = self.iovecs.len();
-        self.header.msg_control = ptr::null_mut();
-        self.header.msg_controllen = 0;
-        &mut *self.header
+        self.header[0].msg_iov = self.iovecs.as_mut_ptr();
+        self.header[0].msg_iovlen = self.iovecs.len();
+        self.header[0].msg_control = ptr::null_mut();
+        self.header[0].msg_controllen = 0;
+        self.header.as_mut_ptr()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::{Arena, SLAB_LEN};
+
+    #[test]
+    fn bytes_go_to_their_places_in_order_wherever_the_scatter_moves() {
+        let arena = Arena::new(2 * SLAB_LEN).unwrap();
+        let slab = arena.take().unwrap();
+        let mut scatter = Scatter::default();
+        let head = scatter.push_scratch(3);
+        scatter.push_lease(slab.lease(20_000..20_004).unwrap());
+        let rest = scatter.push_rest();
+        assert_eq!((head.clone(), rest.clone()), (0..3, 3..SCRATCH_LEN));
+        assert_eq!(scatter.capacity(), SCRATCH_LEN + 4);
+        let header = scatter.header();
+        let moved = Box::new((1, scatter));
+        let mut bytes = b"abcdefghij".iter();
+        // As the kernel fills it.
+        // SAFETY: the header and what it names belong to `moved`, which nobody touches meanwhile.
+        unsafe {
+            for at in 0..(*header).msg_iovlen {
+                let place = *(*header).msg_iov.add(at);
+                for (at, byte) in (0..place.iov_len).zip(&mut bytes) {
+                    place.iov_base.cast::<u8>().add(at).write(*byte);
+                }
+            }
+        }
+        let mut scatter = moved.1;
+        scatter.clear();
+        assert_eq!(scatter.scratch(head), b"abc");
+        assert_eq!(slab.read(20_000..20_004), b"defg");
+        assert_eq!(scatter.scratch(3..6), b"hij");
+        assert!(!slab.is_leased(&(0..SLAB_LEN)));
+    }
+
+    #[test]
+    fn scratch_bytes_have_an_end() {
+        let mut scatter = Scatter::default();
+        scatter.push_scratch(SCRATCH_LEN - 5);
+        assert_eq!(scatter.push_scratch(13), SCRATCH_LEN - 5..SCRATCH_LEN);
+        assert_eq!(scatter.push_rest(), SCRATCH_LEN..SCRATCH_LEN);
+        assert_eq!(scatter.capacity(), SCRATCH_LEN);
+        scatter.clear();
+        assert_eq!(scatter.push_scratch(13), 0..13);
     }
 }

@@ -156,7 +156,7 @@ impl Socket {
         let fd = types::Fd(self.0.as_raw_fd());
         let room = scatter.capacity();
         let entry = opcode::RecvMsg::new(fd, scatter.header()).flags(libc::MSG_DONTWAIT as u32).build();
-        // SAFETY: the header points into boxes, buffers and leases that `scatter` owns; it and the descriptor
+        // SAFETY: the header points into buffers and leases that `scatter` owns; it and the descriptor
         // travel with the operation, and moving `scatter` moves none of them.
         let (result, (_, scatter)) =
             unsafe { submit(Kind::Recv, room, entry, (Rc::clone(&self.0), scatter)) }.await;
@@ -191,7 +191,8 @@ impl Socket {
     }
 
     async fn send_copy(&self, mut gather: Gather) -> (io::Result<usize>, Gather) {
-        let (len, entry) = (gather.len(), self.entry(&mut gather, 0));
+        let len = gather.len();
+        let entry = self.entry(&mut gather, 0);
         // SAFETY: the header points into buffers and sealed slabs that `gather` owns; it and the descriptor
         // travel with the operation, and moving `gather` moves none of them.
         let (result, (_, gather)) =
@@ -200,7 +201,8 @@ impl Socket {
     }
 
     async fn send_without_copy(self, mut gather: Gather) -> (io::Result<usize>, Gather) {
-        let (len, entry) = (gather.len(), self.entry(&mut gather, libc::MSG_ZEROCOPY));
+        let len = gather.len();
+        let entry = self.entry(&mut gather, libc::MSG_ZEROCOPY);
         let parcel = Parcel::new(Flying(Rc::clone(&self.0)), gather);
         // SAFETY: as in `send_copy`. What the kernel reads after the operation's end stays with the connection until
         // the kernel has let go of it, and is leaked when that is not known: so works `Parcel`.

@@ -397,3 +397,94 @@ fn parse(header: &libc::msghdr) -> Option<Notification> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::{Arena, SLAB_LEN};
+
+    struct Owner(Flights);
+
+    impl AsRef<Flights> for Rc<Owner> {
+        fn as_ref(&self) -> &Flights {
+            &self.0
+        }
+    }
+
+    fn owner(arena: &Arena) -> Rc<Owner> {
+        Rc::new(Owner(Flights::new(&ZeroCopy::new(ZeroCopySend::On, arena.capacity()))))
+    }
+
+    fn parcel(owner: &Rc<Owner>, arena: &Arena) -> Parcel<Rc<Owner>> {
+        let mut gather = Gather::default();
+        gather.push_small(b"head");
+        gather.push_payload(arena.take().unwrap().seal().ok().unwrap(), 0..100);
+        Parcel::new(Rc::clone(owner), gather)
+    }
+
+    fn send(owner: &Rc<Owner>, arena: &Arena) {
+        let gather = parcel(owner, arena).answered(&Ok(50));
+        assert!(gather.is_empty(), "another one, or one that has landed");
+    }
+
+    #[test]
+    fn sends_land_in_any_order_and_numbers_go_round() {
+        let arena = Arena::new(8 * SLAB_LEN).unwrap();
+        let owner = owner(&arena);
+        owner.0.first.set(u32::MAX - 1);
+        (0..4).for_each(|_| send(&owner, &arena));
+        assert_eq!((arena.free(), owner.0.bytes.get()), (4, 4 * 104));
+        for (number, free) in [(1, 5), (1, 5), (u32::MAX, 6), (u32::MAX - 1, 7), (7, 7), (0, 8)] {
+            owner.0.lands(number);
+            assert_eq!(arena.free(), free, "{number}");
+        }
+        assert!(!owner.0.are_under_way());
+        assert_eq!((owner.0.first.get(), owner.0.bytes.get()), (2, 0));
+        let counts = owner.0.core().counts();
+        assert_eq!((counts.sends, counts.bytes, counts.landed, counts.in_flight), (4, 200, 4, 0));
+        assert_eq!(owner.0.spare.borrow().len(), MOST_SPARE);
+    }
+
+    #[test]
+    fn a_send_may_land_before_its_answer_is_heard() {
+        let arena = Arena::new(2 * SLAB_LEN).unwrap();
+        let owner = owner(&arena);
+        let parcel = parcel(&owner, &arena);
+        owner.0.lands(0);
+        assert_eq!(arena.free(), 1, "it cannot be known to be this one before the answer");
+        drop(parcel.answered(&Ok(1)));
+        assert_eq!((arena.free(), owner.0.are_under_way()), (2, false));
+    }
+
+    #[test]
+    fn a_refused_send_takes_no_number_and_gives_all_back() {
+        let arena = Arena::new(2 * SLAB_LEN).unwrap();
+        let owner = owner(&arena);
+        let refused = |errno| Err(io::Error::from_raw_os_error(errno));
+        let back = parcel(&owner, &arena).answered(&refused(libc::EAGAIN));
+        assert_eq!((back.len(), arena.free(), owner.0.are_under_way()), (104, 1, false));
+        drop(back);
+        send(&owner, &arena);
+        drop(parcel(&owner, &arena).answered(&refused(libc::ENOBUFS)));
+        assert!(!owner.0.plain.get(), "there will be room when the other one has landed");
+        owner.0.lands(0);
+        assert_eq!(arena.free(), 2);
+        drop(parcel(&owner, &arena).answered(&refused(libc::ENOBUFS)));
+        assert!(owner.0.plain.get());
+        let counts = owner.0.core().counts();
+        assert_eq!((counts.sends, counts.fallbacks, counts.in_flight), (1, 2, 0));
+    }
+
+    #[test]
+    fn what_nobody_knows_of_is_leaked() {
+        let arena = Arena::new(2 * SLAB_LEN).unwrap();
+        let owner = owner(&arena);
+        let lost = parcel(&owner, &arena);
+        let slab = arena.take().unwrap();
+        drop(lost);
+        drop(slab);
+        assert_eq!(arena.free(), 1);
+        let counts = owner.0.core().counts();
+        assert_eq!((counts.leaked, counts.in_flight), (1, 0));
+    }
+}
