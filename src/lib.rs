@@ -65,7 +65,8 @@
 //!
 //! * No lock on the data path: a core shares with others only atomics ([`swarm::PieceMap`]) and mailboxes.
 //! * No payload byte is copied in user space in the steady state.
-//! * No operation on a slab that can wait for a peer: sockets are waited for with empty hands ([`ring::Socket`]).
+//! * No operation on a slab that can wait for a peer: sockets are waited for with empty hands ([`ring::Socket`]). Sends
+//!   without a copy ([`ring::ZeroCopy`]) do hold slabs until the peer has acknowledged them: a quarter of them at most.
 //! * No path of a torrent is opened but beneath the download folder, through no link ([`storage::Folder`]).
 //! * No `select!` around an operation on a socket: a connection is ended by shutting it down. An operation that is left
 //!   behind keeps its memory until the kernel has answered.

@@ -163,7 +163,8 @@ impl Socket {
         (result, scatter)
     }
 
-    /// Sends as much of `gather` as the send buffer takes, without waiting.
+    /// Sends as much of `gather` as the send buffer takes, without waiting. Gives a gather to go on with: this one, or
+    /// another when the kernel still reads this one. To be called by one task at a time.
     ///
     /// # Errors
     /// `WouldBlock` when there is no room; else what the kernel says.
