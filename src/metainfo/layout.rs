@@ -158,6 +158,24 @@ impl Layout {
         number(start / length)..number(end.div_ceil(length))
     }
 
+    /// How far behind a multiple of `unit` bytes a run has to begin in memory, so that the longest stretch of it that lies in
+    /// one file (of those that `counts` holds for) lies in memory as it does in the file.
+    pub fn skew(
+        &self,
+        piece: PieceIndex,
+        begin: u32,
+        len: u32,
+        unit: u32,
+        counts: impl Fn(FileIndex) -> bool,
+    ) -> u32 {
+        let spans = self.spans(piece, begin, len).filter(|span| counts(span.file));
+        let longest = spans.max_by_key(|span| span.len);
+        longest.map_or(0, |span| {
+            let unit = u64::from(unit);
+            ((span.offset % unit + unit - u64::from(span.at) % unit) % unit) as u32
+        })
+    }
+
     /// Where `len` bytes from `begin` of a piece lie in the files, in order. Empty files have no span.
     pub fn spans(&self, piece: PieceIndex, begin: u32, len: u32) -> impl Iterator<Item = Span> + '_ {
         let start = self.piece_start(piece) + u64::from(begin);

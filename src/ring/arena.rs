@@ -4,9 +4,8 @@
 //! write ([`Lease`]). Then it is *sealed*: [`Slab`] handles share it, nobody writes it any more, and it goes back to
 //! the arena with the last handle. So no byte that someone reads can change under him, whatever peers send.
 
+use super::mapping::Mapping;
 use rustix::mm::Advice;
-#[cfg(not(miri))]
-use rustix::mm::{MapFlags, ProtFlags};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::ops::Range;
@@ -20,91 +19,14 @@ use tokio_uring::buf::{IoBuf, IoBufMut};
 pub const SLAB_LEN: usize = 256 * 1024;
 /// Lending goes by blocks of the wire.
 const BLOCK_LEN: usize = 16 * 1024;
+/// What memory and files are aligned to where they meet without the page cache (bytes).
+const PAGE: usize = 4096;
+/// A slab with room to begin anywhere in its first page: a run lies in memory as it lies in its file, so that whole pages go
+/// between the two without a copy.
+pub(super) const STRIDE: usize = SLAB_LEN + PAGE;
 /// Blocks in a slab.
 pub const BLOCKS_IN_SLAB: usize = SLAB_LEN / BLOCK_LEN;
-/// What the processor maps with one entry.
-#[cfg_attr(miri, expect(dead_code, reason = "miri has none"))]
-const HUGE_PAGE: usize = 2 * 1024 * 1024;
 const _: () = assert!(BLOCKS_IN_SLAB <= u16::BITS as usize, "one bit a block in `SlabState::leased`");
-
-/// An anonymous mapping, unmapped when dropped.
-pub(super) struct Mapping {
-    base: NonNull<u8>,
-    len: usize,
-}
-
-// SAFETY: the value is an address and a length, neither of which ever changes; it may be unmapped from any thread. Who may
-// touch the bytes is the business of the slabs, which stay on their core.
-unsafe impl Send for Mapping {}
-// SAFETY: as above.
-unsafe impl Sync for Mapping {}
-
-impl Mapping {
-    /// Of `len` bytes, zero-filled; none is resident before it is used. As long as a huge page, it begins with one.
-    #[cfg(not(miri))]
-    fn new(len: usize) -> io::Result<Self> {
-        // Room to choose the beginning; what is too much is given back.
-        let slack = if len >= HUGE_PAGE { HUGE_PAGE } else { 0 };
-        // SAFETY: a fresh private anonymous mapping at an address of the kernel's choice touches no other memory.
-        let all = unsafe {
-            rustix::mm::mmap_anonymous(
-                std::ptr::null_mut(),
-                len + slack,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::PRIVATE | MapFlags::NORESERVE,
-            )?
-        };
-        let all = NonNull::new(all.cast::<u8>()).expect("mmap never returns null");
-        let before = if slack == 0 { 0 } else { all.as_ptr().align_offset(HUGE_PAGE).min(slack) };
-        // SAFETY: `before` lies inside the mapping just made.
-        let base = unsafe { all.add(before) };
-        // SAFETY: `base + len` is at most the mapping's end.
-        let end = unsafe { base.add(len) };
-        for (start, len) in [(all, before), (end, slack - before)] {
-            if len > 0 {
-                // SAFETY: the ends of the mapping just made, which nobody else knows; whole pages.
-                let _ = unsafe { rustix::mm::munmap(start.as_ptr().cast(), len) };
-            }
-        }
-        let mapping = Self { base, len };
-        // Huge pages are a wish; without them it is only slower.
-        mapping.advise(Advice::LinuxHugepage);
-        Ok(mapping)
-    }
-
-    #[cfg(not(miri))]
-    fn advise(&self, advice: Advice) {
-        // SAFETY: the range is the mapping, and neither advice that is given changes bytes that are in use.
-        let _ = unsafe { rustix::mm::madvise(self.base.as_ptr().cast(), self.len, advice) };
-    }
-
-    /// Miri knows neither huge pages nor advice: there, memory of the allocator.
-    #[cfg(miri)]
-    fn new(len: usize) -> io::Result<Self> {
-        let layout = std::alloc::Layout::from_size_align(len, 4096).map_err(io::Error::other)?;
-        // SAFETY: the length is not 0.
-        let base = unsafe { std::alloc::alloc_zeroed(layout) };
-        Ok(Self { base: NonNull::new(base).ok_or(io::ErrorKind::OutOfMemory)?, len })
-    }
-
-    #[cfg(miri)]
-    fn advise(&self, _: Advice) {}
-}
-
-impl Drop for Mapping {
-    #[cfg(not(miri))]
-    fn drop(&mut self) {
-        // SAFETY: `base` and `len` are what is left of what `mmap` gave, and all users hold a share of this value.
-        let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.len) };
-    }
-
-    #[cfg(miri)]
-    fn drop(&mut self) {
-        let layout = std::alloc::Layout::from_size_align(self.len, 4096).expect("as in `new`");
-        // SAFETY: as `new` has got it.
-        unsafe { std::alloc::dealloc(self.base.as_ptr(), layout) };
-    }
-}
 
 /// The mapping as tokio-uring wants it for registration: one buffer, index 0.
 struct Registered(Arc<Mapping>);
@@ -137,6 +59,8 @@ struct SlabState {
     refs: Cell<u32>,
     /// One bit a block that is lent out.
     leased: Cell<u16>,
+    /// Where in its first page the slab begins.
+    skew: Cell<usize>,
 }
 
 struct Shared {
@@ -153,8 +77,8 @@ pub struct Arena(Rc<Shared>);
 impl Arena {
     /// Maps at least two slabs, at most `len` bytes. Nothing is registered yet.
     pub(super) fn new(len: usize) -> io::Result<Self> {
-        let count = (len / SLAB_LEN).max(2);
-        let mapping = Arc::new(Mapping::new(count * SLAB_LEN)?);
+        let count = (len / STRIDE).max(2);
+        let mapping = Arc::new(Mapping::new(count * STRIDE)?);
         let count = u32::try_from(count).map_err(|_| io::ErrorKind::InvalidInput)?;
         Ok(Self(Rc::new(Shared {
             mapping,
@@ -195,7 +119,17 @@ impl Arena {
 
     /// A slab to fill, if one is free. Its bytes are whatever was there before.
     pub fn take(&self) -> Option<FillingSlab> {
+        self.take_at(0)
+    }
+
+    /// A slab whose first byte lies `skew` bytes behind a page boundary.
+    ///
+    /// # Panics
+    /// When that is a page or more.
+    pub fn take_at(&self, skew: usize) -> Option<FillingSlab> {
+        assert!(skew < PAGE, "a slab begins in its first page");
         let index = self.0.free.borrow_mut().pop()?;
+        self.0.states[index as usize].skew.set(skew);
         Some(FillingSlab(Handle::first(&self.0, index)))
     }
 }
@@ -220,8 +154,18 @@ impl Handle {
 
     fn at(&self, offset: usize) -> NonNull<u8> {
         debug_assert!(offset <= SLAB_LEN);
+        self.place(self.state().skew.get() + offset)
+    }
+
+    fn page_offset(&self, at: usize) -> usize {
+        (self.state().skew.get() + at) % PAGE
+    }
+
+    /// The address so far behind the page boundary in front of the slab.
+    fn place(&self, place: usize) -> NonNull<u8> {
+        debug_assert!(place <= STRIDE);
         // SAFETY: the slab lies wholly inside the mapping.
-        unsafe { self.arena.mapping.base.add(self.index as usize * SLAB_LEN + offset) }
+        unsafe { self.arena.mapping.base.add(self.index as usize * STRIDE + place) }
     }
 }
 
@@ -254,6 +198,11 @@ fn block_bits(range: &Range<usize>) -> u16 {
 pub struct FillingSlab(Handle);
 
 impl FillingSlab {
+    /// Offset in its page of a byte of the slab.
+    pub fn page_offset(&self, at: usize) -> usize {
+        self.0.page_offset(at)
+    }
+
     /// Lends a range to one operation that writes it. `None` while one of its blocks is lent already.
     pub fn lease(&self, range: Range<usize>) -> Option<Lease> {
         let bits = block_bits(&range);
@@ -262,7 +211,21 @@ impl FillingSlab {
             return None;
         }
         leased.set(leased.get() | bits);
-        Some(Lease { slab: self.0.clone(), range, bits })
+        let skew = self.0.state().skew.get();
+        Some(Lease { slab: self.0.clone(), places: skew + range.start..skew + range.end, bits })
+    }
+
+    /// Lends the whole pages that hold a range, with the number of bytes in front of it: for a file that is read
+    /// without the page cache. Bytes beside the slab are nobody's.
+    pub fn lease_pages(&self, range: Range<usize>) -> Option<(Lease, usize)> {
+        let skew = self.0.state().skew.get();
+        let (start, end) = (skew + range.start, skew + range.end);
+        let places = start - start % PAGE..end.next_multiple_of(PAGE);
+        let inner = places.start.saturating_sub(skew)..(places.end - skew).min(SLAB_LEN);
+        let mut lease = self.lease(inner)?;
+        let head = start - places.start;
+        lease.places = places;
+        Some((lease, head))
     }
 
     /// Whether some block of the range is lent out.
@@ -305,7 +268,8 @@ impl FillingSlab {
 /// Bytes of a slab that are being filled by the holder, and by nobody else, until this value is dropped.
 pub struct Lease {
     slab: Handle,
-    range: Range<usize>,
+    /// Counted from the page boundary in front of the slab.
+    places: Range<usize>,
     bits: u16,
 }
 
@@ -313,22 +277,17 @@ impl Lease {
     /// Number of bytes.
     #[expect(clippy::len_without_is_empty, reason = "never empty")]
     pub fn len(&self) -> usize {
-        self.range.len()
-    }
-
-    /// Offset of the first byte in the slab.
-    pub fn start(&self) -> usize {
-        self.range.start
+        self.places.len()
     }
 
     /// Gives up the first `count` bytes, which have been filled.
     pub(super) fn advance(&mut self, count: usize) {
-        self.range.start += count;
-        debug_assert!(self.range.start <= self.range.end);
+        self.places.start += count;
+        debug_assert!(self.places.start <= self.places.end);
     }
 
     pub(super) fn address(&self) -> *mut u8 {
-        self.slab.at(self.range.start).as_ptr()
+        self.slab.place(self.places.start).as_ptr()
     }
 
     pub(super) fn is_registered(&self) -> bool {
@@ -379,6 +338,11 @@ impl Slab {
         self.0.state().refs.get() == 1
     }
 
+    /// Offset in its page of a byte of the slab.
+    pub fn page_offset(&self, at: usize) -> usize {
+        self.0.page_offset(at)
+    }
+
     pub(super) fn address(&self, offset: usize) -> *const u8 {
         self.0.at(offset).as_ptr()
     }
@@ -415,6 +379,27 @@ mod tests {
         let slab = slab.seal().err().expect("a block is lent");
         drop(lease);
         assert!(slab.seal().is_ok());
+    }
+
+    #[test]
+    fn a_slab_may_begin_anywhere_in_its_first_page() {
+        let arena = Arena::new(2 * STRIDE).unwrap();
+        let mut slab = arena.take_at(100).unwrap();
+        slab.write(0, b"first");
+        slab.write(SLAB_LEN - 4, b"last");
+        let other = arena.take_at(PAGE - 1).unwrap();
+        let (mut lease, head) = other.lease_pages(0..SLAB_LEN).unwrap();
+        assert_eq!((lease.len(), head), (SLAB_LEN + PAGE, PAGE - 1));
+        lease.zero();
+        assert!(
+            slab.read(0..5) == b"first" && slab.read(SLAB_LEN - 4..SLAB_LEN) == b"last",
+            "slabs lie apart"
+        );
+        drop(lease);
+        let (lease, head) = other.lease_pages(BLOCK_LEN..2 * BLOCK_LEN).unwrap();
+        assert_eq!((lease.len(), head), (BLOCK_LEN + PAGE, PAGE - 1));
+        assert!(other.is_leased(&(BLOCK_LEN - 1..BLOCK_LEN)), "of whole pages, what is beside the range too");
+        assert_eq!(slab.seal().ok().unwrap().page_offset(5000), 1004);
     }
 
     #[test]

@@ -4,8 +4,9 @@
 //! one worker a file. A plain `pwrite` costs less, but it may sleep (for memory, for the journal, for a disk that does not
 //! keep up), and a core that sleeps serves no peer. So a few threads, which the runtime keeps for such work, do it.
 
-use super::arena::{Mapping, Slab};
+use super::arena::Slab;
 use super::counters::{DiskTimer, Kind};
+use super::mapping::Mapping;
 use rustix::io::ReadWriteFlags;
 use std::cell::RefCell;
 use std::io;

@@ -20,6 +20,7 @@ mod gather;
 mod histogram;
 mod listener;
 mod map;
+mod mapping;
 mod op;
 mod runtime;
 mod scatter;

@@ -85,7 +85,7 @@ pub fn run<T>(config: Config, main: impl AsyncFnOnce(Core) -> T) -> Result<T, St
     Ok(runtime.block_on(async {
         super::counters::reset();
         if let Err(cause) = arena.register() {
-            warn_of_unregistered(arena.capacity() * super::SLAB_LEN, &cause);
+            warn_of_unregistered(arena.capacity() * super::arena::STRIDE, &cause);
         }
         let result = main(Core { arena, zero_copy: zero_copy.clone() }).await;
         tracing::debug!("sends without a copy: {:?}", zero_copy.counts());

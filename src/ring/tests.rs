@@ -3,6 +3,7 @@
 mod listener;
 mod zero_copy;
 
+use super::arena::STRIDE;
 use super::*;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -13,7 +14,7 @@ use std::time::Duration;
 const BLOCK: usize = 16 * 1024;
 
 fn on_a_ring<T>(main: impl AsyncFnOnce(Core) -> T) -> T {
-    run(Config::new(4 * SLAB_LEN), main).unwrap()
+    run(Config::new(4 * STRIDE), main).unwrap()
 }
 
 fn bytes(len: usize, seed: u64) -> Vec<u8> {

@@ -429,7 +429,7 @@ mod tests {
 
     #[test]
     fn sends_land_in_any_order_and_numbers_go_round() {
-        let arena = Arena::new(8 * SLAB_LEN).unwrap();
+        let arena = Arena::new(8 * crate::ring::arena::STRIDE).unwrap();
         let owner = owner(&arena);
         owner.0.first.set(u32::MAX - 1);
         (0..4).for_each(|_| send(&owner, &arena));

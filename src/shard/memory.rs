@@ -32,10 +32,10 @@ impl Memory {
         Self { arena, zero_copy, cached: HashMap::new(), by_age: BTreeMap::new(), clock: 0 }
     }
 
-    /// A slab to fill; the cache gives way.
-    pub(super) fn take(&mut self) -> Option<FillingSlab> {
+    /// A slab to fill that begins `skew` bytes behind a page boundary; the cache gives way.
+    pub(super) fn take(&mut self, skew: usize) -> Option<FillingSlab> {
         loop {
-            if let Some(slab) = self.arena.take() {
+            if let Some(slab) = self.arena.take_at(skew) {
                 return Some(slab);
             }
             // Runs that are being sent stay until they are; giving up their entry frees nothing.

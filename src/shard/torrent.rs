@@ -224,7 +224,7 @@ impl TorrentShard {
     }
 
     fn open_run(&self, key: RunKey) {
-        let slab = self.memory.borrow_mut().take();
+        let slab = self.memory.borrow_mut().take(self.skew(key));
         let slab = slab.expect("no more runs are opened than slabs are available");
         self.fetched.borrow_mut().insert(key, Fetched::Filling(slab));
     }
@@ -306,6 +306,11 @@ impl TorrentShard {
             this.busy.set(this.busy.get() - 1);
             this.check_complete();
         });
+    }
+
+    /// Where in a page the run begins in memory: where the most of it does in its file.
+    fn skew(&self, key: RunKey) -> usize {
+        self.crew.store.skew(key.0, key.1 as u32 * RUN_LEN, self.run_len(key))
     }
 
     pub(super) fn run_end(&self, (piece, run): RunKey) -> u32 {
@@ -391,7 +396,7 @@ impl TorrentShard {
         let mut memory = self.memory.borrow_mut();
         match memory.get(key, range) {
             Some(slab) => (Some(slab), None),
-            None => (None, memory.take()),
+            None => (None, memory.take(self.skew(key))),
         }
     }
 

@@ -139,15 +139,17 @@ impl Access {
         slab: FillingSlab,
         keep: bool,
     ) -> Result<Slab, StorageError> {
-        for span in self.spans(piece, range.start, range.end - range.start) {
+        let spans = self.spans(piece, range.start, range.end - range.start);
+        let alone = spans.len() == 1;
+        for span in spans {
             let at = offset + span.at as usize;
-            let mut lease = slab.lease(at..at + span.len as usize).expect("one span after the other");
+            let place = at..at + span.len as usize;
             if !self.is_stored(span.file) {
-                lease.zero();
+                slab.lease(place).expect("one span after the other").zero();
                 continue;
             }
             let file = self.open(span.file, Purpose::Read)?;
-            let read = file.read(lease, span.offset, keep, &self.counter).await;
+            let read = file.read(&slab, place, span.offset, (alone, keep), &self.counter).await;
             read.map_err(|cause| StorageError::new("read", self.store.display(span.file), cause))?;
         }
         Ok(slab.seal().unwrap_or_else(|_| unreachable!("all leases have ended")))

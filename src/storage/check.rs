@@ -128,7 +128,9 @@ impl<F: FnMut(PieceIndex, Option<[u8; 20]>) + 'static> Check<F> {
     /// Starts to read the run at `begin`.
     fn read(&self, piece: PieceIndex, begin: u32) -> Reading {
         let end = self.piece_len(piece).min(begin + SLAB_LEN as u32);
-        let (access, slab) = (Rc::clone(&self.access), self.arena.take().expect("two free slabs a reader"));
+        let skew = self.access.store().skew(piece, begin, end - begin);
+        let slab = self.arena.take_at(skew).expect("two free slabs a reader");
+        let access = Rc::clone(&self.access);
         ring::spawn(async move { access.read_once(piece, begin..end, slab).await })
     }
 

@@ -10,7 +10,7 @@
 //! same page could lose the bytes of one of them.
 
 use super::counts::Counter;
-use crate::ring::{File, Lease, Slab};
+use crate::ring::{File, FillingSlab, Slab};
 use rustix::fs::{AtFlags, Mode, OFlags, SeekFrom, StatxFlags};
 use std::cell::{Cell, OnceCell};
 use std::io;
@@ -19,7 +19,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// What memory and file are cut into. The place in the slab must agree with that in the file: ext4 takes a direct write from
 /// memory that is not aligned to its blocks for one that shares a block, and lets it run only alone, on a worker thread.
-const PAGE: u64 = 4096;
+pub(super) const PAGE: u64 = 4096;
 /// Fewer whole pages than this (bytes) go through the cache: it makes one large operation of many small ones.
 pub(super) const LEAST_DIRECT: u64 = 64 * 1024;
 /// File systems that are memory: io_uring reads them on a worker thread, and a plain read never waits.
@@ -112,11 +112,11 @@ impl Handle {
         Ok(())
     }
 
-    /// The units that may go direct of `len` bytes at `offset`, which lie at `at` of a slab; with the file to use.
+    /// The units that may go direct of `len` bytes at `offset`, which lie at `at` of a page in memory; with the file to use.
     fn direct(&self, offset: u64, len: usize, at: usize) -> Option<(&File, Range<u64>)> {
         let Way::Direct(unit) = self.way else { return None };
         let inner = whole_units(offset, len as u64, unit);
-        if inner.end < inner.start + LEAST_DIRECT || offset % PAGE != at as u64 % PAGE {
+        if inner.end < inner.start + LEAST_DIRECT || offset % PAGE != at as u64 {
             return None;
         }
         if self.direct.get().is_none() {
@@ -133,28 +133,41 @@ impl Handle {
         Some((self.direct.get()?.as_ref()?, inner))
     }
 
-    /// Fills the lease from `offset` of the file. `keep`: what is read from the disk had better stay in the page cache.
+    /// Fills a range of the slab from `offset` of the file. `alone`: what lies beside the range in its first and last
+    /// page may be overwritten. `keep`: what is read from the disk had better stay in the page cache.
     ///
     /// # Errors
     /// `UnexpectedEof` when the file ends before; else what the kernel says.
     pub(super) async fn read(
         &self,
-        lease: Lease,
+        slab: &FillingSlab,
+        range: Range<usize>,
         offset: u64,
-        keep: bool,
+        (alone, keep): (bool, bool),
         counter: &Counter,
     ) -> io::Result<()> {
-        let len = lease.len();
+        let len = range.len();
+        let lease = || slab.lease(range.clone()).expect("one read after the other");
         if matches!(self.way, Way::Memory) {
             counter.cached_read(len);
-            return self.file.read_now(lease, len, offset).map(drop);
+            return self.file.read_now(lease(), len, offset).map(drop);
         }
-        let direct = self.direct(offset, len, lease.start());
+        let direct = self.direct(offset, len, slab.page_offset(range.start));
         let Some((direct, inner)) = direct.filter(|_| !keep && !self.is_cached(offset, len)) else {
             counter.cached_read(len);
-            return self.file.read_exact(lease, len, offset).await.map(drop);
+            return self.file.read_exact(lease(), len, offset).await.map(drop);
         };
-        let lease = self.file.read_exact(lease, (inner.start - offset) as usize, offset).await?;
+        if alone {
+            let (pages, head) = slab.lease_pages(range.clone()).expect("one read after the other");
+            let wanted = pages.len();
+            let (result, _) = direct.read_direct(pages, wanted, offset - head as u64).await;
+            // Anything else: the file is shorter, or wants larger units. The other way shows which.
+            if result.is_ok_and(|count| count >= head + len) {
+                counter.direct_read(len);
+                return Ok(());
+            }
+        }
+        let lease = self.file.read_exact(lease(), (inner.start - offset) as usize, offset).await?;
         let wanted = (inner.end - inner.start) as usize;
         let (result, lease) = direct.read_direct(lease, wanted, inner.start).await;
         let direct_len = result.or_else(|error| if refuses_direct(&error) { Ok(0) } else { Err(error) })?;
@@ -189,7 +202,7 @@ impl Handle {
             counter.cached_write(range.len());
             return self.file.write_now(slab.bytes(range), offset);
         }
-        let Some((direct, inner)) = self.direct(offset, range.len(), range.start) else {
+        let Some((direct, inner)) = self.direct(offset, range.len(), slab.page_offset(range.start)) else {
             return self.write_cached(slab, range, offset, counter).await;
         };
         let place = |at: u64| range.start + (at - offset) as usize;

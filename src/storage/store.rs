@@ -157,6 +157,12 @@ impl Store {
         self.folder.display(&file.path_at(file.location()))
     }
 
+    /// Where in a page a run of a piece begins best: as the most of it does in its file.
+    pub fn skew(&self, piece: PieceIndex, begin: u32, len: u32) -> usize {
+        let counts = |file| self.file(file).kind == FileKind::Regular;
+        self.layout.skew(piece, begin, len, super::handle::PAGE as u32, counts) as usize
+    }
+
     /// Whether all bytes of the piece may be on disk: worth reading.
     pub fn may_hold(&self, piece: PieceIndex) -> bool {
         self.layout.spans(piece, 0, self.layout.piece_len(piece)).all(|span| {

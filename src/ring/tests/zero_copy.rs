@@ -1,5 +1,6 @@
 //! Sends without a copy: the right bytes, and no memory used again too early.
 
+use super::super::arena::STRIDE;
 use super::super::*;
 use super::{BLOCK, bytes, pair};
 use std::io::Read;
@@ -10,7 +11,7 @@ use std::time::Duration;
 const SLABS: usize = 64;
 
 fn flying<T>(main: impl AsyncFnOnce(Core) -> T) -> T {
-    let config = Config { zero_copy_send: ZeroCopySend::On, ..Config::new(SLABS * SLAB_LEN) };
+    let config = Config { zero_copy_send: ZeroCopySend::On, ..Config::new(SLABS * STRIDE) };
     run(config, main).unwrap()
 }
 
@@ -263,7 +264,7 @@ fn the_end_of_a_core_leaves_nothing_with_the_kernel() {
 #[test]
 fn only_peers_elsewhere_are_sent_to_without_a_copy_when_it_is_automatic() {
     for mode in [ZeroCopySend::Auto, ZeroCopySend::Off] {
-        let config = Config { zero_copy_send: mode, ..Config::new(SLABS * SLAB_LEN) };
+        let config = Config { zero_copy_send: mode, ..Config::new(SLABS * STRIDE) };
         run(config, async |core| {
             let (socket, mut plain) = flying_pair(&core).await;
             let sent = fill(&core, &socket, 50).await;
