@@ -31,10 +31,11 @@ const PAGE: u64 = 4096;
 /// `RWF_DONTCACHE`, Linux 6.14.
 const DONTCACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
 
-/// Bytes of a sealed slab, on their way to another thread.
+/// Bytes of a sealed slab, on their way to another thread, and where in the file they go.
 struct Source {
     address: *const u8,
     len: usize,
+    offset: u64,
     _mapping: Arc<Mapping>,
 }
 
@@ -50,17 +51,22 @@ impl Source {
     }
 }
 
-/// Writes a range of a slab at `offset` of the file through the page cache, all of it. With `drop_behind` the cache
-/// is asked not to keep whole pages; those at the ends, which other runs write parts of too, it keeps.
+/// Writes ranges of a slab, each at its offset of the file, through the page cache, all of them. With `drop_behind` the
+/// cache is asked not to keep whole pages; those at the ends, which other runs write parts of too, it keeps.
 pub(super) async fn write_all(
     file: Arc<OwnedFd>,
     slab: &Slab,
-    range: Range<usize>,
-    offset: u64,
+    parts: impl IntoIterator<Item = (Range<usize>, u64)>,
     drop_behind: bool,
 ) -> io::Result<()> {
-    let len = slab.bytes(range.clone()).len();
-    let source = Source { address: slab.address(range.start), len, _mapping: slab.mapping() };
+    let source = |(range, offset): (Range<usize>, u64)| Source {
+        address: slab.address(range.start),
+        len: slab.bytes(range).len(),
+        offset,
+        _mapping: slab.mapping(),
+    };
+    let sources: Vec<Source> = parts.into_iter().map(source).collect();
+    let len = sources.iter().map(|source| source.len).sum();
     let turns = TURNS.with_borrow(Rc::clone);
     let slab = slab.clone();
     // A task of its own, so that the slab is held to the end even when nobody waits for it any more.
@@ -68,8 +74,9 @@ pub(super) async fn write_all(
         let _turn = turns.acquire().await.expect("never closed");
         let timer = DiskTimer::start(Kind::Write);
         let written = tokio::task::spawn_blocking(move || {
-            let source = source;
-            write_pages(&file, source.bytes(), offset, drop_behind)
+            sources
+                .iter()
+                .try_for_each(|source| write_pages(&file, source.bytes(), source.offset, drop_behind))
         });
         let result = written.await.expect("a write does not panic");
         drop(slab);

@@ -159,19 +159,18 @@ impl File {
         Ok(())
     }
 
-    /// Writes a range of a slab at `offset` of the file through the page cache, all of it, on a thread beside the core's.
-    /// With `drop_behind` the kernel is asked not to keep whole pages in the cache.
+    /// Writes ranges of a slab, each at its offset of the file, through the page cache, all of them, on a thread beside the
+    /// core's. With `drop_behind` the kernel is asked not to keep whole pages in the cache.
     ///
     /// # Errors
     /// What the kernel says; part of the bytes may have been written then.
     pub async fn write_cached(
         &self,
         slab: &Slab,
-        range: Range<usize>,
-        offset: u64,
+        parts: impl IntoIterator<Item = (Range<usize>, u64)>,
         drop_behind: bool,
     ) -> io::Result<()> {
-        blocking::write_all(Arc::clone(&self.0), slab, range, offset, drop_behind).await
+        blocking::write_all(Arc::clone(&self.0), slab, parts, drop_behind).await
     }
 
     /// Writes at once, in this thread: for files that are memory.

@@ -62,7 +62,7 @@ fn operations_are_counted_one_by_one_and_batches_as_batches() {
         assert_eq!((times(Kind::Write), times(Kind::Sync), times(Kind::Read)), (1, 1, 2));
         assert_eq!(counted.disk[Kind::Read as usize].sizes.sum(), BLOCK as u64);
         // Beside the ring: timed all the same, and no operations of it.
-        first.write_cached(&slab, 0..BLOCK, 0, true).await.unwrap();
+        first.write_cached(&slab, [(0..BLOCK, 0)], true).await.unwrap();
         first.write_now(slab.bytes(0..5), 0).unwrap();
         first.read_now(core.arena.take().unwrap().lease(0..7).unwrap(), 7, 0).unwrap();
         let beside = counters();
@@ -86,7 +86,7 @@ fn files_are_written_and_read_at_any_offset() {
         let mut slab = core.arena.take().unwrap();
         slab.write(0, &content);
         let slab = slab.seal().ok().unwrap();
-        file.write_cached(&slab, 0..SLAB_LEN, 12_345, true).await.unwrap();
+        file.write_cached(&slab, [(0..SLAB_LEN, 12_345)], true).await.unwrap();
         file.write_now(slab.bytes(100..200), 3).unwrap();
         file.sync_data().await.unwrap();
         let back = core.arena.take().unwrap();
@@ -268,7 +268,7 @@ fn a_write_that_nobody_waits_for_is_done_all_the_same_and_holds_its_slab() {
         let mut slab = core.arena.take().unwrap();
         slab.write(0, &content);
         let slab = slab.seal().ok().unwrap();
-        let mut writing = Box::pin(file.write_cached(&slab, 0..SLAB_LEN, 0, false));
+        let mut writing = Box::pin(file.write_cached(&slab, [(0..SLAB_LEN, 0)], false));
         std::future::poll_fn(|cx| std::task::Poll::Ready(_ = writing.as_mut().poll(cx))).await;
         drop(writing);
         drop(slab);

@@ -215,12 +215,13 @@ impl Handle {
             }
             Err(error) => return Err(error),
         }
-        for (edge, at) in [(range.start..middle.start, offset), (middle.end..range.end, inner.end)] {
-            if !edge.is_empty() {
-                self.write_cached(slab, edge, at, counter).await?;
-            }
+        let mut edges = vec![(range.start..middle.start, offset), (middle.end..range.end, inner.end)];
+        edges.retain(|(edge, _)| !edge.is_empty());
+        if edges.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        edges.iter().for_each(|(edge, _)| counter.cached_write(edge.len()));
+        self.file.write_cached(slab, edges, false).await
     }
 
     async fn write_cached(
@@ -234,7 +235,7 @@ impl Handle {
         // Large writes leave the page cache as direct ones do: what is downloaded is in our own cache, and the kernel's is
         // for what is asked for again.
         let drop_behind = range.len() as u64 >= LEAST_DIRECT;
-        self.file.write_cached(slab, range, offset, drop_behind).await
+        self.file.write_cached(slab, [(range, offset)], drop_behind).await
     }
 }
 
