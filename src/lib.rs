@@ -5,13 +5,24 @@
 //! there, and stays there as cache. It is a program first; the library is its parts, for tests and benchmarks.
 //!
 //! ```text
-//!            control thread                      one core ("shard")
+//!            control thread                      each core ("shard"): a thread
 //!   cli ─▶ session ─▶ discovery        commands ─▶ ┌───────────────────────────────────┐
 //!             ▲  trackers                          │ shard: tasks     wishes           │
 //!             └──────────── reports ◀───────────── │   ring ◀──────▶ shard ◀──▶ swarm  │
 //!                                                  │ completions       (no I/O, no clock)
-//!                                                  └───────────────────────────────────┘
+//!                                                  └───────▲───────────────────────────┘
+//!                           other cores ◀── bells, letters ┴─▶ the torrent's commons
 //! ```
+//!
+//! # One torrent on many cores
+//!
+//! Every core has a ring, an arena, a listener of the same port and peers of its own; a peer stays where it was accepted or
+//! dialled. What the cores of a torrent share is [`swarm::Commons`]: one atomic state a piece, a log of what is had, from
+//! which each core reads what it has to tell its peers, and a roster of who is connected. Seeding touches none of it.
+//! A download costs one exchange a piece: whoever claims it fetches it by its own peers, hashes and writes it. A
+//! core that has run out of work says so; the others then show which blocks their pieces lack, it fetches some by its peers
+//! and hands them over (`swarm/errands.rs`). So no piece hangs on the peers of one core. Cores ring each other's bells for
+//! news, and write letters for what must arrive (`shard/crew.rs`).
 //!
 //! # The walk of a block
 //!
@@ -25,8 +36,8 @@
 //! 2. `shard/receive.rs` lays out a receive: the head of each expected block into scratch memory, its payload into its
 //!    place in the slab ([`swarm::Swarm::lend`], [`ring::FillingSlab::lease`], [`ring::Socket::recv`]). What came
 //!    otherwise than guessed is moved.
-//! 3. [`swarm::Swarm::complete`] counts the block. The last one of a run makes a [`swarm::Wish::Hash`]:
-//!    [`digest::advance`] moves the piece's state on.
+//! 3. [`swarm::Swarm::complete`] counts the block. The last one of a piece makes a [`swarm::Wish::Hash`] (of a run, when the
+//!    piece is too long for memory): `shard/hashing.rs` lets it wait a few milliseconds for company, then [`digest::advance`] moves many pieces' states on.
 //! 4. The last run of a piece brings the verdict ([`swarm::Swarm::hashed`]). Good: its runs are written
 //!    ([`storage::Access::write`]), then [`swarm::Swarm::written`] makes it ours, and peers are told. Bad: it is asked
 //!    for again, from one peer alone, and who alone sent it is dropped. (Runs of pieces too long for memory are written
