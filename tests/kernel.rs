@@ -1,11 +1,14 @@
 //! What is said when the kernel does not give what the program needs.
 #![allow(unsafe_code)]
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+mod common;
+
+use common::metrics::Samples;
+use common::program::{Program, client};
+use common::until;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::{Command, Output};
 
 /// A torrent and a folder that match.
 fn payload() -> (tempfile::TempDir, [String; 3]) {
@@ -88,36 +91,26 @@ fn too_little_lockable_memory_for_the_arena_costs_speed_only() {
     assert_eq!(output.status.code(), Some(0), "{said}");
 }
 
-fn metrics(addr: &str) -> String {
-    let mut stream = TcpStream::connect(addr).unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
-}
-
 #[test]
-fn a_metric_shows_whether_payload_memory_is_registered() {
+fn a_metric_shows_of_each_core_whether_payload_memory_is_registered_and_it_is_said_once() {
     for (limit, registered) in [(Some(1024 * 1024), 0), (None, 1)] {
-        let (_folder, args) = payload();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_seedring"));
-        command.args(["seed", "--json", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]).args(args);
-        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        let (folder, [torrent, ..]) = payload();
+        let more = ["--cores", "4", "--memory-limit", "64M", "--metrics", "127.0.0.1:0"];
+        let mut command = client("seed", Path::new(&torrent), folder.path(), &more);
+        let said = folder.path().join("said");
+        command.stderr(std::fs::File::create(&said).unwrap());
         // SAFETY: as in `check_after`.
-        let spawned = unsafe { command.pre_exec(move || limit.map_or(Ok(()), limit_locked_memory)) }.spawn();
-        let mut seed = Running(spawned.unwrap());
-        // It ends when nobody reads what it prints.
-        let mut printed = BufReader::new(seed.0.stdout.take().unwrap());
-        let mut line = String::new();
-        printed.read_line(&mut line).unwrap();
-        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-        let addr = line["addr"].as_str().unwrap();
-        let expected = format!("seedring_arena_registered{{core=\"0\"}} {registered}\n");
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while !metrics(addr).contains(&expected) {
-            assert!(Instant::now() < deadline, "{expected} is not in {}", metrics(addr));
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        unsafe { command.pre_exec(move || limit.map_or(Ok(()), limit_locked_memory)) };
+        let mut seed = Program::start(&mut command);
+        let addr = seed.metrics_address();
+        until(|| {
+            let shown = Samples::fetch(addr).by_core("seedring_arena_registered", &[]);
+            if shown == [registered; 4] { Ok(()) } else { Err(format!("{shown:?}")) }
+        });
+        drop(seed);
+        let said = std::fs::read_to_string(&said).unwrap();
+        assert_eq!(said.matches("unregistered buffers").count(), usize::from(registered == 0), "{said}");
+        assert_eq!(said.contains("ulimit -l"), registered == 0, "{said}");
     }
 }
 
@@ -129,16 +122,6 @@ fn too_little_lockable_memory_for_a_ring_is_an_error() {
     assert_eq!(output.status.code(), Some(1), "{said}");
 }
 
-/// A process that is ended with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn too_little_lockable_memory_for_zero_copy_sends_costs_speed_only() {
     let folder = tempfile::tempdir().unwrap();
@@ -147,22 +130,15 @@ fn too_little_lockable_memory_for_zero_copy_sends_costs_speed_only() {
     std::fs::write(&data, &payload).unwrap();
     let options = seedring::session::CreateOptions { piece_length: Some(1024 * 1024), ..Default::default() };
     std::fs::write(&torrent, seedring::session::create(&data, &options, 1, |_, _| {}).unwrap().0).unwrap();
-    let mut seeder = Command::new(env!("CARGO_BIN_EXE_seedring"));
-    seeder.args(["--json", "seed", "--zero-copy-send", "on", "--listen", "127.0.0.1:0"]);
-    seeder.arg(&torrent).arg("-d").arg(folder.path());
-    seeder.env("SEEDRING_LOG", "debug");
+    let mut seeder = client("seed", &torrent, folder.path(), &["--zero-copy-send", "on"]);
+    let said = folder.path().join("said");
+    seeder.env("SEEDRING_LOG", "debug").stderr(std::fs::File::create(&said).unwrap());
     // The kernel charges what it sends from our memory to the same account as the ring: less than one run fits, and
     // runs are what it sends once the peer asks for enough.
     // SAFETY: only makes system calls, which is allowed between fork and exec.
-    let seeder = unsafe { seeder.pre_exec(|| limit_locked_memory(320 * 1024)) };
-    let mut seeder = Running(seeder.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
-    // Kept open: without a reader, the seeder would end.
-    let mut lines = BufReader::new(seeder.0.stdout.take().unwrap()).lines();
-    let addr = lines
-        .by_ref()
-        .map(Result::unwrap)
-        .find_map(|line| Some(line.split_once("\"listening\",\"addr\":\"")?.1.split('"').next()?.to_owned()))
-        .expect("it listens");
+    unsafe { seeder.pre_exec(|| limit_locked_memory(320 * 1024)) };
+    let mut seeder = Program::start(&mut seeder);
+    let addr = seeder.address().to_string();
     let leech = folder.path().join("leech");
     let download = Command::new(env!("CARGO_BIN_EXE_seedring"))
         .args(["download", "--listen", "127.0.0.1:0", "--peer", &addr])
@@ -173,9 +149,8 @@ fn too_little_lockable_memory_for_zero_copy_sends_costs_speed_only() {
         .unwrap();
     assert!(download.status.success(), "{}", stderr(&download));
     assert!(std::fs::read(leech.join("data")).unwrap() == payload);
-    seeder.0.kill().unwrap();
-    let mut said = String::new();
-    seeder.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    drop(seeder);
+    let said = std::fs::read_to_string(&said).unwrap();
     assert_eq!(said.matches("unregistered buffers").count(), 1, "{said}");
     assert!(said.contains("no room for a send without a copy"), "{said}");
 }

@@ -1,63 +1,29 @@
 //! `seedring load`, the generator that measures others: against the program itself, and against raw sockets that serve
 //! badly.
 
+mod common;
+
+use common::program::{Program, client, seedring};
 use seedring::metainfo::Torrent;
 use seedring::session::{CreateOptions, create};
 use serde_json::Value;
 use std::fs;
-use std::io::{BufRead, BufReader, Lines, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 const BLOCK: usize = 16 * 1024;
 
-fn seedring() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_seedring"));
-    for (key, _) in std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("SEEDRING_")) {
-        command.env_remove(key);
-    }
-    command.stdin(Stdio::null());
-    command
+/// A program that runs beside the test and is not heard on stderr.
+fn beside(command: &mut Command) -> Program {
+    Program::start(command.stderr(Stdio::null()))
 }
 
-/// A program that runs beside the test; killed when dropped.
-struct Beside {
-    child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
-}
-
-impl Beside {
-    fn start(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { child, lines }
-    }
-
-    /// `seed` or `download`, listening at some port.
-    fn client(stage: &Stage, name: &str, folder: &Path, more: &[&str]) -> Self {
-        let mut command = seedring();
-        command.args([name, "--json", "--listen", "127.0.0.1:0", "-d"]).arg(folder);
-        Self::start(command.args(more).arg(&stage.file))
-    }
-
-    fn until(&mut self, event: &str) -> Value {
-        let mut parsed =
-            self.lines.by_ref().map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
-        parsed.find(|line| line["event"] == event).unwrap_or_else(|| panic!("it ended without `{event}`"))
-    }
-
-    fn address(&mut self) -> String {
-        self.until("listening")["addr"].as_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Beside {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// `seed` or `download`, listening at some port.
+fn beside_client(stage: &Stage, name: &str, folder: &Path, more: &[&str]) -> Program {
+    beside(&mut client(name, &stage.file, folder, more))
 }
 
 /// A folder with a torrent, and its payload twice: in `here` for the client, in `there` for the generator.
@@ -128,8 +94,8 @@ impl Stage {
 #[test]
 fn a_seeder_is_downloaded_from_by_many() {
     let stage = Stage::new(&[3_000_000, 0, 1, 100_000, 20_000]);
-    let mut seeder = Beside::client(&stage, "seed", &stage.here(), &[]);
-    let addr = seeder.address();
+    let mut seeder = beside_client(&stage, "seed", &stage.here(), &[]);
+    let addr = seeder.address().to_string();
     for order in ["sequential", "scattered"] {
         let (code, summary, said) =
             stage.run("download", &["--peer", &addr, "--connections", "20", "--order", order]);
@@ -160,8 +126,8 @@ fn a_seeder_is_downloaded_from_by_many() {
 #[test]
 fn a_goal_may_be_less_or_more_than_the_torrent() {
     let stage = Stage::new(&[1_000_000]);
-    let mut seeder = Beside::client(&stage, "seed", &stage.here(), &[]);
-    let addr = seeder.address();
+    let mut seeder = beside_client(&stage, "seed", &stage.here(), &[]);
+    let addr = seeder.address().to_string();
     let each = ["--peer", &addr, "--connections", "3", "--requests", "200", "--bytes-per-connection", "3M"];
     let (code, summary, said) = stage.run("download", &each);
     assert_eq!(code, Some(0), "{said}");
@@ -178,8 +144,8 @@ fn a_goal_may_be_less_or_more_than_the_torrent() {
 fn a_downloader_is_uploaded_to_by_many() {
     let stage = Stage::new(&[2_000_000, 5, 0, 700_000]);
     let leech = stage.folder.path().join("leech");
-    let mut downloader = Beside::client(&stage, "download", &leech, &[]);
-    let addr = downloader.address();
+    let mut downloader = beside_client(&stage, "download", &leech, &[]);
+    let addr = downloader.address().to_string();
     let (code, summary, said) = stage.run("upload", &["--peer", &addr, "--connections", "8"]);
     assert_eq!((code, said.as_str()), (Some(0), ""), "{summary}");
     assert!(summary["bytes"].as_u64().unwrap() >= stage.total(), "{summary}");
@@ -193,18 +159,18 @@ fn a_downloader_is_uploaded_to_by_many() {
 fn a_downloader_that_dials_is_waited_for() {
     let stage = Stage::new(&[1_500_000]);
     let mut load = stage.load("upload", &["--listen", "127.0.0.2:0", "--connections", "4", "--json"]);
-    let mut load = Beside::start(&mut load);
-    let peers: Vec<String> = (0..4).map(|_| load.address()).collect();
+    let mut load = beside(&mut load);
+    let peers: Vec<String> = (0..4).map(|_| load.address().to_string()).collect();
     let hosts: Vec<_> =
         peers.iter().map(|peer| peer.parse::<SocketAddr>().unwrap().ip().to_string()).collect();
     assert_eq!(hosts, ["127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5"]);
     let leech = stage.folder.path().join("leech");
-    let mut downloader = Beside::client(&stage, "download", &leech, &["--peer", &peers.join(",")]);
+    let mut downloader = beside_client(&stage, "download", &leech, &["--peer", &peers.join(",")]);
     downloader.until("completed");
     downloader.until("stopped");
     let summary = load.until("load");
     assert_eq!(summary["ok"], true, "{summary}");
-    assert!(load.child.wait().unwrap().success());
+    assert!(load.wait().success());
     stage.assert_same(&leech);
 }
 
@@ -215,8 +181,9 @@ fn a_block_that_differs_from_the_files_is_found() {
     let mut bytes = fs::read(&path).unwrap();
     bytes[300_000] ^= 1;
     fs::write(&path, bytes).unwrap();
-    let mut seeder = Beside::client(&stage, "seed", &stage.here(), &[]);
-    let (code, summary, said) = stage.run("download", &["--peer", &seeder.address(), "--connections", "2"]);
+    let mut seeder = beside_client(&stage, "seed", &stage.here(), &[]);
+    let (code, summary, said) =
+        stage.run("download", &["--peer", &seeder.address().to_string(), "--connections", "2"]);
     assert_eq!(code, Some(1), "{summary}");
     assert!(said.contains("2 blocks were not what they should be (piece 4 from byte 32768 on"), "{said}");
     assert_eq!((&summary["ok"], &summary["bad_blocks"]), (&Value::from(false), &Value::from(2)));

@@ -51,6 +51,8 @@ const GAUGES: &[(&str, &str)] = &[
     ("seedring_peers", "Connected peers, by who has dialled."),
     ("seedring_upload_bytes_per_second", "Payload sent to peers each second, over the last few."),
     ("seedring_download_bytes_per_second", "Payload coming from peers each second, over the last few."),
+    ("seedring_tasks", "Tasks that have not ended."),
+    ("seedring_sockets", "Connections whose descriptor is open, whether or not they have become peers."),
     ("seedring_slabs", "Slabs of payload memory (256 KiB each) by use."),
     ("seedring_zero_copy_slabs", "Slabs held for sends without a copy that are under way."),
     (
@@ -196,6 +198,8 @@ impl Registry {
             self.counter("seedring_ring_short_results_total", &labels, operations.short);
             self.counter("seedring_ring_errors_total", &labels, operations.failed);
         }
+        self.gauge("seedring_tasks", &labels, core.ring.tasks);
+        self.gauge("seedring_sockets", &labels, core.ring.sockets);
         let SlabStates { free, held, cached, sent } = core.slabs;
         for (state, count) in [("free", free), ("held", held), ("cached", cached), ("sent", sent)] {
             self.gauge("seedring_slabs", &with(&labels, &[("state", state)]), count as u64);

@@ -1,8 +1,9 @@
 //! What this core's ring has done, in plain numbers of its own thread. Whoever wants them asks on that thread.
 
 use super::Histogram;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
+use std::thread::LocalKey;
 use std::time::Instant;
 use tokio::runtime::{Handle, RuntimeMetrics};
 
@@ -92,6 +93,10 @@ pub struct RingCounters {
     pub submissions: u64,
     /// One a kind of disk operation, as in [`Kind::DISK`]: those of the ring, and those timed by [`DiskTimer`].
     pub disk: [DiskTimes; DISK_KINDS],
+    /// Tasks that have been started ([`super::spawn`]) and have not ended: now, not since the start.
+    pub tasks: u64,
+    /// Connections whose descriptor is open: now, not since the start.
+    pub sockets: u64,
 }
 
 impl Default for RingCounters {
@@ -100,6 +105,8 @@ impl Default for RingCounters {
             operations: [Operations::default(); KINDS],
             submissions: 0,
             disk: [DiskTimes::NONE; DISK_KINDS],
+            tasks: 0,
+            sockets: 0,
         }
     }
 }
@@ -121,11 +128,39 @@ impl Turns {
 thread_local! {
     static COUNTERS: RefCell<RingCounters> = RefCell::default();
     static TURNS: RefCell<Option<Turns>> = const { RefCell::new(None) };
+    static TASKS: Cell<u64> = const { Cell::new(0) };
+    static SOCKETS: Cell<u64> = const { Cell::new(0) };
 }
 
 /// What this thread's ring has done so far.
 pub fn counters() -> RingCounters {
-    COUNTERS.with_borrow(|counters| *counters)
+    RingCounters { tasks: TASKS.get(), sockets: SOCKETS.get(), ..COUNTERS.with_borrow(|counters| *counters) }
+}
+
+/// Something of this thread that counts while it is there.
+pub(super) struct Alive(&'static LocalKey<Cell<u64>>);
+
+impl Alive {
+    /// A task.
+    pub(super) fn task() -> Self {
+        Self::count(&TASKS)
+    }
+
+    /// A connection.
+    pub(super) fn socket() -> Self {
+        Self::count(&SOCKETS)
+    }
+
+    fn count(gauge: &'static LocalKey<Cell<u64>>) -> Self {
+        gauge.set(gauge.get() + 1);
+        Self(gauge)
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
 }
 
 /// Begins to count for a new ring on this thread; its loop is the current one.
@@ -231,6 +266,18 @@ mod tests {
         assert_eq!(sends, Operations { queued: 6, completed: 5, short: 2, failed: 1 });
         assert_eq!(after.operations[Kind::Poll as usize].short, 0);
         assert_eq!((after.disk, after.submissions), (before.disk, 0), "no disk, and no loop");
+    }
+
+    #[test]
+    fn what_is_there_counts_until_it_has_gone() {
+        let count = || (counters().tasks, counters().sockets);
+        let before = count();
+        let (one, two, socket) = (Alive::task(), Alive::task(), Alive::socket());
+        assert_eq!(count(), (before.0 + 2, before.1 + 1));
+        drop((one, socket));
+        assert_eq!(count(), (before.0 + 1, before.1));
+        drop(two);
+        assert_eq!(count(), before);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! One core's runtime: a ring, its reactor, and the arena registered with it.
 
+use super::counters::Alive;
 use super::support::{StartError, warn_of_unregistered};
 use super::{Arena, ZeroCopy, ZeroCopySend};
 use rustix::thread::CpuSet;
@@ -93,7 +94,11 @@ pub fn run<T>(config: Config, main: impl AsyncFnOnce(Core) -> T) -> Result<T, St
     }))
 }
 
-/// Starts a task on this core.
+/// Starts a task on this core. It counts ([`super::RingCounters::tasks`]) until all that it holds has been dropped.
 pub fn spawn<F: Future + 'static>(task: F) -> JoinHandle<F::Output> {
-    tokio_uring::spawn(task)
+    let alive = Alive::task();
+    tokio_uring::spawn(async move {
+        let _alive = alive;
+        task.await
+    })
 }

@@ -1,6 +1,6 @@
 //! Connections, driven by readiness.
 
-use super::counters::Kind;
+use super::counters::{Alive, Kind};
 use super::op::submit;
 use super::zero_copy::{Flights, Parcel, abort};
 use super::{Gather, Scatter, ZeroCopy, ZeroCopySend};
@@ -35,6 +35,7 @@ struct Connection {
     fd: OwnedFd,
     /// What is sent from slabs without a copy, when that is done at all.
     flights: OnceCell<Flights>,
+    _alive: Alive,
 }
 
 impl AsRawFd for Connection {
@@ -80,7 +81,7 @@ pub struct Socket(Rc<Connection>);
 impl Socket {
     pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
         sockopt::set_tcp_nodelay(&fd, true)?;
-        Ok(Self(Rc::new(Connection { fd, flights: OnceCell::new() })))
+        Ok(Self(Rc::new(Connection { fd, flights: OnceCell::new(), _alive: Alive::socket() })))
     }
 
     /// Connects, within `limit`.

@@ -1,0 +1,110 @@
+//! The program at work.
+
+use super::DEADLINE;
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+
+/// The bare program, deaf to the settings of whoever runs the tests.
+pub(crate) fn seedring() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_seedring"));
+    for (key, _) in std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("SEEDRING_")) {
+        command.env_remove(key);
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+/// `seed` or `download`, listening at some port.
+pub(crate) fn client(what: &str, torrent: &Path, folder: &Path, more: &[&str]) -> Command {
+    let mut command = seedring();
+    command.args([what, "--json", "--listen", "127.0.0.1:0"]).args(more).arg(torrent).arg("-d").arg(folder);
+    command
+}
+
+/// The load generator, at a client.
+pub(crate) fn load(mode: &str, torrent: &Path, folder: &Path, peer: SocketAddr, more: &[&str]) -> Command {
+    let mut command = seedring();
+    command.args(["load", mode, "--json", "--timeout", "120", "--peer", &peer.to_string()]).args(more);
+    command.arg(torrent).arg("-d").arg(folder);
+    command
+}
+
+/// A program that runs beside the test and prints JSON; killed when dropped.
+pub(crate) struct Program {
+    child: Child,
+    /// What it has printed. A thread reads it: whoever prints must not wait for the test.
+    events: Receiver<Value>,
+}
+
+impl Program {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (tell, events) = channel();
+        std::thread::spawn(move || {
+            for line in lines {
+                let _ = tell.send(serde_json::from_str(&line.unwrap()).unwrap());
+            }
+        });
+        Self { child, events }
+    }
+
+    /// Reads on until an event of that kind.
+    pub(crate) fn until(&mut self, event: &str) -> Value {
+        loop {
+            let next = self.events.recv_timeout(DEADLINE);
+            let next = next.unwrap_or_else(|why| panic!("no `{event}`: {why}"));
+            if next["event"] == event {
+                return next;
+            }
+        }
+    }
+
+    /// An address that it tells by an event of that kind.
+    fn addr(&mut self, event: &str) -> SocketAddr {
+        self.until(event)["addr"].as_str().unwrap().parse().unwrap()
+    }
+
+    /// Where it waits for peers.
+    pub(crate) fn address(&mut self) -> SocketAddr {
+        self.addr("listening")
+    }
+
+    /// Where it shows its figures. It tells so before anything else.
+    pub(crate) fn metrics_address(&mut self) -> SocketAddr {
+        self.addr("metrics")
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+
+    /// Open descriptors: sockets, and others.
+    pub(crate) fn descriptors(&self) -> (usize, usize) {
+        let folder = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
+        // One may be closed while they are looked at.
+        let links = folder.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        let links: Vec<_> = links.collect();
+        let sockets = links.iter().filter(|link| link.to_string_lossy().starts_with("socket:")).count();
+        (sockets, links.len() - sockets)
+    }
+
+    /// The most memory that it has had, in bytes.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+        peak.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,168 @@
+//! Several cores on one torrent: none is held up by the peers of another, and memory keeps within its limit.
+
+mod common;
+
+use common::metrics::Samples;
+use common::payload::{BLOCK, noise, one_file};
+use common::peer::{Request, UNCHOKE, accept, bitfield, listener_pair, message};
+use common::program::{Program, client, load};
+use common::until;
+use seedring::metainfo::Torrent;
+use std::io::Write;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+
+const CORES: [&str; 4] = ["--cores", "2", "--metrics", "127.0.0.1:0"];
+/// Blocks of a piece.
+const PIECE_BLOCKS: u32 = 16;
+/// Blocks that the seed sends that then lets everybody down.
+const ANSWERS: usize = 3;
+
+/// How a seed lets everybody down.
+#[derive(Clone, Copy, PartialEq)]
+enum Lapse {
+    /// It says nothing more.
+    Stalls,
+    /// It goes, in the middle of a block.
+    Vanishes,
+}
+
+/// A seed that answers a few requests, tells so with the requests that it has heard, and lets everybody down once it
+/// `may`.
+fn unreliable(
+    listener: TcpListener,
+    torrent: Torrent,
+    payload: Arc<Vec<u8>>,
+    lapse: Lapse,
+    may: Arc<AtomicBool>,
+    tell: Sender<Vec<Request>>,
+) {
+    let mut stream = accept(&listener, &torrent, [1; 20]).unwrap();
+    drop(listener);
+    stream.write_all(&bitfield(&torrent, torrent.layout.piece_count())).unwrap();
+    stream.write_all(&message(UNCHOKE, &[], &[])).unwrap();
+    let mut heard = Vec::new();
+    for _ in 0..ANSWERS {
+        let request = Request::hear(&mut stream).unwrap();
+        stream.write_all(&request.answer(&torrent, &payload)).unwrap();
+        heard.push(request);
+    }
+    let next = Request::hear(&mut stream).unwrap();
+    heard.push(next);
+    tell.send(heard).unwrap();
+    until(|| may.load(Ordering::Acquire).then_some(()).ok_or_else(|| "it may not go".to_owned()));
+    if lapse == Lapse::Vanishes {
+        stream.write_all(&next.answer(&torrent, &payload)[..5000]).unwrap();
+        return;
+    }
+    // Until the program has no need of it any more.
+    while Request::hear(&mut stream).is_ok() {}
+}
+
+/// A seed that does nothing before it may, and then all that it is asked for.
+fn honest(listener: &TcpListener, torrent: &Torrent, payload: &[u8], may: &AtomicBool) {
+    let mut stream = accept(listener, torrent, [2; 20]).unwrap();
+    stream.write_all(&bitfield(torrent, torrent.layout.piece_count())).unwrap();
+    until(|| may.load(Ordering::Acquire).then_some(()).ok_or_else(|| "it may not begin".to_owned()));
+    stream.write_all(&message(UNCHOKE, &[], &[])).unwrap();
+    while let Ok(request) = Request::hear(&mut stream) {
+        if stream.write_all(&request.answer(torrent, payload)).is_err() {
+            break;
+        }
+    }
+}
+
+/// A core's only peer has pieces claimed and lets it down; the only other peer is another core's.
+fn pieces_are_not_stuck(lapse: Lapse) {
+    let len = (12 * PIECE_BLOCKS * BLOCK) as usize;
+    let (folder, path, torrent) = one_file(len, PIECE_BLOCKS * BLOCK);
+    let payload = Arc::new(noise(len));
+    let [first, second] = listener_pair();
+    let peers = [&first, &second].map(|listener| format!("--peer={}", listener.local_addr().unwrap()));
+    let (may_lapse, may_help) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (tell, told) = channel();
+    thread::spawn({
+        let (torrent, payload, may) = (torrent.clone(), Arc::clone(&payload), Arc::clone(&may_lapse));
+        move || unreliable(first, torrent, payload, lapse, may, tell)
+    });
+    thread::spawn({
+        let (payload, may) = (Arc::clone(&payload), Arc::clone(&may_help));
+        move || honest(&second, &torrent, &payload, &may)
+    });
+    let target = folder.path().join("copy");
+    let more = [&CORES[..], &["--seed", &peers[0], &peers[1]]].concat();
+    let mut program = Program::start(&mut client("download", &path, &target, &more));
+    let metrics = program.metrics_address();
+    let heard = told.recv().unwrap();
+    assert!(heard.iter().all(|request| request.piece == heard[0].piece), "one whole piece first: {heard:?}");
+
+    // One peer a core, and only one core has begun anything.
+    let holder = until(|| {
+        let page = Samples::fetch(metrics);
+        let sockets = page.by_core("seedring_sockets", &[]);
+        let held = page.by_core("seedring_slabs", &["state=\"held\""]);
+        let holders: Vec<usize> = (0..held.len()).filter(|core| held[*core] > 0).collect();
+        match (&sockets[..], &holders[..]) {
+            ([1, 1], [holder]) => Ok(*holder),
+            _ => Err(format!("{sockets:?} sockets, {held:?} slabs held")),
+        }
+    });
+    may_lapse.store(true, Ordering::Release);
+    if lapse == Lapse::Vanishes {
+        until(|| {
+            let left = Samples::fetch(metrics).sum("seedring_peers", &[]);
+            if left == 1 { Ok(()) } else { Err(format!("{left} peers")) }
+        });
+    }
+    may_help.store(true, Ordering::Release);
+    program.until("completed");
+    assert!(*payload == std::fs::read(target.join("payload")).unwrap());
+
+    // The rest of the piece that was begun came from the other core, by letter. Nobody else moves bytes on this one, but
+    // for a few of the first blocks if they came in a way that was not guessed.
+    let rest = u64::from((PIECE_BLOCKS - ANSWERS as u32) * BLOCK);
+    let end = until(|| {
+        let page = Samples::fetch(metrics);
+        let sockets = page.by_core("seedring_sockets", &[]);
+        let held = page.by_core("seedring_slabs", &["state=\"held\""]);
+        let moved = page.by_core("seedring_moved_bytes_total", &[]);
+        let done = sockets == [0, 0] && held == [0, 0] && moved[holder] >= rest;
+        if done { Ok(page) } else { Err(format!("{sockets:?} sockets, {held:?} held, {moved:?} moved")) }
+    });
+    assert_eq!(end.sum("seedring_downloaded_bytes_total", &[]), len as u64);
+    assert_eq!(end.sum("seedring_limit_hits_total", &["limit=\"letters\""]), 0);
+}
+
+#[test]
+fn a_core_whose_only_peer_stalls_holds_nothing_up() {
+    pieces_are_not_stuck(Lapse::Stalls);
+}
+
+#[test]
+fn a_core_whose_only_peer_vanishes_holds_nothing_up() {
+    pieces_are_not_stuck(Lapse::Vanishes);
+}
+
+#[test]
+fn long_pieces_from_many_peers_stay_within_the_memory_limit() {
+    const MIB: u64 = 1 << 20;
+    let len = 7 * 16 * MIB;
+    let (folder, path, _) = one_file(len as usize, 16 * MIB as u32);
+    let target = folder.path().join("copy");
+    let more = [&CORES[..], &["--seed", "--memory-limit", "32M"]].concat();
+    let mut program = Program::start(&mut client("download", &path, &target, &more));
+    let addr = program.address();
+    let mut load = Program::start(&mut load("upload", &path, folder.path(), addr, &["--connections", "100"]));
+    let completed = program.until("completed");
+    let summary = load.until("load");
+    assert_eq!((&summary["ok"], &summary["connected"]), (&true.into(), &100.into()), "{summary}");
+    let same = std::fs::read(target.join("payload")).unwrap() == noise(len as usize);
+    assert!(same, "what has come is what was sent");
+    let peak = program.peak_memory();
+    assert!(peak <= (32 + 64) * MIB, "{} MiB at the most", peak / MIB);
+    let wasted = completed["wasted"].as_u64().unwrap();
+    assert!(wasted < len / 10, "{wasted} of {len} bytes came in vain");
+}

@@ -1,0 +1,247 @@
+//! Peers that come and go by the hundred, in the middle of anything, while honest ones are served: nothing of them is
+//! left behind, and nobody else notices.
+
+mod common;
+
+use common::metrics::Samples;
+use common::payload::{BLOCK, noise, one_file};
+use common::peer::{INTERESTED, Request, UNCHOKE, bitfield, connect, handshake, message, try_hear_kind};
+use common::program::{Program, client, load};
+use common::until;
+use rustix::net::sockopt::set_socket_linger;
+use seedring::metainfo::Torrent;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+const CORES: [&str; 4] = ["--cores", "2", "--metrics", "127.0.0.1:0"];
+/// Peers that come and go, and how many of them are there at a time.
+const PASSERS: usize = 1000;
+const AT_A_TIME: usize = 16;
+/// How long one that waits for an answer waits: it may have come in vain.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// What the program holds because of its peers.
+#[derive(Debug, PartialEq)]
+struct Held {
+    peers: u64,
+    tasks: Vec<u64>,
+    sockets: Vec<u64>,
+    /// Slabs that are not free nor merely cached.
+    slabs: u64,
+    descriptors: (usize, usize),
+}
+
+impl Held {
+    fn by(program: &Program, metrics: SocketAddr) -> Self {
+        let page = Samples::fetch(metrics);
+        let slabs = |state: &str| page.sum("seedring_slabs", &[&format!("state=\"{state}\"")]);
+        Self {
+            peers: page.sum("seedring_peers", &[]),
+            tasks: page.by_core("seedring_tasks", &[]),
+            sockets: page.by_core("seedring_sockets", &[]),
+            slabs: slabs("held") + slabs("sent") + page.sum("seedring_zero_copy_slabs", &[]),
+            descriptors: program.descriptors(),
+        }
+    }
+
+    /// Waits until nobody is there.
+    fn by_none(program: &Program, metrics: SocketAddr) -> Self {
+        until(|| {
+            let held = Self::by(program, metrics);
+            let none = held.peers == 0 && held.sockets == [0, 0] && held.slabs == 0;
+            if none { Ok(held) } else { Err(format!("{held:?}")) }
+        })
+    }
+
+    /// Waits until the program holds what it held before, and nothing else.
+    fn assert_back(&self, program: &Program, metrics: SocketAddr) {
+        until(|| {
+            let held = Self::by(program, metrics);
+            if held == *self { Ok(()) } else { Err(format!("{held:?}, before: {self:?}")) }
+        });
+    }
+}
+
+/// Lets go of a connection in one of the ways that there are.
+fn vanish(mut stream: TcpStream, rng: &mut fastrand::Rng) {
+    match rng.u8(..4) {
+        0 => set_socket_linger(&stream, Some(Duration::ZERO)).unwrap(),
+        1 => {
+            // Goes on reading for a while.
+            let _ = stream.shutdown(Shutdown::Write);
+            let _ = stream.read(&mut [0; 1000]);
+        }
+        2 => _ = stream.shutdown(Shutdown::Both),
+        _ => {}
+    }
+}
+
+fn random_id(rng: &mut fastrand::Rng) -> [u8; 20] {
+    std::array::from_fn(|_| rng.u8(..))
+}
+
+/// Has many peers pass by, several at a time. What is given is what one does until it vanishes; whatever happens to it
+/// meanwhile is well. Gives how often it got to its end.
+fn pass_by(peers: usize, visit: impl Fn(&mut fastrand::Rng) -> io::Result<TcpStream> + Sync) -> usize {
+    let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for _ in 0..AT_A_TIME {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= peers {
+                        break;
+                    }
+                    let mut rng = fastrand::Rng::with_seed(number as u64);
+                    if let Ok(stream) = visit(&mut rng) {
+                        vanish(stream, &mut rng);
+                        done.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    done.into_inner()
+}
+
+/// A peer of a seed, until it vanishes at some point.
+fn visit_seed(addr: SocketAddr, torrent: &Torrent, rng: &mut fastrand::Rng) -> io::Result<TcpStream> {
+    let id = random_id(rng);
+    let point = rng.u8(..6);
+    if point < 2 {
+        let mut stream = TcpStream::connect(addr)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        // Nothing, or a part of the handshake.
+        let said = if point == 0 { 0 } else { rng.usize(1..68) };
+        stream.write_all(&handshake(torrent, id)[..said])?;
+        return Ok(stream);
+    }
+    let mut stream = connect(addr, torrent, id)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    if point == 2 {
+        return Ok(stream);
+    }
+    stream.write_all(&message(INTERESTED, &[], &[]))?;
+    if point == 3 {
+        return Ok(stream);
+    }
+    try_hear_kind(&mut stream, UNCHOKE)?;
+    let blocks = torrent.layout.piece_length() / BLOCK;
+    for _ in 0..rng.u32(1..100) {
+        let piece = rng.u32(..torrent.layout.piece_count());
+        stream.write_all(&message(6, &[piece, rng.u32(..blocks) * BLOCK, BLOCK], &[]))?;
+    }
+    if point == 5 {
+        // So far into the answers, which is most likely in the middle of a block.
+        stream.read_exact(&mut vec![0; rng.usize(1..200_000)])?;
+    }
+    Ok(stream)
+}
+
+/// A seed under load from honest peers while others pass by.
+fn seed_passed_by(zero_copy: &str) {
+    let (folder, path, torrent) = one_file(16 << 20, 16 * BLOCK);
+    let more = [&CORES[..], &["--zero-copy-send", zero_copy, "--memory-limit", "32M"]].concat();
+    let mut seed = Program::start(&mut client("seed", &path, folder.path(), &more));
+    let metrics = seed.metrics_address();
+    let addr = seed.address();
+    // Once through all of it, so that all files are open.
+    let once = Program::start(&mut load("download", &path, folder.path(), addr, &[])).until("load");
+    assert_eq!(once["ok"], true, "{once}");
+    let before = Held::by_none(&seed, metrics);
+
+    let honest = ["--bytes-per-connection", "1T", "--seconds", "8"];
+    let mut honest = Program::start(&mut load("download", &path, folder.path(), addr, &honest));
+    let done = pass_by(PASSERS, |rng| visit_seed(addr, &torrent, rng));
+    let summary = honest.until("load");
+    for (figure, value) in
+        [("bad_blocks", 0), ("unexpected_blocks", 0), ("closed_early", 0), ("connected", 16)]
+    {
+        assert_eq!(summary[figure], value, "{figure}: {summary}");
+    }
+    assert_eq!(summary["ok"], true, "{summary}");
+    assert!(done > PASSERS / 2, "{done} peers got as far as they wanted");
+    before.assert_back(&seed, metrics);
+    let page = Samples::fetch(metrics);
+    let sends = page.sum("seedring_zero_copy_sends_total", &[]);
+    assert_eq!(sends > 0, zero_copy == "on", "{sends} sends without a copy");
+    assert_eq!(page.sum("seedring_zero_copy_events_total", &["event=\"leaked\""]), 0);
+}
+
+#[test]
+fn of_peers_that_pass_by_a_seed_nothing_is_left() {
+    seed_passed_by("off");
+}
+
+#[test]
+fn of_peers_that_pass_by_nothing_is_left_when_they_are_sent_to_without_a_copy() {
+    seed_passed_by("on");
+}
+
+/// A seed that has the first half, until it vanishes at some point, most likely in the middle of a block.
+fn visit_downloader(
+    addr: SocketAddr,
+    torrent: &Torrent,
+    payload: &[u8],
+    rng: &mut fastrand::Rng,
+) -> io::Result<TcpStream> {
+    let mut stream = connect(addr, torrent, random_id(rng))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(&bitfield(torrent, torrent.layout.piece_count() / 2))?;
+    stream.write_all(&message(UNCHOKE, &[], &[]))?;
+    for _ in 0..rng.u8(..4) {
+        let request = Request::hear(&mut stream)?;
+        stream.write_all(&request.answer(torrent, payload))?;
+    }
+    let last = Request::hear(&mut stream)?.answer(torrent, payload);
+    stream.write_all(&last[..rng.usize(..last.len())])?;
+    Ok(stream)
+}
+
+/// A seed that has everything and is slow until it is told to hurry.
+fn slow_seed(mut stream: TcpStream, torrent: &Torrent, payload: &[u8], hurry: &AtomicBool) {
+    stream.write_all(&bitfield(torrent, torrent.layout.piece_count())).unwrap();
+    stream.write_all(&message(UNCHOKE, &[], &[])).unwrap();
+    while let Ok(request) = Request::hear(&mut stream) {
+        if !hurry.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(10));
+        }
+        if stream.write_all(&request.answer(torrent, payload)).is_err() {
+            break;
+        }
+    }
+}
+
+#[test]
+fn of_seeds_that_pass_by_a_downloader_nothing_is_left() {
+    let len = 64 << 20;
+    let (folder, path, torrent) = one_file(len, 16 * BLOCK);
+    let payload = Arc::new(noise(len));
+    let target = folder.path().join("copy");
+    let more = [&CORES[..], &["--seed", "--memory-limit", "32M"]].concat();
+    let mut program = Program::start(&mut client("download", &path, &target, &more));
+    let metrics = program.metrics_address();
+    let addr = program.address();
+    let before = Held::by_none(&program, metrics);
+
+    let hurry = Arc::new(AtomicBool::new(false));
+    let slow = connect(addr, &torrent, [9; 20]).unwrap();
+    let slow = thread::spawn({
+        let (torrent, payload, hurry) = (torrent.clone(), Arc::clone(&payload), Arc::clone(&hurry));
+        move || slow_seed(slow, &torrent, &payload, &hurry)
+    });
+    let done = pass_by(PASSERS, |rng| visit_downloader(addr, &torrent, &payload, rng));
+    hurry.store(true, Ordering::Relaxed);
+    let completed = program.until("completed");
+    assert_eq!(completed["downloaded"], len);
+    assert!(std::fs::read(target.join("payload")).unwrap() == *payload);
+    assert!(done > 0, "some were asked for something before they vanished");
+    slow.join().unwrap();
+    // Its files are open now.
+    let before = Held { descriptors: (before.descriptors.0, program.descriptors().1), ..before };
+    before.assert_back(&program, metrics);
+}
