@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// Stretches that are hashed side by side: one a lane.
 const BATCH: usize = 16;
 /// How long a stretch waits for the batch to fill.
-const PATIENCE: Duration = Duration::from_millis(4);
+const PATIENCE: Duration = Duration::from_millis(6);
 
 /// What waits to be hashed, and how far pieces have come.
 #[derive(Default)]
