@@ -168,6 +168,29 @@ fn what_is_there_is_not_fetched_again() {
 }
 
 #[test]
+fn what_is_there_is_told_before_it_is_said_to_be_complete() {
+    let folder = tempfile::tempdir().unwrap();
+    let seed = folder.path();
+    fs::write(seed.join("payload"), [1; 100_000]).unwrap();
+    let options = CreateOptions { piece_length: Some(16_384), ..CreateOptions::default() };
+    let (_, torrent) = session::create(&seed.join("payload"), &options, 2, |_, _| {}).unwrap();
+    let torrent = Arc::new(torrent);
+    // Whichever core is the last to check, and the first to go on.
+    for _ in 0..100 {
+        let told = RefCell::new(Vec::new());
+        let watch = |event: Event| match event {
+            Event::Checked(report) => told.borrow_mut().push(("checked", report.good_pieces)),
+            Event::Completed(progress) => told.borrow_mut().push(("completed", progress.good_pieces)),
+            _ => {}
+        };
+        let job = Job { cores: 4, ..job(&torrent, seed, Goal::Download, vec![]) };
+        let outcome = runtime().block_on(session::run(job, watch, std::future::pending())).unwrap();
+        assert!(outcome.complete);
+        assert_eq!(told.take(), [("checked", 7), ("completed", 7)]);
+    }
+}
+
+#[test]
 fn a_partial_seed_beside_a_full_one_serves_what_it_has_and_fetches_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (full, part) = (folder.path().join("full"), folder.path().join("part"));

@@ -136,6 +136,7 @@ async fn check(
     if crew.has_checked() {
         let report = crew.prepare(access).await?;
         let _ = reports.send(Report::Checked(report)).await;
+        crew.go_on();
     } else {
         crew.prepared().await;
     }

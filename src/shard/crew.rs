@@ -105,7 +105,7 @@ impl Crew {
         self.checking.fetch_sub(1, Ordering::AcqRel) == 1
     }
 
-    /// Deals with what the check has found, and lets all cores go on.
+    /// Deals with what the check has found. [`Crew::go_on`] comes next.
     ///
     /// # Errors
     /// When a file is in the way, or the kernel refuses.
@@ -126,8 +126,12 @@ impl Crew {
                 access.finish(file).await?;
             }
         }
-        self.ready.send_replace(true);
         Ok(report)
+    }
+
+    /// The check is over, and told of: all cores go on. Whatever one of them tells comes after it.
+    pub(super) fn go_on(&self) {
+        self.ready.send_replace(true);
     }
 
     /// Waits until the check is over.
