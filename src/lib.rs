@@ -27,9 +27,9 @@
 //! # The walk of a block
 //!
 //! *Up.* A REQUEST is parsed by [`wire::Reader`] in `shard/receive.rs` and queued by [`swarm::Swarm::hear`]. While the
-//! connection has room, `shard/send.rs` takes the next requests that follow each other
-//! ([`swarm::Swarm::take_upload`]), has their run loaded (from the cache of `shard/memory.rs`, else by
-//! [`storage::Access::read`]) and sends many `[head, block]` by one [`ring::Socket::send`].
+//! connection has room, `shard/send.rs` takes the next requests ([`swarm::Swarm::take_upload`]), has their runs loaded by
+//! `shard/load.rs` (from the cache of `shard/memory.rs`, else by [`storage::Access::read`]) and sends many `[head, block]`
+//! by one [`ring::Socket::send`].
 //!
 //! *Down.*
 //! 1. [`swarm::Swarm::speak`] picks blocks for a peer (rarest piece first, whole pieces) and opens the run's slab.

@@ -8,6 +8,7 @@ mod connection;
 mod core;
 mod crew;
 mod hashing;
+mod load;
 mod memory;
 mod progress;
 mod receive;

@@ -1,13 +1,15 @@
 //! Sending to one peer: messages first, then blocks, many in one send.
 
+use super::load::{self, Stretch};
 use super::torrent::TorrentShard;
 use crate::metainfo::Block;
-use crate::ring::{Gather, Socket};
+use crate::ring::{Gather, Slab, Socket};
 use crate::storage::StorageError;
 use crate::swarm::{PeerSlot, RUN_LEN};
 use crate::wire::{PIECE_HEAD_LEN, PieceHead};
 use std::collections::VecDeque;
 use std::io;
+use std::iter::Peekable;
 use std::rc::Rc;
 use tokio::sync::Notify;
 
@@ -25,9 +27,11 @@ pub(super) struct Sender {
     /// Blocks that go out next, and how much of the first one (head and payload) is sent.
     blocks: VecDeque<Block>,
     block_sent: usize,
-    /// Where the last request ended: who asks on from there will ask further.
+    /// The block that was sent last.
     last: Option<Block>,
-    ahead: bool,
+    /// What the blocks need, and the slabs of the first of these stretches.
+    stretches: Vec<Stretch>,
+    slabs: Vec<Slab>,
 }
 
 impl Sender {
@@ -41,7 +45,8 @@ impl Sender {
             blocks: VecDeque::new(),
             block_sent: 0,
             last: None,
-            ahead: false,
+            stretches: Vec::new(),
+            slabs: Vec::new(),
         }
     }
 
@@ -61,6 +66,8 @@ impl Sender {
                 self.torrent.report(super::Report::Failed(error.to_string()));
                 return Err(io::Error::other(error));
             }
+            // From here on the gather holds them.
+            self.slabs.clear();
             let (result, back) = socket.send(gather).await;
             gather = back;
             gather.clear();
@@ -79,52 +86,48 @@ impl Sender {
         if self.messages.is_empty() {
             self.torrent.speak(self.slot, &mut self.messages);
         }
-        if !self.blocks.is_empty() {
-            return;
-        }
-        let mut batch = Vec::new();
-        self.torrent.swarm.borrow_mut().take_upload(self.slot, SEND_LEN, &mut batch);
-        if let (Some(first), Some(last)) = (batch.first(), batch.last()) {
-            let follows =
-                self.last.is_some_and(|last| last.piece == first.piece && last.end() == first.begin);
-            self.ahead = follows || batch.len() > 1;
-            self.last = Some(*last);
-            self.blocks.extend(batch);
+        if self.blocks.is_empty() {
+            self.torrent.swarm.borrow_mut().take_upload(self.slot, SEND_LEN, &mut self.blocks);
         }
     }
 
     /// Puts what is to be sent next in order: the rest of a block that was cut, messages, blocks.
     async fn lay_out(&mut self, gather: &mut Gather) -> Result<(), StorageError> {
-        let cut = self.block_sent > 0;
-        if cut {
-            self.lay_block(gather, 0, self.block_sent).await?;
+        let (sent, rest) = self.cut();
+        load::stretches(
+            rest.into_iter().chain(self.blocks.iter().skip(sent).copied()),
+            self.last,
+            &mut self.stretches,
+        );
+        load::load(&self.torrent, &self.stretches, &mut self.slabs).await?;
+        let mut loaded = self.stretches.iter().zip(&self.slabs).peekable();
+        if let Some(rest) = rest {
+            gather.push_small(&head(&self.blocks[0])[self.block_sent.min(PIECE_HEAD_LEN)..]);
+            if !lay_payload(gather, rest, &mut loaded) {
+                return Ok(());
+            }
         }
         gather.push_small(&self.messages[self.messages_sent..]);
-        for at in usize::from(cut)..self.blocks.len() {
-            if !gather.has_room() {
+        for block in self.blocks.iter().skip(sent) {
+            if !gather.has_room() || loaded.peek().is_none() {
                 break;
             }
-            self.lay_block(gather, at, 0).await?;
+            gather.push_small(&head(block));
+            if !lay_payload(gather, *block, &mut loaded) {
+                break;
+            }
         }
         Ok(())
     }
 
-    /// Adds a block, less its first `skip` bytes (head and payload).
-    async fn lay_block(&self, gather: &mut Gather, at: usize, skip: usize) -> Result<(), StorageError> {
-        let block = self.blocks[at];
-        let head = PieceHead { index: block.piece.get(), begin: block.begin, len: block.len }.encode();
-        gather.push_small(&head[skip.min(PIECE_HEAD_LEN)..]);
-        let mut begin = block.begin + skip.saturating_sub(PIECE_HEAD_LEN) as u32;
-        // A block as other clients may cut it can lie across two runs.
-        while begin < block.end() {
-            let end = block.end().min((begin / RUN_LEN + 1) * RUN_LEN);
-            let part = Block { begin, len: end - begin, ..block };
-            let (key, range) = TorrentShard::home(&part);
-            let slab = self.torrent.load(key, range.clone(), self.ahead).await?;
-            gather.push_payload(slab, range);
-            begin = end;
-        }
-        Ok(())
+    /// How many blocks have been begun, at most one, and what of its payload is left.
+    fn cut(&self) -> (usize, Option<Block>) {
+        let begun = self.blocks.front().filter(|_| self.block_sent > 0);
+        let rest = begun.map(|block| {
+            let sent = self.block_sent.saturating_sub(PIECE_HEAD_LEN) as u32;
+            Block { begin: block.begin + sent, len: block.len - sent, ..*block }
+        });
+        (usize::from(begun.is_some()), rest)
     }
 
     /// `count` bytes of what was laid out have been sent.
@@ -157,9 +160,29 @@ impl Sender {
         self.block_sent += step;
         let payload = self.block_sent.saturating_sub(PIECE_HEAD_LEN);
         if self.block_sent == whole {
-            self.blocks.pop_front();
+            self.last = self.blocks.pop_front();
             self.block_sent = 0;
         }
         payload
     }
+}
+
+fn head(block: &Block) -> [u8; PIECE_HEAD_LEN] {
+    PieceHead { index: block.piece.get(), begin: block.begin, len: block.len }.encode()
+}
+
+/// Adds the payload of a block. `false` when not all of it is loaded, nor anything behind it.
+fn lay_payload<'a>(
+    gather: &mut Gather,
+    block: Block,
+    loaded: &mut Peekable<impl Iterator<Item = (&'a Stretch, &'a Slab)>>,
+) -> bool {
+    for (key, range) in load::parts(block) {
+        if !loaded.peek().is_some_and(|(stretch, _)| stretch.holds(key, &range)) {
+            loaded.next();
+        }
+        let Some((_, slab)) = loaded.peek() else { return false };
+        gather.push_payload((*slab).clone(), range);
+    }
+    true
 }

@@ -211,7 +211,9 @@ impl TorrentShard {
 
     /// What the peer should hear now, with memory for what it is asked for.
     pub(super) fn speak(&self, slot: PeerSlot, bytes: &mut Vec<u8>) {
-        let mut speech = Speech { bytes, slabs: self.free_slabs(RUNS_IN_SPEECH), opened: Vec::new() };
+        // A seed asks for nothing, and to count slabs takes time.
+        let slabs = if self.swarm.borrow().is_seeding() { 0 } else { self.free_slabs(RUNS_IN_SPEECH) };
+        let mut speech = Speech { bytes, slabs, opened: Vec::new() };
         self.swarm.borrow_mut().speak(self.now(), slot, &mut speech);
         speech.opened.into_iter().for_each(|key| self.open_run(key));
     }
@@ -309,7 +311,7 @@ impl TorrentShard {
     }
 
     /// Where in a page the run begins in memory: where the most of it does in its file.
-    fn skew(&self, key: RunKey) -> usize {
+    pub(super) fn skew(&self, key: RunKey) -> usize {
         self.crew.store.skew(key.0, key.1 as u32 * RUN_LEN, self.run_len(key))
     }
 
@@ -362,42 +364,6 @@ impl TorrentShard {
 
     fn next_finished(&self) -> Option<FileIndex> {
         self.finished.borrow_mut().pop_front()
-    }
-
-    // ---- uploads ----
-
-    /// The slab with these bytes of a run: from the cache, else read. With `ahead` the whole run is read.
-    pub(super) async fn load(
-        &self,
-        key: RunKey,
-        range: Range<usize>,
-        ahead: bool,
-    ) -> Result<Slab, StorageError> {
-        let slab = loop {
-            match self.cached_or_free(key, &range) {
-                (Some(slab), _) => {
-                    self.gauges.count_lookup(true);
-                    return Ok(slab);
-                }
-                (None, Some(slab)) => break slab,
-                // Every slab is being filled or sent: some will be free soon.
-                (None, None) => tokio::time::sleep(Duration::from_millis(5)).await,
-            }
-        };
-        self.gauges.count_lookup(false);
-        let read = if ahead { 0..self.run_len(key) as usize } else { range };
-        let start = key.1 as u32 * RUN_LEN + read.start as u32;
-        let slab = self.access.read(key.0, start, read.len() as u32, read.start, slab).await?;
-        self.memory.borrow_mut().keep(key, slab.clone(), read);
-        Ok(slab)
-    }
-
-    fn cached_or_free(&self, key: RunKey, range: &Range<usize>) -> (Option<Slab>, Option<FillingSlab>) {
-        let mut memory = self.memory.borrow_mut();
-        match memory.get(key, range) {
-            Some(slab) => (Some(slab), None),
-            None => (None, memory.take(self.skew(key))),
-        }
     }
 
     // ---- other cores ----

@@ -302,7 +302,7 @@ impl Swarm {
     }
 
     /// Whether nothing is left to fetch.
-    fn is_seeding(&self) -> bool {
+    pub fn is_seeding(&self) -> bool {
         !self.settings.fetch || self.have.is_full()
     }
 

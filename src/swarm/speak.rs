@@ -113,19 +113,16 @@ impl Swarm {
         }
     }
 
-    /// Takes the next request of the peer to be served, and with it those that follow it without a gap in the same
-    /// piece, up to `most` bytes (but at least one block).
-    pub fn take_upload(&mut self, slot: PeerSlot, most: u32, out: &mut Vec<Block>) {
+    /// Takes the next requests of the peer to be served, up to `most` bytes (but at least one block).
+    pub fn take_upload(&mut self, slot: PeerSlot, most: u32, out: &mut impl Extend<Block>) {
         let Some(peer) = self.peers.get_mut(slot) else { return };
         let mut len = 0;
         while let Some(block) = peer.uploads.front() {
-            let follows =
-                out.last().is_none_or(|last: &Block| last.piece == block.piece && last.end() == block.begin);
-            if !follows || (len > 0 && len + block.len > most) {
+            if len > 0 && len + block.len > most {
                 return;
             }
             len += block.len;
-            out.push(block);
+            out.extend([block]);
             peer.uploads.pop();
         }
     }

@@ -96,7 +96,7 @@ fn a_third_taker_waits_for_a_slot_and_gets_the_one_that_is_left() {
 }
 
 #[test]
-fn requests_that_follow_each_other_are_taken_together() {
+fn requests_are_taken_together_in_their_order() {
     let mut desk = Desk::new(4 * BLOCK, 2, &[0, 1]);
     let peer = desk.taker(1);
     let all = [
@@ -106,6 +106,7 @@ fn requests_that_follow_each_other_are_taken_together() {
         [1, 3 * BLOCK, BLOCK],
         [1, 0, 5],
         [1, 5, 7],
+        [0, 7, 9],
     ];
     all.into_iter().for_each(|numbers| desk.ask(peer, numbers));
     desk.hear(peer, Message::Cancel { index: 1, begin: 3 * BLOCK, len: BLOCK });
