@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, mpsc, watch};
 
-/// Letters that wait for a core. Most of them are blocks, of 16 KiB each.
+/// Letters that wait for all cores together. Most of them are blocks, of 16 KiB each.
 const MAILBOX: usize = 512;
 
 /// Something for one core from another.
@@ -70,7 +70,7 @@ impl Crew {
         let (posts, mail): (Vec<Post>, Vec<Mail>) = (0..cores)
             .map(|_| {
                 let bell = Arc::new(Notify::new());
-                let (letters, inbox) = mpsc::channel(MAILBOX);
+                let (letters, inbox) = mpsc::channel((MAILBOX / cores).max(16));
                 let post = Post { bell: Arc::clone(&bell), letters, progress: Mutex::default() };
                 (post, Mail { bell, letters: inbox })
             })

@@ -81,6 +81,13 @@ impl Memory {
         whole.then(|| cached.slab.clone())
     }
 
+    /// Drops the runs of a piece: they were written before it was known to be good, and it is not. From now on it may be
+    /// any core's to fetch, and nobody must be served what came in the first try.
+    pub(super) fn forget(&mut self, piece: PieceIndex) {
+        self.by_age.retain(|_, key| key.0 != piece);
+        self.cached.retain(|key, _| key.0 != piece);
+    }
+
     /// Keeps a run whose `valid` bytes are verified and on disk.
     pub(super) fn keep(&mut self, key: RunKey, slab: Slab, valid: Range<usize>) {
         self.clock += 1;
@@ -89,5 +96,31 @@ impl Memory {
             self.by_age.remove(&old.used);
         }
         self.by_age.insert(used, key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metainfo::Layout;
+    use crate::ring::{Config, run};
+
+    #[test]
+    fn runs_of_a_piece_that_was_bad_are_served_to_nobody() {
+        let layout = Layout::new(1 << 20, [2 << 20]).unwrap();
+        let [good, bad] = [0, 1].map(|number| layout.piece(number).unwrap());
+        run(Config::new(4 << 20), async |core| {
+            let mut memory = Memory::new(&core);
+            let free = core.arena.free();
+            for key in [(good, 0), (bad, 0), (bad, 1)] {
+                let slab = memory.take(0).unwrap().seal().ok().unwrap();
+                memory.keep(key, slab, 0..100);
+            }
+            memory.forget(bad);
+            assert!(memory.get((bad, 0), &(0..10)).is_none() && memory.get((bad, 1), &(0..10)).is_none());
+            assert!(memory.get((good, 0), &(0..10)).is_some());
+            assert_eq!((core.arena.free(), memory.available(1000)), (free - 1, free), "their slabs are free");
+        })
+        .unwrap();
     }
 }

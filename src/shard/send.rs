@@ -85,6 +85,8 @@ impl Sender {
     fn gather_work(&mut self) {
         if self.messages.is_empty() {
             self.torrent.speak(self.slot, &mut self.messages);
+            // What was asked for may have wishes of its own: for memory, or for the help of other cores.
+            self.torrent.pump();
         }
         if self.blocks.is_empty() {
             self.torrent.swarm.borrow_mut().take_upload(self.slot, SEND_LEN, &mut self.blocks);

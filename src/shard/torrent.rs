@@ -330,7 +330,7 @@ impl TorrentShard {
         };
         let len = self.run_len(key);
         self.access.write(piece, run as u32 * RUN_LEN, len, &slab).await?;
-        // Should the piece turn out bad, its next try replaces what is kept here before anyone may read it.
+        // Should the piece turn out bad, `settle` takes it out again.
         self.memory.borrow_mut().keep(key, slab, 0..len as usize);
         self.swarm.borrow_mut().written(piece, run);
         Ok(())
@@ -341,6 +341,7 @@ impl TorrentShard {
         if !good {
             self.fetched.borrow_mut().retain(|key, _| key.0 != piece);
             self.hashing.forget(piece);
+            self.memory.borrow_mut().forget(piece);
             return;
         }
         // Before anybody can find that all is complete.

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 /// Most blocks that a core shows as lacking.
 const MOST_SHOWN: usize = 256;
-/// Most blocks that a core fetches for others at a time: their bytes lie outside the slabs until they are whole.
+/// Most blocks that the cores fetch for each other at a time: their bytes lie outside the slabs until they are whole.
 const MOST_ERRANDS: usize = 256;
 
 /// What becomes of a block that another core has fetched for us.
@@ -144,10 +144,13 @@ impl Swarm {
         for active in self.active.values().filter(|active| !active.sole) {
             for (index, state) in active.blocks.iter().enumerate() {
                 let waits = ActivePiece::run_of(index) >= active.opened + next;
-                if state.is_received() || state.writer.is_some() || waits {
+                let block = self.layout.nth_block(active.piece, index);
+                if state.is_received()
+                    || waits
+                    || state.writer.is_some_and(|writer| self.goes_on(now, writer, &block))
+                {
                     continue;
                 }
-                let block = self.layout.nth_block(active.piece, index);
                 match asked.get(&block) {
                     None => found.push((0, Reverse(Duration::ZERO), block)),
                     Some(at) if now >= *at + LATE => found.push((1, Reverse(*at), block)),
@@ -158,6 +161,12 @@ impl Swarm {
         }
         found.sort();
         found.into_iter().take(MOST_SHOWN).map(|(_, _, block)| block).collect()
+    }
+
+    /// Whether the peer, which is in the middle of a block, is not late with it; or its bytes may be on their way home just now.
+    fn goes_on(&self, now: Duration, writer: PeerSlot, block: &Block) -> bool {
+        let Some(peer) = self.peers.get(writer) else { return false };
+        peer.lent.contains(block) || peer.begun.is_some_and(|at| now < at.max(peer.last_block) + LATE)
     }
 
     /// A block that another core has fetched for us is here; `slabs` are free. When it is taken, put its bytes home
@@ -197,7 +206,7 @@ impl Swarm {
 
     /// A block to ask the peer for on behalf of another core.
     pub(super) fn errand(&mut self, slot: PeerSlot) -> Option<Block> {
-        if self.commons.cores() == 1 || self.errands.len() >= MOST_ERRANDS {
+        if self.commons.cores() == 1 || self.errands.len() >= (MOST_ERRANDS / self.commons.cores()).max(1) {
             return None;
         }
         let peer = self.peers.get(slot)?;

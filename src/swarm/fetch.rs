@@ -150,6 +150,8 @@ impl Swarm {
             }
             self.picker.remove(piece);
             if self.commons.map.claim(piece) {
+                // Another core may have found it bad just before.
+                let suspect = self.commons.map.is_suspect(piece);
                 let streaming = self.layout.piece_len(piece) > self.settings.hold;
                 let mut active = ActivePiece::new(&self.layout, piece, suspect, streaming);
                 active.owner = Some(slot);
@@ -261,7 +263,7 @@ impl Swarm {
         self.release_all(slot);
         self.forget_writer(slot);
         if let Some(peer) = self.peers.get_mut(slot) {
-            peer.snubbed = true;
+            (peer.snubbed, peer.begun) = (true, None);
         }
     }
 
@@ -364,14 +366,12 @@ impl Swarm {
             return Ok((block, Place::Nowhere));
         }
         let state = &mut active.blocks[block.index()];
-        match state.writer {
-            None if state.asked <= 1 => {
-                state.writer = Some(slot);
-                Ok((block, Place::Home))
-            }
-            Some(writer) if writer == slot => Ok((block, Place::Home)),
-            _ => Ok((block, Place::Aside)),
+        let home = state.writer.map_or(state.asked <= 1, |writer| writer == slot);
+        if !home {
+            return Ok((block, Place::Aside));
         }
+        (state.writer, peer.begun) = (Some(slot), Some(now));
+        Ok((block, Place::Home))
     }
 
     /// Whether bytes of the block that is coming may still go to its home.
@@ -385,6 +385,7 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(slot) else { return Completion::Vain };
         let asked = peer.asked.iter().position(|asked| asked.block == *block);
         asked.map(|at| peer.asked.remove(at));
+        peer.begun = None;
         peer.count_block(now, block.len);
         self.totals.received += u64::from(block.len);
         let tag = peer.tag;
@@ -392,7 +393,11 @@ impl Swarm {
         if peer.asked.len() * 4 <= peer.window() * 3 {
             self.wake(slot);
         }
-        if let Some(holder) = self.errands.remove(block).filter(|_| place == Place::Aside) {
+        if place == Place::Aside
+            && let Some(holder) = self.errands.remove(block)
+        {
+            // It may have come late, from one that it was taken back from.
+            self.cancel_elsewhere(block);
             return Completion::Handover(holder, Handover { block: *block, from: tag });
         }
         if asked.is_some() {

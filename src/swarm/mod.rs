@@ -434,7 +434,9 @@ impl Swarm {
         }
         let waits = now >= peer.last_said + KEEP_ALIVE;
         let oldest = peer.asked.front().map(|asked| asked.at);
-        let snub = oldest.is_some_and(|at| now >= at.max(peer.last_block) + SNUB);
+        // One that stops in the middle of a block holds it, asked or not.
+        let waits_since = oldest.into_iter().chain(peer.begun).min();
+        let snub = waits_since.is_some_and(|at| now >= at.max(peer.last_block) + SNUB);
         if waits {
             self.wake(slot);
         }

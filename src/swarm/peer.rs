@@ -108,6 +108,8 @@ pub(super) struct Peer {
     pub(super) slow_start: usize,
     pub(super) snubbed: bool,
     pub(super) lent: Vec<Block>,
+    /// Since when it has been in the middle of a block whose bytes go home.
+    pub(super) begun: Option<Duration>,
     pub(super) last_block: Duration,
 
     pub(super) uploads: Uploads,
@@ -149,6 +151,7 @@ impl Peer {
             slow_start: *WINDOW.start() * 2,
             snubbed: false,
             lent: Vec::new(),
+            begun: None,
             last_block: now,
             uploads: Uploads::default(),
             offences: 0,
