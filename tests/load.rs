@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::metrics::Samples;
 use common::program::{Program, client, seedring};
 use seedring::metainfo::Torrent;
 use seedring::session::{CreateOptions, create};
@@ -88,6 +89,37 @@ impl Stage {
                 "{path}"
             );
         }
+    }
+}
+
+#[test]
+fn a_block_wanted_by_many_peers_is_read_once() {
+    let stage = Stage::new(&[48 << 20]);
+    // They all begin where nothing is in memory yet, and go on side by side.
+    for order in ["sequential", "scattered"] {
+        let metrics = ["--cores", "1", "--memory-limit", "256M", "--metrics", "127.0.0.1:0"];
+        let mut seeder = beside_client(&stage, "seed", &stage.here(), &metrics);
+        let figures = seeder.metrics_address();
+        let addr = seeder.address().to_string();
+        let read = |page: &Samples| page.sum("seedring_disk_read_bytes_total", &[]);
+        // The check has read it all.
+        let before = common::until(|| {
+            let before = read(&Samples::fetch(figures));
+            if before >= stage.total() { Ok(before) } else { Err(format!("{before} bytes")) }
+        });
+        let (code, summary, said) =
+            stage.run("download", &["--peer", &addr, "--connections", "24", "--order", order]);
+        assert_eq!((code, said.as_str()), (Some(0), ""), "{summary}");
+        let page = common::until(|| {
+            let page = Samples::fetch(figures);
+            let sent = page.sum("seedring_uploaded_bytes_total", &[]);
+            if sent == 24 * stage.total() { Ok(page) } else { Err(format!("{sent} bytes")) }
+        });
+        let read = read(&page) - before;
+        // A run of which at first a single block is wanted is read whole when more of it is.
+        let runs = stage.total() / 65_536;
+        let again = if order == "scattered" { runs * BLOCK as u64 } else { 24 * BLOCK as u64 };
+        assert!((stage.total()..=stage.total() + again).contains(&read), "{order}: {read} bytes");
     }
 }
 

@@ -1,16 +1,16 @@
 //! What of which runs a peer's next blocks need, and the loading of it: several runs at a time.
 
+use super::Report;
 use super::memory::RunKey;
 use super::torrent::TorrentShard;
-use crate::metainfo::Block;
-use crate::ring::{FillingSlab, Slab};
-use crate::storage::StorageError;
+use crate::metainfo::{Block, Layout};
+use crate::ring::{self, FillingSlab, Slab};
 use crate::swarm::RUN_LEN;
-use std::future::{Future, poll_fn};
+use std::collections::HashMap;
 use std::ops::Range;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::rc::Rc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// Most runs that are loaded for one send: each takes a slab, however little of it is wanted.
 const MOST_STRETCHES: usize = 16;
@@ -27,7 +27,7 @@ pub(super) struct Stretch {
 impl Stretch {
     /// Whether it covers these bytes of that run.
     pub(super) fn holds(&self, key: RunKey, range: &Range<usize>) -> bool {
-        self.key == key && self.range.start <= range.start && range.end <= self.range.end
+        self.key == key && covers(&self.range, range)
     }
 }
 
@@ -42,16 +42,23 @@ pub(super) fn parts(block: Block) -> impl Iterator<Item = (RunKey, Range<usize>)
     })
 }
 
+/// Whether the block begins where the other one ends, be it in the next piece.
+fn follows(layout: &Layout, last: &Block, block: &Block) -> bool {
+    let place = |block: &Block, at: u32| layout.piece_start(block.piece) + u64::from(at);
+    place(last, last.end()) == place(block, block.begin)
+}
+
 /// What the first of `blocks` need. Whoever asks on from where the block `last` ended will ask further, and so will he who
 /// asks for two blocks of a run.
 pub(super) fn stretches(
+    layout: &Layout,
     blocks: impl IntoIterator<Item = Block>,
     mut last: Option<Block>,
     out: &mut Vec<Stretch>,
 ) {
     out.clear();
     for block in blocks {
-        let follows = last.is_some_and(|last| last.piece == block.piece && last.end() == block.begin);
+        let follows = last.is_some_and(|last| follows(layout, &last, &block));
         for (key, range) in parts(block) {
             if let Some(stretch) = out.last_mut().filter(|stretch| follows && stretch.key == key) {
                 stretch.range.end = range.end;
@@ -66,29 +73,37 @@ pub(super) fn stretches(
     }
 }
 
+/// A run on its way from the disk, for whoever wants it: so it is read once.
+pub(super) struct Coming {
+    range: Range<usize>,
+    slab: watch::Receiver<Option<Slab>>,
+}
+
+/// The runs that are being read.
+pub(super) type Reads = HashMap<RunKey, Coming>;
+
 /// A stretch's run as it is found.
 enum Found {
     /// All that is wanted is there.
     Here(Slab),
-    /// A slab to read it into.
-    Room(FillingSlab),
+    /// It will be.
+    Coming(watch::Receiver<Option<Slab>>),
 }
 
-/// A stretch on its way into memory.
-enum Loading<F> {
-    Here(Slab),
-    Reading(Pin<Box<F>>),
-}
+/// The disk has failed; the control thread has been told.
+#[derive(Debug, thiserror::Error)]
+#[error("what the peer asked for cannot be read")]
+pub(super) struct ReadFailed;
 
 /// Loads stretches, all at the same time, into `slabs`: the first one in any case, the others as long as there is memory.
 ///
 /// # Errors
 /// When one cannot be read.
 pub(super) async fn load(
-    torrent: &TorrentShard,
+    torrent: &Rc<TorrentShard>,
     stretches: &[Stretch],
     slabs: &mut Vec<Slab>,
-) -> Result<(), StorageError> {
+) -> Result<(), ReadFailed> {
     slabs.clear();
     let [first, others @ ..] = stretches else { return Ok(()) };
     let found = loop {
@@ -99,64 +114,80 @@ pub(super) async fn load(
         }
     };
     // Whoever holds slabs must not wait for more: the others may do the same.
-    let further = others.iter().map_while(|stretch| Some((stretch, torrent.find(stretch)?)));
-    let mut loading: Vec<_> = std::iter::once((first, found))
-        .chain(further)
-        .map(|(stretch, found)| match found {
-            Found::Here(slab) => Loading::Here(slab),
-            Found::Room(room) => Loading::Reading(Box::pin(torrent.read_run(stretch, room))),
-        })
-        .collect();
-    poll_fn(|context| poll_all(&mut loading, context)).await?;
-    slabs.extend(loading.into_iter().map_while(|loading| match loading {
-        Loading::Here(slab) => Some(slab),
-        Loading::Reading(_) => None,
-    }));
+    let further = others.iter().map_while(|stretch| torrent.find(stretch));
+    for found in std::iter::once(found).chain(further).collect::<Vec<_>>() {
+        slabs.push(match found {
+            Found::Here(slab) => slab,
+            Found::Coming(mut slab) => {
+                let slab = slab.wait_for(Option::is_some).await.map_err(|_| ReadFailed)?;
+                slab.clone().expect("waited for")
+            }
+        });
+    }
     Ok(())
 }
 
-/// Goes on with all reads; ready when all are done, or with the first error.
-fn poll_all<F: Future<Output = Result<Slab, StorageError>>>(
-    loading: &mut [Loading<F>],
-    context: &mut Context<'_>,
-) -> Poll<Result<(), StorageError>> {
-    let mut all = Poll::Ready(Ok(()));
-    for item in loading {
-        let Loading::Reading(read) = item else { continue };
-        match read.as_mut().poll(context) {
-            Poll::Ready(Ok(slab)) => *item = Loading::Here(slab),
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-            Poll::Pending => all = Poll::Pending,
+impl TorrentShard {
+    /// The run in the cache, or on its way there. `None` when there is no memory now.
+    fn find(self: &Rc<Self>, stretch: &Stretch) -> Option<Found> {
+        let key = stretch.key;
+        let mut memory = self.memory.borrow_mut();
+        let here = memory.get(key, &stretch.range).map(Found::Here);
+        let found = here.or_else(|| {
+            let reads = self.reads.borrow();
+            let coming = reads.get(&key).filter(|coming| covers(&coming.range, &stretch.range))?;
+            Some(Found::Coming(coming.slab.clone()))
+        });
+        if found.is_some() {
+            self.gauges.count_lookup(true);
+            return found;
         }
+        let slab = memory.take(self.skew(key))?;
+        self.gauges.count_lookup(false);
+        // Of a run that is wanted once more, or will be, all is read.
+        let again = memory.holds(key) || self.reads.borrow().contains_key(&key);
+        let whole = stretch.ahead || again;
+        let range = if whole { 0..self.run_len(key) as usize } else { stretch.range.clone() };
+        Some(Found::Coming(self.read_run(key, range, slab)))
     }
-    all
+
+    /// Reads part of a run, and keeps it. The task is nobody's: a peer that goes takes nothing from those who wait for the
+    /// same run.
+    fn read_run(
+        self: &Rc<Self>,
+        key: RunKey,
+        range: Range<usize>,
+        slab: FillingSlab,
+    ) -> watch::Receiver<Option<Slab>> {
+        let (done, coming) = watch::channel(None);
+        self.reads.borrow_mut().insert(key, Coming { range: range.clone(), slab: coming.clone() });
+        let (this, mine) = (Rc::clone(self), coming.clone());
+        ring::spawn(async move {
+            let start = key.1 as u32 * RUN_LEN + range.start as u32;
+            let read = this.access.read(key.0, start, range.len() as u32, range.start, slab).await;
+            let is_mine = this.reads.borrow().get(&key).is_some_and(|other| other.slab.same_channel(&mine));
+            if is_mine {
+                this.reads.borrow_mut().remove(&key);
+            }
+            match read {
+                Ok(slab) => {
+                    this.memory.borrow_mut().keep(key, slab.clone(), range);
+                    let _ = done.send(Some(slab));
+                }
+                Err(error) => this.report(Report::Failed(error.to_string())),
+            }
+        });
+        coming
+    }
 }
 
-impl TorrentShard {
-    /// The run in the cache, or a slab for it. `None` when there is no memory now.
-    fn find(&self, stretch: &Stretch) -> Option<Found> {
-        let mut memory = self.memory.borrow_mut();
-        let here = memory.get(stretch.key, &stretch.range);
-        let found = here.map(Found::Here).or_else(|| memory.take(self.skew(stretch.key)).map(Found::Room))?;
-        self.gauges.count_lookup(matches!(found, Found::Here(_)));
-        Some(found)
-    }
-
-    /// Reads what is wanted, or the whole run when more of it will be, and keeps it.
-    async fn read_run(&self, stretch: &Stretch, slab: FillingSlab) -> Result<Slab, StorageError> {
-        let key = stretch.key;
-        let read = if stretch.ahead { 0..self.run_len(key) as usize } else { stretch.range.clone() };
-        let start = key.1 as u32 * RUN_LEN + read.start as u32;
-        let slab = self.access.read(key.0, start, read.len() as u32, read.start, slab).await?;
-        self.memory.borrow_mut().keep(key, slab.clone(), read);
-        Ok(slab)
-    }
+fn covers(all: &Range<usize>, part: &Range<usize>) -> bool {
+    all.start <= part.start && part.end <= all.end
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metainfo::Layout;
 
     const BLOCK: u32 = 16 * 1024;
 
@@ -168,7 +199,7 @@ mod tests {
         let block = |(piece, begin, len)| Block { piece: layout.piece(piece).unwrap(), begin, len };
         let blocks = blocks.iter().copied().map(block);
         let mut out = Vec::new();
-        stretches(blocks, last.map(block), &mut out);
+        stretches(&layout, blocks, last.map(block), &mut out);
         out.into_iter().map(|one| (one.key.0.get(), one.key.1, one.range, one.ahead)).collect()
     }
 
@@ -180,6 +211,8 @@ mod tests {
         assert_eq!(of(&row[..1], None), [(3, 0, 0..block, false)]);
         assert_eq!(of(&row[2..3], Some((3, BLOCK, BLOCK))), [(3, 0, 2 * block..3 * block, true)]);
         assert_eq!(of(&row[2..3], Some((2, BLOCK, BLOCK))), [(3, 0, 2 * block..3 * block, false)]);
+        let ends = Some((2, (1 << 20) - BLOCK, BLOCK));
+        assert_eq!(of(&row[..1], ends), [(3, 0, 0..block, true)], "in the next piece");
         let mixed = [row[0], row[2], row[3], (4, 0, BLOCK)];
         let expected = [(3, 0, 0..block, false), (3, 0, 2 * block..4 * block, true), (4, 0, 0..block, false)];
         assert_eq!(of(&mixed, None), expected);

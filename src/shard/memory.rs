@@ -81,6 +81,11 @@ impl Memory {
         whole.then(|| cached.slab.clone())
     }
 
+    /// Whether some of the run is there.
+    pub(super) fn holds(&self, key: RunKey) -> bool {
+        self.cached.contains_key(&key)
+    }
+
     /// Drops the runs of a piece: they were written before it was known to be good, and it is not. From now on it may be
     /// any core's to fetch, and nobody must be served what came in the first try.
     pub(super) fn forget(&mut self, piece: PieceIndex) {

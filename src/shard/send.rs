@@ -1,10 +1,9 @@
 //! Sending to one peer: messages first, then blocks, many in one send.
 
-use super::load::{self, Stretch};
+use super::load::{self, ReadFailed, Stretch};
 use super::torrent::TorrentShard;
 use crate::metainfo::Block;
 use crate::ring::{Gather, Slab, Socket};
-use crate::storage::StorageError;
 use crate::swarm::{PeerSlot, RUN_LEN};
 use crate::wire::{PIECE_HEAD_LEN, PieceHead};
 use std::collections::VecDeque;
@@ -62,10 +61,7 @@ impl Sender {
                 self.bell.notified().await;
                 continue;
             }
-            if let Err(error) = self.lay_out(&mut gather).await {
-                self.torrent.report(super::Report::Failed(error.to_string()));
-                return Err(io::Error::other(error));
-            }
+            self.lay_out(&mut gather).await.map_err(io::Error::other)?;
             // From here on the gather holds them.
             self.slabs.clear();
             let (result, back) = socket.send(gather).await;
@@ -94,9 +90,10 @@ impl Sender {
     }
 
     /// Puts what is to be sent next in order: the rest of a block that was cut, messages, blocks.
-    async fn lay_out(&mut self, gather: &mut Gather) -> Result<(), StorageError> {
+    async fn lay_out(&mut self, gather: &mut Gather) -> Result<(), ReadFailed> {
         let (sent, rest) = self.cut();
         load::stretches(
+            self.torrent.crew.store.layout(),
             rest.into_iter().chain(self.blocks.iter().skip(sent).copied()),
             self.last,
             &mut self.stretches,

@@ -3,6 +3,7 @@
 use super::connection::Shaking;
 use super::crew::{Crew, Letter};
 use super::hashing::Hashing;
+use super::load::Reads;
 use super::memory::{Memory, RunKey};
 use super::snapshot::{Gauges, Snapshot};
 use super::{Progress, Report, dial};
@@ -60,6 +61,7 @@ pub(super) struct TorrentShard {
     finished: RefCell<VecDeque<FileIndex>>,
     finishers: Cell<usize>,
     lines: RefCell<HashMap<PeerSlot, Line>>,
+    pub(super) reads: RefCell<Reads>,
     /// Receive buffers not in use.
     scatters: RefCell<Vec<Scatter>>,
     /// Room for wishes, not in use.
@@ -103,6 +105,7 @@ impl TorrentShard {
             finished: RefCell::default(),
             finishers: Cell::new(0),
             lines: RefCell::default(),
+            reads: RefCell::default(),
             scatters: RefCell::default(),
             wishes: RefCell::default(),
             reports,

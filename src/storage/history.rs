@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes that one bit stands for.
 const RUN: u64 = 256 * 1024;
+/// A shorter read (bytes) says nothing of the run it lies in.
+const LEAST: u64 = 64 * 1024;
 
 /// See the module. Shared by all cores. What they do at the same time may count twice or not at all: it is a guess anyway.
 pub(super) struct History {
@@ -39,9 +41,11 @@ impl History {
         let bit = offset / RUN;
         let mask = 1 << (bit % u64::from(u64::BITS));
         let word = &seen[(bit / u64::from(u64::BITS)) as usize];
-        if word.fetch_or(mask, Ordering::Relaxed) & mask != 0 {
-            return true;
+        let known = word.load(Ordering::Relaxed) & mask != 0;
+        if known || len < LEAST {
+            return known;
         }
+        word.fetch_or(mask, Ordering::Relaxed);
         if self.read.fetch_add(len, Ordering::Relaxed) + len > self.memory {
             self.read.store(0, Ordering::Relaxed);
             seen.iter().for_each(|word| word.store(0, Ordering::Relaxed));
@@ -57,7 +61,7 @@ mod tests {
     #[test]
     fn what_was_read_is_known_until_memory_would_have_forgotten_it() {
         let history = History::with_memory(100 * RUN, 10 * RUN);
-        assert!(!history.note(70 * RUN + 5, RUN));
+        assert!(!history.note(70 * RUN, LEAST - 1) && !history.note(70 * RUN + 5, RUN));
         assert!(history.note(70 * RUN, RUN) && history.note(71 * RUN - 1, 1));
         (0..9).for_each(|run| assert!(!history.note(run * RUN, RUN)));
         assert!(history.note(70 * RUN, RUN) && history.note(0, RUN));
