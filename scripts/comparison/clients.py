@@ -8,7 +8,7 @@ import tempfile
 import urllib.error
 import urllib.request
 
-from .processes import die, free_port, start, stop, wait_for
+from .processes import fail, free_port, start, stop, wait_for
 
 LIBTORRENT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "libtorrent_child.py")
 
@@ -37,7 +37,7 @@ class Lines(Client):
             told = json.loads(line)
             if told.get("event") == event:
                 return told
-        die(f"{self.name} ended without telling of `{event}`; see {self.log.name}")
+        fail(f"{self.name} ended without telling of `{event}`; see {self.log.name}")
 
     def wait_complete(self, seconds):
         # Polled elsewhere; here the client tells.
@@ -114,7 +114,7 @@ class Transmission(Http):
                     return json.load(answer)["arguments"]
             except urllib.error.HTTPError as error:
                 self.session = error.headers.get("X-Transmission-Session-Id", "")
-        die("transmission refuses its RPC")
+        fail("transmission refuses its RPC")
 
     def answers(self):
         try:

@@ -8,7 +8,7 @@ import tempfile
 import time
 
 from .clients import Seedring
-from .processes import cpu_of, die, memory_of, running, start
+from .processes import cpu_of, fail, memory_of, running, start
 
 CLIENT_CORE, LOAD_CORE = "0", "1"
 
@@ -21,7 +21,7 @@ def load(stage, cores, arguments):
     running.remove(child)
     report = next((told for told in map(json.loads, out.splitlines()) if told["event"] == "load"), None)
     if report is None or not report["ok"]:
-        die(f"`{' '.join(command)}` failed: {said.strip()}")
+        fail(f"`{' '.join(command)}` failed: {said.strip()}")
     return report
 
 
@@ -37,7 +37,7 @@ def seed(stage, kind, connections, cache, order, cores=CLIENT_CORE, load_cores=L
         stage.chill()
         left = stage.cached()
         if left > 0.02:
-            die(f"{client.name}: {left:.0%} of the file stays in the page cache")
+            fail(f"{client.name}: {left:.0%} of the file stays in the page cache")
     # More than the torrent has would come from the cache.
     amount = args.bytes if cache == "cached" else min(args.bytes, args.size)
     cpu = cpu_of(client.child)
@@ -81,7 +81,7 @@ def check_seedring(stage, *_):
     child.returncode = os.waitstatus_to_exitcode(status)
     running.remove(child)
     if child.returncode != 0:
-        die("seedring does not find the payload right")
+        fail("seedring does not find the payload right")
     return {"seconds": spent, "cpu": usage.ru_utime + usage.ru_stime, "peak_mib": usage.ru_maxrss / 1024}
 
 

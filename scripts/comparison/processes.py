@@ -10,8 +10,16 @@ TICK = os.sysconf("SC_CLK_TCK")
 running = []
 
 
+class Failed(Exception):
+    """A run that gives no figure. The others go on."""
+
+
 def die(text):
     sys.exit(f"scripts/compare: {text}")
+
+
+def fail(text):
+    raise Failed(text)
 
 
 def start(command, cores, **more):
@@ -57,9 +65,9 @@ def wait_for(what, seconds, ready, child):
     until = time.monotonic() + seconds
     while not ready():
         if child.poll() is not None:
-            die(f"{what}: the program ended with {child.returncode}")
+            fail(f"{what}: the program ended with {child.returncode}")
         if time.monotonic() > until:
-            die(f"{what}: not within {seconds} seconds")
+            fail(f"{what}: not within {seconds} seconds")
         time.sleep(0.05)
 
 

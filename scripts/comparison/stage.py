@@ -9,7 +9,7 @@ import shutil
 import subprocess
 
 from .clients import LIBTORRENT, Libtorrent
-from .processes import die
+from .processes import fail
 
 MIB = 1 << 20
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -47,7 +47,7 @@ class Stage:
         told = client.until("checked")
         client.stop()
         if not told["good"]:
-            die("libtorrent does not find the payload right")
+            fail("libtorrent does not find the payload right")
         return told
 
     def paths(self, side):
@@ -79,7 +79,7 @@ class Stage:
                 there = (ctypes.c_ubyte * count)()
                 address = ctypes.addressof(ctypes.c_char.from_buffer(mapped))
                 if LIBC.mincore(ctypes.c_void_p(address), ctypes.c_size_t(length), there) != 0:
-                    die(f"mincore: {os.strerror(ctypes.get_errno())}")
+                    fail(f"mincore: {os.strerror(ctypes.get_errno())}")
                 pages[0] += sum(page & 1 for page in there)
                 pages[1] += count
         return pages[0] / max(1, pages[1])
@@ -88,7 +88,7 @@ class Stage:
         for path in self.paths(self.here):
             other = os.path.join(folder, os.path.relpath(path, self.here))
             if not os.path.exists(other) or not filecmp.cmp(path, other, shallow=False):
-                die(f"{other} is not what was uploaded")
+                fail(f"{other} is not what was uploaded")
 
 
 def make_payload(folder, files, total):
@@ -123,4 +123,4 @@ def file_system(folder):
 def run_seedring(command):
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
-        die(f"`{' '.join(command)}` failed: {done.stderr.strip()}")
+        fail(f"`{' '.join(command)}` failed: {done.stderr.strip()}")

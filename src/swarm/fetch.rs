@@ -6,7 +6,8 @@ use super::{DropReason, Handover, PeerSlot, Swarm};
 use crate::metainfo::{Block, PieceIndex};
 use std::time::Duration;
 
-/// A block asked for this long ago, of however many peers, may be asked of one more when nothing else is left.
+/// A block asked for this long ago, of however many peers, may be asked of one more when nothing else is left and its
+/// peer has sent nothing for as long. (One that sends is only slow: on slow links every block is that old.)
 pub(super) const LATE: Duration = Duration::from_secs(5);
 
 /// Where the bytes of a block that is coming belong.
@@ -190,8 +191,8 @@ impl Swarm {
     fn twice(&mut self, now: Duration, slot: PeerSlot) -> Option<(PieceIndex, usize)> {
         let endgame = self.is_endgame();
         let peer = self.peers.get(slot)?;
-        let wanted = |asked: &Asked| {
-            let (block, late) = (asked.block, now >= asked.at + LATE);
+        let wanted = |holder: &Peer, asked: &Asked| {
+            let (block, late) = (asked.block, now >= asked.at.max(holder.last_block) + LATE);
             let active = self.active.get(&block.piece)?;
             let state = &active.blocks[block.index()];
             let open = (endgame && state.asked == 1) || (late && state.asked < u8::MAX);
@@ -200,7 +201,7 @@ impl Swarm {
         };
         let queues = self.peers.iter().filter(|(other, _)| *other != slot);
         let ends = queues.filter_map(|(_, other)| {
-            let found = other.asked.iter().rev().find_map(wanted)?;
+            let found = other.asked.iter().rev().find_map(|asked| wanted(other, asked))?;
             Some((other.backlog_seconds(), found))
         });
         ends.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, found)| found)
