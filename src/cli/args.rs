@@ -1,6 +1,8 @@
 //! The command line. Every option `--some-name` can also be given as `SEEDRING_SOME_NAME` in the environment.
 
+use super::Error;
 use crate::ring::ZeroCopySend;
+use crate::session::{Authorities, TrackerOptions};
 use clap::{Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -74,6 +76,13 @@ pub(super) struct CreateArgs {
 pub(super) struct ShowArgs {
     /// The torrent file
     pub(super) file: PathBuf,
+
+    /// Ask its trackers how many seeds and leeches there are, and how often it was downloaded
+    #[arg(long, env = "SEEDRING_SCRAPE", value_parser = switch)]
+    pub(super) scrape: bool,
+
+    #[command(flatten)]
+    pub(super) authorities: AuthorityArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -130,7 +139,53 @@ pub(super) struct TransferArgs {
     pub(super) zero_copy_send: ZeroCopySend,
 
     #[command(flatten)]
+    pub(super) trackers: TrackerArgs,
+
+    #[command(flatten)]
     pub(super) metrics: MetricsArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct TrackerArgs {
+    /// Ask no tracker
+    #[arg(long, env = "SEEDRING_NO_TRACKERS", value_parser = switch)]
+    pub(super) no_trackers: bool,
+
+    /// Announce to every tracker of the torrent, not to the first that answers
+    #[arg(long, env = "SEEDRING_ANNOUNCE_TO_ALL", value_parser = switch)]
+    pub(super) announce_to_all: bool,
+
+    /// Tell trackers this host name, for networks whose trackers hand names on to peers
+    #[arg(long, value_name = "NAME", env = "SEEDRING_ANNOUNCE_HOSTNAME", value_parser = hostname)]
+    pub(super) announce_hostname: Option<String>,
+
+    #[command(flatten)]
+    pub(super) authorities: AuthorityArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct AuthorityArgs {
+    /// Trust the authorities in this PEM file, too, when an HTTPS tracker shows its certificate
+    #[arg(long, value_name = "FILE", env = "SEEDRING_TRACKER_CA")]
+    pub(super) tracker_ca: Option<PathBuf>,
+}
+
+impl TrackerArgs {
+    /// How trackers are to be asked, if they are.
+    pub(super) fn options(&self) -> Result<Option<TrackerOptions>, Error> {
+        // A file that is of no use is told of in any case.
+        let authorities = self.authorities.read()?;
+        let hostname = self.announce_hostname.clone();
+        let options = TrackerOptions { authorities, hostname, ..TrackerOptions::default() };
+        Ok((!self.no_trackers).then_some(options))
+    }
+}
+
+impl AuthorityArgs {
+    pub(super) fn read(&self) -> Result<Authorities, Error> {
+        let read = self.tracker_ca.as_deref().map(Authorities::read).transpose();
+        read.map(Option::unwrap_or_default).map_err(|cause| Error::Other(cause.to_string()))
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -270,6 +325,15 @@ fn piece_length(text: &str) -> Result<u32, String> {
     bytes.ok_or_else(|| format!("a piece has at most {MAX_PIECE_LENGTH} bytes"))
 }
 
+/// A name that others can look up.
+fn hostname(text: &str) -> Result<String, String> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+    match text.len() {
+        1..=253 if plain && !text.starts_with(['-', '.']) => Ok(text.to_owned()),
+        _ => Err("write a host name of letters, digits, '-', '_' and '.'".into()),
+    }
+}
+
 /// When payload is sent without a copy.
 fn zero_copy_send(text: &str) -> Result<ZeroCopySend, String> {
     match text.to_ascii_lowercase().as_str() {
@@ -340,6 +404,16 @@ mod tests {
     fn switches_take_the_usual_words() {
         assert_eq!((switch("1"), switch("Yes"), switch("")), (Ok(true), Ok(true), Ok(false)));
         assert!(switch("perhaps").is_err());
+    }
+
+    #[test]
+    fn host_names_are_plain() {
+        for name in ["seed-1", "a.b.example", "x_y"] {
+            assert_eq!(hostname(name).as_deref(), Ok(name));
+        }
+        for name in ["", "-x", ".x", "a b", "a&b=c", "a\n", "h\u{e9}", &"x".repeat(254)] {
+            assert!(hostname(name).is_err(), "{name:?}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::load::Report;
 use crate::session::{CheckReport, Event, Progress};
 use serde::Serialize;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Most indices that `checked` lists.
 const MAX_BAD_PIECES: usize = 100;
@@ -60,7 +60,18 @@ pub(super) enum Line<'a> {
     /// A peer has gone, or had to go.
     PeerDropped { addr: SocketAddr, reason: &'a str },
     /// A tracker has answered with so many peers.
-    Tracker { url: &'a str, peers: usize },
+    Tracker {
+        url: &'a str,
+        peers: usize,
+        seeds: Option<u64>,
+        leeches: Option<u64>,
+        warning: Option<&'a str>,
+        external_ip: Option<IpAddr>,
+    },
+    /// A tracker's counts of a torrent; `null` for what it does not say.
+    Scrape { url: &'a str, seeds: Option<u64>, leeches: Option<u64>, downloaded: Option<u64> },
+    /// A tracker gave no counts.
+    ScrapeFailed { url: &'a str, reason: &'a str },
     /// A tracker could not be asked.
     TrackerFailed { url: &'a str, reason: &'a str },
     /// The download is complete.
@@ -104,13 +115,20 @@ impl<'a> Line<'a> {
     /// The line for something a session tells; none for the steps of a check.
     pub(super) fn of(event: &'a Event) -> Option<Self> {
         Some(match event {
-            Event::Checking { .. } | Event::Snapshot(_) => return None,
+            Event::Checking { .. } | Event::Snapshot(_) | Event::TrackerCounts(_) => return None,
             Event::Checked(report) => Self::checked(report),
             Event::Listening(addr) => Self::Listening { addr: *addr },
             Event::Progress(progress) => Self::Progress(progress),
             Event::PieceFailed(piece) => Self::PieceFailed { piece: *piece },
             Event::PeerDropped { addr, reason } => Self::PeerDropped { addr: *addr, reason },
-            Event::Tracker { url, result: Ok(peers) } => Self::Tracker { url, peers: *peers },
+            Event::Tracker { url, result: Ok(answer) } => Self::Tracker {
+                url,
+                peers: answer.peers,
+                seeds: answer.complete,
+                leeches: answer.incomplete,
+                warning: answer.warning.as_deref(),
+                external_ip: answer.external_ip,
+            },
             Event::Tracker { url, result: Err(reason) } => Self::TrackerFailed { url, reason },
             Event::Completed(progress) => Self::Completed(progress),
         })

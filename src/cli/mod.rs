@@ -8,6 +8,7 @@
 //! | `json` | the lines of `--json` |
 //! | `human` | sizes, rates and times as people read them |
 //! | `progress` | how far something has come: bars, or plain lines |
+//! | `scrape` | `show --scrape`: what trackers count |
 //! | `watch` | what people see of one session while it runs |
 //! | `metrics` | `--metrics`: figures over HTTP |
 //! | `signals` | the ways to be stopped |
@@ -26,6 +27,7 @@ mod load;
 mod metrics;
 mod output;
 mod progress;
+mod scrape;
 mod show;
 mod signals;
 mod torrent_file;

@@ -3,7 +3,7 @@
 use super::args::ShowArgs;
 use super::json::{Line, TorrentFile};
 use super::output::Output;
-use super::{Error, human, torrent_file};
+use super::{Error, human, scrape, torrent_file};
 use crate::metainfo::{FileKind, Torrent};
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -15,7 +15,7 @@ pub(super) fn run(args: &ShowArgs, out: &Output) -> Result<ExitCode, Error> {
     } else {
         out.print(&text(&torrent));
     }
-    Ok(ExitCode::SUCCESS)
+    if args.scrape { scrape::run(&torrent, &args.authorities, out) } else { Ok(ExitCode::SUCCESS) }
 }
 
 fn line(torrent: &Torrent) -> Line<'_> {

@@ -36,7 +36,8 @@ fn run(transfer: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Er
         cores: args::cores(transfer.cores),
         memory_limit: transfer.memory_limit.unwrap_or_else(default_memory_limit),
         zero_copy_send: transfer.zero_copy_send,
-        announce: AnnounceLimits::default(),
+        announce: AnnounceLimits { to_all: transfer.trackers.announce_to_all, ..AnnounceLimits::default() },
+        trackers: transfer.trackers.options()?,
         snapshots: false,
     };
     let runtime = super::control_runtime()?;

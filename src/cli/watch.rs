@@ -43,11 +43,14 @@ impl<'a> Watch<'a> {
                 self.out.note(&format!("piece {piece} had a wrong hash; it will be fetched again"));
             }
             Event::PeerDropped { addr, reason } => tracing::info!("the peer {addr} {reason}"),
-            Event::Tracker { url, result: Ok(peers) } => {
-                tracing::info!("the tracker {url} knows {}", human::count(*peers as u64, "peer"));
+            Event::Tracker { url, result: Ok(answer) } => {
+                tracing::info!("the tracker {url} knows {}", human::count(answer.peers as u64, "peer"));
+                if let Some(warning) = &answer.warning {
+                    self.out.note(&format!("tracker {url}: {warning}"));
+                }
             }
             Event::Tracker { url, result: Err(reason) } => self.out.note(&format!("tracker {url}: {reason}")),
-            Event::Snapshot(_) => {}
+            Event::Snapshot(_) | Event::TrackerCounts(_) => {}
             Event::Completed(progress) => self.completed(progress),
         }
     }

@@ -19,7 +19,7 @@ mod text;
 
 use crate::metainfo::Torrent;
 use crate::ring::{Histogram, Kind};
-use crate::session::Snapshot;
+use crate::session::{Snapshot, TrackerCounts};
 use peers::{Peers, Rest, Shown, Traffic};
 use registry::Registry;
 use std::collections::BTreeMap;
@@ -99,6 +99,11 @@ impl Board {
         let node = &mut self.nodes[node.0];
         node.cores.insert(number, snapshot);
         self.registry.set(node, &node.cores[&number]);
+    }
+
+    /// What trackers have cost and given a session.
+    pub fn trackers(&mut self, node: NodeNumber, counts: &TrackerCounts) {
+        self.registry.set_trackers(&self.nodes[node.0], counts);
     }
 
     /// The page `/metrics`: everything but single peers.

@@ -4,7 +4,7 @@
 use super::Node;
 use super::text::Label;
 use crate::ring::{Kind, ZeroCopyCounts};
-use crate::session::{Progress, Snapshot};
+use crate::session::{Count, Progress, Snapshot, TrackerCounts};
 use crate::shard::SlabStates;
 use crate::swarm::LimitHits;
 use metrics::{Key, Level, Metadata, Recorder};
@@ -36,6 +36,11 @@ const COUNTERS: &[(&str, &str)] = &[
     ("seedring_ring_submissions_total", "Batches of operations handed to the kernel."),
     ("seedring_zero_copy_sends_total", "Sends that the kernel made from payload memory, without a copy."),
     ("seedring_zero_copy_sent_bytes_total", "Bytes of these sends."),
+    (
+        "seedring_tracker_events_total",
+        "What came of asking trackers: announces by protocol and end, scrapes, peers named, limits hit, bytes of questions and \
+         answers.",
+    ),
     (
         "seedring_zero_copy_events_total",
         "What became of sends without a copy, or of those that were to be such: landed, copied by the kernel all the same, \
@@ -113,6 +118,14 @@ impl Registry {
         self.set_disk(node);
         self.set_standing(node);
         self.set_core(node, latest);
+    }
+
+    /// What trackers have cost and given a node.
+    pub(super) fn set_trackers(&self, node: &Node, counts: &TrackerCounts) {
+        for count in Count::ALL {
+            let labels = with(&node.labels(), &[("event", count.name())]);
+            self.counter("seedring_tracker_events_total", &labels, counts.get(count));
+        }
     }
 
     fn set_sums(&self, node: &Node) {

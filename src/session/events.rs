@@ -1,8 +1,9 @@
 //! What a session tells those who watch it.
 
+use crate::discovery::tracker::TrackerCounts;
 use crate::shard::{Progress, Snapshot};
 use crate::storage::CheckReport;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Something worth telling.
 #[derive(Clone, Debug)]
@@ -35,9 +36,26 @@ pub enum Event {
     Tracker {
         /// Its URL.
         url: String,
-        /// Number of peers it named, or what went wrong.
-        result: Result<usize, String>,
+        /// What it said, or what went wrong.
+        result: Result<TrackerAnswer, String>,
     },
+    /// What trackers have cost and given so far: once a second, when the job asks for snapshots.
+    TrackerCounts(TrackerCounts),
     /// The torrent is complete.
     Completed(Progress),
+}
+
+/// What a tracker has answered to an announce.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrackerAnswer {
+    /// Number of peers it named.
+    pub peers: usize,
+    /// Seeds in the swarm, when it says.
+    pub complete: Option<u64>,
+    /// Leeches in the swarm, when it says.
+    pub incomplete: Option<u64>,
+    /// Its word to the user, fit to be shown.
+    pub warning: Option<String>,
+    /// Our address as it sees it (BEP 24): one vote, not the truth.
+    pub external_ip: Option<IpAddr>,
 }

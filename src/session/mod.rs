@@ -3,9 +3,12 @@
 mod events;
 mod offline;
 mod run;
+mod scrape;
 
+pub use crate::discovery::tracker::{Authorities, Count, TrackerCounts, TrackerOptions};
 pub use crate::shard::{Progress, Snapshot};
 pub use crate::storage::{CheckReport, FileReport};
-pub use events::Event;
+pub use events::{Event, TrackerAnswer};
 pub use offline::{CreateOptions, check, create};
+pub use scrape::{Scraped, scrape};
 pub use run::{AnnounceLimits, Goal, Job, Listen, Outcome, SessionError, run};

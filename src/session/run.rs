@@ -1,7 +1,10 @@
 //! Downloading and seeding one torrent, from the check of what is there to the goodbye.
 
 use super::Event;
-use crate::discovery::tracker::{AnnouncerConfig, Announcing, Note, TorrentIdentity, Totals};
+use super::TrackerAnswer;
+use crate::discovery::tracker::{
+    AnnouncerConfig, Announcing, Note, TorrentIdentity, Totals, TrackerClient, TrackerOptions,
+};
 use crate::metainfo::{BuildError, Torrent};
 use crate::ring::{self, StartError, ZeroCopySend};
 use crate::shard::{Assignment, Progress, Report, Shards};
@@ -74,6 +77,8 @@ pub struct Job {
     pub zero_copy_send: ZeroCopySend,
     /// How often trackers are asked.
     pub announce: AnnounceLimits,
+    /// How trackers are asked; `None` to leave them alone.
+    pub trackers: Option<TrackerOptions>,
     /// Whether to tell all that is counted: [`Event::Snapshot`].
     pub snapshots: bool,
 }
@@ -164,6 +169,7 @@ struct Running<W> {
     addr: SocketAddr,
     id: PeerId,
     totals: Arc<Totals>,
+    client: Option<Arc<TrackerClient>>,
     announcing: Option<Announcing>,
     found: (mpsc::Sender<Vec<SocketAddr>>, mpsc::Receiver<Vec<SocketAddr>>),
     notes: (mpsc::Sender<Note>, mpsc::Receiver<Note>),
@@ -204,6 +210,7 @@ pub async fn run(
     };
     let shards = Shards::start(assignment).map_err(SessionError::Thread)?;
     let mut running = Running {
+        client: job.trackers.clone().map(|options| Arc::new(TrackerClient::new(options))),
         job,
         shards,
         addr,
@@ -258,6 +265,9 @@ impl<W: FnMut(Event)> Running<W> {
             Report::Progress(progress) => {
                 self.progress(progress);
                 (self.watch)(Event::Progress(progress));
+                if let (true, Some(client)) = (self.job.snapshots, &self.client) {
+                    (self.watch)(Event::TrackerCounts(client.counts()));
+                }
                 // Else the tracker's interval holds.
                 if progress.peers == 0 && progress.left > 0 && self.job.goal != Goal::Seed {
                     self.announcing.iter().for_each(Announcing::want_peers);
@@ -313,6 +323,9 @@ impl<W: FnMut(Event)> Running<W> {
         (self.watch)(Event::Listening(self.addr));
         let addrs = std::mem::take(&mut self.job.peers);
         self.shards.offer(addrs, true).await;
+        // Who only seeds fetches nothing, whatever is missing.
+        self.totals.paused.store(self.job.goal == Goal::Seed, Ordering::Relaxed);
+        let Some(client) = self.client.clone() else { return false };
         let identity = TorrentIdentity {
             info_hash: self.job.torrent.info_hash,
             peer_id: self.id.0,
@@ -322,14 +335,19 @@ impl<W: FnMut(Event)> Running<W> {
         };
         let (found, notes) = (self.found.0.clone(), self.notes.0.clone());
         let totals = Arc::clone(&self.totals);
-        self.announcing = Some(Announcing::start(identity, self.job.announce, totals, found, notes));
+        let limits = self.job.announce;
+        self.announcing = Some(Announcing::start(client, identity, limits, totals, found, notes));
         false
     }
 
     fn note(&mut self, note: Note) {
         let (url, result) = match note {
-            Note::Announced { tracker, peers, .. } => (tracker, Ok(peers)),
+            Note::Announced { tracker, peers, complete, incomplete, warning, external_ip, .. } => {
+                (tracker, Ok(TrackerAnswer { peers, complete, incomplete, warning, external_ip }))
+            }
             Note::Failed { tracker, error, .. } => (tracker, Err(error.to_string())),
+            // A session does not scrape.
+            Note::Scraped { .. } => return,
         };
         (self.watch)(Event::Tracker { url, result });
     }

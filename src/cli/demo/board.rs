@@ -60,6 +60,7 @@ impl<'a> Board<'a> {
             | Event::Checked(_)
             | Event::Listening(_)
             | Event::Snapshot(_)
+            | Event::TrackerCounts(_)
             | Event::Tracker { .. } => {}
         }
         let it = &self.nodes[node];

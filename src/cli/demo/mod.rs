@@ -14,7 +14,9 @@ use super::signals::{Signals, Stop};
 use super::{Error, control_runtime};
 use crate::discovery::tracker::{EmbeddedTracker, EmbeddedTrackerConfig};
 use crate::metainfo::Torrent;
-use crate::session::{self, AnnounceLimits, CreateOptions, Event, Goal, Job, Listen, Outcome, SessionError};
+use crate::session::{
+    self, AnnounceLimits, CreateOptions, Event, Goal, Job, Listen, Outcome, SessionError, TrackerOptions,
+};
 use board::Board;
 use place::Place;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -277,12 +279,15 @@ impl Nodes {
             memory_limit: self.memory_limit,
             zero_copy_send: Default::default(),
             announce: AnnounceLimits {
+                to_all: false,
                 shortest_interval: MIN_ANNOUNCE_INTERVAL,
+                shortest_min_interval: MIN_ANNOUNCE_INTERVAL,
                 default_interval: ANNOUNCE_INTERVAL,
                 default_min_interval: MIN_ANNOUNCE_INTERVAL,
                 first_retry: MIN_ANNOUNCE_INTERVAL,
                 longest_retry: ANNOUNCE_INTERVAL,
             },
+            trackers: Some(TrackerOptions::default()),
             snapshots: self.snapshots,
         };
         let events = self.events.0.clone();

@@ -12,6 +12,8 @@ pub enum Event {
     Completed,
     /// The last announce of a session.
     Stopped,
+    /// Nothing is fetched although something is missing (BEP 21): said in each announce that has nothing else to say.
+    Paused,
 }
 
 impl Event {
@@ -21,6 +23,7 @@ impl Event {
             Self::Started => "started",
             Self::Completed => "completed",
             Self::Stopped => "stopped",
+            Self::Paused => "paused",
         }
     }
 }
@@ -49,6 +52,8 @@ pub struct AnnounceRequest {
     pub key: u32,
     /// What this tracker called us in an earlier reply (`tracker id`).
     pub tracker_id: Option<Vec<u8>>,
+    /// A name that other peers can look us up by, for networks whose trackers hand names on.
+    pub hostname: Option<String>,
 }
 
 impl AnnounceRequest {
@@ -81,7 +86,23 @@ impl AnnounceRequest {
             target.push_str("&trackerid=");
             percent_encode(tracker_id, &mut target);
         }
+        if let Some(hostname) = &self.hostname {
+            target.push_str("&hostname=");
+            percent_encode(hostname.as_bytes(), &mut target);
+        }
         target
+    }
+
+    /// What a UDP tracker gets of its URL (BEP 41), `url_data` being path and query, with our host name when it is to
+    /// be told.
+    pub(super) fn url_data(&self, url_data: &str) -> String {
+        let mut data = url_data.to_owned();
+        if let Some(hostname) = &self.hostname {
+            data.push_str(if data.is_empty() { "/?" } else if data.contains('?') { "&" } else { "?" });
+            data.push_str("hostname=");
+            percent_encode(hostname.as_bytes(), &mut data);
+        }
+        data
     }
 }
 

@@ -7,8 +7,13 @@ use std::time::{Duration, Instant};
 /// How often to ask.
 #[derive(Clone, Copy, Debug)]
 pub struct AnnouncerConfig {
+    /// Whether each tracker of each tier is asked, instead of one that works (the choice of those who use this type:
+    /// one [`Announcer`] asks one at a time).
+    pub to_all: bool,
     /// Shortest interval believed; a tracker that names a shorter one is asked this often.
     pub shortest_interval: Duration,
+    /// Shortest time believed that a tracker wants between two announces when peers are wished for.
+    pub shortest_min_interval: Duration,
     /// Interval when the tracker names none.
     pub default_interval: Duration,
     /// Least time between two announces when the tracker names no `min interval`.
@@ -22,7 +27,9 @@ pub struct AnnouncerConfig {
 impl Default for AnnouncerConfig {
     fn default() -> Self {
         Self {
-            shortest_interval: Duration::from_secs(30),
+            to_all: false,
+            shortest_interval: Duration::from_secs(300),
+            shortest_min_interval: Duration::from_secs(30),
             default_interval: Duration::from_secs(30 * 60),
             default_min_interval: Duration::from_secs(60),
             first_retry: Duration::from_secs(5),
@@ -174,6 +181,11 @@ impl Announcer {
         }
     }
 
+    /// The URLs of all trackers.
+    pub fn urls(&self) -> impl Iterator<Item = &str> {
+        self.tiers.iter().flatten().map(|tracker| tracker.url.as_str())
+    }
+
     /// What to tell when the torrent stops: for each tracker that knows of us, the announces in their order. A
     /// completion that was not told yet goes to the first of them before `stopped`.
     pub fn goodbyes(&self) -> Vec<Vec<Due>> {
@@ -231,10 +243,11 @@ impl Announcer {
         let State::UnderWay((tier, index), event) = self.state else { return };
         let config = &self.config;
         let wait = interval.unwrap_or(config.default_interval);
-        let wait = wait.max(min_interval.unwrap_or_default()).max(config.shortest_interval);
-        // Its own interval, even a short one, is leave enough to come then.
-        let least =
-            min_interval.unwrap_or(config.default_min_interval).max(config.shortest_interval).min(wait);
+        let named = wait.max(min_interval.unwrap_or_default());
+        let wait = named.max(config.shortest_interval);
+        // Its own interval, even a short one, is leave enough to come then if there is a reason to.
+        let least = min_interval.unwrap_or(config.default_min_interval).min(named);
+        let least = least.max(config.shortest_min_interval).min(wait);
         let earliest = now + least;
         let tracker = &mut self.tiers[tier][index];
         tracker.knows_us = true;

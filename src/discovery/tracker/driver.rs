@@ -2,29 +2,30 @@
 
 use super::announce::{AnnounceRequest, Event};
 use super::announcer::{Announcer, AnnouncerConfig, Due, Input};
-use super::http::{self, HttpLimits, TrackerError};
-use super::reply::{AnnounceResponse, PeerAddr, usable};
-use super::url::{HttpUrl, label};
+use super::client::TrackerClient;
+use super::counters::Count;
+use super::error::TrackerError;
+use super::reply::AnnounceResponse;
+use super::scrape::Scrape;
+use super::udp_exchange::UdpPatience;
+use super::url::{TrackerUrl, label};
 use crate::metainfo::InfoHash;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::net::lookup_host;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
 /// Time that the end of a torrent may take, and how much of it an announce under way gets.
 const STOP_TIME: Duration = Duration::from_secs(5);
 const FINISH_TIME: Duration = Duration::from_secs(1);
-/// Time for one look-up of a peer's host name, and how many run at once.
-const LOOKUP_TIME: Duration = Duration::from_secs(5);
-const LOOKUPS_AT_ONCE: usize = 8;
-/// Most host names of one reply that are looked up.
-const MAX_LOOKUPS: usize = 50;
-/// Most addresses of one host name that are taken.
-const ADDRESSES_A_NAME: usize = 4;
+/// Patience with a UDP tracker when we leave, and retries when others wait for their turn.
+const LAST_WORDS: UdpPatience = UdpPatience { first_wait: Duration::from_secs(1), retries: 1 };
+const RETRIES_BEFORE_NEXT: u32 = 1;
+/// Most trackers of a torrent that are asked.
+const MAX_TRACKERS: usize = 100;
 /// How many peers a tracker is asked for.
 const NUM_WANT: u32 = 100;
 
@@ -37,6 +38,8 @@ pub struct Totals {
     pub downloaded: AtomicU64,
     /// Payload bytes still missing.
     pub left: AtomicU64,
+    /// Whether something is missing and yet nothing is to be fetched: a partial seed (BEP 21).
+    pub paused: AtomicBool,
 }
 
 /// What does not change about a torrent while it is announced.
@@ -50,7 +53,7 @@ pub struct TorrentIdentity {
     pub port: u16,
     /// A random number, the same for all announces (BEP 7).
     pub key: u32,
-    /// Announce URLs (BEP 12). Those that are not `http` are reported as failed and left out.
+    /// Announce URLs (BEP 12). Those that cannot be asked are reported as failed and left out.
     pub tiers: Vec<Vec<String>>,
 }
 
@@ -71,6 +74,15 @@ pub enum Note {
         incomplete: Option<u64>,
         /// The tracker's word to the user.
         warning: Option<String>,
+        /// Our address as the tracker sees it (BEP 24): one vote, not the truth.
+        external_ip: Option<IpAddr>,
+    },
+    /// A scrape has ended.
+    Scraped {
+        /// The tracker.
+        tracker: String,
+        /// The counts, `None` when the tracker does not know the torrent; or why there are none.
+        result: Result<Option<Scrape>, TrackerError>,
     },
     /// An announce failed; the next tracker is asked, or this one again later.
     Failed {
@@ -106,7 +118,8 @@ pub enum Note {
 /// totals.left.store(1000, std::sync::atomic::Ordering::Relaxed);
 /// let (peers, mut found) = mpsc::channel(16);
 /// let (notes, mut log) = mpsc::channel(16);
-/// let announcing = Announcing::start(torrent, AnnouncerConfig::default(), totals, peers, notes);
+/// let client = Arc::new(TrackerClient::new(TrackerOptions::default()));
+/// let announcing = Announcing::start(client, torrent, AnnouncerConfig::default(), totals, peers, notes);
 /// assert!(matches!(log.recv().await, Some(Note::Announced { event: Some(Event::Started), .. })));
 /// // … `found.recv()` yields addresses to dial …
 /// announcing.want_peers();
@@ -124,8 +137,9 @@ pub struct Announcing {
 #[derive(Clone, Copy, Debug, Default)]
 struct Wishes {
     completed: bool,
-    /// How often peers were wished for.
+    /// How often peers were wished for, and a scrape.
     want_peers: u64,
+    scrape: u64,
     stop: bool,
 }
 
@@ -136,6 +150,7 @@ impl Announcing {
     /// `peers` gets the addresses of each reply as soon as they are known; while it is full, a newer reply
     /// replaces the one that waits. `notes` gets what room there is for: announcing never waits for it.
     pub fn start(
+        client: Arc<TrackerClient>,
         torrent: TorrentIdentity,
         config: AnnouncerConfig,
         totals: Arc<Totals>,
@@ -144,11 +159,28 @@ impl Announcing {
     ) -> Self {
         let (wishes, wished) = watch::channel(Wishes::default());
         let mut torrent = torrent;
-        let tiers = supported(std::mem::take(&mut torrent.tiers), &notes);
+        let tiers = supported(std::mem::take(&mut torrent.tiers), &notes, &client);
+        let alone = tiers.iter().flatten().count() == 1;
         let complete = totals.left.load(Ordering::Relaxed) == 0;
-        let machine = Announcer::new(config, tiers, complete, fastrand::u64(..), Instant::now().into_std());
-        let driver = Driver { machine, torrent, totals, peers, notes, delivery: JoinSet::new() };
+        let now = Instant::now().into_std();
+        let line = |tiers| Line {
+            machine: Announcer::new(config, tiers, complete, fastrand::u64(..), now),
+            delivery: JoinSet::new(),
+        };
+        let lines = if config.to_all {
+            tiers.into_iter().flatten().map(|url| line(vec![vec![url]])).collect()
+        } else {
+            vec![line(tiers)]
+        };
+        let driver =
+            Driver { client, lines, alone, torrent, totals, peers, notes, scrapes: JoinSet::new() };
         Self { wishes, task: tokio::spawn(driver.run(wished)) }
+    }
+
+    /// Asks all trackers for their counts, each of which becomes a [`Note::Scraped`]; nothing while a scrape is under
+    /// way.
+    pub fn scrape(&self) {
+        self.wishes.send_modify(|wishes| wishes.scrape += 1);
     }
 
     /// The download is complete: tells a tracker so, once.
@@ -173,11 +205,23 @@ impl Announcing {
     }
 }
 
-/// The tiers without the URLs that cannot be asked, each of which is reported.
-fn supported(mut tiers: Vec<Vec<String>>, notes: &mpsc::Sender<Note>) -> Vec<Vec<String>> {
+/// The tiers without the URLs that cannot be asked, each of which is reported, and those that are too many.
+fn supported(
+    mut tiers: Vec<Vec<String>>,
+    notes: &mpsc::Sender<Note>,
+    client: &TrackerClient,
+) -> Vec<Vec<String>> {
+    let mut taken = 0;
     for tier in &mut tiers {
-        tier.retain(|url| match HttpUrl::parse(url) {
-            Ok(_) => true,
+        tier.retain(|url| match TrackerUrl::parse(url) {
+            Ok(_) if taken < MAX_TRACKERS => {
+                taken += 1;
+                true
+            }
+            Ok(_) => {
+                client.counters.add(Count::TrackerDropped, 1);
+                false
+            }
             Err(error) => {
                 // A full log loses the note, nothing else.
                 let _ =
@@ -189,41 +233,54 @@ fn supported(mut tiers: Vec<Vec<String>>, notes: &mpsc::Sender<Note>) -> Vec<Vec
     tiers
 }
 
-struct Driver {
+/// Trackers of which one is asked at a time.
+struct Line {
     machine: Announcer,
-    torrent: TorrentIdentity,
-    totals: Arc<Totals>,
-    peers: mpsc::Sender<Vec<SocketAddr>>,
-    notes: mpsc::Sender<Note>,
     /// The one delivery of peers under way.
     delivery: JoinSet<()>,
 }
 
-type Outcome = (Due, Result<AnnounceResponse, TrackerError>);
+struct Driver {
+    client: Arc<TrackerClient>,
+    /// One with all the tiers or, to announce to all, one for each tracker.
+    lines: Vec<Line>,
+    /// There is one tracker only.
+    alone: bool,
+    torrent: TorrentIdentity,
+    totals: Arc<Totals>,
+    peers: mpsc::Sender<Vec<SocketAddr>>,
+    notes: mpsc::Sender<Note>,
+    scrapes: JoinSet<Note>,
+}
+
+/// An announce that has ended: the number of its line, what was told, and what came.
+struct Outcome {
+    line: usize,
+    due: Due,
+    result: Result<AnnounceResponse, TrackerError>,
+}
 
 impl Driver {
     async fn run(mut self, mut wished: watch::Receiver<Wishes>) {
         let mut under_way = JoinSet::new();
-        let mut peers_wished = 0;
+        let mut heeded = Wishes::default();
         loop {
-            if let Some(due) = self.machine.next(Instant::now().into_std()) {
-                under_way.spawn(self.ask(due));
+            let now = Instant::now().into_std();
+            for line in 0..self.lines.len() {
+                if let Some(due) = self.lines[line].machine.next(now) {
+                    under_way.spawn(self.ask(line, due));
+                }
             }
-            let deadline = self.machine.next_deadline();
+            let deadline = self.lines.iter().filter_map(|line| line.machine.next_deadline()).min();
             tokio::select! {
                 Some(outcome) = under_way.join_next() => self.finished(joined(outcome)),
+                Some(note) = self.scrapes.join_next() => self.tell(joined(note)),
                 changed = wished.changed() => {
                     if changed.is_err() {
                         return;
                     }
                     let wishes = *wished.borrow_and_update();
-                    let now = Instant::now().into_std();
-                    if wishes.completed {
-                        self.machine.handle(now, Input::Completed);
-                    }
-                    if std::mem::replace(&mut peers_wished, wishes.want_peers) != wishes.want_peers {
-                        self.machine.handle(now, Input::WantPeers);
-                    }
+                    self.heed(wishes, std::mem::replace(&mut heeded, wishes));
                     if wishes.stop {
                         break;
                     }
@@ -235,52 +292,93 @@ impl Driver {
         let _ = timeout(STOP_TIME, self.say_goodbye(under_way)).await;
     }
 
+    /// Takes up what is new among the wishes.
+    fn heed(&mut self, wishes: Wishes, earlier: Wishes) {
+        let now = Instant::now().into_std();
+        for line in &mut self.lines {
+            if wishes.completed {
+                line.machine.handle(now, Input::Completed);
+            }
+            if wishes.want_peers != earlier.want_peers {
+                line.machine.handle(now, Input::WantPeers);
+            }
+        }
+        if wishes.scrape != earlier.scrape && self.scrapes.is_empty() {
+            let urls: Vec<_> = self.lines.iter().flat_map(|line| line.machine.urls()).collect();
+            for url in urls {
+                let (client, info_hash, url) = (self.client.clone(), self.torrent.info_hash, url.to_owned());
+                self.scrapes.spawn(async move {
+                    let counts = client.scrape(&url, &[info_hash]).await;
+                    Note::Scraped {
+                        tracker: label(&url),
+                        result: counts.map(|counts| counts.into_iter().next().flatten()),
+                    }
+                });
+            }
+        }
+    }
+
     /// Tells all trackers that know of us that we leave, at the same time.
     async fn say_goodbye(&mut self, mut under_way: JoinSet<Outcome>) {
         // A tracker that is just hearing of us is to hear that we leave, too.
-        if let Ok(Some(outcome)) = timeout(FINISH_TIME, under_way.join_next()).await {
-            self.finished(joined(outcome));
-        }
+        let _ = timeout(FINISH_TIME, async {
+            while let Some(outcome) = under_way.join_next().await {
+                self.finished(joined(outcome));
+            }
+        })
+        .await;
         under_way.abort_all();
         let mut goodbyes = JoinSet::new();
-        for goodbye in self.machine.goodbyes() {
-            let announces: Vec<_> = goodbye.into_iter().map(|due| self.ask(due)).collect();
-            goodbyes.spawn(async move {
-                let mut outcomes = Vec::new();
-                for announce in announces {
-                    outcomes.push(announce.await);
-                }
-                outcomes
-            });
+        for line in 0..self.lines.len() {
+            for goodbye in self.lines[line].machine.goodbyes() {
+                let announces: Vec<_> = goodbye.into_iter().map(|due| self.ask(line, due)).collect();
+                goodbyes.spawn(async move {
+                    let mut outcomes = Vec::new();
+                    for announce in announces {
+                        outcomes.push(announce.await);
+                    }
+                    outcomes
+                });
+            }
         }
         while let Some(outcomes) = goodbyes.join_next().await {
-            for (due, result) in joined(outcomes) {
+            for Outcome { due, result, .. } in joined(outcomes) {
                 self.note(&due, result);
             }
         }
     }
 
-    fn ask(&self, due: Due) -> impl Future<Output = Outcome> + Send + 'static {
+    fn ask(&self, line: usize, due: Due) -> impl Future<Output = Outcome> + Send + 'static {
         let TorrentIdentity { info_hash, peer_id, port, key, .. } = self.torrent;
+        let left = self.totals.left.load(Ordering::Relaxed);
+        let paused = left > 0 && self.totals.paused.load(Ordering::Relaxed);
         let request = AnnounceRequest {
             info_hash,
             peer_id,
             port,
             uploaded: self.totals.uploaded.load(Ordering::Relaxed),
             downloaded: self.totals.downloaded.load(Ordering::Relaxed),
-            left: self.totals.left.load(Ordering::Relaxed),
-            event: due.event,
+            left,
+            event: due.event.or(paused.then_some(Event::Paused)),
             num_want: if due.event == Some(Event::Stopped) { 0 } else { NUM_WANT },
             key,
             tracker_id: due.tracker_id.clone(),
+            hostname: self.client.options().hostname.clone(),
         };
+        let usual = self.client.options().patience;
+        let patience = match due.event {
+            Some(Event::Stopped) => LAST_WORDS,
+            _ if self.alone => usual,
+            _ => UdpPatience { retries: usual.retries.min(RETRIES_BEFORE_NEXT), ..usual },
+        };
+        let client = self.client.clone();
         async move {
-            let result = http::announce(&due.url, &request, &HttpLimits::default()).await;
-            (due, result)
+            let result = client.announce_with(&due.url, &request, patience).await;
+            Outcome { line, due, result }
         }
     }
 
-    fn finished(&mut self, (due, result): Outcome) {
+    fn finished(&mut self, Outcome { line, due, result }: Outcome) {
         let (input, peers) = match &result {
             Err(_) => (Input::Failed, Vec::new()),
             Ok(reply) => {
@@ -289,11 +387,13 @@ impl Driver {
                 (Input::Succeeded { interval, min_interval, tracker_id }, reply.peers.clone())
             }
         };
-        self.machine.handle(Instant::now().into_std(), input);
+        self.lines[line].machine.handle(Instant::now().into_std(), input);
         self.note(&due, result);
         if !peers.is_empty() {
-            self.delivery = JoinSet::new();
-            self.delivery.spawn(deliver(peers, self.peers.clone()));
+            let (names, counters) = (self.client.names.clone(), self.client.counters.clone());
+            let delivery = names.deliver(peers, self.peers.clone(), counters);
+            self.lines[line].delivery = JoinSet::new();
+            self.lines[line].delivery.spawn(delivery);
         }
     }
 
@@ -308,9 +408,14 @@ impl Driver {
                 complete: reply.complete,
                 incomplete: reply.incomplete,
                 warning: reply.warning,
+                external_ip: reply.external_ip,
             },
         };
-        // A full log loses the note, nothing else.
+        self.tell(note);
+    }
+
+    /// A full log loses the note, nothing else.
+    fn tell(&self, note: Note) {
         let _ = self.notes.try_send(note);
     }
 }
@@ -324,40 +429,5 @@ async fn until(deadline: Option<std::time::Instant>) {
     match deadline {
         Some(at) => sleep_until(at.into()).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Hands over what can be dialled at once, then the peers given by host name, each when its name is looked up.
-/// Ends early when nobody listens any more.
-async fn deliver(peers: Vec<PeerAddr>, out: mpsc::Sender<Vec<SocketAddr>>) {
-    let mut addrs = Vec::new();
-    let mut lookups = JoinSet::new();
-    let turns = Arc::new(Semaphore::new(LOOKUPS_AT_ONCE));
-    for peer in peers {
-        match peer {
-            PeerAddr::Socket(addr) => addrs.push(addr),
-            PeerAddr::Host(host, port) if lookups.len() < MAX_LOOKUPS => {
-                lookups.spawn(look_up(host, port, turns.clone()));
-            }
-            PeerAddr::Host(..) => {}
-        }
-    }
-    if !addrs.is_empty() && out.send(addrs).await.is_err() {
-        return;
-    }
-    while let Some(found) = lookups.join_next().await {
-        let found = joined(found);
-        if !found.is_empty() && out.send(found).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// The addresses of a peer given by host name; none when the look-up fails or takes too long.
-async fn look_up(host: String, port: u16, turns: Arc<Semaphore>) -> Vec<SocketAddr> {
-    let _turn = turns.acquire_owned().await.expect("the semaphore is never closed");
-    match timeout(LOOKUP_TIME, lookup_host((host.as_str(), port))).await {
-        Ok(Ok(addrs)) => addrs.filter_map(usable).take(ADDRESSES_A_NAME).collect(),
-        Ok(Err(_)) | Err(_) => Vec::new(),
     }
 }

@@ -1,11 +1,19 @@
-//! Trackers (BEP 3, 7, 12, 23, 24): servers that introduce the peers of a torrent to each other.
+//! Trackers (BEP 3, 7, 12, 15, 21, 23, 24, 41, 48): servers that introduce the peers of a torrent to each other.
 //!
 //! | file | subject |
 //! |---|---|
 //! | `announce` | what a peer tells a tracker, as an HTTP request target. Pure |
 //! | `reply` | what a tracker answers, from hostile bytes. Pure |
+//! | `scrape` | what a tracker answers to a scrape. Pure |
 //! | `url` | which URLs are asked at all, and where a redirect leads. Pure |
-//! | `http` | one announce over HTTP/1.1, with every limit a hostile server needs |
+//! | `http` | one request over HTTP/1.1, with every limit a hostile server needs |
+//! | `tls` | whom to trust as an HTTPS tracker |
+//! | `udp_packet` | the datagrams of UDP trackers. Pure |
+//! | `udp_exchange` | a question to a UDP tracker until there is an answer. Pure |
+//! | `udp` | the socket under it |
+//! | `names` | host names of trackers and of peers |
+//! | `client` | asking any tracker: [`TrackerClient`] |
+//! | `counters` | what that has cost and given: [`TrackerCounts`] |
 //! | `announcer` | when to ask which tracker of a torrent: tiers, intervals, back-off. Pure |
 //! | `driver` | the task that asks for one torrent, and its handle [`Announcing`] |
 //! | `swarms` | what a tracker remembers. Pure |
@@ -13,11 +21,20 @@
 
 mod announce;
 mod announcer;
+mod client;
+mod counters;
 mod driver;
 mod embedded;
+mod error;
 mod http;
+mod names;
 mod reply;
+mod scrape;
 mod swarms;
+mod tls;
+mod udp;
+mod udp_exchange;
+mod udp_packet;
 mod url;
 
 #[cfg(test)]
@@ -25,8 +42,14 @@ mod tests;
 
 pub use announce::{AnnounceRequest, Event};
 pub use announcer::{Announcer, AnnouncerConfig, Due, Input};
+pub use client::{TrackerClient, TrackerOptions};
+pub use counters::{Count, TrackerCounts};
 pub use driver::{Announcing, Note, TorrentIdentity, Totals};
 pub use embedded::{EmbeddedTracker, EmbeddedTrackerConfig};
-pub use http::{HttpLimits, TrackerError, announce};
+pub use error::TrackerError;
+pub use http::HttpLimits;
 pub use reply::{AnnounceResponse, MAX_PEERS, PeerAddr, ReplyError};
+pub use scrape::Scrape;
+pub use tls::{Authorities, AuthorityError};
+pub use udp_exchange::UdpPatience;
 pub use url::{UrlError, label};

@@ -92,7 +92,21 @@ fn bytes<'a>(dict: Dict<'a>, key: &[u8]) -> Option<&'a [u8]> {
 }
 
 fn seconds(dict: Dict<'_>, key: &[u8]) -> Option<Duration> {
-    count(dict, key).filter(|n| *n > 0).map(|n| Duration::from_secs(n.min(MAX_INTERVAL_SECONDS)))
+    clamped(dict.get(key)?.int()?)
+}
+
+/// An interval of so many seconds: none when it is no time at all, a day when it is longer.
+pub(super) fn clamped(seconds: i64) -> Option<Duration> {
+    let seconds = u64::try_from(seconds).ok().filter(|n| *n > 0)?;
+    Some(Duration::from_secs(seconds.min(MAX_INTERVAL_SECONDS)))
+}
+
+/// The peers of a compact list whose entries have this length, without those that nobody can dial or that were there
+/// before.
+pub(super) fn compact_peers(list: &[u8], stride: usize) -> Vec<PeerAddr> {
+    let mut seen = HashSet::new();
+    let peers = list.chunks_exact(stride).filter_map(compact);
+    peers.filter(|peer| seen.insert(peer.clone())).take(MAX_PEERS).collect()
 }
 
 /// The peers of all forms a reply may hold, in their order, without those that nobody can dial.

@@ -1,8 +1,15 @@
 //! Which URLs are asked at all, and where a redirect leads.
 
+use super::announce::percent_decode;
 use super::reply::shown;
 use hyper::Uri;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Longest path and query of a UDP tracker's URL in bytes, so that a request fits into a datagram of any path.
+const MAX_URL_DATA: usize = 1000;
+/// Query keys of an announce that are ours to write: a torrent that brings them wants us to say something else.
+const OWN_KEYS: [&str; 8] =
+    ["info_hash", "peer_id", "port", "uploaded", "downloaded", "left", "event", "compact"];
 
 /// Why a URL is not asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -10,62 +17,177 @@ pub enum UrlError {
     /// Not a URL with a host.
     #[error("the tracker's URL is malformed: {0}")]
     Malformed(String),
-    /// A scheme other than `http`.
-    #[error("trackers with {0}:// URLs are not supported, only http://")]
+    /// A scheme other than `http`, `https` and `udp`; in a redirect, than the first two.
+    #[error("trackers with {0}:// URLs are not supported, only http://, https:// and udp://")]
     UnsupportedScheme(String),
-    /// `user:password@` in front of the host.
-    #[error("the tracker's URL carries a user name, which is not supported")]
-    Credentials,
+    /// The query already has a key that only we may write.
+    #[error("the tracker's URL has the key {0}, which is not its to set")]
+    OwnKey(&'static str),
+    /// No datagram takes the path and query.
+    #[error("the path of the UDP tracker's URL is longer than {MAX_URL_DATA} bytes")]
+    TooLong,
+    /// There is no scrape URL to this announce URL (BEP 48).
+    #[error("the tracker cannot be scraped: the last part of its URL's path does not begin with \"announce\"")]
+    NoScrape,
 }
 
-/// An `http` URL, taken apart.
+/// The URL of a tracker, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum TrackerUrl {
+    Http(HttpUrl),
+    Udp(UdpUrl),
+}
+
+/// A `udp` URL (BEP 15), taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct UdpUrl {
+    /// Name or address literal, without the brackets of an IPv6 literal.
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// Path and query, empty when there is neither (BEP 41).
+    pub(super) url_data: String,
+}
+
+/// An `http` or `https` URL, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HttpUrl {
+    /// Whether it is an `https` URL.
+    pub(super) secure: bool,
     /// Name or address literal, without the brackets of an IPv6 literal.
     pub(super) host: String,
     pub(super) port: u16,
     /// `host` or `host:port` as written: the value of the `Host` header.
     pub(super) authority: String,
+    /// `user:password`, decoded: for the `Authorization` header of this host alone.
+    pub(super) credentials: Option<Vec<u8>>,
     /// Path and query, never empty.
     pub(super) path_and_query: String,
+}
+
+impl TrackerUrl {
+    /// Reads the URL that a torrent names.
+    pub(super) fn parse(url: &str) -> Result<Self, UrlError> {
+        let (_, rest) = url.split_once('?').unwrap_or((url, ""));
+        let keys = rest.split('&').map(|pair| pair.split('=').next().unwrap_or(""));
+        for key in keys {
+            if let Some(own) = OWN_KEYS.iter().find(|own| **own == key) {
+                return Err(UrlError::OwnKey(own));
+            }
+        }
+        if scheme(url)? == "udp" { UdpUrl::parse(url).map(Self::Udp) } else { HttpUrl::parse(url).map(Self::Http) }
+    }
+
+    /// Host and port.
+    pub(super) fn place(&self) -> (&str, u16) {
+        match self {
+            Self::Http(url) => (&url.host, url.port),
+            Self::Udp(url) => (&url.host, url.port),
+        }
+    }
+}
+
+/// The scheme in lower case.
+fn scheme(url: &str) -> Result<String, UrlError> {
+    let (scheme, _) = url.split_once("://").ok_or_else(|| malformed("it has no scheme"))?;
+    Ok(scheme.to_ascii_lowercase())
+}
+
+fn malformed(what: &str) -> UrlError {
+    UrlError::Malformed(what.to_owned())
+}
+
+/// The parts that all URLs have.
+struct Parts {
+    uri: Uri,
+    host: String,
+    /// `None` when the URL names none.
+    port: Option<u16>,
+    /// `host` or `host:port` as written.
+    place: String,
+    user: Option<String>,
+}
+
+impl Parts {
+    fn parse(url: &str) -> Result<Self, UrlError> {
+        let uri: Uri =
+            url.parse().map_err(|error: hyper::http::uri::InvalidUri| malformed(&error.to_string()))?;
+        let authority = uri.authority().ok_or_else(|| malformed("it has no host"))?;
+        let (user, place) = match authority.as_str().rsplit_once('@') {
+            Some((user, place)) => (Some(user.to_owned()), place.to_owned()),
+            None => (None, authority.as_str().to_owned()),
+        };
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        if host.is_empty() {
+            return Err(malformed("it has no host"));
+        }
+        // `port()` is also `None` for `host:99999`, which must not turn into the usual port.
+        let port = match place.strip_prefix(authority.host()) {
+            None | Some("" | ":") => None,
+            Some(_) => Some(
+                authority.port_u16().filter(|p| *p != 0).ok_or_else(|| malformed("its port is no port"))?,
+            ),
+        };
+        Ok(Self { host, port, place, user, uri })
+    }
+
+    /// Path and query, with its slash; empty when there is neither.
+    fn path_and_query(&self) -> String {
+        match self.uri.path_and_query().map_or("", |path| path.as_str()) {
+            "" => String::new(),
+            path if path.starts_with('/') => path.to_owned(),
+            query => format!("/{query}"),
+        }
+    }
+}
+
+impl UdpUrl {
+    fn parse(url: &str) -> Result<Self, UrlError> {
+        let parts = Parts::parse(url)?;
+        let port = parts.port.ok_or_else(|| malformed("it has no port"))?;
+        let url_data = Some(parts.path_and_query()).filter(|path| path != "/").unwrap_or_default();
+        if url_data.len() > MAX_URL_DATA {
+            return Err(UrlError::TooLong);
+        }
+        Ok(Self { host: parts.host, port, url_data })
+    }
 }
 
 impl HttpUrl {
     /// Reads a URL.
     pub(super) fn parse(url: &str) -> Result<Self, UrlError> {
-        let malformed = |what: &str| UrlError::Malformed(what.to_owned());
-        let (scheme, _) = url.split_once("://").ok_or_else(|| malformed("it has no scheme"))?;
-        if !scheme.eq_ignore_ascii_case("http") {
-            return Err(UrlError::UnsupportedScheme(shown(scheme.as_bytes())));
-        }
-        let uri: Uri =
-            url.parse().map_err(|error: hyper::http::uri::InvalidUri| malformed(&error.to_string()))?;
-        let authority = uri.authority().ok_or_else(|| malformed("it has no host"))?;
-        if authority.as_str().contains('@') {
-            return Err(UrlError::Credentials);
-        }
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-        if host.is_empty() {
-            return Err(malformed("it has no host"));
-        }
-        // `port()` is also `None` for `host:99999`, which must not turn into port 80.
-        let port = match authority.as_str().strip_prefix(authority.host()) {
-            None | Some("" | ":") => 80,
-            Some(_) => {
-                authority.port_u16().filter(|p| *p != 0).ok_or_else(|| malformed("its port is no port"))?
-            }
+        let scheme = scheme(url)?;
+        let secure = match scheme.as_str() {
+            "http" => false,
+            "https" => true,
+            _ => return Err(UrlError::UnsupportedScheme(shown(scheme.as_bytes()))),
         };
-        let path_and_query = uri.path_and_query().map_or("/", |path| path.as_str());
-        let path_and_query = if path_and_query.starts_with('/') {
-            path_and_query.to_owned()
-        } else {
-            format!("/{path_and_query}")
-        };
-        Ok(Self { host: host.to_owned(), port, authority: authority.as_str().to_owned(), path_and_query })
+        let parts = Parts::parse(url)?;
+        let path_and_query = Some(parts.path_and_query()).filter(|path| !path.is_empty());
+        let undecodable = || malformed("its user name is not percent-encoded properly");
+        let credentials =
+            parts.user.as_deref().map(|user| percent_decode(user).ok_or_else(undecodable)).transpose()?;
+        Ok(Self {
+            secure,
+            port: parts.port.unwrap_or(if secure { 443 } else { 80 }),
+            path_and_query: path_and_query.unwrap_or_else(|| "/".into()),
+            host: parts.host,
+            authority: parts.place,
+            credentials,
+        })
     }
 
     /// The URL that a `Location` header means, seen from this one (RFC 3986, section 5.2, without dot segments).
+    /// Credentials stay with the host that they were written for.
     pub(super) fn join(&self, location: &str) -> Result<Self, UrlError> {
+        let mut next = self.resolve(location)?;
+        let same = (next.secure, &next.port) == (self.secure, &self.port)
+            && next.host.eq_ignore_ascii_case(&self.host);
+        next.credentials = if same { self.credentials.clone() } else { None };
+        Ok(next)
+    }
+
+    fn resolve(&self, location: &str) -> Result<Self, UrlError> {
+        let own_scheme = if self.secure { "https" } else { "http" };
         let scheme_len = location.find([':', '/', '?', '#']).filter(|at| location[*at..].starts_with(':'));
         if scheme_len.is_some_and(|len| len > 0) {
             return match location.split_once(':') {
@@ -76,7 +198,7 @@ impl HttpUrl {
             };
         }
         if location.starts_with("//") {
-            return Self::parse(&format!("http:{location}"));
+            return Self::parse(&format!("{own_scheme}:{location}"));
         }
         let path = self.path_and_query.split('?').next().unwrap_or("/");
         let folder = &path[..path.rfind('/').map_or(0, |at| at + 1)];
@@ -85,8 +207,38 @@ impl HttpUrl {
             Some(b'?') => path,
             _ => folder,
         };
-        Self::parse(&format!("http://{}{base}{location}", self.authority))
+        Self::parse(&format!("{own_scheme}://{}{base}{location}", self.authority))
     }
+
+    /// The scrape URL of this announce URL (BEP 48): `announce` at the beginning of the last part of the path
+    /// becomes `scrape`.
+    pub(super) fn scrape(&self) -> Result<Self, UrlError> {
+        let path_len = self.path_and_query.find('?').unwrap_or(self.path_and_query.len());
+        let (path, query) = self.path_and_query.split_at(path_len);
+        let (folder, last) = path.rsplit_once('/').ok_or(UrlError::NoScrape)?;
+        let rest = last.strip_prefix("announce").ok_or(UrlError::NoScrape)?;
+        Ok(Self { path_and_query: format!("{folder}/scrape{rest}{query}"), ..self.clone() })
+    }
+
+    /// The value of the `Authorization` header, when there are credentials (RFC 7617).
+    pub(super) fn authorization(&self) -> Option<String> {
+        self.credentials.as_deref().map(|credentials| format!("Basic {}", base64(credentials)))
+    }
+}
+
+/// Base64 with padding (RFC 4648, section 4).
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let at = |index: usize| u32::from(group.get(index).copied().unwrap_or(0));
+        let bits = at(0) << 16 | at(1) << 8 | at(2);
+        for digit in 0..4 {
+            let index = (bits >> (18 - 6 * digit)) as usize & 63;
+            text.push(if digit <= group.len() { char::from(ALPHABET[index]) } else { '=' });
+        }
+    }
+    text
 }
 
 /// What a log may show of a tracker's URL: scheme and host, never the path, which may hold a passkey.
@@ -101,9 +253,25 @@ pub fn label(url: &str) -> String {
 /// Whether an address belongs to this machine or its own network, where a tracker elsewhere must not send us.
 pub(super) fn is_local(ip: IpAddr) -> bool {
     match ip.to_canonical() {
-        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified(),
+        IpAddr::V4(ip) => is_local_v4(ip),
         IpAddr::V6(ip) => {
-            ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_unspecified()
+            let translated = match ip.segments() {
+                // A translator to IPv4 (RFC 6052) leads to the address in the last four bytes.
+                [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+                    let [[a, b], [c, d]] = [high.to_be_bytes(), low.to_be_bytes()];
+                    is_local_v4(Ipv4Addr::new(a, b, c, d))
+                }
+                _ => false,
+            };
+            let own = ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local();
+            own || ip.is_unspecified() || translated
         }
     }
+}
+
+fn is_local_v4(ip: Ipv4Addr) -> bool {
+    let [first, second, ..] = ip.octets();
+    // 0/8 is "this network", 100.64/10 what carriers put their customers into.
+    let shared = first == 100 && second & 0xc0 == 64;
+    ip.is_loopback() || ip.is_private() || ip.is_link_local() || first == 0 || shared
 }

@@ -1,0 +1,326 @@
+//! Asking trackers of any kind: by which protocol, at which addresses, how many at once.
+
+use super::announce::AnnounceRequest;
+use super::counters::{Count, Counters, TrackerCounts};
+use super::error::TrackerError;
+use super::http::{Http, HttpLimits, Page};
+use super::names::{self, PeerNames};
+use super::reply::{AnnounceResponse, MAX_PEERS, ReplyError};
+use super::scrape::{self, Scrape};
+use super::tls::{Authorities, Tls};
+use super::udp::{self, ConnectionIds};
+use super::udp_exchange::{Question, UdpPatience};
+use super::udp_packet::{Family, MAX_SCRAPED, Response};
+use super::url::{HttpUrl, TrackerUrl, UdpUrl};
+use crate::metainfo::InfoHash;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+/// Most announces and scrapes at once, over HTTP and over UDP.
+const HTTP_AT_ONCE: usize = 50;
+const UDP_AT_ONCE: usize = 200;
+/// How long the answer by one address family waits for that by the other.
+const OTHER_FAMILY: Duration = Duration::from_secs(5);
+/// Retries of a UDP tracker that has another address to try.
+const RETRIES_BEFORE_NEXT: u32 = 1;
+/// Most torrents in one scrape over HTTP, for the length of its URL.
+const HTTP_SCRAPED: usize = 40;
+
+/// How a [`TrackerClient`] asks.
+#[derive(Clone, Debug, Default)]
+pub struct TrackerOptions {
+    /// How much a tracker over HTTP may take of us.
+    pub limits: HttpLimits,
+    /// How patient to be with UDP trackers.
+    pub patience: UdpPatience,
+    /// Authorities to trust beside the usual ones.
+    pub authorities: Authorities,
+    /// A host name to announce, for networks whose trackers hand names on.
+    pub hostname: Option<String>,
+}
+
+/// Asks trackers for any number of torrents.
+#[derive(Debug)]
+pub struct TrackerClient {
+    options: TrackerOptions,
+    tls: Tls,
+    ids: ConnectionIds,
+    http_turns: Semaphore,
+    udp_turns: Semaphore,
+    pub(super) names: PeerNames,
+    pub(super) counters: Arc<Counters>,
+}
+
+impl TrackerClient {
+    /// A client, which has asked nobody yet.
+    pub fn new(options: TrackerOptions) -> Self {
+        Self {
+            tls: Tls::new(options.authorities.clone()),
+            options,
+            ids: ConnectionIds::default(),
+            http_turns: Semaphore::new(HTTP_AT_ONCE),
+            udp_turns: Semaphore::new(UDP_AT_ONCE),
+            names: PeerNames::default(),
+            counters: Arc::default(),
+        }
+    }
+
+    /// All that was counted so far.
+    pub fn counts(&self) -> TrackerCounts {
+        self.counters.read()
+    }
+
+    pub(super) fn options(&self) -> &TrackerOptions {
+        &self.options
+    }
+
+    /// Announces once; to a host with addresses of both families, from each (BEP 7), and the answers become one.
+    ///
+    /// # Errors
+    /// Whatever kept a successful reply from arriving.
+    pub async fn announce(
+        &self,
+        url: &str,
+        request: &AnnounceRequest,
+    ) -> Result<AnnounceResponse, TrackerError> {
+        self.announce_with(url, request, self.options.patience).await
+    }
+
+    /// Announces with another patience towards UDP trackers than usual.
+    pub(super) async fn announce_with(
+        &self,
+        url: &str,
+        request: &AnnounceRequest,
+        patience: UdpPatience,
+    ) -> Result<AnnounceResponse, TrackerError> {
+        let url = TrackerUrl::parse(url)?;
+        let result = match &url {
+            TrackerUrl::Http(http) => {
+                let _turn = self.http_turns.acquire().await.expect("the semaphore is never closed");
+                self.by_family(&url, |addrs| self.announce_http(http, request, addrs), merged).await
+            }
+            TrackerUrl::Udp(udp) => {
+                let _turn = self.udp_turns.acquire().await.expect("the semaphore is never closed");
+                let ask = |addrs| self.announce_udp(udp, request, patience, addrs);
+                self.by_family(&url, ask, merged).await
+            }
+        };
+        self.count_announce(&url, &result);
+        result
+    }
+
+    /// The counts of these torrents, in their order; `None` for those that the tracker does not know.
+    ///
+    /// # Errors
+    /// Whatever kept a successful reply from arriving.
+    pub async fn scrape(
+        &self,
+        url: &str,
+        torrents: &[InfoHash],
+    ) -> Result<Vec<Option<Scrape>>, TrackerError> {
+        let result = self.scrape_all(&TrackerUrl::parse(url)?, torrents).await;
+        self.counters.add(if result.is_ok() { Count::Scraped } else { Count::ScrapeFailed }, 1);
+        self.count_limits(&result);
+        result
+    }
+
+    async fn scrape_all(
+        &self,
+        url: &TrackerUrl,
+        torrents: &[InfoHash],
+    ) -> Result<Vec<Option<Scrape>>, TrackerError> {
+        let either = |one, _other| one;
+        let mut all = Vec::new();
+        match url {
+            TrackerUrl::Http(http) => {
+                let http = http.scrape()?;
+                let _turn = self.http_turns.acquire().await.expect("the semaphore is never closed");
+                for part in torrents.chunks(HTTP_SCRAPED) {
+                    all.extend(self.by_family(url, |addrs| self.scrape_http(&http, part, addrs), either).await?);
+                }
+            }
+            TrackerUrl::Udp(_) => {
+                let _turn = self.udp_turns.acquire().await.expect("the semaphore is never closed");
+                for part in torrents.chunks(MAX_SCRAPED) {
+                    all.extend(self.by_family(url, |addrs| self.scrape_udp(part, addrs), either).await?);
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Asks the tracker at its addresses of each family, at the same time, and merges what comes in time.
+    async fn by_family<T, F>(
+        &self,
+        url: &TrackerUrl,
+        ask: impl Fn(Vec<SocketAddr>) -> F,
+        merge: impl Fn(T, T) -> T,
+    ) -> Result<T, TrackerError>
+    where
+        F: Future<Output = Result<T, TrackerError>>,
+    {
+        let (host, port) = url.place();
+        let addrs = names::resolve(host, port).await?;
+        let (v4, v6): (Vec<_>, Vec<_>) = addrs.into_iter().partition(SocketAddr::is_ipv4);
+        if v6.is_empty() {
+            return ask(v4).await;
+        }
+        if v4.is_empty() {
+            return ask(v6).await;
+        }
+        let (mut v4, mut v6) = (pin!(ask(v4)), pin!(ask(v6)));
+        let (early, late) = tokio::select! {
+            result = &mut v4 => (result, v6),
+            result = &mut v6 => (result, v4),
+        };
+        match early {
+            // Whoever took longer has more to say about what is wrong.
+            Err(_) => late.await,
+            Ok(early) => match timeout(OTHER_FAMILY, late).await {
+                Ok(Ok(late)) => Ok(merge(early, late)),
+                Ok(Err(_)) | Err(_) => Ok(early),
+            },
+        }
+    }
+
+    fn http(&self, addrs: &[SocketAddr]) -> Http<'_> {
+        let family = addrs.first().map_or(Family::V4, Family::of);
+        Http { limits: &self.options.limits, tls: &self.tls, counters: &self.counters, family }
+    }
+
+    async fn announce_http(
+        &self,
+        url: &HttpUrl,
+        request: &AnnounceRequest,
+        addrs: Vec<SocketAddr>,
+    ) -> Result<AnnounceResponse, TrackerError> {
+        let url = HttpUrl { path_and_query: request.target(&url.path_and_query), ..url.clone() };
+        let page = self.http(&addrs).get(url, addrs).await?;
+        judge(page, AnnounceResponse::parse)
+    }
+
+    async fn scrape_http(
+        &self,
+        url: &HttpUrl,
+        torrents: &[InfoHash],
+        addrs: Vec<SocketAddr>,
+    ) -> Result<Vec<Option<Scrape>>, TrackerError> {
+        let url = HttpUrl { path_and_query: scrape::target(&url.path_and_query, torrents), ..url.clone() };
+        let page = self.http(&addrs).get(url, addrs).await?;
+        judge(page, |body| scrape::parse(body, torrents))
+    }
+
+    async fn announce_udp(
+        &self,
+        url: &UdpUrl,
+        request: &AnnounceRequest,
+        patience: UdpPatience,
+        addrs: Vec<SocketAddr>,
+    ) -> Result<AnnounceResponse, TrackerError> {
+        let question = Question::Announce(request.clone(), request.url_data(&url.url_data));
+        match self.ask_udp(addrs, question, patience).await? {
+            Response::Announced(reply) => Ok(reply),
+            Response::Connected(_) | Response::Scraped(_) | Response::Error(_) => {
+                unreachable!("an announce is answered by nothing else")
+            }
+        }
+    }
+
+    async fn scrape_udp(
+        &self,
+        torrents: &[InfoHash],
+        addrs: Vec<SocketAddr>,
+    ) -> Result<Vec<Option<Scrape>>, TrackerError> {
+        let question = Question::Scrape(torrents.to_vec());
+        match self.ask_udp(addrs, question, self.options.patience).await? {
+            Response::Scraped(counts) => {
+                let mut counts: Vec<_> = counts.into_iter().map(Some).collect();
+                counts.resize(torrents.len(), None);
+                Ok(counts)
+            }
+            Response::Connected(_) | Response::Announced(_) | Response::Error(_) => {
+                unreachable!("a scrape is answered by nothing else")
+            }
+        }
+    }
+
+    /// Asks the addresses of a UDP tracker one after the other until one answers.
+    async fn ask_udp(
+        &self,
+        addrs: Vec<SocketAddr>,
+        question: Question,
+        patience: UdpPatience,
+    ) -> Result<Response, TrackerError> {
+        let mut failure = TrackerError::Timeout("answer");
+        let last = addrs.len().saturating_sub(1);
+        for (index, addr) in addrs.into_iter().enumerate() {
+            let hasty = UdpPatience { retries: patience.retries.min(RETRIES_BEFORE_NEXT), ..patience };
+            let patience = if index < last { hasty } else { patience };
+            match udp::ask(addr, question.clone(), patience, &self.ids, &self.counters).await {
+                Err(error @ TrackerError::Reply(_)) => return Err(error),
+                Err(error) => failure = error,
+                answer => return answer,
+            }
+        }
+        Err(failure)
+    }
+
+    fn count_announce(&self, url: &TrackerUrl, result: &Result<AnnounceResponse, TrackerError>) {
+        let count = match (url, result) {
+            (TrackerUrl::Http(_), Ok(_)) => Count::HttpAnnounced,
+            (TrackerUrl::Udp(_), Ok(_)) => Count::UdpAnnounced,
+            (TrackerUrl::Http(_), Err(TrackerError::Reply(ReplyError::Refused(_)))) => Count::HttpRefused,
+            (TrackerUrl::Udp(_), Err(TrackerError::Reply(ReplyError::Refused(_)))) => Count::UdpRefused,
+            (TrackerUrl::Http(_), Err(_)) => Count::HttpFailed,
+            (TrackerUrl::Udp(_), Err(_)) => Count::UdpFailed,
+        };
+        self.counters.add(count, 1);
+        self.counters.add(Count::Peers, result.as_ref().map_or(0, |reply| reply.peers.len() as u64));
+        self.count_limits(result);
+    }
+
+    fn count_limits<T>(&self, result: &Result<T, TrackerError>) {
+        let count = match result {
+            Err(TrackerError::TooLarge(_)) => Count::TooLarge,
+            Err(TrackerError::Timeout(_)) => Count::TooSlow,
+            Err(TrackerError::TooManyRedirects(_) | TrackerError::LocalRedirect(_)) => Count::RedirectRefused,
+            Err(TrackerError::Tls { .. }) => Count::Untrusted,
+            _ => return,
+        };
+        self.counters.add(count, 1);
+    }
+}
+
+/// Some trackers give their reason with a status of failure, so the body is looked at first.
+fn judge<T>(
+    (status, body): Page,
+    parse: impl FnOnce(&[u8]) -> Result<T, ReplyError>,
+) -> Result<T, TrackerError> {
+    match parse(&body) {
+        Err(refusal @ ReplyError::Refused(_)) => Err(refusal.into()),
+        _ if !status.is_success() => Err(TrackerError::Status(status)),
+        parsed => Ok(parsed?),
+    }
+}
+
+/// Two answers of one tracker, given to two addresses of ours.
+fn merged(mut one: AnnounceResponse, other: AnnounceResponse) -> AnnounceResponse {
+    for peer in other.peers {
+        if one.peers.len() < MAX_PEERS && !one.peers.contains(&peer) {
+            one.peers.push(peer);
+        }
+    }
+    one.interval = one.interval.max(other.interval);
+    one.min_interval = one.min_interval.max(other.min_interval);
+    one.complete = one.complete.max(other.complete);
+    one.incomplete = one.incomplete.max(other.incomplete);
+    one.tracker_id = one.tracker_id.or(other.tracker_id);
+    one.warning = one.warning.or(other.warning);
+    one.external_ip = one.external_ip.or(other.external_ip);
+    one
+}
+

@@ -1,0 +1,66 @@
+//! Why asking a tracker fails.
+
+use super::reply::ReplyError;
+use super::url::UrlError;
+use hyper::StatusCode;
+use std::io;
+use std::net::SocketAddr;
+
+/// Why an announce or a scrape failed. None of the sentences shows the URL's path, which may hold a passkey.
+#[derive(Debug, thiserror::Error)]
+pub enum TrackerError {
+    /// The URL, or one we were sent to, is not one to ask.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// The host name has no address.
+    #[error("cannot look up the tracker's host {host}: {source}")]
+    Dns {
+        /// The name.
+        host: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// No address of the tracker accepts a connection; the last one tried is named.
+    #[error("cannot connect to the tracker at {addr}: {source}")]
+    Connect {
+        /// The address.
+        addr: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The server could not show that it is who it should be, or broke off before it could.
+    #[error("cannot speak to the tracker {host} in confidence: {source}")]
+    Tls {
+        /// The host.
+        host: String,
+        /// What is wrong.
+        source: io::Error,
+    },
+    /// Too slow, as a whole or in between.
+    #[error("the tracker did not {0} in time")]
+    Timeout(&'static str),
+    /// What came is not HTTP, or broke off.
+    #[error("the tracker does not speak proper HTTP: {0}")]
+    Http(#[from] hyper::Error),
+    /// The body is larger than [`HttpLimits::body`](super::HttpLimits::body).
+    #[error("the tracker's answer is larger than {0} bytes")]
+    TooLarge(usize),
+    /// More redirects than [`HttpLimits::redirects`](super::HttpLimits::redirects).
+    #[error("the tracker redirects more than {0} times")]
+    TooManyRedirects(usize),
+    /// A redirect without a place to go.
+    #[error("the tracker redirects without saying where to")]
+    NoLocation,
+    /// A tracker on the internet sent us to an address of our own network.
+    #[error("the tracker redirects into the local network, to {0}")]
+    LocalRedirect(SocketAddr),
+    /// Another status than success, without a reason a tracker gives.
+    #[error("the tracker answered with HTTP status {0}")]
+    Status(StatusCode),
+    /// The body is compressed, though we asked for it as it is.
+    #[error("the tracker's answer is compressed, which was not asked for")]
+    Compressed,
+    /// The body is not a successful reply.
+    #[error(transparent)]
+    Reply(#[from] ReplyError),
+}

@@ -1,0 +1,108 @@
+//! Host names: of trackers, and of peers that a tracker gives by name. Looked up on the control thread's helpers, a few
+//! at a time.
+
+use super::counters::{Count, Counters};
+use super::error::TrackerError;
+use super::reply::{PeerAddr, usable};
+use std::collections::HashSet;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::lookup_host;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// Time for one look-up, waiting for its turn included.
+const LOOKUP_TIME: Duration = Duration::from_secs(10);
+/// Look-ups of peers at once.
+const LOOKUPS_AT_ONCE: usize = 8;
+/// Most host names of one reply that are looked up.
+const MAX_LOOKUPS: usize = 50;
+/// Most addresses of one peer's name that are taken.
+const ADDRESSES_A_PEER: usize = 4;
+/// Most addresses of a tracker that are tried, of each family.
+const ADDRESSES_A_TRACKER: usize = 8;
+
+/// The addresses of a tracker, in the resolver's order.
+pub(super) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, TrackerError> {
+    let dns = |source| TrackerError::Dns { host: host.to_owned(), source };
+    let found = timeout(LOOKUP_TIME, lookup_host((host, port))).await;
+    let found = found.map_err(|_| dns(io::ErrorKind::TimedOut.into()))?.map_err(dns)?;
+    let (mut v4, mut v6) = (0, 0);
+    let mut addrs: Vec<SocketAddr> =
+        found.map(|addr| SocketAddr::new(addr.ip().to_canonical(), addr.port())).collect();
+    addrs.retain(|addr| {
+        let taken = if addr.is_ipv4() { &mut v4 } else { &mut v6 };
+        *taken += 1;
+        *taken <= ADDRESSES_A_TRACKER
+    });
+    if addrs.is_empty() {
+        return Err(dns(io::Error::new(io::ErrorKind::NotFound, "it has no address")));
+    }
+    Ok(addrs)
+}
+
+/// Looks up peers that are given by name.
+#[derive(Clone, Debug)]
+pub(super) struct PeerNames(Arc<Semaphore>);
+
+impl Default for PeerNames {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(LOOKUPS_AT_ONCE)))
+    }
+}
+
+impl PeerNames {
+    /// Hands over what can be dialled at once, then the peers given by host name, each when its name is looked up and
+    /// no address twice. Ends early when nobody listens any more.
+    pub(super) async fn deliver(
+        self,
+        peers: Vec<PeerAddr>,
+        out: mpsc::Sender<Vec<SocketAddr>>,
+        counters: Arc<Counters>,
+    ) {
+        let mut addrs = Vec::new();
+        let mut lookups = JoinSet::new();
+        for peer in peers {
+            match peer {
+                PeerAddr::Socket(addr) => addrs.push(addr),
+                PeerAddr::Host(host, port) if lookups.len() < MAX_LOOKUPS => {
+                    lookups.spawn(look_up(host, port, self.0.clone()));
+                }
+                PeerAddr::Host(..) => counters.add(Count::NameDropped, 1),
+            }
+        }
+        let mut told: HashSet<SocketAddr> = addrs.iter().copied().collect();
+        if !addrs.is_empty() && out.send(addrs).await.is_err() {
+            return;
+        }
+        while let Some(found) = lookups.join_next().await {
+            match found.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())) {
+                None => counters.add(Count::NameDropped, 1),
+                Some(mut found) => {
+                    found.retain(|addr| told.insert(*addr));
+                    if !found.is_empty() && out.send(found).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The addresses of a peer given by host name, none when it has none; `None` when the resolver takes too long.
+async fn look_up(host: String, port: u16, turns: Arc<Semaphore>) -> Option<Vec<SocketAddr>> {
+    let found = timeout(LOOKUP_TIME, async {
+        let turn = turns.acquire_owned().await.expect("the semaphore is never closed");
+        // A resolver that is stuck keeps its turn when nobody waits any more: its thread is still busy.
+        let lookup = tokio::spawn(async move {
+            let found = lookup_host((host.as_str(), port)).await;
+            drop(turn);
+            found.map(|addrs| addrs.filter_map(usable).take(ADDRESSES_A_PEER).collect()).unwrap_or_default()
+        });
+        lookup.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+    });
+    found.await.ok()
+}
