@@ -9,11 +9,7 @@ use crate::session::{Scraped, TrackerOptions, scrape};
 use std::process::ExitCode;
 
 /// Asks all trackers at once, and tells what each says as soon as it does. Fails when none answers.
-pub(super) fn run(
-    torrent: &Torrent,
-    authorities: &AuthorityArgs,
-    out: &Output,
-) -> Result<ExitCode, Error> {
+pub(super) fn run(torrent: &Torrent, authorities: &AuthorityArgs, out: &Output) -> Result<ExitCode, Error> {
     let options = TrackerOptions { authorities: authorities.read()?, ..TrackerOptions::default() };
     let mut answered = false;
     let runtime = super::control_runtime()?;

@@ -10,5 +10,5 @@ pub use crate::shard::{Progress, Snapshot};
 pub use crate::storage::{CheckReport, FileReport};
 pub use events::{Event, TrackerAnswer};
 pub use offline::{CreateOptions, check, create};
-pub use scrape::{Scraped, scrape};
 pub use run::{AnnounceLimits, Goal, Job, Listen, Outcome, SessionError, run};
+pub use scrape::{Scraped, scrape};

@@ -98,7 +98,13 @@ impl AnnounceRequest {
     pub(super) fn url_data(&self, url_data: &str) -> String {
         let mut data = url_data.to_owned();
         if let Some(hostname) = &self.hostname {
-            data.push_str(if data.is_empty() { "/?" } else if data.contains('?') { "&" } else { "?" });
+            data.push_str(if data.is_empty() {
+                "/?"
+            } else if data.contains('?') {
+                "&"
+            } else {
+                "?"
+            });
             data.push_str("hostname=");
             percent_encode(hostname.as_bytes(), &mut data);
         }

@@ -140,7 +140,9 @@ impl TrackerClient {
                 let http = http.scrape()?;
                 let _turn = self.http_turns.acquire().await.expect("the semaphore is never closed");
                 for part in torrents.chunks(HTTP_SCRAPED) {
-                    all.extend(self.by_family(url, |addrs| self.scrape_http(&http, part, addrs), either).await?);
+                    all.extend(
+                        self.by_family(url, |addrs| self.scrape_http(&http, part, addrs), either).await?,
+                    );
                 }
             }
             TrackerUrl::Udp(_) => {
@@ -308,7 +310,7 @@ fn judge<T>(
 }
 
 /// Two answers of one tracker, given to two addresses of ours.
-fn merged(mut one: AnnounceResponse, other: AnnounceResponse) -> AnnounceResponse {
+pub(super) fn merged(mut one: AnnounceResponse, other: AnnounceResponse) -> AnnounceResponse {
     for peer in other.peers {
         if one.peers.len() < MAX_PEERS && !one.peers.contains(&peer) {
             one.peers.push(peer);
@@ -323,4 +325,3 @@ fn merged(mut one: AnnounceResponse, other: AnnounceResponse) -> AnnounceRespons
     one.external_ip = one.external_ip.or(other.external_ip);
     one
 }
-

@@ -172,8 +172,7 @@ impl Announcing {
         } else {
             vec![line(tiers)]
         };
-        let driver =
-            Driver { client, lines, alone, torrent, totals, peers, notes, scrapes: JoinSet::new() };
+        let driver = Driver { client, lines, alone, torrent, totals, peers, notes, scrapes: JoinSet::new() };
         Self { wishes, task: tokio::spawn(driver.run(wished)) }
     }
 

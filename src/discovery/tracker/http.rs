@@ -139,13 +139,11 @@ impl Http<'_> {
         if let Some(authorization) = url.authorization() {
             request = request.header(AUTHORIZATION, authorization);
         }
-        let request = request
-            .body(Empty::<Bytes>::new())
-            .map_err(|error| UrlError::Malformed(error.to_string()))?;
+        let request =
+            request.body(Empty::<Bytes>::new()).map_err(|error| UrlError::Malformed(error.to_string()))?;
         self.counters.add(Count::BytesSent, url.path_and_query.len() as u64);
         let mut builder = hyper::client::conn::http1::Builder::new();
-        let (mut sender, connection) =
-            builder.max_buf_size(MAX_HEAD).handshake(TokioIo::new(stream)).await?;
+        let (mut sender, connection) = builder.max_buf_size(MAX_HEAD).handshake(TokioIo::new(stream)).await?;
         // The set ends the connection's task when this function ends, however it ends.
         let mut driver = JoinSet::new();
         driver.spawn(connection);

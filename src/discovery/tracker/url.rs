@@ -27,7 +27,9 @@ pub enum UrlError {
     #[error("the path of the UDP tracker's URL is longer than {MAX_URL_DATA} bytes")]
     TooLong,
     /// There is no scrape URL to this announce URL (BEP 48).
-    #[error("the tracker cannot be scraped: the last part of its URL's path does not begin with \"announce\"")]
+    #[error(
+        "the tracker cannot be scraped: the last part of its URL's path does not begin with \"announce\""
+    )]
     NoScrape,
 }
 
@@ -74,7 +76,11 @@ impl TrackerUrl {
                 return Err(UrlError::OwnKey(own));
             }
         }
-        if scheme(url)? == "udp" { UdpUrl::parse(url).map(Self::Udp) } else { HttpUrl::parse(url).map(Self::Http) }
+        if scheme(url)? == "udp" {
+            UdpUrl::parse(url).map(Self::Udp)
+        } else {
+            HttpUrl::parse(url).map(Self::Http)
+        }
     }
 
     /// Host and port.

@@ -133,12 +133,13 @@ fn completion_is_told_again_when_it_did_not_get_through() {
 #[test]
 fn intervals_are_bounded_from_below() {
     for (interval, min_interval, wait) in [
-        (1, None, 30),
-        (0, None, 30),
-        (31, None, 31),
-        (60, Some(90), 90),
-        (60, Some(1), 60),
-        (2, Some(5), 30),
+        (1, None, 300),
+        (0, None, 300),
+        (299, None, 300),
+        (301, None, 301),
+        (60, Some(90), 300),
+        (60, Some(400), 400),
+        (2, Some(5), 300),
     ] {
         let mut table = Table::new(&[&["a"]], false);
         table.asks("a", STARTED).ok(interval, min_interval).waits_until(wait).at(wait).asks("a", None);
@@ -155,6 +156,9 @@ fn a_wish_for_peers_respects_the_min_interval() {
         table.asks("a", STARTED).ok(1800, min_interval).at(10).hear(Input::WantPeers).asks_nobody();
         table.waits_until(earliest).at(earliest).asks("a", None).ok(1800, min_interval);
     }
+    // A short interval is leave to come then, though nobody has to.
+    let mut short = Table::new(&[&["a"]], false);
+    short.asks("a", STARTED).ok(40, None).at(10).hear(Input::WantPeers).waits_until(40);
     let mut late = Table::new(&[&["a"]], false);
     late.asks("a", STARTED).ok(1800, None).at(500).hear(Input::WantPeers).asks("a", None);
 }
@@ -167,7 +171,13 @@ fn failures_back_off_and_wishes_do_not_help() {
         table.waits(wait * 0.75, wait * 1.25);
     }
     // After a success it begins again with the shortest wait.
-    table.asks("a", STARTED).ok(60, None).waits(60.0, 60.0).asks("a", None).hear(Input::Failed).asks_nobody();
+    table
+        .asks("a", STARTED)
+        .ok(400, None)
+        .waits(400.0, 400.0)
+        .asks("a", None)
+        .hear(Input::Failed)
+        .asks_nobody();
     table.waits(3.75, 6.25).asks("a", None);
 }
 
@@ -266,8 +276,8 @@ fn only_trackers_that_know_us_hear_a_goodbye() {
 #[test]
 fn a_completion_is_told_before_the_goodbye_and_once() {
     let mut table = Table::new(&[&["a"], &["b"]], false);
-    table.asks("a", STARTED).hear(Input::Failed).asks("b", STARTED).ok(60, None);
-    table.at(60).asks("a", STARTED).ok(1800, None).hear(Input::Completed);
+    table.asks("a", STARTED).hear(Input::Failed).asks("b", STARTED).ok(300, None);
+    table.at(300).asks("a", STARTED).ok(1800, None).hear(Input::Completed);
     table.parts(&[("a", &[COMPLETED, STOPPED]), ("b", &[STOPPED])]);
     table.asks("a", COMPLETED).ok(1800, None).parts(&[("a", &[STOPPED]), ("b", &[STOPPED])]);
 }

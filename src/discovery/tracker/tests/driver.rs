@@ -1,6 +1,7 @@
 use super::{canned, response, stub};
 use crate::discovery::tracker::{
-    AnnouncerConfig, Announcing, EmbeddedTracker, EmbeddedTrackerConfig, Event, Note, TorrentIdentity, Totals,
+    AnnouncerConfig, Announcing, EmbeddedTracker, EmbeddedTrackerConfig, Event, Note, TorrentIdentity,
+    Totals, TrackerClient, TrackerOptions,
 };
 use crate::metainfo::InfoHash;
 use std::net::SocketAddr;
@@ -19,8 +20,14 @@ struct Torrent {
 }
 
 fn start(port: u16, left: u64, tiers: &[&str]) -> Torrent {
+    start_with(TrackerOptions::default(), false, port, left, tiers)
+}
+
+fn start_with(options: TrackerOptions, to_all: bool, port: u16, left: u64, tiers: &[&str]) -> Torrent {
     let config = AnnouncerConfig {
+        to_all,
         shortest_interval: Duration::from_millis(200),
+        shortest_min_interval: Duration::from_millis(200),
         default_min_interval: Duration::from_millis(200),
         first_retry: Duration::from_millis(200),
         ..AnnouncerConfig::default()
@@ -31,9 +38,10 @@ fn start(port: u16, left: u64, tiers: &[&str]) -> Torrent {
     let torrent = TorrentIdentity { info_hash: InfoHash([1; 20]), peer_id, port, key: 1, tiers };
     let totals = Arc::new(Totals::default());
     totals.left.store(left, Ordering::Relaxed);
+    let client = Arc::new(TrackerClient::new(options));
     let (peers_out, peers) = mpsc::channel(16);
     let (notes_out, notes) = mpsc::channel(16);
-    let announcing = Announcing::start(torrent, config, totals.clone(), peers_out, notes_out);
+    let announcing = Announcing::start(client, torrent, config, totals.clone(), peers_out, notes_out);
     Torrent { announcing, totals, peers, notes }
 }
 
@@ -48,7 +56,7 @@ impl Torrent {
     async fn announced(&mut self) -> (Option<Event>, Option<u64>, Option<u64>) {
         match self.note().await {
             Note::Announced { event, complete, incomplete, .. } => (event, complete, incomplete),
-            failed @ Note::Failed { .. } => panic!("{failed:?}"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -108,8 +116,14 @@ async fn the_interval_of_the_tracker_is_kept() {
 #[tokio::test]
 async fn a_dead_tracker_leads_to_the_next_tier() {
     let url = tracker(1000).await;
-    let mut torrent = start(1001, 0, &["udp://127.0.0.1:1/announce", "http://127.0.0.1:1/announce", &url]);
-    let Note::Failed { tracker, .. } = torrent.note().await else { panic!("udp is not supported yet") };
+    let mut torrent = start(
+        1001,
+        0,
+        &["wss://127.0.0.1:1/announce", "udp://127.0.0.1:1/announce", "http://127.0.0.1:1/announce", &url],
+    );
+    let Note::Failed { tracker, event: None, .. } = torrent.note().await else { panic!("not supported") };
+    assert_eq!(tracker, "wss://127.0.0.1:1");
+    let Note::Failed { tracker, .. } = torrent.note().await else { panic!("nobody is there") };
     assert_eq!(tracker, "udp://127.0.0.1:1");
     let Note::Failed { tracker, event, .. } = torrent.note().await else { panic!("nobody is there") };
     assert_eq!((tracker.as_str(), event), ("http://127.0.0.1:1", Some(Event::Started)));
@@ -201,4 +215,97 @@ async fn a_dropped_handle_ends_the_task() {
     drop(torrent.announcing);
     let end = timeout(Duration::from_secs(5), async { while torrent.notes.recv().await.is_some() {} });
     end.await.expect("the task lets go of its channels");
+}
+
+/// A tracker that tells what it is asked. Returns its URL and the request lines.
+async fn listening() -> (String, mpsc::Receiver<String>) {
+    let (heard, lines) = mpsc::channel(16);
+    let base = stub(move |head, mut stream| {
+        let heard = heard.clone();
+        async move {
+            heard.send(head.lines().next().unwrap().to_owned()).await.unwrap();
+            stream.write_all(&response("200 OK", b"d8:intervali900ee")).await.unwrap();
+        }
+    })
+    .await;
+    (format!("{base}/announce"), lines)
+}
+
+#[tokio::test]
+async fn every_tracker_is_asked_by_choice() {
+    let (first, mut heard_first) = listening().await;
+    let (second, mut heard_second) = listening().await;
+    let torrent =
+        start_with(TrackerOptions::default(), true, 1001, 10, &[&first, "udp://127.0.0.1:1", &second]);
+    let mut each = async |what: &str| {
+        for heard in [&mut heard_first, &mut heard_second] {
+            let line = heard.recv().await.unwrap();
+            assert!(line.contains(what), "{what}: {line}");
+        }
+    };
+    each("event=started").await;
+    torrent.announcing.completed();
+    each("event=completed").await;
+    torrent.announcing.stop().await;
+    each("event=stopped").await;
+}
+
+#[tokio::test]
+async fn a_partial_seed_says_that_it_is_paused() {
+    let (url, mut heard) = listening().await;
+    let torrent = start(1001, 10, &[&url]);
+    torrent.totals.paused.store(true, Ordering::Relaxed);
+    assert!(heard.recv().await.unwrap().contains("event=started"));
+    torrent.announcing.want_peers();
+    assert!(heard.recv().await.unwrap().contains("event=paused"));
+    torrent.totals.left.store(0, Ordering::Relaxed);
+    torrent.announcing.want_peers();
+    assert!(!heard.recv().await.unwrap().contains("event="));
+    torrent.announcing.stop().await;
+}
+
+#[tokio::test]
+async fn the_host_name_is_told_when_there_is_one() {
+    for (hostname, told) in [(Some("seed-1.local"), true), (None, false)] {
+        let (url, mut heard) = listening().await;
+        let options = TrackerOptions { hostname: hostname.map(str::to_owned), ..TrackerOptions::default() };
+        let torrent = start_with(options, false, 1001, 0, &[&url]);
+        let line = heard.recv().await.unwrap();
+        assert_eq!(line.contains("&hostname=seed-1.local"), told, "{line}");
+        assert_eq!(line.contains("hostname"), told, "{line}");
+        torrent.announcing.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_scrape_is_made_on_request() {
+    let base = stub(|head, mut stream| async move {
+        let body = if head.starts_with("GET /scrape?") {
+            let torrent = "\u{1}".repeat(20);
+            format!("d5:filesd20:{torrent}d8:completei5e10:downloadedi50e10:incompletei10eeee")
+        } else {
+            "d8:intervali900ee".into()
+        };
+        stream.write_all(&response("200 OK", body.as_bytes())).await.unwrap();
+    })
+    .await;
+    let mut torrent = start(1001, 0, &[&format!("{base}/announce")]);
+    torrent.announced().await;
+    torrent.announcing.scrape();
+    let Note::Scraped { tracker, result: Ok(Some(counts)) } = torrent.note().await else {
+        panic!("no counts")
+    };
+    assert_eq!(tracker, base);
+    assert_eq!((counts.complete, counts.downloaded, counts.incomplete), (Some(5), Some(50), Some(10)));
+    torrent.announcing.stop().await;
+}
+
+#[tokio::test]
+async fn the_word_and_the_vote_of_a_tracker_are_passed_on() {
+    let body = b"d11:external ip4:\xc0\x00\x02\x018:intervali900e15:warning message7:be\x1bwaree";
+    let base = canned(response("200 OK", body)).await;
+    let mut torrent = start(1001, 0, &[&base]);
+    let Note::Announced { warning, external_ip, .. } = torrent.note().await else { panic!("it failed") };
+    assert_eq!(warning.as_deref(), Some("beware"));
+    assert_eq!(external_ip, Some("192.0.2.1".parse().unwrap()));
 }

@@ -1,9 +1,12 @@
-use super::{canned, request, response, stub};
-use crate::discovery::tracker::http::connect;
+use super::{announce, canned, request, response, stub};
+use crate::discovery::tracker::counters::Counters;
+use crate::discovery::tracker::http::Http;
+use crate::discovery::tracker::tls::Tls;
+use crate::discovery::tracker::udp_packet::Family;
 use crate::discovery::tracker::url::HttpUrl;
 use crate::discovery::tracker::{
-    AnnounceResponse, EmbeddedTracker, EmbeddedTrackerConfig, HttpLimits, MAX_PEERS, ReplyError,
-    TrackerError, UrlError, announce,
+    AnnounceResponse, Authorities, EmbeddedTracker, EmbeddedTrackerConfig, HttpLimits, MAX_PEERS, ReplyError,
+    TrackerError, UrlError,
 };
 use std::time::{Duration, Instant};
 
@@ -188,7 +191,7 @@ async fn an_unknown_host_is_said_with_its_name() {
 
 #[tokio::test]
 async fn other_schemes_are_not_asked() {
-    for url in ["https://t.example/announce", "udp://t.example:6969/announce"] {
+    for url in ["wss://t.example/announce", "file:///etc/passwd"] {
         let error = announce(url, &request(), &limits()).await.unwrap_err();
         assert!(matches!(error, TrackerError::Url(UrlError::UnsupportedScheme(_))), "{error:?}");
     }
@@ -221,7 +224,7 @@ async fn redirects_are_followed_as_far_as_allowed() {
 
 #[tokio::test]
 async fn redirects_that_lead_nowhere_are_refused() {
-    for (location, scheme) in [("https://t.example/announce", "https"), ("file:///etc/passwd", "file")] {
+    for (location, scheme) in [("udp://t.example:1/announce", "udp"), ("file:///etc/passwd", "file")] {
         let error = heard(redirect(location)).await.unwrap_err();
         let expected = UrlError::UnsupportedScheme(scheme.into());
         assert!(matches!(&error, TrackerError::Url(found) if *found == expected), "{error:?}");
@@ -235,9 +238,12 @@ async fn redirects_that_lead_nowhere_are_refused() {
 #[tokio::test]
 async fn nobody_from_outside_sends_us_into_our_own_network() {
     let url = HttpUrl::parse(&canned(response("200 OK", b"de")).await).unwrap();
-    let refused = connect(&url, &limits(), true).await;
+    let (limits, tls, counters) = (limits(), Tls::new(Authorities::default()), Counters::default());
+    let http = Http { limits: &limits, tls: &tls, counters: &counters, family: Family::V4 };
+    let addrs = [format!("{}:{}", url.host, url.port).parse().unwrap()];
+    let refused = http.connect(&url, &addrs, true).await;
     assert!(matches!(refused, Err(TrackerError::LocalRedirect(_))), "{refused:?}");
-    connect(&url, &limits(), false).await.unwrap();
+    http.connect(&url, &addrs, false).await.unwrap();
 }
 
 #[tokio::test]
@@ -253,7 +259,8 @@ async fn no_sentence_shows_the_passkey() {
     for base in [
         canned(response("500 Oops", b"")).await,
         canned("nonsense").await,
-        "https://t.example".into(),
+        "wss://t.example".into(),
+        "udp://127.0.0.1:1".into(),
         format!("http://{}", unknown_host()),
         "http://127.0.0.1:1".into(),
     ] {

@@ -2,13 +2,21 @@
 
 mod announce;
 mod announcer;
+mod client;
 mod driver;
 mod embedded;
+mod hostile;
 mod http;
 mod reply;
+mod scrape;
+mod tls;
+mod udp_exchange;
+mod udp_packet;
 mod url;
 
-use super::{AnnounceRequest, Event};
+use super::{
+    AnnounceRequest, AnnounceResponse, Event, HttpLimits, TrackerClient, TrackerError, TrackerOptions,
+};
 use crate::metainfo::InfoHash;
 use std::future::poll_fn;
 use std::io;
@@ -29,7 +37,18 @@ fn request() -> AnnounceRequest {
         num_want: 50,
         key: 0xabc,
         tracker_id: None,
+        hostname: None,
     }
+}
+
+/// One announce by a client of its own.
+async fn announce(
+    url: &str,
+    request: &AnnounceRequest,
+    limits: &HttpLimits,
+) -> Result<AnnounceResponse, TrackerError> {
+    let options = TrackerOptions { limits: *limits, ..TrackerOptions::default() };
+    TrackerClient::new(options).announce(url, request).await
 }
 
 /// A bare connection.

@@ -1,0 +1,111 @@
+use super::{request, response};
+use crate::discovery::tracker::{
+    Authorities, AuthorityError, Count, TrackerClient, TrackerError, TrackerOptions,
+};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use std::fs;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use tokio::io::AsyncWrite;
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+
+/// An authority of the tests, and its certificate in PEM.
+fn authority() -> (Issuer<'static, KeyPair>, String) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new([]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let pem = params.self_signed(&key).unwrap().pem();
+    (Issuer::new(params, key), pem)
+}
+
+/// An HTTPS tracker on loopback with a certificate for this name. Returns its URL.
+async fn tracker(issuer: &Issuer<'static, KeyPair>, name: &str, body: &'static [u8]) -> String {
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, issuer).unwrap();
+    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+        )
+        .unwrap();
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            // Who does not trust us breaks off.
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let answer = response("200 OK", body);
+            let sent = std::future::poll_fn(|cx| Pin::new(&mut stream).poll_write(cx, &answer)).await;
+            assert_eq!(sent.unwrap(), answer.len());
+            std::future::poll_fn(|cx| Pin::new(&mut stream).poll_flush(cx)).await.unwrap();
+            // The client closes when it has the body.
+            stream.get_ref().0.readable().await.unwrap();
+        }
+    });
+    format!("https://127.0.0.1:{port}/announce")
+}
+
+fn trusting(folder: &Path, pem: &str) -> TrackerClient {
+    let file = folder.join("authority.pem");
+    fs::write(&file, pem).unwrap();
+    let authorities = Authorities::read(&file).unwrap();
+    TrackerClient::new(TrackerOptions { authorities, ..TrackerOptions::default() })
+}
+
+#[tokio::test]
+async fn a_tracker_with_a_certificate_of_a_known_authority_is_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (issuer, pem) = authority();
+    let url = tracker(&issuer, "127.0.0.1", b"d8:intervali900ee").await;
+    let client = trusting(folder.path(), &pem);
+    let reply = client.announce(&url, &request()).await.unwrap();
+    assert_eq!(reply.interval.map(|interval| interval.as_secs()), Some(900));
+    assert_eq!(client.counts().get(Count::Untrusted), 0);
+}
+
+#[tokio::test]
+async fn others_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (issuer, pem) = authority();
+    let (stranger, _) = authority();
+    for (issuer, name, client) in [
+        (&issuer, "127.0.0.1", TrackerClient::new(TrackerOptions::default())),
+        (&stranger, "127.0.0.1", trusting(folder.path(), &pem)),
+        (&issuer, "t.example", trusting(folder.path(), &pem)),
+    ] {
+        let url = tracker(issuer, name, b"d8:intervali900ee").await;
+        let error = client.announce(&url, &request()).await.unwrap_err();
+        assert!(matches!(error, TrackerError::Tls { .. }), "{name}: {error:?}");
+        assert!(error.to_string().contains("127.0.0.1"), "{error}");
+        assert_eq!(client.counts().get(Count::Untrusted), 1);
+    }
+}
+
+#[tokio::test]
+async fn who_speaks_no_tls_is_refused() {
+    let base = super::canned(response("200 OK", b"d8:intervali900ee")).await;
+    let url = format!("{}/announce", base.replace("http:", "https:"));
+    let error = TrackerClient::new(TrackerOptions::default()).announce(&url, &request()).await.unwrap_err();
+    assert!(matches!(error, TrackerError::Tls { .. }), "{error:?}");
+}
+
+#[test]
+fn files_without_an_authority_are_of_no_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("authority.pem");
+    assert!(matches!(Authorities::read(&file), Err(AuthorityError::Read { .. })));
+    fs::write(&file, "nothing").unwrap();
+    assert!(matches!(Authorities::read(&file), Err(AuthorityError::Empty(_))));
+    fs::write(&file, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
+    assert!(matches!(Authorities::read(&file), Err(AuthorityError::Read { .. })));
+}
