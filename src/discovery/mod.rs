@@ -1,5 +1,5 @@
 //! Who is out there: ways to learn the addresses of a torrent's peers.
 //!
-//! Runs on the control thread, a plain tokio runtime. [`tracker`] asks HTTP trackers.
+//! Runs on the control thread, a plain tokio runtime. [`tracker`] asks trackers over HTTP, HTTPS and UDP.
 
 pub mod tracker;

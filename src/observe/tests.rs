@@ -4,7 +4,7 @@ use super::peers::STAY;
 use super::*;
 use crate::metainfo::{Content, TorrentBuilder};
 use crate::ring::{RingCounters, ZeroCopyCounts};
-use crate::session::Progress;
+use crate::session::{Progress, TrackerCounts};
 use crate::shard::SlabStates;
 use crate::storage::Counts;
 use crate::swarm::{Introduction, PeerView};
@@ -418,6 +418,8 @@ fn every_metric_says_what_it_is() {
     world.send(1, 1);
     world.tell();
     world.board.checked(world.node, 7);
+    world.board.trackers(world.node, &TrackerCounts::default());
+    assert!(world.board.metrics().contains("seedring_tracker_events_total{event=\"udp_announced\"} 0"));
     for page in [world.board.metrics(), world.board.peers()] {
         let words = |start: &str| -> BTreeSet<String> {
             let lines = page.lines().filter_map(|line| line.strip_prefix(start));

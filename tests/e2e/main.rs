@@ -7,6 +7,7 @@
 mod clients;
 mod support;
 
+mod announces;
 mod crash;
 mod demo;
 mod disk;

@@ -48,6 +48,11 @@ impl Opentracker {
         format!("http://{}/announce", self.addr)
     }
 
+    /// The same over UDP.
+    pub(crate) fn udp_url(&self) -> String {
+        format!("udp://{}/announce", self.addr)
+    }
+
     /// Where everyone announces when this partner is to find peers: see [`host`].
     pub(crate) fn url_for(&self, partner: Partner) -> String {
         match partner {
