@@ -333,7 +333,7 @@ fn churn_is_bounded_and_no_byte_is_lost() {
             others = other;
         }
         let most =
-            births.iter().map(|at| births.iter().filter(|to| (*at..*at + STAY).contains(to)).count()).max();
+            births.iter().map(|at| births.iter().filter(|to| (*at..*at + STAY).contains(*to)).count()).max();
         assert!(most <= Some(MOST), "{most:?} new series within {STAY:?}, seed {seed}");
         assert!(births.len() > MOST, "places change hands, seed {seed}");
     }
