@@ -25,8 +25,8 @@ const HTTP_AT_ONCE: usize = 50;
 const UDP_AT_ONCE: usize = 200;
 /// How long the answer by one address family waits for that by the other.
 const OTHER_FAMILY: Duration = Duration::from_secs(5);
-/// Retries of a UDP tracker that has another address to try.
-const RETRIES_BEFORE_NEXT: u32 = 1;
+/// Retries of a UDP tracker when there is another address or tracker to try.
+pub(super) const RETRIES_BEFORE_NEXT: u32 = 1;
 /// Most torrents in one scrape over HTTP, for the length of its URL.
 const HTTP_SCRAPED: usize = 40;
 

@@ -2,7 +2,7 @@
 
 use super::announce::{AnnounceRequest, Event};
 use super::announcer::{Announcer, AnnouncerConfig, Due, Input};
-use super::client::TrackerClient;
+use super::client::{RETRIES_BEFORE_NEXT, TrackerClient};
 use super::counters::Count;
 use super::error::TrackerError;
 use super::reply::AnnounceResponse;
@@ -21,9 +21,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 /// Time that the end of a torrent may take, and how much of it an announce under way gets.
 const STOP_TIME: Duration = Duration::from_secs(5);
 const FINISH_TIME: Duration = Duration::from_secs(1);
-/// Patience with a UDP tracker when we leave, and retries when others wait for their turn.
+/// Patience with a UDP tracker when we leave.
 const LAST_WORDS: UdpPatience = UdpPatience { first_wait: Duration::from_secs(1), retries: 1 };
-const RETRIES_BEFORE_NEXT: u32 = 1;
 /// Most trackers of a torrent that are asked.
 const MAX_TRACKERS: usize = 100;
 /// How many peers a tracker is asked for.
