@@ -33,7 +33,9 @@ fn with_trackers(torrent: &Torrent, stage: &Stage, origin: &Path, urls: &[&str])
     urls.iter().for_each(|url| args.extend(["--announce", *url]));
     let ran = run(stage, args).good();
     assert_eq!(ran.event("created")["info_hash"], torrent.info_hash_hex(), "the same torrent");
-    Torrent { file, ..torrent.clone() }
+    let mut torrent = torrent.clone();
+    torrent.file = file;
+    torrent
 }
 
 fn no_peers() -> Vec<u8> {
