@@ -102,7 +102,7 @@ async fn bodies() {
         ("a name with a path", b"d5:peersld2:ip7:../../x4:porti1eeee".to_vec(), Reply(0, None)),
         ("a name with a line break", b"d5:peersld2:ip5:a\r\n.b4:porti1eeee".to_vec(), Reply(0, None)),
         ("peers6 cut off", b"d6:peers617:aaaaaaaaaaaaaaaaae".to_vec(), Reply(0, None)),
-        ("an id of the wrong type", b"d10:tracker idi1e11:external ip3:abce".to_vec(), Reply(0, None)),
+        ("an id of the wrong type", b"d11:external ip3:abc10:tracker idi1ee".to_vec(), Reply(0, None)),
     ];
     for (what, body, expected) in cases {
         let found = heard(with_head("200 OK", &body)).await;

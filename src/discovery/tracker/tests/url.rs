@@ -170,7 +170,7 @@ fn credentials_go_to_their_own_host_only() {
 
 #[test]
 fn scrape_urls_follow_from_announce_urls() {
-    // The examples of BEP 48's convention.
+    // The examples of the convention behind BEP 48; a slash in the query does not count here.
     for (announce, scrape) in [
         ("/announce", Some("/scrape")),
         ("/x/announce", Some("/x/scrape")),
