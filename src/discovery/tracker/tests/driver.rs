@@ -253,11 +253,14 @@ async fn every_tracker_is_asked_by_choice() {
 #[tokio::test]
 async fn a_partial_seed_says_that_it_is_paused() {
     let (url, mut heard) = listening().await;
-    let torrent = start(1001, 10, &[&url]);
+    let mut torrent = start(1001, 10, &[&url]);
     torrent.totals.paused.store(true, Ordering::Relaxed);
     assert!(heard.recv().await.unwrap().contains("event=started"));
+    // Wishes count between two announces only.
+    torrent.announced().await;
     torrent.announcing.want_peers();
     assert!(heard.recv().await.unwrap().contains("event=paused"));
+    torrent.announced().await;
     torrent.totals.left.store(0, Ordering::Relaxed);
     torrent.announcing.want_peers();
     assert!(!heard.recv().await.unwrap().contains("event="));

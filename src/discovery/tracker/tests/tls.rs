@@ -93,8 +93,14 @@ async fn others_are_refused() {
 
 #[tokio::test]
 async fn who_speaks_no_tls_is_refused() {
-    let base = super::canned(response("200 OK", b"d8:intervali900ee")).await;
-    let url = format!("{}/announce", base.replace("http:", "https:"));
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let url = format!("https://{}/announce", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        stream.writable().await.unwrap();
+        stream.try_write(&response("200 OK", b"d8:intervali900ee")).unwrap();
+        stream.readable().await.unwrap();
+    });
     let error = TrackerClient::new(TrackerOptions::default()).announce(&url, &request()).await.unwrap_err();
     assert!(matches!(error, TrackerError::Tls { .. }), "{error:?}");
 }
