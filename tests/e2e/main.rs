@@ -10,6 +10,7 @@ mod support;
 mod crash;
 mod demo;
 mod disk;
+mod encryption;
 mod hostile;
 mod interop;
 mod layouts;

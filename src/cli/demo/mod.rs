@@ -276,6 +276,7 @@ impl Nodes {
             cores: 1,
             memory_limit: self.memory_limit,
             zero_copy_send: Default::default(),
+            encryption: Default::default(),
             announce: AnnounceLimits {
                 shortest_interval: MIN_ANNOUNCE_INTERVAL,
                 default_interval: ANNOUNCE_INTERVAL,
