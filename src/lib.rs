@@ -67,7 +67,7 @@
 //! | 2 | [`storage`] | pieces on disk: files beneath the download folder, runs, checking |
 //! | 1 | [`ring`] | the only door to io_uring: runtime, slab arena, sockets, files. All `unsafe` but that of `digest` |
 //! | 0 | [`swarm`] | what to ask of whom and whom to serve: picker, requests, choker, endgame, blame |
-//! | 0 | [`wire`] | bytes ↔ values: handshake and messages |
+//! | 0 | [`wire`] | bytes ↔ values: handshake, messages, encryption |
 //! | 0 | [`digest`] | SHA-1 and SHA-256 of many streams at once: 16 lanes of AVX-512, 8 of AVX2, or one by one |
 //! | 0 | [`metainfo`] | torrent files, checked once; how pieces lie across files |
 //! | 0 | [`bencode`] | strict reader of spans, canonical writer |
@@ -75,7 +75,7 @@
 //! # What is absent, and stays so
 //!
 //! * No lock on the data path: a core shares with others only atomics ([`swarm::PieceMap`]) and mailboxes.
-//! * No payload byte is copied in user space in the steady state.
+//! * No payload byte is copied in user space in the steady state, but for what is sent to peers that insist on encryption.
 //! * No operation on a slab that can wait for a peer: sockets are waited for with empty hands ([`ring::Socket`]). Sends
 //!   without a copy ([`ring::ZeroCopy`]) do hold slabs until the peer has acknowledged them: a quarter of them at most.
 //! * No path of a torrent is opened but beneath the download folder, through no link ([`storage::Folder`]).

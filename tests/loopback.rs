@@ -3,6 +3,7 @@
 use seedring::metainfo::Torrent;
 use seedring::ring::ZeroCopySend;
 use seedring::session::{self, CreateOptions, Event, Goal, Job, Listen, Outcome, Progress, Snapshot};
+use seedring::wire::mse::Encryption;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,7 +25,9 @@ fn job(torrent: &Arc<Torrent>, folder: &Path, goal: Goal, peers: Vec<SocketAddr>
         cores: 2,
         memory_limit: 32 * 1024 * 1024,
         zero_copy_send: ZeroCopySend::default(),
+        encryption: Encryption::default(),
         announce: Default::default(),
+        trackers: None,
         snapshots: false,
     }
 }
@@ -124,6 +127,55 @@ fn one_piece_larger_than_all() {
 fn sends_without_a_copy() {
     for piece_length in [16 * 1024, 100_003, 1024 * 1024] {
         transfer_with(piece_length, ZeroCopySend::On);
+    }
+}
+
+/// All payload copied to be sent encrypted, and all that was uploaded, when the seeder is in this mode.
+fn copied_by_a_seed(encryption: Encryption, leech: Encryption, piece_length: u32) -> (u64, u64) {
+    let folder = tempfile::tempdir().unwrap();
+    let seed = folder.path().join("seed");
+    make_payload(&seed.join("payload"));
+    let options = CreateOptions { piece_length: Some(piece_length), ..CreateOptions::default() };
+    let (_, torrent) = session::create(&seed.join("payload"), &options, 2, |_, _| {}).unwrap();
+    let torrent = Arc::new(torrent);
+    let (tell_addr, addr) = oneshot::channel();
+    let (tell_addr, last) = (Cell::new(Some(tell_addr)), RefCell::new(BTreeMap::new()));
+    let watch = |event: Event| match event {
+        Event::Listening(addr) => drop(tell_addr.take().map(|tell| tell.send(addr))),
+        Event::Snapshot(snapshot) => drop(last.borrow_mut().insert(snapshot.core, snapshot.ring.copied)),
+        _ => {}
+    };
+    let (tell_stop, stop) = watch::channel(false);
+    let uploaded = runtime().block_on(async {
+        let seeder = Job { encryption, snapshots: true, ..job(&torrent, &seed, Goal::Seed, vec![]) };
+        let mut told = stop.clone();
+        let seeding = session::run(seeder, watch, async move { drop(told.wait_for(|stop| *stop).await) });
+        let leeching = async {
+            let copy = folder.path().join("leech");
+            let peers = vec![addr.await.unwrap()];
+            let leech = Job { encryption: leech, ..job(&torrent, &copy, Goal::Download, peers) };
+            assert!(start(leech, stop).0.await.complete);
+            same(&seed.join("payload"), &copy.join("payload"));
+            tell_stop.send(true).unwrap();
+        };
+        tokio::join!(seeding, leeching).0.unwrap().progress.uploaded
+    });
+    (last.into_inner().values().sum(), uploaded)
+}
+
+#[test]
+fn encrypted_payload_is_copied_and_no_other() {
+    for piece_length in [16 * 1024, 100_003, 1024 * 1024] {
+        let (copied, uploaded) = copied_by_a_seed(Encryption::Required, Encryption::Required, piece_length);
+        // What the send buffer does not take is encrypted again.
+        assert!(copied >= uploaded && uploaded > 5_000_000, "{copied} of {uploaded}");
+        let (copied, _) = copied_by_a_seed(Encryption::Required, Encryption::Allowed, piece_length);
+        assert!(copied >= uploaded, "an allowing peer gives in");
+        let (copied, _) = copied_by_a_seed(Encryption::Allowed, Encryption::Required, piece_length);
+        assert!(copied >= uploaded, "and so it does when dialled");
+    }
+    for mode in [Encryption::Allowed, Encryption::Off] {
+        assert_eq!(copied_by_a_seed(mode, Encryption::Allowed, 100_003).0, 0, "{mode:?}");
     }
 }
 

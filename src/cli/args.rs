@@ -3,6 +3,7 @@
 use super::Error;
 use crate::ring::ZeroCopySend;
 use crate::session::{Authorities, TrackerOptions};
+use crate::wire::mse::Encryption;
 use clap::{Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -137,6 +138,10 @@ pub(super) struct TransferArgs {
     /// Send payload without copying it into the kernel: auto (to peers on other hosts), on or off
     #[arg(long, value_name = "WHEN", env = "SEEDRING_ZERO_COPY_SEND", value_parser = zero_copy_send, default_value = "auto")]
     pub(super) zero_copy_send: ZeroCopySend,
+
+    /// Encrypt connections to peers: off, allowed (for peers that insist) or required (of all, all that is sent)
+    #[arg(long, value_name = "MODE", env = "SEEDRING_ENCRYPTION", value_parser = encryption, default_value = "allowed")]
+    pub(super) encryption: Encryption,
 
     #[command(flatten)]
     pub(super) trackers: TrackerArgs,
@@ -344,6 +349,16 @@ fn zero_copy_send(text: &str) -> Result<ZeroCopySend, String> {
     }
 }
 
+/// How connections are encrypted.
+fn encryption(text: &str) -> Result<Encryption, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "off" => Ok(Encryption::Off),
+        "allowed" => Ok(Encryption::Allowed),
+        "required" => Ok(Encryption::Required),
+        _ => Err("write off, allowed or required".into()),
+    }
+}
+
 /// The environment twin of an option without a value. An empty variable counts as unset.
 fn switch(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
@@ -425,6 +440,21 @@ mod tests {
         let line = ["seedring", "create", "x", "-o", "y", "--announce", "http://a/?x,y http://b/"];
         let Command::Create(create) = Args::try_parse_from(line).unwrap().command else { panic!("another") };
         assert_eq!(create.announce, ["http://a/?x,y", "http://b/"]);
+    }
+
+    #[test]
+    fn encryption_is_allowed_unless_said_otherwise() {
+        let mode = |more: &str| {
+            let line = format!("seedring seed a.torrent -d x{more}");
+            let Command::Seed(seed) = Args::try_parse_from(line.split(' ')).ok()?.command else {
+                panic!("another command")
+            };
+            Some(seed.encryption)
+        };
+        assert_eq!(mode(""), Some(Encryption::Allowed));
+        let words = ["off", "allowed", "required"].map(|word| mode(&format!(" --encryption {word}")));
+        assert_eq!(words, [Encryption::Off, Encryption::Allowed, Encryption::Required].map(Some));
+        assert_eq!(mode(" --encryption perhaps"), None);
     }
 
     #[test]

@@ -144,6 +144,7 @@ mod tests {
             peers: 0,
             addresses: 0,
             handshakes: 0,
+            exchanges: 0,
             reports: 0,
             letters: 0,
         },

@@ -18,6 +18,7 @@ const COUNTERS: &[(&str, &str)] = &[
     ("seedring_received_bytes_total", "Payload that came from peers, in whole blocks, verified or not."),
     ("seedring_wasted_bytes_total", "Payload that came in vain: twice, unasked, or in a bad piece."),
     ("seedring_moved_bytes_total", "Payload copied in memory because it came elsewhere than was guessed."),
+    ("seedring_copied_bytes_total", "Payload copied in memory to be sent encrypted."),
     ("seedring_failed_pieces_total", "Pieces whose hash was wrong."),
     ("seedring_limit_hits_total", "How often a limit has said no."),
     ("seedring_disk_reads_total", "Reads of files, by whether they go past the page cache or through it."),
@@ -201,6 +202,7 @@ impl Registry {
         let number = core.core.to_string();
         let labels = with(&node.labels(), &[("core", &number)]);
         self.counter("seedring_moved_bytes_total", &labels, core.progress.moved);
+        self.counter("seedring_copied_bytes_total", &labels, core.ring.copied);
         self.counter("seedring_cache_hits_total", &labels, core.cache_hits);
         self.counter("seedring_cache_misses_total", &labels, core.cache_misses);
         self.counter("seedring_ring_submissions_total", &labels, core.ring.submissions);
@@ -233,14 +235,15 @@ fn by_event(counts: &ZeroCopyCounts) -> [(&'static str, u64); 5] {
     ]
 }
 
-fn by_limit(hits: &LimitHits) -> [(&'static str, u64); 7] {
-    let LimitHits { requests, offences, peers, addresses, handshakes, reports, letters } = *hits;
+fn by_limit(hits: &LimitHits) -> [(&'static str, u64); 8] {
+    let LimitHits { requests, offences, peers, addresses, handshakes, exchanges, reports, letters } = *hits;
     [
         ("requests", requests),
         ("offences", offences),
         ("peers", peers),
         ("addresses", addresses),
         ("handshakes", handshakes),
+        ("exchanges", exchanges),
         ("reports", reports),
         ("letters", letters),
     ]

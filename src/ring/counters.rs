@@ -93,6 +93,8 @@ pub struct RingCounters {
     pub submissions: u64,
     /// One a kind of disk operation, as in [`Kind::DISK`]: those of the ring, and those timed by [`DiskTimer`].
     pub disk: [DiskTimes; DISK_KINDS],
+    /// Payload bytes copied in user space to be sent: those for peers that insist on encryption.
+    pub copied: u64,
     /// Tasks that have been started ([`super::spawn`]) and have not ended: now, not since the start.
     pub tasks: u64,
     /// Connections whose descriptor is open: now, not since the start.
@@ -105,6 +107,7 @@ impl Default for RingCounters {
             operations: [Operations::default(); KINDS],
             submissions: 0,
             disk: [DiskTimes::NONE; DISK_KINDS],
+            copied: 0,
             tasks: 0,
             sockets: 0,
         }
@@ -135,6 +138,11 @@ thread_local! {
 /// What this thread's ring has done so far.
 pub fn counters() -> RingCounters {
     RingCounters { tasks: TASKS.get(), sockets: SOCKETS.get(), ..COUNTERS.with_borrow(|counters| *counters) }
+}
+
+/// So many payload bytes have been copied to be sent.
+pub(super) fn count_copied(bytes: u64) {
+    COUNTERS.with_borrow_mut(|counters| counters.copied += bytes);
 }
 
 /// Something of this thread that counts while it is there.

@@ -1,6 +1,7 @@
 //! What goes out on a connection next: small bytes and payload from slabs, sent in order by one SENDMSG.
 
 use super::arena::Slab;
+use super::counters;
 use std::ops::Range;
 
 /// One stretch of the outgoing stream.
@@ -39,16 +40,9 @@ impl Gather {
 
     /// Appends small bytes.
     pub fn push_small(&mut self, bytes: &[u8]) {
-        if bytes.is_empty() {
-            return;
-        }
-        let range = self.small.len()..self.small.len() + bytes.len();
+        let begin = self.small.len();
         self.small.extend_from_slice(bytes);
-        self.len += bytes.len();
-        match self.parts.last_mut() {
-            Some(Part::Small(last)) => last.end = range.end,
-            _ => self.parts.push(Part::Small(range)),
-        }
+        self.add_small(begin);
     }
 
     /// Appends payload.
@@ -56,6 +50,32 @@ impl Gather {
         self.len += range.len();
         self.payload_len += range.len();
         self.parts.push(Part::Payload { slab, range });
+    }
+
+    /// Appends a copy of all that `other` holds, with `change` gone over it: payload, too, becomes small bytes, for the
+    /// slabs are shared and never written. Counted as payload copied.
+    pub fn push_changed(&mut self, other: &Self, change: impl FnOnce(&mut [u8])) {
+        let begin = self.small.len();
+        for part in &other.parts {
+            self.small.extend_from_slice(match part {
+                Part::Small(range) => &other.small[range.clone()],
+                Part::Payload { slab, range } => slab.bytes(range.clone()),
+            });
+        }
+        change(&mut self.small[begin..]);
+        self.add_small(begin);
+        counters::count_copied(other.payload_len as u64);
+    }
+
+    /// The small bytes from `begin` on are new.
+    fn add_small(&mut self, begin: usize) {
+        let range = begin..self.small.len();
+        self.len += range.len();
+        match self.parts.last_mut() {
+            _ if range.is_empty() => {}
+            Some(Part::Small(last)) => last.end = range.end,
+            _ => self.parts.push(Part::Small(range)),
+        }
     }
 
     /// Number of bytes.
@@ -124,6 +144,27 @@ mod tests {
         assert!(gather.is_empty());
         assert_eq!((gather.payload_len(), gather.slabs()), (0, 0));
         assert_eq!(arena.free(), 2);
+    }
+
+    #[test]
+    fn a_changed_copy_leaves_the_slabs_alone() {
+        let arena = Arena::new(2 * SLAB_LEN).unwrap();
+        let mut filling = arena.take().unwrap();
+        filling.write(1000, b"payload");
+        let slab = filling.seal().ok().unwrap();
+        let (mut gather, mut copy) = (Gather::default(), Gather::default());
+        gather.push_small(b"head");
+        gather.push_payload(slab.clone(), 1000..1007);
+        gather.push_small(b"tail");
+        copy.push_small(b"as is, ");
+        let before = counters::counters().copied;
+        copy.push_changed(&gather, |bytes| bytes.make_ascii_uppercase());
+        assert_eq!(counters::counters().copied, before + 7);
+        assert_eq!(copy.small, b"as is, HEADPAYLOADTAIL");
+        assert_eq!((copy.len(), copy.payload_len(), copy.parts.len()), (22, 0, 1));
+        assert_eq!(slab.bytes(1000..1007), b"payload");
+        copy.push_changed(&Gather::default(), |bytes| assert!(bytes.is_empty()));
+        assert_eq!((copy.len(), copy.parts.len()), (22, 1));
     }
 
     #[test]

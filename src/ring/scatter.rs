@@ -77,6 +77,20 @@ impl Scatter {
         self.capacity
     }
 
+    /// Has `change` go over the first `count` bytes, in the order in which they were received: so they can be decrypted where
+    /// they lie. To be called after the receive, before the places are forgotten.
+    pub fn change(&mut self, mut count: usize, mut change: impl FnMut(&mut [u8])) {
+        for place in &mut self.places {
+            let bytes = match place {
+                Place::Scratch(range) => &mut self.scratch[range.clone()],
+                Place::Lease(lease) => lease.bytes(),
+            };
+            let len = bytes.len().min(count);
+            change(&mut bytes[..len]);
+            count -= len;
+        }
+    }
+
     /// Bytes of the scratch buffer.
     pub fn scratch(&self, range: Range<usize>) -> &[u8] {
         &self.scratch[range]
@@ -136,6 +150,29 @@ mod tests {
         assert_eq!(slab.read(20_000..20_004), b"defg");
         assert_eq!(scatter.scratch(3..6), b"hij");
         assert!(!slab.is_leased(&(0..SLAB_LEN)));
+    }
+
+    #[test]
+    fn what_was_received_can_be_changed_where_it_lies() {
+        let arena = Arena::new(2 * SLAB_LEN).unwrap();
+        let mut slab = arena.take().unwrap();
+        slab.write(100, b"payload");
+        let mut scatter = Scatter::default();
+        let head = scatter.push_scratch(4);
+        scatter.push_lease(slab.lease(100..107).unwrap());
+        let rest = scatter.push_rest();
+        scatter.scratch[..9].copy_from_slice(b"head tail");
+        let mut seen = Vec::new();
+        scatter.change(4 + 7 + 2, |bytes| {
+            seen.extend_from_slice(bytes);
+            bytes.make_ascii_uppercase();
+        });
+        assert_eq!(seen, b"headpayload t");
+        scatter.change(5, |bytes| bytes.make_ascii_lowercase());
+        scatter.clear();
+        assert_eq!(scatter.scratch(head), b"head");
+        assert_eq!(slab.read(100..107), b"pAYLOAD");
+        assert_eq!(scatter.scratch(rest.start..rest.start + 5), b" Tail");
     }
 
     #[test]

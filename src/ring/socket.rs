@@ -220,15 +220,26 @@ impl Socket {
     pub async fn recv_exact(&self, buffer: &mut [u8]) -> io::Result<()> {
         let mut filled = 0;
         while filled < buffer.len() {
-            match rustix::net::recv(&self.0.fd, &mut buffer[filled..], rustix::net::RecvFlags::DONTWAIT) {
+            filled += self.recv_some(&mut buffer[filled..]).await?;
+        }
+        Ok(())
+    }
+
+    /// Receives small bytes, at least one and as many as there are and `buffer` has room for, waiting for them: for the
+    /// handshake.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when the peer closes before; else what the kernel says.
+    pub async fn recv_some(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match rustix::net::recv(&self.0.fd, &mut *buffer, rustix::net::RecvFlags::DONTWAIT) {
                 Ok((_, 0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok((_, count)) => filled += count,
+                Ok((_, count)) => return Ok(count),
                 Err(rustix::io::Errno::AGAIN) => self.readable().await?,
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(())
     }
 
     /// Sends all of a few bytes, waiting for room: for the handshake.

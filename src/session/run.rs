@@ -10,6 +10,7 @@ use crate::ring::{self, StartError, ZeroCopySend};
 use crate::shard::{Assignment, Progress, Report, Shards};
 use crate::storage::{Folder, StorageError, Store};
 use crate::wire::PeerId;
+use crate::wire::mse::Encryption;
 use ::ring::rand::{SecureRandom, SystemRandom};
 use std::future::Future;
 use std::io;
@@ -75,6 +76,8 @@ pub struct Job {
     pub memory_limit: u64,
     /// When payload is sent without a copy.
     pub zero_copy_send: ZeroCopySend,
+    /// How connections to peers are encrypted.
+    pub encryption: Encryption,
     /// How often trackers are asked.
     pub announce: AnnounceLimits,
     /// How trackers are asked; `None` to leave them alone.
@@ -206,6 +209,7 @@ pub async fn run(
         arena_len: usize::try_from(job.memory_limit).unwrap_or(usize::MAX) / cores,
         listeners,
         zero_copy_send: job.zero_copy_send,
+        encryption: job.encryption,
         snapshots: job.snapshots,
     };
     let shards = Shards::start(assignment).map_err(SessionError::Thread)?;

@@ -1,10 +1,12 @@
 //! One connection: dialled or accepted, handshake, then a task for each direction.
 
+use super::channel::Channel;
 use super::receive::Receiver;
 use super::send::Sender;
 use super::torrent::{Line, TorrentShard};
 use crate::ring::{self, Socket};
 use crate::swarm::{Introduction, PeerSlot};
+use crate::wire::mse::Ciphers;
 use crate::wire::{HANDSHAKE_HEAD_LEN, HANDSHAKE_LEN, Handshake, PeerId};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -23,8 +25,8 @@ const MOST_HANDSHAKES: usize = 100;
 pub(super) fn dial(torrent: &Rc<TorrentShard>, addr: SocketAddr) {
     let torrent = Rc::clone(torrent);
     ring::spawn(async move {
-        match shake_outgoing(&torrent, addr).await {
-            Ok((socket, id)) => serve(&torrent, socket, Introduction { addr, outgoing: true, id }).await,
+        match reach(&torrent, addr).await {
+            Ok((socket, shaken)) => serve(&torrent, socket, shaken, (addr, true)).await,
             Err(error) => {
                 tracing::debug!("{addr}: {error}");
                 torrent.swarm.borrow_mut().dial_failed(torrent.now(), addr);
@@ -33,17 +35,83 @@ pub(super) fn dial(torrent: &Rc<TorrentShard>, addr: SocketAddr) {
     });
 }
 
-async fn shake_outgoing(torrent: &TorrentShard, addr: SocketAddr) -> io::Result<(Socket, PeerId)> {
-    let socket = Socket::connect(addr, CONNECT_LIMIT).await?;
-    let _deadline = socket.deadline(HANDSHAKE_LIMIT);
-    socket.send_all(&torrent.handshake.encode()).await?;
+/// Why nobody was reached.
+enum Unreached {
+    /// The peer has hung up before its handshake was through.
+    HungUp(io::Error),
+    /// Anything else.
+    Failed(io::Error),
+}
+
+impl Unreached {
+    fn into_error(self) -> io::Error {
+        let (Self::HungUp(error) | Self::Failed(error)) = self;
+        error
+    }
+}
+
+/// What a connection goes on with when its handshake is done.
+struct Shaken {
+    id: PeerId,
+    ciphers: Option<Ciphers>,
+    /// Bytes that have come behind the handshake.
+    ahead: Vec<u8>,
+}
+
+/// Connects and shakes hands: in the clear, or encrypted where nothing else is known, or found, to work.
+async fn reach(torrent: &TorrentShard, addr: SocketAddr) -> io::Result<(Socket, Shaken)> {
+    let insists = torrent.secrecy.borrow().insists(&addr);
+    if !insists {
+        let plain = attempt(torrent, addr, false).await;
+        match plain {
+            // So does a peer that insists on encryption. It may have other reasons; then it does so again.
+            Err(Unreached::HungUp(error))
+                if torrent.secrecy.borrow().has_second_try() && !torrent.is_stopping() =>
+            {
+                tracing::debug!("{addr}: hung up on a plain handshake ({error})");
+            }
+            plain => return plain.map_err(Unreached::into_error),
+        }
+    }
+    let encrypted = attempt(torrent, addr, true).await;
+    torrent.secrecy.borrow_mut().learn(addr, encrypted.is_ok());
+    encrypted.map_err(Unreached::into_error)
+}
+
+async fn attempt(
+    torrent: &TorrentShard,
+    addr: SocketAddr,
+    encrypted: bool,
+) -> Result<(Socket, Shaken), Unreached> {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    let socket = Socket::connect(addr, CONNECT_LIMIT).await.map_err(Unreached::Failed)?;
+    let deadline = socket.deadline(HANDSHAKE_LIMIT);
+    match shake_outgoing(torrent, &socket, encrypted).await {
+        Ok(shaken) => Ok((socket, shaken)),
+        Err(error) if deadline.has_passed() => Err(Unreached::Failed(error)),
+        Err(error) if matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof) => {
+            Err(Unreached::HungUp(error))
+        }
+        Err(error) => Err(Unreached::Failed(error)),
+    }
+}
+
+async fn shake_outgoing(torrent: &TorrentShard, socket: &Socket, encrypted: bool) -> io::Result<Shaken> {
+    let ours = torrent.handshake.encode();
+    let mut channel = if encrypted {
+        Channel::initiate(socket, torrent, ours.to_vec()).await?
+    } else {
+        socket.send_all(&ours).await?;
+        Channel::plain(socket)
+    };
     let mut answer = [0; HANDSHAKE_LEN];
-    socket.recv_exact(&mut answer).await?;
+    channel.recv_exact(&mut answer).await?;
     let theirs = Handshake::parse(&answer).map_err(io::Error::other)?;
     if theirs.info_hash != torrent.handshake.info_hash {
         return Err(io::Error::other("answered with another info-hash"));
     }
-    Ok((socket, theirs.peer_id))
+    let (ciphers, ahead) = channel.end();
+    Ok(Shaken { id: theirs.peer_id, ciphers, ahead })
 }
 
 /// Accepted connections whose handshake is not done.
@@ -83,10 +151,10 @@ impl Shaking {
 /// Takes a connection that a peer has made.
 pub(super) async fn accept(torrent: &Rc<TorrentShard>, socket: Socket, addr: SocketAddr) {
     let number = torrent.shaking.borrow_mut().enter(socket.clone(), addr.ip());
-    let result = shake_incoming(torrent, &socket).await;
+    let result = shake_incoming(torrent, &socket, addr.ip()).await;
     torrent.shaking.borrow_mut().leave(number);
     match result {
-        Ok(id) => serve(torrent, socket, Introduction { addr, outgoing: false, id }).await,
+        Ok(shaken) => serve(torrent, socket, shaken, (addr, false)).await,
         Err(error) => {
             tracing::debug!("{addr}: {error}");
             socket.shutdown();
@@ -94,22 +162,30 @@ pub(super) async fn accept(torrent: &Rc<TorrentShard>, socket: Socket, addr: Soc
     }
 }
 
-async fn shake_incoming(torrent: &TorrentShard, socket: &Socket) -> io::Result<PeerId> {
+async fn shake_incoming(torrent: &TorrentShard, socket: &Socket, ip: IpAddr) -> io::Result<Shaken> {
     let _deadline = socket.deadline(HANDSHAKE_LIMIT);
+    let mut channel = Channel::answer(socket, torrent, ip).await?;
     let mut head = [0; HANDSHAKE_HEAD_LEN];
-    socket.recv_exact(&mut head).await?;
+    channel.recv_exact(&mut head).await?;
     let (_, info_hash) = Handshake::parse_head(&head).map_err(io::Error::other)?;
     if info_hash != torrent.handshake.info_hash {
         return Err(io::Error::other("asked for another torrent"));
     }
-    socket.send_all(&torrent.handshake.encode()).await?;
+    channel.send_all(&torrent.handshake.encode()).await?;
     let mut id = [0; 20];
-    socket.recv_exact(&mut id).await?;
-    Ok(PeerId(id))
+    channel.recv_exact(&mut id).await?;
+    let (ciphers, ahead) = channel.end();
+    Ok(Shaken { id: PeerId(id), ciphers, ahead })
 }
 
 /// Talks to a peer until the connection ends.
-async fn serve(torrent: &Rc<TorrentShard>, socket: Socket, who: Introduction) {
+async fn serve(
+    torrent: &Rc<TorrentShard>,
+    socket: Socket,
+    shaken: Shaken,
+    (addr, outgoing): (SocketAddr, bool),
+) {
+    let who = Introduction { addr, outgoing, id: shaken.id };
     if torrent.is_stopping() {
         return socket.shutdown();
     }
@@ -126,22 +202,24 @@ async fn serve(torrent: &Rc<TorrentShard>, socket: Socket, who: Introduction) {
     let bell = Rc::new(Notify::new());
     torrent.add_line(slot, Line { socket: socket.clone(), bell: Rc::clone(&bell), addr: who.addr });
     torrent.pump();
-    talk(torrent, slot, &socket, bell).await;
+    talk(torrent, slot, &socket, bell, shaken).await;
     torrent.remove_line(slot);
     torrent.swarm.borrow_mut().gone(torrent.now(), slot);
     torrent.pump();
 }
 
 /// Runs both directions; whichever ends first ends the other.
-async fn talk(torrent: &Rc<TorrentShard>, slot: PeerSlot, socket: &Socket, bell: Rc<Notify>) {
-    let sender = Sender::new(Rc::clone(torrent), slot, Rc::clone(&bell));
+async fn talk(torrent: &Rc<TorrentShard>, slot: PeerSlot, socket: &Socket, bell: Rc<Notify>, shaken: Shaken) {
+    let (decipher, cipher) = shaken.ciphers.map(|both| (both.incoming, both.outgoing)).unzip();
+    let sender = Sender::new(Rc::clone(torrent), slot, Rc::clone(&bell), cipher);
     let outgoing = socket.clone();
     let sending = ring::spawn(async move {
         let result = sender.run(&outgoing).await;
         outgoing.shutdown();
         result
     });
-    let received = Receiver::new(Rc::clone(torrent), slot).run(socket).await;
+    let receiver = Receiver::new(Rc::clone(torrent), slot, decipher);
+    let received = receiver.run(socket, shaken.ahead).await;
     socket.shutdown();
     // It may be waiting for work: then nothing but this ends it. An operation that it leaves behind keeps its memory
     // until the kernel has answered.

@@ -8,6 +8,7 @@ use crate::metainfo::{FileIndex, FileKind, PieceIndex, Torrent};
 use crate::storage::{Access, CheckReport, PieceQueue, StorageError, Store};
 use crate::swarm::{Commons, Handover, Tag};
 use crate::wire::PeerId;
+use crate::wire::mse::Encryption;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, mpsc, watch};
@@ -47,6 +48,8 @@ pub(super) struct Crew {
     pub(super) commons: Arc<Commons>,
     pub(super) id: PeerId,
     pub(super) download: bool,
+    /// How connections are encrypted.
+    pub(super) encryption: Encryption,
     /// Whether each core tells all that it counts.
     pub(super) snapshots: bool,
     /// The pieces to be checked before anything else, and cores that still do so.
@@ -81,6 +84,7 @@ impl Crew {
             commons: Arc::new(Commons::new(layout.piece_count(), cores)),
             id: job.id,
             download: job.download,
+            encryption: job.encryption,
             snapshots: job.snapshots,
             queue: Arc::new(PieceQueue::new(layout)),
             checking: AtomicUsize::new(cores),

@@ -4,6 +4,7 @@
 //! mailboxes: [`Command`]s in, [`Report`]s out. The cores of one torrent share what `crew` holds, and write to each
 //! other; a peer stays on the core that accepted or dialled it.
 
+mod channel;
 mod connection;
 mod core;
 mod crew;
@@ -12,6 +13,7 @@ mod load;
 mod memory;
 mod progress;
 mod receive;
+mod secrecy;
 mod send;
 mod snapshot;
 mod torrent;
@@ -27,6 +29,7 @@ use crate::metainfo::Torrent;
 use crate::ring::{Config, ZeroCopySend};
 use crate::storage::{CheckReport, Store};
 use crate::wire::PeerId;
+use crate::wire::mse::Encryption;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::net::{SocketAddr, TcpListener};
@@ -52,6 +55,8 @@ pub struct Assignment {
     pub arena_len: usize,
     /// When payload is sent without a copy.
     pub zero_copy_send: ZeroCopySend,
+    /// How connections are encrypted.
+    pub encryption: Encryption,
     /// Where peers connect to: one listener a core, of the same address.
     pub listeners: Vec<TcpListener>,
     /// Whether each core is to tell all that it counts, once a second and at its end.

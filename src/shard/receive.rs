@@ -9,6 +9,7 @@ use super::torrent::TorrentShard;
 use crate::metainfo::Block;
 use crate::ring::{MAX_LEASES, Scatter, Socket};
 use crate::swarm::{Completion, PeerSlot, Place};
+use crate::wire::mse::Cipher;
 use crate::wire::{Item, Limits, PIECE_HEAD_LEN, Reader, WireError};
 use std::io;
 use std::ops::Range;
@@ -38,19 +39,27 @@ pub(super) struct Receiver {
     slot: PeerSlot,
     reader: Reader,
     coming: Option<Coming>,
+    /// For a peer that insists on encryption.
+    cipher: Option<Cipher>,
 }
 
 impl Receiver {
-    pub(super) fn new(torrent: Rc<TorrentShard>, slot: PeerSlot) -> Self {
+    pub(super) fn new(torrent: Rc<TorrentShard>, slot: PeerSlot, cipher: Option<Cipher>) -> Self {
         let reader = Reader::new(Limits::for_pieces(torrent.crew.store.layout().piece_count()));
-        Self { torrent, slot, reader, coming: None }
+        Self { torrent, slot, reader, coming: None, cipher }
     }
 
-    /// Receives until the connection ends.
+    /// Receives until the connection ends. `ahead`: bytes that have come with the handshake, decrypted.
     ///
     /// # Errors
     /// Why it ended, unless the peer closed it in order.
-    pub(super) async fn run(mut self, socket: &Socket) -> io::Result<()> {
+    pub(super) async fn run(mut self, socket: &Socket, ahead: Vec<u8>) -> io::Result<()> {
+        let goes_on = self.keep_on(|this| this.take(&ahead));
+        drop(ahead);
+        self.torrent.pump();
+        if !goes_on {
+            return Ok(());
+        }
         let mut waits = true;
         loop {
             if waits {
@@ -60,6 +69,9 @@ impl Receiver {
             let plan = self.plan(&mut scatter);
             let room = scatter.capacity();
             let (result, mut scatter) = socket.recv(scatter).await;
+            if let (Some(cipher), Ok(received)) = (&mut self.cipher, &result) {
+                scatter.change(*received, |bytes| cipher.apply(bytes));
+            }
             scatter.clear();
             let ended = match &result {
                 Ok(received) => {

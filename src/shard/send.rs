@@ -2,9 +2,10 @@
 
 use super::load::{self, ReadFailed, Stretch};
 use super::torrent::TorrentShard;
-use crate::metainfo::Block;
+use crate::metainfo::{BLOCK_LEN, Block};
 use crate::ring::{Gather, Slab, Socket};
 use crate::swarm::{PeerSlot, RUN_LEN};
+use crate::wire::mse::Cipher;
 use crate::wire::{PIECE_HEAD_LEN, PieceHead};
 use std::collections::VecDeque;
 use std::io;
@@ -14,6 +15,8 @@ use tokio::sync::Notify;
 
 /// Payload that goes into one send.
 const SEND_LEN: u32 = RUN_LEN;
+/// Payload that goes into one encrypted send: what the send buffer does not take of it has been encrypted in vain.
+const ENCRYPTED_SEND_LEN: u32 = 4 * BLOCK_LEN;
 
 /// The sending side of a connection.
 pub(super) struct Sender {
@@ -31,10 +34,17 @@ pub(super) struct Sender {
     /// What the blocks need, and the slabs of the first of these stretches.
     stretches: Vec<Stretch>,
     slabs: Vec<Slab>,
+    /// For a peer that insists on encryption: it stands where the next byte goes out.
+    cipher: Option<Cipher>,
 }
 
 impl Sender {
-    pub(super) fn new(torrent: Rc<TorrentShard>, slot: PeerSlot, bell: Rc<Notify>) -> Self {
+    pub(super) fn new(
+        torrent: Rc<TorrentShard>,
+        slot: PeerSlot,
+        bell: Rc<Notify>,
+        cipher: Option<Cipher>,
+    ) -> Self {
         Self {
             torrent,
             slot,
@@ -46,6 +56,7 @@ impl Sender {
             last: None,
             stretches: Vec::new(),
             slabs: Vec::new(),
+            cipher,
         }
     }
 
@@ -64,11 +75,24 @@ impl Sender {
             self.lay_out(&mut gather).await.map_err(io::Error::other)?;
             // From here on the gather holds them.
             self.slabs.clear();
-            let (result, back) = socket.send(gather).await;
-            gather = back;
+            let len = gather.len();
+            let result = match &mut self.cipher {
+                Some(cipher) => send_encrypted(&self.torrent, socket, cipher, &mut gather).await,
+                None => {
+                    let (result, back) = socket.send(gather).await;
+                    gather = back;
+                    result
+                }
+            };
             gather.clear();
             match result {
-                Ok(count) => self.count(count),
+                Ok(count) => {
+                    self.count(count);
+                    // Else what is encrypted next would be so in vain.
+                    if count < len && self.cipher.is_some() {
+                        socket.writable().await?;
+                    }
+                }
                 // The slabs stay in the cache; nothing is pinned while the peer takes its time.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.writable().await?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -85,7 +109,8 @@ impl Sender {
             self.torrent.pump();
         }
         if self.blocks.is_empty() {
-            self.torrent.swarm.borrow_mut().take_upload(self.slot, SEND_LEN, &mut self.blocks);
+            let most = if self.cipher.is_some() { ENCRYPTED_SEND_LEN } else { SEND_LEN };
+            self.torrent.swarm.borrow_mut().take_upload(self.slot, most, &mut self.blocks);
         }
     }
 
@@ -164,6 +189,31 @@ impl Sender {
         }
         payload
     }
+}
+
+/// Sends an encrypted copy of `gather`, for its slabs are shared with others. What the send buffer does not take is
+/// forgotten, and encrypted anew when there is room: so no memory waits for a slow peer.
+async fn send_encrypted(
+    torrent: &TorrentShard,
+    socket: &Socket,
+    cipher: &mut Cipher,
+    gather: &mut Gather,
+) -> io::Result<usize> {
+    let mut behind = cipher.clone();
+    let mut copy = torrent.take_copy();
+    copy.push_changed(gather, |bytes| behind.apply(bytes));
+    gather.clear();
+    let len = copy.len();
+    let (result, mut copy) = socket.send(copy).await;
+    copy.clear();
+    torrent.give_copy(copy);
+    let sent = result?;
+    if sent == len {
+        *cipher = behind
+    } else {
+        cipher.skip(sent)
+    }
+    Ok(sent)
 }
 
 fn head(block: &Block) -> [u8; PIECE_HEAD_LEN] {

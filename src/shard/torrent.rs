@@ -5,10 +5,11 @@ use super::crew::{Crew, Letter};
 use super::hashing::Hashing;
 use super::load::Reads;
 use super::memory::{Memory, RunKey};
+use super::secrecy::Secrecy;
 use super::snapshot::{Gauges, Snapshot};
 use super::{Progress, Report, dial};
 use crate::metainfo::{Block, FileIndex, PieceIndex};
-use crate::ring::{self, FillingSlab, SLAB_LEN, Scatter, Slab, Socket};
+use crate::ring::{self, FillingSlab, Gather, SLAB_LEN, Scatter, Slab, Socket};
 use crate::storage::{Access, StorageError};
 use crate::swarm::{DropReason, HandIn, Handover, LimitHits, PeerSlot, RUN_LEN, Speech, Swarm, Wish};
 use crate::wire::{Handshake, Reserved};
@@ -31,6 +32,9 @@ const UPLOAD_SHARE: usize = 8;
 const FINISHERS: usize = 16;
 /// Runs that one speech may open: what a full window of requests needs.
 const RUNS_IN_SPEECH: usize = 16;
+
+/// Buffers kept for sends under encryption. A send never waits, so few are under way at a time.
+const SPARE_COPIES: usize = 16;
 
 /// A run that is being fetched.
 pub(super) enum Fetched {
@@ -62,6 +66,10 @@ pub(super) struct TorrentShard {
     finishers: Cell<usize>,
     lines: RefCell<HashMap<PeerSlot, Line>>,
     pub(super) reads: RefCell<Reads>,
+    /// How connections are encrypted.
+    pub(super) secrecy: RefCell<Secrecy>,
+    /// Room for what is sent encrypted, not in use.
+    copies: RefCell<Vec<Gather>>,
     /// Receive buffers not in use.
     scatters: RefCell<Vec<Scatter>>,
     /// Room for wishes, not in use.
@@ -93,6 +101,7 @@ impl TorrentShard {
     ) -> Rc<Self> {
         let handshake =
             Handshake { reserved: Reserved::default(), info_hash: crew.torrent.info_hash, peer_id: crew.id };
+        let secrecy = Secrecy::new(crew.encryption, crew.torrent.info_hash);
         Rc::new(Self {
             crew,
             core,
@@ -106,6 +115,8 @@ impl TorrentShard {
             finishers: Cell::new(0),
             lines: RefCell::default(),
             reads: RefCell::default(),
+            secrecy: RefCell::new(secrecy),
+            copies: RefCell::default(),
             scatters: RefCell::default(),
             wishes: RefCell::default(),
             reports,
@@ -158,6 +169,7 @@ impl TorrentShard {
                 handshakes: self.shaking.borrow().crowded_out,
                 reports: self.unheard.get(),
                 letters,
+                exchanges: self.secrecy.borrow().refused,
                 ..totals.limits
             },
             ..self.crew.standing()
@@ -192,6 +204,17 @@ impl TorrentShard {
 
     pub(super) fn give_scatter(&self, scatter: Scatter) {
         self.scatters.borrow_mut().push(scatter);
+    }
+
+    pub(super) fn take_copy(&self) -> Gather {
+        self.copies.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub(super) fn give_copy(&self, copy: Gather) {
+        let mut copies = self.copies.borrow_mut();
+        if copies.len() < SPARE_COPIES {
+            copies.push(copy);
+        }
     }
 
     // ---- peers ----

@@ -156,6 +156,8 @@ pub struct LimitHits {
     pub addresses: u64,
     /// Accepted connections closed because too many had not said their handshake.
     pub handshakes: u64,
+    /// Encrypted handshakes refused because one host had begun too many.
+    pub exchanges: u64,
     /// Things not told to the control thread because its mailbox was full.
     pub reports: u64,
     /// Things not told to another core because its mailbox was full.
@@ -164,12 +166,13 @@ pub struct LimitHits {
 
 impl std::ops::AddAssign for LimitHits {
     fn add_assign(&mut self, other: Self) {
-        let Self { requests, offences, peers, addresses, handshakes, reports, letters } = other;
+        let Self { requests, offences, peers, addresses, handshakes, exchanges, reports, letters } = other;
         self.requests += requests;
         self.offences += offences;
         self.peers += peers;
         self.addresses += addresses;
         self.handshakes += handshakes;
+        self.exchanges += exchanges;
         self.reports += reports;
         self.letters += letters;
     }
@@ -188,7 +191,7 @@ pub struct Totals {
     pub wasted: u64,
     /// Pieces that came out wrong.
     pub failed_pieces: u64,
-    /// Limits met. Those of handshakes and reports are met elsewhere: here they are 0.
+    /// Limits met. Those of handshakes, exchanges and reports are met elsewhere: here they are 0.
     pub limits: LimitHits,
 }
 

@@ -10,7 +10,7 @@ pub const HANDSHAKE_LEN: usize = 68;
 pub const HANDSHAKE_HEAD_LEN: usize = 48;
 
 /// Length of the protocol's name, and the name.
-const PREFIX: &[u8; 20] = b"\x13BitTorrent protocol";
+pub(super) const PREFIX: &[u8; 20] = b"\x13BitTorrent protocol";
 
 /// The eight bytes in which a peer says which extensions it knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

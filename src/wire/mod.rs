@@ -1,4 +1,4 @@
-//! The bytes peers exchange (BEP 3): handshake and messages, to values and back.
+//! The bytes peers exchange (BEP 3): handshake and messages, to values and back; and the handshake that hides them ([`mse`]).
 //!
 //! Pure: no I/O, no clock, no task. The payload of `piece` messages never passes through here: the [`Reader`]
 //! sees their 13-byte heads and counts the payload, which stays where it was received. Numbers are handed over as they
@@ -8,6 +8,7 @@ mod bitfield;
 mod handshake;
 mod head;
 mod message;
+pub mod mse;
 mod peer_id;
 mod reader;
 

@@ -11,6 +11,7 @@ mod announces;
 mod crash;
 mod demo;
 mod disk;
+mod encryption;
 mod hostile;
 mod interop;
 mod layouts;

@@ -278,6 +278,7 @@ impl Nodes {
             cores: 1,
             memory_limit: self.memory_limit,
             zero_copy_send: Default::default(),
+            encryption: Default::default(),
             announce: AnnounceLimits {
                 to_all: false,
                 shortest_interval: MIN_ANNOUNCE_INTERVAL,

@@ -13,17 +13,17 @@ pub(crate) struct Aria2 {
 }
 
 impl Aria2 {
-    /// Seeds the payload in `folder`, after checking it, until it is dropped.
-    pub(crate) fn seed(stage: &Stage, torrent: &Torrent, folder: &Path) -> Self {
+    /// Seeds the payload in `folder`, after checking it, until it is dropped. `more`: further options.
+    pub(crate) fn seed(stage: &Stage, torrent: &Torrent, folder: &Path, more: &[&str]) -> Self {
         let mut command = command(torrent, folder);
-        command.args(["--check-integrity=true", "--seed-ratio=0.0"]);
+        command.args(["--check-integrity=true", "--seed-ratio=0.0"]).args(more);
         Self { process: Process::spawn(stage, "aria2", &mut command) }
     }
 
-    /// Downloads into `folder` and ends.
-    pub(crate) fn download(stage: &Stage, torrent: &Torrent, folder: &Path) -> Self {
+    /// Downloads into `folder` and ends. `more`: further options.
+    pub(crate) fn download(stage: &Stage, torrent: &Torrent, folder: &Path, more: &[&str]) -> Self {
         let mut command = command(torrent, folder);
-        command.arg("--seed-time=0");
+        command.arg("--seed-time=0").args(more);
         Self { process: Process::spawn(stage, "aria2", &mut command) }
     }
 }

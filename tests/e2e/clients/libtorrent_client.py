@@ -1,6 +1,7 @@
 """One torrent in a libtorrent session, for the end-to-end tests.
 
     libtorrent_client.py run TORRENT FOLDER --listen ADDR:PORT [--peer ADDR:PORT] [--upload-limit BYTES]
+                             [--encryption rc4|plaintext|both]
     libtorrent_client.py show TORRENT
     libtorrent_client.py create PATH PIECE_LENGTH FILE...
 
@@ -19,7 +20,8 @@ def say(**fields):
     print(json.dumps(fields), flush=True)
 
 
-def session(listen):
+def session(listen, encryption):
+    policy, level = (lt.enc_policy.pe_enabled, "both") if encryption is None else (lt.enc_policy.pe_forced, encryption)
     return lt.session({
         "listen_interfaces": listen,
         "enable_dht": False,
@@ -29,9 +31,9 @@ def session(listen):
         "enable_incoming_utp": False,
         "enable_outgoing_utp": False,
         "allow_multiple_connections_per_ip": True,
-        "out_enc_policy": lt.enc_policy.pe_disabled,
-        "in_enc_policy": lt.enc_policy.pe_enabled,
-        "allowed_enc_level": lt.enc_level.both,
+        "out_enc_policy": lt.enc_policy.pe_disabled if encryption is None else policy,
+        "in_enc_policy": policy,
+        "allowed_enc_level": getattr(lt.enc_level, level),
         "alert_mask": lt.alert.category_t.error_notification
         | lt.alert.category_t.peer_notification
         | lt.alert.category_t.connect_notification
@@ -41,7 +43,7 @@ def session(listen):
 
 
 def run(args):
-    ses = session(args.listen)
+    ses = session(args.listen, args.encryption)
     params = lt.add_torrent_params()
     params.ti = lt.torrent_info(args.torrent)
     params.save_path = args.folder
@@ -99,6 +101,7 @@ def main():
     command.add_argument("--listen", required=True)
     command.add_argument("--peer", action="append", default=[])
     command.add_argument("--upload-limit", type=int, default=0)
+    command.add_argument("--encryption", choices=["rc4", "plaintext", "both"])
     command.set_defaults(call=run)
     command = commands.add_parser("show")
     command.add_argument("torrent")

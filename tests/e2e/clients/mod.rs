@@ -29,14 +29,14 @@ impl Partner {
         match self {
             Self::Transmission => Box::new(transmission::Transmission::start(stage, torrent, folder)),
             Self::Libtorrent => Box::new(libtorrent::Libtorrent::start(stage, torrent, folder, &[])),
-            Self::Aria2 => Box::new(aria2::Aria2::seed(stage, torrent, folder)),
+            Self::Aria2 => Box::new(aria2::Aria2::seed(stage, torrent, folder, &[])),
         }
     }
 
     /// Starts the partner with an empty `folder`; it asks the tracker of the torrent for peers.
     pub(crate) fn download(self, stage: &Stage, torrent: &Torrent, folder: &Path) -> Box<dyn Client> {
         match self {
-            Self::Aria2 => Box::new(aria2::Aria2::download(stage, torrent, folder)),
+            Self::Aria2 => Box::new(aria2::Aria2::download(stage, torrent, folder, &[])),
             other => other.seed(stage, torrent, folder),
         }
     }

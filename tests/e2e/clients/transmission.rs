@@ -19,8 +19,13 @@ pub(crate) struct Transmission {
 impl Transmission {
     /// Starts a daemon on the payload in `folder`: a seed when it is all there.
     pub(crate) fn start(stage: &Stage, torrent: &Torrent, folder: &Path) -> Self {
+        Self::start_with(stage, torrent, folder, 0)
+    }
+
+    /// The same with a mode of encryption: 0 plaintext preferred, 1 encryption preferred, 2 required.
+    pub(crate) fn start_with(stage: &Stage, torrent: &Torrent, folder: &Path, encryption: u8) -> Self {
         let rpc = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-        let config = settings(stage, rpc.port(), folder);
+        let config = settings(stage, rpc.port(), folder, encryption);
         let mut command = program("transmission-daemon", "transmission-daemon");
         command.arg("--foreground").arg("--config-dir").arg(config).arg("--log-info");
         let mut daemon = Self { process: Process::spawn(stage, "transmission", &mut command), rpc };
@@ -68,13 +73,13 @@ impl Client for Transmission {
 }
 
 /// Writes a configuration of its own and gives its folder.
-fn settings(stage: &Stage, rpc_port: u16, folder: &Path) -> PathBuf {
+fn settings(stage: &Stage, rpc_port: u16, folder: &Path, encryption: u8) -> PathBuf {
     let config = stage.folder(format!("transmission-{rpc_port}"));
     let settings = json!({
         "bind-address-ipv4": own_loopback(), "bind-address-ipv6": "::1", "peer-port": free_port(), "download-dir": folder,
         "rpc-bind-address": "127.0.0.1", "rpc-port": rpc_port, "rpc-whitelist-enabled": false,
         "dht-enabled": false, "lpd-enabled": false, "pex-enabled": false, "utp-enabled": false,
-        "port-forwarding-enabled": false, "encryption": 0, "umask": 18, "preallocation": 1,
+        "port-forwarding-enabled": false, "encryption": encryption, "umask": 18, "preallocation": 1,
     });
     fs::write(config.join("settings.json"), settings.to_string()).expect("settings can be written");
     config
