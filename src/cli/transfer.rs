@@ -38,6 +38,7 @@ fn run(transfer: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Er
         zero_copy_send: transfer.zero_copy_send,
         announce: AnnounceLimits { to_all: transfer.trackers.announce_to_all, ..AnnounceLimits::default() },
         trackers: transfer.trackers.options()?,
+        local_discovery: !transfer.no_lsd,
         snapshots: false,
     };
     let runtime = super::control_runtime()?;

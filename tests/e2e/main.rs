@@ -15,6 +15,7 @@ mod hostile;
 mod interop;
 mod layouts;
 mod life;
+mod local;
 mod metrics;
 mod partners;
 mod swarm;

@@ -1,6 +1,6 @@
 """One torrent in a libtorrent session, for the end-to-end tests.
 
-    libtorrent_client.py run TORRENT FOLDER --listen ADDR:PORT [--peer ADDR:PORT] [--upload-limit BYTES]
+    libtorrent_client.py run TORRENT FOLDER --listen ADDR:PORT [--peer ADDR:PORT] [--upload-limit BYTES] [--lsd]
     libtorrent_client.py show TORRENT
     libtorrent_client.py create PATH PIECE_LENGTH FILE...
 
@@ -19,11 +19,11 @@ def say(**fields):
     print(json.dumps(fields), flush=True)
 
 
-def session(listen):
+def session(listen, lsd):
     return lt.session({
         "listen_interfaces": listen,
         "enable_dht": False,
-        "enable_lsd": False,
+        "enable_lsd": lsd,
         "enable_upnp": False,
         "enable_natpmp": False,
         "enable_incoming_utp": False,
@@ -41,7 +41,7 @@ def session(listen):
 
 
 def run(args):
-    ses = session(args.listen)
+    ses = session(args.listen, args.lsd)
     params = lt.add_torrent_params()
     params.ti = lt.torrent_info(args.torrent)
     params.save_path = args.folder
@@ -99,6 +99,7 @@ def main():
     command.add_argument("--listen", required=True)
     command.add_argument("--peer", action="append", default=[])
     command.add_argument("--upload-limit", type=int, default=0)
+    command.add_argument("--lsd", action="store_true")
     command.set_defaults(call=run)
     command = commands.add_parser("show")
     command.add_argument("torrent")
