@@ -7,8 +7,7 @@ use crate::attacks::{
 use crate::common::payload::BLOCK;
 use crate::common::peer::{INTERESTED, PIECE, REQUEST, UNCHOKE, bitfield, handshake, message};
 use crate::scene::Fate::{Closed, Kept};
-use crate::scene::Role::{Download, Seed};
-use crate::scene::{Fate, Misbehaviour, PIECE_LEN, Scene, play};
+use crate::scene::{Fate, Misbehaviour, PIECE_LEN, Role, Scene, play};
 use std::io::{self, Write};
 use std::net::TcpStream;
 
@@ -30,12 +29,20 @@ const fn figure(name: &'static str) -> Option<(&'static str, &'static str)> {
 
 /// Each row: its name, whom it is done to, how many do it, how, what must become of them, and what must have counted it.
 macro_rules! table {
-    ($($name:ident: $role:expr, $attackers:expr, $attack:expr, $fate:expr, $counted:expr;)*) => { $(
-        #[test]
-        fn $name() {
-            play(&Misbehaviour { role: $role, attackers: $attackers, attack: $attack, fate: $fate, counted: $counted });
+    ($($name:ident: $role:ident, $attackers:expr, $attack:ident, $fate:expr, $counted:expr;)*) => {
+        mod rows {
+            use super::Fate::{Closed, Kept};
+            use super::Role::{Download, Seed};
+            use super::{Misbehaviour, figure, limit, play};
+            $(
+                #[test]
+                fn $name() {
+                    let (role, attackers, attack) = ($role, $attackers, super::$attack);
+                    play(&Misbehaviour { role, attackers, attack, fate: $fate, counted: $counted });
+                }
+            )*
         }
-    )* };
+    };
 }
 
 table! {
