@@ -140,6 +140,6 @@ pub fn session() -> Vec<Vec<u8>> {
         &[0, 0, 0, 3, 0, 2, 0, 0, 5, 0, 3, 0, 6, 0, 0, 7, 0, 1, 5, 0],
         &[3, 0, 6, 1, 0, 7, 0, 1].repeat(5),
     ];
-    let crowd: Vec<u8> = (0..40).flat_map(|n| [n % 8, n % 3, n, n.wrapping_mul(37)]).collect();
+    let crowd: Vec<u8> = (0..40u8).flat_map(|n| [n % 8, n % 3, n, n.wrapping_mul(37)]).collect();
     vec![download.concat(), upload.concat(), [vec![2], crowd].concat()]
 }

@@ -76,8 +76,9 @@ impl Scene {
         let layout = Arc::new(Layout::new(piece_length.into(), [total]).expect("a good layout"));
         let commons = Arc::new(Commons::new(layout.piece_count(), 1));
         let had = if kind & 0x40 == 0 { kind.into() } else { layout.piece_count() };
-        let had = layout.pieces().take(had as usize % (layout.piece_count() as usize + 1));
-        had.clone().for_each(|piece| commons.map.set_have(piece));
+        let had: Vec<PieceIndex> =
+            layout.pieces().take(had as usize % (layout.piece_count() as usize + 1)).collect();
+        had.iter().for_each(|piece| commons.map.set_have(*piece));
         let settings = Settings {
             id: PeerId([99; 20]),
             most_peers: MOST_PEERS,

@@ -194,7 +194,7 @@ fn nothing_is_said_of_private_torrents_nor_where_it_is_switched_off() {
         let hash = payload::hex(&silent.info_hash);
         assert!(!heard.iter().any(|(_, packet)| packet.contains(&hash)), "{heard:?}");
     }
-    [&mut first, &mut second, &mut third].map(|seed| assert!(seed.stop().success()));
+    [&mut first, &mut second, &mut third].into_iter().for_each(|seed| assert!(seed.stop().success()));
 }
 
 #[test]
@@ -209,12 +209,14 @@ fn a_flood_of_datagrams_is_counted_and_peers_are_found_all_the_same() {
         r#"
 import socket
 mouth = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+mouth.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("{}"))
 group = ("239.192.152.143", 6771)
 search = b"BT-SEARCH * HTTP/1.1\r\nHost: 239.192.152.143:6771\r\nPort: %d\r\nInfohash: {}\r\n\r\n\r\n"
 for n in range(3000):
     mouth.sendto(search % (10000 + n), group)
     mouth.sendto(b"x" * (n % 1500), group)
 "#,
+        Lan::v4(1),
         payload::hex(&torrent.info_hash)
     );
     let mut python = Command::new("/usr/bin/python3");

@@ -81,10 +81,7 @@ pub(crate) fn offend(scene: &Scene, offences: &[(&str, Vec<u8>)]) -> io::Result<
         let mut stream = dial(scene)?;
         // It may be closed before all is sent.
         let _ = stream.write_all(bytes);
-        if wait_closed(&mut stream).is_err() {
-            println!("not closed: {what}");
-            return Ok(Fate::Kept);
-        }
+        wait_closed(&mut stream).unwrap_or_else(|why| panic!("not closed for {what}: {why}"));
         if scene.is_over() {
             return Ok(Fate::Closed);
         }

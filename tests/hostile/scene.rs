@@ -90,7 +90,7 @@ struct Side {
 
 impl Side {
     fn start(role: Role, path: &Path, folder: &Path, torrent: &Torrent, go: &Arc<AtomicBool>) -> Self {
-        let options = ["--cores", "2", "--memory-limit", "32M", "--metrics", "127.0.0.1:0"];
+        let options = ["--cores", "2", "--memory-limit", "128M", "--metrics", "127.0.0.1:0"];
         let run = |what, folder: &Path, more: &[&str]| {
             let mut program = Program::start(&mut client(what, path, folder, &[&options, more].concat()));
             let metrics = program.metrics_address();
@@ -182,7 +182,11 @@ impl Drop for Over<'_> {
 fn judge(row: &Misbehaviour, attacked: &Side, peaceful: &Side, tally: &Tally, sockets: usize) {
     println!("{tally:?}, {sockets} sockets, {} blocks under attack", attacked.honest.moved());
     match row.fate {
-        Some(Fate::Closed) => assert!(tally.closed > 0 && tally.kept == 0, "all are closed: {tally:?}"),
+        // The end of the scene comes upon each of them somewhere on its way.
+        Some(Fate::Closed) => {
+            let all = tally.closed >= row.attackers && tally.kept <= row.attackers;
+            assert!(all, "all are closed: {tally:?}");
+        }
         Some(Fate::Kept) => assert!(tally.kept > 0 && tally.closed == 0, "nobody is closed: {tally:?}"),
         None => {}
     }
