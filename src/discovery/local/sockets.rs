@@ -29,14 +29,23 @@ impl Group {
     /// The groups whose members could connect to a listener at `listen`: those of its family, and of both when it is
     /// for both. Without IPv6 on the host, of the other alone. Call on a tokio runtime.
     pub(super) fn all(listen: IpAddr) -> io::Result<Vec<Self>> {
-        if let IpAddr::V4(_) = listen {
-            return Ok(vec![Self::new(GROUP_V4.into(), listen)?]);
+        let v4 = (SocketAddr::from(GROUP_V4), IpAddr::from(Ipv4Addr::UNSPECIFIED));
+        let wanted = match listen {
+            IpAddr::V4(_) => vec![(v4.0, listen)],
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED) => vec![(GROUP_V6.into(), listen), v4],
+            IpAddr::V6(_) => vec![(GROUP_V6.into(), listen)],
+        };
+        let (mut groups, mut refusal) = (Vec::new(), None);
+        for (addr, from) in wanted {
+            match Self::new(addr, from) {
+                Ok(group) => groups.push(group),
+                Err(error) => refusal = Some(error),
+            }
         }
-        let mut groups = vec![Self::new(GROUP_V6.into(), listen)?];
-        if listen.is_unspecified() {
-            groups.push(Self::new(GROUP_V4.into(), Ipv4Addr::UNSPECIFIED.into())?);
+        match refusal {
+            Some(error) if groups.is_empty() => Err(error),
+            _ => Ok(groups),
         }
-        Ok(groups)
     }
 
     fn new(addr: SocketAddr, from: IpAddr) -> io::Result<Self> {
