@@ -297,7 +297,7 @@ impl Scene {
         let pieces = self.layout.piece_count();
         let mut bits = vec![0xff; bitfield_len(pieces)];
         let spare = bits.len() as u32 * 8 - pieces;
-        bits.iter_mut().last().into_iter().for_each(|last| *last = 0xff << spare);
+        bits.last_mut().into_iter().for_each(|last| *last = 0xff << spare);
         let mut bytes = Vec::new();
         Message::Bitfield(&bits).encode(&mut bytes);
         self.receive(at, &bytes);

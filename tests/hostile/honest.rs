@@ -47,6 +47,9 @@ impl Honest {
             wait(&go, &shared);
             for (asked, (piece, len)) in blocks.iter().cycle().enumerate() {
                 while asked >= shared.moved.load(Ordering::Relaxed) + WINDOW {
+                    if shared.over.load(Ordering::Relaxed) {
+                        return Ok(());
+                    }
                     thread::sleep(PACE);
                 }
                 stream.write_all(&message(REQUEST, &[*piece, 0, *len], &[]))?;

@@ -6,7 +6,7 @@ use crate::attacks::{
 };
 use crate::common::payload::BLOCK;
 use crate::common::peer::{INTERESTED, PIECE, REQUEST, UNCHOKE, bitfield, handshake, message};
-use crate::scene::Fate::{Closed, Kept};
+use crate::scene::Fate::Closed;
 use crate::scene::{Fate, Misbehaviour, PIECE_LEN, Role, Scene, play};
 use std::io::{self, Write};
 use std::net::TcpStream;
