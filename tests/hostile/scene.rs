@@ -16,8 +16,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-/// The payload: its last piece, and the last block of that, are short.
-const LEN: usize = 200 * PIECE_LEN as usize + BLOCK as usize + 77;
+/// The payload: its last piece, and the last block of that, are short. Long enough that honest peers have work left when
+/// each attacker is asked for as much as anybody is asked for at once.
+const LEN: usize = 400 * PIECE_LEN as usize + BLOCK as usize + 77;
 pub(crate) const PIECE_LEN: u32 = 4 * BLOCK;
 /// Blocks that honest peers move in a scene.
 pub(crate) const BLOCKS: usize = 600;
