@@ -1,7 +1,7 @@
 //! What a session tells those who watch it.
 
-use crate::discovery::tracker::TrackerCounts;
 use crate::discovery::local;
+use crate::discovery::tracker::TrackerCounts;
 use crate::shard::{Progress, Snapshot};
 use crate::storage::CheckReport;
 use std::net::{IpAddr, SocketAddr};

@@ -329,6 +329,7 @@ impl<W: FnMut(Event)> Running<W> {
         (self.watch)(Event::Listening(self.addr));
         let addrs = std::mem::take(&mut self.job.peers);
         self.shards.offer(addrs, true).await;
+        self.search_locally();
         // Who only seeds fetches nothing, whatever is missing.
         self.totals.paused.store(self.job.goal == Goal::Seed, Ordering::Relaxed);
         let Some(client) = self.client.clone() else { return false };
@@ -343,8 +344,6 @@ impl<W: FnMut(Event)> Running<W> {
         let totals = Arc::clone(&self.totals);
         let limits = self.job.announce;
         self.announcing = Some(Announcing::start(client, identity, limits, totals, found, notes));
-        self.announcing = Some(Announcing::start(identity, self.job.announce, totals, found, notes));
-        self.search_locally();
         false
     }
 
