@@ -14,7 +14,7 @@ fn seedring() -> Command {
     for (key, _) in std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("SEEDRING_")) {
         command.env_remove(key);
     }
-    command.stdin(Stdio::null());
+    command.env("SEEDRING_NO_LSD", "1").stdin(Stdio::null());
     command
 }
 

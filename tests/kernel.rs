@@ -148,6 +148,7 @@ fn too_little_lockable_memory_for_zero_copy_sends_costs_speed_only() {
     let addr = seeder.address().to_string();
     let leech = folder.path().join("leech");
     let download = Command::new(env!("CARGO_BIN_EXE_seedring"))
+        .env("SEEDRING_NO_LSD", "1")
         .args(["download", "--listen", "127.0.0.1:0", "--peer", &addr])
         .arg(&torrent)
         .arg("-d")

@@ -28,6 +28,7 @@ fn job(torrent: &Arc<Torrent>, folder: &Path, goal: Goal, peers: Vec<SocketAddr>
         encryption: Encryption::default(),
         announce: Default::default(),
         trackers: None,
+        local_discovery: false,
         snapshots: false,
     }
 }

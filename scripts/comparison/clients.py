@@ -56,6 +56,8 @@ class Seedring(Lines):
             command += ["--cores", str(len(self.cores.split(",")))]
         if self.stage.memory_limit and "--memory-limit" in self.stage.seedring_help:
             command += ["--memory-limit", self.stage.memory_limit]
+        if "--no-lsd" in self.stage.seedring_help:
+            command += ["--no-lsd"]
         self.run(command)
         self.until("listening")
 

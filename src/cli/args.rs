@@ -127,6 +127,10 @@ pub(super) struct TransferArgs {
     #[arg(long = "peer", value_name = "ADDR:PORT", env = "SEEDRING_PEER", value_delimiter = ',')]
     pub(super) peers: Vec<SocketAddr>,
 
+    /// Do not look for peers on the local network (BEP 14)
+    #[arg(long, env = "SEEDRING_NO_LSD", value_parser = switch)]
+    pub(super) no_lsd: bool,
+
     /// Work on this many processors, each with a thread of its own [default: all]
     #[arg(long, value_name = "N", env = "SEEDRING_CORES", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(super) cores: Option<u16>,

@@ -115,7 +115,9 @@ impl<'a> Line<'a> {
     /// The line for something a session tells; none for the steps of a check.
     pub(super) fn of(event: &'a Event) -> Option<Self> {
         Some(match event {
-            Event::Checking { .. } | Event::Snapshot(_) | Event::TrackerCounts(_) => return None,
+            Event::Checking { .. } | Event::Snapshot(_) | Event::TrackerCounts(_) | Event::Local(_) => {
+                return None;
+            }
             Event::Checked(report) => Self::checked(report),
             Event::Listening(addr) => Self::Listening { addr: *addr },
             Event::Progress(progress) => Self::Progress(progress),

@@ -64,6 +64,7 @@ impl Metrics {
                 lock(&shown.board).take(shown.epoch.elapsed(), node, snapshot.as_ref().clone());
             }
             Event::TrackerCounts(counts) => lock(&shown.board).trackers(node, counts),
+            Event::Local(counts) => lock(&shown.board).local(node, *counts),
             _ => {}
         }
     }

@@ -39,6 +39,7 @@ fn run(transfer: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Er
         announce: AnnounceLimits { to_all: transfer.trackers.announce_to_all, ..AnnounceLimits::default() },
         trackers: transfer.trackers.options()?,
         encryption: transfer.encryption,
+        local_discovery: !transfer.no_lsd,
         snapshots: false,
     };
     let runtime = super::control_runtime()?;

@@ -50,7 +50,7 @@ impl<'a> Watch<'a> {
                 }
             }
             Event::Tracker { url, result: Err(reason) } => self.out.note(&format!("tracker {url}: {reason}")),
-            Event::Snapshot(_) | Event::TrackerCounts(_) => {}
+            Event::Snapshot(_) | Event::TrackerCounts(_) | Event::Local(_) => {}
             Event::Completed(progress) => self.completed(progress),
         }
     }

@@ -17,6 +17,7 @@ mod registry;
 mod tests;
 mod text;
 
+use crate::discovery::local;
 use crate::metainfo::Torrent;
 use crate::ring::{Histogram, Kind};
 use crate::session::{Snapshot, TrackerCounts};
@@ -89,6 +90,11 @@ impl Board {
     /// So many pieces on disk have been looked at.
     pub fn checked(&mut self, node: NodeNumber, pieces: u32) {
         self.registry.set_checked(&self.nodes[node.0], pieces);
+    }
+
+    /// What the search on the local network has counted.
+    pub fn local(&mut self, node: NodeNumber, counts: local::Counts) {
+        self.registry.set_local(&self.nodes[node.0], counts);
     }
 
     /// Takes in what a core has sent. `now`: on any clock that does not go backwards.

@@ -3,6 +3,7 @@
 
 use super::Node;
 use super::text::Label;
+use crate::discovery::local;
 use crate::ring::{Kind, ZeroCopyCounts};
 use crate::session::{Count, Progress, Snapshot, TrackerCounts};
 use crate::shard::SlabStates;
@@ -21,6 +22,14 @@ const COUNTERS: &[(&str, &str)] = &[
     ("seedring_copied_bytes_total", "Payload copied in memory to be sent encrypted."),
     ("seedring_failed_pieces_total", "Pieces whose hash was wrong."),
     ("seedring_limit_hits_total", "How often a limit has said no."),
+    (
+        "seedring_local_discovery_packets_total",
+        "Datagrams of the local search for peers: sent, heard, or not understood.",
+    ),
+    (
+        "seedring_local_discovery_peers_total",
+        "Peers that the local search has found, each as often as it was heard.",
+    ),
     ("seedring_disk_reads_total", "Reads of files, by whether they go past the page cache or through it."),
     ("seedring_disk_read_bytes_total", "Bytes of these reads."),
     ("seedring_disk_writes_total", "Writes to files, by whether they go past the page cache or through it."),
@@ -111,6 +120,19 @@ impl Registry {
     /// How many pieces of a node have been checked.
     pub(super) fn set_checked(&self, node: &Node, pieces: u32) {
         self.gauge("seedring_checked_pieces", &node.labels(), pieces.into());
+    }
+
+    /// What the search on the local network has counted.
+    pub(super) fn set_local(&self, node: &Node, counts: local::Counts) {
+        let labels = node.labels();
+        let local::Counts { sent, heard, unread, peers, limited } = counts;
+        for (event, count) in [("sent", sent), ("heard", heard), ("unread", unread)] {
+            let labels = with(&labels, &[("event", event)]);
+            self.counter("seedring_local_discovery_packets_total", &labels, count);
+        }
+        self.counter("seedring_local_discovery_peers_total", &labels, peers);
+        let labels = with(&labels, &[("limit", "local_discovery")]);
+        self.counter("seedring_limit_hits_total", &labels, limited);
     }
 
     /// What the cores of a node have said last, `latest` being the last of all.

@@ -1,5 +1,6 @@
 //! What a session tells those who watch it.
 
+use crate::discovery::local;
 use crate::discovery::tracker::TrackerCounts;
 use crate::shard::{Progress, Snapshot};
 use crate::storage::CheckReport;
@@ -41,6 +42,8 @@ pub enum Event {
     },
     /// What trackers have cost and given so far: once a second, when the job asks for snapshots.
     TrackerCounts(TrackerCounts),
+    /// What the search on the local network has counted, once a second and at the end, where there is one.
+    Local(local::Counts),
     /// The torrent is complete.
     Completed(Progress),
 }

@@ -2,6 +2,7 @@
 
 use super::Event;
 use super::TrackerAnswer;
+use crate::discovery::local::LocalSearch;
 use crate::discovery::tracker::{
     AnnouncerConfig, Announcing, Note, TorrentIdentity, Totals, TrackerClient, TrackerOptions,
 };
@@ -82,6 +83,8 @@ pub struct Job {
     pub announce: AnnounceLimits,
     /// How trackers are asked; `None` to leave them alone.
     pub trackers: Option<TrackerOptions>,
+    /// Whether to look for peers on the local network (BEP 14); never done for private torrents.
+    pub local_discovery: bool,
     /// Whether to tell all that is counted: [`Event::Snapshot`].
     pub snapshots: bool,
 }
@@ -174,6 +177,7 @@ struct Running<W> {
     totals: Arc<Totals>,
     client: Option<Arc<TrackerClient>>,
     announcing: Option<Announcing>,
+    local: Option<LocalSearch>,
     found: (mpsc::Sender<Vec<SocketAddr>>, mpsc::Receiver<Vec<SocketAddr>>),
     notes: (mpsc::Sender<Note>, mpsc::Receiver<Note>),
     watch: W,
@@ -221,6 +225,7 @@ pub async fn run(
         id,
         totals: Arc::default(),
         announcing: None,
+        local: None,
         found: mpsc::channel(16),
         notes: mpsc::channel(16),
         watch,
@@ -272,6 +277,7 @@ impl<W: FnMut(Event)> Running<W> {
                 if let (true, Some(client)) = (self.job.snapshots, &self.client) {
                     (self.watch)(Event::TrackerCounts(client.counts()));
                 }
+                self.tell_of_local();
                 // Else the tracker's interval holds.
                 if progress.peers == 0 && progress.left > 0 && self.job.goal != Goal::Seed {
                     self.announcing.iter().for_each(Announcing::want_peers);
@@ -327,6 +333,7 @@ impl<W: FnMut(Event)> Running<W> {
         (self.watch)(Event::Listening(self.addr));
         let addrs = std::mem::take(&mut self.job.peers);
         self.shards.offer(addrs, true).await;
+        self.search_locally();
         // Who only seeds fetches nothing, whatever is missing.
         self.totals.paused.store(self.job.goal == Goal::Seed, Ordering::Relaxed);
         let Some(client) = self.client.clone() else { return false };
@@ -344,6 +351,26 @@ impl<W: FnMut(Event)> Running<W> {
         false
     }
 
+    /// Looks for peers on the local network, if that is wanted. A torrent that is private has its peers from trackers
+    /// alone (BEP 27).
+    fn search_locally(&mut self) {
+        if !self.job.local_discovery || self.job.torrent.private {
+            return;
+        }
+        let torrent = (self.job.torrent.info_hash, self.found.0.clone());
+        match LocalSearch::start(self.addr, [torrent]) {
+            Ok(search) => self.local = Some(search),
+            Err(error) => tracing::warn!("peers on the local network are not looked for: {error}"),
+        }
+    }
+
+    /// Tells what the search on the local network has counted.
+    fn tell_of_local(&mut self) {
+        if let Some(counts) = self.local.as_ref().map(LocalSearch::counts) {
+            (self.watch)(Event::Local(counts));
+        }
+    }
+
     fn note(&mut self, note: Note) {
         let (url, result) = match note {
             Note::Announced { tracker, peers, complete, incomplete, warning, external_ip, .. } => {
@@ -358,6 +385,8 @@ impl<W: FnMut(Event)> Running<W> {
 
     /// Stops the core and tells trackers, both at once.
     async fn end(mut self) -> Result<Outcome, SessionError> {
+        self.tell_of_local();
+        self.local = None;
         self.shards.stop().await;
         let goodbye = async {
             if let Some(announcing) = self.announcing.take() {

@@ -112,8 +112,13 @@ impl Request {
     /// Waits for one.
     pub(crate) fn hear(stream: &mut TcpStream) -> io::Result<Self> {
         let body = try_hear_kind(stream, REQUEST)?;
+        Ok(Self::read(REQUEST, &body).unwrap())
+    }
+
+    /// What a message says, if it is a request.
+    pub(crate) fn read(kind: u8, body: &[u8]) -> Option<Self> {
         let number = |at: usize| u32::from_be_bytes(*body[at..].first_chunk().unwrap());
-        Ok(Self { piece: number(0), begin: number(4), len: number(8) })
+        (kind == REQUEST).then(|| Self { piece: number(0), begin: number(4), len: number(8) })
     }
 
     /// The answer, out of all bytes of the torrent.

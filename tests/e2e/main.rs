@@ -16,6 +16,7 @@ mod hostile;
 mod interop;
 mod layouts;
 mod life;
+mod local;
 mod metrics;
 mod partners;
 mod swarm;

@@ -61,6 +61,7 @@ impl<'a> Board<'a> {
             | Event::Listening(_)
             | Event::Snapshot(_)
             | Event::TrackerCounts(_)
+            | Event::Local(_)
             | Event::Tracker { .. } => {}
         }
         let it = &self.nodes[node];

@@ -289,6 +289,8 @@ impl Nodes {
                 longest_retry: ANNOUNCE_INTERVAL,
             },
             trackers: Some(TrackerOptions::default()),
+            // They have a tracker of their own.
+            local_discovery: false,
             snapshots: self.snapshots,
         };
         let events = self.events.0.clone();

@@ -249,7 +249,9 @@ fn base64(bytes: &[u8]) -> String {
 
 /// What a log may show of a tracker's URL: scheme and host, never the path, which may hold a passkey.
 pub fn label(url: &str) -> String {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    // Without a scheme, the first `://` may be anywhere behind a passkey.
+    let is_scheme = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
+    let (scheme, rest) = url.split_once("://").filter(|(scheme, _)| is_scheme(scheme)).unwrap_or(("", url));
     let authority = rest.split(['/', '?', '#']).next().unwrap_or("");
     let host = authority.rsplit('@').next().unwrap_or("");
     let separator = if scheme.is_empty() { "" } else { "://" };

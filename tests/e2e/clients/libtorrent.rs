@@ -25,9 +25,21 @@ impl Libtorrent {
         // It ties its sockets to the device that has the address, and what local clients send to an address of a
         // network card comes by way of the loopback device: so only a loopback address can be reached.
         let addr = SocketAddr::from((own_loopback(), free_port()));
+        Self::start_with(stage, torrent, folder, addr, more, |command| command)
+    }
+
+    /// Starts a session that listens at `addr`, by a command that is made of the plain one.
+    pub(crate) fn start_with(
+        stage: &Stage,
+        torrent: &Torrent,
+        folder: &Path,
+        addr: SocketAddr,
+        more: &[&str],
+        wrap: impl FnOnce(Command) -> Command,
+    ) -> Self {
         let mut command = script(stage);
         command.arg("run").arg(&torrent.file).arg(folder).args(["--listen", &addr.to_string()]).args(more);
-        Self { process: Process::spawn(stage, "libtorrent", &mut command), addr }
+        Self { process: Process::spawn(stage, "libtorrent", &mut wrap(command)), addr }
     }
 
     /// Where it listens.

@@ -1,7 +1,7 @@
 """One torrent in a libtorrent session, for the end-to-end tests.
 
     libtorrent_client.py run TORRENT FOLDER --listen ADDR:PORT [--peer ADDR:PORT] [--upload-limit BYTES]
-                             [--encryption rc4|plaintext|both]
+                             [--encryption rc4|plaintext|both] [--lsd]
     libtorrent_client.py show TORRENT
     libtorrent_client.py create PATH PIECE_LENGTH FILE...
 
@@ -20,12 +20,12 @@ def say(**fields):
     print(json.dumps(fields), flush=True)
 
 
-def session(listen, encryption):
+def session(listen, encryption, lsd):
     policy, level = (lt.enc_policy.pe_enabled, "both") if encryption is None else (lt.enc_policy.pe_forced, encryption)
     return lt.session({
         "listen_interfaces": listen,
         "enable_dht": False,
-        "enable_lsd": False,
+        "enable_lsd": lsd,
         "enable_upnp": False,
         "enable_natpmp": False,
         "enable_incoming_utp": False,
@@ -43,7 +43,7 @@ def session(listen, encryption):
 
 
 def run(args):
-    ses = session(args.listen, args.encryption)
+    ses = session(args.listen, args.encryption, args.lsd)
     params = lt.add_torrent_params()
     params.ti = lt.torrent_info(args.torrent)
     params.save_path = args.folder
@@ -102,6 +102,7 @@ def main():
     command.add_argument("--peer", action="append", default=[])
     command.add_argument("--upload-limit", type=int, default=0)
     command.add_argument("--encryption", choices=["rc4", "plaintext", "both"])
+    command.add_argument("--lsd", action="store_true")
     command.set_defaults(call=run)
     command = commands.add_parser("show")
     command.add_argument("torrent")

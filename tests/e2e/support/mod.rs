@@ -1,6 +1,7 @@
 //! What every case needs: a stage to play on, payloads, torrents, processes, sums, and waiting.
 
 pub(crate) mod https;
+pub(crate) mod lan;
 pub(crate) mod net;
 pub(crate) mod payload;
 pub(crate) mod peer;

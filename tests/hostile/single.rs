@@ -1,13 +1,10 @@
-//! The program against peers that mean harm: raw sockets that say what no honest client says.
-#![allow(unsafe_code)]
+//! Cases that stand for themselves.
 
-mod common;
-
-use common::payload::{BLOCK, noise, one_file, torrent_of};
-use common::peer::{
+use crate::common::payload::{BLOCK, noise, one_file, torrent_of};
+use crate::common::peer::{
     INTERESTED, PIECE, REQUEST, Request, UNCHOKE, accept, bitfield, connect, hear, hear_kind, message,
 };
-use common::program::{Program, client};
+use crate::common::program::{Program, client};
 use seedring::metainfo::Torrent;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -1,0 +1,187 @@
+//! The parsers: bytes in, a value or an error out.
+
+use seedring::bencode::{self, Trailing, Value};
+use seedring::discovery::local::{GROUP_V4, MOST_INFO_HASHES, PACKET_LEN, Search};
+use seedring::discovery::tracker::{AnnounceResponse, MAX_PEERS, PeerAddr, label};
+use seedring::metainfo::{BLOCK_LEN, Torrent};
+use seedring::wire::{HANDSHAKE_HEAD_LEN, HANDSHAKE_LEN, Handshake, Item, Limits, MAX_MESSAGE_LEN, Reader};
+
+/// Bencoding: what is read is the bytes it was read of, and reads the same again by itself.
+pub fn bencode(input: &[u8]) {
+    let Ok(document) = bencode::parse(input) else {
+        return assert!(bencode::validate(input, Trailing::Allow).is_err());
+    };
+    assert_eq!(bencode::validate(input, Trailing::Allow), Ok(document.root.raw().len()));
+    assert_eq!(bencode::validate(input, Trailing::Refuse).is_ok(), document.rest.is_empty());
+    assert_eq!([document.root.raw(), document.rest].concat(), input);
+    let mut left = 300;
+    walk(document.root, &mut left);
+}
+
+/// Goes down into a value, through so many values at most.
+fn walk(value: Value<'_>, left: &mut u32) {
+    if *left == 0 {
+        return;
+    }
+    *left -= 1;
+    let raw = value.raw();
+    let again = bencode::parse(raw).expect("a part of what is valid is valid");
+    assert_eq!((again.root.raw(), again.rest), (raw, &[][..]));
+    let kinds =
+        [value.int().is_some(), value.bytes().is_some(), value.list().is_some(), value.dict().is_some()];
+    assert_eq!(kinds.iter().filter(|is| **is).count(), 1, "a value is of one kind");
+    if let Some(int) = value.int() {
+        assert_eq!(raw, format!("i{int}e").as_bytes());
+    }
+    for item in value.list().into_iter().flatten() {
+        walk(item, left);
+    }
+    for (key, item) in value.dict().iter().flat_map(|dict| dict.entries()) {
+        let dict = value.dict().expect("it has entries");
+        assert_eq!(dict.get(key).map(Value::raw), Some(item.raw()), "keys are there once");
+        walk(item, left);
+    }
+}
+
+/// Torrent files: paths stay below the folder, and pieces and files are the same bytes.
+pub fn torrent(input: &[u8]) {
+    let Ok(torrent) = Torrent::parse(input) else { return };
+    let layout = &torrent.layout;
+    assert_eq!(torrent.files.len(), layout.file_count());
+    assert_eq!(layout.files().map(|file| layout.file_len(file)).sum::<u64>(), layout.total());
+    for file in &torrent.files {
+        assert!(!file.path.is_empty());
+        for part in &file.path {
+            assert!(!part.is_empty() && part != "." && part != ".." && part.len() <= 255, "{part:?}");
+            assert!(!part.contains(['/', '\\']) && !part.chars().any(char::is_control), "{part:?}");
+        }
+    }
+    let lengths: u64 = layout.pieces().map(|piece| u64::from(layout.piece_len(piece))).sum();
+    assert_eq!(lengths, layout.total());
+    // A look at both ends of the torrent; there may be millions of pieces in between.
+    for piece in layout.pieces().take(20).chain(layout.pieces().rev().take(20)) {
+        let _ = torrent.piece_hash(piece);
+        let len = layout.piece_len(piece);
+        let spans: u64 = layout.spans(piece, 0, len).map(|span| u64::from(span.len)).sum();
+        assert_eq!(spans, u64::from(len));
+        let last = layout.nth_block(piece, layout.blocks_in(piece) - 1);
+        assert!((1..=BLOCK_LEN).contains(&last.len) && last.begin + last.len == len);
+        assert_eq!(layout.block(piece.get(), last.begin, last.len), Some(last));
+        assert_eq!(layout.block(piece.get(), last.begin, last.len + 1), None);
+    }
+    assert_eq!(layout.piece(layout.piece_count()), None);
+}
+
+/// Handshakes: what is read is what was sent.
+pub fn handshake(input: &[u8]) {
+    let mut bytes = [0; HANDSHAKE_LEN];
+    let len = input.len().min(HANDSHAKE_LEN);
+    bytes[..len].copy_from_slice(&input[..len]);
+    let head = Handshake::parse_head(bytes.first_chunk::<HANDSHAKE_HEAD_LEN>().expect("it is shorter"));
+    match Handshake::parse(&bytes) {
+        Ok(handshake) => {
+            assert_eq!(handshake.encode(), bytes);
+            assert_eq!(head, Ok((handshake.reserved, handshake.info_hash)));
+            assert!(handshake.peer_id.client().chars().all(|c| !c.is_control()));
+        }
+        Err(error) => assert_eq!(head, Err(error)),
+    }
+}
+
+/// The stream of messages: however it is cut, the same comes out of it. The first two bytes say how many pieces there
+/// are, the third where it is cut.
+pub fn messages(input: &[u8]) {
+    let [high, low, cuts, stream @ ..] = input else { return };
+    let limits = Limits::for_pieces(u32::from(u16::from_be_bytes([*high, *low])) + 1);
+    let whole = read(limits, [stream]);
+    let mut random = fastrand::Rng::with_seed((*cuts).into());
+    let mut rest = stream;
+    let parts = std::iter::from_fn(|| {
+        let (part, behind) = rest.split_at(random.usize(0..=20).min(rest.len()));
+        let more = !rest.is_empty();
+        rest = behind;
+        more.then_some(part)
+    });
+    assert_eq!(read(limits, parts), whole);
+}
+
+/// The items of a stream, with payload that came in parts put together.
+fn read<'a>(limits: Limits, parts: impl IntoIterator<Item = &'a [u8]>) -> Vec<String> {
+    let mut reader = Reader::new(limits);
+    let mut items = Vec::new();
+    let (mut open, mut had) = (0, 0);
+    for part in parts {
+        let mut input = part;
+        loop {
+            let before = input.len();
+            let item = match reader.next(&mut input) {
+                Ok(Some(item)) => item,
+                Ok(None) => break assert!(input.is_empty(), "all is taken"),
+                Err(error) => {
+                    items.push(format!("{error}"));
+                    return items;
+                }
+            };
+            match item {
+                Item::Payload { len } => {
+                    assert!(len > 0 && len <= open && input.len() + len == before);
+                    (open, had) = (open - len, had + len);
+                    continue;
+                }
+                Item::PieceHead(head) => open = head.len as usize,
+                Item::Message(_) => {}
+            }
+            if had > 0 {
+                items.push(format!("{had} bytes"));
+                had = 0;
+            }
+            items.push(format!("{item:?}"));
+            assert!(open <= MAX_MESSAGE_LEN as usize);
+        }
+        assert_eq!(reader.payload_left() as usize, open);
+    }
+    items.push(format!("{had} bytes, then the end"));
+    items
+}
+
+/// Answers of trackers: bounded, and fit to be shown.
+pub fn tracker_reply(input: &[u8]) {
+    let fit = |text: &str| assert!(!text.chars().any(char::is_control), "{text:?}");
+    let reply = match AnnounceResponse::parse(input) {
+        Ok(reply) => reply,
+        Err(error) => return fit(&error.to_string()),
+    };
+    assert!(reply.peers.len() <= MAX_PEERS);
+    reply.warning.iter().for_each(|warning| fit(warning));
+    for peer in reply.peers {
+        match peer {
+            PeerAddr::Socket(addr) => {
+                assert!(addr.port() != 0 && !addr.ip().is_multicast() && !addr.ip().is_unspecified());
+            }
+            PeerAddr::Host(host, port) => {
+                assert!(port != 0 && !host.is_empty());
+                fit(&host);
+            }
+        }
+    }
+}
+
+/// What is shown of a tracker's URL: no secret behind the host, nothing that a terminal obeys.
+pub fn tracker_url(input: &[u8]) {
+    let url = String::from_utf8_lossy(input);
+    let shown = label(&url);
+    assert!(!shown.chars().any(char::is_control), "{shown:?}");
+    let (scheme, host) = shown.split_once("://").unwrap_or(("", &shown));
+    assert!(!scheme.contains(['/', '?', '#', '@']) && !host.contains(['/', '?', '#', '@']), "{shown:?}");
+}
+
+/// Datagrams of the local search: what is read can be written, fits, and reads the same again.
+pub fn local_search(input: &[u8]) {
+    let Ok(search) = Search::parse(input) else { return };
+    assert!(input.len() <= PACKET_LEN && search.port != 0 && !search.info_hashes.is_empty());
+    let packet = search.encode(GROUP_V4.into());
+    assert!(packet.len() <= PACKET_LEN);
+    let mut again = search;
+    again.info_hashes.truncate(MOST_INFO_HASHES);
+    assert_eq!(Search::parse(&packet), Ok(again));
+}
