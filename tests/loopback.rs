@@ -25,6 +25,7 @@ fn job(torrent: &Arc<Torrent>, folder: &Path, goal: Goal, peers: Vec<SocketAddr>
         memory_limit: 32 * 1024 * 1024,
         zero_copy_send: ZeroCopySend::default(),
         announce: Default::default(),
+        dht: None,
         snapshots: false,
     }
 }

@@ -117,6 +117,9 @@ pub(super) struct TransferArgs {
     #[arg(long = "peer", value_name = "ADDR:PORT", env = "SEEDRING_PEER", value_delimiter = ',')]
     pub(super) peers: Vec<SocketAddr>,
 
+    #[command(flatten)]
+    pub(super) dht: DhtArgs,
+
     /// Work on this many processors, each with a thread of its own [default: all]
     #[arg(long, value_name = "N", env = "SEEDRING_CORES", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(super) cores: Option<u16>,
@@ -131,6 +134,21 @@ pub(super) struct TransferArgs {
 
     #[command(flatten)]
     pub(super) metrics: MetricsArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct DhtArgs {
+    /// Do not look for peers in the DHT; for private torrents that is never done
+    #[arg(long, env = "SEEDRING_NO_DHT", value_parser = switch)]
+    pub(super) no_dht: bool,
+
+    /// A node of the DHT to begin with, may be repeated; several can be separated by commas [default: public ones]
+    #[arg(long, value_name = "HOST:PORT", env = "SEEDRING_DHT_BOOTSTRAP", value_delimiter = ',')]
+    pub(super) dht_bootstrap: Vec<String>,
+
+    /// The folder for what is kept from run to run [default: seedring in $XDG_STATE_HOME, or in ~/.local/state]
+    #[arg(long, value_name = "DIR", env = "SEEDRING_STATE")]
+    pub(super) state: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -63,6 +63,7 @@ impl Metrics {
             Event::Snapshot(snapshot) => {
                 lock(&shown.board).take(shown.epoch.elapsed(), node, snapshot.as_ref().clone());
             }
+            Event::DhtCounters(counters) => lock(&shown.board).dht(node, counters),
             _ => {}
         }
     }

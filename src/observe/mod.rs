@@ -6,10 +6,12 @@
 //! | file | subject |
 //! |---|---|
 //! | `registry` | counters and gauges, each with its name and what it means |
+//! | `dht` | what the DHT counts |
 //! | `peers` | which peers have a series of their own |
 //! | `process` | memory, descriptors and processor time of the process |
 //! | `text` | the text format |
 
+mod dht;
 mod peers;
 mod process;
 mod registry;
@@ -17,6 +19,7 @@ mod registry;
 mod tests;
 mod text;
 
+use crate::discovery::dht::DhtCounters;
 use crate::metainfo::Torrent;
 use crate::ring::{Histogram, Kind};
 use crate::session::Snapshot;
@@ -89,6 +92,11 @@ impl Board {
     /// So many pieces on disk have been looked at.
     pub fn checked(&mut self, node: NodeNumber, pieces: u32) {
         self.registry.set_checked(&self.nodes[node.0], pieces);
+    }
+
+    /// What the DHT has counted.
+    pub fn dht(&mut self, node: NodeNumber, counters: &DhtCounters) {
+        dht::set(&self.registry, &self.nodes[node.0], counters);
     }
 
     /// Takes in what a core has sent. `now`: on any clock that does not go backwards.

@@ -1,5 +1,6 @@
 //! What a session tells those who watch it.
 
+use crate::discovery::dht::{DhtCounters, DhtNote};
 use crate::shard::{Progress, Snapshot};
 use crate::storage::CheckReport;
 use std::net::SocketAddr;
@@ -38,6 +39,10 @@ pub enum Event {
         /// Number of peers it named, or what went wrong.
         result: Result<usize, String>,
     },
+    /// Something has happened to the DHT.
+    Dht(DhtNote),
+    /// What the DHT has counted, once a second and at the end, when the job asks for snapshots.
+    DhtCounters(Box<DhtCounters>),
     /// The torrent is complete.
     Completed(Progress),
 }

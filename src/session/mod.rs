@@ -1,11 +1,13 @@
 //! The whole program around one torrent: threads, commands, events, announcing.
 
+mod dht;
 mod events;
 mod offline;
 mod run;
 
 pub use crate::shard::{Progress, Snapshot};
 pub use crate::storage::{CheckReport, FileReport};
+pub use dht::DhtOptions;
 pub use events::Event;
 pub use offline::{CreateOptions, check, create};
 pub use run::{AnnounceLimits, Goal, Job, Listen, Outcome, SessionError, run};

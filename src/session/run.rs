@@ -1,6 +1,7 @@
 //! Downloading and seeding one torrent, from the check of what is there to the goodbye.
 
 use super::Event;
+use super::dht::{DhtOptions, DhtSearch};
 use crate::discovery::tracker::{AnnouncerConfig, Announcing, Note, TorrentIdentity, Totals};
 use crate::metainfo::{BuildError, Torrent};
 use crate::ring::{self, StartError, ZeroCopySend};
@@ -74,6 +75,8 @@ pub struct Job {
     pub zero_copy_send: ZeroCopySend,
     /// How often trackers are asked.
     pub announce: AnnounceLimits,
+    /// How the DHT is used, if it is; never for private torrents.
+    pub dht: Option<DhtOptions>,
     /// Whether to tell all that is counted: [`Event::Snapshot`].
     pub snapshots: bool,
 }
@@ -165,6 +168,7 @@ struct Running<W> {
     id: PeerId,
     totals: Arc<Totals>,
     announcing: Option<Announcing>,
+    dht: Option<DhtSearch>,
     found: (mpsc::Sender<Vec<SocketAddr>>, mpsc::Receiver<Vec<SocketAddr>>),
     notes: (mpsc::Sender<Note>, mpsc::Receiver<Note>),
     watch: W,
@@ -210,6 +214,7 @@ pub async fn run(
         id,
         totals: Arc::default(),
         announcing: None,
+        dht: None,
         found: mpsc::channel(16),
         notes: mpsc::channel(16),
         watch,
@@ -240,6 +245,10 @@ impl<W: FnMut(Event)> Running<W> {
                     self.note(note);
                     false
                 }
+                note = DhtSearch::note(&mut self.dht) => {
+                    (self.watch)(Event::Dht(note));
+                    false
+                }
             };
             if done {
                 return;
@@ -259,6 +268,10 @@ impl<W: FnMut(Event)> Running<W> {
                 self.progress(progress);
                 (self.watch)(Event::Progress(progress));
                 // Else the tracker's interval holds.
+                if let Some(dht) = &self.dht {
+                    dht.progress(progress.peers, progress.left);
+                }
+                self.tell_of_dht();
                 if progress.peers == 0 && progress.left > 0 && self.job.goal != Goal::Seed {
                     self.announcing.iter().for_each(Announcing::want_peers);
                 }
@@ -323,7 +336,16 @@ impl<W: FnMut(Event)> Running<W> {
         let (found, notes) = (self.found.0.clone(), self.notes.0.clone());
         let totals = Arc::clone(&self.totals);
         self.announcing = Some(Announcing::start(identity, self.job.announce, totals, found, notes));
+        let found = self.found.0.clone();
+        self.dht = DhtSearch::start(self.job.dht.as_ref(), &self.job.torrent, self.addr, found);
         false
+    }
+
+    /// Tells what the DHT has counted.
+    fn tell_of_dht(&mut self) {
+        if let Some(dht) = self.dht.as_ref().filter(|_| self.job.snapshots) {
+            (self.watch)(Event::DhtCounters(Box::new(dht.counters())));
+        }
     }
 
     fn note(&mut self, note: Note) {
@@ -336,8 +358,13 @@ impl<W: FnMut(Event)> Running<W> {
 
     /// Stops the core and tells trackers, both at once.
     async fn end(mut self) -> Result<Outcome, SessionError> {
+        self.tell_of_dht();
         self.shards.stop().await;
+        let dht = self.dht.take();
         let goodbye = async {
+            if let Some(dht) = dht {
+                dht.stop().await;
+            }
             if let Some(announcing) = self.announcing.take() {
                 announcing.stop().await;
             }

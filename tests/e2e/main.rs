@@ -9,6 +9,7 @@ mod support;
 
 mod crash;
 mod demo;
+mod dht;
 mod disk;
 mod hostile;
 mod interop;

@@ -60,6 +60,8 @@ impl<'a> Board<'a> {
             | Event::Checked(_)
             | Event::Listening(_)
             | Event::Snapshot(_)
+            | Event::Dht(_)
+            | Event::DhtCounters(_)
             | Event::Tracker { .. } => {}
         }
         let it = &self.nodes[node];

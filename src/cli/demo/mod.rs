@@ -283,6 +283,8 @@ impl Nodes {
                 first_retry: MIN_ANNOUNCE_INTERVAL,
                 longest_retry: ANNOUNCE_INTERVAL,
             },
+            // They have a tracker of their own.
+            dht: None,
             snapshots: self.snapshots,
         };
         let events = self.events.0.clone();

@@ -1,10 +1,10 @@
 //! What others ask of us.
 
 use super::compact::{Contact, Family, usable};
-use super::node::{Dht, Purpose};
 use super::encode::{self, Answer, Ask, MAX_REPLY, MAX_VALUES};
 use super::limits::Over;
 use super::message::{Call, PROTOCOL_ERROR, Query};
+use super::node::{Dht, Purpose};
 use super::table::K;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -50,6 +50,9 @@ impl Dht {
                 let peer = SocketAddr::new(from.ip(), port.unwrap_or(from.port()));
                 if !self.store.announce(now, info_hash, peer) {
                     self.counted.over_store_limit += 1;
+                }
+                if self.searches.contains_key(&info_hash) {
+                    self.tell(info_hash, vec![peer]);
                 }
             }
         }

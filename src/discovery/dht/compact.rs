@@ -89,7 +89,9 @@ pub(super) fn read_nodes(bytes: &[u8], family: Family) -> Option<Vec<Contact>> {
 /// machines of our own house.
 pub(super) fn usable(addr: SocketAddr, from: IpAddr) -> bool {
     let possible = match addr.ip() {
-        IpAddr::V4(ip) => !(ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast() || ip.octets()[0] == 0),
+        IpAddr::V4(ip) => {
+            !(ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast() || ip.octets()[0] == 0)
+        }
         IpAddr::V6(ip) => !(ip.is_unspecified() || ip.is_multicast() || ip.to_ipv4_mapped().is_some()),
     };
     possible && addr.port() != 0 && (!is_local(addr.ip()) || is_local(from))

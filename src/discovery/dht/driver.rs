@@ -1,9 +1,9 @@
 //! The task with the sockets, and its handle.
 
 use super::compact::Family;
-use super::node::{Announce, Dht, DhtConfig};
 use super::counters::DhtCounters;
 use super::message::MAX_DATAGRAM;
+use super::node::{Announce, Dht, DhtConfig};
 use super::socket;
 use super::state::MAX_STATE;
 use crate::metainfo::InfoHash;
@@ -230,7 +230,10 @@ impl Driver {
         let listen = settings.listen;
         let addrs = match listen.ip() {
             ip if !ip.is_unspecified() => vec![listen],
-            _ => vec![(Ipv4Addr::UNSPECIFIED, listen.port()).into(), (Ipv6Addr::UNSPECIFIED, listen.port()).into()],
+            _ => vec![
+                (Ipv4Addr::UNSPECIFIED, listen.port()).into(),
+                (Ipv6Addr::UNSPECIFIED, listen.port()).into(),
+            ],
         };
         let (mut sockets, mut problems) = ([None, None], Vec::new());
         for addr in addrs {

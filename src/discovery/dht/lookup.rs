@@ -121,9 +121,9 @@ impl Lookup {
     /// The closest nodes that have answered, with their tokens.
     pub(super) fn closest(&self) -> impl Iterator<Item = (Contact, Option<&[u8]>)> {
         let answered = self.candidates.iter().filter(|other| other.standing == Standing::Answered);
-        answered.take(K).filter_map(|other| {
-            Some((Contact { id: other.id?, addr: other.addr }, other.token.as_deref()))
-        })
+        answered
+            .take(K)
+            .filter_map(|other| Some((Contact { id: other.id?, addr: other.addr }, other.token.as_deref())))
     }
 
     /// How many nodes have answered.

@@ -45,9 +45,9 @@ mod upkeep;
 mod tests;
 
 pub use compact::Family;
-pub use node::{Announce, Dht, DhtConfig, Found};
 pub use counters::DhtCounters;
 pub use driver::{DEFAULT_BOOTSTRAP, DhtHandle, DhtNote, DhtSettings};
 pub use id::NodeId;
 pub use message::MAX_DATAGRAM;
+pub use node::{Announce, Dht, DhtConfig, Found};
 pub use state::MAX_STATE;

@@ -343,7 +343,8 @@ impl Dht {
         let kept = |network: &Network| {
             let mut nodes = network.table.contacts();
             // A run without a network must not lose what an earlier one has learned.
-            let doors = network.doors.iter().filter_map(|(id, addr)| Some(Contact { id: (*id)?, addr: *addr }));
+            let doors =
+                network.doors.iter().filter_map(|(id, addr)| Some(Contact { id: (*id)?, addr: *addr }));
             if nodes.len() < table::K {
                 let known = nodes.clone();
                 nodes.extend(doors.filter(|door| known.iter().all(|node| node.addr != door.addr)));

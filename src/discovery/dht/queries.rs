@@ -1,10 +1,10 @@
 //! What we ask of others, and what becomes of it.
 
 use super::compact::{Contact, Family, usable};
-use super::node::{Aim, Dht, Found, Pending, Purpose, Walk};
 use super::encode::{self, Ask, Asker};
 use super::id::{NodeId, is_local};
 use super::message::Reply;
+use super::node::{Aim, Dht, Found, Pending, Purpose, Walk};
 use super::table::Table;
 use crate::metainfo::InfoHash;
 use std::net::{IpAddr, SocketAddr};
@@ -167,19 +167,22 @@ impl Dht {
         let peers: Vec<_> = reply.values.iter().copied().filter(|peer| usable(*peer, from)).collect();
         let new: Vec<_> = peers.into_iter().filter(|peer| walk.told.insert(*peer)).take(room).collect();
         // Nodes of the other family: one or two of them are a way in.
-        let others: Vec<_> = nodes().map(|node| node.addr).filter(|a| Family::of(*a) != walk.family).collect();
+        let others: Vec<_> =
+            nodes().map(|node| node.addr).filter(|a| Family::of(*a) != walk.family).collect();
         if let Aim::Peers(info_hash) = aim {
             self.tell(info_hash, new);
         }
         for addr in others.into_iter().take(2) {
-            let few = |d: &Self| d.networks[Family::of(addr) as usize].as_ref().is_some_and(|n| n.table.len() == 0);
+            let few =
+                |d: &Self| d.networks[Family::of(addr) as usize].as_ref().is_some_and(|n| n.table.len() == 0);
             if few(self) && self.hints.len() < 4 {
                 self.hints.push_back(addr);
             }
         }
     }
 
-    fn tell(&mut self, info_hash: InfoHash, peers: Vec<SocketAddr>) {
+    /// Peers of a torrent that is searched.
+    pub(super) fn tell(&mut self, info_hash: InfoHash, peers: Vec<SocketAddr>) {
         if peers.is_empty() {
             return;
         }

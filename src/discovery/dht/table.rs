@@ -130,7 +130,8 @@ impl Table {
             }
             None => {
                 let known = |node: &Node| node.contact.id == contact.id;
-                let room = bucket.nodes.len() < K || last || bucket.nodes.iter().any(|node| !node.is_good(now));
+                let room =
+                    bucket.nodes.len() < K || last || bucket.nodes.iter().any(|node| !node.is_good(now));
                 (room || bucket.spares.len() < K) && !bucket.spares.iter().any(known)
             }
         }
@@ -141,7 +142,9 @@ impl Table {
         let at = self.bucket_of(id);
         let bucket = &mut self.buckets[at];
         bucket.spares.retain(|spare| spare.contact != Contact { id, addr });
-        let Some(at) = bucket.nodes.iter().position(|node| node.contact == Contact { id, addr }) else { return };
+        let Some(at) = bucket.nodes.iter().position(|node| node.contact == Contact { id, addr }) else {
+            return;
+        };
         let node = &mut bucket.nodes[at];
         node.failures = node.failures.saturating_add(1);
         if node.failures >= BAD {

@@ -1,10 +1,10 @@
 //! What is done with time: searches, refreshing, pinging, the way in.
 
 use super::compact::Family;
-use super::node::{Aim, Dht, Purpose, Walk, random_id};
-use super::encode::Ask;
+use super::encode::{Ask, MAX_VALUES};
 use super::id::NodeId;
 use super::lookup::Lookup;
+use super::node::{Aim, Dht, Purpose, Walk, random_id};
 use super::table::K;
 use crate::metainfo::InfoHash;
 use std::collections::HashSet;
@@ -110,6 +110,9 @@ impl Dht {
             (search.next, search.last, search.answered) = (now + interval, Some(now), false);
             self.walks.retain(|_, walk| walk.aim != Aim::Peers(info_hash));
             for family in Family::ALL {
+                // Some may have announced themselves to us.
+                let known = self.store.sample(now, info_hash, family, MAX_VALUES, &mut self.rng);
+                self.tell(info_hash, known);
                 if self.networks[family as usize].is_some() {
                     self.walk(now, family, NodeId(info_hash.0), Aim::Peers(info_hash));
                 }

@@ -1,10 +1,12 @@
 """One torrent in a libtorrent session, for the end-to-end tests.
 
-    libtorrent_client.py run TORRENT FOLDER --listen ADDR:PORT [--peer ADDR:PORT] [--upload-limit BYTES]
+    libtorrent_client.py run TORRENT FOLDER --listen ADDR:PORT [--peer ADDR:PORT] [--upload-limit BYTES] [--dht ADDR:PORT]
+    libtorrent_client.py node --listen ADDR:PORT [--dht ADDR:PORT]
     libtorrent_client.py show TORRENT
     libtorrent_client.py create PATH PIECE_LENGTH FILE...
 
-`run` prints one JSON object a line until it is killed, `show` and `create` print one object.
+With `--dht` (repeated: several nodes to begin with) a session uses the DHT; `node` does nothing else.
+`run` and `node` print one JSON object a line until they are killed, `show` and `create` print one object.
 """
 import argparse
 import json
@@ -19,10 +21,16 @@ def say(**fields):
     print(json.dumps(fields), flush=True)
 
 
-def session(listen):
-    return lt.session({
+def session(listen, dht=()):
+    ses = lt.session({
         "listen_interfaces": listen,
-        "enable_dht": False,
+        "enable_dht": bool(dht),
+        # No node of the world. And all of ours are local, which it would not believe.
+        "dht_bootstrap_nodes": "",
+        "dht_restrict_routing_ips": False,
+        "dht_restrict_search_ips": False,
+        "dht_ignore_dark_internet": False,
+        "dht_prefer_verified_node_ids": False,
         "enable_lsd": False,
         "enable_upnp": False,
         "enable_natpmp": False,
@@ -36,12 +44,30 @@ def session(listen):
         | lt.alert.category_t.peer_notification
         | lt.alert.category_t.connect_notification
         | lt.alert.category_t.tracker_notification
+        | lt.alert.category_t.dht_notification
         | lt.alert.category_t.storage_notification,
     })
+    for node in dht:
+        host, port = node.rsplit(":", 1)
+        ses.add_dht_node((host, int(port)))
+    return ses
+
+
+def node(args):
+    ses = session(args.listen, args.dht)
+    said = None
+    while True:
+        for alert in ses.pop_alerts():
+            print(alert, file=sys.stderr, flush=True)
+        nodes = ses.status().dht_nodes
+        if nodes != said:
+            say(nodes=nodes)
+            said = nodes
+        time.sleep(0.1)
 
 
 def run(args):
-    ses = session(args.listen)
+    ses = session(args.listen, args.dht)
     params = lt.add_torrent_params()
     params.ti = lt.torrent_info(args.torrent)
     params.save_path = args.folder
@@ -99,7 +125,12 @@ def main():
     command.add_argument("--listen", required=True)
     command.add_argument("--peer", action="append", default=[])
     command.add_argument("--upload-limit", type=int, default=0)
+    command.add_argument("--dht", action="append", default=[])
     command.set_defaults(call=run)
+    command = commands.add_parser("node")
+    command.add_argument("--listen", required=True)
+    command.add_argument("--dht", action="append", default=[])
+    command.set_defaults(call=node)
     command = commands.add_parser("show")
     command.add_argument("torrent")
     command.set_defaults(call=show)
