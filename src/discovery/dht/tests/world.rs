@@ -72,6 +72,7 @@ impl World {
             // The first ones are what others begin with.
             let liar = n >= 8 && world.rng.u64(..100) < plan.liars;
             world.add(liar);
+            world.run(Duration::from_millis(100));
         }
         world
     }
@@ -80,7 +81,8 @@ impl World {
     pub(super) fn add(&mut self, liar: bool) -> usize {
         let n = self.hosts.len();
         let host = if liar {
-            self.after(Duration::from_secs(self.rng.u64(10..60)), Event::Mischief(n));
+            let start = self.rng.u64(10..60);
+            self.after(Duration::from_secs(start), Event::Mischief(n));
             let mut random = [0; 20];
             self.rng.fill(&mut random);
             Host::Liar(NodeId::for_ip(addr(n as u32).ip(), random))
@@ -260,7 +262,8 @@ impl World {
 
     /// What a liar does by itself: asks in the victim's name for much, and makes nodes know it.
     fn mischief(&mut self, n: usize) {
-        self.after(Duration::from_secs(self.rng.u64(5..30)), Event::Mischief(n));
+        let pause = self.rng.u64(5..30);
+        self.after(Duration::from_secs(pause), Event::Mischief(n));
         let Host::Liar(id) = self.hosts[n] else { return };
         let someone = addr(self.rng.u32(..self.hosts.len() as u32));
         let query = |method: &[u8], key: &[u8], id: NodeId, value: [u8; 20]| {
