@@ -47,7 +47,7 @@ pub(super) struct Lookup {
     candidates: Vec<Candidate>,
     queries: usize,
     started: Duration,
-    /// Of each source, how many of the nodes that it named have failed, less those that have answered.
+    /// Of each source, how many of the nodes that it named are slow or have failed, less those that have answered.
     lies: HashMap<SocketAddr, u8>,
 }
 
@@ -104,6 +104,7 @@ impl Lookup {
     /// A node takes long: another is asked beside it.
     pub(super) fn slow(&mut self, addr: SocketAddr) {
         if let Some(at) = self.position(addr) {
+            self.doubt(at);
             self.candidates[at].standing = Standing::Slow;
         }
     }
@@ -111,11 +112,10 @@ impl Lookup {
     /// A node has not answered, or not as itself.
     pub(super) fn failed(&mut self, addr: SocketAddr) {
         let Some(at) = self.position(addr) else { return };
-        self.candidates[at].standing = Standing::Failed;
-        if let Some(source) = self.candidates[at].source {
-            let lies = self.lies.entry(source).or_default();
-            *lies = lies.saturating_add(1);
+        if self.candidates[at].standing == Standing::Asked {
+            self.doubt(at);
         }
+        self.candidates[at].standing = Standing::Failed;
     }
 
     /// The closest nodes that have answered, with their tokens.
@@ -156,6 +156,14 @@ impl Lookup {
         None
     }
 
+    /// A node is not what its source has promised.
+    fn doubt(&mut self, at: usize) {
+        if let Some(source) = self.candidates[at].source {
+            let lies = self.lies.entry(source).or_default();
+            *lies = lies.saturating_add(1);
+        }
+    }
+
     fn is_doubted(&self, candidate: &Candidate) -> bool {
         candidate.source.is_some_and(|source| self.lies.get(&source).is_some_and(|lies| *lies >= MAX_LIES))
     }
@@ -166,7 +174,12 @@ impl Lookup {
                 || (other.addr.ip() == addr.ip() && !is_local(addr.ip()))
                 || (id.is_some() && other.id == id)
         };
-        if !self.candidates.iter().any(known) {
+        if let Some(at) = self.candidates.iter().position(known) {
+            // Somebody else vouches for it.
+            if self.candidates[at].addr == addr && self.is_doubted(&self.candidates[at]) {
+                self.candidates[at].source = source;
+            }
+        } else {
             self.insert(Candidate { id, addr, standing: Standing::Fresh, source, token: None });
         }
     }
