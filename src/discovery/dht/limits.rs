@@ -18,7 +18,7 @@ const MAX_ADDRESSES: usize = 4096;
 const MEMORY: Duration = Duration::from_secs(10 * 60);
 const SHORT_MEMORY: Duration = Duration::from_secs(30);
 
-/// A bucket that fills with time: it says when it was empty.
+/// What an address has had.
 #[derive(Debug)]
 struct Account {
     /// When all that was taken is allowed again.

@@ -150,7 +150,7 @@ impl Table {
         if node.failures >= BAD {
             match bucket.take_spare(at) {
                 Some(spare) => bucket.nodes[at] = spare,
-                None if bucket.nodes[at].failures >= GONE => drop(bucket.nodes.swap_remove(at)),
+                None if bucket.nodes[at].failures >= GONE => _ = bucket.nodes.swap_remove(at),
                 None => return,
             }
             bucket.changed = now;

@@ -1,7 +1,7 @@
 //! Limits, tokens, the store of peers, votes, and the state.
 
 use super::{MINUTE, SECOND, addr, contact, id};
-use crate::discovery::dht::compact::Family;
+use crate::discovery::dht::compact::{Contact, Family};
 use crate::discovery::dht::external::External;
 use crate::discovery::dht::limits::{ALLOWANCE, Limits, Over};
 use crate::discovery::dht::state::{self, Kept};
@@ -104,7 +104,7 @@ fn the_store_has_bounds() {
     assert_eq!(store.sample(SECOND * 600, HASH, Family::V6, 50, &mut rng), []);
     // One address cannot fill a torrent.
     let other = InfoHash([6; 20]);
-    (1..100).for_each(|port| drop(store.announce(SECOND, other, SocketAddr::new(ip(1), port))));
+    (1..100).for_each(|port| _ = store.announce(SECOND, other, SocketAddr::new(ip(1), port)));
     assert_eq!(store.len(), (2, 504));
     assert!(store.announce(SECOND * 2, other, SocketAddr::new(ip(1), 99)), "again is not more");
     assert_eq!(store.len(), (2, 504));
@@ -137,7 +137,7 @@ fn votes_count_once_a_network() {
 #[test]
 fn a_state_comes_back_and_nonsense_does_not() {
     let nodes: Vec<_> = (0..10).map(|n| contact(&[n], n.into())).collect();
-    let v6 = Contact6::nodes();
+    let v6 = vec![Contact { id: id(&[9]), addr: "[2001:db8::5]:7".parse().unwrap() }];
     let kept = [Some(Kept { id: id(&[1, 2]), nodes }), Some(Kept { id: id(&[3]), nodes: v6 })];
     let bytes = state::write(&kept);
     assert_eq!(state::read(&bytes), kept);
@@ -149,13 +149,4 @@ fn a_state_comes_back_and_nonsense_does_not() {
     assert_eq!(state::read(&vec![b'x'; 1 << 20]), [None, None]);
     let half = [kept[0].clone(), None];
     assert_eq!(state::read(&state::write(&half)), half);
-}
-
-struct Contact6;
-
-impl Contact6 {
-    fn nodes() -> Vec<crate::discovery::dht::compact::Contact> {
-        let addr = "[2001:db8::5]:7".parse().unwrap();
-        vec![crate::discovery::dht::compact::Contact { id: id(&[9]), addr }]
-    }
 }

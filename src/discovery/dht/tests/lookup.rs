@@ -1,6 +1,7 @@
 //! One lookup.
 
 use super::{SECOND, addr, contact, id};
+use crate::discovery::dht::compact::Contact;
 use crate::discovery::dht::lookup::Lookup;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ fn it_walks_toward_the_target_and_ends() {
         lookup.answered(node, if next == 0 { &[] } else { &nodes }, Some(b"token"));
         while let Some((Some(id), addr)) = lookup.next(START) {
             asked += 1;
-            under_way.push((crate::discovery::dht::compact::Contact { id, addr }, id.0[0]));
+            under_way.push((Contact { id, addr }, id.0[0]));
         }
         assert!(under_way.len() <= 4);
     }
@@ -49,7 +50,7 @@ fn endless_lies_end() {
         };
         let nodes: Vec<_> = (0..8).map(closer).collect();
         let id = known.unwrap_or(id(&[0xff, 0xff, 0xff, 1]));
-        lookup.answered(crate::discovery::dht::compact::Contact { id, addr: at }, &nodes, None);
+        lookup.answered(Contact { id, addr: at }, &nodes, None);
     }
     assert_eq!(asked, 128);
     assert!(lookup.is_done(START));

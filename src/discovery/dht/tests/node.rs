@@ -2,7 +2,7 @@
 
 use super::{MINUTE, SECOND, addr, id};
 use crate::bencode::write_dict;
-use crate::discovery::dht::compact::{put_addr, put_nodes};
+use crate::discovery::dht::compact::{Contact, put_addr, put_nodes};
 use crate::discovery::dht::encode::{self, Ask, Asker};
 use crate::discovery::dht::id::NodeId;
 use crate::discovery::dht::message::{Body, Call, Message, Reply, parse};
@@ -147,8 +147,7 @@ fn a_search_finds_and_announces_and_comes_again() {
     dht.search(START, HASH, [Some(Announce { port: 6881, implied: true }), None]);
     dht.tick(START);
     // The node names one of the house, who is not asked, and nobody else.
-    let house =
-        crate::discovery::dht::compact::Contact { id: id(&[2]), addr: "192.168.0.1:1".parse().unwrap() };
+    let house = Contact { id: id(&[2]), addr: "192.168.0.1:1".parse().unwrap() };
     assert_eq!(answer(&mut dht, SECOND, addr(1), who, |_| put_nodes(&[house])), 2);
     dht.tick(SECOND);
     let out = sent(&mut dht);

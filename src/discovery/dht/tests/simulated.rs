@@ -79,7 +79,7 @@ fn liars_loss_and_churn_do_not_hide_peers() {
     let mut rng = fastrand::Rng::with_seed(plan.seed);
     let leaving = world.honest().into_iter().skip(8).filter(|_| rng.u8(..4) == 0).collect::<Vec<_>>();
     leaving.iter().for_each(|n| world.remove(*n));
-    (0..150).for_each(|n| drop(world.add(n % 10 < 3)));
+    (0..150).for_each(|n| _ = world.add(n % 10 < 3));
     world.run(2 * MINUTE);
     let after = found(&mut world, 100..200);
     assert!(after >= 95, "{after} % found");
