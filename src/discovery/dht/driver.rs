@@ -46,7 +46,7 @@ const WISHES: usize = 256;
 /// Where a DHT node lives.
 #[derive(Clone, Debug)]
 pub struct DhtSettings {
-    /// Where peers connect to by TCP. The sockets get the same port, if that is free. At an address that stands for
+    /// Where peers connect to by TCP; with port 0 nothing is announced. The sockets get the same port, if that is free. At an address that stands for
     /// all, there is a socket for each family; else one at just this address.
     pub listen: SocketAddr,
     /// Nodes to begin with: `host:port`, also with an IPv6 address in brackets.
@@ -253,7 +253,8 @@ impl Driver {
             let port = sockets[family as usize].as_ref().and_then(local)?.port();
             // A listener at all of IPv6 takes IPv4, too.
             let heard = Family::of(listen) == family || (listen.ip() == IpAddr::from(Ipv6Addr::UNSPECIFIED));
-            heard.then(|| Announce { port: listen.port(), implied: port == listen.port() })
+            (heard && listen.port() != 0)
+                .then(|| Announce { port: listen.port(), implied: port == listen.port() })
         });
         let kept = match settings.state.clone().map(read_state) {
             None => Vec::new(),

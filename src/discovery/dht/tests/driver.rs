@@ -26,8 +26,10 @@ async fn next<T>(channel: &mut mpsc::Receiver<T>) -> T {
 
 /// Each at an address of its own.
 async fn start(last: u8, bootstrap: &[SocketAddr], state: Option<PathBuf>) -> Node {
+    // A port that is free: else another is taken, which does just as well.
+    let free = std::net::UdpSocket::bind(([127, 0, 77, last], 0)).unwrap().local_addr().unwrap();
     let settings = DhtSettings {
-        listen: ([127, 0, 77, last], 0).into(),
+        listen: free,
         bootstrap: bootstrap.iter().map(SocketAddr::to_string).collect(),
         state,
         read_only: false,
@@ -53,9 +55,12 @@ async fn until(node: &mut Node, wanted: impl Fn(&DhtNote) -> bool) {
 async fn two_nodes_find_a_peer_by_a_third() {
     let first = start(1, &[], None).await;
     let announcer = start(2, &[first.addr], None).await;
-    let mut searcher = start(3, &[first.addr], None).await;
     let (tell, _none) = mpsc::channel(16);
     announcer.handle.search(HASH, tell);
+    while announcer.handle.counters().announces_out == 0 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let mut searcher = start(3, &[first.addr], None).await;
     let (tell, mut found) = mpsc::channel(16);
     searcher.handle.search(HASH, tell);
     let peers = loop {
