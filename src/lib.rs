@@ -7,7 +7,7 @@
 //! ```text
 //!            control thread                      each core ("shard"): a thread
 //!   cli ─▶ session ─▶ discovery        commands ─▶ ┌───────────────────────────────────┐
-//!             ▲  trackers                          │ shard: tasks     wishes           │
+//!             ▲  trackers, DHT                     │ shard: tasks     wishes           │
 //!             └──────────── reports ◀───────────── │   ring ◀──────▶ shard ◀──▶ swarm  │
 //!                                                  │ completions       (no I/O, no clock)
 //!                                                  └───────▲───────────────────────────┘
@@ -62,7 +62,7 @@
 //! | 4 | [`api`] | HTTP: the pages that Prometheus reads |
 //! | 4 | [`observe`] | counters, rates and peers of all cores as Prometheus' text |
 //! | 3 | [`session`] | one torrent from the check of what is there to the goodbye; threads and mailboxes |
-//! | 3 | [`discovery`] | who is out there: trackers over HTTP, HTTPS and UDP, the local network, and a small tracker of our own |
+//! | 3 | [`discovery`] | who is out there: trackers over HTTP, HTTPS and UDP, the DHT, the local network, and a small tracker of our own |
 //! | 2 | [`shard`] | one core: connections, and the tasks that turn the swarm's wishes into ring operations |
 //! | 2 | [`storage`] | pieces on disk: files beneath the download folder, runs, checking |
 //! | 1 | [`ring`] | the only door to io_uring: runtime, slab arena, sockets, files. All `unsafe` but that of `digest` |

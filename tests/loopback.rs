@@ -29,6 +29,7 @@ fn job(torrent: &Arc<Torrent>, folder: &Path, goal: Goal, peers: Vec<SocketAddr>
         announce: Default::default(),
         trackers: None,
         local_discovery: false,
+        dht: None,
         snapshots: false,
     }
 }

@@ -130,6 +130,8 @@ pub(super) struct TransferArgs {
     /// Do not look for peers on the local network (BEP 14)
     #[arg(long, env = "SEEDRING_NO_LSD", value_parser = switch)]
     pub(super) no_lsd: bool,
+    #[command(flatten)]
+    pub(super) dht: DhtArgs,
 
     /// Work on this many processors, each with a thread of its own [default: all]
     #[arg(long, value_name = "N", env = "SEEDRING_CORES", value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -195,6 +197,21 @@ impl AuthorityArgs {
         let read = self.tracker_ca.as_deref().map(Authorities::read).transpose();
         read.map(Option::unwrap_or_default).map_err(|cause| Error::Other(cause.to_string()))
     }
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct DhtArgs {
+    /// Do not look for peers in the DHT; for private torrents that is never done
+    #[arg(long, env = "SEEDRING_NO_DHT", value_parser = switch)]
+    pub(super) no_dht: bool,
+
+    /// A node of the DHT to begin with, may be repeated; several can be separated by commas [default: public ones]
+    #[arg(long, value_name = "HOST:PORT", env = "SEEDRING_DHT_BOOTSTRAP", value_delimiter = ',')]
+    pub(super) dht_bootstrap: Vec<String>,
+
+    /// The folder for what is kept from run to run [default: seedring in $XDG_STATE_HOME, or in ~/.local/state]
+    #[arg(long, value_name = "DIR", env = "SEEDRING_STATE")]
+    pub(super) state: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]

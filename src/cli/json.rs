@@ -1,5 +1,6 @@
 //! The lines of `--json`: one object a line, told apart by `event`. Sizes are bytes, rates bytes a second.
 
+use crate::discovery::dht::DhtNote;
 use crate::load::Report;
 use crate::session::{CheckReport, Event, Progress};
 use serde::Serialize;
@@ -74,6 +75,14 @@ pub(super) enum Line<'a> {
     ScrapeFailed { url: &'a str, reason: &'a str },
     /// A tracker could not be asked.
     TrackerFailed { url: &'a str, reason: &'a str },
+    /// The DHT has sockets, and so many nodes of the last run.
+    DhtStarted { addrs: &'a [SocketAddr], kept: usize },
+    /// So many nodes of the DHT answer: the first, or none any more.
+    DhtNodes { nodes: usize },
+    /// The DHT knows so many peers.
+    DhtPeers { peers: usize },
+    /// Something of the DHT does not work.
+    DhtFailed { reason: String },
     /// The download is complete.
     Completed(&'a Progress),
     /// The session has ended.
@@ -115,9 +124,12 @@ impl<'a> Line<'a> {
     /// The line for something a session tells; none for the steps of a check.
     pub(super) fn of(event: &'a Event) -> Option<Self> {
         Some(match event {
-            Event::Checking { .. } | Event::Snapshot(_) | Event::TrackerCounts(_) | Event::Local(_) => {
-                return None;
-            }
+            Event::Checking { .. }
+            | Event::Snapshot(_)
+            | Event::TrackerCounts(_)
+            | Event::Local(_)
+            | Event::DhtCounters(_) => return None,
+            Event::Dht(note) => Self::dht(note),
             Event::Checked(report) => Self::checked(report),
             Event::Listening(addr) => Self::Listening { addr: *addr },
             Event::Progress(progress) => Self::Progress(progress),
@@ -134,6 +146,19 @@ impl<'a> Line<'a> {
             Event::Tracker { url, result: Err(reason) } => Self::TrackerFailed { url, reason },
             Event::Completed(progress) => Self::Completed(progress),
         })
+    }
+}
+
+impl<'a> Line<'a> {
+    /// The line for something that has happened to the DHT.
+    fn dht(note: &'a DhtNote) -> Self {
+        match note {
+            DhtNote::Started { addrs, kept } => Self::DhtStarted { addrs, kept: *kept },
+            DhtNote::Nodes(nodes) => Self::DhtNodes { nodes: *nodes },
+            DhtNote::Found { peers, .. } => Self::DhtPeers { peers: *peers },
+            DhtNote::Unresolved(host) => Self::DhtFailed { reason: format!("{host} has no address") },
+            DhtNote::Failed(reason) | DhtNote::State(reason) => Self::DhtFailed { reason: reason.clone() },
+        }
     }
 }
 

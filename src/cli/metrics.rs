@@ -65,6 +65,7 @@ impl Metrics {
             }
             Event::TrackerCounts(counts) => lock(&shown.board).trackers(node, counts),
             Event::Local(counts) => lock(&shown.board).local(node, *counts),
+            Event::DhtCounters(counters) => lock(&shown.board).dht(node, counters),
             _ => {}
         }
     }

@@ -1,13 +1,14 @@
 //! `seedring download` and `seedring seed`.
 
-use super::args::{self, DownloadArgs, TransferArgs};
+use super::args::{self, DhtArgs, DownloadArgs, TransferArgs};
 use super::json::Line;
 use super::metrics::Metrics;
 use super::output::Output;
 use super::signals::{Signals, Stop};
 use super::watch::Watch;
 use super::{Error, torrent_file};
-use crate::session::{self, AnnounceLimits, CheckReport, Event, Goal, Job, Listen, Progress};
+use crate::session::{self, AnnounceLimits, CheckReport, DhtOptions, Event, Goal, Job, Listen, Progress};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -40,6 +41,7 @@ fn run(transfer: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Er
         trackers: transfer.trackers.options()?,
         encryption: transfer.encryption,
         local_discovery: !transfer.no_lsd,
+        dht: dht_options(&transfer.dht),
         snapshots: false,
     };
     let runtime = super::control_runtime()?;
@@ -75,6 +77,23 @@ fn run(transfer: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Er
     // A name that is still being looked up must not hold up the end.
     runtime.shutdown_background();
     result
+}
+
+/// How the DHT is used; `None`: not at all.
+fn dht_options(args: &DhtArgs) -> Option<DhtOptions> {
+    let mut options = DhtOptions::default();
+    if !args.dht_bootstrap.is_empty() {
+        options.bootstrap.clone_from(&args.dht_bootstrap);
+    }
+    options.state = args.state.clone().or_else(default_state).map(|folder| folder.join("dht.dat"));
+    (!args.no_dht).then_some(options)
+}
+
+/// Where programs keep what is not worth a backup, by the XDG specification: relative paths there count as none.
+fn default_state() -> Option<PathBuf> {
+    let path = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let folder = path("XDG_STATE_HOME").or_else(|| Some(path("HOME")?.join(".local/state")));
+    folder.map(|folder| folder.join("seedring"))
 }
 
 fn default_memory_limit() -> u64 {

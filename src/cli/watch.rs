@@ -3,6 +3,7 @@
 use super::output::Output;
 use super::progress::{self, Pace, Steps};
 use super::{check, human};
+use crate::discovery::dht::DhtNote;
 use crate::metainfo::Torrent;
 use crate::session::{Event, Progress};
 use indicatif::ProgressBar;
@@ -50,8 +51,26 @@ impl<'a> Watch<'a> {
                 }
             }
             Event::Tracker { url, result: Err(reason) } => self.out.note(&format!("tracker {url}: {reason}")),
-            Event::Snapshot(_) | Event::TrackerCounts(_) | Event::Local(_) => {}
+            Event::Dht(note) => self.dht(note),
+            Event::Snapshot(_) | Event::TrackerCounts(_) | Event::Local(_) | Event::DhtCounters(_) => {}
             Event::Completed(progress) => self.completed(progress),
+        }
+    }
+
+    fn dht(&self, note: &DhtNote) {
+        match note {
+            DhtNote::Started { addrs, kept } => {
+                let nodes = human::count(*kept as u64, "node");
+                tracing::info!("the DHT is at {addrs:?}, with {nodes} of the last run");
+            }
+            DhtNote::Failed(reason) => self.out.note(&format!("no DHT: {reason}")),
+            DhtNote::Nodes(0) => tracing::info!("no node of the DHT answers any more"),
+            DhtNote::Nodes(_) => tracing::info!("nodes of the DHT answer"),
+            DhtNote::Found { peers, .. } => {
+                tracing::info!("the DHT knows {}", human::count(*peers as u64, "peer"));
+            }
+            DhtNote::Unresolved(host) => tracing::info!("the DHT's node {host} has no address"),
+            DhtNote::State(problem) => self.out.note(&format!("DHT: {problem}")),
         }
     }
 

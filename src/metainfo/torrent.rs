@@ -14,6 +14,9 @@ const MAX_PATH_LEN: usize = 4095;
 /// What the names of pad files begin with that BitComet made, long before BEP 47 gave them an attribute.
 const BITCOMET_PAD: &str = "_____padding_file_";
 
+/// Most nodes of the DHT that a torrent file may name; the others are left out.
+const MAX_DHT_NODES: usize = 32;
+
 /// Why a torrent file is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TorrentError {
@@ -113,6 +116,8 @@ pub struct Torrent {
     pub private: bool,
     /// URLs by tier (BEP 12): every tier has one or more. Not checked beyond being printable text.
     pub trackers: Vec<Vec<String>>,
+    /// Nodes of the DHT to begin with (BEP 5): hosts, by name or address, and their UDP ports.
+    pub nodes: Vec<(String, u16)>,
     /// A comment, cleaned for display.
     pub comment: Option<String>,
     /// The program that made the file, cleaned for display.
@@ -161,6 +166,7 @@ impl Torrent {
             files,
             private: info.get(b"private").and_then(Value::int).is_some_and(|flag| flag != 0),
             trackers: read_trackers(root),
+            nodes: read_nodes(root),
             comment: text(b"comment"),
             created_by: text(b"created by"),
             creation_date: root.get(b"creation date").and_then(Value::int),
@@ -294,6 +300,20 @@ fn read_trackers(root: Dict<'_>) -> Vec<Vec<String>> {
         tiers.extend(root.get(b"announce").and_then(read_url).map(|url| vec![url]));
     }
     tiers
+}
+
+/// Those of `nodes` (BEP 5) that can be hosts and ports.
+fn read_nodes(root: Dict<'_>) -> Vec<(String, u16)> {
+    let pair = |entry: Value<'_>| {
+        let mut fields = entry.list()?;
+        let host = fields.next()?.text()?.trim_matches(['[', ']']);
+        let port = u16::try_from(fields.next()?.int()?).ok()?;
+        let possible = |c: char| c.is_alphanumeric() || ['.', ':', '-', '_', '%'].contains(&c);
+        let host = Some(host).filter(|host| (1..256).contains(&host.len()) && host.chars().all(possible))?;
+        (port != 0).then(|| (host.to_owned(), port))
+    };
+    let list = root.get(b"nodes").and_then(Value::list);
+    list.into_iter().flatten().filter_map(pair).take(MAX_DHT_NODES).collect()
 }
 
 /// A URL that could be one: text without white space around it and control characters within.

@@ -6,10 +6,12 @@
 //! | file | subject |
 //! |---|---|
 //! | `registry` | counters and gauges, each with its name and what it means |
+//! | `dht` | what the DHT counts |
 //! | `peers` | which peers have a series of their own |
 //! | `process` | memory, descriptors and processor time of the process |
 //! | `text` | the text format |
 
+mod dht;
 mod peers;
 mod process;
 mod registry;
@@ -17,6 +19,7 @@ mod registry;
 mod tests;
 mod text;
 
+use crate::discovery::dht::DhtCounters;
 use crate::discovery::local;
 use crate::metainfo::Torrent;
 use crate::ring::{Histogram, Kind};
@@ -95,6 +98,11 @@ impl Board {
     /// What the search on the local network has counted.
     pub fn local(&mut self, node: NodeNumber, counts: local::Counts) {
         self.registry.set_local(&self.nodes[node.0], counts);
+    }
+
+    /// What the DHT has counted.
+    pub fn dht(&mut self, node: NodeNumber, counters: &DhtCounters) {
+        dht::set(&self.registry, &self.nodes[node.0], counters);
     }
 
     /// Takes in what a core has sent. `now`: on any clock that does not go backwards.

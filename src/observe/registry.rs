@@ -30,6 +30,16 @@ const COUNTERS: &[(&str, &str)] = &[
         "seedring_local_discovery_peers_total",
         "Peers that the local search has found, each as often as it was heard.",
     ),
+    ("seedring_dht_datagrams_total", "Datagrams of the DHT."),
+    ("seedring_dht_bytes_total", "Bytes of these datagrams."),
+    ("seedring_dht_queries_heard_total", "Queries of other nodes of the DHT, and what became of them."),
+    ("seedring_dht_queries_sent_total", "Queries to other nodes of the DHT, and what became of them."),
+    ("seedring_dht_dropped_total", "What the DHT has left out or made shorter, by the reason or the limit."),
+    ("seedring_dht_lookups_total", "Lookups in the DHT that were begun."),
+    (
+        "seedring_dht_peers_found_total",
+        "Peers that the DHT has named, each as often as a search has found it.",
+    ),
     ("seedring_disk_reads_total", "Reads of files, by whether they go past the page cache or through it."),
     ("seedring_disk_read_bytes_total", "Bytes of these reads."),
     ("seedring_disk_writes_total", "Writes to files, by whether they go past the page cache or through it."),
@@ -66,6 +76,9 @@ const GAUGES: &[(&str, &str)] = &[
     ("seedring_peers", "Connected peers, by who has dialled."),
     ("seedring_upload_bytes_per_second", "Payload sent to peers each second, over the last few."),
     ("seedring_download_bytes_per_second", "Payload coming from peers each second, over the last few."),
+    ("seedring_dht_nodes", "Nodes in the routing table of the DHT."),
+    ("seedring_dht_stored_torrents", "Torrents that other nodes of the DHT have announced here."),
+    ("seedring_dht_stored_peers", "Peers of these torrents."),
     ("seedring_tasks", "Tasks that have not ended."),
     ("seedring_sockets", "Connections whose descriptor is open, whether or not they have become peers."),
     ("seedring_slabs", "Slabs of payload memory (256 KiB each) by use."),
@@ -107,12 +120,12 @@ impl Registry {
         self.handle.render()
     }
 
-    fn counter(&self, name: &'static str, labels: &[Label<'_>], value: u64) {
+    pub(super) fn counter(&self, name: &'static str, labels: &[Label<'_>], value: u64) {
         debug_assert!(COUNTERS.iter().any(|(known, _)| *known == name), "{name}");
         self.recorder.register_counter(&key(name, labels), &METADATA).absolute(value);
     }
 
-    fn gauge(&self, name: &'static str, labels: &[Label<'_>], value: u64) {
+    pub(super) fn gauge(&self, name: &'static str, labels: &[Label<'_>], value: u64) {
         debug_assert!(GAUGES.iter().any(|(known, _)| *known == name), "{name}");
         self.recorder.register_gauge(&key(name, labels), &METADATA).set(value as f64);
     }
@@ -271,7 +284,8 @@ fn by_limit(hits: &LimitHits) -> [(&'static str, u64); 8] {
     ]
 }
 
-fn with<'a>(labels: &[Label<'a>], more: &[Label<'a>]) -> Vec<Label<'a>> {
+/// Labels and more labels.
+pub(super) fn with<'a>(labels: &[Label<'a>], more: &[Label<'a>]) -> Vec<Label<'a>> {
     [labels, more].concat()
 }
 

@@ -1,5 +1,6 @@
 //! What a session tells those who watch it.
 
+use crate::discovery::dht::{DhtCounters, DhtNote};
 use crate::discovery::local;
 use crate::discovery::tracker::TrackerCounts;
 use crate::shard::{Progress, Snapshot};
@@ -44,6 +45,10 @@ pub enum Event {
     TrackerCounts(TrackerCounts),
     /// What the search on the local network has counted, once a second and at the end, where there is one.
     Local(local::Counts),
+    /// Something has happened to the DHT.
+    Dht(DhtNote),
+    /// What the DHT has counted, once a second and at the end, when the job asks for snapshots.
+    DhtCounters(Box<DhtCounters>),
     /// The torrent is complete.
     Completed(Progress),
 }

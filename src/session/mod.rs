@@ -1,5 +1,6 @@
 //! The whole program around one torrent: threads, commands, events, announcing.
 
+mod dht;
 mod events;
 mod offline;
 mod run;
@@ -8,6 +9,7 @@ mod scrape;
 pub use crate::discovery::tracker::{Authorities, Count, TrackerCounts, TrackerOptions};
 pub use crate::shard::{Progress, Snapshot};
 pub use crate::storage::{CheckReport, FileReport};
+pub use dht::DhtOptions;
 pub use events::{Event, TrackerAnswer};
 pub use offline::{CreateOptions, check, create};
 pub use run::{AnnounceLimits, Goal, Job, Listen, Outcome, SessionError, run};

@@ -2,6 +2,7 @@
 
 use super::Event;
 use super::TrackerAnswer;
+use super::dht::{DhtOptions, DhtSearch};
 use crate::discovery::local::LocalSearch;
 use crate::discovery::tracker::{
     AnnouncerConfig, Announcing, Note, TorrentIdentity, Totals, TrackerClient, TrackerOptions,
@@ -85,6 +86,8 @@ pub struct Job {
     pub trackers: Option<TrackerOptions>,
     /// Whether to look for peers on the local network (BEP 14); never done for private torrents.
     pub local_discovery: bool,
+    /// How the DHT is used, if it is; never for private torrents.
+    pub dht: Option<DhtOptions>,
     /// Whether to tell all that is counted: [`Event::Snapshot`].
     pub snapshots: bool,
 }
@@ -178,6 +181,7 @@ struct Running<W> {
     client: Option<Arc<TrackerClient>>,
     announcing: Option<Announcing>,
     local: Option<LocalSearch>,
+    dht: Option<DhtSearch>,
     found: (mpsc::Sender<Vec<SocketAddr>>, mpsc::Receiver<Vec<SocketAddr>>),
     notes: (mpsc::Sender<Note>, mpsc::Receiver<Note>),
     watch: W,
@@ -226,6 +230,7 @@ pub async fn run(
         totals: Arc::default(),
         announcing: None,
         local: None,
+        dht: None,
         found: mpsc::channel(16),
         notes: mpsc::channel(16),
         watch,
@@ -256,6 +261,10 @@ impl<W: FnMut(Event)> Running<W> {
                     self.note(note);
                     false
                 }
+                note = DhtSearch::note(&mut self.dht) => {
+                    (self.watch)(Event::Dht(note));
+                    false
+                }
             };
             if done {
                 return;
@@ -278,6 +287,10 @@ impl<W: FnMut(Event)> Running<W> {
                     (self.watch)(Event::TrackerCounts(client.counts()));
                 }
                 self.tell_of_local();
+                if let Some(dht) = &self.dht {
+                    dht.progress(progress.peers, progress.left);
+                }
+                self.tell_of_dht();
                 // Else the tracker's interval holds.
                 if progress.peers == 0 && progress.left > 0 && self.job.goal != Goal::Seed {
                     self.announcing.iter().for_each(Announcing::want_peers);
@@ -334,6 +347,8 @@ impl<W: FnMut(Event)> Running<W> {
         let addrs = std::mem::take(&mut self.job.peers);
         self.shards.offer(addrs, true).await;
         self.search_locally();
+        let found = self.found.0.clone();
+        self.dht = DhtSearch::start(self.job.dht.as_ref(), &self.job.torrent, self.addr, found);
         // Who only seeds fetches nothing, whatever is missing.
         self.totals.paused.store(self.job.goal == Goal::Seed, Ordering::Relaxed);
         let Some(client) = self.client.clone() else { return false };
@@ -371,6 +386,13 @@ impl<W: FnMut(Event)> Running<W> {
         }
     }
 
+    /// Tells what the DHT has counted.
+    fn tell_of_dht(&mut self) {
+        if let Some(dht) = self.dht.as_ref().filter(|_| self.job.snapshots) {
+            (self.watch)(Event::DhtCounters(Box::new(dht.counters())));
+        }
+    }
+
     fn note(&mut self, note: Note) {
         let (url, result) = match note {
             Note::Announced { tracker, peers, complete, incomplete, warning, external_ip, .. } => {
@@ -387,8 +409,13 @@ impl<W: FnMut(Event)> Running<W> {
     async fn end(mut self) -> Result<Outcome, SessionError> {
         self.tell_of_local();
         self.local = None;
+        self.tell_of_dht();
         self.shards.stop().await;
+        let dht = self.dht.take();
         let goodbye = async {
+            if let Some(dht) = dht {
+                dht.stop().await;
+            }
             if let Some(announcing) = self.announcing.take() {
                 announcing.stop().await;
             }

@@ -15,7 +15,9 @@ pub(crate) fn seedring() -> Command {
         command.env_remove(key);
     }
     // Programs of other tests, with the same payload, are no peers.
-    command.env("SEEDRING_NO_LSD", "1").stdin(Stdio::null());
+    command.env("SEEDRING_NO_LSD", "1");
+    // No test talks to nodes of the world, or leaves anything in a home.
+    command.env("SEEDRING_NO_DHT", "1").stdin(Stdio::null());
     command
 }
 

@@ -10,6 +10,7 @@ mod support;
 mod announces;
 mod crash;
 mod demo;
+mod dht;
 mod disk;
 mod encryption;
 mod hostile;

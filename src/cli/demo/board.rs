@@ -62,6 +62,8 @@ impl<'a> Board<'a> {
             | Event::Snapshot(_)
             | Event::TrackerCounts(_)
             | Event::Local(_)
+            | Event::Dht(_)
+            | Event::DhtCounters(_)
             | Event::Tracker { .. } => {}
         }
         let it = &self.nodes[node];

@@ -291,6 +291,7 @@ impl Nodes {
             trackers: Some(TrackerOptions::default()),
             // They have a tracker of their own.
             local_discovery: false,
+            dht: None,
             snapshots: self.snapshots,
         };
         let events = self.events.0.clone();

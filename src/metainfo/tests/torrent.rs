@@ -123,6 +123,35 @@ fn a_hybrid_loads_as_v1() {
 }
 
 #[test]
+fn nodes_of_the_dht_are_read() {
+    let nodes = |list: &str| {
+        let raw = format!(
+            "d4:infod6:lengthi5e4:name1:a12:piece lengthi16384e6:pieces20:{}e5:nodes{list}e",
+            "x".repeat(20)
+        );
+        Torrent::parse(raw.as_bytes()).unwrap().nodes
+    };
+    let good = nodes("ll9:127.0.0.1i6881eel8:a.b-c.dei1eel3:::1i2eel5:[::1]i3eee");
+    let named = [("127.0.0.1", 6881), ("a.b-c.de", 1), ("::1", 2), ("::1", 3)];
+    assert_eq!(good, named.map(|(host, port)| (host.to_owned(), port)));
+    // What makes no sense is left out, and no more than enough is taken.
+    for wrong in [
+        "i5e",
+        "le",
+        "l1:ae",
+        "ll1:aee",
+        "ll1:ai0eee",
+        "ll1:ai65536eee",
+        "ll0:i1eee",
+        "ll3:a/bi1eee",
+        "ll1:a1:1ee",
+    ] {
+        assert_eq!(nodes(wrong), [], "{wrong}");
+    }
+    assert_eq!(nodes(&format!("l{}e", "l1:ai1ee".repeat(1000))).len(), 32);
+}
+
+#[test]
 fn attributes_make_pads_links_and_programs() {
     let torrent = Info::multi([
         "d4:attr1:x6:lengthi5e4:pathl1:aee",

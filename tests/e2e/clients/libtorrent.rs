@@ -48,6 +48,37 @@ impl Libtorrent {
     }
 }
 
+/// A node of the DHT, and nothing else.
+pub(crate) struct Node {
+    process: Process,
+    addr: SocketAddr,
+}
+
+impl Node {
+    /// Starts it; it knows of one other.
+    pub(crate) fn start(stage: &Stage, other: SocketAddr) -> Self {
+        let addr = SocketAddr::from((own_loopback(), free_port()));
+        let mut command = script(stage);
+        command.args(["node", "--listen", &addr.to_string(), "--dht", &other.to_string()]);
+        Self { process: Process::spawn(stage, "libtorrent-node", &mut command), addr }
+    }
+
+    /// Where it listens.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Waits until others have answered it.
+    pub(crate) fn wait_nodes(&mut self) {
+        until("libtorrent knows nodes", || {
+            assert_eq!(self.process.ended(), None, "libtorrent stays up");
+            let said = self.process.said();
+            let mut nodes = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            nodes.any(|line| line["nodes"].as_u64().is_some_and(|nodes| nodes > 0)).then_some(())
+        });
+    }
+}
+
 impl Client for Libtorrent {
     fn wait_complete(&mut self) {
         until("libtorrent has it all", || {

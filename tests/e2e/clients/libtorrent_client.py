@@ -1,11 +1,13 @@
 """One torrent in a libtorrent session, for the end-to-end tests.
 
     libtorrent_client.py run TORRENT FOLDER --listen ADDR:PORT [--peer ADDR:PORT] [--upload-limit BYTES]
-                             [--encryption rc4|plaintext|both] [--lsd]
+                             [--encryption rc4|plaintext|both] [--lsd] [--dht ADDR:PORT]
+    libtorrent_client.py node --listen ADDR:PORT [--dht ADDR:PORT]
     libtorrent_client.py show TORRENT
     libtorrent_client.py create PATH PIECE_LENGTH FILE...
 
-`run` prints one JSON object a line until it is killed, `show` and `create` print one object.
+With `--dht` (repeated: several nodes to begin with) a session uses the DHT; `node` does nothing else.
+`run` and `node` print one JSON object a line until they are killed, `show` and `create` print one object.
 """
 import argparse
 import json
@@ -20,11 +22,17 @@ def say(**fields):
     print(json.dumps(fields), flush=True)
 
 
-def session(listen, encryption, lsd):
+def session(listen, encryption=None, lsd=False, dht=()):
     policy, level = (lt.enc_policy.pe_enabled, "both") if encryption is None else (lt.enc_policy.pe_forced, encryption)
-    return lt.session({
+    ses = lt.session({
         "listen_interfaces": listen,
-        "enable_dht": False,
+        "enable_dht": bool(dht),
+        # No node of the world. And all of ours are local, which it would not believe.
+        "dht_bootstrap_nodes": "",
+        "dht_restrict_routing_ips": False,
+        "dht_restrict_search_ips": False,
+        "dht_ignore_dark_internet": False,
+        "dht_prefer_verified_node_ids": False,
         "enable_lsd": lsd,
         "enable_upnp": False,
         "enable_natpmp": False,
@@ -38,12 +46,30 @@ def session(listen, encryption, lsd):
         | lt.alert.category_t.peer_notification
         | lt.alert.category_t.connect_notification
         | lt.alert.category_t.tracker_notification
+        | lt.alert.category_t.dht_notification
         | lt.alert.category_t.storage_notification,
     })
+    for node in dht:
+        host, port = node.rsplit(":", 1)
+        ses.add_dht_node((host, int(port)))
+    return ses
+
+
+def node(args):
+    ses = session(args.listen, dht=args.dht)
+    said = None
+    while True:
+        for alert in ses.pop_alerts():
+            print(alert, file=sys.stderr, flush=True)
+        nodes = ses.status().dht_nodes
+        if nodes != said:
+            say(nodes=nodes)
+            said = nodes
+        time.sleep(0.1)
 
 
 def run(args):
-    ses = session(args.listen, args.encryption, args.lsd)
+    ses = session(args.listen, args.encryption, args.lsd, args.dht)
     params = lt.add_torrent_params()
     params.ti = lt.torrent_info(args.torrent)
     params.save_path = args.folder
@@ -103,7 +129,12 @@ def main():
     command.add_argument("--upload-limit", type=int, default=0)
     command.add_argument("--encryption", choices=["rc4", "plaintext", "both"])
     command.add_argument("--lsd", action="store_true")
+    command.add_argument("--dht", action="append", default=[])
     command.set_defaults(call=run)
+    command = commands.add_parser("node")
+    command.add_argument("--listen", required=True)
+    command.add_argument("--dht", action="append", default=[])
+    command.set_defaults(call=node)
     command = commands.add_parser("show")
     command.add_argument("torrent")
     command.set_defaults(call=show)

@@ -31,6 +31,8 @@ pub(crate) fn binary() -> Command {
     command.env("SEEDRING_LOG", "seedring=debug,warn");
     // Those of other tests are no peers.
     command.env("SEEDRING_NO_LSD", "1");
+    // Nor does any talk to nodes of the world, or leave anything in a home, unless it says so.
+    command.env("SEEDRING_NO_DHT", "1");
     // Many of them run at a time: not each may have a quarter of the memory.
     command.env("SEEDRING_MEMORY_LIMIT", "64M");
     // What cores a torrent is spread over must not matter: `scripts/test` runs all of this with several numbers.

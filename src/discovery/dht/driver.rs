@@ -1,0 +1,451 @@
+//! The task with the sockets, and its handle.
+
+use super::compact::Family;
+use super::counters::DhtCounters;
+use super::message::MAX_DATAGRAM;
+use super::node::{Announce, Dht, DhtConfig};
+use super::socket;
+use super::state::MAX_STATE;
+use crate::metainfo::InfoHash;
+use ::ring::rand::{SecureRandom, SystemRandom};
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::net::{UdpSocket, lookup_host};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// Hosts that know many nodes, for the first start.
+pub const DEFAULT_BOOTSTRAP: [&str; 4] = [
+    "router.bittorrent.com:6881",
+    "dht.transmissionbt.com:6881",
+    "router.utorrent.com:6881",
+    "dht.libtorrent.org:25401",
+];
+/// Time for one look-up of a host name, and most addresses of one that are taken.
+const LOOKUP_TIME: Duration = Duration::from_secs(10);
+const ADDRESSES_A_NAME: usize = 8;
+/// Most look-ups at once.
+const MAX_LOOKUPS: usize = 64;
+/// While we know no node, names are looked up again after this time, which doubles up to the longer.
+const BOOTSTRAP_PAUSE: Duration = Duration::from_secs(10);
+const BOOTSTRAP_PAUSE_MOST: Duration = Duration::from_secs(10 * 60);
+/// How often the state is written, and how long the last time may take.
+const SAVE_EVERY: Duration = Duration::from_secs(5 * 60);
+const SAVE_TIME: Duration = Duration::from_secs(3);
+/// How often counters are told.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+/// Datagrams taken in one go before time is looked at.
+const BATCH: usize = 64;
+/// Wishes that may wait for the task.
+const WISHES: usize = 256;
+
+/// Where a DHT node lives.
+#[derive(Clone, Debug)]
+pub struct DhtSettings {
+    /// Where peers connect to by TCP; with port 0 nothing is announced. The sockets get the same port, if that is free. At an address that stands for
+    /// all, there is a socket for each family; else one at just this address.
+    pub listen: SocketAddr,
+    /// Nodes to begin with: `host:port`, also with an IPv6 address in brackets.
+    pub bootstrap: Vec<String>,
+    /// The file that nodes are kept in from run to run.
+    pub state: Option<PathBuf>,
+    /// Asks, but does not answer (BEP 43).
+    pub read_only: bool,
+}
+
+/// What happened, for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DhtNote {
+    /// The sockets are there.
+    Started {
+        /// One a family.
+        addrs: Vec<SocketAddr>,
+        /// Nodes that the last run has left.
+        kept: usize,
+    },
+    /// There is no socket: the DHT is off.
+    Failed(String),
+    /// The first nodes have answered, or all have gone.
+    Nodes(usize),
+    /// Peers of a torrent were found.
+    Found {
+        /// The torrent.
+        info_hash: InfoHash,
+        /// How many.
+        peers: usize,
+    },
+    /// A name could not be looked up.
+    Unresolved(String),
+    /// The state could not be read or written.
+    State(String),
+}
+
+enum Wish {
+    Search(InfoHash, mpsc::Sender<Vec<SocketAddr>>),
+    Forget(InfoHash),
+    Hurry(InfoHash),
+    AddNode(SocketAddr),
+    Bootstrap(Vec<String>),
+}
+
+/// A running DHT node. Dropped without [`stop`](Self::stop), it ends at once and keeps nothing.
+#[derive(Debug)]
+pub struct DhtHandle {
+    wishes: mpsc::Sender<Wish>,
+    stop: watch::Sender<bool>,
+    counters: watch::Receiver<DhtCounters>,
+    task: Option<JoinHandle<()>>,
+}
+
+impl DhtHandle {
+    /// Starts a node on the current tokio runtime. `notes` gets what room there is for: nothing ever waits for it.
+    pub fn start(settings: DhtSettings, notes: mpsc::Sender<DhtNote>) -> Self {
+        let (wishes, wished) = mpsc::channel(WISHES);
+        let (stop, stopped) = watch::channel(false);
+        let (told, counters) = watch::channel(DhtCounters::default());
+        let task = tokio::spawn(run(settings, notes, wished, stopped, told));
+        Self { wishes, stop, counters, task: Some(task) }
+    }
+
+    /// Searches peers of a torrent from now on, and announces it. `found` gets their addresses; while it is full they are
+    /// dropped, for the next search finds them again.
+    ///
+    /// Never call this for a private torrent (BEP 27).
+    pub fn search(&self, info_hash: InfoHash, found: mpsc::Sender<Vec<SocketAddr>>) {
+        self.wish(Wish::Search(info_hash, found));
+    }
+
+    /// Searches and announces the torrent no more.
+    pub fn forget(&self, info_hash: InfoHash) {
+        self.wish(Wish::Forget(info_hash));
+    }
+
+    /// More peers of a torrent are welcome. May be called at any rate.
+    pub fn want_peers(&self, info_hash: InfoHash) {
+        self.wish(Wish::Hurry(info_hash));
+    }
+
+    /// A peer has said by a PORT message that there is a node (BEP 5). Such news is limited and may be dropped.
+    pub fn add_node(&self, addr: SocketAddr) {
+        self.wish(Wish::AddNode(addr));
+    }
+
+    /// More nodes to begin with, as those of a torrent file.
+    pub fn bootstrap(&self, hosts: Vec<String>) {
+        self.wish(Wish::Bootstrap(hosts));
+    }
+
+    /// What has been counted, as of about a second ago.
+    pub fn counters(&self) -> DhtCounters {
+        *self.counters.borrow()
+    }
+
+    /// Writes the state and ends. Takes 3 s at most.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        if let Some(task) = self.task.take()
+            && let Err(error) = task.await
+            && error.is_panic()
+        {
+            std::panic::resume_unwind(error.into_panic());
+        }
+    }
+
+    fn wish(&self, wish: Wish) {
+        // Only a flood of wishes fills the queue; what is lost then is wished again.
+        let _ = self.wishes.try_send(wish);
+    }
+}
+
+impl Drop for DhtHandle {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+/// A node with its sockets.
+struct Driver {
+    dht: Dht,
+    epoch: Instant,
+    sockets: [Option<UdpSocket>; 2],
+    announce: [Option<Announce>; 2],
+    found: HashMap<InfoHash, mpsc::Sender<Vec<SocketAddr>>>,
+    notes: mpsc::Sender<DhtNote>,
+    hosts: Vec<String>,
+    lookups: JoinSet<(String, Vec<SocketAddr>)>,
+    bootstrap_at: Instant,
+    bootstrap_pause: Duration,
+    state: Option<PathBuf>,
+    save_at: Instant,
+    saving: JoinSet<io::Result<()>>,
+    had_nodes: bool,
+}
+
+async fn run(
+    settings: DhtSettings,
+    notes: mpsc::Sender<DhtNote>,
+    mut wishes: mpsc::Receiver<Wish>,
+    mut stop: watch::Receiver<bool>,
+    told: watch::Sender<DhtCounters>,
+) {
+    let Some(mut driver) = Driver::start(settings, notes).await else { return };
+    let mut tell_at = Instant::now();
+    loop {
+        driver.advance();
+        if Instant::now() >= tell_at {
+            tell_at = Instant::now() + TELL_EVERY;
+            told.send_replace(driver.dht.counters());
+        }
+        let due = driver.epoch + driver.dht.next_deadline();
+        let due = due.min(driver.bootstrap_at).min(driver.save_at).min(tell_at);
+        let [v4, v6] = &driver.sockets;
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => break,
+            wish = wishes.recv() => match wish {
+                Some(wish) => driver.wish(wish),
+                None => break,
+            },
+            () = readable(v4) => driver.receive(Family::V4),
+            () = readable(v6) => driver.receive(Family::V6),
+            Some(found) = driver.lookups.join_next() => driver.resolved(joined(found)),
+            Some(saved) = driver.saving.join_next() => driver.saved(joined(saved)),
+            () = sleep_until(due) => {}
+        }
+    }
+    driver.save();
+    while let Ok(Some(saved)) = timeout(SAVE_TIME, driver.saving.join_next()).await {
+        driver.saved(joined(saved));
+    }
+}
+
+impl Driver {
+    /// `None` when there is no socket at all.
+    async fn start(settings: DhtSettings, notes: mpsc::Sender<DhtNote>) -> Option<Self> {
+        let listen = settings.listen;
+        let addrs = match listen.ip() {
+            ip if !ip.is_unspecified() => vec![listen],
+            _ => vec![
+                (Ipv4Addr::UNSPECIFIED, listen.port()).into(),
+                (Ipv6Addr::UNSPECIFIED, listen.port()).into(),
+            ],
+        };
+        let (mut sockets, mut problems) = ([None, None], Vec::new());
+        for addr in addrs {
+            match socket::bind(addr) {
+                Ok(socket) => sockets[Family::of(addr) as usize] = Some(socket),
+                Err(cause) => problems.push(format!("{addr}: {cause}")),
+            }
+        }
+        let local = |socket: &UdpSocket| socket.local_addr().ok();
+        let addrs: Vec<SocketAddr> = sockets.iter().flatten().filter_map(local).collect();
+        if addrs.is_empty() {
+            let _ = notes.try_send(DhtNote::Failed(problems.join("; ")));
+            return None;
+        }
+        let families = [0, 1].map(|family: usize| sockets[family].is_some());
+        let announce = Family::ALL.map(|family| {
+            let port = sockets[family as usize].as_ref().and_then(local)?.port();
+            // A listener at all of IPv6 takes IPv4, too.
+            let heard = Family::of(listen) == family || (listen.ip() == IpAddr::from(Ipv6Addr::UNSPECIFIED));
+            (heard && listen.port() != 0)
+                .then(|| Announce { port: listen.port(), implied: port == listen.port() })
+        });
+        let kept = match settings.state.clone().map(read_state) {
+            None => Vec::new(),
+            Some(reading) => reading.await.unwrap_or_else(|problem| {
+                let _ = notes.try_send(DhtNote::State(problem));
+                Vec::new()
+            }),
+        };
+        let mut secret = [0; 32];
+        SystemRandom::new().fill(&mut secret).expect("the system gives random bytes");
+        let config = DhtConfig { families, read_only: settings.read_only, ..DhtConfig::default() };
+        let dht = Dht::new(Duration::ZERO, config, secret, &kept);
+        let _ = notes.try_send(DhtNote::Started { addrs, kept: dht.doors() });
+        let now = Instant::now();
+        Some(Self {
+            // What the last run has left is tried before the names are.
+            bootstrap_at: if dht.doors() > 0 { now + Duration::from_secs(5) } else { now },
+            dht,
+            epoch: now,
+            sockets,
+            announce,
+            found: HashMap::new(),
+            notes,
+            hosts: settings.bootstrap,
+            lookups: JoinSet::new(),
+            bootstrap_pause: BOOTSTRAP_PAUSE,
+            state: settings.state,
+            save_at: now + SAVE_EVERY,
+            saving: JoinSet::new(),
+            had_nodes: false,
+        })
+    }
+
+    fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    /// Everything that is due, and everything that has come of it.
+    fn advance(&mut self) {
+        self.dht.tick(self.now());
+        while let Some((to, bytes)) = self.dht.take_outgoing() {
+            if let Some(socket) = &self.sockets[Family::of(to) as usize] {
+                // What the kernel has no room for is lost, as on the way.
+                let _ = socket.try_send_to(&bytes, to);
+            }
+        }
+        while let Some(found) = self.dht.take_found() {
+            let (info_hash, peers) = (found.info_hash, found.peers.len());
+            if let Some(out) = self.found.get(&info_hash) {
+                let _ = out.try_send(found.peers);
+                self.note(DhtNote::Found { info_hash, peers });
+            }
+        }
+        let nodes = self.dht.nodes();
+        if (nodes > 0) != self.had_nodes {
+            self.had_nodes = nodes > 0;
+            self.note(DhtNote::Nodes(nodes));
+        }
+        let now = Instant::now();
+        if now >= self.bootstrap_at {
+            self.bootstrap_at = now + self.bootstrap_pause;
+            self.bootstrap_pause = (self.bootstrap_pause * 2).min(BOOTSTRAP_PAUSE_MOST);
+            if nodes == 0 {
+                self.resolve(self.hosts.clone());
+            } else {
+                self.bootstrap_pause = BOOTSTRAP_PAUSE;
+            }
+        }
+        if now >= self.save_at {
+            self.save_at = now + SAVE_EVERY;
+            self.save();
+        }
+    }
+
+    fn wish(&mut self, wish: Wish) {
+        let now = self.now();
+        match wish {
+            Wish::Search(info_hash, found) => {
+                self.found.insert(info_hash, found);
+                self.dht.search(now, info_hash, self.announce);
+            }
+            Wish::Forget(info_hash) => {
+                self.found.remove(&info_hash);
+                self.dht.forget(info_hash);
+            }
+            Wish::Hurry(info_hash) => self.dht.hurry(now, info_hash),
+            Wish::AddNode(addr) => self.dht.add_node(now, addr),
+            Wish::Bootstrap(hosts) => {
+                self.hosts.extend(hosts.iter().cloned());
+                self.resolve(hosts);
+            }
+        }
+    }
+
+    /// Takes what has come, up to a batch.
+    fn receive(&mut self, family: Family) {
+        let mut buffer = [0; MAX_DATAGRAM + 1];
+        for _ in 0..BATCH {
+            let Some(socket) = &self.sockets[family as usize] else { return };
+            match socket.try_recv_from(&mut buffer) {
+                Ok((len, from)) => self.dht.hear(self.epoch.elapsed(), from, &buffer[..len]),
+                // Nothing left; or an error of an earlier datagram, which says nothing about the next.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn resolve(&mut self, hosts: Vec<String>) {
+        let room = MAX_LOOKUPS.saturating_sub(self.lookups.len());
+        for host in hosts.into_iter().take(room) {
+            self.lookups.spawn(async move {
+                let found = timeout(LOOKUP_TIME, lookup_host(host.clone())).await;
+                let addrs = found.ok().and_then(Result::ok).into_iter().flatten();
+                let addrs = addrs.take(ADDRESSES_A_NAME).collect();
+                (host, addrs)
+            });
+        }
+    }
+
+    fn resolved(&mut self, found: Option<(String, Vec<SocketAddr>)>) {
+        match found {
+            Some((host, addrs)) if addrs.is_empty() => self.note(DhtNote::Unresolved(host)),
+            Some((_, addrs)) => self.dht.bootstrap(self.now(), &addrs),
+            None => {}
+        }
+    }
+
+    /// Begins to write the state, unless there is nothing worth it or the last time has not ended.
+    fn save(&mut self) {
+        let Some(path) = self.state.clone().filter(|_| self.saving.is_empty()) else { return };
+        if self.dht.nodes() == 0 {
+            return;
+        }
+        let bytes = self.dht.state();
+        self.saving.spawn_blocking(move || write_state(&path, &bytes));
+    }
+
+    fn saved(&self, result: Option<io::Result<()>>) {
+        if let (Some(Err(cause)), Some(path)) = (result, &self.state) {
+            self.note(DhtNote::State(format!("cannot write {}: {cause}", path.display())));
+        }
+    }
+
+    fn note(&self, note: DhtNote) {
+        // A full log loses the note, nothing else.
+        let _ = self.notes.try_send(note);
+    }
+}
+
+/// The outcome of a task, `None` of one that was aborted; its panic goes on here.
+fn joined<T>(outcome: Result<T, tokio::task::JoinError>) -> Option<T> {
+    match outcome {
+        Ok(value) => Some(value),
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => None,
+    }
+}
+
+async fn readable(socket: &Option<UdpSocket>) {
+    match socket {
+        Some(socket) if socket.readable().await.is_ok() => {}
+        _ => std::future::pending().await,
+    }
+}
+
+/// The state of the last run; nothing when there was none.
+async fn read_state(path: PathBuf) -> Result<Vec<u8>, String> {
+    let read = move || {
+        let mut bytes = Vec::new();
+        match std::fs::File::open(&path) {
+            Ok(file) => file.take(MAX_STATE as u64 + 1).read_to_end(&mut bytes).map(|_| bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(bytes),
+            Err(error) => Err(error),
+        }
+        .map_err(|cause| format!("cannot read {}: {cause}", path.display()))
+    };
+    tokio::task::spawn_blocking(read).await.unwrap_or_else(|_| Ok(Vec::new()))
+}
+
+/// Writes a file beside and gives it the name: who reads sees the old one or the new.
+fn write_state(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let beside = path.with_extension(format!("{}.part", std::process::id()));
+    let mut file = std::fs::File::create(&beside)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    let renamed = written.and_then(|()| std::fs::rename(&beside, path));
+    if renamed.is_err() {
+        let _ = std::fs::remove_file(&beside);
+    }
+    renamed
+}

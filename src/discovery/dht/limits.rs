@@ -1,0 +1,134 @@
+//! What strangers may have of us: so many queries a second, and no more bytes than twice what they send, for the
+//! address of a packet can be forged. Nobody is punished: whoever asks too much is not heard for as long as he does.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Queries of an address: how many at once, and how long each takes to be allowed again.
+const QUERIES: u32 = 50;
+const QUERY_TIME: Duration = Duration::from_millis(200);
+/// Bytes that an address may have beside twice what it sends, as long as it has proven nothing.
+pub(super) const ALLOWANCE: u64 = 1024;
+/// Bytes a second that we send to all together, and how many at once.
+const UPLOAD_RATE: u64 = 8000;
+const UPLOAD_BURST: u64 = 16_000;
+/// Most addresses that are remembered, and for how long; when there are as many, only the shorter time.
+const MAX_ADDRESSES: usize = 4096;
+const MEMORY: Duration = Duration::from_secs(10 * 60);
+const SHORT_MEMORY: Duration = Duration::from_secs(30);
+
+/// What an address has had.
+#[derive(Debug)]
+struct Account {
+    /// When all that was taken is allowed again.
+    full_at: Duration,
+    seen: Duration,
+    verified: bool,
+    bytes_in: u64,
+    bytes_out: u64,
+}
+
+/// The accounts of all addresses, and our own.
+#[derive(Debug, Default)]
+pub(super) struct Limits {
+    accounts: HashMap<IpAddr, Account>,
+    swept: Duration,
+    /// When all that was sent is allowed again.
+    upload_full_at: Duration,
+}
+
+/// Why a query is not heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Over {
+    /// Too many from this address.
+    Queries,
+    /// Too many addresses.
+    Addresses,
+}
+
+impl Limits {
+    /// A query of so many bytes has come.
+    pub(super) fn query(&mut self, now: Duration, ip: IpAddr, len: usize) -> Result<(), Over> {
+        let account = self.account(now, ip).ok_or(Over::Addresses)?;
+        account.seen = now;
+        account.bytes_in += len as u64;
+        let full_at = account.full_at.max(now) + QUERY_TIME;
+        if full_at > now + QUERY_TIME * QUERIES {
+            return Err(Over::Queries);
+        }
+        account.full_at = full_at;
+        Ok(())
+    }
+
+    /// The address has answered a query of ours: it is no forgery.
+    pub(super) fn verified(&mut self, now: Duration, ip: IpAddr) {
+        if let Some(account) = self.account(now, ip) {
+            account.seen = now;
+            account.verified = true;
+        }
+    }
+
+    /// How many bytes may be sent to the address now.
+    pub(super) fn room(&self, now: Duration, ip: IpAddr) -> usize {
+        let upload = u64::try_from(
+            (now + self.burst()).saturating_sub(self.upload_full_at).as_micros() * u128::from(UPLOAD_RATE)
+                / 1_000_000,
+        );
+        let upload = upload.unwrap_or(u64::MAX).min(UPLOAD_BURST);
+        let own = match self.accounts.get(&key(ip)) {
+            Some(account) if account.verified => u64::MAX,
+            Some(account) => (ALLOWANCE + 2 * account.bytes_in).saturating_sub(account.bytes_out),
+            None => ALLOWANCE,
+        };
+        usize::try_from(own.min(upload)).unwrap_or(usize::MAX)
+    }
+
+    /// So many bytes go to the address.
+    pub(super) fn sent(&mut self, now: Duration, ip: IpAddr, len: usize) {
+        let cost = Duration::from_micros(len as u64 * 1_000_000 / UPLOAD_RATE);
+        // Our own queries are sent in any case; they must not silence us for more than a moment.
+        self.upload_full_at = (self.upload_full_at.max(now) + cost).min(now + self.burst() * 2);
+        if let Some(account) = self.accounts.get_mut(&key(ip)) {
+            account.bytes_out += len as u64;
+        }
+    }
+
+    /// Forgets who has been silent for long.
+    pub(super) fn sweep(&mut self, now: Duration) {
+        self.accounts.retain(|_, account| now.saturating_sub(account.seen) < MEMORY);
+    }
+
+    fn burst(&self) -> Duration {
+        Duration::from_micros(UPLOAD_BURST * 1_000_000 / UPLOAD_RATE)
+    }
+
+    fn account(&mut self, now: Duration, ip: IpAddr) -> Option<&mut Account> {
+        let key = key(ip);
+        if self.accounts.len() >= MAX_ADDRESSES && !self.accounts.contains_key(&key) {
+            if now.saturating_sub(self.swept) >= Duration::from_secs(1) {
+                self.swept = now;
+                self.accounts.retain(|_, account| now.saturating_sub(account.seen) < SHORT_MEMORY);
+            }
+            if self.accounts.len() >= MAX_ADDRESSES {
+                return None;
+            }
+        }
+        let new = Account { full_at: now, seen: now, verified: false, bytes_in: 0, bytes_out: 0 };
+        Some(self.accounts.entry(key).or_insert(new))
+    }
+
+    /// How many addresses are remembered.
+    #[cfg(test)]
+    pub(super) fn addresses(&self) -> usize {
+        self.accounts.len()
+    }
+}
+
+/// Who holds one IPv6 address holds all of its /64.
+fn key(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() >> 64 << 64).into()),
+    }
+}

@@ -1,0 +1,53 @@
+//! The distributed hash table (BEP 5, 32, 42, 43): peers of a torrent without a tracker.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `node` | [`Dht`]: the whole node as one value, and its doors. Pure, like all but the last two |
+//! | `answers` | what others ask of us |
+//! | `queries` | what we ask of others, and what becomes of it |
+//! | `upkeep` | what is done with time: searches, refreshing, pinging, the way in |
+//! | `lookup` | one walk toward a target |
+//! | `table` | the nodes we know, of one family |
+//! | `id` | ids, distances, and ids that follow from addresses |
+//! | `external` | where we are, by the votes of others |
+//! | `message`, `encode`, `compact` | messages from bytes, to bytes, and the addresses in them |
+//! | `tokens`, `store` | announces: who may, and what is remembered |
+//! | `limits`, `counters` | what strangers may have of us, and what is counted |
+//! | `state` | what is kept from run to run |
+//! | `socket` | a UDP socket of one family |
+//! | `driver` | the task with the sockets, and its handle [`DhtHandle`] |
+//!
+//! Packets may be forged, and nodes may lie. So: only who answers a query of ours, at the address it was sent to and with
+//! an id that fits, gets into the table or a lookup's result; nobody gets more than [`MAX_DATAGRAM`] bytes or so for
+//! nothing; and an announce needs a token that was sent to where it comes from.
+
+mod answers;
+mod compact;
+
+mod counters;
+mod driver;
+mod encode;
+mod external;
+mod id;
+mod limits;
+mod lookup;
+mod message;
+mod node;
+mod queries;
+mod socket;
+mod state;
+mod store;
+mod table;
+mod tokens;
+mod upkeep;
+
+#[cfg(test)]
+mod tests;
+
+pub use compact::Family;
+pub use counters::DhtCounters;
+pub use driver::{DEFAULT_BOOTSTRAP, DhtHandle, DhtNote, DhtSettings};
+pub use id::NodeId;
+pub use message::MAX_DATAGRAM;
+pub use node::{Announce, Dht, DhtConfig, Found};
+pub use state::MAX_STATE;

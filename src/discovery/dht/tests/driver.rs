@@ -1,0 +1,122 @@
+//! Nodes on real sockets.
+
+use crate::discovery::dht::{DhtHandle, DhtNote, DhtSettings};
+use crate::metainfo::InfoHash;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use tokio::sync::mpsc;
+use tokio::time::{Duration, timeout};
+
+const HASH: InfoHash = InfoHash([5; 20]);
+/// Only a hang reaches it.
+const DEADLINE: Duration = Duration::from_secs(100);
+
+struct Node {
+    handle: DhtHandle,
+    addr: SocketAddr,
+    notes: mpsc::Receiver<DhtNote>,
+    kept: usize,
+    /// What went wrong at the start.
+    problems: Vec<DhtNote>,
+}
+
+async fn next<T>(channel: &mut mpsc::Receiver<T>) -> T {
+    timeout(DEADLINE, channel.recv()).await.expect("in time").expect("there is one more")
+}
+
+/// Each at an address of its own.
+async fn start(last: u8, bootstrap: &[SocketAddr], state: Option<PathBuf>) -> Node {
+    // A port that is free: else another is taken, which does just as well.
+    let free =
+        std::net::UdpSocket::bind(SocketAddr::from(([127, 0, 77, last], 0))).unwrap().local_addr().unwrap();
+    let settings = DhtSettings {
+        listen: free,
+        bootstrap: bootstrap.iter().map(SocketAddr::to_string).collect(),
+        state,
+        read_only: false,
+    };
+    let (tell, mut notes) = mpsc::channel(64);
+    let handle = DhtHandle::start(settings, tell);
+    let mut problems = Vec::new();
+    loop {
+        match next(&mut notes).await {
+            DhtNote::Started { addrs, kept } => {
+                return Node { handle, addr: addrs[0], notes, kept, problems };
+            }
+            other => problems.push(other),
+        }
+    }
+}
+
+async fn until(node: &mut Node, wanted: impl Fn(&DhtNote) -> bool) {
+    while !wanted(&next(&mut node.notes).await) {}
+}
+
+#[tokio::test]
+async fn two_nodes_find_a_peer_by_a_third() {
+    let first = start(1, &[], None).await;
+    let announcer = start(2, &[first.addr], None).await;
+    let (tell, _none) = mpsc::channel(16);
+    announcer.handle.search(HASH, tell);
+    while announcer.handle.counters().announces_out == 0 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let mut searcher = start(3, &[first.addr], None).await;
+    let (tell, mut found) = mpsc::channel(16);
+    searcher.handle.search(HASH, tell);
+    let peers = loop {
+        searcher.handle.want_peers(HASH);
+        if let Ok(peers) = timeout(Duration::from_millis(500), next(&mut found)).await {
+            break peers;
+        }
+    };
+    // The searcher has announced itself as well, and may hear of that.
+    assert!(peers.iter().all(|peer| [announcer.addr.ip(), searcher.addr.ip()].contains(&peer.ip())));
+    until(&mut searcher, |note| matches!(note, DhtNote::Found { info_hash: HASH, .. })).await;
+    for node in [first, announcer, searcher] {
+        node.handle.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_known_is_known_again() {
+    let folder = tempfile::tempdir().unwrap();
+    // In a folder that is not there yet.
+    let path = folder.path().join("state/dht.dat");
+    let first = start(11, &[], None).await;
+    let mut second = start(12, &[first.addr], Some(path.clone())).await;
+    until(&mut second, |note| matches!(note, DhtNote::Nodes(1))).await;
+    second.handle.stop().await;
+    let mut again = start(12, &[], Some(path.clone())).await;
+    assert_eq!(again.kept, 1);
+    until(&mut again, |note| matches!(note, DhtNote::Nodes(1))).await;
+    again.handle.stop().await;
+    let left: Vec<_> = std::fs::read_dir(path.parent().unwrap()).unwrap().collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+    // A damaged file is as good as none, and is replaced.
+    std::fs::write(&path, b"d2:id20:damaged").unwrap();
+    let mut anew = start(12, &[first.addr], Some(path.clone())).await;
+    assert_eq!(anew.kept, 0);
+    until(&mut anew, |note| matches!(note, DhtNote::Nodes(1))).await;
+    anew.handle.stop().await;
+    assert_eq!(start(12, &[], Some(path)).await.kept, 1);
+}
+
+#[tokio::test]
+async fn what_cannot_be_had_is_said() {
+    let (tell, mut notes) = mpsc::channel(64);
+    // An address that this machine does not have.
+    let listen = ([192, 0, 2, 1], 0).into();
+    let settings = DhtSettings { listen, bootstrap: Vec::new(), state: None, read_only: false };
+    let handle = DhtHandle::start(settings, tell);
+    assert!(matches!(next(&mut notes).await, DhtNote::Failed(_)));
+    handle.search(HASH, mpsc::channel(1).0);
+    handle.stop().await;
+    let folder = tempfile::tempdir().unwrap();
+    // A folder in the place of the file.
+    let mut node = start(21, &[], Some(folder.path().to_owned())).await;
+    assert!(matches!(&node.problems[..], [DhtNote::State(_)]), "{:?}", node.problems);
+    node.handle.bootstrap(vec!["no-such-host.invalid:1".into()]);
+    until(&mut node, |note| *note == DhtNote::Unresolved("no-such-host.invalid:1".into())).await;
+    node.handle.stop().await;
+}

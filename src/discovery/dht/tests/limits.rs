@@ -1,0 +1,152 @@
+//! Limits, tokens, the store of peers, votes, and the state.
+
+use super::{MINUTE, SECOND, addr, contact, id};
+use crate::discovery::dht::compact::{Contact, Family};
+use crate::discovery::dht::external::External;
+use crate::discovery::dht::limits::{ALLOWANCE, Limits, Over};
+use crate::discovery::dht::state::{self, Kept};
+use crate::discovery::dht::store::PeerStore;
+use crate::discovery::dht::tokens::Tokens;
+use crate::metainfo::InfoHash;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+const START: Duration = Duration::ZERO;
+const HASH: InfoHash = InfoHash([5; 20]);
+
+fn ip(n: u32) -> IpAddr {
+    addr(n).ip()
+}
+
+#[test]
+fn an_address_asks_so_often_and_no_more() {
+    let mut limits = Limits::default();
+    let now = SECOND * 100;
+    let heard = |limits: &mut Limits, now, ip| (0..100).filter(|_| limits.query(now, ip, 1).is_ok()).count();
+    assert_eq!(heard(&mut limits, now, ip(1)), 50);
+    assert_eq!(heard(&mut limits, now, ip(2)), 50, "another is another");
+    assert_eq!(limits.query(now, ip(1), 1), Err(Over::Queries));
+    // Nobody is punished.
+    assert_eq!(heard(&mut limits, now + SECOND, ip(1)), 5);
+    assert_eq!(heard(&mut limits, now + SECOND * 60, ip(1)), 50);
+    let [a, b]: [IpAddr; 2] = ["2001:db8::1", "2001:db8::2"].map(|ip| ip.parse().unwrap());
+    assert_eq!((heard(&mut limits, now, a), heard(&mut limits, now, b)), (50, 0), "one network");
+}
+
+#[test]
+fn strangers_get_twice_what_they_send_and_a_little() {
+    let mut limits = Limits::default();
+    assert_eq!(limits.room(START, ip(1)) as u64, ALLOWANCE);
+    limits.query(START, ip(1), 100).unwrap();
+    assert_eq!(limits.room(START, ip(1)) as u64, ALLOWANCE + 200);
+    limits.sent(START, ip(1), 1000);
+    assert_eq!(limits.room(START, ip(1)) as u64, ALLOWANCE + 200 - 1000);
+    limits.sent(START, ip(1), 1000);
+    assert_eq!(limits.room(START, ip(1)), 0);
+    limits.verified(START, ip(1));
+    assert!(limits.room(START, ip(1)) > 10_000);
+}
+
+#[test]
+fn all_together_get_so_much() {
+    let mut limits = Limits::default();
+    limits.verified(START, ip(1));
+    let drain = |limits: &mut Limits, now| {
+        let mut sent = 0;
+        while limits.room(now, ip(1)) >= 500 {
+            limits.sent(now, ip(1), 500);
+            sent += 500;
+        }
+        sent
+    };
+    let now = SECOND * 1000;
+    assert_eq!(drain(&mut limits, now), 16_000);
+    assert!((7000..=8500).contains(&drain(&mut limits, now + SECOND)));
+    assert_eq!(drain(&mut limits, now + SECOND * 100), 16_000);
+}
+
+#[test]
+fn addresses_are_remembered_up_to_a_number() {
+    let mut limits = Limits::default();
+    let heard = (0..10_000).filter(|n| limits.query(SECOND, ip(*n), 1).is_ok()).count();
+    assert_eq!((heard, limits.addresses()), (4096, 4096));
+    assert_eq!(limits.query(SECOND, ip(9999), 1), Err(Over::Addresses));
+    assert_eq!(limits.query(MINUTE, ip(9999), 1), Ok(()));
+    assert_eq!(limits.addresses(), 1);
+    limits.sweep(MINUTE * 12);
+    assert_eq!(limits.addresses(), 0);
+}
+
+#[test]
+fn tokens_count_for_one_address_one_torrent_and_a_while() {
+    let (tokens, others) = (Tokens::new([1; 32]), Tokens::new([2; 32]));
+    let token = tokens.make(MINUTE, ip(1), HASH);
+    assert!(tokens.check(MINUTE, ip(1), HASH, &token));
+    assert!(tokens.check(MINUTE * 6, ip(1), HASH, &token));
+    assert!(!tokens.check(MINUTE * 11, ip(1), HASH, &token));
+    assert!(!tokens.check(MINUTE, ip(2), HASH, &token));
+    assert!(!tokens.check(MINUTE, ip(1), InfoHash([6; 20]), &token));
+    assert!(!others.check(MINUTE, ip(1), HASH, &token));
+    assert!(!tokens.check(MINUTE, ip(1), HASH, &token[..7]) && !tokens.check(MINUTE, ip(1), HASH, b""));
+}
+
+#[test]
+fn the_store_has_bounds() {
+    let mut store = PeerStore::default();
+    let mut rng = fastrand::Rng::with_seed(1);
+    for n in 0..600 {
+        store.announce(SECOND * n, HASH, addr(n));
+    }
+    assert_eq!(store.len(), (1, 500));
+    let told = store.sample(SECOND * 600, HASH, Family::V4, 1000, &mut rng);
+    assert!(told.len() == 500 && !told.contains(&addr(0)) && told.contains(&addr(599)));
+    assert_eq!(store.sample(SECOND * 600, HASH, Family::V4, 50, &mut rng).len(), 50);
+    assert_eq!(store.sample(SECOND * 600, HASH, Family::V6, 50, &mut rng), []);
+    // One address cannot fill a torrent.
+    let other = InfoHash([6; 20]);
+    (1..100).for_each(|port| _ = store.announce(SECOND, other, SocketAddr::new(ip(1), port)));
+    assert_eq!(store.len(), (2, 504));
+    assert!(store.announce(SECOND * 2, other, SocketAddr::new(ip(1), 99)), "again is not more");
+    assert_eq!(store.len(), (2, 504));
+    // Nor can many torrents drive out one that many know.
+    for n in 0..5000u32 {
+        let mut hash = [0; 20];
+        hash[..4].copy_from_slice(&n.to_be_bytes());
+        store.announce(SECOND * 3, InfoHash(hash), addr(n));
+    }
+    let (torrents, peers) = store.len();
+    assert!(torrents <= 2000 && peers <= 2600, "{torrents} torrents, {peers} peers");
+    assert_eq!(store.sample(SECOND * 600, HASH, Family::V4, 1000, &mut rng).len(), 500);
+    store.expire(MINUTE * 60);
+    assert_eq!(store.len(), (0, 0));
+}
+
+#[test]
+fn votes_count_once_a_network() {
+    let mut external = External::default();
+    let here: IpAddr = "5.6.7.8".parse().unwrap();
+    for _ in 0..50 {
+        assert_eq!(external.vote(ip(1), here), None);
+    }
+    for n in 2..8 {
+        assert_eq!(external.vote(ip(n * 256), here), None);
+    }
+    assert_eq!(external.vote("99.1.1.1".parse().unwrap(), here), Some(here));
+}
+
+#[test]
+fn a_state_comes_back_and_nonsense_does_not() {
+    let nodes: Vec<_> = (0..10).map(|n| contact(&[n], n.into())).collect();
+    let v6 = vec![Contact { id: id(&[9]), addr: "[2001:db8::5]:7".parse().unwrap() }];
+    let kept = [Some(Kept { id: id(&[1, 2]), nodes }), Some(Kept { id: id(&[3]), nodes: v6 })];
+    let bytes = state::write(&kept);
+    assert_eq!(state::read(&bytes), kept);
+    for cut in 0..bytes.len() {
+        assert_eq!(state::read(&bytes[..cut]), [None, None], "the first {cut} bytes");
+    }
+    assert_eq!(state::read(b"d2:id19:aaaaaaaaaaaaaaaaaaa5:nodes0:e"), [None, None]);
+    assert_eq!(state::read(b"d2:id20:aaaaaaaaaaaaaaaaaaaa5:nodes5:12345e"), [None, None]);
+    assert_eq!(state::read(&vec![b'x'; 1 << 20]), [None, None]);
+    let half = [kept[0].clone(), None];
+    assert_eq!(state::read(&state::write(&half)), half);
+}

@@ -1,0 +1,282 @@
+//! A whole node, spoken to datagram by datagram.
+
+use super::{MINUTE, SECOND, addr, id};
+use crate::bencode::write_dict;
+use crate::discovery::dht::compact::{Contact, put_addr, put_nodes};
+use crate::discovery::dht::encode::{self, Ask, Asker};
+use crate::discovery::dht::id::NodeId;
+use crate::discovery::dht::message::{Body, Call, Message, Reply, parse};
+use crate::discovery::dht::{Announce, Dht, DhtConfig, Family};
+use crate::metainfo::InfoHash;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+const START: Duration = Duration::ZERO;
+const HASH: InfoHash = InfoHash([5; 20]);
+
+fn node() -> Dht {
+    let config = DhtConfig { families: [true, true], ..DhtConfig::default() };
+    Dht::new(START, config, [7; 32], &[])
+}
+
+fn query(ask: &Ask, who: NodeId) -> Vec<u8> {
+    encode::query(b"tx", ask, &Asker { id: who, read_only: false, want: &[] })
+}
+
+/// Everything that it wants to send.
+fn sent(dht: &mut Dht) -> Vec<(SocketAddr, Vec<u8>)> {
+    std::iter::from_fn(|| dht.take_outgoing()).collect()
+}
+
+/// The one reply among what was sent to an address.
+fn replied<T>(sent: &[(SocketAddr, Vec<u8>)], to: SocketAddr, read: impl FnOnce(&Reply<'_>) -> T) -> T {
+    let mut to_it = sent.iter().filter(|(addr, _)| *addr == to).map(|(_, bytes)| parse(bytes).unwrap());
+    let reply = to_it.find_map(|message| match message {
+        Message { transaction: b"tx", body: Body::Reply(reply) } => Some(reply),
+        _ => None,
+    });
+    read(&reply.expect("a reply"))
+}
+
+/// Answers each query that was sent to an address, as `who`; gives their number.
+fn answer(
+    dht: &mut Dht,
+    now: Duration,
+    at: SocketAddr,
+    who: NodeId,
+    more: impl Fn(&Call<'_>) -> Vec<u8>,
+) -> usize {
+    let mut count = 0;
+    for (to, bytes) in sent(dht) {
+        let message = parse(&bytes).unwrap();
+        if let (true, Body::Query(query)) = (to == at, message.body) {
+            let nodes = more(&query.call);
+            dht.hear(now, at, &reply(message.transaction, who, &nodes, None));
+            count += 1;
+        }
+    }
+    count
+}
+
+fn reply(transaction: &[u8], who: NodeId, nodes: &[u8], ip: Option<SocketAddr>) -> Vec<u8> {
+    write_dict(|root| {
+        if let Some(ip) = ip {
+            let mut bytes = Vec::new();
+            put_addr(&mut bytes, ip);
+            root.bytes(b"ip", &bytes);
+        }
+        root.dict(b"r", |r| {
+            r.bytes(b"id", &who.0);
+            r.bytes(b"nodes", nodes);
+            r.bytes(b"token", b"secret");
+        });
+        root.bytes(b"t", transaction);
+        root.bytes(b"y", b"r");
+    })
+}
+
+#[test]
+fn an_announce_needs_a_token_and_is_told_to_others() {
+    let mut dht = node();
+    let (peer, who) = (addr(1), id(&[1]));
+    let announce = |port, implied, token: &[u8]| {
+        query(&Ask::Announce { info_hash: HASH, port, implied, token: token.to_vec() }, who)
+    };
+    dht.hear(START, peer, &announce(77, false, b"guessed!"));
+    let error = String::from_utf8_lossy(&sent(&mut dht)[0].1).into_owned();
+    assert!(error.contains("eli203e9:bad token") && error.contains("1:t2:tx"), "{error}");
+    dht.hear(START, peer, &query(&Ask::GetPeers(HASH), who));
+    let token = replied(&sent(&mut dht), peer, |reply| {
+        assert_eq!((reply.values.len(), reply.ip), (0, Some(peer)));
+        reply.token.unwrap().to_vec()
+    });
+    dht.hear(SECOND, addr(2), &announce(77, false, &token));
+    assert_eq!(dht.counters().announces_in, 0, "the token is another's");
+    dht.hear(SECOND, peer, &announce(77, false, &token));
+    dht.hear(SECOND, peer, &announce(77, true, &token));
+    sent(&mut dht);
+    dht.hear(SECOND, addr(3), &query(&Ask::GetPeers(HASH), id(&[3])));
+    let mut peers = replied(&sent(&mut dht), addr(3), |reply| reply.values.clone());
+    peers.sort();
+    assert_eq!(peers, [SocketAddr::new(peer.ip(), 77), peer]);
+    // Who asks by IPv6 is told of no IPv4 peers.
+    let v6 = "[2001:db8::1]:9".parse().unwrap();
+    dht.hear(SECOND, v6, &query(&Ask::GetPeers(HASH), id(&[4])));
+    assert_eq!(replied(&sent(&mut dht), v6, |reply| reply.values.len()), 0);
+    assert_eq!((dht.counters().announces_in, dht.counters().bad_tokens), (2, 2));
+}
+
+#[test]
+fn only_who_answers_gets_into_the_table() {
+    let mut dht = node();
+    let who = id(&[1]);
+    dht.hear(START, addr(1), &query(&Ask::Ping, who));
+    assert_eq!(dht.nodes(), 0);
+    // An answer from elsewhere, one to nothing, one in the name of another.
+    let out = sent(&mut dht);
+    let (to, ping) =
+        out.iter().find(|(_, bytes)| matches!(parse(bytes).unwrap().body, Body::Query(_))).unwrap();
+    assert_eq!(*to, addr(1));
+    let transaction = parse(ping).unwrap().transaction.to_vec();
+    dht.hear(START, addr(2), &reply(&transaction, who, b"", None));
+    dht.hear(START, addr(1), &reply(b"nope", who, b"", None));
+    assert_eq!((dht.nodes(), dht.counters().unsolicited), (0, 2));
+    dht.hear(START, addr(1), &reply(&transaction, id(&[2]), b"", None));
+    assert_eq!((dht.nodes(), dht.counters().wrong_ids), (0, 1));
+    dht.hear(START, addr(1), &reply(&transaction, who, b"", None));
+    assert_eq!(dht.nodes(), 0, "an answer counts once");
+    dht.hear(SECOND, addr(1), &query(&Ask::Ping, who));
+    assert_eq!(answer(&mut dht, SECOND, addr(1), who, |_| Vec::new()), 1);
+    assert_eq!(dht.nodes(), 1);
+    // Whoever only reads is not asked back (BEP 43).
+    let reader = encode::query(b"tx", &Ask::Ping, &Asker { id: id(&[9]), read_only: true, want: &[] });
+    dht.hear(SECOND, addr(9), &reader);
+    assert_eq!(sent(&mut dht).len(), 1);
+    // Another id at the address: what was there is gone.
+    dht.tick(MINUTE * 17);
+    answer(&mut dht, MINUTE * 17, addr(1), id(&[7]), |_| Vec::new());
+    assert!(dht.counters().wrong_ids > 1);
+    assert_eq!(dht.nodes(), 0);
+}
+
+#[test]
+fn a_search_finds_and_announces_and_comes_again() {
+    let mut dht = node();
+    let who = id(&[1]);
+    dht.bootstrap(START, &[addr(1)]);
+    dht.search(START, HASH, [Some(Announce { port: 6881, implied: true }), None]);
+    dht.tick(START);
+    // The node names one of the house, who is not asked, and nobody else.
+    let house = Contact { id: id(&[2]), addr: "192.168.0.1:1".parse().unwrap() };
+    assert_eq!(answer(&mut dht, SECOND, addr(1), who, |_| put_nodes(&[house])), 2);
+    dht.tick(SECOND);
+    let out = sent(&mut dht);
+    assert!(out.iter().all(|(to, _)| *to == addr(1)), "{out:?}");
+    let announced = |out: &[(SocketAddr, Vec<u8>)]| {
+        out.iter().any(|(_, bytes)| match parse(bytes).unwrap().body {
+            Body::Query(query) => {
+                query.call == Call::Announce { info_hash: HASH, port: None, token: b"secret" }
+            }
+            _ => false,
+        })
+    };
+    assert!(announced(&out));
+    assert_eq!(dht.counters().announces_out, 1);
+    // A quarter of an hour later, and sooner when peers are missing.
+    let searches = |dht: &mut Dht, from: Duration, to: Duration| {
+        let before = dht.counters().announces_out;
+        let mut now = from;
+        while now < to {
+            dht.tick(now);
+            answer(dht, now, addr(1), who, |_| Vec::new());
+            now += SECOND;
+        }
+        dht.counters().announces_out - before
+    };
+    assert_eq!(searches(&mut dht, SECOND * 2, MINUTE * 13), 0);
+    assert_eq!(searches(&mut dht, MINUTE * 13, MINUTE * 17), 1);
+    for _ in 0..100 {
+        dht.hurry(MINUTE * 17, HASH);
+    }
+    assert_eq!(searches(&mut dht, MINUTE * 17, MINUTE * 18), 1);
+    dht.forget(HASH);
+    assert_eq!(searches(&mut dht, MINUTE * 18, MINUTE * 60), 0);
+}
+
+#[test]
+fn the_id_follows_the_address_that_others_see() {
+    let mut dht = node();
+    let here: SocketAddr = "5.6.7.8:6881".parse().unwrap();
+    let doors: Vec<_> = (1..12).map(|n| addr(n * 256)).collect();
+    let own = |dht: &Dht| dht.networks[0].as_ref().unwrap().table.own();
+    let before = own(&dht);
+    assert!(!before.fits(here.ip()));
+    dht.bootstrap(START, &doors);
+    dht.tick(START);
+    let mut now = START;
+    for _ in 0..20 {
+        for (to, bytes) in sent(&mut dht) {
+            let n = doors.iter().position(|door| *door == to).unwrap();
+            let transaction = parse(&bytes).unwrap().transaction.to_vec();
+            dht.hear(now, to, &reply(&transaction, id(&[n as u8 + 1]), b"", Some(here)));
+        }
+        now += SECOND;
+        dht.tick(now);
+    }
+    assert!(own(&dht).fits(here.ip()));
+    assert!(dht.nodes() >= 8, "the nodes are kept: {}", dht.nodes());
+    // The id is kept, too.
+    let again = Dht::new(START, DhtConfig::default(), [8; 32], &dht.state());
+    assert_eq!(own(&again), own(&dht));
+}
+
+#[test]
+fn floods_are_dropped_and_counted() {
+    let mut dht = node();
+    let get = query(&Ask::GetPeers(HASH), id(&[1]));
+    let mut went = 0;
+    for _ in 0..1000 {
+        dht.hear(START, addr(1), &get);
+        went += sent(&mut dht).iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
+    }
+    let counters = dht.counters();
+    assert_eq!((counters.queries_in, counters.over_query_limit), (50, 950));
+    assert!(went <= 2 * 1000 * get.len() + 1024);
+    (0..1000).for_each(|_| dht.hear(START, addr(2), b"nonsense"));
+    (0..200).for_each(|n| dht.add_node(START, addr(n)));
+    assert_eq!(dht.counters().malformed, 1000);
+    assert_eq!(dht.counters().over_queue_limit, 200 - 64);
+    assert_eq!(sent(&mut dht), []);
+}
+
+#[test]
+fn errors_are_told_with_the_transaction_as_it_came() {
+    let mut dht = node();
+    let mut transaction = vec![0xff; 64];
+    transaction[3] = 0;
+    for (method, code) in [(b"new".as_slice(), "eli204e"), (b"find_node", "eli203e")] {
+        let bytes = write_dict(|root| {
+            root.dict(b"a", |a| a.bytes(b"id", &[1; 20]));
+            root.bytes(b"q", method);
+            root.bytes(b"t", &transaction);
+            root.bytes(b"y", b"q");
+        });
+        dht.hear(START, addr(1), &bytes);
+        let (to, error) = dht.take_outgoing().unwrap();
+        assert_eq!(to, addr(1));
+        assert_eq!(parse(&error).unwrap().transaction, transaction);
+        assert!(String::from_utf8_lossy(&error).contains(code));
+    }
+}
+
+#[test]
+fn a_node_that_only_reads_is_silent() {
+    let config = DhtConfig { read_only: true, ..DhtConfig::default() };
+    let mut dht = Dht::new(START, config, [7; 32], &[]);
+    dht.hear(START, addr(1), &query(&Ask::Ping, id(&[1])));
+    dht.hear(START, addr(1), b"d1:q3:new1:t2:aa1:y1:qe");
+    assert_eq!(sent(&mut dht), []);
+    dht.add_node(START, addr(2));
+    dht.tick(SECOND);
+    let out = sent(&mut dht);
+    let Body::Query(query) = parse(&out[0].1).unwrap().body else { panic!("another message") };
+    assert!(query.read_only);
+}
+
+#[test]
+fn nodes_of_both_families_are_given_to_who_wants_them() {
+    let mut dht = node();
+    let v6: SocketAddr = "[2001:db8::1]:9".parse().unwrap();
+    for (n, at) in [(1, addr(1)), (2, v6)] {
+        dht.add_node(START, at);
+        dht.tick(SECOND * n);
+        assert_eq!(answer(&mut dht, SECOND * n, at, id(&[n as u8]), |_| Vec::new()), 1);
+    }
+    let ask = |dht: &mut Dht, want: &[Family]| {
+        let asker = Asker { id: id(&[9]), read_only: true, want };
+        dht.hear(MINUTE, addr(9), &encode::query(b"tx", &Ask::FindNode(id(&[7])), &asker));
+        replied(&sent(dht), addr(9), |reply| reply.nodes.iter().map(|node| node.addr).collect::<Vec<_>>())
+    };
+    assert_eq!(ask(&mut dht, &[]), [addr(1)]);
+    assert_eq!(ask(&mut dht, &Family::ALL), [addr(1), v6]);
+}

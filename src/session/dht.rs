@@ -1,0 +1,80 @@
+//! The DHT's part in a session.
+
+use crate::discovery::dht::{DEFAULT_BOOTSTRAP, DhtCounters, DhtHandle, DhtNote, DhtSettings};
+use crate::metainfo::{InfoHash, Torrent};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use tokio::sync::mpsc;
+
+/// A download with fewer peers than this wishes for more.
+const FEW_PEERS: u32 = 5;
+
+/// How the DHT is used.
+#[derive(Clone, Debug)]
+pub struct DhtOptions {
+    /// Nodes to begin with, as `host:port`.
+    pub bootstrap: Vec<String>,
+    /// The file that nodes are kept in from run to run.
+    pub state: Option<PathBuf>,
+}
+
+impl Default for DhtOptions {
+    fn default() -> Self {
+        Self { bootstrap: DEFAULT_BOOTSTRAP.map(str::to_owned).to_vec(), state: None }
+    }
+}
+
+/// The search for peers of one torrent.
+pub(super) struct DhtSearch {
+    handle: DhtHandle,
+    info_hash: InfoHash,
+    notes: mpsc::Receiver<DhtNote>,
+}
+
+impl DhtSearch {
+    /// Starts a node, and searches. Never for a private torrent, whose peers come from trackers alone (BEP 27).
+    pub(super) fn start(
+        options: Option<&DhtOptions>,
+        torrent: &Torrent,
+        listen: SocketAddr,
+        found: mpsc::Sender<Vec<SocketAddr>>,
+    ) -> Option<Self> {
+        let options = options.filter(|_| !torrent.private)?;
+        let (tell, notes) = mpsc::channel(16);
+        let mut bootstrap = options.bootstrap.clone();
+        bootstrap.extend(torrent.nodes.iter().map(|(host, port)| match host.contains(':') {
+            true => format!("[{host}]:{port}"),
+            false => format!("{host}:{port}"),
+        }));
+        let settings = DhtSettings { listen, bootstrap, state: options.state.clone(), read_only: false };
+        let handle = DhtHandle::start(settings, tell);
+        handle.search(torrent.info_hash, found);
+        Some(Self { handle, info_hash: torrent.info_hash, notes })
+    }
+
+    /// What happens next; never comes when there is no search or no node any more.
+    pub(super) async fn note(search: &mut Option<Self>) -> DhtNote {
+        if let Some(search) = search
+            && let Some(note) = search.notes.recv().await
+        {
+            return note;
+        }
+        std::future::pending().await
+    }
+
+    /// A download stands so: if it has few peers, more are looked for.
+    pub(super) fn progress(&self, peers: u32, left: u64) {
+        if peers < FEW_PEERS && left > 0 {
+            self.handle.want_peers(self.info_hash);
+        }
+    }
+
+    pub(super) fn counters(&self) -> DhtCounters {
+        self.handle.counters()
+    }
+
+    /// Keeps what is known for the next run, and ends.
+    pub(super) async fn stop(self) {
+        self.handle.stop().await;
+    }
+}
