@@ -19,7 +19,7 @@ const MAILBOX: usize = 512;
 pub(super) enum Letter {
     /// Another connection to the same peer has taken this one's place.
     Evict(Tag),
-    /// All of this bad piece came by that connection.
+    /// Bad blocks of this piece came by that connection.
     Blame(Tag, PieceIndex),
     /// A block that you lack, and its bytes.
     HandIn(Handover, Vec<u8>),
@@ -47,6 +47,8 @@ pub(super) struct Crew {
     pub(super) commons: Arc<Commons>,
     pub(super) id: PeerId,
     pub(super) download: bool,
+    /// What fingerprints of blocks begin with: nobody outside can make two blocks that share one.
+    pub(super) print_key: [u8; 16],
     /// Whether each core tells all that it counts.
     pub(super) snapshots: bool,
     /// The pieces to be checked before anything else, and cores that still do so.
@@ -81,6 +83,7 @@ impl Crew {
             commons: Arc::new(Commons::new(layout.piece_count(), cores)),
             id: job.id,
             download: job.download,
+            print_key: fastrand::u128(..).to_le_bytes(),
             snapshots: job.snapshots,
             queue: Arc::new(PieceQueue::new(layout)),
             checking: AtomicUsize::new(cores),

@@ -7,6 +7,7 @@
 mod connection;
 mod core;
 mod crew;
+mod fingerprint;
 mod hashing;
 mod load;
 mod memory;

@@ -277,6 +277,7 @@ impl TorrentShard {
                 }
             }
             Wish::Write(piece, run) => self.work(Self::write(Rc::clone(self), piece, run)),
+            Wish::Fingerprint(piece) => self.work(Self::fingerprint(Rc::clone(self), piece)),
             Wish::Done { piece, good } => self.settle(piece, good),
             Wish::Drop(slot, reason) => self.drop_peer(slot, &reason),
             Wish::Dial(addr) => dial(self, addr),

@@ -1,8 +1,9 @@
 //! What the cores that work on one torrent have in common.
 //!
 //! Nothing here is touched for a block. A piece costs one exchange in the [`PieceMap`]; a connection that comes or goes,
-//! and a core that has run out of work, cost a short lock each.
+//! a core that has run out of work, and a piece that came out wrong cost a short lock each.
 
+use super::evidence::Evidence;
 use super::roster::Roster;
 use super::{PieceMap, Tag};
 use crate::metainfo::Block;
@@ -16,6 +17,7 @@ pub struct Commons {
     pub map: PieceMap,
     desks: Box<[Desk]>,
     roster: Mutex<Roster>,
+    evidence: Mutex<Evidence>,
 }
 
 /// What one core shows the others.
@@ -46,7 +48,7 @@ impl Commons {
     pub fn new(pieces: u32, cores: usize) -> Self {
         assert!(cores > 0, "somebody has to work");
         let desks = (0..cores).map(|_| Desk::default()).collect();
-        Self { map: PieceMap::new(pieces), desks, roster: Mutex::default() }
+        Self { map: PieceMap::new(pieces), desks, roster: Mutex::default(), evidence: Mutex::default() }
     }
 
     /// Number of cores.
@@ -56,6 +58,10 @@ impl Commons {
 
     pub(super) fn roster(&self) -> MutexGuard<'_, Roster> {
         unpoisoned(&self.roster)
+    }
+
+    pub(super) fn evidence(&self) -> MutexGuard<'_, Evidence> {
+        unpoisoned(&self.evidence)
     }
 
     /// Says whether a core is out of work; `true` when that is news.

@@ -8,7 +8,7 @@
 //! | [`Swarm::connect`], [`Swarm::gone`] | a peer's handshake is done; its connection has ended |
 //! | [`Swarm::hear`] | a message has come |
 //! | [`Swarm::lend`], [`Swarm::begin`], [`Swarm::complete`], [`Swarm::returned`] | a block is coming: where its bytes go |
-//! | [`Swarm::hashed`], [`Swarm::written`] | a wish has been granted |
+//! | [`Swarm::hashed`], [`Swarm::written`], [`Swarm::fingerprinted`] | a wish has been granted |
 //! | [`Swarm::tick`] | time has passed: at [`Swarm::next_deadline`] |
 //! | [`Swarm::fill`] | standing state becomes [`Wish`]es, while the caller has room |
 //! | [`Swarm::speak`], [`Swarm::take_upload`] | a connection has room: what to say and to send on it, decided that late |
@@ -23,6 +23,7 @@ mod choker;
 mod commons;
 mod entry;
 mod errands;
+mod evidence;
 mod fetch;
 mod hear;
 mod peer;
@@ -34,6 +35,7 @@ mod settle;
 mod speak;
 #[cfg(test)]
 mod tests;
+mod totals;
 mod uploads;
 
 pub use active::RUN_LEN;
@@ -44,6 +46,7 @@ pub use fetch::{Completion, Place};
 pub use peer::{Introduction, PeerSlot, Tag};
 pub use piece_map::PieceMap;
 pub use speak::Speech;
+pub use totals::{LimitHits, Totals};
 
 use crate::metainfo::{Block, Layout, PieceIndex};
 use crate::wire::PeerId;
@@ -99,7 +102,7 @@ pub enum DropReason {
     BadRequest { index: u32, begin: u32, len: u32 },
     #[error("keeps sending or asking for what it should not")]
     Offences,
-    #[error("sent a bad piece {0}")]
+    #[error("sent bad blocks of piece {0}")]
     BadPiece(PieceIndex),
     #[error("said nothing for {} s", SILENCE.as_secs())]
     Silent,
@@ -124,6 +127,9 @@ pub enum Wish {
     Hash(PieceIndex, Range<usize>),
     /// Write this run. Answer: [`Swarm::written`].
     Write(PieceIndex, usize),
+    /// Take a fingerprint of each block of the piece, all of which are in memory or on disk. Answer:
+    /// [`Swarm::fingerprinted`].
+    Fingerprint(PieceIndex),
     /// The piece is verified and written; or it was bad or is given up, and will be begun anew. Its memory is free.
     Done {
         /// The piece.
@@ -139,57 +145,8 @@ pub enum Wish {
     Nudge,
     /// Tell the connection's core to give it up for another: call [`Swarm::evict`] there.
     Evict(Tag),
-    /// Tell the connection's core that this piece, all of which came by it, was bad: call [`Swarm::blame`] there.
+    /// Tell the connection's core that bad blocks of this piece came by it: call [`Swarm::blame`] there.
     Blame(Tag, PieceIndex),
-}
-
-/// How often a limit has said no.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct LimitHits {
-    /// Requests not taken because too many of that peer wait already.
-    pub requests: u64,
-    /// Messages that should not have come: see [`DropReason::Offences`].
-    pub offences: u64,
-    /// Peers refused, or dropped for new ones, because too many are connected.
-    pub peers: u64,
-    /// Addresses not remembered because there are too many.
-    pub addresses: u64,
-    /// Accepted connections closed because too many had not said their handshake.
-    pub handshakes: u64,
-    /// Things not told to the control thread because its mailbox was full.
-    pub reports: u64,
-    /// Things not told to another core because its mailbox was full.
-    pub letters: u64,
-}
-
-impl std::ops::AddAssign for LimitHits {
-    fn add_assign(&mut self, other: Self) {
-        let Self { requests, offences, peers, addresses, handshakes, reports, letters } = other;
-        self.requests += requests;
-        self.offences += offences;
-        self.peers += peers;
-        self.addresses += addresses;
-        self.handshakes += handshakes;
-        self.reports += reports;
-        self.letters += letters;
-    }
-}
-
-/// Sums over the life of the swarm, in payload bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Fetched and verified.
-    pub downloaded: u64,
-    /// Come from peers, as whole blocks: the sum of what each has sent.
-    pub received: u64,
-    /// Sent to peers.
-    pub uploaded: u64,
-    /// Received in vain: came twice, unasked, or in a bad piece.
-    pub wasted: u64,
-    /// Pieces that came out wrong.
-    pub failed_pieces: u64,
-    /// Limits met. Those of handshakes and reports are met elsewhere: here they are 0.
-    pub limits: LimitHits,
 }
 
 /// What is told about a connected peer.
@@ -227,6 +184,8 @@ pub struct Swarm {
     active: BTreeMap<PieceIndex, ActivePiece>,
     /// Blocks that peers were asked for on behalf of other cores, with the core that holds the piece.
     errands: BTreeMap<Block, usize>,
+    /// Connections that have ended, the latest last: one of them may turn out to have lied.
+    departed: VecDeque<(Tag, Introduction)>,
     wishes: VecDeque<Wish>,
     /// There is something new for the other cores.
     nudge: bool,
@@ -263,6 +222,7 @@ impl Swarm {
             picker,
             active: BTreeMap::new(),
             errands: BTreeMap::new(),
+            departed: VecDeque::new(),
             wishes: VecDeque::new(),
             nudge: false,
             starved: false,
@@ -348,6 +308,7 @@ impl Swarm {
         self.forget_writer(slot);
         let Some(peer) = self.peers.remove(slot) else { return };
         self.commons.roster().leave(peer.who.identity(), peer.tag);
+        self.remember(&peer);
         if !peer.has.is_full() {
             self.layout
                 .pieces()

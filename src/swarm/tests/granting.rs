@@ -32,6 +32,7 @@ impl World {
                 self.nodes[node].begin_write(piece, run);
                 self.soon(60_000, Event::Written(node, piece, run));
             }
+            Wish::Fingerprint(piece) => self.soon(20_000, Event::Printed(node, piece)),
             Wish::Done { piece, good } => self.nodes[node].settle(piece, good),
             Wish::Drop(slot, reason) => self.dropped(node, slot, reason),
             Wish::Nudge => {

@@ -33,6 +33,8 @@ pub(super) struct Host {
     pub(super) number: usize,
     pub(super) id: PeerId,
     pub(super) commons: Arc<Commons>,
+    /// Where bad blocks came from that made a piece fail.
+    pub(super) liars: Rc<RefCell<BTreeSet<EndId>>>,
     /// Pieces that are good and on disk.
     pub(super) verified: Rc<RefCell<BTreeSet<PieceIndex>>>,
 }
@@ -44,7 +46,7 @@ impl Host {
         let commons = Arc::new(Commons::new(layout.piece_count(), plan.cores));
         let verified: BTreeSet<_> = layout.pieces().filter(|_| rng.f64() < plan.has).collect();
         verified.iter().for_each(|piece| commons.map.set_have(*piece));
-        Self { number, id: PeerId(id), commons, verified: Rc::new(RefCell::new(verified)) }
+        Self { number, id: PeerId(id), commons, verified: Rc::new(RefCell::new(verified)), liars: Rc::default() }
     }
 }
 
@@ -154,6 +156,13 @@ impl Node {
         assert!(self.fetched.get_mut(&piece).is_some_and(|fetched| fetched.writing.remove(&run)));
     }
 
+    /// The fingerprints of a piece: bad blocks are bad each in its own way.
+    pub(super) fn prints(&self, piece: PieceIndex) -> Vec<u64> {
+        let blocks = (0..self.layout.blocks_in(piece)).map(|index| self.layout.nth_block(piece, index));
+        let print = |origin: &Origin| if origin.bad { 1 + origin.end.0 as u64 } else { 0 };
+        blocks.map(|block| print(self.memory.get(&block).expect("all blocks are here"))).collect()
+    }
+
     /// The piece is done with. When one peer alone sent it and it is bad, that one must have been dropped.
     pub(super) fn settle(&mut self, piece: PieceIndex, good: bool) {
         let fetched = self.fetched.remove(&piece).unwrap_or_default();
@@ -163,6 +172,10 @@ impl Node {
         let indices = 0..blocks;
         let origins: Vec<Option<Origin>> =
             indices.map(|index| self.memory.remove(&self.layout.nth_block(piece, index))).collect();
+        if !good && fetched.bad && origins.iter().all(Option::is_some) {
+            let bad = origins.iter().flatten().filter(|origin| origin.bad);
+            self.host.liars.borrow_mut().extend(bad.map(|origin| origin.end));
+        }
         if good {
             assert!(!fetched.bad && origins.iter().all(|origin| origin.is_some_and(|origin| !origin.bad)));
             assert!(self.host.verified.borrow_mut().insert(piece));
