@@ -34,7 +34,7 @@ fn swarm(pieces: u32, peers: usize, chance: u8) -> (Swarm, Vec<PeerSlot>) {
         slots: 8,
         seed_slots: 8,
         hold: u32::MAX,
-        fetch: true,
+        ..Settings::default()
     };
     let mut swarm = Swarm::new(layout, commons, 0, settings, 1);
     let mut rng = fastrand::Rng::with_seed(7);

@@ -183,16 +183,13 @@ impl Swarm {
         let slots: Vec<PeerSlot> = self.peers.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
             let Some(peer) = self.peers.get_mut(slot) else { continue };
-            let is_chosen = chosen.contains(&peer.tag);
             // Who has got a free slot since the poll was not ranked: the next round will see.
-            if peer.unchoked && !is_chosen && peer.unchoked_since < asked_at.max(Duration::from_nanos(1)) {
-                self.set_unchoked(now, slot, false);
-            } else if is_chosen && !peer.owed {
-                if standing(peer).0 {
-                    peer.owed = true;
-                } else if !peer.unchoked {
-                    self.commons.slots.settle_debt();
-                }
+            let had_one = peer.unchoked && peer.unchoked_since < asked_at;
+            match chosen.contains(&peer.tag) {
+                false if had_one => self.set_unchoked(now, slot, false),
+                true if !had_one && standing(peer).0 => peer.owed = true,
+                true if !had_one => self.commons.slots.settle_debt(),
+                _ => {}
             }
         }
     }

@@ -5,10 +5,11 @@
 
 use super::evidence::Evidence;
 use super::roster::Roster;
+use super::slots::Slots;
 use super::{PieceMap, Tag};
-use crate::metainfo::Block;
+use crate::metainfo::{Block, PieceIndex};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Shared by the swarms of all cores of one torrent.
 #[derive(Debug)]
@@ -18,6 +19,11 @@ pub struct Commons {
     desks: Box<[Desk]>,
     roster: Mutex<Roster>,
     evidence: Mutex<Evidence>,
+    /// Upload slots.
+    pub(super) slots: Slots,
+    /// How many peers have each piece or were shown it, while super-seeding.
+    spread: OnceLock<Box<[AtomicU32]>>,
+    pieces: u32,
 }
 
 /// What one core shows the others.
@@ -25,8 +31,6 @@ pub struct Commons {
 struct Desk {
     /// It has peers that could be asked for more than it knows to ask.
     idle: AtomicBool,
-    /// Peers that want an upload slot.
-    contenders: AtomicU32,
     /// Blocks that its pieces lack and that others may fetch for it.
     lacking: Mutex<Vec<Block>>,
 }
@@ -48,7 +52,15 @@ impl Commons {
     pub fn new(pieces: u32, cores: usize) -> Self {
         assert!(cores > 0, "somebody has to work");
         let desks = (0..cores).map(|_| Desk::default()).collect();
-        Self { map: PieceMap::new(pieces), desks, roster: Mutex::default(), evidence: Mutex::default() }
+        Self {
+            map: PieceMap::new(pieces),
+            desks,
+            roster: Mutex::default(),
+            evidence: Mutex::default(),
+            slots: Slots::new(cores),
+            spread: OnceLock::new(),
+            pieces,
+        }
     }
 
     /// Number of cores.
@@ -100,30 +112,24 @@ impl Commons {
         })
     }
 
-    /// A core's part of `slots` upload slots, by the number of its peers that want one; at least one.
-    pub(super) fn share_of_slots(&self, core: usize, contenders: usize, slots: usize) -> usize {
-        self.desks[core].contenders.store(contenders as u32, Ordering::Relaxed);
-        let all: usize = self.desks.iter().map(|desk| desk.contenders.load(Ordering::Relaxed) as usize).sum();
-        if all <= slots { slots } else { (slots * contenders).div_ceil(all).max(1) }
+    fn spread_of(&self, piece: PieceIndex) -> &AtomicU32 {
+        let spread = self.spread.get_or_init(|| (0..self.pieces).map(|_| AtomicU32::new(0)).collect());
+        &spread[piece.as_usize()]
+    }
+
+    /// How many peers have the piece or were shown it.
+    pub(super) fn spread(&self, piece: PieceIndex) -> u32 {
+        self.spread_of(piece).load(Ordering::Acquire)
+    }
+
+    /// One peer more, or less, has the piece or was shown it.
+    pub(super) fn count_spread(&self, piece: PieceIndex, more: bool) {
+        let spread = self.spread_of(piece);
+        _ = if more { spread.fetch_add(1, Ordering::AcqRel) } else { spread.fetch_sub(1, Ordering::AcqRel) };
     }
 }
 
 /// A panic aborts the program, so no lock is ever left by one; were it, the values are whole between statements.
-fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slots_are_shared_by_demand() {
-        let commons = Commons::new(1, 2);
-        assert_eq!(commons.share_of_slots(0, 3, 4), 4, "alone");
-        assert_eq!(commons.share_of_slots(1, 1, 4), 4, "enough for all");
-        assert_eq!(commons.share_of_slots(1, 9, 4), 3);
-        assert_eq!(commons.share_of_slots(0, 3, 4), 1);
-        assert_eq!(commons.share_of_slots(0, 0, 4), 1, "one is kept for whoever comes");
-    }
 }

@@ -36,6 +36,7 @@ impl Swarm {
         if self.commons.cores() == 1 {
             return;
         }
+        self.choke(now);
         let news = self.read_log() | self.regain();
         let idle = self.peers.iter().any(|(_, peer)| peer.is_hungry() && peer.asked.is_empty());
         self.commons.set_idle(self.core, idle && !self.starved);
@@ -56,6 +57,7 @@ impl Swarm {
         }
         let news = self.have.count() > before;
         if news && self.is_seeding() {
+            self.revise_slots();
             let slots: Vec<PeerSlot> = self.peers.iter().map(|(slot, _)| slot).collect();
             for slot in slots {
                 if self.check_seed(slot).is_err() {

@@ -20,6 +20,7 @@ mod active;
 mod bitfield;
 mod candidates;
 mod choker;
+mod choking;
 mod commons;
 mod entry;
 mod errands;
@@ -31,8 +32,11 @@ mod picker;
 mod piece_map;
 mod rate;
 mod roster;
+mod settings;
 mod settle;
+mod slots;
 mod speak;
+mod super_seed;
 #[cfg(test)]
 mod tests;
 mod totals;
@@ -40,20 +44,23 @@ mod uploads;
 
 pub use active::RUN_LEN;
 pub use bitfield::Bitfield;
+pub use choker::SeedChoker;
 pub use commons::{Commons, Handover};
 pub use errands::HandIn;
 pub use fetch::{Completion, Place};
 pub use peer::{Introduction, PeerSlot, Tag};
 pub use piece_map::PieceMap;
+pub use settings::Settings;
 pub use speak::Speech;
 pub use totals::{LimitHits, Totals};
 
 use crate::metainfo::{Block, Layout, PieceIndex};
-use crate::wire::PeerId;
 use active::ActivePiece;
 use candidates::Candidates;
+use choking::Rounds;
 use peer::{Peer, Peers};
 use picker::Picker;
+use super_seed::Shown;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -70,23 +77,6 @@ const SNUB: Duration = Duration::from_secs(30);
 const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 /// Time between two looks at everything that waits.
 const TICK: Duration = Duration::from_millis(500);
-
-/// Limits and choices of one torrent.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// What we call ourselves.
-    pub id: PeerId,
-    /// Most connections, on all cores together.
-    pub most_peers: usize,
-    /// Upload slots while there is something to fetch, on all cores together.
-    pub slots: usize,
-    /// Upload slots when there is not.
-    pub seed_slots: usize,
-    /// Pieces longer than this (bytes) are written run by run before they are verified.
-    pub hold: u32,
-    /// Whether missing pieces are fetched; else only what is there is served.
-    pub fetch: bool,
-}
 
 /// Why a peer is dropped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -191,8 +181,7 @@ pub struct Swarm {
     nudge: bool,
     /// Somebody could not ask for want of memory.
     starved: bool,
-    optimistic: Option<PeerSlot>,
-    next_round: Duration,
+    rounds: Rounds,
     next_tick: Duration,
     totals: Totals,
 }
@@ -226,12 +215,12 @@ impl Swarm {
             wishes: VecDeque::new(),
             nudge: false,
             starved: false,
-            optimistic: None,
-            next_round: Duration::ZERO,
+            rounds: Rounds::default(),
             next_tick: Duration::ZERO,
             totals: Totals::default(),
         };
         swarm.read_log();
+        swarm.revise_slots();
         swarm
     }
 
@@ -295,7 +284,8 @@ impl Swarm {
         if let Some(reason) = refusal {
             return Err(reason);
         }
-        let peer = Peer::new(now, who, tag, self.layout.piece_count(), self.have.count());
+        let mut peer = Peer::new(now, who, tag, self.layout.piece_count(), self.have.count());
+        peer.shown = self.is_super_seed().then(|| Box::new(Shown::new(self.layout.piece_count())));
         let slot = self.peers.insert(peer);
         self.wake(slot);
         Ok(slot)
@@ -306,9 +296,11 @@ impl Swarm {
         self.returned(slot, None);
         self.release_all(slot);
         self.forget_writer(slot);
+        self.alter(slot, |peer| (peer.dropped, peer.unchoked) = (true, false));
         let Some(peer) = self.peers.remove(slot) else { return };
         self.commons.roster().leave(peer.who.identity(), peer.tag);
         self.remember(&peer);
+        self.forget_spread(&peer);
         if !peer.has.is_full() {
             self.layout
                 .pieces()
@@ -321,16 +313,19 @@ impl Swarm {
         if peer.who.outgoing {
             self.candidates.ended(now, peer.who.addr, peer.downloaded + peer.uploaded > 0);
         }
-        self.fill_free_slots(now);
+        self.fill_free_slots(now, None);
         self.wake_hungry();
     }
 
     /// Closes the connection to a peer; [`Swarm::gone`] follows when it is closed.
     fn drop_peer(&mut self, slot: PeerSlot, reason: DropReason) {
-        let Some(peer) = self.peers.get_mut(slot).filter(|peer| !peer.dropped) else { return };
-        peer.dropped = true;
-        peer.uploads.clear();
-        self.commons.roster().leave(peer.who.identity(), peer.tag);
+        let Some(peer) = self.peers.get(slot).filter(|peer| !peer.dropped) else { return };
+        let (who, tag) = (peer.who, peer.tag);
+        self.alter(slot, |peer| {
+            (peer.dropped, peer.unchoked) = (true, false);
+            peer.uploads.clear();
+        });
+        self.commons.roster().leave(who.identity(), tag);
         self.wishes.push_back(Wish::Drop(slot, reason));
     }
 
@@ -371,10 +366,7 @@ impl Swarm {
         self.next_tick = now + TICK;
         let slots: Vec<PeerSlot> = self.peers.iter().map(|(slot, _)| slot).collect();
         slots.into_iter().for_each(|slot| self.look_after(now, slot));
-        if now >= self.next_round {
-            self.next_round = now + choker::ROUND;
-            self.choke_round(now);
-        }
+        self.choke(now);
         let room = self.settings.most_peers.saturating_sub(self.commons.roster().len());
         for addr in self.candidates.take_due(now, room, self.is_seeding()) {
             self.wishes.push_back(Wish::Dial(addr));
@@ -401,54 +393,13 @@ impl Swarm {
         if waits {
             self.wake(slot);
         }
+        if self.settings.super_seed {
+            self.review_offers(now, slot);
+        }
         if snub {
             self.snub(slot);
         } else if oldest.is_some_and(|at| now >= at + REQUEST_LIMIT) {
             self.release_first(slot);
-        }
-    }
-
-    fn choke_round(&mut self, now: Duration) {
-        let seeding = self.is_seeding();
-        let contenders = self.peers.iter().filter(|(_, peer)| peer.interested && !peer.dropped);
-        let contenders = contenders.map(|(slot, peer)| choker::Contender {
-            peer: slot,
-            rate: peer.down.get(),
-            unchoked: peer.unchoked,
-            since: now.saturating_sub(peer.unchoked_since),
-            age: now.saturating_sub(peer.since),
-        });
-        let contenders: Vec<choker::Contender> = contenders.collect();
-        let slots = self.slots(contenders.len());
-        let chosen = choker::round(contenders, slots, seeding, &mut self.optimistic, &mut self.rng);
-        let slots: Vec<PeerSlot> = self.peers.iter().map(|(slot, _)| slot).collect();
-        slots.into_iter().for_each(|slot| self.set_unchoked(now, slot, chosen.contains(&slot)));
-    }
-
-    fn set_unchoked(&mut self, now: Duration, slot: PeerSlot, unchoked: bool) {
-        let Some(peer) = self.peers.get_mut(slot).filter(|peer| peer.unchoked != unchoked) else { return };
-        (peer.unchoked, peer.unchoked_since) = (unchoked, now);
-        if !unchoked {
-            peer.uploads.clear();
-        }
-        self.wake(slot);
-    }
-
-    /// Upload slots of this core, which has so many interested peers.
-    fn slots(&self, contenders: usize) -> usize {
-        let slots = if self.is_seeding() { self.settings.seed_slots } else { self.settings.slots };
-        self.commons.share_of_slots(self.core, contenders, slots)
-    }
-
-    /// Gives free upload slots at once to those who have waited longest.
-    fn fill_free_slots(&mut self, now: Duration) {
-        let interested = || self.peers.iter().filter(|(_, peer)| peer.interested && !peer.dropped);
-        let used = interested().filter(|(_, peer)| peer.unchoked).count();
-        for _ in used..self.slots(interested().count()) {
-            let waiting =
-                self.peers.iter().filter(|(_, peer)| peer.interested && !peer.unchoked && !peer.dropped);
-            let Some((slot, _)) = waiting.min_by_key(|(_, peer)| peer.unchoked_since) else { return };
-            self.set_unchoked(now, slot, true);
         }
     }
 }

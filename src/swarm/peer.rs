@@ -3,6 +3,7 @@
 use super::bitfield::Bitfield;
 use super::rate::Rate;
 use super::roster::Identity;
+use super::super_seed::Shown;
 use super::uploads::Uploads;
 use crate::metainfo::{BLOCK_LEN, Block, PieceIndex};
 use crate::wire::PeerId;
@@ -94,6 +95,10 @@ pub(super) struct Peer {
 
     pub(super) unchoked: bool,
     pub(super) unchoked_since: Duration,
+    /// It was chosen to have an upload slot, which another has to give back first.
+    pub(super) owed: bool,
+    /// What it was shown, when we super-seed.
+    pub(super) shown: Option<Box<Shown>>,
     pub(super) said_bitfield: bool,
     pub(super) said_unchoked: bool,
     pub(super) said_interested: bool,
@@ -140,6 +145,8 @@ impl Peer {
             interested: false,
             unchoked: false,
             unchoked_since: now,
+            owed: false,
+            shown: None,
             said_bitfield: false,
             said_unchoked: false,
             said_interested: false,

@@ -2,6 +2,7 @@
 //! to have one of them. So nearly every byte that goes up is one that the others did not have.
 
 use super::bitfield::Bitfield;
+use super::peer::Peer;
 use super::{PeerSlot, Swarm};
 use crate::metainfo::PieceIndex;
 use std::sync::Arc;
@@ -53,12 +54,13 @@ impl Swarm {
             return;
         }
         let Some(peer) = self.peers.get_mut(slot) else { return };
-        let offer = peer.shown.as_mut().and_then(|shown| shown.open.iter_mut().find(|offer| offer.piece == piece));
-        match offer {
-            // It was counted when it was shown the piece.
-            Some(offer) => offer.had = Some(now),
-            None if peer.shown.as_ref().is_some_and(|shown| shown.has(piece)) => {}
-            None => self.commons.count_spread(piece, true),
+        let mut shown = peer.shown.as_mut().filter(|shown| shown.has(piece));
+        // It was counted when it was shown the piece.
+        let counted = shown.is_some();
+        let offers = shown.iter_mut().flat_map(|shown| &mut shown.open);
+        offers.filter(|offer| offer.piece == piece).for_each(|offer| offer.had = Some(now));
+        if !counted {
+            self.commons.count_spread(piece, true);
         }
         // Who was shown the piece may have passed it on: they get the next. (There are at most a few on this core.)
         let others = self.peers.iter().filter(|(other, peer)| {
@@ -69,7 +71,7 @@ impl Swarm {
     }
 
     /// The peer has gone: what it had counts no more.
-    pub(super) fn forget_spread(&self, peer: &super::Peer) {
+    pub(super) fn forget_spread(&self, peer: &Peer) {
         if !self.settings.super_seed {
             return;
         }

@@ -95,6 +95,10 @@ pub(super) fn claims(cores: &[Node]) {
         let map = &host[0].host.commons.map;
         let active: usize = host.iter().map(|node| node.swarm.active.len()).sum();
         let (have, missing) = (map.have_count(), map.missing_count());
+        let unchoked = host.iter().flat_map(|node| node.swarm.peers.iter()).filter(|(_, peer)| peer.unchoked);
+        let (taken, limit) = host[0].host.commons.slots.taken();
+        assert_eq!(unchoked.count() as u32, taken, "upload slots taken on all cores");
+        assert!(taken <= limit, "{taken} upload slots of {limit}");
         let pieces = host[0].layout.piece_count();
         assert_eq!(have + missing + active as u32, pieces, "{have} had, {missing} missing, {active} claimed");
     }

@@ -53,7 +53,8 @@ impl Desk {
 
     /// Small limits, so that they are met.
     pub(super) fn settings() -> Settings {
-        Settings { id: id(100), most_peers: 4, slots: 2, seed_slots: 2, hold: 1 << 20, fetch: true }
+        let (id, hold) = (id(100), 1 << 20);
+        Settings { id, most_peers: 4, slots: 2, seed_slots: 2, hold, ..Settings::default() }
     }
 
     pub(super) fn with(layout: Arc<Layout>, commons: Arc<Commons>, core: usize, settings: Settings) -> Self {

@@ -9,5 +9,7 @@ mod granting;
 mod node;
 mod plan;
 mod simulated;
+mod slots;
+mod super_seed;
 mod talk;
 mod world;

@@ -90,6 +90,8 @@ impl Node {
             seed_slots: plan.slots,
             hold: plan.hold,
             fetch: true,
+            super_seed: plan.super_seed,
+            ..Settings::default()
         };
         let commons = Arc::clone(&host.commons);
         let swarm = Swarm::new(Arc::clone(layout), commons, core, settings, rng.u64(..));
