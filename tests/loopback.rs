@@ -2,7 +2,9 @@
 
 use seedring::metainfo::Torrent;
 use seedring::ring::ZeroCopySend;
-use seedring::session::{self, CreateOptions, Event, Goal, Job, Listen, Outcome, Progress, Snapshot};
+use seedring::session::{
+    self, Choices, CreateOptions, Event, Goal, Job, Listen, Outcome, Progress, Snapshot,
+};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fs;
@@ -26,6 +28,7 @@ fn job(torrent: &Arc<Torrent>, folder: &Path, goal: Goal, peers: Vec<SocketAddr>
         zero_copy_send: ZeroCopySend::default(),
         announce: Default::default(),
         snapshots: false,
+        choices: Choices::default(),
     }
 }
 

@@ -38,6 +38,7 @@ fn run(transfer: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Er
         zero_copy_send: transfer.zero_copy_send,
         announce: AnnounceLimits::default(),
         snapshots: false,
+        choices: transfer.choices.choices(&torrent)?,
     };
     let runtime = super::control_runtime()?;
     let result = runtime.block_on(async {

@@ -126,17 +126,18 @@ mod tests {
 
     fn half() -> Progress {
         Progress {
-        left: 512 << 20,
-        downloaded: 512 << 20,
-        uploaded: 128 << 20,
-        wasted: 0,
-        moved: 0,
-        peers: 1,
-        download_rate: 64 << 20,
-        upload_rate: 2048,
-        pieces: 1024,
-        good_pieces: 512,
-        limits: LimitHits::default(),
+            left: 512 << 20,
+            skipped: 0,
+            downloaded: 512 << 20,
+            uploaded: 128 << 20,
+            wasted: 0,
+            moved: 0,
+            peers: 1,
+            download_rate: 64 << 20,
+            upload_rate: 2048,
+            pieces: 1024,
+            good_pieces: 512,
+            limits: LimitHits::default(),
         }
     }
 

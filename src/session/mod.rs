@@ -4,7 +4,7 @@ mod events;
 mod offline;
 mod run;
 
-pub use crate::shard::{Progress, Snapshot};
+pub use crate::shard::{Choices, Progress, Snapshot};
 pub use crate::storage::{CheckReport, FileReport};
 pub use events::Event;
 pub use offline::{CreateOptions, check, create};

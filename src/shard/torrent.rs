@@ -17,7 +17,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc};
 
@@ -30,7 +30,9 @@ const UPLOAD_SHARE: usize = 8;
 /// Files that are synced and renamed at the same time: each takes two descriptors.
 const FINISHERS: usize = 16;
 /// Runs that one speech may open: what a full window of requests needs.
-const RUNS_IN_SPEECH: usize = 16;
+const RUNS_IN_SPEECH: usize = 64;
+
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// A run that is being fetched.
 pub(super) enum Fetched {
@@ -67,7 +69,6 @@ pub(super) struct TorrentShard {
     /// Room for wishes, not in use.
     wishes: RefCell<Vec<Wish>>,
     reports: mpsc::Sender<Report>,
-    epoch: Instant,
     /// Writes and renames under way.
     busy: Cell<usize>,
     stopping: Cell<bool>,
@@ -109,7 +110,6 @@ impl TorrentShard {
             scatters: RefCell::default(),
             wishes: RefCell::default(),
             reports,
-            epoch: Instant::now(),
             busy: Cell::new(0),
             stopping: Cell::new(false),
             shaking: RefCell::default(),
@@ -120,9 +120,9 @@ impl TorrentShard {
         })
     }
 
-    /// Time on the swarm's clock.
+    /// Time on the clock of all swarms: limits are booked by it on all cores.
     pub(super) fn now(&self) -> Duration {
-        self.epoch.elapsed()
+        EPOCH.elapsed()
     }
 
     /// Tells the control thread; what nobody waits for is dropped while its mailbox is full.

@@ -152,8 +152,7 @@ mod tests {
         assert_eq!(first[..2], [5, 4]);
         let lucky = optimistic.unwrap();
         assert!(lucky.number < 4 && first.len() == 3);
-        let again: Vec<_> =
-            all.iter().map(|c| Contender { unchoked: c.tag == lucky, ..c.clone() }).collect();
+        let again: Vec<_> = all.iter().map(|c| Contender { unchoked: c.tag == lucky, ..c.clone() }).collect();
         round(again.clone(), 3, Rule::Trade, &mut optimistic, &mut rng);
         assert_eq!(optimistic, Some(lucky), "its turn is not over");
         let over = |c: &Contender| Contender { since: TURN, ..c.clone() };

@@ -103,7 +103,8 @@ impl Swarm {
     }
 
     fn longest_waiting(&self, news: Option<PeerSlot>) -> Option<(PeerSlot, bool)> {
-        let alone = news.filter(|_| self.rounds.waiting == 1).and_then(|slot| Some((slot, self.peers.get(slot)?)));
+        let alone =
+            news.filter(|_| self.rounds.waiting == 1).and_then(|slot| Some((slot, self.peers.get(slot)?)));
         if let Some((slot, peer)) = alone.filter(|(_, peer)| standing(peer).0) {
             return Some((slot, peer.owed));
         }

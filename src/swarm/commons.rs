@@ -5,9 +5,10 @@
 
 use super::evidence::Evidence;
 use super::roster::Roster;
+use super::selection::Selection;
 use super::slots::Slots;
 use super::{PieceMap, Tag};
-use crate::metainfo::{Block, PieceIndex};
+use crate::metainfo::{Block, Layout, PieceIndex};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -16,6 +17,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 pub struct Commons {
     /// What is known of each piece.
     pub map: PieceMap,
+    /// What is wanted.
+    pub selection: Selection,
     desks: Box<[Desk]>,
     roster: Mutex<Roster>,
     evidence: Mutex<Evidence>,
@@ -23,7 +26,6 @@ pub struct Commons {
     pub(super) slots: Slots,
     /// How many peers have each piece or were shown it, while super-seeding.
     spread: OnceLock<Box<[AtomicU32]>>,
-    pieces: u32,
 }
 
 /// What one core shows the others.
@@ -50,16 +52,32 @@ impl Commons {
     /// # Panics
     /// When there is no core.
     pub fn new(pieces: u32, cores: usize) -> Self {
+        Self::with_all_missing(Selection::all(pieces), cores)
+    }
+
+    /// All pieces missing, some of them wanted.
+    ///
+    /// # Panics
+    /// When there is no core.
+    pub fn of_selection(layout: &Layout, selection: Selection, cores: usize) -> Self {
+        let commons = Self::with_all_missing(selection, cores);
+        let skipped = layout.pieces().filter(|piece| !commons.selection.wants(*piece));
+        skipped.for_each(|piece| commons.map.skip(piece));
+        commons
+    }
+
+    fn with_all_missing(selection: Selection, cores: usize) -> Self {
+        let pieces = selection.pieces();
         assert!(cores > 0, "somebody has to work");
         let desks = (0..cores).map(|_| Desk::default()).collect();
         Self {
             map: PieceMap::new(pieces),
+            selection,
             desks,
             roster: Mutex::default(),
             evidence: Mutex::default(),
             slots: Slots::new(cores),
             spread: OnceLock::new(),
-            pieces,
         }
     }
 
@@ -113,7 +131,8 @@ impl Commons {
     }
 
     fn spread_of(&self, piece: PieceIndex) -> &AtomicU32 {
-        let spread = self.spread.get_or_init(|| (0..self.pieces).map(|_| AtomicU32::new(0)).collect());
+        let counters = || (0..self.selection.pieces()).map(|_| AtomicU32::new(0)).collect();
+        let spread = self.spread.get_or_init(counters);
         &spread[piece.as_usize()]
     }
 

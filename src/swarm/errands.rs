@@ -52,6 +52,7 @@ impl Swarm {
         while let Some(number) = self.commons.map.logged(self.have.count()) {
             let piece = self.layout.piece(number).expect("only pieces of this torrent are had");
             self.have.insert(piece);
+            self.left -= u32::from(self.commons.selection.wants(piece));
             self.picker.remove(piece);
             self.learn(piece);
         }
@@ -72,9 +73,10 @@ impl Swarm {
     fn learn(&mut self, piece: PieceIndex) {
         let slots: Vec<PeerSlot> = self.peers.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
+            let wanted = self.settings.fetch && self.commons.selection.wants(piece);
             let Some(peer) = self.peers.get_mut(slot) else { continue };
             let has = peer.has.has(piece);
-            if has && self.settings.fetch {
+            if has && wanted {
                 peer.wanted -= 1;
             }
             if !has || peer.wanted == 0 {

@@ -69,7 +69,7 @@ impl Swarm {
             // From now on it counts as a seed: see `Picker`.
             self.layout.pieces().filter(|other| *other != piece).for_each(|piece| self.picker.lose(piece));
         } else {
-            self.picker.gain(piece);
+            self.picker.gain(piece, &mut peer.hint);
         }
         peer.wanted += u32::from(wanted);
         if wanted {
@@ -86,11 +86,14 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
         peer.wanted = wanted;
         if !has.is_full() {
-            held().for_each(|piece| self.picker.gain(piece));
+            held().for_each(|piece| self.picker.gain(piece, &mut peer.hint));
         }
         if self.settings.super_seed {
             let layout = Arc::clone(&self.layout);
-            layout.pieces().filter(|piece| has.has(*piece)).for_each(|piece| self.see_spread(now, slot, piece));
+            layout
+                .pieces()
+                .filter(|piece| has.has(*piece))
+                .for_each(|piece| self.see_spread(now, slot, piece));
         }
         let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
         peer.has = has;
@@ -100,12 +103,7 @@ impl Swarm {
 
     /// A bitfield should be the first message, but some clients send one later in the place of many HAVEs. It costs
     /// more than they do, so not too many are taken.
-    fn hear_late_bitfield(
-        &mut self,
-        now: Duration,
-        slot: PeerSlot,
-        bytes: &[u8],
-    ) -> Result<(), DropReason> {
+    fn hear_late_bitfield(&mut self, now: Duration, slot: PeerSlot, bytes: &[u8]) -> Result<(), DropReason> {
         let has = Bitfield::from_wire(bytes, self.layout.piece_count()).ok_or(DropReason::BadBitfield)?;
         let layout = Arc::clone(&self.layout);
         let mut held = layout.pieces().filter(|piece| has.has(*piece));

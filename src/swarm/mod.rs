@@ -21,17 +21,21 @@ mod bitfield;
 mod candidates;
 mod choker;
 mod choking;
+mod choosing;
 mod commons;
 mod entry;
 mod errands;
 mod evidence;
 mod fetch;
 mod hear;
+mod ip_filter;
+mod limiter;
 mod peer;
 mod picker;
 mod piece_map;
 mod rate;
 mod roster;
+mod selection;
 mod settings;
 mod settle;
 mod slots;
@@ -41,6 +45,7 @@ mod super_seed;
 mod tests;
 mod totals;
 mod uploads;
+mod window;
 
 pub use active::RUN_LEN;
 pub use bitfield::Bitfield;
@@ -48,8 +53,11 @@ pub use choker::SeedChoker;
 pub use commons::{Commons, Handover};
 pub use errands::HandIn;
 pub use fetch::{Completion, Place};
+pub use ip_filter::{IpFilter, IpFilterError};
+pub use limiter::{Limiter, Throttle};
 pub use peer::{Introduction, PeerSlot, Tag};
 pub use piece_map::PieceMap;
+pub use selection::{Priority, Selection};
 pub use settings::Settings;
 pub use speak::Speech;
 pub use totals::{LimitHits, Totals};
@@ -60,15 +68,17 @@ use candidates::Candidates;
 use choking::Rounds;
 use peer::{Peer, Peers};
 use picker::Picker;
-use super_seed::Shown;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
+use super_seed::Shown;
 
 /// A peer that says nothing for this long is dropped.
 const SILENCE: Duration = Duration::from_secs(120);
+/// A peer with which there was nothing to trade for this long is dropped.
+const IDLE: Duration = Duration::from_secs(600);
 /// We say at least something this often.
 const KEEP_ALIVE: Duration = Duration::from_secs(100);
 /// A peer that sends none of what it was asked for this long is snubbed: others get the blocks.
@@ -104,6 +114,10 @@ pub enum DropReason {
     Ourselves,
     #[error("was banned for a bad piece")]
     Banned,
+    #[error("is in the filter of addresses")]
+    Filtered,
+    #[error("has had nothing to trade for {} s", IDLE.as_secs())]
+    Idle,
     #[error("one too many: {0} peers are connected")]
     Full(usize),
 }
@@ -168,6 +182,8 @@ pub struct Swarm {
     candidates: Candidates,
     /// The pieces had, as far as this core has read the log of them.
     have: Bitfield,
+    /// Pieces that are wanted and not in `have`.
+    left: u32,
     /// [`PieceMap::releases`] when last looked at.
     releases: u32,
     picker: Picker,
@@ -195,11 +211,12 @@ impl Swarm {
         settings: Settings,
         seed: u64,
     ) -> Self {
-        let picker = Picker::new(&layout, |_| settings.fetch);
+        let picker = Picker::new(&layout, &commons.selection, settings.fetch, settings.sequential);
         let have = Bitfield::new(layout.piece_count());
         let mut swarm = Self {
             layout,
             releases: commons.map.releases(),
+            left: commons.selection.wanted(),
             commons,
             core,
             settings,
@@ -247,16 +264,24 @@ impl Swarm {
 
     /// Whether the piece is to be had from peers.
     fn wants(&self, piece: PieceIndex) -> bool {
-        self.settings.fetch && !self.have.has(piece)
+        self.settings.fetch && self.commons.selection.wants(piece) && !self.have.has(piece)
     }
 
     /// Whether nothing is left to fetch.
     pub fn is_seeding(&self) -> bool {
-        !self.settings.fetch || self.have.is_full()
+        !self.settings.fetch || self.left == 0
+    }
+
+    /// Whether nothing is left to fetch although not everything is there (BEP 21).
+    pub fn is_partial_seed(&self) -> bool {
+        self.is_seeding() && !self.have.is_full()
     }
 
     /// Adds an address where a peer may be; `given` when the user named it.
     pub fn add_candidate(&mut self, addr: SocketAddr, given: bool) {
+        if !self.may_connect(addr.ip()) {
+            return;
+        }
         let added = self.candidates.add(addr, given);
         self.totals.limits.addresses += u64::from(!added);
     }
@@ -365,7 +390,8 @@ impl Swarm {
         }
         self.next_tick = now + TICK;
         let slots: Vec<PeerSlot> = self.peers.iter().map(|(slot, _)| slot).collect();
-        slots.into_iter().for_each(|slot| self.look_after(now, slot));
+        let (share, turn) = self.fair_share();
+        slots.into_iter().for_each(|slot| self.look_after(now, slot, share, turn));
         self.choke(now);
         let room = self.settings.most_peers.saturating_sub(self.commons.roster().len());
         for addr in self.candidates.take_due(now, room, self.is_seeding()) {
@@ -378,18 +404,28 @@ impl Swarm {
         self.wake_hungry();
     }
 
-    fn look_after(&mut self, now: Duration, slot: PeerSlot) {
+    /// `share`: most requests to have open with the peer; `turn`: how long a block of it may take for our own limit.
+    fn look_after(&mut self, now: Duration, slot: PeerSlot, share: usize, turn: Duration) {
         let Some(peer) = self.peers.get_mut(slot) else { return };
         peer.down.tick(now);
         peer.up.tick(now);
+        peer.requests.tick(now, peer.down.get());
         if now >= peer.last_heard + SILENCE {
             return self.drop_peer(slot, DropReason::Silent);
         }
+        let useless = !peer.interested && peer.wanted == 0;
+        if useless && now >= peer.last_moved.max(peer.last_useful) + IDLE {
+            self.totals.limits.idle += 1;
+            return self.drop_peer(slot, DropReason::Idle);
+        } else if !useless {
+            peer.last_useful = now;
+        }
+        peer.requests.most = window::DEFAULT_MOST.min(share);
         let waits = now >= peer.last_said + KEEP_ALIVE;
         let oldest = peer.asked.front().map(|asked| asked.at);
         // One that stops in the middle of a block holds it, asked or not.
         let waits_since = oldest.into_iter().chain(peer.begun).min();
-        let snub = waits_since.is_some_and(|at| now >= at.max(peer.last_block) + SNUB);
+        let snub = waits_since.is_some_and(|at| now >= at.max(peer.last_block) + SNUB + turn);
         if waits {
             self.wake(slot);
         }
@@ -398,7 +434,7 @@ impl Swarm {
         }
         if snub {
             self.snub(slot);
-        } else if oldest.is_some_and(|at| now >= at + REQUEST_LIMIT) {
+        } else if oldest.is_some_and(|at| now >= at + REQUEST_LIMIT + turn) {
             self.release_first(slot);
         }
     }

@@ -141,6 +141,7 @@ impl Swarm {
         }
         if self.departed.len() > MOST_DEPARTED {
             self.departed.pop_front();
+            self.totals.limits.departed += 1;
         }
     }
 

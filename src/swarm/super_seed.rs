@@ -64,7 +64,8 @@ impl Swarm {
         }
         // Who was shown the piece may have passed it on: they get the next. (There are at most a few on this core.)
         let others = self.peers.iter().filter(|(other, peer)| {
-            *other != slot && peer.shown.as_ref().is_some_and(|shown| shown.open.iter().any(|o| o.piece == piece))
+            *other != slot
+                && peer.shown.as_ref().is_some_and(|shown| shown.open.iter().any(|o| o.piece == piece))
         });
         let others: Vec<PeerSlot> = others.map(|(other, _)| other).collect();
         others.into_iter().for_each(|other| self.review_offers(now, other));

@@ -21,12 +21,31 @@ pub struct LimitHits {
     pub evidence: u64,
     /// Liars not remembered because there are too many.
     pub bans: u64,
+    /// Addresses not dialled, and connections not taken, because of the user's filter.
+    pub filtered: u64,
+    /// Peers dropped because there was nothing to trade with them for long.
+    pub idle: u64,
+    /// Connections that were forgotten after their end, so that nothing they sent can be held against them.
+    pub departed: u64,
 }
 
 impl LimitHits {
     /// Each by its name.
-    pub fn by_name(&self) -> [(&'static str, u64); 9] {
-        let Self { requests, offences, peers, addresses, handshakes, reports, letters, evidence, bans } = *self;
+    pub fn by_name(&self) -> [(&'static str, u64); 12] {
+        let Self {
+            requests,
+            offences,
+            peers,
+            addresses,
+            handshakes,
+            reports,
+            letters,
+            evidence,
+            bans,
+            filtered,
+            idle,
+            departed,
+        } = *self;
         [
             ("requests", requests),
             ("offences", offences),
@@ -37,13 +56,29 @@ impl LimitHits {
             ("letters", letters),
             ("evidence", evidence),
             ("bans", bans),
+            ("filtered", filtered),
+            ("idle", idle),
+            ("departed", departed),
         ]
     }
 }
 
 impl std::ops::AddAssign for LimitHits {
     fn add_assign(&mut self, other: Self) {
-        let Self { requests, offences, peers, addresses, handshakes, reports, letters, evidence, bans } = other;
+        let Self {
+            requests,
+            offences,
+            peers,
+            addresses,
+            handshakes,
+            reports,
+            letters,
+            evidence,
+            bans,
+            filtered,
+            idle,
+            departed,
+        } = other;
         self.requests += requests;
         self.offences += offences;
         self.peers += peers;
@@ -53,6 +88,9 @@ impl std::ops::AddAssign for LimitHits {
         self.letters += letters;
         self.evidence += evidence;
         self.bans += bans;
+        self.filtered += filtered;
+        self.idle += idle;
+        self.departed += departed;
     }
 }
 

@@ -284,6 +284,7 @@ impl Nodes {
                 longest_retry: ANNOUNCE_INTERVAL,
             },
             snapshots: self.snapshots,
+            choices: Default::default(),
         };
         let events = self.events.0.clone();
         let mut stop = self.stop.subscribe();

@@ -59,7 +59,14 @@ impl Desk {
 
     pub(super) fn with(layout: Arc<Layout>, commons: Arc<Commons>, core: usize, settings: Settings) -> Self {
         let swarm = Swarm::new(Arc::clone(&layout), commons, core, settings, 1);
-        Self { swarm, layout, now: Duration::from_secs(1000), slabs: 1000, bad_blocks: Vec::new(), next_port: 1000 }
+        Self {
+            swarm,
+            layout,
+            now: Duration::from_secs(1000),
+            slabs: 1000,
+            bad_blocks: Vec::new(),
+            next_port: 1000,
+        }
     }
 
     pub(super) fn piece(&self, number: u32) -> PieceIndex {

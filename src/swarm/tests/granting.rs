@@ -63,7 +63,7 @@ impl World {
         let Some(id) = self.nodes[node].ends.get(&slot).copied() else { return };
         let other = self.end((id.0, 1 - id.1)).node;
         match reason {
-            DropReason::BothSeeds | DropReason::Duplicate | DropReason::Silent => {}
+            DropReason::BothSeeds | DropReason::Duplicate | DropReason::Silent | DropReason::Idle => {}
             DropReason::BadPiece(_) if self.nodes[other].plan.is_liar() => {}
             reason => panic!("node {node} dropped node {other}: {reason}"),
         }

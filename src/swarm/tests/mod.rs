@@ -2,6 +2,7 @@
 
 mod blame;
 mod check;
+mod choosing;
 mod cores;
 mod desk;
 mod fetching;

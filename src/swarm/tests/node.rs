@@ -2,7 +2,7 @@
 
 use super::plan::NodePlan;
 use crate::metainfo::{BLOCK_LEN, Block, Layout, PieceIndex};
-use crate::swarm::{Commons, DropReason, PeerSlot, RUN_LEN, Settings, Swarm};
+use crate::swarm::{Commons, DropReason, PeerSlot, Priority, RUN_LEN, Selection, Settings, Swarm};
 use crate::wire::PeerId;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -43,10 +43,24 @@ impl Host {
     pub(super) fn new(number: usize, plan: &NodePlan, layout: &Layout, rng: &mut fastrand::Rng) -> Self {
         let mut id = [0; 20];
         (id[0], id[1]) = (rng.u8(..).max(1), number as u8);
-        let commons = Arc::new(Commons::new(layout.piece_count(), plan.cores));
+        let of = |skipped| {
+            layout
+                .files()
+                .map(move |file| if file.as_usize() == skipped { Priority::Skip } else { Priority::Normal })
+        };
+        let all = Selection::all(layout.piece_count());
+        let selection =
+            plan.skips.map_or(all, |skipped| Selection::of_files(layout, &of(skipped).collect::<Vec<_>>()));
+        let commons = Arc::new(Commons::of_selection(layout, selection, plan.cores));
         let verified: BTreeSet<_> = layout.pieces().filter(|_| rng.f64() < plan.has).collect();
         verified.iter().for_each(|piece| commons.map.set_have(*piece));
-        Self { number, id: PeerId(id), commons, verified: Rc::new(RefCell::new(verified)), liars: Rc::default() }
+        Self {
+            number,
+            id: PeerId(id),
+            commons,
+            verified: Rc::new(RefCell::new(verified)),
+            liars: Rc::default(),
+        }
     }
 }
 
@@ -91,6 +105,7 @@ impl Node {
             hold: plan.hold,
             fetch: true,
             super_seed: plan.super_seed,
+            sequential: plan.sequential,
             ..Settings::default()
         };
         let commons = Arc::clone(&host.commons);
@@ -113,7 +128,7 @@ impl Node {
     }
 
     pub(super) fn is_complete(&self) -> bool {
-        self.host.verified.borrow().len() == self.layout.piece_count() as usize
+        self.host.commons.map.is_complete()
     }
 
     pub(super) fn free_slabs(&self) -> usize {

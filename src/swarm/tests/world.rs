@@ -157,7 +157,11 @@ impl World {
             for (conn, side) in node.host.liars.borrow().iter().copied() {
                 let liar = &self.nodes[self.conns[conn][1 - side].node].host;
                 let who = (addr(liar.number).ip(), liar.id);
-                assert!(node.host.commons.roster().is_banned(&who), "host {} lied and is not banned", liar.number);
+                assert!(
+                    node.host.commons.roster().is_banned(&who),
+                    "host {} lied and is not banned",
+                    liar.number
+                );
             }
         }
     }
