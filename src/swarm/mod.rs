@@ -413,7 +413,7 @@ impl Swarm {
         if now >= peer.last_heard + SILENCE {
             return self.drop_peer(slot, DropReason::Silent);
         }
-        let useless = !peer.interested && peer.wanted == 0;
+        let useless = !peer.interested && peer.wanted == 0 && !peer.dropped;
         if useless && now >= peer.last_moved.max(peer.last_useful) + IDLE {
             self.totals.limits.idle += 1;
             return self.drop_peer(slot, DropReason::Idle);

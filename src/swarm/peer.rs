@@ -26,11 +26,6 @@ impl PeerSlot {
     pub fn index(self) -> u32 {
         self.index
     }
-
-    #[cfg(test)]
-    pub(super) fn for_test(index: u32) -> Self {
-        Self { index, generation: 0 }
-    }
 }
 
 /// Names a connection for good, on all cores: who sent a block is known also after it has gone.

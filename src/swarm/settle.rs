@@ -96,8 +96,8 @@ impl Swarm {
             self.restart(piece, true);
         } else {
             let liars = self.commons.evidence().judge(piece, prints);
-            self.settle_good(piece);
             liars.into_iter().for_each(|liar| self.blame(liar, piece));
+            self.settle_good(piece);
         }
         self.wake_hungry();
     }

@@ -116,6 +116,7 @@ fn seeds_give_everybody_a_turn_on_all_cores() {
     let mut turns = vec![0; 6];
     for _ in 0..24 {
         pass(&mut cores, 10, &[]);
+        peers.iter().for_each(|(core, slot)| cores[*core].hear(*slot, Message::KeepAlive));
         let have: Vec<bool> = peers.iter().map(|(core, slot)| unchoked(&cores[*core], *slot)).collect();
         assert_eq!(have.iter().filter(|has| **has).count(), 2);
         turns.iter_mut().zip(have).for_each(|(turns, has)| *turns += u32::from(has));
