@@ -12,9 +12,8 @@ use std::time::{Duration, Instant};
 const BLOCK: u32 = 16 * 1024;
 /// Requests of one speech, at least.
 const WINDOW: usize = 8;
-const SIZES: [(u32, usize); 4] = [(1_000, 10), (1_000, 500), (100_000, 10), (100_000, 500)];
+const SIZES: [(u32, usize); 5] = [(1_000, 10), (1_000, 500), (100_000, 10), (100_000, 500), (100_000, 1_000)];
 const START: Duration = Duration::from_secs(1);
-/// Late enough for windows to have their smallest size: nothing is measured to be faster.
 const NOW: Duration = Duration::from_secs(11);
 
 fn connect(swarm: &mut Swarm, number: usize) -> PeerSlot {
@@ -34,7 +33,9 @@ fn swarm(pieces: u32, peers: usize, chance: u8) -> (Swarm, Vec<PeerSlot>) {
         slots: 8,
         seed_slots: 8,
         hold: u32::MAX,
-        fetch: true,
+        // Windows of the smallest size for all.
+        download_limit: Some(peers as u64 * WINDOW as u64 * u64::from(BLOCK) / 2),
+        ..Settings::default()
     };
     let mut swarm = Swarm::new(layout, commons, 0, settings, 1);
     let mut rng = fastrand::Rng::with_seed(7);
@@ -47,6 +48,7 @@ fn swarm(pieces: u32, peers: usize, chance: u8) -> (Swarm, Vec<PeerSlot>) {
         slot
     });
     let slots = slots.collect();
+    swarm.tick(NOW);
     (swarm, slots)
 }
 
@@ -115,6 +117,40 @@ fn pick_nothing(c: &mut Criterion) {
     group.finish();
 }
 
+/// A window of requests to a peer that lacks all the rare pieces, of which there are many: it has those that everybody has.
+fn pick_common(c: &mut Criterion) {
+    let mut group = c.benchmark_group("pick_past_rare");
+    for size in SIZES {
+        let make = || {
+            let (mut world, slots) = swarm(size.0, size.1, 128);
+            let slot = connect(&mut world, size.1);
+            for other in slots.iter().chain([&slot]) {
+                let last = size.0 - size.0 / 10..size.0;
+                last.for_each(|piece| world.hear(NOW, *other, Message::Have(piece)));
+            }
+            world.hear(NOW, slot, Message::Unchoke);
+            world.tick(NOW + Duration::from_secs(1));
+            (world, slot)
+        };
+        let (mut world, mut slot) = make();
+        let (mut got, mut bytes) = (0, Vec::new());
+        let mut one = || {
+            if got * 20 >= size.0 as usize {
+                (world, slot) = make();
+                got = 0;
+            }
+            let start = Instant::now();
+            let opened = black_box(speak(&mut world, slot, &mut bytes));
+            let spent = start.elapsed();
+            got += opened.len().max(1);
+            finish(&mut world, slot, &opened);
+            spent
+        };
+        group.bench_function(name(size), |b| b.iter_custom(|times| (0..times).map(|_| one()).sum()));
+    }
+    group.finish();
+}
+
 /// A peer that comes with nothing and says a thousand times that it has a new piece.
 fn have(c: &mut Criterion) {
     let mut group = c.benchmark_group("have_1000");
@@ -135,5 +171,5 @@ fn have(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, pick, pick_nothing, have);
+criterion_group!(benches, pick, pick_common, pick_nothing, have);
 criterion_main!(benches);

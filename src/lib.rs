@@ -21,7 +21,9 @@
 //! which each core reads what it has to tell its peers, and a roster of who is connected. Seeding touches none of it.
 //! A download costs one exchange a piece: whoever claims it fetches it by its own peers, hashes and writes it. A
 //! core that has run out of work says so; the others then show which blocks their pieces lack, it fetches some by its peers
-//! and hands them over (`swarm/errands.rs`). So no piece hangs on the peers of one core. Cores ring each other's bells for
+//! and hands them over (`swarm/errands.rs`). So no piece hangs on the peers of one core. Upload slots
+//! are ranked over all cores once in ten seconds (`swarm/choking.rs`); limits of bytes a second are one number that all cores
+//! move on (`swarm/limiter.rs`). Cores ring each other's bells for
 //! news, and write letters for what must arrive (`shard/crew.rs`).
 //!
 //! # The walk of a block
@@ -40,7 +42,8 @@
 //!    piece is too long for memory): `shard/hashing.rs` lets it wait a few milliseconds for company, then [`digest::advance`] moves many pieces' states on.
 //! 4. The last run of a piece brings the verdict ([`swarm::Swarm::hashed`]). Good: its runs are written
 //!    ([`storage::Access::write`]), then [`swarm::Swarm::written`] makes it ours, and peers are told. Bad: it is asked
-//!    for again, from one peer alone, and who alone sent it is dropped. (Runs of pieces too long for memory are written
+//!    for again, from one peer alone, and who alone sent it is banned; of several, it is remembered who sent which block
+//!    with what fingerprint ([`swarm::Swarm::fingerprinted`]), and when the piece comes out right, who sent another is banned. (Runs of pieces too long for memory are written
 //!    before the verdict, and again if it is bad.)
 //! 5. A file whose pieces are all there is synced and gets its own name ([`storage::Access::finish`]).
 //!

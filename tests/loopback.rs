@@ -2,7 +2,9 @@
 
 use seedring::metainfo::Torrent;
 use seedring::ring::ZeroCopySend;
-use seedring::session::{self, CreateOptions, Event, Goal, Job, Listen, Outcome, Progress, Snapshot};
+use seedring::session::{
+    self, Choices, CreateOptions, Event, Goal, Job, Listen, Outcome, Progress, Snapshot,
+};
 use seedring::wire::mse::Encryption;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -31,6 +33,7 @@ fn job(torrent: &Arc<Torrent>, folder: &Path, goal: Goal, peers: Vec<SocketAddr>
         local_discovery: false,
         dht: None,
         snapshots: false,
+        choices: Choices::default(),
     }
 }
 

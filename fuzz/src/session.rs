@@ -86,6 +86,7 @@ impl Scene {
             seed_slots: 2,
             hold: if kind & 0x20 == 0 { 1 << 20 } else { RUN_LEN },
             fetch: kind & 0x80 == 0,
+            ..Settings::default()
         };
         let swarm = Swarm::new(Arc::clone(&layout), Arc::clone(&commons), 0, settings, kind.into());
         let now = Duration::from_secs(1000);

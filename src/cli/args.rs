@@ -1,6 +1,7 @@
 //! The command line. Every option `--some-name` can also be given as `SEEDRING_SOME_NAME` in the environment.
 
 use super::Error;
+use super::choices::ChoiceArgs;
 use crate::ring::ZeroCopySend;
 use crate::session::{Authorities, TrackerOptions};
 use crate::wire::mse::Encryption;
@@ -151,6 +152,9 @@ pub(super) struct TransferArgs {
 
     #[command(flatten)]
     pub(super) trackers: TrackerArgs,
+
+    #[command(flatten)]
+    pub(super) choices: ChoiceArgs,
 
     #[command(flatten)]
     pub(super) metrics: MetricsArgs,
@@ -324,7 +328,7 @@ fn memory_limit(text: &str) -> Result<u64, String> {
 }
 
 /// A number of bytes, at least 1: digits, then nothing or K, M, G, T for powers of 1024 (also as KiB and so on).
-fn size(text: &str) -> Result<u64, String> {
+pub(super) fn size(text: &str) -> Result<u64, String> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
     let shift = match unit.to_ascii_lowercase().as_str() {
@@ -381,7 +385,7 @@ fn encryption(text: &str) -> Result<Encryption, String> {
 }
 
 /// The environment twin of an option without a value. An empty variable counts as unset.
-fn switch(text: &str) -> Result<bool, String> {
+pub(super) fn switch(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "1" | "true" | "yes" | "on" => Ok(true),
         "" | "0" | "false" | "no" | "off" => Ok(false),

@@ -19,6 +19,7 @@
 
 mod args;
 mod check;
+mod choices;
 mod create;
 mod demo;
 mod human;

@@ -43,6 +43,7 @@ fn run(transfer: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Er
         local_discovery: !transfer.no_lsd,
         dht: dht_options(&transfer.dht),
         snapshots: false,
+        choices: transfer.choices.choices(&torrent)?,
     };
     let runtime = super::control_runtime()?;
     let result = runtime.block_on(async {

@@ -146,46 +146,40 @@ mod tests {
     use super::*;
     use crate::swarm::LimitHits;
 
-    const HALF: Progress = Progress {
-        left: 512 << 20,
-        downloaded: 512 << 20,
-        uploaded: 128 << 20,
-        wasted: 0,
-        moved: 0,
-        peers: 1,
-        download_rate: 64 << 20,
-        upload_rate: 2048,
-        pieces: 1024,
-        good_pieces: 512,
-        limits: LimitHits {
-            requests: 0,
-            offences: 0,
-            peers: 0,
-            addresses: 0,
-            handshakes: 0,
-            exchanges: 0,
-            reports: 0,
-            letters: 0,
-        },
-    };
+    fn half() -> Progress {
+        Progress {
+            left: 512 << 20,
+            skipped: 0,
+            downloaded: 512 << 20,
+            uploaded: 128 << 20,
+            wasted: 0,
+            moved: 0,
+            peers: 1,
+            download_rate: 64 << 20,
+            upload_rate: 2048,
+            pieces: 1024,
+            good_pieces: 512,
+            limits: LimitHits::default(),
+        }
+    }
 
     #[test]
     fn a_download_shows_the_time_to_go() {
-        let text = standing(&HALF, 1 << 30);
+        let text = standing(&half(), 1 << 30);
         assert_eq!(text, "512.0 MiB of 1.00 GiB  down 64.0 MiB/s  up 2.0 KiB/s  1 peer  ETA 8 s  ratio 0.25");
-        let stalled = standing(&Progress { download_rate: 0, ..HALF }, 1 << 30);
+        let stalled = standing(&Progress { download_rate: 0, ..half() }, 1 << 30);
         assert!(stalled.contains("ETA unknown"), "{stalled}");
     }
 
     #[test]
     fn a_seeder_shows_what_it_gives() {
-        let text = standing(&Progress { left: 0, peers: 3, ..HALF }, 1 << 30);
+        let text = standing(&Progress { left: 0, peers: 3, ..half() }, 1 << 30);
         assert_eq!(text, "seeding to 3 peers  up 2.0 KiB/s  uploaded 128.0 MiB  ratio 0.12");
     }
 
     #[test]
     fn nothing_held_has_no_ratio() {
-        let nothing = Progress { left: 1 << 30, uploaded: 0, ..HALF };
+        let nothing = Progress { left: 1 << 30, uploaded: 0, ..half() };
         assert!(standing(&nothing, 1 << 30).ends_with("ratio 0.00"));
     }
 }

@@ -7,7 +7,6 @@ use crate::discovery::local;
 use crate::ring::{Kind, ZeroCopyCounts};
 use crate::session::{Count, Progress, Snapshot, TrackerCounts};
 use crate::shard::SlabStates;
-use crate::swarm::LimitHits;
 use metrics::{Key, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use std::cmp::Reverse;
@@ -176,7 +175,7 @@ impl Registry {
         ];
         sums.into_iter().for_each(|(name, value)| self.counter(name, &labels, sum(value)));
         let mut limits: BTreeMap<&str, u64> = BTreeMap::new();
-        for (limit, hits) in node.cores.values().flat_map(|core| by_limit(&core.progress.limits)) {
+        for (limit, hits) in node.cores.values().flat_map(|core| core.progress.limits.by_name()) {
             *limits.entry(limit).or_default() += hits;
         }
         for (limit, hits) in limits {
@@ -267,20 +266,6 @@ fn by_event(counts: &ZeroCopyCounts) -> [(&'static str, u64); 5] {
         ("fallback", fallbacks),
         ("aborted", aborted),
         ("leaked", leaked),
-    ]
-}
-
-fn by_limit(hits: &LimitHits) -> [(&'static str, u64); 8] {
-    let LimitHits { requests, offences, peers, addresses, handshakes, exchanges, reports, letters } = *hits;
-    [
-        ("requests", requests),
-        ("offences", offences),
-        ("peers", peers),
-        ("addresses", addresses),
-        ("handshakes", handshakes),
-        ("exchanges", exchanges),
-        ("reports", reports),
-        ("letters", letters),
     ]
 }
 

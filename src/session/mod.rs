@@ -7,7 +7,7 @@ mod run;
 mod scrape;
 
 pub use crate::discovery::tracker::{Authorities, Count, TrackerCounts, TrackerOptions};
-pub use crate::shard::{Progress, Snapshot};
+pub use crate::shard::{Choices, Progress, Snapshot};
 pub use crate::storage::{CheckReport, FileReport};
 pub use dht::DhtOptions;
 pub use events::{Event, TrackerAnswer};

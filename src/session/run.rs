@@ -9,7 +9,7 @@ use crate::discovery::tracker::{
 };
 use crate::metainfo::{BuildError, Torrent};
 use crate::ring::{self, StartError, ZeroCopySend};
-use crate::shard::{Assignment, Progress, Report, Shards};
+use crate::shard::{Assignment, Choices, Progress, Report, Shards};
 use crate::storage::{Folder, StorageError, Store};
 use crate::wire::PeerId;
 use crate::wire::mse::Encryption;
@@ -90,6 +90,8 @@ pub struct Job {
     pub dht: Option<DhtOptions>,
     /// Whether to tell all that is counted: [`Event::Snapshot`].
     pub snapshots: bool,
+    /// What the user wants of the torrent.
+    pub choices: Choices,
 }
 
 /// How a session has ended.
@@ -219,6 +221,7 @@ pub async fn run(
         zero_copy_send: job.zero_copy_send,
         encryption: job.encryption,
         snapshots: job.snapshots,
+        choices: job.choices.clone(),
     };
     let shards = Shards::start(assignment).map_err(SessionError::Thread)?;
     let mut running = Running {
@@ -303,7 +306,10 @@ impl<W: FnMut(Event)> Running<W> {
                 self.progress(progress);
                 self.complete = true;
                 if self.job.goal != Goal::Seed {
-                    self.announcing.iter().for_each(Announcing::completed);
+                    // With files left out it is not complete to others (BEP 21).
+                    if progress.skipped == 0 {
+                        self.announcing.iter().for_each(Announcing::completed);
+                    }
                     (self.watch)(Event::Completed(progress));
                 }
                 return self.job.goal == Goal::Download;
@@ -318,7 +324,7 @@ impl<W: FnMut(Event)> Running<W> {
 
     fn progress(&mut self, progress: Progress) {
         self.last = progress;
-        self.totals.left.store(progress.left, Ordering::Relaxed);
+        self.totals.left.store(progress.left + progress.skipped, Ordering::Relaxed);
         self.totals.uploaded.store(progress.uploaded, Ordering::Relaxed);
         self.totals.downloaded.store(progress.downloaded, Ordering::Relaxed);
     }
@@ -326,14 +332,8 @@ impl<W: FnMut(Event)> Running<W> {
     /// The data is checked: from here on there is something to say to others. `true` when there is not.
     async fn checked(&mut self, report: crate::storage::CheckReport) -> bool {
         let nothing = report.good_pieces == 0 && self.job.goal == Goal::Seed;
-        let whole = report.bad_pieces.is_empty() && self.job.goal == Goal::Download;
-        let left = self.job.torrent.layout.total() - report.good_bytes;
-        self.progress(Progress {
-            left,
-            pieces: report.pieces,
-            good_pieces: report.good_pieces,
-            ..Progress::default()
-        });
+        let whole = self.shards.is_complete() && self.job.goal == Goal::Download;
+        self.progress(self.shards.progress());
         (self.watch)(Event::Checked(report));
         if nothing {
             self.failure = Some(SessionError::NothingToSeed(self.job.folder.display().to_string()));

@@ -108,6 +108,12 @@ impl Work {
             seed_slots: self.most_peers,
             hold: HOLD,
             fetch: self.crew.download,
+            sequential: self.crew.choices.sequential,
+            seed_choker: self.crew.choices.seed_choker,
+            super_seed: self.crew.choices.super_seed,
+            upload_limit: self.crew.choices.upload.rate(),
+            download_limit: self.crew.choices.download.rate(),
+            filter: self.crew.choices.filter.clone(),
         };
         let layout = Arc::clone(self.crew.store.layout());
         let commons = Arc::clone(&self.crew.commons);
@@ -151,6 +157,8 @@ async fn listen(torrent: Rc<TorrentShard>, listener: TcpListener) {
     };
     while !torrent.is_stopping() {
         match listener.accept().await {
+            // It is closed, without a word.
+            Ok((_, addr)) if !torrent.swarm.borrow_mut().may_connect(addr.ip()) => {}
             Ok((socket, addr)) => {
                 let torrent = Rc::clone(&torrent);
                 ring::spawn(async move { accept(&torrent, socket, addr).await });

@@ -3,10 +3,10 @@
 //! Nothing here is touched for a block. A core that has news for the others rings their bells; what must arrive goes as a
 //! [`Letter`] into a bounded mailbox.
 
-use super::{Assignment, Progress};
+use super::{Assignment, Choices, Progress};
 use crate::metainfo::{FileIndex, FileKind, PieceIndex, Torrent};
-use crate::storage::{Access, CheckReport, PieceQueue, StorageError, Store};
-use crate::swarm::{Commons, Handover, Tag};
+use crate::storage::{Access, CheckReport, Extent, PieceQueue, StorageError, Store};
+use crate::swarm::{Commons, Handover, Priority, Tag};
 use crate::wire::PeerId;
 use crate::wire::mse::Encryption;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -20,7 +20,7 @@ const MAILBOX: usize = 512;
 pub(super) enum Letter {
     /// Another connection to the same peer has taken this one's place.
     Evict(Tag),
-    /// All of this bad piece came by that connection.
+    /// Bad blocks of this piece came by that connection.
     Blame(Tag, PieceIndex),
     /// A block that you lack, and its bytes.
     HandIn(Handover, Vec<u8>),
@@ -50,6 +50,9 @@ pub(super) struct Crew {
     pub(super) download: bool,
     /// How connections are encrypted.
     pub(super) encryption: Encryption,
+    pub(super) choices: Choices,
+    /// What fingerprints of blocks begin with: nobody outside can make two blocks that share one.
+    pub(super) print_key: [u8; 16],
     /// Whether each core tells all that it counts.
     pub(super) snapshots: bool,
     /// The pieces to be checked before anything else, and cores that still do so.
@@ -81,10 +84,12 @@ impl Crew {
         let crew = Self {
             torrent: Arc::clone(&job.torrent),
             store: Arc::clone(&job.store),
-            commons: Arc::new(Commons::new(layout.piece_count(), cores)),
+            commons: Arc::new(Commons::of_selection(layout, job.choices.selection(&job.torrent), cores)),
             id: job.id,
             download: job.download,
             encryption: job.encryption,
+            choices: job.choices.clone(),
+            print_key: fastrand::u128(..).to_le_bytes(),
             snapshots: job.snapshots,
             queue: Arc::new(PieceQueue::new(layout)),
             checking: AtomicUsize::new(cores),
@@ -118,19 +123,38 @@ impl Crew {
         let good: Vec<bool> = layout.pieces().map(|piece| self.commons.map.has(piece)).collect();
         let report = CheckReport::new(&self.store, &good);
         if self.download {
-            self.store.prepare(|file| report.files[file.as_usize()].good_pieces)?;
+            let good_pieces = |file: FileIndex| report.files[file.as_usize()].good_pieces;
+            self.store.prepare(good_pieces, |file| self.extent(file))?;
         }
         for file in layout.files() {
             let found = &report.files[file.as_usize()];
             let left = found.pieces - found.good_pieces;
             self.file_left[file.as_usize()].store(left, Ordering::Relaxed);
-            if left > 0 && self.is_stored(file) {
+            if left > 0 && self.is_stored(file) && self.extent(file) == Extent::Whole {
                 self.unfinished.fetch_add(1, Ordering::Relaxed);
             } else if left == 0 && self.download {
                 access.finish(file).await?;
             }
         }
         Ok(report)
+    }
+
+    /// How much of a file will be written.
+    fn extent(&self, file: FileIndex) -> Extent {
+        let (layout, map, selection) = (self.store.layout(), &self.commons.map, &self.commons.selection);
+        let (mut wanted, mut skipped) =
+            (selection.file(file) > Priority::Skip && layout.file_len(file) == 0, false);
+        let pieces = layout.pieces_of(file).filter_map(|number| layout.piece(number));
+        for piece in pieces.filter(|piece| !map.has(*piece)) {
+            wanted |= selection.wants(piece);
+            skipped |= !selection.wants(piece);
+        }
+        match (wanted, skipped) {
+            (true, true) => Extent::Shared,
+            (false, true) => Extent::Nothing,
+            (false, false) if layout.file_len(file) == 0 => Extent::Nothing,
+            _ => Extent::Whole,
+        }
     }
 
     /// The check is over, and told of: all cores go on. Whatever one of them tells comes after it.
@@ -187,6 +211,7 @@ impl Crew {
     pub(super) fn standing(&self) -> Progress {
         Progress {
             left: self.bytes_left(),
+            skipped: self.bytes_skipped(),
             pieces: self.store.layout().piece_count(),
             good_pieces: self.commons.map.have_count(),
             ..Progress::default()
@@ -202,15 +227,25 @@ impl Crew {
         sum
     }
 
-    /// Bytes of the pieces that are missing.
+    /// Bytes of the pieces that are wanted and missing.
     fn bytes_left(&self) -> u64 {
         let (layout, map) = (self.store.layout(), &self.commons.map);
         let last: Option<PieceIndex> = layout.pieces().next_back();
-        let missing = u64::from(layout.piece_count() - map.have_count());
+        let missing = u64::from(map.left());
         let short = last
-            .filter(|last| !map.has(*last))
+            .filter(|last| !map.has(*last) && self.commons.selection.wants(*last))
             .map_or(0, |last| layout.piece_length() - layout.piece_len(last));
         (missing * u64::from(layout.piece_length())).saturating_sub(u64::from(short))
+    }
+
+    /// Bytes of the pieces that are neither there nor wanted.
+    fn bytes_skipped(&self) -> u64 {
+        let (layout, map, selection) = (self.store.layout(), &self.commons.map, &self.commons.selection);
+        if selection.wanted() == layout.piece_count() {
+            return 0;
+        }
+        let skipped = layout.pieces().filter(|piece| !selection.wants(*piece) && !map.has(*piece));
+        skipped.map(|piece| u64::from(layout.piece_len(piece))).sum()
     }
 
     // ---- mail ----

@@ -4,10 +4,13 @@
 //! mailboxes: [`Command`]s in, [`Report`]s out. The cores of one torrent share what `crew` holds, and write to each
 //! other; a peer stays on the core that accepted or dialled it.
 
+mod allowance;
 mod channel;
+mod choices;
 mod connection;
 mod core;
 mod crew;
+mod fingerprint;
 mod hashing;
 mod load;
 mod memory;
@@ -22,6 +25,7 @@ use self::core::Work;
 use connection::{accept, dial};
 use crew::Crew;
 
+pub use choices::Choices;
 pub use progress::Progress;
 pub use snapshot::{SlabStates, Snapshot};
 
@@ -59,6 +63,8 @@ pub struct Assignment {
     pub encryption: Encryption,
     /// Where peers connect to: one listener a core, of the same address.
     pub listeners: Vec<TcpListener>,
+    /// What the user wants of it.
+    pub choices: Choices,
     /// Whether each core is to tell all that it counts, once a second and at its end.
     pub snapshots: bool,
 }
@@ -163,6 +169,11 @@ impl Shards {
         for core in &self.commands {
             let _ = core.send(Command::Stop).await;
         }
+    }
+
+    /// Whether all that is wanted is there; once it is checked.
+    pub fn is_complete(&self) -> bool {
+        self.crew.commons.map.is_complete()
     }
 
     /// Where the torrent stands, as the cores have last said; after they have ended, to the byte.

@@ -7,6 +7,8 @@ use crate::swarm::LimitHits;
 pub struct Progress {
     /// Bytes that are still to be fetched and verified.
     pub left: u64,
+    /// Bytes that are not there and not wanted.
+    pub skipped: u64,
     /// Fetched and verified.
     pub downloaded: u64,
     /// Sent to peers.

@@ -14,6 +14,10 @@ use crate::wire::{Item, Limits, PIECE_HEAD_LEN, Reader, WireError};
 use std::io;
 use std::ops::Range;
 use std::rc::Rc;
+use std::time::Duration;
+
+/// What waits for its turn looks this often whether the torrent ends.
+const LONGEST_NAP: Duration = Duration::from_millis(250);
 
 /// A block that is coming.
 struct Coming {
@@ -41,12 +45,14 @@ pub(super) struct Receiver {
     coming: Option<Coming>,
     /// For a peer that insists on encryption.
     cipher: Option<Cipher>,
+    /// Payload bytes of the last receive.
+    payload: u64,
 }
 
 impl Receiver {
     pub(super) fn new(torrent: Rc<TorrentShard>, slot: PeerSlot, cipher: Option<Cipher>) -> Self {
         let reader = Reader::new(Limits::for_pieces(torrent.crew.store.layout().piece_count()));
-        Self { torrent, slot, reader, coming: None, cipher }
+        Self { torrent, slot, reader, coming: None, payload: 0, cipher }
     }
 
     /// Receives until the connection ends. `ahead`: bytes that have come with the handshake, decrypted.
@@ -90,43 +96,72 @@ impl Receiver {
             if ended {
                 return result.map(drop);
             }
+            self.pay().await;
+        }
+    }
+
+    /// With a limit, waits until the payload that has come was due. The peer finds our socket full meanwhile.
+    async fn pay(&mut self) {
+        let payload = std::mem::take(&mut self.payload);
+        let throttle = &self.torrent.crew.choices.download;
+        if payload == 0 || throttle.quantum().is_none() {
+            return;
+        }
+        let due = throttle.book(self.torrent.now(), payload);
+        let mut wait = due.saturating_sub(self.torrent.now());
+        while !wait.is_zero() && !self.torrent.is_stopping() {
+            tokio::time::sleep(wait.min(LONGEST_NAP)).await;
+            wait = due.saturating_sub(self.torrent.now());
         }
     }
 
     /// Says where the next bytes go.
     fn plan(&mut self, scatter: &mut Scatter) -> Vec<Stretch> {
         let mut plan = Vec::new();
+        // No more than is booked at a time.
+        let most =
+            self.torrent.crew.choices.download.quantum().map_or(usize::MAX, |quantum| quantum as usize);
         let at_home = match &self.coming {
             Some(coming) if coming.place == Place::Home => Some((coming.block, coming.filled)),
             // The rest of the block goes elsewhere, and what follows it is not guessed.
             Some(_) => {
-                plan.push(Stretch::Scratch(scatter.push_rest()));
+                plan.push(Stretch::Scratch(scatter.push_scratch(most)));
                 return plan;
             }
             None => None,
         };
         // More than the head of a piece message is held: it is another kind of message.
         let Some(mut head) = PIECE_HEAD_LEN.checked_sub(self.reader.head_held()) else {
-            plan.push(Stretch::Scratch(scatter.push_rest()));
+            plan.push(Stretch::Scratch(scatter.push_scratch(most)));
             return plan;
         };
         let coming = at_home.map(|(block, _)| block);
         let lent = self.torrent.swarm.borrow_mut().lend(self.slot, coming, MAX_LEASES);
         for block in lent {
             let from = at_home.filter(|(home, _)| *home == block).map_or(0, |(_, filled)| filled);
+            let room = most.saturating_sub(scatter.capacity());
+            let end = |range: &Range<usize>| range.end.min((range.start + from).saturating_add(room));
+            if room == 0 {
+                break;
+            }
             let lease =
-                self.torrent.with_home(&block, |slab, range| slab.lease(range.start + from..range.end));
+                self.torrent.with_home(&block, |slab, range| slab.lease(range.start + from..end(&range)));
             let Some(lease) = lease.flatten() else { break };
+            let cut = lease.len() < block.len as usize - from;
             if Some(block) != coming {
                 plan.push(Stretch::Scratch(scatter.push_scratch(head)));
             }
             head = PIECE_HEAD_LEN;
             scatter.push_lease(lease);
             plan.push(Stretch::Home { block, from });
+            if cut {
+                return plan;
+            }
         }
         // When more blocks follow than could be laid out, only the next one's head: its payload gets its place next time.
         let laid = plan.iter().filter(|stretch| matches!(stretch, Stretch::Home { .. })).count();
-        let rest = if laid == MAX_LEASES { scatter.push_scratch(head) } else { scatter.push_rest() };
+        let rest = if laid == MAX_LEASES { head } else { most.saturating_sub(scatter.capacity()).max(head) };
+        let rest = scatter.push_scratch(rest);
         plan.push(Stretch::Scratch(rest));
         plan
     }
@@ -271,6 +306,7 @@ impl Receiver {
     fn advance(&mut self, len: usize) {
         let coming = self.coming.as_mut().expect("payload follows a head");
         coming.filled += len;
+        self.payload += len as u64;
         if coming.filled < coming.block.len as usize {
             return;
         }

@@ -1,5 +1,6 @@
 //! Sending to one peer: messages first, then blocks, many in one send.
 
+use super::allowance::Allowance;
 use super::load::{self, ReadFailed, Stretch};
 use super::torrent::TorrentShard;
 use crate::metainfo::{BLOCK_LEN, Block};
@@ -36,6 +37,8 @@ pub(super) struct Sender {
     slabs: Vec<Slab>,
     /// For a peer that insists on encryption: it stands where the next byte goes out.
     cipher: Option<Cipher>,
+    /// Payload bytes that may go out.
+    allowance: Allowance,
 }
 
 impl Sender {
@@ -45,7 +48,9 @@ impl Sender {
         bell: Rc<Notify>,
         cipher: Option<Cipher>,
     ) -> Self {
+        let allowance = Allowance::new(torrent.crew.choices.upload.clone());
         Self {
+            allowance,
             torrent,
             slot,
             bell,
@@ -72,7 +77,17 @@ impl Sender {
                 self.bell.notified().await;
                 continue;
             }
-            self.lay_out(&mut gather).await.map_err(io::Error::other)?;
+            let now = self.torrent.now();
+            let allowed = if self.blocks.is_empty() { 0 } else { self.allowance.get(now) };
+            // In the middle of a block nothing else can be said.
+            if allowed == 0 && (self.messages.is_empty() || self.block_sent > 0) {
+                tokio::select! {
+                    () = self.bell.notified() => {}
+                    () = tokio::time::sleep(self.allowance.wait(now)) => {}
+                }
+                continue;
+            }
+            self.lay_out(&mut gather, allowed).await.map_err(io::Error::other)?;
             // From here on the gather holds them.
             self.slabs.clear();
             let len = gather.len();
@@ -115,7 +130,9 @@ impl Sender {
     }
 
     /// Puts what is to be sent next in order: the rest of a block that was cut, messages, blocks.
-    async fn lay_out(&mut self, gather: &mut Gather) -> Result<(), ReadFailed> {
+    /// Payload for as many bytes as are `allowed`.
+    async fn lay_out(&mut self, gather: &mut Gather, allowed: u64) -> Result<(), ReadFailed> {
+        let mut left = usize::try_from(allowed).unwrap_or(usize::MAX);
         let (sent, rest) = self.cut();
         load::stretches(
             self.torrent.crew.store.layout(),
@@ -127,17 +144,17 @@ impl Sender {
         let mut loaded = self.stretches.iter().zip(&self.slabs).peekable();
         if let Some(rest) = rest {
             gather.push_small(&head(&self.blocks[0])[self.block_sent.min(PIECE_HEAD_LEN)..]);
-            if !lay_payload(gather, rest, &mut loaded) {
+            if !lay_payload(gather, rest, &mut loaded, &mut left) {
                 return Ok(());
             }
         }
         gather.push_small(&self.messages[self.messages_sent..]);
         for block in self.blocks.iter().skip(sent) {
-            if !gather.has_room() || loaded.peek().is_none() {
+            if !gather.has_room() || loaded.peek().is_none() || left == 0 {
                 break;
             }
             gather.push_small(&head(block));
-            if !lay_payload(gather, *block, &mut loaded) {
+            if !lay_payload(gather, *block, &mut loaded, &mut left) {
                 break;
             }
         }
@@ -173,6 +190,7 @@ impl Sender {
         while count > 0 {
             payload += self.count_block(&mut count);
         }
+        self.allowance.spend(payload as u64);
         self.torrent.swarm.borrow_mut().sent(self.torrent.now(), self.slot, payload as u64);
     }
 
@@ -220,18 +238,27 @@ fn head(block: &Block) -> [u8; PIECE_HEAD_LEN] {
     PieceHead { index: block.piece.get(), begin: block.begin, len: block.len }.encode()
 }
 
-/// Adds the payload of a block. `false` when not all of it is loaded, nor anything behind it.
+/// Adds the payload of a block, of which so much is `left` to be sent. `false` when that, or what is loaded of it, is not
+/// all: then nothing can follow.
 fn lay_payload<'a>(
     gather: &mut Gather,
     block: Block,
     loaded: &mut Peekable<impl Iterator<Item = (&'a Stretch, &'a Slab)>>,
+    left: &mut usize,
 ) -> bool {
     for (key, range) in load::parts(block) {
         if !loaded.peek().is_some_and(|(stretch, _)| stretch.holds(key, &range)) {
             loaded.next();
         }
         let Some((_, slab)) = loaded.peek() else { return false };
-        gather.push_payload((*slab).clone(), range);
+        let part = range.start..range.end.min(range.start.saturating_add(*left));
+        *left -= part.len();
+        if !part.is_empty() {
+            gather.push_payload((*slab).clone(), part.clone());
+        }
+        if part.end < range.end {
+            return false;
+        }
     }
     true
 }

@@ -18,7 +18,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc};
 
@@ -31,7 +31,9 @@ const UPLOAD_SHARE: usize = 8;
 /// Files that are synced and renamed at the same time: each takes two descriptors.
 const FINISHERS: usize = 16;
 /// Runs that one speech may open: what a full window of requests needs.
-const RUNS_IN_SPEECH: usize = 16;
+const RUNS_IN_SPEECH: usize = 64;
+
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Buffers kept for sends under encryption. A send never waits, so few are under way at a time.
 const SPARE_COPIES: usize = 16;
@@ -75,7 +77,6 @@ pub(super) struct TorrentShard {
     /// Room for wishes, not in use.
     wishes: RefCell<Vec<Wish>>,
     reports: mpsc::Sender<Report>,
-    epoch: Instant,
     /// Writes and renames under way.
     busy: Cell<usize>,
     stopping: Cell<bool>,
@@ -120,7 +121,6 @@ impl TorrentShard {
             scatters: RefCell::default(),
             wishes: RefCell::default(),
             reports,
-            epoch: Instant::now(),
             busy: Cell::new(0),
             stopping: Cell::new(false),
             shaking: RefCell::default(),
@@ -131,9 +131,9 @@ impl TorrentShard {
         })
     }
 
-    /// Time on the swarm's clock.
+    /// Time on the clock of all swarms: limits are booked by it on all cores.
     pub(super) fn now(&self) -> Duration {
-        self.epoch.elapsed()
+        EPOCH.elapsed()
     }
 
     /// Tells the control thread; what nobody waits for is dropped while its mailbox is full.
@@ -300,6 +300,7 @@ impl TorrentShard {
                 }
             }
             Wish::Write(piece, run) => self.work(Self::write(Rc::clone(self), piece, run)),
+            Wish::Fingerprint(piece) => self.work(Self::fingerprint(Rc::clone(self), piece)),
             Wish::Done { piece, good } => self.settle(piece, good),
             Wish::Drop(slot, reason) => self.drop_peer(slot, &reason),
             Wish::Dial(addr) => dial(self, addr),

@@ -195,7 +195,9 @@ impl Access {
             let at = span.at as usize;
             let file = self.open(span.file, Purpose::Write)?;
             let fail = |cause| StorageError::new("reserve room for", self.store.display(span.file), cause);
-            file.allocate(self.store.layout().file_len(span.file)).await.map_err(fail)?;
+            if !self.store.file(span.file).is_sparse() {
+                file.allocate(self.store.layout().file_len(span.file)).await.map_err(fail)?;
+            }
             let written = file.write(slab, at..at + span.len as usize, span.offset, &self.counter).await;
             written.map_err(|cause| StorageError::new("write", self.store.display(span.file), cause))?;
         }

@@ -28,7 +28,7 @@ pub use folder::Folder;
 pub use queue::PieceQueue;
 pub use report::{CheckReport, FileReport};
 pub use scan::{Found, scan};
-pub use store::{Location, Store, StoredFile};
+pub use store::{Extent, Location, Store, StoredFile};
 
 use std::io;
 

@@ -18,6 +18,17 @@ pub enum Location {
     Final(u64),
 }
 
+/// How much of a file a download will write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// All that is missing; nothing, when nothing is.
+    Whole,
+    /// The pieces that it shares with files that are wanted.
+    Shared,
+    /// Nothing: the file is left as it is.
+    Nothing,
+}
+
 /// A [`Location`] that cores share: the size, and the highest bit for a file under its own name. No size needs that bit.
 struct SharedLocation(AtomicU64);
 
@@ -65,12 +76,19 @@ pub struct StoredFile {
     pub kind: FileKind,
     pub(super) executable: bool,
     location: SharedLocation,
+    /// Whether only parts of it will be written.
+    sparse: AtomicBool,
 }
 
 impl StoredFile {
     /// Where its bytes are.
     pub fn location(&self) -> Location {
         self.location.get()
+    }
+
+    /// Whether only parts of it will be written: its disk space is not reserved.
+    pub(super) fn is_sparse(&self) -> bool {
+        self.sparse.load(Ordering::Acquire)
     }
 
     pub(super) fn part_path(&self) -> Vec<String> {
@@ -116,6 +134,7 @@ impl Store {
             kind: file.kind,
             executable: file.executable,
             location: SharedLocation::new(Location::Absent),
+            sparse: AtomicBool::new(false),
         });
         let (files, history) = (files.collect(), History::new(layout.total()));
         let store = Self { folder, layout, files, writes: AtomicBool::new(false), history };
@@ -177,14 +196,21 @@ impl Store {
 
     /// Makes ready to write the files that are not complete: those under their own name become parts again, empty
     /// files are made. `good_pieces` says how
-    /// many pieces of a file are verified.
+    /// many pieces of a file are verified, `extent` how much of it will be written.
     ///
     /// # Errors
     /// When a file is longer than the torrent says, does not look like the torrent's at all, both a file and its part
     /// are there, or the kernel refuses.
-    pub fn prepare(&self, good_pieces: impl Fn(FileIndex) -> u32) -> Result<(), StorageError> {
+    pub fn prepare(
+        &self,
+        good_pieces: impl Fn(FileIndex) -> u32,
+        extent: impl Fn(FileIndex) -> Extent,
+    ) -> Result<(), StorageError> {
         let is_complete = |index| good_pieces(index) as usize == self.layout.pieces_of(index).len();
-        let regular = || self.layout.files().filter(|index| self.file(*index).kind == FileKind::Regular);
+        let touched = |index: &FileIndex| {
+            self.file(*index).kind == FileKind::Regular && extent(*index) != Extent::Nothing
+        };
+        let regular = || self.layout.files().filter(touched);
         // All is looked at before anything is changed.
         for index in regular() {
             let refuse = |cause| Err(StorageError::because("download", self.display(index), cause));
@@ -203,9 +229,12 @@ impl Store {
                 return refuse("it is not complete, and a .part of it is there too; remove one of the two");
             }
         }
-        self.check_room(regular().filter(|index| !is_complete(*index)))?;
+        // What files share with others is little.
+        let whole = |index: &FileIndex| !is_complete(*index) && extent(*index) == Extent::Whole;
+        self.check_room(regular().filter(whole))?;
         for index in regular() {
             let file = self.file(index);
+            file.sparse.store(extent(index) == Extent::Shared, Ordering::Release);
             match file.location.get() {
                 Location::Absent if self.layout.file_len(index) == 0 => {
                     self.folder.make(&file.path, file.executable)?;

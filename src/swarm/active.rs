@@ -57,6 +57,8 @@ pub(super) struct ActivePiece {
     /// Runs are written as soon as they are hashed, before the whole piece is known to be good.
     pub(super) streaming: bool,
     pub(super) verdict: Option<bool>,
+    /// Its fingerprints are being taken: it stays as it is until they are there.
+    pub(super) printing: bool,
     /// No block before this one is missing.
     first_missing: usize,
 }
@@ -75,6 +77,7 @@ impl ActivePiece {
             sole,
             streaming,
             verdict: None,
+            printing: false,
             first_missing: 0,
         }
     }
@@ -181,7 +184,8 @@ impl ActivePiece {
     /// Whether nothing of it is under way: nobody was asked, nothing is coming, being hashed or written.
     pub(super) fn is_idle(&self) -> bool {
         let busy = |run: &Stage| matches!(run, Stage::Hashing | Stage::Writing);
-        self.blocks.iter().all(|block| block.asked == 0 && block.writer.is_none())
+        !self.printing
+            && self.blocks.iter().all(|block| block.asked == 0 && block.writer.is_none())
             && !self.runs.iter().any(busy)
     }
 
@@ -189,6 +193,12 @@ impl ActivePiece {
     pub(super) fn received_bytes(&self, layout: &Layout) -> u64 {
         let lens = self.blocks.iter().enumerate().filter(|(_, block)| block.is_received());
         lens.map(|(index, _)| u64::from(layout.nth_block(self.piece, index).len)).sum()
+    }
+
+    /// Who delivered which block, beside its fingerprint. All blocks are here.
+    pub(super) fn signed(&self, prints: &[u64]) -> Box<[(Tag, u64)]> {
+        let senders = self.blocks.iter().filter_map(|block| block.from);
+        senders.zip(prints.iter().copied()).collect()
     }
 
     /// Who delivered every block, if one did.

@@ -70,6 +70,20 @@ impl Bitfield {
         self.words.iter().zip(&other.words).any(|(a, b)| a & b != 0)
     }
 
+    /// The numbers of the pieces in both sets, in order.
+    pub(super) fn common<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = u32> + 'a {
+        let words = self.words.iter().zip(&other.words).map(|(a, b)| a & b).enumerate();
+        words.filter(|(_, word)| *word != 0).flat_map(|(at, mut word)| {
+            std::iter::from_fn(move || {
+                let bit = word.leading_zeros();
+                (bit < 64).then(|| {
+                    word &= !(1 << (63 - bit));
+                    at as u32 * 64 + bit
+                })
+            })
+        })
+    }
+
     /// Number of pieces in the set.
     pub fn count(&self) -> u32 {
         self.count

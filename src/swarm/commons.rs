@@ -1,21 +1,31 @@
 //! What the cores that work on one torrent have in common.
 //!
 //! Nothing here is touched for a block. A piece costs one exchange in the [`PieceMap`]; a connection that comes or goes,
-//! and a core that has run out of work, cost a short lock each.
+//! a core that has run out of work, and a piece that came out wrong cost a short lock each.
 
+use super::evidence::Evidence;
 use super::roster::Roster;
+use super::selection::Selection;
+use super::slots::Slots;
 use super::{PieceMap, Tag};
-use crate::metainfo::Block;
+use crate::metainfo::{Block, Layout, PieceIndex};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Shared by the swarms of all cores of one torrent.
 #[derive(Debug)]
 pub struct Commons {
     /// What is known of each piece.
     pub map: PieceMap,
+    /// What is wanted.
+    pub selection: Selection,
     desks: Box<[Desk]>,
     roster: Mutex<Roster>,
+    evidence: Mutex<Evidence>,
+    /// Upload slots.
+    pub(super) slots: Slots,
+    /// How many peers have each piece or were shown it, while super-seeding.
+    spread: OnceLock<Box<[AtomicU32]>>,
 }
 
 /// What one core shows the others.
@@ -23,8 +33,6 @@ pub struct Commons {
 struct Desk {
     /// It has peers that could be asked for more than it knows to ask.
     idle: AtomicBool,
-    /// Peers that want an upload slot.
-    contenders: AtomicU32,
     /// Blocks that its pieces lack and that others may fetch for it.
     lacking: Mutex<Vec<Block>>,
 }
@@ -44,9 +52,33 @@ impl Commons {
     /// # Panics
     /// When there is no core.
     pub fn new(pieces: u32, cores: usize) -> Self {
+        Self::with_all_missing(Selection::all(pieces), cores)
+    }
+
+    /// All pieces missing, some of them wanted.
+    ///
+    /// # Panics
+    /// When there is no core.
+    pub fn of_selection(layout: &Layout, selection: Selection, cores: usize) -> Self {
+        let commons = Self::with_all_missing(selection, cores);
+        let skipped = layout.pieces().filter(|piece| !commons.selection.wants(*piece));
+        skipped.for_each(|piece| commons.map.skip(piece));
+        commons
+    }
+
+    fn with_all_missing(selection: Selection, cores: usize) -> Self {
+        let pieces = selection.pieces();
         assert!(cores > 0, "somebody has to work");
         let desks = (0..cores).map(|_| Desk::default()).collect();
-        Self { map: PieceMap::new(pieces), desks, roster: Mutex::default() }
+        Self {
+            map: PieceMap::new(pieces),
+            selection,
+            desks,
+            roster: Mutex::default(),
+            evidence: Mutex::default(),
+            slots: Slots::new(cores),
+            spread: OnceLock::new(),
+        }
     }
 
     /// Number of cores.
@@ -56,6 +88,10 @@ impl Commons {
 
     pub(super) fn roster(&self) -> MutexGuard<'_, Roster> {
         unpoisoned(&self.roster)
+    }
+
+    pub(super) fn evidence(&self) -> MutexGuard<'_, Evidence> {
+        unpoisoned(&self.evidence)
     }
 
     /// Says whether a core is out of work; `true` when that is news.
@@ -94,30 +130,25 @@ impl Commons {
         })
     }
 
-    /// A core's part of `slots` upload slots, by the number of its peers that want one; at least one.
-    pub(super) fn share_of_slots(&self, core: usize, contenders: usize, slots: usize) -> usize {
-        self.desks[core].contenders.store(contenders as u32, Ordering::Relaxed);
-        let all: usize = self.desks.iter().map(|desk| desk.contenders.load(Ordering::Relaxed) as usize).sum();
-        if all <= slots { slots } else { (slots * contenders).div_ceil(all).max(1) }
+    fn spread_of(&self, piece: PieceIndex) -> &AtomicU32 {
+        let counters = || (0..self.selection.pieces()).map(|_| AtomicU32::new(0)).collect();
+        let spread = self.spread.get_or_init(counters);
+        &spread[piece.as_usize()]
+    }
+
+    /// How many peers have the piece or were shown it.
+    pub(super) fn spread(&self, piece: PieceIndex) -> u32 {
+        self.spread_of(piece).load(Ordering::Acquire)
+    }
+
+    /// One peer more, or less, has the piece or was shown it.
+    pub(super) fn count_spread(&self, piece: PieceIndex, more: bool) {
+        let spread = self.spread_of(piece);
+        _ = if more { spread.fetch_add(1, Ordering::AcqRel) } else { spread.fetch_sub(1, Ordering::AcqRel) };
     }
 }
 
 /// A panic aborts the program, so no lock is ever left by one; were it, the values are whole between statements.
-fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slots_are_shared_by_demand() {
-        let commons = Commons::new(1, 2);
-        assert_eq!(commons.share_of_slots(0, 3, 4), 4, "alone");
-        assert_eq!(commons.share_of_slots(1, 1, 4), 4, "enough for all");
-        assert_eq!(commons.share_of_slots(1, 9, 4), 3);
-        assert_eq!(commons.share_of_slots(0, 3, 4), 1);
-        assert_eq!(commons.share_of_slots(0, 0, 4), 1, "one is kept for whoever comes");
-    }
 }

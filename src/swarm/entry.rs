@@ -12,10 +12,20 @@ use std::time::Duration;
 const IDLE: Duration = Duration::from_secs(30);
 
 impl Swarm {
+    /// Whether there may be a connection with this host: it is not in the filter. One that may not be is counted.
+    pub fn may_connect(&mut self, host: IpAddr) -> bool {
+        let filtered = self.settings.filter.as_ref().is_some_and(|filter| filter.contains(host));
+        self.totals.limits.filtered += u64::from(filtered);
+        !filtered
+    }
+
     /// Enters a peer into the roster, under this tag; or says why it is not let in.
     pub(super) fn admit(&mut self, now: Duration, who: &Introduction, tag: Tag) -> Result<(), DropReason> {
         if who.id == self.settings.id {
             return Err(DropReason::Ourselves);
+        }
+        if !self.may_connect(who.addr.ip()) {
+            return Err(DropReason::Filtered);
         }
         let identity = who.identity();
         let commons = Arc::clone(&self.commons);

@@ -36,6 +36,7 @@ impl Swarm {
         if self.commons.cores() == 1 {
             return;
         }
+        self.choke(now);
         let news = self.read_log() | self.regain();
         let idle = self.peers.iter().any(|(_, peer)| peer.is_hungry() && peer.asked.is_empty());
         self.commons.set_idle(self.core, idle && !self.starved);
@@ -51,11 +52,13 @@ impl Swarm {
         while let Some(number) = self.commons.map.logged(self.have.count()) {
             let piece = self.layout.piece(number).expect("only pieces of this torrent are had");
             self.have.insert(piece);
+            self.left -= u32::from(self.commons.selection.wants(piece));
             self.picker.remove(piece);
             self.learn(piece);
         }
         let news = self.have.count() > before;
         if news && self.is_seeding() {
+            self.revise_slots();
             let slots: Vec<PeerSlot> = self.peers.iter().map(|(slot, _)| slot).collect();
             for slot in slots {
                 if self.check_seed(slot).is_err() {
@@ -70,9 +73,10 @@ impl Swarm {
     fn learn(&mut self, piece: PieceIndex) {
         let slots: Vec<PeerSlot> = self.peers.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
+            let wanted = self.settings.fetch && self.commons.selection.wants(piece);
             let Some(peer) = self.peers.get_mut(slot) else { continue };
             let has = peer.has.has(piece);
-            if has && self.settings.fetch {
+            if has && wanted {
                 peer.wanted -= 1;
             }
             if !has || peer.wanted == 0 {

@@ -142,8 +142,8 @@ impl Swarm {
 
     fn claim(&mut self, slot: PeerSlot) -> Option<PieceIndex> {
         loop {
+            let piece = self.pick(slot)?;
             let peer = self.peers.get(slot)?;
-            let piece = self.picker.pick(&peer.has, &mut self.rng)?;
             // A piece that one peer alone shall send must not wait for one that sends nothing.
             let suspect = self.commons.map.is_suspect(piece);
             if peer.snubbed && suspect && self.peers.any_goes_on(piece) {
@@ -265,6 +265,7 @@ impl Swarm {
         self.forget_writer(slot);
         if let Some(peer) = self.peers.get_mut(slot) {
             (peer.snubbed, peer.begun) = (true, None);
+            peer.requests.shrink();
         }
     }
 
@@ -385,9 +386,9 @@ impl Swarm {
     pub fn complete(&mut self, now: Duration, slot: PeerSlot, block: &Block, place: Place) -> Completion {
         let Some(peer) = self.peers.get_mut(slot) else { return Completion::Vain };
         let asked = peer.asked.iter().position(|asked| asked.block == *block);
-        asked.map(|at| peer.asked.remove(at));
+        let asked_at = asked.and_then(|at| peer.asked.remove(at)).map(|asked| asked.at);
         peer.begun = None;
-        peer.count_block(now, block.len);
+        peer.count_block(now, block.len, asked_at);
         self.totals.received += u64::from(block.len);
         let tag = peer.tag;
         // A new batch of requests goes out when a quarter of the window is free, not one a block.

@@ -35,19 +35,16 @@ impl Swarm {
                 Ok(())
             }
             Message::Interested => {
-                peer.interested = true;
-                self.fill_free_slots(now);
+                self.hear_interest(now, slot, true);
                 Ok(())
             }
             Message::NotInterested => {
-                peer.interested = false;
-                peer.uploads.clear();
-                self.fill_free_slots(now);
+                self.hear_interest(now, slot, false);
                 Ok(())
             }
-            Message::Have(number) => self.hear_have(slot, number),
-            Message::Bitfield(bytes) if first => self.hear_bitfield(slot, bytes),
-            Message::Bitfield(bytes) => self.hear_late_bitfield(slot, bytes),
+            Message::Have(number) => self.hear_have(now, slot, number),
+            Message::Bitfield(bytes) if first => self.hear_bitfield(now, slot, bytes),
+            Message::Bitfield(bytes) => self.hear_late_bitfield(now, slot, bytes),
             Message::Request { index, begin, len } => self.hear_request(now, slot, [index, begin, len]),
             Message::Cancel { index, begin, len } => {
                 if let Some(block) = self.layout.block(index, begin, len) {
@@ -61,7 +58,7 @@ impl Swarm {
         }
     }
 
-    fn hear_have(&mut self, slot: PeerSlot, number: u32) -> Result<(), DropReason> {
+    fn hear_have(&mut self, now: Duration, slot: PeerSlot, number: u32) -> Result<(), DropReason> {
         let piece = self.layout.piece(number).ok_or(DropReason::NoSuchPiece(number))?;
         let wanted = self.wants(piece);
         let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
@@ -72,24 +69,33 @@ impl Swarm {
             // From now on it counts as a seed: see `Picker`.
             self.layout.pieces().filter(|other| *other != piece).for_each(|piece| self.picker.lose(piece));
         } else {
-            self.picker.gain(piece);
+            self.picker.gain(piece, &mut peer.hint);
         }
         peer.wanted += u32::from(wanted);
         if wanted {
             self.wake(slot);
         }
+        self.see_spread(now, slot, piece);
         self.check_seed(slot)
     }
 
-    fn hear_bitfield(&mut self, slot: PeerSlot, bytes: &[u8]) -> Result<(), DropReason> {
+    fn hear_bitfield(&mut self, now: Duration, slot: PeerSlot, bytes: &[u8]) -> Result<(), DropReason> {
         let has = Bitfield::from_wire(bytes, self.layout.piece_count()).ok_or(DropReason::BadBitfield)?;
         let held = || self.layout.pieces().filter(|piece| has.has(*piece));
         let wanted = held().filter(|piece| self.wants(*piece)).count() as u32;
         let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
         peer.wanted = wanted;
         if !has.is_full() {
-            held().for_each(|piece| self.picker.gain(piece));
+            held().for_each(|piece| self.picker.gain(piece, &mut peer.hint));
         }
+        if self.settings.super_seed {
+            let layout = Arc::clone(&self.layout);
+            layout
+                .pieces()
+                .filter(|piece| has.has(*piece))
+                .for_each(|piece| self.see_spread(now, slot, piece));
+        }
+        let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
         peer.has = has;
         self.wake(slot);
         self.check_seed(slot)
@@ -97,11 +103,11 @@ impl Swarm {
 
     /// A bitfield should be the first message, but some clients send one later in the place of many HAVEs. It costs
     /// more than they do, so not too many are taken.
-    fn hear_late_bitfield(&mut self, slot: PeerSlot, bytes: &[u8]) -> Result<(), DropReason> {
+    fn hear_late_bitfield(&mut self, now: Duration, slot: PeerSlot, bytes: &[u8]) -> Result<(), DropReason> {
         let has = Bitfield::from_wire(bytes, self.layout.piece_count()).ok_or(DropReason::BadBitfield)?;
         let layout = Arc::clone(&self.layout);
         let mut held = layout.pieces().filter(|piece| has.has(*piece));
-        held.try_for_each(|piece| self.hear_have(slot, piece.get()))?;
+        held.try_for_each(|piece| self.hear_have(now, slot, piece.get()))?;
         self.offend(slot)
     }
 
@@ -120,8 +126,9 @@ impl Swarm {
     ) -> Result<(), DropReason> {
         let bad = DropReason::BadRequest { index, begin, len };
         let block: Block = self.layout.block(index, begin, len).ok_or(bad)?;
-        let has = self.have.has(block.piece);
         let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
+        let shown = peer.shown.as_ref().is_none_or(|shown| shown.has(block.piece));
+        let has = self.have.has(block.piece) && shown;
         if has && !peer.unchoked && now < peer.unchoked_since + CROSSING {
             return Ok(());
         }

@@ -8,7 +8,7 @@
 //! | [`Swarm::connect`], [`Swarm::gone`] | a peer's handshake is done; its connection has ended |
 //! | [`Swarm::hear`] | a message has come |
 //! | [`Swarm::lend`], [`Swarm::begin`], [`Swarm::complete`], [`Swarm::returned`] | a block is coming: where its bytes go |
-//! | [`Swarm::hashed`], [`Swarm::written`] | a wish has been granted |
+//! | [`Swarm::hashed`], [`Swarm::written`], [`Swarm::fingerprinted`] | a wish has been granted |
 //! | [`Swarm::tick`] | time has passed: at [`Swarm::next_deadline`] |
 //! | [`Swarm::fill`] | standing state becomes [`Wish`]es, while the caller has room |
 //! | [`Swarm::speak`], [`Swarm::take_upload`] | a connection has room: what to say and to send on it, decided that late |
@@ -20,35 +20,52 @@ mod active;
 mod bitfield;
 mod candidates;
 mod choker;
+mod choking;
+mod choosing;
 mod commons;
 mod entry;
 mod errands;
+mod evidence;
 mod fetch;
 mod hear;
+mod ip_filter;
+mod limiter;
 mod peer;
 mod picker;
 mod piece_map;
 mod rate;
 mod roster;
+mod selection;
+mod settings;
 mod settle;
+mod slots;
 mod speak;
+mod super_seed;
 #[cfg(test)]
 mod tests;
+mod totals;
 mod uploads;
+mod window;
 
 pub use active::RUN_LEN;
 pub use bitfield::Bitfield;
+pub use choker::SeedChoker;
 pub use commons::{Commons, Handover};
 pub use errands::HandIn;
 pub use fetch::{Completion, Place};
+pub use ip_filter::{IpFilter, IpFilterError};
+pub use limiter::{Limiter, Throttle};
 pub use peer::{Introduction, PeerSlot, Tag};
 pub use piece_map::PieceMap;
+pub use selection::{Priority, Selection};
+pub use settings::Settings;
 pub use speak::Speech;
+pub use totals::{LimitHits, Totals};
 
 use crate::metainfo::{Block, Layout, PieceIndex};
-use crate::wire::PeerId;
 use active::ActivePiece;
 use candidates::Candidates;
+use choking::Rounds;
 use peer::{Peer, Peers};
 use picker::Picker;
 use std::collections::{BTreeMap, VecDeque};
@@ -56,9 +73,12 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
+use super_seed::Shown;
 
 /// A peer that says nothing for this long is dropped.
 const SILENCE: Duration = Duration::from_secs(120);
+/// A peer with which there was nothing to trade for this long is dropped.
+const IDLE: Duration = Duration::from_secs(600);
 /// We say at least something this often.
 const KEEP_ALIVE: Duration = Duration::from_secs(100);
 /// A peer that sends none of what it was asked for this long is snubbed: others get the blocks.
@@ -67,23 +87,6 @@ const SNUB: Duration = Duration::from_secs(30);
 const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 /// Time between two looks at everything that waits.
 const TICK: Duration = Duration::from_millis(500);
-
-/// Limits and choices of one torrent.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// What we call ourselves.
-    pub id: PeerId,
-    /// Most connections, on all cores together.
-    pub most_peers: usize,
-    /// Upload slots while there is something to fetch, on all cores together.
-    pub slots: usize,
-    /// Upload slots when there is not.
-    pub seed_slots: usize,
-    /// Pieces longer than this (bytes) are written run by run before they are verified.
-    pub hold: u32,
-    /// Whether missing pieces are fetched; else only what is there is served.
-    pub fetch: bool,
-}
 
 /// Why a peer is dropped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -99,7 +102,7 @@ pub enum DropReason {
     BadRequest { index: u32, begin: u32, len: u32 },
     #[error("keeps sending or asking for what it should not")]
     Offences,
-    #[error("sent a bad piece {0}")]
+    #[error("sent bad blocks of piece {0}")]
     BadPiece(PieceIndex),
     #[error("said nothing for {} s", SILENCE.as_secs())]
     Silent,
@@ -111,6 +114,10 @@ pub enum DropReason {
     Ourselves,
     #[error("was banned for a bad piece")]
     Banned,
+    #[error("is in the filter of addresses")]
+    Filtered,
+    #[error("has had nothing to trade for {} s", IDLE.as_secs())]
+    Idle,
     #[error("one too many: {0} peers are connected")]
     Full(usize),
 }
@@ -124,6 +131,9 @@ pub enum Wish {
     Hash(PieceIndex, Range<usize>),
     /// Write this run. Answer: [`Swarm::written`].
     Write(PieceIndex, usize),
+    /// Take a fingerprint of each block of the piece, all of which are in memory or on disk. Answer:
+    /// [`Swarm::fingerprinted`].
+    Fingerprint(PieceIndex),
     /// The piece is verified and written; or it was bad or is given up, and will be begun anew. Its memory is free.
     Done {
         /// The piece.
@@ -139,60 +149,8 @@ pub enum Wish {
     Nudge,
     /// Tell the connection's core to give it up for another: call [`Swarm::evict`] there.
     Evict(Tag),
-    /// Tell the connection's core that this piece, all of which came by it, was bad: call [`Swarm::blame`] there.
+    /// Tell the connection's core that bad blocks of this piece came by it: call [`Swarm::blame`] there.
     Blame(Tag, PieceIndex),
-}
-
-/// How often a limit has said no.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct LimitHits {
-    /// Requests not taken because too many of that peer wait already.
-    pub requests: u64,
-    /// Messages that should not have come: see [`DropReason::Offences`].
-    pub offences: u64,
-    /// Peers refused, or dropped for new ones, because too many are connected.
-    pub peers: u64,
-    /// Addresses not remembered because there are too many.
-    pub addresses: u64,
-    /// Accepted connections closed because too many had not said their handshake.
-    pub handshakes: u64,
-    /// Encrypted handshakes refused because one host had begun too many.
-    pub exchanges: u64,
-    /// Things not told to the control thread because its mailbox was full.
-    pub reports: u64,
-    /// Things not told to another core because its mailbox was full.
-    pub letters: u64,
-}
-
-impl std::ops::AddAssign for LimitHits {
-    fn add_assign(&mut self, other: Self) {
-        let Self { requests, offences, peers, addresses, handshakes, exchanges, reports, letters } = other;
-        self.requests += requests;
-        self.offences += offences;
-        self.peers += peers;
-        self.addresses += addresses;
-        self.handshakes += handshakes;
-        self.exchanges += exchanges;
-        self.reports += reports;
-        self.letters += letters;
-    }
-}
-
-/// Sums over the life of the swarm, in payload bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Fetched and verified.
-    pub downloaded: u64,
-    /// Come from peers, as whole blocks: the sum of what each has sent.
-    pub received: u64,
-    /// Sent to peers.
-    pub uploaded: u64,
-    /// Received in vain: came twice, unasked, or in a bad piece.
-    pub wasted: u64,
-    /// Pieces that came out wrong.
-    pub failed_pieces: u64,
-    /// Limits met. Those of handshakes, exchanges and reports are met elsewhere: here they are 0.
-    pub limits: LimitHits,
 }
 
 /// What is told about a connected peer.
@@ -224,19 +182,22 @@ pub struct Swarm {
     candidates: Candidates,
     /// The pieces had, as far as this core has read the log of them.
     have: Bitfield,
+    /// Pieces that are wanted and not in `have`.
+    left: u32,
     /// [`PieceMap::releases`] when last looked at.
     releases: u32,
     picker: Picker,
     active: BTreeMap<PieceIndex, ActivePiece>,
     /// Blocks that peers were asked for on behalf of other cores, with the core that holds the piece.
     errands: BTreeMap<Block, usize>,
+    /// Connections that have ended, the latest last: one of them may turn out to have lied.
+    departed: VecDeque<(Tag, Introduction)>,
     wishes: VecDeque<Wish>,
     /// There is something new for the other cores.
     nudge: bool,
     /// Somebody could not ask for want of memory.
     starved: bool,
-    optimistic: Option<PeerSlot>,
-    next_round: Duration,
+    rounds: Rounds,
     next_tick: Duration,
     totals: Totals,
 }
@@ -250,11 +211,12 @@ impl Swarm {
         settings: Settings,
         seed: u64,
     ) -> Self {
-        let picker = Picker::new(&layout, |_| settings.fetch);
+        let picker = Picker::new(&layout, &commons.selection, settings.fetch, settings.sequential);
         let have = Bitfield::new(layout.piece_count());
         let mut swarm = Self {
             layout,
             releases: commons.map.releases(),
+            left: commons.selection.wanted(),
             commons,
             core,
             settings,
@@ -266,15 +228,16 @@ impl Swarm {
             picker,
             active: BTreeMap::new(),
             errands: BTreeMap::new(),
+            departed: VecDeque::new(),
             wishes: VecDeque::new(),
             nudge: false,
             starved: false,
-            optimistic: None,
-            next_round: Duration::ZERO,
+            rounds: Rounds::default(),
             next_tick: Duration::ZERO,
             totals: Totals::default(),
         };
         swarm.read_log();
+        swarm.revise_slots();
         swarm
     }
 
@@ -301,16 +264,24 @@ impl Swarm {
 
     /// Whether the piece is to be had from peers.
     fn wants(&self, piece: PieceIndex) -> bool {
-        self.settings.fetch && !self.have.has(piece)
+        self.settings.fetch && self.commons.selection.wants(piece) && !self.have.has(piece)
     }
 
     /// Whether nothing is left to fetch.
     pub fn is_seeding(&self) -> bool {
-        !self.settings.fetch || self.have.is_full()
+        !self.settings.fetch || self.left == 0
+    }
+
+    /// Whether nothing is left to fetch although not everything is there (BEP 21).
+    pub fn is_partial_seed(&self) -> bool {
+        self.is_seeding() && !self.have.is_full()
     }
 
     /// Adds an address where a peer may be; `given` when the user named it.
     pub fn add_candidate(&mut self, addr: SocketAddr, given: bool) {
+        if !self.may_connect(addr.ip()) {
+            return;
+        }
         let added = self.candidates.add(addr, given);
         self.totals.limits.addresses += u64::from(!added);
     }
@@ -338,7 +309,8 @@ impl Swarm {
         if let Some(reason) = refusal {
             return Err(reason);
         }
-        let peer = Peer::new(now, who, tag, self.layout.piece_count(), self.have.count());
+        let mut peer = Peer::new(now, who, tag, self.layout.piece_count(), self.have.count());
+        peer.shown = self.is_super_seed().then(|| Box::new(Shown::new(self.layout.piece_count())));
         let slot = self.peers.insert(peer);
         self.wake(slot);
         Ok(slot)
@@ -349,8 +321,11 @@ impl Swarm {
         self.returned(slot, None);
         self.release_all(slot);
         self.forget_writer(slot);
+        self.alter(slot, |peer| (peer.dropped, peer.unchoked) = (true, false));
         let Some(peer) = self.peers.remove(slot) else { return };
         self.commons.roster().leave(peer.who.identity(), peer.tag);
+        self.remember(&peer);
+        self.forget_spread(&peer);
         if !peer.has.is_full() {
             self.layout
                 .pieces()
@@ -363,16 +338,19 @@ impl Swarm {
         if peer.who.outgoing {
             self.candidates.ended(now, peer.who.addr, peer.downloaded + peer.uploaded > 0);
         }
-        self.fill_free_slots(now);
+        self.fill_free_slots(now, None);
         self.wake_hungry();
     }
 
     /// Closes the connection to a peer; [`Swarm::gone`] follows when it is closed.
     fn drop_peer(&mut self, slot: PeerSlot, reason: DropReason) {
-        let Some(peer) = self.peers.get_mut(slot).filter(|peer| !peer.dropped) else { return };
-        peer.dropped = true;
-        peer.uploads.clear();
-        self.commons.roster().leave(peer.who.identity(), peer.tag);
+        let Some(peer) = self.peers.get(slot).filter(|peer| !peer.dropped) else { return };
+        let (who, tag) = (peer.who, peer.tag);
+        self.alter(slot, |peer| {
+            (peer.dropped, peer.unchoked) = (true, false);
+            peer.uploads.clear();
+        });
+        self.commons.roster().leave(who.identity(), tag);
         self.wishes.push_back(Wish::Drop(slot, reason));
     }
 
@@ -412,11 +390,9 @@ impl Swarm {
         }
         self.next_tick = now + TICK;
         let slots: Vec<PeerSlot> = self.peers.iter().map(|(slot, _)| slot).collect();
-        slots.into_iter().for_each(|slot| self.look_after(now, slot));
-        if now >= self.next_round {
-            self.next_round = now + choker::ROUND;
-            self.choke_round(now);
-        }
+        let (share, turn) = self.fair_share();
+        slots.into_iter().for_each(|slot| self.look_after(now, slot, share, turn));
+        self.choke(now);
         let room = self.settings.most_peers.saturating_sub(self.commons.roster().len());
         for addr in self.candidates.take_due(now, room, self.is_seeding()) {
             self.wishes.push_back(Wish::Dial(addr));
@@ -428,69 +404,38 @@ impl Swarm {
         self.wake_hungry();
     }
 
-    fn look_after(&mut self, now: Duration, slot: PeerSlot) {
+    /// `share`: most requests to have open with the peer; `turn`: how long a block of it may take for our own limit.
+    fn look_after(&mut self, now: Duration, slot: PeerSlot, share: usize, turn: Duration) {
         let Some(peer) = self.peers.get_mut(slot) else { return };
         peer.down.tick(now);
         peer.up.tick(now);
+        peer.requests.tick(now, peer.down.get());
         if now >= peer.last_heard + SILENCE {
             return self.drop_peer(slot, DropReason::Silent);
         }
+        let useless = !peer.interested && peer.wanted == 0 && !peer.dropped;
+        if useless && now >= peer.last_moved.max(peer.last_useful) + IDLE {
+            self.totals.limits.idle += 1;
+            return self.drop_peer(slot, DropReason::Idle);
+        } else if !useless {
+            peer.last_useful = now;
+        }
+        peer.requests.most = window::DEFAULT_MOST.min(share);
         let waits = now >= peer.last_said + KEEP_ALIVE;
         let oldest = peer.asked.front().map(|asked| asked.at);
         // One that stops in the middle of a block holds it, asked or not.
         let waits_since = oldest.into_iter().chain(peer.begun).min();
-        let snub = waits_since.is_some_and(|at| now >= at.max(peer.last_block) + SNUB);
+        let snub = waits_since.is_some_and(|at| now >= at.max(peer.last_block) + SNUB + turn);
         if waits {
             self.wake(slot);
         }
+        if self.settings.super_seed {
+            self.review_offers(now, slot);
+        }
         if snub {
             self.snub(slot);
-        } else if oldest.is_some_and(|at| now >= at + REQUEST_LIMIT) {
+        } else if oldest.is_some_and(|at| now >= at + REQUEST_LIMIT + turn) {
             self.release_first(slot);
-        }
-    }
-
-    fn choke_round(&mut self, now: Duration) {
-        let seeding = self.is_seeding();
-        let contenders = self.peers.iter().filter(|(_, peer)| peer.interested && !peer.dropped);
-        let contenders = contenders.map(|(slot, peer)| choker::Contender {
-            peer: slot,
-            rate: peer.down.get(),
-            unchoked: peer.unchoked,
-            since: now.saturating_sub(peer.unchoked_since),
-            age: now.saturating_sub(peer.since),
-        });
-        let contenders: Vec<choker::Contender> = contenders.collect();
-        let slots = self.slots(contenders.len());
-        let chosen = choker::round(contenders, slots, seeding, &mut self.optimistic, &mut self.rng);
-        let slots: Vec<PeerSlot> = self.peers.iter().map(|(slot, _)| slot).collect();
-        slots.into_iter().for_each(|slot| self.set_unchoked(now, slot, chosen.contains(&slot)));
-    }
-
-    fn set_unchoked(&mut self, now: Duration, slot: PeerSlot, unchoked: bool) {
-        let Some(peer) = self.peers.get_mut(slot).filter(|peer| peer.unchoked != unchoked) else { return };
-        (peer.unchoked, peer.unchoked_since) = (unchoked, now);
-        if !unchoked {
-            peer.uploads.clear();
-        }
-        self.wake(slot);
-    }
-
-    /// Upload slots of this core, which has so many interested peers.
-    fn slots(&self, contenders: usize) -> usize {
-        let slots = if self.is_seeding() { self.settings.seed_slots } else { self.settings.slots };
-        self.commons.share_of_slots(self.core, contenders, slots)
-    }
-
-    /// Gives free upload slots at once to those who have waited longest.
-    fn fill_free_slots(&mut self, now: Duration) {
-        let interested = || self.peers.iter().filter(|(_, peer)| peer.interested && !peer.dropped);
-        let used = interested().filter(|(_, peer)| peer.unchoked).count();
-        for _ in used..self.slots(interested().count()) {
-            let waiting =
-                self.peers.iter().filter(|(_, peer)| peer.interested && !peer.unchoked && !peer.dropped);
-            let Some((slot, _)) = waiting.min_by_key(|(_, peer)| peer.unchoked_since) else { return };
-            self.set_unchoked(now, slot, true);
         }
     }
 }

@@ -1,10 +1,13 @@
 //! One connected peer: what it has, what was said, what is owed.
 
 use super::bitfield::Bitfield;
+use super::picker::Hint;
 use super::rate::Rate;
 use super::roster::Identity;
+use super::super_seed::Shown;
 use super::uploads::Uploads;
-use crate::metainfo::{BLOCK_LEN, Block, PieceIndex};
+use super::window::{self, Window};
+use crate::metainfo::{Block, PieceIndex};
 use crate::wire::PeerId;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -23,15 +26,10 @@ impl PeerSlot {
     pub fn index(self) -> u32 {
         self.index
     }
-
-    #[cfg(test)]
-    pub(super) fn for_test(index: u32) -> Self {
-        Self { index, generation: 0 }
-    }
 }
 
 /// Names a connection for good, on all cores: who sent a block is known also after it has gone.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Tag {
     pub(super) core: u32,
     pub(super) number: u64,
@@ -69,12 +67,8 @@ pub(super) struct Asked {
     pub(super) at: Duration,
 }
 
-/// Fewest and most requests kept open with one peer.
-const WINDOW: std::ops::RangeInclusive<usize> = 8..=256;
 /// Requests taken back that are remembered: more than can still be answered.
-const MOST_FORGONE: usize = 4 * *WINDOW.end();
-/// The window covers this much time at the peer's rate.
-const WINDOW_SECONDS: u64 = 2;
+const MOST_FORGONE: usize = 2 * *window::BOUNDS.end();
 
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -89,11 +83,17 @@ pub(super) struct Peer {
     pub(super) spoke: bool,
     /// Pieces it has that we lack.
     pub(super) wanted: u32,
+    /// Where the picker need not look for it.
+    pub(super) hint: Hint,
     pub(super) chokes_us: bool,
     pub(super) interested: bool,
 
     pub(super) unchoked: bool,
     pub(super) unchoked_since: Duration,
+    /// It was chosen to have an upload slot, which another has to give back first.
+    pub(super) owed: bool,
+    /// What it was shown, when we super-seed.
+    pub(super) shown: Option<Box<Shown>>,
     pub(super) said_bitfield: bool,
     pub(super) said_unchoked: bool,
     pub(super) said_interested: bool,
@@ -105,7 +105,8 @@ pub(super) struct Peer {
     pub(super) asked: VecDeque<Asked>,
     /// Requests taken back whose blocks may come all the same, the latest last.
     pub(super) forgone: VecDeque<Block>,
-    pub(super) slow_start: usize,
+    /// How many requests it is good for.
+    pub(super) requests: Window,
     pub(super) snubbed: bool,
     pub(super) lent: Vec<Block>,
     /// Since when it has been in the middle of a block whose bytes go home.
@@ -122,6 +123,8 @@ pub(super) struct Peer {
     pub(super) last_heard: Duration,
     /// When payload last came from it or went to it.
     pub(super) last_moved: Duration,
+    /// When one of us last had something for the other.
+    pub(super) last_useful: Duration,
     pub(super) last_said: Duration,
 }
 
@@ -136,10 +139,13 @@ impl Peer {
             has: Bitfield::new(pieces),
             spoke: false,
             wanted: 0,
+            hint: Hint::default(),
             chokes_us: true,
             interested: false,
             unchoked: false,
             unchoked_since: now,
+            owed: false,
+            shown: None,
             said_bitfield: false,
             said_unchoked: false,
             said_interested: false,
@@ -148,7 +154,7 @@ impl Peer {
             current: None,
             asked: VecDeque::new(),
             forgone: VecDeque::new(),
-            slow_start: *WINDOW.start() * 2,
+            requests: Window::default(),
             snubbed: false,
             lent: Vec::new(),
             begun: None,
@@ -161,18 +167,14 @@ impl Peer {
             uploaded: 0,
             last_heard: now,
             last_moved: now,
+            last_useful: now,
             last_said: now,
         }
     }
 
-    /// Requests to keep open: what the peer sends in two seconds, and while that is not known yet, twice as
-    /// many a round trip (slow start).
+    /// Requests to keep open.
     pub(super) fn window(&self) -> usize {
-        if self.snubbed {
-            return 1;
-        }
-        let by_rate = self.down.get() * WINDOW_SECONDS / u64::from(BLOCK_LEN);
-        (by_rate as usize).max(self.slow_start).clamp(*WINDOW.start(), *WINDOW.end())
+        if self.snubbed { 1 } else { self.requests.size(self.down.get()) }
     }
 
     /// A request is taken back; its block may come all the same.
@@ -189,19 +191,14 @@ impl Peer {
         at.is_some_and(|at| self.forgone.remove(at).is_some())
     }
 
-    /// A block has come.
-    pub(super) fn count_block(&mut self, now: Duration, len: u32) {
+    /// A block has come, which was asked for then.
+    pub(super) fn count_block(&mut self, now: Duration, len: u32, asked: Option<Duration>) {
         self.down.add(u64::from(len));
         self.downloaded += u64::from(len);
         self.last_block = now;
         self.last_moved = now;
         self.snubbed = false;
-        // Slow start ends where the rate takes over, or when the rate shows that more does not help.
-        if self.slow_start < *WINDOW.end() && now < self.since + Duration::from_secs(3) {
-            self.slow_start += 1;
-        } else if now > self.since + Duration::from_secs(6) {
-            self.slow_start = *WINDOW.start();
-        }
+        self.requests.block_came(now, asked);
     }
 
     /// Payload has been sent to it.

@@ -1,47 +1,93 @@
-//! Which piece to fetch next: the rarest, chance deciding among equals.
+//! Which piece to fetch next: what is wanted most, of that the rarest, chance deciding among equals.
 
 use super::bitfield::Bitfield;
+use super::selection::{Priority, Selection};
 use crate::metainfo::{Layout, PieceIndex};
 
 /// A piece that is not to be picked has no place in a bucket.
 const NOWHERE: u32 = u32::MAX;
+/// A peer that has no more open pieces than this is looked at piece by piece.
+const FEW: u32 = 1024;
+/// Classes of pieces, the first to be fetched first: ends of files (when in order), then by priority.
+const CLASSES: usize = 4;
+const ENDS: u8 = 0;
 
-/// Missing pieces in buckets by availability: the number of connected peers that have them, not counting peers that
-/// have everything. A HAVE moves one piece to the next bucket; a seed changes nothing at all.
+/// Before which place in the buckets a peer has nothing. Valid while no piece has come to a lower place: see `stamp`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Hint {
+    stamp: u64,
+    class: u8,
+    rarity: u16,
+}
+
+/// Missing pieces in buckets by class and availability: the number of connected peers that have them, not counting peers
+/// that have everything. A HAVE moves one piece to the next bucket; a seed changes nothing at all.
+///
+/// A pick costs a look at the bits of all pieces, 64 at a time, and then a few pieces: a peer with few open pieces has all of
+/// them looked at; with many, one is found soon in a bucket where it has any, and buckets where it has none are
+/// remembered ([`Hint`]).
 #[derive(Debug)]
 pub(super) struct Picker {
     availability: Vec<u16>,
     /// Where in its bucket each piece lies.
     place: Vec<u32>,
-    buckets: Vec<Vec<PieceIndex>>,
+    class: Box<[u8]>,
+    buckets: [Vec<Vec<PieceIndex>>; CLASSES],
     /// All pieces in buckets: a look tells whether a peer has any of them.
     open: Bitfield,
+    /// Changes when a piece comes to a place before the one it had.
+    stamp: u64,
+    /// No piece before this one is to be had any more: for those who want them in order.
+    cursor: u32,
 }
 
 impl Picker {
-    /// Nobody has any piece yet; all pieces that `wanted` says are to be fetched.
-    pub(super) fn new(layout: &Layout, wanted: impl Fn(PieceIndex) -> bool) -> Self {
+    /// Nobody has any piece yet; what is selected is to be fetched, or nothing. `ends`: the first and the last piece of each
+    /// file before all others.
+    pub(super) fn new(layout: &Layout, selection: &Selection, fetch: bool, ends: bool) -> Self {
         let count = layout.piece_count() as usize;
+        let class = |piece| match selection.piece(piece) {
+            Priority::High => 1,
+            Priority::Normal => 2,
+            Priority::Low | Priority::Skip => 3,
+        };
+        let mut class: Box<[u8]> = layout.pieces().map(class).collect();
+        for file in layout.files().filter(|file| ends && selection.file(*file) > Priority::Skip) {
+            let pieces = layout.pieces_of(file);
+            let outer = [pieces.start, pieces.end.saturating_sub(1)];
+            outer.into_iter().filter(|_| !pieces.is_empty()).for_each(|piece| class[piece as usize] = ENDS);
+        }
         let mut picker = Self {
             availability: vec![0; count],
             place: vec![NOWHERE; count],
-            buckets: vec![Vec::new()],
+            class,
+            buckets: Default::default(),
             open: Bitfield::new(layout.piece_count()),
+            stamp: 1,
+            cursor: 0,
         };
-        layout.pieces().filter(|piece| wanted(*piece)).for_each(|piece| picker.add(piece));
+        let wanted = layout.pieces().filter(|piece| fetch && selection.wants(*piece));
+        wanted.for_each(|piece| picker.insert(piece));
         picker
+    }
+
+    fn insert(&mut self, piece: PieceIndex) {
+        debug_assert_eq!(self.place[piece.as_usize()], NOWHERE);
+        let rarity = usize::from(self.availability[piece.as_usize()]);
+        let buckets = &mut self.buckets[usize::from(self.class[piece.as_usize()])];
+        if buckets.len() <= rarity {
+            buckets.resize_with(rarity + 1, Vec::new);
+        }
+        self.place[piece.as_usize()] = buckets[rarity].len() as u32;
+        buckets[rarity].push(piece);
+        self.open.insert(piece);
     }
 
     /// Puts a piece (back) among those to fetch.
     pub(super) fn add(&mut self, piece: PieceIndex) {
-        debug_assert_eq!(self.place[piece.as_usize()], NOWHERE);
-        let rarity = usize::from(self.availability[piece.as_usize()]);
-        if self.buckets.len() <= rarity {
-            self.buckets.resize_with(rarity + 1, Vec::new);
-        }
-        self.place[piece.as_usize()] = self.buckets[rarity].len() as u32;
-        self.buckets[rarity].push(piece);
-        self.open.insert(piece);
+        self.insert(piece);
+        self.stamp += 1;
+        self.cursor = self.cursor.min(piece.get());
     }
 
     /// Takes a piece out; nothing when it is not in.
@@ -51,7 +97,8 @@ impl Picker {
             return;
         }
         self.open.remove(piece);
-        let bucket = &mut self.buckets[usize::from(self.availability[piece.as_usize()])];
+        let buckets = &mut self.buckets[usize::from(self.class[piece.as_usize()])];
+        let bucket = &mut buckets[usize::from(self.availability[piece.as_usize()])];
         bucket.swap_remove(place as usize);
         if let Some(moved) = bucket.get(place as usize) {
             self.place[moved.as_usize()] = place;
@@ -63,78 +110,261 @@ impl Picker {
         self.place[piece.as_usize()] != NOWHERE
     }
 
-    fn shift(&mut self, piece: PieceIndex, to: impl Fn(u16) -> u16) {
-        let present = self.place[piece.as_usize()] != NOWHERE;
+    fn shift(&mut self, piece: PieceIndex, to: impl Fn(u16) -> u16) -> bool {
+        let present = self.holds(piece);
         self.remove(piece);
         let availability = &mut self.availability[piece.as_usize()];
         *availability = to(*availability);
         if present {
-            self.add(piece);
+            self.insert(piece);
         }
+        present
     }
 
-    /// One more peer (not a seed) has the piece.
-    pub(super) fn gain(&mut self, piece: PieceIndex) {
-        self.shift(piece, |n| n.saturating_add(1));
+    /// One more peer (not a seed) has the piece: the one with this hint.
+    pub(super) fn gain(&mut self, piece: PieceIndex, hint: &mut Hint) {
+        if self.shift(piece, |n| n.saturating_add(1)) {
+            let place = (self.class[piece.as_usize()], self.availability[piece.as_usize()]);
+            (hint.class, hint.rarity) = (hint.class, hint.rarity).min(place);
+        }
     }
 
     /// One peer (not a seed) less has the piece.
     pub(super) fn lose(&mut self, piece: PieceIndex) {
-        self.shift(piece, |n| n.saturating_sub(1));
+        if self.shift(piece, |n| n.saturating_sub(1)) {
+            self.stamp += 1;
+        }
     }
 
-    /// The rarest piece to fetch among those in `peer`. Does not take it out.
-    pub(super) fn pick(&self, peer: &Bitfield, rng: &mut fastrand::Rng) -> Option<PieceIndex> {
+    /// The piece to fetch first among those in `peer`, which has at most `most` of the missing ones. Does not take it out.
+    pub(super) fn pick(
+        &self,
+        peer: &Bitfield,
+        most: u32,
+        hint: &mut Hint,
+        rng: &mut fastrand::Rng,
+    ) -> Option<PieceIndex> {
         if !self.open.meets(peer) {
             return None;
         }
-        self.buckets.iter().filter(|bucket| !bucket.is_empty()).find_map(|bucket| {
-            let (before, after) = bucket.split_at(rng.usize(..bucket.len()));
-            after.iter().chain(before).copied().find(|piece| peer.has(*piece))
-        })
+        if most <= FEW {
+            return self.first_of(self.open.common(peer), rng);
+        }
+        if hint.stamp != self.stamp {
+            *hint = Hint { stamp: self.stamp, ..Hint::default() };
+        }
+        for class in hint.class..CLASSES as u8 {
+            let from = if class == hint.class { usize::from(hint.rarity) } else { 0 };
+            for (rarity, bucket) in self.buckets[usize::from(class)].iter().enumerate().skip(from) {
+                if let Some(found) = find_in(bucket, peer, rng) {
+                    (hint.class, hint.rarity) = (class, rarity as u16);
+                    return Some(found);
+                }
+            }
+        }
+        None
     }
+
+    /// The first of these, chance deciding among equals.
+    fn first_of(&self, pieces: impl Iterator<Item = u32>, rng: &mut fastrand::Rng) -> Option<PieceIndex> {
+        let key =
+            |number: &u32| (self.class[*number as usize], self.availability[*number as usize], rng.u32(..));
+        pieces.min_by_key(key).map(|number| self.open_piece(number))
+    }
+
+    /// The open piece of this number.
+    fn open_piece(&self, number: u32) -> PieceIndex {
+        let at = number as usize;
+        let bucket = &self.buckets[usize::from(self.class[at])][usize::from(self.availability[at])];
+        bucket[self.place[at] as usize]
+    }
+
+    /// Any piece in `peer` of those that are wanted most, by chance: the first pieces are for having something to trade soon,
+    /// and the rarest ones are slow to come.
+    pub(super) fn pick_any(&self, peer: &Bitfield, rng: &mut fastrand::Rng) -> Option<PieceIndex> {
+        let class = (0..CLASSES as u8).find(|class| self.has_of(*class, peer))?;
+        let of_class = |number: &u32| self.class[*number as usize] == class;
+        let count = self.open.common(peer).filter(of_class).count();
+        let found = self.open.common(peer).filter(of_class).nth(rng.usize(..count.max(1)));
+        found.map(|number| self.open_piece(number))
+    }
+
+    fn has_of(&self, class: u8, peer: &Bitfield) -> bool {
+        self.buckets[usize::from(class)].iter().flatten().any(|piece| peer.has(*piece))
+    }
+
+    /// The next piece in `peer` for who wants them in order: an end of a file, else the lowest within `window` pieces from
+    /// the first that is not `done`.
+    pub(super) fn pick_in_order(
+        &mut self,
+        peer: &Bitfield,
+        window: u32,
+        layout: &Layout,
+        done: impl Fn(PieceIndex) -> bool,
+        rng: &mut fastrand::Rng,
+    ) -> Option<PieceIndex> {
+        let end = self.buckets[usize::from(ENDS)].iter().find_map(|bucket| find_in(bucket, peer, rng));
+        if end.is_some() {
+            return end;
+        }
+        while layout.piece(self.cursor).is_some_and(&done) {
+            self.cursor += 1;
+        }
+        let within = self.cursor..self.cursor.saturating_add(window);
+        let mut near = within.map_while(|number| layout.piece(number));
+        near.find(|piece| self.holds(*piece) && peer.has(*piece))
+    }
+}
+
+/// A piece of the bucket that the peer has, beginning anywhere.
+fn find_in(bucket: &[PieceIndex], peer: &Bitfield, rng: &mut fastrand::Rng) -> Option<PieceIndex> {
+    if bucket.is_empty() {
+        return None;
+    }
+    let (before, after) = bucket.split_at(rng.usize(..bucket.len()));
+    after.iter().chain(before).copied().find(|piece| peer.has(*piece))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashSet;
 
-    fn set(layout: &Layout, pieces: &[u32]) -> Bitfield {
+    fn set(layout: &Layout, pieces: impl IntoIterator<Item = u32>) -> Bitfield {
         let mut set = Bitfield::new(layout.piece_count());
-        pieces.iter().for_each(|n| assert!(set.insert(layout.piece(*n).unwrap())));
+        pieces.into_iter().for_each(|n| assert!(set.insert(layout.piece(n).unwrap())));
         set
+    }
+
+    fn picker(layout: &Layout) -> Picker {
+        Picker::new(layout, &Selection::all(layout.piece_count()), true, false)
+    }
+
+    fn gain(picker: &mut Picker, piece: PieceIndex) {
+        picker.gain(piece, &mut Hint::default());
     }
 
     #[test]
     fn the_rarest_piece_that_the_peer_has_comes_first() {
         let layout = Layout::new(1, [4]).unwrap();
         let piece = |n| layout.piece(n).unwrap();
-        let mut picker = Picker::new(&layout, |p| p != piece(3));
-        let mut rng = fastrand::Rng::with_seed(1);
-        for (n, times) in [(0, 3), (1, 1), (2, 2)] {
-            (0..times).for_each(|_| picker.gain(piece(n)));
+        // A few and many: the two ways to look.
+        for most in [4, u32::MAX] {
+            let mut picker = picker(&layout);
+            picker.remove(piece(3));
+            let mut rng = fastrand::Rng::with_seed(1);
+            for (n, times) in [(0, 3), (1, 1), (2, 2)] {
+                (0..times).for_each(|_| gain(&mut picker, piece(n)));
+            }
+            let all = set(&layout, [0, 1, 2, 3]);
+            let hint = &mut Hint::default();
+            assert_eq!(picker.pick(&all, most, hint, &mut rng), Some(piece(1)));
+            assert_eq!(
+                picker.pick(&set(&layout, [0, 2]), most, &mut Hint::default(), &mut rng),
+                Some(piece(2))
+            );
+            picker.lose(piece(0));
+            picker.lose(piece(0));
+            picker.remove(piece(1));
+            assert_eq!(picker.pick(&all, most, hint, &mut rng), Some(piece(0)));
+            picker.remove(piece(0));
+            picker.remove(piece(2));
+            assert_eq!(picker.pick(&all, most, hint, &mut rng), None, "piece 3 is not wanted");
+            picker.add(piece(1));
+            assert_eq!(picker.pick(&all, most, hint, &mut rng), Some(piece(1)));
         }
-        let all = set(&layout, &[0, 1, 2, 3]);
-        assert_eq!(picker.pick(&all, &mut rng), Some(piece(1)));
-        assert_eq!(picker.pick(&set(&layout, &[0, 2]), &mut rng), Some(piece(2)));
-        picker.lose(piece(0));
-        picker.lose(piece(0));
-        picker.remove(piece(1));
-        assert_eq!(picker.pick(&all, &mut rng), Some(piece(0)));
-        picker.remove(piece(0));
-        picker.remove(piece(2));
-        assert_eq!(picker.pick(&all, &mut rng), None, "piece 3 is not wanted");
-        picker.add(piece(1));
-        assert_eq!(picker.pick(&all, &mut rng), Some(piece(1)));
     }
 
     #[test]
     fn chance_decides_among_equals() {
         let layout = Layout::new(1, [64]).unwrap();
-        let picker = Picker::new(&layout, |_| true);
-        let all = set(&layout, &(0..64).collect::<Vec<_>>());
-        let picked: std::collections::HashSet<_> =
-            (0..200).filter_map(|seed| picker.pick(&all, &mut fastrand::Rng::with_seed(seed))).collect();
-        assert!(picked.len() > 32, "{} of 64 pieces in 200 picks", picked.len());
+        let picker = picker(&layout);
+        let all = set(&layout, 0..64);
+        for most in [64, u32::MAX] {
+            let pick =
+                |seed| picker.pick(&all, most, &mut Hint::default(), &mut fastrand::Rng::with_seed(seed));
+            let picked: HashSet<_> = (0..200).filter_map(pick).collect();
+            assert!(picked.len() > 32, "{} of 64 pieces in 200 picks", picked.len());
+        }
+        let any: HashSet<_> =
+            (0..200).filter_map(|seed| picker.pick_any(&all, &mut fastrand::Rng::with_seed(seed))).collect();
+        assert!(any.len() > 32, "{} of 64 pieces in 200 picks by chance", any.len());
+    }
+
+    #[test]
+    fn what_is_remembered_of_a_peer_agrees_with_a_look_at_everything() {
+        let mut rng = fastrand::Rng::with_seed(5);
+        let layout = Layout::new(1, [300]).unwrap();
+        let mut picker = picker(&layout);
+        let mut peers: Vec<(Bitfield, Hint)> =
+            (0..8).map(|_| (Bitfield::new(300), Hint::default())).collect();
+        for _ in 0..20_000 {
+            let piece = layout.piece(rng.u32(..300)).unwrap();
+            let (has, hint) = &mut peers[rng.usize(..8)];
+            match rng.u8(..10) {
+                0..4 if has.insert(piece) => picker.gain(piece, hint),
+                4 if has.has(piece) => {
+                    has.remove(piece);
+                    picker.lose(piece);
+                }
+                5 => picker.remove(piece),
+                6 if !picker.holds(piece) => picker.add(piece),
+                _ => {
+                    let found = picker.pick(has, u32::MAX, hint, &mut rng);
+                    let least = picker.open.common(has).map(|p| picker.availability[p as usize]).min();
+                    assert_eq!(found.map(|p| picker.availability[p.as_usize()]), least);
+                    assert!(found.is_none_or(|p| has.has(p) && picker.holds(p)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn priorities_come_before_rarity_and_what_is_skipped_does_not_come() {
+        let layout = Layout::new(1, [1; 6]).unwrap();
+        let piece = |n| layout.piece(n).unwrap();
+        let of =
+            [1, 2, 3, 0, 2, 3].map(|n| [Priority::Skip, Priority::Low, Priority::Normal, Priority::High][n]);
+        let mut picker = Picker::new(&layout, &Selection::of_files(&layout, &of), true, false);
+        let all = set(&layout, 0..6);
+        [2, 2, 5].into_iter().for_each(|n| gain(&mut picker, piece(n)));
+        gain(&mut picker, piece(1));
+        let mut rng = fastrand::Rng::with_seed(1);
+        for most in [6, u32::MAX] {
+            let mut hint = Hint::default();
+            let mut order = Vec::new();
+            while let Some(next) = picker.pick(&all, most, &mut hint, &mut rng) {
+                picker.remove(next);
+                order.push(next.get());
+            }
+            assert_eq!(order, [5, 2, 4, 1, 0]);
+            order.into_iter().for_each(|n| picker.add(piece(n)));
+        }
+        assert!(matches!(picker.pick_any(&all, &mut rng).map(PieceIndex::get), Some(2 | 5)));
+    }
+
+    #[test]
+    fn in_order_ends_of_files_come_first_then_the_lowest_of_a_window() {
+        let layout = Layout::new(1, [5, 0, 10]).unwrap();
+        let mut picker = Picker::new(&layout, &Selection::all(15), true, true);
+        let all = set(&layout, 0..15);
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut order = Vec::new();
+        while let Some(next) = picker.pick_in_order(&all, 3, &layout, |p| order.contains(&p.get()), &mut rng)
+        {
+            picker.remove(next);
+            order.push(next.get());
+        }
+        order[..4].sort_unstable();
+        assert_eq!(order, [0, 4, 5, 14, 1, 2, 3, 6, 7, 8, 9, 10, 11, 12, 13]);
+        picker.add(layout.piece(9).unwrap());
+        let next = picker.pick_in_order(&all, 3, &layout, |p| p.get() != 9, &mut rng);
+        assert_eq!(next.map(PieceIndex::get), Some(9), "given back");
+        picker.remove(layout.piece(9).unwrap());
+        let stuck = |p: PieceIndex| p.get() != 2;
+        picker.cursor = 0;
+        picker.add(layout.piece(6).unwrap());
+        picker.cursor = 0;
+        assert_eq!(picker.pick_in_order(&all, 3, &layout, stuck, &mut rng), None, "6 is past the window");
     }
 }

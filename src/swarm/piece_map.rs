@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 const MISSING: u8 = 0;
 const CLAIMED: u8 = 1;
 const HAVE: u8 = 2;
-/// The bits of the state; one more tells whether the piece came out wrong when it was last fetched.
+/// The bits of the state; one more tells whether the piece came out wrong when it was last fetched, one whether it is not
+/// wanted at all.
 const STATE: u8 = 0x03;
+const SKIPPED: u8 = 0x40;
 const SUSPECT: u8 = 0x80;
 
 /// One state a piece: missing → claimed by a core that fetches it → had, which means verified and written. Shared
@@ -21,6 +23,8 @@ pub struct PieceMap {
     /// Places of the log that are taken.
     logged: AtomicU32,
     missing: AtomicU32,
+    /// Pieces that are wanted and not had.
+    left: AtomicU32,
     /// How often a claim was given back.
     releases: AtomicU32,
 }
@@ -33,8 +37,17 @@ impl PieceMap {
             log: (0..count).map(|_| AtomicU32::new(0)).collect(),
             logged: AtomicU32::new(0),
             missing: AtomicU32::new(count),
+            left: AtomicU32::new(count),
             releases: AtomicU32::new(0),
         }
+    }
+
+    /// Says that a piece, which is missing, is not wanted.
+    pub fn skip(&self, piece: PieceIndex) {
+        let before = self.states[piece.as_usize()].swap(MISSING | SKIPPED, Ordering::AcqRel);
+        debug_assert_eq!(before, MISSING, "{piece:?} is skipped before anything else happens to it");
+        self.missing.fetch_sub(1, Ordering::AcqRel);
+        self.left.fetch_sub(1, Ordering::AcqRel);
     }
 
     fn state(&self, piece: PieceIndex) -> u8 {
@@ -43,7 +56,7 @@ impl PieceMap {
 
     /// Takes a missing piece; `false` when another was faster, or it is had already.
     pub fn claim(&self, piece: PieceIndex) -> bool {
-        let take = |state| (state & STATE == MISSING).then_some(state & !STATE | CLAIMED);
+        let take = |state| (state & (STATE | SKIPPED) == MISSING).then_some(state & !STATE | CLAIMED);
         let state = &self.states[piece.as_usize()];
         let claimed = state.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).is_ok();
         if claimed {
@@ -63,12 +76,16 @@ impl PieceMap {
 
     /// Marks a piece as verified and on disk.
     pub fn set_have(&self, piece: PieceIndex) {
-        let before = self.states[piece.as_usize()].swap(HAVE, Ordering::AcqRel) & STATE;
-        if before == HAVE {
+        let before = self.states[piece.as_usize()].swap(HAVE, Ordering::AcqRel);
+        if before & STATE == HAVE {
             return;
         }
-        if before == MISSING {
+        let wanted = before & SKIPPED == 0;
+        if before & STATE == MISSING && wanted {
             self.missing.fetch_sub(1, Ordering::AcqRel);
+        }
+        if wanted {
+            self.left.fetch_sub(1, Ordering::AcqRel);
         }
         let place = self.logged.fetch_add(1, Ordering::AcqRel);
         self.log[place as usize].store(piece.get() + 1, Ordering::Release);
@@ -84,9 +101,9 @@ impl PieceMap {
         self.state(piece) == HAVE
     }
 
-    /// Whether nobody has or fetches the piece.
+    /// Whether nobody has or fetches the piece, which is wanted.
     pub fn is_missing(&self, piece: PieceIndex) -> bool {
-        self.state(piece) == MISSING
+        self.states[piece.as_usize()].load(Ordering::Acquire) & (STATE | SKIPPED) == MISSING
     }
 
     /// Whether the piece came out wrong when it was last fetched: its next try must come from one peer alone.
@@ -99,7 +116,7 @@ impl PieceMap {
         self.logged.load(Ordering::Acquire)
     }
 
-    /// Number of pieces that nobody has or fetches.
+    /// Number of pieces that are wanted and that nobody has or fetches.
     pub fn missing_count(&self) -> u32 {
         self.missing.load(Ordering::Acquire)
     }
@@ -109,9 +126,14 @@ impl PieceMap {
         self.releases.load(Ordering::Acquire)
     }
 
-    /// Whether all pieces are had.
+    /// Number of pieces that are wanted and not had.
+    pub fn left(&self) -> u32 {
+        self.left.load(Ordering::Acquire)
+    }
+
+    /// Whether all pieces that are wanted are had.
     pub fn is_complete(&self) -> bool {
-        self.have_count() as usize == self.states.len()
+        self.left() == 0
     }
 }
 
@@ -137,6 +159,22 @@ mod tests {
         assert_eq!([0, 1, 2].map(|place| map.logged(place)), [Some(1), Some(0), None]);
         assert_eq!((map.have_count(), map.missing_count(), map.is_complete()), (2, 1, false));
         assert!(!map.is_suspect(piece(1)), "it has come out right since");
+    }
+
+    #[test]
+    fn what_is_skipped_is_not_missing_and_may_be_had_all_the_same() {
+        let layout = Layout::new(1, [3]).unwrap();
+        let piece = |n| layout.piece(n).unwrap();
+        let map = PieceMap::new(3);
+        map.skip(piece(0));
+        map.skip(piece(1));
+        assert_eq!((map.missing_count(), map.left()), (1, 1));
+        assert!(!map.claim(piece(0)) && !map.is_missing(piece(0)));
+        map.set_have(piece(1));
+        assert_eq!((map.missing_count(), map.left(), map.have_count()), (1, 1, 1));
+        assert!(map.claim(piece(2)));
+        map.set_have(piece(2));
+        assert!(map.is_complete() && map.has(piece(1)) && !map.has(piece(0)));
     }
 
     #[test]

@@ -55,10 +55,18 @@ impl Roster {
         }
     }
 
-    pub(super) fn ban(&mut self, who: Identity) {
-        if self.banned.len() < MOST_BANNED {
+    /// Keeps a liar out from now on; `false` when there are too many to remember this one too.
+    pub(super) fn ban(&mut self, who: Identity) -> bool {
+        let room = self.banned.len() < MOST_BANNED || self.banned.contains(&who);
+        if room {
             self.banned.insert(who);
         }
+        room
+    }
+
+    /// The connection of that peer.
+    pub(super) fn member(&self, who: &Identity) -> Option<Tag> {
+        self.members.get(who).map(|member| member.tag)
     }
 
     pub(super) fn is_banned(&self, who: &Identity) -> bool {

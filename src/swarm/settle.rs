@@ -1,9 +1,13 @@
 //! What becomes of a piece whose blocks are here: hashed, written, had; or bad, or given up.
 
 use super::active::{ActivePiece, Stage};
+use super::peer::Peer;
 use super::{DropReason, Swarm, Tag, Wish};
 use crate::metainfo::PieceIndex;
 use std::ops::Range;
+
+/// Connections that are remembered after their end, on each core.
+const MOST_DEPARTED: usize = 1000;
 
 impl Swarm {
     pub(super) fn wish_hash(&mut self, piece: PieceIndex) {
@@ -40,7 +44,12 @@ impl Swarm {
             return self.settle_bad(piece);
         }
         if active.is_written() {
-            self.settle_good(piece);
+            // If it has come out wrong before, its blocks now tell who it was.
+            if self.commons.map.is_suspect(piece) && self.commons.evidence().holds(piece) {
+                self.wish_prints(piece);
+            } else {
+                self.settle_good(piece);
+            }
         }
         if self.starved {
             self.starved = false;
@@ -62,15 +71,39 @@ impl Swarm {
         let Some(active) = self.active.get(&piece).filter(|active| !active.is_writing()) else { return };
         let culprit = active.sole_sender();
         self.totals.failed_pieces += 1;
-        self.restart(piece, true);
         if let Some(culprit) = culprit {
+            self.restart(piece, true);
             self.blame(culprit, piece);
+            self.wake_hungry();
+        } else {
+            self.wish_prints(piece);
+        }
+    }
+
+    fn wish_prints(&mut self, piece: PieceIndex) {
+        let Some(active) = self.active.get_mut(&piece) else { return };
+        active.printing = true;
+        self.wishes.push_back(Wish::Fingerprint(piece));
+    }
+
+    /// Here are the fingerprints of all blocks of a piece, in order: equal blocks have equal ones, and others, but for
+    /// one chance in 2⁶⁴, have not. Of a bad piece they are kept; those of a good one say who sent bad blocks before.
+    pub fn fingerprinted(&mut self, piece: PieceIndex, prints: &[u64]) {
+        let Some(active) = self.active.get(&piece).filter(|active| active.printing) else { return };
+        if active.verdict == Some(false) {
+            let blocks = active.signed(prints);
+            self.totals.limits.evidence += self.commons.evidence().file(piece, blocks);
+            self.restart(piece, true);
+        } else {
+            let liars = self.commons.evidence().judge(piece, prints);
+            liars.into_iter().for_each(|liar| self.blame(liar, piece));
+            self.settle_good(piece);
         }
         self.wake_hungry();
     }
 
-    /// Who alone sent a bad piece is dropped and banned. An address that we dialled is banned; who dials us is known by
-    /// its host and id, for the port says nothing.
+    /// Who sent a bad block is dropped and banned, also when it has left. An address that we dialled is banned; who dials
+    /// us is known by its host and id, for the port says nothing.
     pub fn blame(&mut self, culprit: Tag, piece: PieceIndex) {
         // What else came from there is not worth waiting for the hash of.
         for active in self.active.values_mut() {
@@ -81,13 +114,35 @@ impl Swarm {
         if culprit.core() != self.core {
             return self.wishes.push_back(Wish::Blame(culprit, piece));
         }
-        let Some(slot) = self.peers.find(culprit) else { return };
-        let Some(peer) = self.peers.get(slot) else { return };
-        if peer.who.outgoing {
-            self.candidates.ban(peer.who.addr);
+        let slot = self.peers.find(culprit);
+        let here = slot.and_then(|slot| self.peers.get(slot)).map(|peer| peer.who);
+        let gone = || self.departed.iter().find(|(tag, _)| *tag == culprit).map(|(_, who)| *who);
+        let Some(who) = here.or_else(gone) else { return };
+        if who.outgoing {
+            self.candidates.ban(who.addr);
         }
-        self.commons.roster().ban(peer.who.identity());
-        self.drop_peer(slot, DropReason::BadPiece(piece));
+        let (banned, again) = {
+            let mut roster = self.commons.roster();
+            (roster.ban(who.identity()), roster.member(&who.identity()))
+        };
+        self.totals.limits.bans += u64::from(!banned);
+        if let Some(slot) = slot {
+            self.drop_peer(slot, DropReason::BadPiece(piece));
+        } else if let Some(again) = again {
+            // It has come back meanwhile.
+            self.blame(again, piece);
+        }
+    }
+
+    /// A peer has left; what it sent may still turn out to be bad.
+    pub(super) fn remember(&mut self, peer: &Peer) {
+        if peer.downloaded > 0 {
+            self.departed.push_back((peer.tag, peer.who));
+        }
+        if self.departed.len() > MOST_DEPARTED {
+            self.departed.pop_front();
+            self.totals.limits.departed += 1;
+        }
     }
 
     /// Memory is short, and some of it may lie in pieces that no peer goes on with: gives up the one with the least

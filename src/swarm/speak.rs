@@ -63,7 +63,8 @@ impl Swarm {
     }
 
     fn say_bitfield(&mut self, slot: PeerSlot, speech: &mut Speech<'_>) {
-        if self.have.count() == 0 {
+        let hidden = self.peers.get(slot).is_none_or(|peer| peer.shown.is_some());
+        if self.have.count() == 0 || hidden {
             return;
         }
         speech.say(Message::Bitfield(&self.have.to_wire()));
@@ -86,6 +87,12 @@ impl Swarm {
     }
 
     fn say_haves(&mut self, slot: PeerSlot, speech: &mut Speech<'_>) {
+        if self.peers.get(slot).is_some_and(|peer| peer.shown.is_some()) {
+            while let Some(piece) = self.next_offer(slot) {
+                speech.say(Message::Have(piece.get()));
+            }
+            return;
+        }
         let Some(peer) = self.peers.get_mut(slot) else { return };
         while peer.told < self.have.count() && !speech.is_full() {
             let number = self.commons.map.logged(peer.told);

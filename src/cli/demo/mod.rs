@@ -293,6 +293,7 @@ impl Nodes {
             local_discovery: false,
             dht: None,
             snapshots: self.snapshots,
+            choices: Default::default(),
         };
         let events = self.events.0.clone();
         let mut stop = self.stop.subscribe();

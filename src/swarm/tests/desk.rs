@@ -29,6 +29,8 @@ pub(super) struct Desk {
     pub(super) now: Duration,
     /// Free slabs at the next speech.
     pub(super) slabs: usize,
+    /// Which blocks of a bad piece are bad, when several peers have sent it.
+    pub(super) bad_blocks: Vec<u32>,
     next_port: u16,
 }
 
@@ -46,10 +48,25 @@ impl Desk {
 
     /// One of several cores.
     pub(super) fn on_core(layout: Arc<Layout>, commons: Arc<Commons>, core: usize) -> Self {
-        let settings =
-            Settings { id: id(100), most_peers: 4, slots: 2, seed_slots: 2, hold: 1 << 20, fetch: true };
+        Self::with(layout, commons, core, Self::settings())
+    }
+
+    /// Small limits, so that they are met.
+    pub(super) fn settings() -> Settings {
+        let (id, hold) = (id(100), 1 << 20);
+        Settings { id, most_peers: 4, slots: 2, seed_slots: 2, hold, ..Settings::default() }
+    }
+
+    pub(super) fn with(layout: Arc<Layout>, commons: Arc<Commons>, core: usize, settings: Settings) -> Self {
         let swarm = Swarm::new(Arc::clone(&layout), commons, core, settings, 1);
-        Self { swarm, layout, now: Duration::from_secs(1000), slabs: 1000, next_port: 1000 }
+        Self {
+            swarm,
+            layout,
+            now: Duration::from_secs(1000),
+            slabs: 1000,
+            bad_blocks: Vec::new(),
+            next_port: 1000,
+        }
     }
 
     pub(super) fn piece(&self, number: u32) -> PieceIndex {
@@ -163,6 +180,12 @@ impl Desk {
                         self.swarm.hashed(piece, runs, verdict);
                     }
                     Wish::Write(piece, run) => self.swarm.written(piece, run),
+                    Wish::Fingerprint(piece) => {
+                        let blocks = 0..self.layout.blocks_in(piece) as u32;
+                        let bad = |block: &u32| bad.contains(&piece.get()) && self.bad_blocks.contains(block);
+                        let prints: Vec<u64> = blocks.map(|block| u64::from(bad(&block))).collect();
+                        self.swarm.fingerprinted(piece, &prints);
+                    }
                     other => others.push(other),
                 }
             }

@@ -33,7 +33,7 @@ fn a_new_peer_is_asked_for_a_window_in_order_and_it_grows() {
         desk.swarm.tick(desk.now);
         desk.settle(&[]);
         open.extend(desk.requests(peer));
-        assert!(open.len() <= 256);
+        assert!(open.len() <= 250);
         if open.is_empty() {
             break;
         }

@@ -32,6 +32,7 @@ impl World {
                 self.nodes[node].begin_write(piece, run);
                 self.soon(60_000, Event::Written(node, piece, run));
             }
+            Wish::Fingerprint(piece) => self.soon(20_000, Event::Printed(node, piece)),
             Wish::Done { piece, good } => self.nodes[node].settle(piece, good),
             Wish::Drop(slot, reason) => self.dropped(node, slot, reason),
             Wish::Nudge => {
@@ -62,7 +63,7 @@ impl World {
         let Some(id) = self.nodes[node].ends.get(&slot).copied() else { return };
         let other = self.end((id.0, 1 - id.1)).node;
         match reason {
-            DropReason::BothSeeds | DropReason::Duplicate | DropReason::Silent => {}
+            DropReason::BothSeeds | DropReason::Duplicate | DropReason::Silent | DropReason::Idle => {}
             DropReason::BadPiece(_) if self.nodes[other].plan.is_liar() => {}
             reason => panic!("node {node} dropped node {other}: {reason}"),
         }

@@ -1,6 +1,8 @@
 //! The swarm by directed tests, and many swarms against one another in a simulated world.
 
+mod blame;
 mod check;
+mod choosing;
 mod cores;
 mod desk;
 mod fetching;
@@ -8,5 +10,7 @@ mod granting;
 mod node;
 mod plan;
 mod simulated;
+mod slots;
+mod super_seed;
 mod talk;
 mod world;

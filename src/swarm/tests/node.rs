@@ -2,7 +2,7 @@
 
 use super::plan::NodePlan;
 use crate::metainfo::{BLOCK_LEN, Block, Layout, PieceIndex};
-use crate::swarm::{Commons, DropReason, PeerSlot, RUN_LEN, Settings, Swarm};
+use crate::swarm::{Commons, DropReason, PeerSlot, Priority, RUN_LEN, Selection, Settings, Swarm};
 use crate::wire::PeerId;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -33,6 +33,8 @@ pub(super) struct Host {
     pub(super) number: usize,
     pub(super) id: PeerId,
     pub(super) commons: Arc<Commons>,
+    /// Where bad blocks came from that made a piece fail.
+    pub(super) liars: Rc<RefCell<BTreeSet<EndId>>>,
     /// Pieces that are good and on disk.
     pub(super) verified: Rc<RefCell<BTreeSet<PieceIndex>>>,
 }
@@ -41,10 +43,24 @@ impl Host {
     pub(super) fn new(number: usize, plan: &NodePlan, layout: &Layout, rng: &mut fastrand::Rng) -> Self {
         let mut id = [0; 20];
         (id[0], id[1]) = (rng.u8(..).max(1), number as u8);
-        let commons = Arc::new(Commons::new(layout.piece_count(), plan.cores));
+        let of = |skipped| {
+            layout
+                .files()
+                .map(move |file| if file.as_usize() == skipped { Priority::Skip } else { Priority::Normal })
+        };
+        let all = Selection::all(layout.piece_count());
+        let selection =
+            plan.skips.map_or(all, |skipped| Selection::of_files(layout, &of(skipped).collect::<Vec<_>>()));
+        let commons = Arc::new(Commons::of_selection(layout, selection, plan.cores));
         let verified: BTreeSet<_> = layout.pieces().filter(|_| rng.f64() < plan.has).collect();
         verified.iter().for_each(|piece| commons.map.set_have(*piece));
-        Self { number, id: PeerId(id), commons, verified: Rc::new(RefCell::new(verified)) }
+        Self {
+            number,
+            id: PeerId(id),
+            commons,
+            verified: Rc::new(RefCell::new(verified)),
+            liars: Rc::default(),
+        }
     }
 }
 
@@ -88,6 +104,9 @@ impl Node {
             seed_slots: plan.slots,
             hold: plan.hold,
             fetch: true,
+            super_seed: plan.super_seed,
+            sequential: plan.sequential,
+            ..Settings::default()
         };
         let commons = Arc::clone(&host.commons);
         let swarm = Swarm::new(Arc::clone(layout), commons, core, settings, rng.u64(..));
@@ -109,7 +128,7 @@ impl Node {
     }
 
     pub(super) fn is_complete(&self) -> bool {
-        self.host.verified.borrow().len() == self.layout.piece_count() as usize
+        self.host.commons.map.is_complete()
     }
 
     pub(super) fn free_slabs(&self) -> usize {
@@ -154,6 +173,13 @@ impl Node {
         assert!(self.fetched.get_mut(&piece).is_some_and(|fetched| fetched.writing.remove(&run)));
     }
 
+    /// The fingerprints of a piece: bad blocks are bad each in its own way.
+    pub(super) fn prints(&self, piece: PieceIndex) -> Vec<u64> {
+        let blocks = (0..self.layout.blocks_in(piece)).map(|index| self.layout.nth_block(piece, index));
+        let print = |origin: &Origin| if origin.bad { 1 + origin.end.0 as u64 } else { 0 };
+        blocks.map(|block| print(self.memory.get(&block).expect("all blocks are here"))).collect()
+    }
+
     /// The piece is done with. When one peer alone sent it and it is bad, that one must have been dropped.
     pub(super) fn settle(&mut self, piece: PieceIndex, good: bool) {
         let fetched = self.fetched.remove(&piece).unwrap_or_default();
@@ -163,6 +189,10 @@ impl Node {
         let indices = 0..blocks;
         let origins: Vec<Option<Origin>> =
             indices.map(|index| self.memory.remove(&self.layout.nth_block(piece, index))).collect();
+        if !good && fetched.bad && origins.iter().all(Option::is_some) {
+            let bad = origins.iter().flatten().filter(|origin| origin.bad);
+            self.host.liars.borrow_mut().extend(bad.map(|origin| origin.end));
+        }
         if good {
             assert!(!fetched.bad && origins.iter().all(|origin| origin.is_some_and(|origin| !origin.bad)));
             assert!(self.host.verified.borrow_mut().insert(piece));

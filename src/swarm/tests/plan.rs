@@ -29,11 +29,25 @@ pub(super) struct NodePlan {
     pub(super) hold: u32,
     /// Cores it works on: each has peers, slabs and claims of its own.
     pub(super) cores: usize,
+    pub(super) super_seed: bool,
+    /// A file that it does not want.
+    pub(super) skips: Option<usize>,
+    pub(super) sequential: bool,
 }
 
 impl NodePlan {
     pub(super) fn seed() -> Self {
-        Self { has: 1.0, lies: 0.0, slots: 4, slabs: 64, hold: u32::MAX, cores: 1 }
+        Self {
+            has: 1.0,
+            lies: 0.0,
+            slots: 4,
+            slabs: 64,
+            hold: u32::MAX,
+            cores: 1,
+            super_seed: false,
+            skips: None,
+            sequential: false,
+        }
     }
 
     pub(super) fn is_liar(&self) -> bool {
@@ -76,6 +90,7 @@ impl Plan {
                 slabs: *rng.choice(&[2, 2, 3, 8, 64]).expect("some"),
                 hold: *rng.choice(&[0, 300_000, u32::MAX]).expect("some"),
                 cores: *rng.choice(&[1, 1, 2, 3]).expect("some"),
+                ..NodePlan::seed()
             });
         }
         if rng.u8(..3) == 0 {

@@ -38,6 +38,7 @@ pub(super) enum Event {
     Sent(EndId, u64),
     Hashed(usize, PieceIndex, Range<usize>),
     Written(usize, PieceIndex, usize),
+    Printed(usize, PieceIndex),
     /// The end learns that the connection has ended.
     Closed(EndId),
 }
@@ -139,8 +140,29 @@ impl World {
             self.step();
             assert!(self.time() < self.plan.limit, "not done in time: {}", self.state());
         }
+        // What was written to other cores arrives.
+        let end = self.now + 5_000_000;
+        while self.now < end {
+            self.step();
+        }
+        self.check_liars();
         for node in &self.nodes {
             assert!(node.plan.is_liar() || node.slabs.is_empty(), "slabs are left over: {:?}", node.slabs);
+        }
+    }
+
+    /// Whoever sent a bad block that made a piece fail is banned by all cores of who got it.
+    fn check_liars(&self) {
+        for node in self.nodes.iter().filter(|node| !node.plan.is_liar()) {
+            for (conn, side) in node.host.liars.borrow().iter().copied() {
+                let liar = &self.nodes[self.conns[conn][1 - side].node].host;
+                let who = (addr(liar.number).ip(), liar.id);
+                assert!(
+                    node.host.commons.roster().is_banned(&who),
+                    "host {} lied and is not banned",
+                    liar.number
+                );
+            }
         }
     }
 
@@ -179,6 +201,11 @@ impl World {
             Event::Written(node, piece, run) => {
                 self.nodes[node].end_write(piece, run);
                 self.nodes[node].swarm.written(piece, run);
+                node
+            }
+            Event::Printed(node, piece) => {
+                let prints = self.nodes[node].prints(piece);
+                self.nodes[node].swarm.fingerprinted(piece, &prints);
                 node
             }
             Event::CatchUp(node) => {

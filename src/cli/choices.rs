@@ -1,0 +1,181 @@
+//! The options of `download` and `seed` that say what of a torrent is wanted, how fast, and of whom.
+
+use super::Error;
+use super::args::size;
+use crate::metainfo::Torrent;
+use crate::session::Choices;
+use crate::swarm::{IpFilter, Limiter, Priority, SeedChoker, Throttle};
+use std::fs;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Longest list of addresses that is read, in bytes.
+const MOST_FILTER: u64 = 256 << 20;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ChoiceArgs {
+    /// Download only these files, by their numbers from 0: 0,2,4-6; what they share with others is fetched too
+    #[arg(long, value_name = "FILES", env = "SEEDRING_SELECT", value_delimiter = ',', value_parser = span)]
+    select: Vec<Span>,
+
+    /// Files to be downloaded before or after others, or not at all: high:3,low:5-7,skip:8
+    #[arg(long, value_name = "LEVEL:FILES", env = "SEEDRING_PRIORITY", value_delimiter = ',', value_parser = level)]
+    priority: Vec<(Priority, Span)>,
+
+    /// Download from the start to the end, to play it meanwhile
+    #[arg(long, env = "SEEDRING_SEQUENTIAL", value_parser = super::args::switch)]
+    sequential: bool,
+
+    /// Send no more than this many bytes a second, with K, M or G for powers of 1024
+    #[arg(long, value_name = "BYTES", env = "SEEDRING_UPLOAD_LIMIT", value_parser = size)]
+    upload_limit: Option<u64>,
+
+    /// Receive no more than this many bytes a second, with K, M or G for powers of 1024
+    #[arg(long, value_name = "BYTES", env = "SEEDRING_DOWNLOAD_LIMIT", value_parser = size)]
+    download_limit: Option<u64>,
+
+    /// Whom to serve when seeding and not everybody can be: each in turn, the fastest, or those at the start or the end
+    #[arg(long, value_name = "WHO", env = "SEEDRING_SEED_CHOKER", default_value = "round-robin")]
+    seed_choker: Choker,
+
+    /// When seeding, show each peer only a few pieces, others to each, until they are seen to spread (BEP 16)
+    #[arg(long, env = "SEEDRING_SUPER_SEED", value_parser = super::args::switch)]
+    super_seed: bool,
+
+    /// Have nothing to do with the addresses in this file: a list as eMule or PeerGuardian write it, or nets as 10.0.0.0/8
+    #[arg(long, value_name = "FILE", env = "SEEDRING_IP_FILTER")]
+    ip_filter: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Choker {
+    RoundRobin,
+    Fastest,
+    AntiLeech,
+}
+
+/// Numbers of files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Span(RangeInclusive<usize>);
+
+/// `4` or `4-6`.
+fn span(text: &str) -> Result<Span, String> {
+    let number = |text: &str| {
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse::<usize>().ok().filter(|_| digits).ok_or("write numbers of files, such as 0,2,4-6")
+    };
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last) = (number(first.trim())?, number(last.trim())?);
+    if first <= last { Ok(Span(first..=last)) } else { Err(format!("{first} is after {last}")) }
+}
+
+/// `high:3` or `low:5-7`.
+fn level(text: &str) -> Result<(Priority, Span), String> {
+    let (name, files) =
+        text.split_once(':').ok_or("write a level and numbers of files, such as high:3,low:5-7")?;
+    let priority = match name.trim().to_ascii_lowercase().as_str() {
+        "high" => Priority::High,
+        "normal" => Priority::Normal,
+        "low" => Priority::Low,
+        "skip" => Priority::Skip,
+        _ => return Err("a level is high, normal, low or skip".into()),
+    };
+    Ok((priority, span(files)?))
+}
+
+fn throttle(limit: Option<u64>) -> Throttle {
+    Throttle::new(limit.into_iter().map(|rate| Arc::new(Limiter::new(rate))).collect())
+}
+
+impl ChoiceArgs {
+    /// What is wanted of this torrent.
+    ///
+    /// # Errors
+    /// When the torrent has no such files, or the list of addresses cannot be read.
+    pub(super) fn choices(&self, torrent: &Torrent) -> Result<Choices, Error> {
+        Ok(Choices {
+            files: self.files(torrent.files.len())?,
+            sequential: self.sequential,
+            seed_choker: match self.seed_choker {
+                Choker::RoundRobin => SeedChoker::RoundRobin,
+                Choker::Fastest => SeedChoker::Fastest,
+                Choker::AntiLeech => SeedChoker::AntiLeech,
+            },
+            super_seed: self.super_seed,
+            upload: throttle(self.upload_limit),
+            download: throttle(self.download_limit),
+            filter: self.ip_filter.as_deref().map(read_filter).transpose()?.map(Arc::new),
+        })
+    }
+
+    fn files(&self, count: usize) -> Result<Option<Vec<Priority>>, Error> {
+        if self.select.is_empty() && self.priority.is_empty() {
+            return Ok(None);
+        }
+        let first = if self.select.is_empty() { Priority::Normal } else { Priority::Skip };
+        let mut files = vec![first; count];
+        let selected = self.select.iter().map(|span| (Priority::Normal, span));
+        let levels = self.priority.iter().map(|(priority, span)| (*priority, span));
+        for (priority, Span(range)) in selected.chain(levels) {
+            let none =
+                || Error::Other(format!("the torrent has no file {}: it has {count}, from 0", range.end()));
+            files.get_mut(range.clone()).ok_or_else(none)?.fill(priority);
+        }
+        if files.iter().all(|file| *file == Priority::Skip) {
+            return Err(Error::Other("no file is left to be downloaded".into()));
+        }
+        Ok(Some(files))
+    }
+}
+
+fn read_filter(path: &Path) -> Result<IpFilter, Error> {
+    let len = fs::metadata(path).map_err(Error::file("read", path))?.len();
+    if len > MOST_FILTER {
+        return Err(Error::Other(format!("cannot read {}: it is longer than any list", path.display())));
+    }
+    let bytes = fs::read(path).map_err(Error::file("read", path))?;
+    IpFilter::parse(&bytes).map_err(|cause| Error::Other(format!("cannot use {}: {cause}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        choices: ChoiceArgs,
+    }
+
+    fn files(line: &str, count: usize) -> Result<Option<Vec<Priority>>, String> {
+        let line = Line::try_parse_from(format!("x {line}").split_whitespace()).map_err(|e| e.to_string())?;
+        line.choices.files(count).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn files_are_chosen_by_number() {
+        use Priority::{High, Low, Normal, Skip};
+        assert_eq!(files("", 3), Ok(None));
+        assert_eq!(files("--select 0,2-3", 5), Ok(Some(vec![Normal, Skip, Normal, Normal, Skip])));
+        assert_eq!(files("--priority high:3,low:0-1", 4), Ok(Some(vec![Low, Low, Normal, High])));
+        assert_eq!(
+            files("--select 1 --priority high:2 --priority skip:1", 3),
+            Ok(Some(vec![Skip, Skip, High]))
+        );
+        for (line, word) in [
+            ("--select 3", "no file 3"),
+            ("--select 1-9", "no file 9"),
+            ("--select 2-1", "after"),
+            ("--select x", "numbers of files"),
+            ("--select +1", "numbers of files"),
+            ("--priority 3", "level"),
+            ("--priority urgent:1", "high, normal, low or skip"),
+            ("--priority skip:0-2", "no file is left"),
+        ] {
+            let error = files(line, 3).unwrap_err();
+            assert!(error.contains(word), "{line}: {error}");
+        }
+    }
+}

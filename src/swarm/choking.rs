@@ -1,0 +1,214 @@
+//! Giving and taking back upload slots. The ranking is in `choker`, what the cores share in `slots`.
+
+use super::choker::{self, Contender, Rule};
+use super::peer::Peer;
+use super::slots::{Answer, Verdict};
+use super::{PeerSlot, Swarm, Tag};
+use std::collections::HashSet;
+use std::time::Duration;
+
+/// A poll is not waited for longer than this.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Fewest slots of a download whose upload has no limit.
+const FEWEST: usize = 8;
+
+/// Where this core stands in the rounds.
+#[derive(Debug, Default)]
+pub(super) struct Rounds {
+    /// When core 0 calls the next poll.
+    next: Duration,
+    /// When the poll was called that core 0 waits for.
+    polling: Option<Duration>,
+    /// The poll that was answered last, and when.
+    answered: u64,
+    answered_at: Duration,
+    verdict: Verdict,
+    optimistic: Option<Tag>,
+    /// Bytes a second that went up, all cores together, when last asked.
+    up: Option<u64>,
+    /// This core's peers that want a slot and have none, and that have one and do not want it.
+    waiting: u32,
+    unused: u32,
+}
+
+/// What a peer counts as.
+fn standing(peer: &Peer) -> (bool, bool) {
+    let waits = peer.interested && !peer.unchoked && !peer.dropped;
+    (waits, peer.unchoked && !peer.interested)
+}
+
+fn recount(counter: &mut u32, before: bool, after: bool) {
+    *counter = *counter + u32::from(after) - u32::from(before);
+}
+
+impl Swarm {
+    /// Changes what the peer's slot depends on, and keeps count.
+    pub(super) fn alter(&mut self, slot: PeerSlot, change: impl FnOnce(&mut Peer)) {
+        let Some(peer) = self.peers.get_mut(slot) else { return };
+        let (before, had) = (standing(peer), peer.unchoked);
+        change(peer);
+        let (after, has) = (standing(peer), peer.unchoked);
+        let slots = &self.commons.slots;
+        if peer.owed && (!after.0 || has) {
+            peer.owed = false;
+            slots.settle_debt();
+        }
+        slots.count_waiting(before.0, after.0);
+        slots.count_unused(before.1, after.1);
+        recount(&mut self.rounds.waiting, before.0, after.0);
+        recount(&mut self.rounds.unused, before.1, after.1);
+        if had && !has {
+            slots.give();
+            self.nudge |= slots.waiting() > self.rounds.waiting;
+        }
+    }
+
+    /// The peer is interested in what we have, or is no more.
+    pub(super) fn hear_interest(&mut self, now: Duration, slot: PeerSlot, interested: bool) {
+        self.alter(slot, |peer| {
+            peer.interested = interested;
+            if !interested {
+                peer.uploads.clear();
+            }
+        });
+        self.fill_free_slots(now, Some(slot));
+    }
+
+    /// Chokes or unchokes a peer. To unchoke it, a slot has been taken.
+    fn set_unchoked(&mut self, now: Duration, slot: PeerSlot, unchoked: bool) {
+        self.alter(slot, |peer| {
+            (peer.unchoked, peer.unchoked_since) = (unchoked, now);
+            if !unchoked {
+                peer.uploads.clear();
+            }
+        });
+        self.wake(slot);
+    }
+
+    /// Gives free slots at once: to those who were chosen in the last round, then to those who have waited longest; slots of
+    /// peers that do not want theirs are free, when somebody else does. `news`: who may have begun to wait just now.
+    pub(super) fn fill_free_slots(&mut self, now: Duration, news: Option<PeerSlot>) {
+        if self.rounds.unused > 0 && self.commons.slots.waiting() > 0 && !self.commons.slots.has_room() {
+            self.take_back_unused(now);
+        }
+        while self.rounds.waiting > 0 && self.commons.slots.has_room() {
+            let Some((slot, owed)) = self.longest_waiting(news) else { return };
+            if !self.commons.slots.take(owed) {
+                return;
+            }
+            self.set_unchoked(now, slot, true);
+        }
+        // Another core may hold slots for nothing.
+        self.nudge |= self.rounds.waiting > 0 && self.commons.slots.unused() > self.rounds.unused;
+    }
+
+    fn longest_waiting(&self, news: Option<PeerSlot>) -> Option<(PeerSlot, bool)> {
+        let alone =
+            news.filter(|_| self.rounds.waiting == 1).and_then(|slot| Some((slot, self.peers.get(slot)?)));
+        if let Some((slot, peer)) = alone.filter(|(_, peer)| standing(peer).0) {
+            return Some((slot, peer.owed));
+        }
+        let waiting = self.peers.iter().filter(|(_, peer)| standing(peer).0);
+        let longest = waiting.min_by_key(|(_, peer)| (!peer.owed, peer.unchoked_since));
+        longest.map(|(slot, peer)| (slot, peer.owed))
+    }
+
+    fn take_back_unused(&mut self, now: Duration) {
+        let unused = self.peers.iter().filter(|(_, peer)| standing(peer).1).map(|(slot, _)| slot);
+        let most = self.commons.slots.waiting() as usize;
+        let unused: Vec<PeerSlot> = unused.take(most).collect();
+        unused.into_iter().for_each(|slot| self.set_unchoked(now, slot, false));
+    }
+
+    // ---- rounds ----
+
+    /// Takes part in the rounds of choking, as far as it can be gone now.
+    pub(super) fn choke(&mut self, now: Duration) {
+        if self.core == 0 && self.rounds.polling.is_none() && now >= self.rounds.next {
+            self.rounds.next = now + choker::ROUND;
+            self.rounds.polling = Some(now);
+            self.commons.slots.call();
+            self.nudge = true;
+        }
+        if self.rounds.answered < self.commons.slots.called() {
+            self.answer_poll(now);
+        }
+        if let Some(since) = self.rounds.polling
+            && let Some((contenders, up)) = self.commons.slots.collect(now >= since + PATIENCE)
+        {
+            self.rounds.polling = None;
+            self.rounds.up = Some(up);
+            self.rank(contenders);
+        }
+        if let Some(verdict) = self.commons.slots.verdict(self.rounds.verdict.call) {
+            self.rounds.verdict = verdict;
+            self.apply_verdict(now);
+        }
+        self.fill_free_slots(now, None);
+    }
+
+    fn answer_poll(&mut self, now: Duration) {
+        let all = self.layout.piece_count().max(1);
+        let contenders = self.peers.iter().filter(|(_, peer)| peer.interested && !peer.dropped);
+        let contenders = contenders.map(|(_, peer)| Contender {
+            tag: peer.tag,
+            down: peer.down.get(),
+            up: peer.up.get(),
+            unchoked: peer.unchoked,
+            since: now.saturating_sub(peer.unchoked_since),
+            age: now.saturating_sub(peer.since),
+            progress: (u64::from(peer.has.count()) * 1000 / u64::from(all)) as u32,
+        });
+        let contenders = contenders.collect();
+        let up = self.peers.iter().map(|(_, peer)| peer.up.get()).sum();
+        let call = self.commons.slots.called();
+        self.commons.slots.answer(self.core, Answer { call, contenders, up });
+        (self.rounds.answered, self.rounds.answered_at) = (call, now);
+        self.nudge |= self.core != 0;
+    }
+
+    /// Ranks the peers of all cores.
+    fn rank(&mut self, contenders: Vec<Contender>) {
+        let slots = self.slot_count();
+        self.commons.slots.set_limit(slots);
+        let unchoked: HashSet<Tag> = contenders.iter().filter(|c| c.unchoked).map(|c| c.tag).collect();
+        let rule = if self.is_seeding() { Rule::Seed(self.settings.seed_choker) } else { Rule::Trade };
+        let chosen = choker::round(contenders, slots, rule, &mut self.rounds.optimistic, &mut self.rng);
+        let owed = chosen.iter().filter(|tag| !unchoked.contains(tag)).count();
+        self.commons.slots.post(chosen.into_iter().collect(), owed);
+        self.nudge = true;
+    }
+
+    fn apply_verdict(&mut self, now: Duration) {
+        let (chosen, asked_at) = (self.rounds.verdict.chosen.clone(), self.rounds.answered_at);
+        let slots: Vec<PeerSlot> = self.peers.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            let Some(peer) = self.peers.get_mut(slot) else { continue };
+            // Who has got a free slot since the poll was not ranked: the next round will see.
+            let had_one = peer.unchoked && peer.unchoked_since < asked_at;
+            match chosen.contains(&peer.tag) {
+                false if had_one => self.set_unchoked(now, slot, false),
+                true if !had_one && standing(peer).0 => peer.owed = true,
+                true if !had_one => self.commons.slots.settle_debt(),
+                _ => {}
+            }
+        }
+    }
+
+    /// How many upload slots there are to be, on all cores together: what the capacity is worth. When that is not limited,
+    /// a seed serves as many as it may; a download measures what goes up.
+    pub(super) fn slot_count(&self) -> usize {
+        let most = if self.is_seeding() { self.settings.seed_slots } else { self.settings.slots };
+        match (self.settings.upload_limit, self.rounds.up) {
+            (Some(limit), _) => choker::slots_for(limit).min(most),
+            (None, Some(up)) if !self.is_seeding() => choker::slots_for(up).max(FEWEST).min(most),
+            _ => most,
+        }
+    }
+
+    /// There may be more slots to give than before.
+    pub(super) fn revise_slots(&mut self) {
+        let slots = self.slot_count();
+        self.nudge |= self.commons.slots.set_limit(slots);
+    }
+}

@@ -1,0 +1,173 @@
+//! Limits of bytes a second that all cores keep together, without a lock.
+//!
+//! A limiter is one number: up to when its bytes are booked. Whoever wants to move bytes books them behind all bookings so far,
+//! and moves them when their time has come. So the sum is right however the cores and their peers share it, and everybody
+//! who always wants more gets the same: all book small amounts in turn.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Time that may be made up for when nobody was there to book it: a thread that wakes late, a socket that was full.
+const SLACK: Duration = Duration::from_millis(30);
+/// Bookings a second, roughly, and their bounds in bytes.
+const BOOKINGS: u64 = 100;
+const SHORTEST: u64 = 1024;
+const LONGEST: u64 = 256 * 1024;
+
+/// One limit.
+#[derive(Debug)]
+pub struct Limiter {
+    /// Bytes a second, at least 1.
+    rate: u64,
+    /// Nanoseconds on the clock that all share: until then all is booked.
+    booked: AtomicU64,
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Limiter {
+    /// So many bytes a second.
+    pub fn new(rate: u64) -> Self {
+        Self { rate: rate.max(1), booked: AtomicU64::new(0) }
+    }
+
+    fn cost(&self, bytes: u64) -> u64 {
+        u64::try_from(u128::from(bytes) * 1_000_000_000 / u128::from(self.rate)).unwrap_or(u64::MAX)
+    }
+
+    /// Books bytes; says when they may move. Time comes from a clock that all who book share.
+    fn book(&self, now: Duration, bytes: u64) -> Duration {
+        let (earliest, cost) = (nanos(now.saturating_sub(SLACK)), self.cost(bytes));
+        let book = |booked: u64| Some(booked.max(earliest).saturating_add(cost));
+        let before = self.booked.fetch_update(Ordering::AcqRel, Ordering::Acquire, book);
+        let (Ok(before) | Err(before)) = before;
+        Duration::from_nanos(before.max(earliest)).max(now)
+    }
+
+    /// Gives back bytes that were booked and not moved.
+    fn unbook(&self, bytes: u64) {
+        self.booked.fetch_sub(self.cost(bytes), Ordering::AcqRel);
+    }
+}
+
+/// The limits that hold for something at the same time: that of a torrent, that of the program. Often none.
+#[derive(Clone, Debug, Default)]
+pub struct Throttle {
+    limiters: Vec<Arc<Limiter>>,
+}
+
+impl Throttle {
+    /// These limits together.
+    pub fn new(limiters: Vec<Arc<Limiter>>) -> Self {
+        Self { limiters }
+    }
+
+    /// The lowest of the limits, in bytes a second.
+    pub fn rate(&self) -> Option<u64> {
+        self.limiters.iter().map(|limiter| limiter.rate).min()
+    }
+
+    /// How much to book at a time, in bytes; `None` when there is no limit, and nothing to book.
+    pub fn quantum(&self) -> Option<u64> {
+        self.rate().map(|rate| (rate / BOOKINGS).clamp(SHORTEST, LONGEST))
+    }
+
+    /// Books bytes; says when they may move.
+    pub fn book(&self, now: Duration, bytes: u64) -> Duration {
+        self.limiters.iter().map(|limiter| limiter.book(now, bytes)).max().unwrap_or(now)
+    }
+
+    /// Gives back bytes that were booked and not moved.
+    pub fn unbook(&self, bytes: u64) {
+        self.limiters.iter().for_each(|limiter| limiter.unbook(bytes));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Peers that book in turn as they can, each on a thread of its own clock steps; the bytes each has moved in every second.
+    fn run(rate: u64, delays: &[u64], seconds: u64) -> Vec<Vec<u64>> {
+        let throttle = Throttle::new(vec![Arc::new(Limiter::new(rate))]);
+        let quantum = throttle.quantum().unwrap();
+        let end = Duration::from_secs(seconds);
+        let mut moved = vec![vec![0; seconds as usize]; delays.len()];
+        // When each may act next, and whether it has bytes booked.
+        let mut turns: Vec<(Duration, bool)> = delays.iter().map(|_| (Duration::ZERO, false)).collect();
+        loop {
+            let next = (0..turns.len()).min_by_key(|peer| turns[*peer].0).unwrap();
+            let (now, holds) = turns[next];
+            if now >= end {
+                return moved;
+            }
+            if holds {
+                moved[next][now.as_secs() as usize] += quantum;
+                // It takes a peer some time to be ready for more.
+                turns[next] = (now + Duration::from_micros(delays[next]), false);
+            } else {
+                // Threads wake a millisecond late.
+                turns[next] = (throttle.book(now, quantum).max(now) + Duration::from_millis(1), true);
+            }
+        }
+    }
+
+    #[test]
+    fn the_sum_of_uneven_peers_is_exact_within_five_in_a_hundred_of_every_second() {
+        for rate in [50_000, 1_000_000, 20_000_000, 100_000_000] {
+            // Some always want more, some are slow to come back.
+            for delays in [&[100][..], &[100, 100, 100, 100], &[50, 100, 200_000, 900_000], &[0; 40]] {
+                let moved = run(rate, delays, 10);
+                for second in 1..10 {
+                    let sum: u64 = moved.iter().map(|peer| peer[second]).sum();
+                    let (least, most) = (rate * 95 / 100, rate * 105 / 100);
+                    assert!((least..=most).contains(&sum), "{rate} a second, {delays:?}: {sum} in {second}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn who_always_wants_more_gets_as_much_as_the_others() {
+        let moved = run(1_000_000, &[0, 10, 1000, 5000, 0, 0, 0, 0], 10);
+        let sums: Vec<u64> = moved.iter().map(|peer| peer.iter().sum()).collect();
+        let (least, most) = (sums.iter().min().unwrap(), sums.iter().max().unwrap());
+        assert!(*most <= least * 105 / 100 + 20_000, "{sums:?}");
+    }
+
+    #[test]
+    fn several_limits_hold_at_once_and_what_is_given_back_is_booked_again() {
+        let [global, own] = [300_000, 100_000].map(|rate| Arc::new(Limiter::new(rate)));
+        let both = Throttle::new(vec![Arc::clone(&global), own]);
+        assert_eq!((both.rate(), both.quantum()), (Some(100_000), Some(1024)));
+        let now = Duration::from_secs(1);
+        assert_eq!(both.book(now, 100_000), now);
+        let next = both.book(now, 10);
+        assert!(next >= Duration::from_millis(1960), "{next:?}");
+        both.unbook(50_010);
+        let next = both.book(now, 10);
+        assert!((1460..1480).contains(&next.as_millis()), "{next:?}");
+        let other = Throttle::new(vec![global]);
+        assert!(
+            other.book(now, 10) < Duration::from_millis(1200),
+            "the torrent's limit is no concern of others"
+        );
+        let free = Throttle::default();
+        assert_eq!((free.quantum(), free.book(now, u64::MAX)), (None, now));
+    }
+
+    #[test]
+    fn threads_book_together() {
+        let throttle = Throttle::new(vec![Arc::new(Limiter::new(1_000_000))]);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..1000).for_each(|_| _ = throttle.book(Duration::from_secs(1), 1000)));
+            }
+        });
+        let next = throttle.book(Duration::from_secs(1), 1);
+        assert!((4960..=4980).contains(&next.as_millis()), "four million bytes are booked: {next:?}");
+    }
+}

@@ -1,0 +1,54 @@
+//! Limits and choices of one torrent.
+
+use super::{IpFilter, SeedChoker};
+use crate::wire::PeerId;
+use std::sync::Arc;
+
+/// Limits and choices of one torrent, the same on all its cores.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What we call ourselves.
+    pub id: PeerId,
+    /// Most connections, on all cores together.
+    pub most_peers: usize,
+    /// Most upload slots while there is something to fetch, on all cores together.
+    pub slots: usize,
+    /// Most upload slots when there is not.
+    pub seed_slots: usize,
+    /// Pieces longer than this (bytes) are written run by run before they are verified.
+    pub hold: u32,
+    /// Whether missing pieces are fetched; else only what is there is served.
+    pub fetch: bool,
+    /// Whether pieces are fetched in their order, for who wants to play them meanwhile.
+    pub sequential: bool,
+    /// Whom a seed serves first.
+    pub seed_choker: SeedChoker,
+    /// Whether a seed shows its pieces to each peer one by one (BEP 16).
+    pub super_seed: bool,
+    /// Bytes a second that may go up, all cores together: the number of slots follows it.
+    pub upload_limit: Option<u64>,
+    /// Bytes a second that may come down, all cores together: no more is asked for than that is worth.
+    pub download_limit: Option<u64>,
+    /// Addresses to have nothing to do with.
+    pub filter: Option<Arc<IpFilter>>,
+}
+
+impl Default for Settings {
+    /// A download without limits, under no name.
+    fn default() -> Self {
+        Self {
+            id: PeerId([0; 20]),
+            most_peers: 50,
+            slots: 32,
+            seed_slots: 50,
+            hold: 4 << 20,
+            fetch: true,
+            sequential: false,
+            seed_choker: SeedChoker::default(),
+            super_seed: false,
+            upload_limit: None,
+            download_limit: None,
+            filter: None,
+        }
+    }
+}

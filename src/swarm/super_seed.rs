@@ -1,0 +1,114 @@
+//! Super-seeding (BEP 16): a seed that shows each peer one piece or two at a time, and the next when another peer is seen
+//! to have one of them. So nearly every byte that goes up is one that the others did not have.
+
+use super::bitfield::Bitfield;
+use super::peer::Peer;
+use super::{PeerSlot, Swarm};
+use crate::metainfo::PieceIndex;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Pieces that one peer is shown before any of them is seen elsewhere: one to fetch while the other spreads.
+const OPEN: usize = 2;
+/// A peer that has had a piece for this long gets the next, seen elsewhere or not: perhaps nobody wants it of that peer.
+const STALL: Duration = Duration::from_secs(30);
+
+/// A piece that was shown to a peer.
+#[derive(Clone, Copy, Debug)]
+struct Offer {
+    piece: PieceIndex,
+    /// How many had it, or had been shown it, then; this peer counted.
+    spread: u32,
+    /// Since when the peer has it.
+    had: Option<Duration>,
+}
+
+/// What one peer has been shown.
+#[derive(Debug)]
+pub(super) struct Shown {
+    /// What it may ask for.
+    pieces: Bitfield,
+    open: Vec<Offer>,
+}
+
+impl Shown {
+    pub(super) fn new(pieces: u32) -> Self {
+        Self { pieces: Bitfield::new(pieces), open: Vec::new() }
+    }
+
+    /// Whether the peer may ask for the piece.
+    pub(super) fn has(&self, piece: PieceIndex) -> bool {
+        self.pieces.has(piece)
+    }
+}
+
+impl Swarm {
+    /// Whether peers that come now are shown pieces one by one.
+    pub(super) fn is_super_seed(&self) -> bool {
+        self.settings.super_seed && self.have.is_full()
+    }
+
+    /// A peer says that it has a piece, for the first time.
+    pub(super) fn see_spread(&mut self, now: Duration, slot: PeerSlot, piece: PieceIndex) {
+        if !self.settings.super_seed {
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(slot) else { return };
+        let mut shown = peer.shown.as_mut().filter(|shown| shown.has(piece));
+        // It was counted when it was shown the piece.
+        let counted = shown.is_some();
+        let offers = shown.iter_mut().flat_map(|shown| &mut shown.open);
+        offers.filter(|offer| offer.piece == piece).for_each(|offer| offer.had = Some(now));
+        if !counted {
+            self.commons.count_spread(piece, true);
+        }
+        // Who was shown the piece may have passed it on: they get the next. (There are at most a few on this core.)
+        let others = self.peers.iter().filter(|(other, peer)| {
+            *other != slot
+                && peer.shown.as_ref().is_some_and(|shown| shown.open.iter().any(|o| o.piece == piece))
+        });
+        let others: Vec<PeerSlot> = others.map(|(other, _)| other).collect();
+        others.into_iter().for_each(|other| self.review_offers(now, other));
+    }
+
+    /// The peer has gone: what it had counts no more.
+    pub(super) fn forget_spread(&self, peer: &Peer) {
+        if !self.settings.super_seed {
+            return;
+        }
+        let counted = |piece: &PieceIndex| {
+            peer.has.has(*piece) || peer.shown.as_ref().is_some_and(|shown| shown.has(*piece))
+        };
+        self.layout.pieces().filter(counted).for_each(|piece| self.commons.count_spread(piece, false));
+    }
+
+    /// Closes the offers that have done their work, and has the peer told of others.
+    pub(super) fn review_offers(&mut self, now: Duration, slot: PeerSlot) {
+        let alone = self.peers.iter().filter(|(_, peer)| !peer.has.is_full()).take(2).count() < 2;
+        let commons = Arc::clone(&self.commons);
+        let alone = alone && commons.cores() == 1;
+        let Some(shown) = self.peers.get_mut(slot).and_then(|peer| peer.shown.as_mut()) else { return };
+        shown.open.retain(|offer| {
+            let waited = offer.had.is_some_and(|had| alone || now >= had + STALL);
+            !waited && commons.spread(offer.piece) <= offer.spread
+        });
+        if shown.open.len() < OPEN {
+            self.wake(slot);
+        }
+    }
+
+    /// The next piece to show the peer, of those that the fewest have.
+    pub(super) fn next_offer(&mut self, slot: PeerSlot) -> Option<PieceIndex> {
+        let peer = self.peers.get_mut(slot)?;
+        let shown = peer.shown.as_mut().filter(|shown| shown.open.len() < OPEN)?;
+        let lacks = |piece: &PieceIndex| !peer.has.has(*piece) && !shown.pieces.has(*piece);
+        let count = self.layout.piece_count();
+        let start = self.rng.u32(..count);
+        let turned = (start..count).chain(0..start).filter_map(|number| self.layout.piece(number));
+        let piece = turned.filter(lacks).min_by_key(|piece| self.commons.spread(*piece))?;
+        shown.pieces.insert(piece);
+        self.commons.count_spread(piece, true);
+        shown.open.push(Offer { piece, spread: self.commons.spread(piece), had: None });
+        Some(piece)
+    }
+}

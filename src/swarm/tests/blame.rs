@@ -1,0 +1,106 @@
+//! Liars among honest peers: found by their blocks, and nobody else.
+
+use super::desk::{BLOCK, Desk};
+use super::plan::{NodePlan, Plan};
+use super::world::World;
+use crate::metainfo::Layout;
+use crate::swarm::{Commons, DropReason, PeerSlot, Settings};
+use std::sync::Arc;
+
+/// A swarm with room for many peers, of one piece that all of them have.
+fn crowd(blocks: u32, peers: u8) -> (Desk, Vec<PeerSlot>) {
+    let length = u64::from(blocks * BLOCK);
+    let layout = Arc::new(Layout::new(length, [length]).unwrap());
+    let settings = Settings { most_peers: 50, ..Desk::settings() };
+    let mut desk = Desk::with(layout, Arc::new(Commons::new(1, 1)), 0, settings);
+    let peers = (1..=peers).map(|number| desk.giver(number, &[0])).collect();
+    (desk, peers)
+}
+
+/// Has the peers send what they are asked for until nobody is asked any more. Gives who sent which block.
+fn fetch(desk: &mut Desk, peers: &[PeerSlot]) -> Vec<(PeerSlot, u32)> {
+    let mut sent = Vec::new();
+    loop {
+        let asked: Vec<_> =
+            peers.iter().flat_map(|peer| desk.requests(*peer).into_iter().map(|at| (*peer, at))).collect();
+        if asked.is_empty() {
+            return sent;
+        }
+        for (peer, at) in asked {
+            if desk.block_comes(peer, at).1 {
+                sent.push((peer, at.1));
+            }
+        }
+    }
+}
+
+fn liars(desk: &mut Desk, bad: &[u32]) -> Vec<PeerSlot> {
+    let wishes = desk.settle(bad).into_iter();
+    let lied = DropReason::BadPiece(desk.piece(0));
+    let dropped = wishes.filter_map(|wish| match wish {
+        crate::swarm::Wish::Drop(slot, why) if why == lied => Some(slot),
+        _ => None,
+    });
+    dropped.collect()
+}
+
+#[test]
+fn of_twenty_senders_exactly_the_liar_is_banned() {
+    // Longer than what is held in memory: most of it is written before the verdict.
+    for liar in [0, 7, 19] {
+        let (mut desk, peers) = crowd(320, 20);
+        let sent = fetch(&mut desk, &peers);
+        assert_eq!(sent.len(), 320);
+        let bad = sent.iter().filter(|(peer, _)| *peer == peers[liar]).map(|(_, block)| *block);
+        desk.bad_blocks = bad.take(1).collect();
+        assert_eq!(desk.bad_blocks.len(), 1, "everybody has sent something");
+        assert_eq!(liars(&mut desk, &[0]), [], "nobody knows yet");
+        let others: Vec<PeerSlot> = peers.iter().copied().filter(|peer| *peer != peers[liar]).collect();
+        assert_eq!(fetch(&mut desk, &others).len(), 320);
+        assert_eq!(liars(&mut desk, &[]), [peers[liar]]);
+        assert_eq!(desk.swarm.totals().downloaded, u64::from(320 * BLOCK));
+        assert_eq!(desk.connect(false, liar as u8 + 1), Err(DropReason::Banned));
+        assert_eq!(desk.swarm.totals().limits.evidence, 0);
+    }
+}
+
+#[test]
+fn a_lie_in_the_endgame_is_found() {
+    let (mut desk, peers) = crowd(4, 2);
+    let [honest, liar] = [peers[0], peers[1]];
+    assert_eq!(desk.requests(honest), [(0, 0), (0, 1), (0, 2), (0, 3)]);
+    assert_eq!(desk.requests(liar), [(0, 3)], "both are asked for it");
+    assert!(desk.block_comes(liar, (0, 3)).1);
+    (0..3).for_each(|block| assert!(desk.block_comes(honest, (0, block)).1));
+    desk.bad_blocks = vec![3];
+    assert_eq!(liars(&mut desk, &[0]), []);
+    assert_eq!(fetch(&mut desk, &[honest]).len(), 4);
+    assert_eq!(liars(&mut desk, &[]), [liar]);
+}
+
+#[test]
+fn a_liar_that_has_left_may_not_come_back_and_one_that_is_back_goes() {
+    for back in [false, true] {
+        let (mut desk, peers) = crowd(32, 2);
+        fetch(&mut desk, &peers);
+        desk.bad_blocks = vec![31];
+        assert_eq!(liars(&mut desk, &[0]), []);
+        desk.swarm.gone(desk.now, peers[1]);
+        let again = back.then(|| desk.connect(false, 2).unwrap());
+        assert_eq!(fetch(&mut desk, &peers[..1]).len(), 32);
+        assert_eq!(liars(&mut desk, &[]), again.into_iter().collect::<Vec<_>>());
+        assert_eq!(desk.connect(false, 2), Err(DropReason::Banned));
+    }
+}
+
+#[test]
+fn worlds_with_one_liar_of_many_ban_it_and_end_well() {
+    for seed in 0..20 {
+        println!("seed {seed}");
+        let liar = NodePlan { lies: 0.05, ..NodePlan::seed() };
+        let leech = NodePlan { has: 0.0, cores: 1 + seed as usize % 2, ..NodePlan::seed() };
+        let mut nodes = vec![NodePlan::seed(); 7];
+        nodes.extend([liar, leech.clone(), leech]);
+        World::new(Plan::quiet(seed, 600_000, 3_000_000, nodes)).run();
+    }
+}

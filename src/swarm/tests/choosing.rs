@@ -1,0 +1,179 @@
+//! What is fetched, in which order, at what pace, of whom.
+
+use super::desk::{BLOCK, Desk, Said};
+use super::plan::{NodePlan, Plan};
+use super::world::World;
+use crate::metainfo::Layout;
+use crate::swarm::{Commons, DropReason, IpFilter, PeerSlot, Priority, Selection, Settings, Wish};
+use crate::wire::Message;
+use std::sync::Arc;
+
+/// A swarm that has nothing of files of so many blocks; a piece is a block.
+fn desk(files: &[u32], priorities: &[Priority], settings: Settings) -> Desk {
+    let lengths = files.iter().map(|blocks| u64::from(blocks * BLOCK));
+    let layout = Arc::new(Layout::new(BLOCK.into(), lengths).unwrap());
+    let selection = Selection::of_files(&layout, priorities);
+    let commons = Arc::new(Commons::of_selection(&layout, selection, 1));
+    Desk::with(layout, commons, 0, settings)
+}
+
+/// Fetches all there is from a peer, block by block: the pieces in the order they were asked for.
+fn fetch(desk: &mut Desk, peer: PeerSlot) -> Vec<u32> {
+    let mut order = Vec::new();
+    loop {
+        let asked = desk.requests(peer);
+        if asked.is_empty() {
+            return order;
+        }
+        for block in asked {
+            order.push(block.0);
+            assert!(desk.block_comes(peer, block).1);
+        }
+        desk.settle(&[]);
+    }
+}
+
+#[test]
+fn what_is_skipped_is_not_fetched_and_the_rest_makes_a_partial_seed() {
+    let mut desk = desk(&[3, 4, 5], &[Priority::Normal, Priority::Skip, Priority::Normal], Desk::settings());
+    let useless = desk.connect(true, 1).unwrap();
+    desk.hear(useless, Message::Have(3));
+    assert_eq!(desk.say(useless), [], "it has nothing that is wanted");
+    let giver = desk.giver(2, &(0..12).collect::<Vec<_>>());
+    let mut fetched = fetch(&mut desk, giver);
+    fetched.sort_unstable();
+    assert_eq!(fetched, [0, 1, 2, 7, 8, 9, 10, 11]);
+    assert!(desk.swarm.is_seeding() && desk.swarm.is_partial_seed());
+    let late = desk.connect(false, 3).unwrap();
+    assert!(matches!(desk.say(late)[..], [Said::Bitfield(_)]));
+    desk.hear(late, Message::Bitfield(&[0xff, 0xf0]));
+    assert_eq!(
+        desk.drops().last(),
+        Some(&(late, DropReason::BothSeeds)),
+        "nobody has anything for the other"
+    );
+}
+
+#[test]
+fn files_of_high_priority_come_first_and_of_low_priority_last() {
+    let levels = [Priority::Low, Priority::Normal, Priority::High];
+    let mut desk = desk(&[20, 20, 20], &levels, Desk::settings());
+    let giver = desk.giver(1, &(0..60).collect::<Vec<_>>());
+    let order = fetch(&mut desk, giver);
+    let files: Vec<u32> = order.iter().map(|piece| piece / 20).collect();
+    let mut sorted = files.clone();
+    sorted.sort_unstable_by(|a, b| b.cmp(a));
+    assert_eq!(files, sorted);
+}
+
+#[test]
+fn in_order_means_ends_of_files_and_then_from_the_start() {
+    let settings = Settings { sequential: true, ..Desk::settings() };
+    let mut desk = desk(&[10, 20], &[], settings);
+    let giver = desk.giver(1, &(0..30).collect::<Vec<_>>());
+    let order = fetch(&mut desk, giver);
+    let mut ends = order[..4].to_vec();
+    ends.sort_unstable();
+    assert_eq!(ends, [0, 9, 10, 29]);
+    assert_eq!(order[4..], [(1..9).collect::<Vec<u32>>(), (11..29).collect()].concat());
+}
+
+#[test]
+fn the_first_pieces_are_taken_by_chance_and_then_the_rarest() {
+    let (mut first_rarest, mut later_rarest) = (0, 0);
+    for pieces in 40..72 {
+        let all: Vec<u32> = (0..pieces).collect();
+        let mut desk = Desk::new(BLOCK, pieces, &[]);
+        // The last piece is the rarest.
+        let others = all[..pieces as usize - 1].to_vec();
+        desk.giver(1, &others);
+        let giver = desk.giver(2, &others);
+        desk.hear(giver, Message::Have(pieces - 1));
+        first_rarest += u32::from(desk.requests(giver)[0].0 == pieces - 1);
+        let mut desk = Desk::new(BLOCK, pieces, &[0, 1, 2, 3]);
+        desk.giver(1, &others);
+        let giver = desk.giver(2, &others);
+        desk.hear(giver, Message::Have(pieces - 1));
+        later_rarest += u32::from(desk.requests(giver)[0].0 == pieces - 1);
+    }
+    assert!(first_rarest < 8, "{first_rarest} of 32");
+    assert_eq!(later_rarest, 32);
+}
+
+#[test]
+fn with_a_download_limit_no_more_is_asked_for_and_nobody_is_snubbed_for_it() {
+    // A block takes 16 s.
+    let settings = Settings { download_limit: Some(1024), ..Desk::settings() };
+    let mut desk = desk(&[100], &[], settings);
+    let all: Vec<u32> = (0..100).collect();
+    let givers = [1, 2, 3].map(|number| desk.giver(number, &all));
+    desk.pass(1);
+    let asked = givers.map(|giver| desk.requests(giver));
+    assert!(asked.iter().all(|asked| asked.len() == 1), "{asked:?}");
+    desk.pass(70);
+    givers.into_iter().for_each(|giver| assert!(!desk.swarm.peers.get(giver).unwrap().snubbed));
+    desk.pass(20);
+    givers.into_iter().for_each(|giver| assert!(desk.swarm.peers.get(giver).unwrap().snubbed));
+}
+
+#[test]
+fn filtered_addresses_are_neither_dialled_nor_let_in() {
+    let filter = Some(Arc::new(IpFilter::parse(b"127.0.0.0/8").unwrap()));
+    let mut desk = desk(&[1], &[], Settings { filter, ..Desk::settings() });
+    desk.swarm.add_candidate(([127, 0, 0, 9], 7).into(), true);
+    desk.swarm.add_candidate(([10, 0, 0, 9], 7).into(), true);
+    desk.pass(1);
+    assert_eq!(desk.wishes(), [Wish::Dial(([10, 0, 0, 9], 7).into())]);
+    assert_eq!(desk.connect(false, 1), Err(DropReason::Filtered));
+    assert_eq!(desk.swarm.totals().limits.filtered, 2);
+}
+
+#[test]
+fn who_has_nothing_to_trade_for_ten_minutes_goes() {
+    let mut desk = Desk::new(BLOCK, 3, &[0]);
+    let useless = desk.connect(false, 1).unwrap();
+    let taker = desk.taker(2);
+    let giver = desk.connect(true, 3).unwrap();
+    desk.hear(giver, Message::Have(1));
+    for _ in 0..599 {
+        desk.pass(1);
+        [useless, taker, giver].into_iter().for_each(|peer| desk.hear(peer, Message::KeepAlive));
+    }
+    assert_eq!(desk.drops(), []);
+    desk.pass(2);
+    assert_eq!(desk.drops(), [(useless, DropReason::Idle)]);
+    assert_eq!(desk.swarm.totals().limits.idle, 1);
+}
+
+#[test]
+fn worlds_in_which_some_want_only_a_part_or_want_it_in_order_end_well() {
+    for seed in 0..40 {
+        println!("seed {seed}");
+        let leech = |skips, sequential| NodePlan {
+            has: 0.0,
+            cores: 1 + seed as usize % 3,
+            skips,
+            sequential,
+            ..NodePlan::seed()
+        };
+        let nodes = vec![
+            NodePlan::seed(),
+            leech(Some(1), false),
+            leech(Some(0), true),
+            leech(None, true),
+            leech(None, false),
+        ];
+        let mut plan = Plan::quiet(seed, 40_000, 1, nodes);
+        plan.layout = Arc::new(Layout::new(40_000, [700_001, 900_002, 50_003]).unwrap());
+        let mut world = World::new(plan);
+        world.run();
+        let layout = Arc::clone(&world.nodes[0].layout);
+        for node in &world.nodes {
+            let selection = &node.host.commons.selection;
+            let needless =
+                node.host.verified.borrow().iter().filter(|piece| !selection.wants(**piece)).count();
+            assert_eq!(needless, 0, "pieces that nobody wants are not fetched");
+            assert_eq!(selection.wanted() == layout.piece_count(), node.plan.skips.is_none());
+        }
+    }
+}

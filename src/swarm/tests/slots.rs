@@ -1,0 +1,125 @@
+//! Upload slots on one core and on several.
+
+use super::desk::{BLOCK, Desk, Said};
+use crate::metainfo::Layout;
+use crate::swarm::{Commons, PeerSlot, Settings, Wish};
+use crate::wire::Message;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Cores of one torrent, the first of its pieces had.
+fn cores(count: usize, settings: Settings) -> Vec<Desk> {
+    let layout = Arc::new(Layout::new(BLOCK.into(), [u64::from(3 * BLOCK)]).unwrap());
+    let commons = Arc::new(Commons::new(3, count));
+    commons.map.set_have(layout.piece(0).unwrap());
+    let desk = |core| Desk::with(Arc::clone(&layout), Arc::clone(&commons), core, settings.clone());
+    (0..count).map(desk).collect()
+}
+
+fn settings(slots: usize) -> Settings {
+    Settings { most_peers: 100, slots, seed_slots: slots, ..Desk::settings() }
+}
+
+/// Delivers nudges until there are none.
+fn ring(cores: &mut [Desk]) {
+    for _ in 0..20 {
+        let nudged: Vec<usize> =
+            (0..cores.len()).filter(|core| cores[*core].wishes().contains(&Wish::Nudge)).collect();
+        if nudged.is_empty() {
+            return;
+        }
+        for from in nudged {
+            let others = cores.iter_mut().enumerate().filter(|(core, _)| *core != from);
+            others.for_each(|(_, desk)| desk.swarm.catch_up(desk.now));
+        }
+    }
+    panic!("the cores nudge each other without end");
+}
+
+/// Time passes on all cores; each of these peers sends so many bytes a second.
+fn pass(cores: &mut [Desk], seconds: u32, rates: &[(usize, PeerSlot, u64)]) {
+    for _ in 0..seconds * 2 {
+        for (core, slot, rate) in rates {
+            cores[*core].swarm.peers.get_mut(*slot).unwrap().down.add(rate / 2);
+        }
+        for desk in cores.iter_mut() {
+            desk.now += Duration::from_millis(500);
+            desk.swarm.tick(desk.now);
+        }
+        ring(cores);
+    }
+}
+
+fn unchoked(desk: &Desk, slot: PeerSlot) -> bool {
+    desk.swarm.peers.get(slot).unwrap().unchoked
+}
+
+#[test]
+fn all_peers_are_ranked_together_whichever_core_they_are_on() {
+    // The three that give most are on one core: dealt out by demand, one of them would have no slot.
+    let mut cores = cores(2, settings(4));
+    let fast = [1, 2, 3].map(|number| cores[0].taker(number));
+    let slow = [11, 12, 13].map(|number| cores[1].taker(number));
+    let rates: Vec<_> =
+        fast.map(|slot| (0, slot, 100_000)).into_iter().chain(slow.map(|slot| (1, slot, 1000))).collect();
+    pass(&mut cores, 25, &rates);
+    assert_eq!(fast.map(|slot| unchoked(&cores[0], slot)), [true; 3]);
+    let lucky = slow.into_iter().filter(|slot| unchoked(&cores[1], *slot)).count();
+    assert_eq!(lucky, 1, "the optimistic slot");
+}
+
+#[test]
+fn a_slot_that_gets_free_on_one_core_is_given_at_once_on_another() {
+    let mut cores = cores(2, settings(2));
+    let first = [1, 2].map(|number| cores[0].taker(number));
+    let waiting = cores[1].taker(11);
+    ring(&mut cores);
+    assert!(!unchoked(&cores[1], waiting));
+    let now = cores[0].now;
+    cores[0].swarm.gone(now, first[0]);
+    ring(&mut cores);
+    assert!(unchoked(&cores[1], waiting), "no time has passed");
+}
+
+#[test]
+fn who_does_not_want_its_slot_keeps_it_until_somebody_else_does() {
+    let mut cores = cores(2, settings(1));
+    let first = cores[0].taker(1);
+    cores[0].hear(first, Message::NotInterested);
+    assert!(unchoked(&cores[0], first), "it may want it again soon");
+    cores[0].hear(first, Message::Interested);
+    cores[0].hear(first, Message::NotInterested);
+    let other = cores[1].taker(11);
+    ring(&mut cores);
+    assert!(unchoked(&cores[1], other) && !unchoked(&cores[0], first));
+    assert_eq!(cores[0].say(first), [Said::Choke]);
+}
+
+#[test]
+fn slots_follow_the_upload_limit() {
+    for (limit, expected) in [(8 * 1024, 2), (100 * 1024, 7), (100 << 20, 40)] {
+        let mut cores = cores(2, Settings { upload_limit: Some(limit), ..settings(40) });
+        let slots: Vec<_> = (0..50u8).map(|number| (usize::from(number % 2), number)).collect();
+        let slots: Vec<_> =
+            slots.into_iter().map(|(core, number)| (core, cores[core].taker(number))).collect();
+        pass(&mut cores, 12, &[]);
+        let count = slots.iter().filter(|(core, slot)| unchoked(&cores[*core], *slot)).count();
+        assert_eq!(count, expected, "at {limit} bytes a second");
+    }
+}
+
+#[test]
+fn seeds_give_everybody_a_turn_on_all_cores() {
+    let mut cores = cores(2, Settings { fetch: false, ..settings(2) });
+    let peers: Vec<_> =
+        (0..6u8).map(|n| (usize::from(n % 2), n)).map(|(core, n)| (core, cores[core].taker(n))).collect();
+    let mut turns = vec![0; 6];
+    for _ in 0..24 {
+        pass(&mut cores, 10, &[]);
+        peers.iter().for_each(|(core, slot)| cores[*core].hear(*slot, Message::KeepAlive));
+        let have: Vec<bool> = peers.iter().map(|(core, slot)| unchoked(&cores[*core], *slot)).collect();
+        assert_eq!(have.iter().filter(|has| **has).count(), 2);
+        turns.iter_mut().zip(have).for_each(|(turns, has)| *turns += u32::from(has));
+    }
+    assert!(turns.iter().all(|turns| (6..=10).contains(turns)), "{turns:?}");
+}

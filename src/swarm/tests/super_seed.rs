@@ -1,0 +1,90 @@
+//! Super-seeding (BEP 16).
+
+use super::desk::{BLOCK, Desk, Said};
+use super::plan::{NodePlan, Plan};
+use super::world::World;
+use crate::metainfo::Layout;
+use crate::swarm::{Commons, PeerSlot, Settings};
+use crate::wire::Message;
+use std::sync::Arc;
+
+fn seed(pieces: u32) -> Desk {
+    let layout = Arc::new(Layout::new(BLOCK.into(), [u64::from(pieces * BLOCK)]).unwrap());
+    let commons = Arc::new(Commons::new(pieces, 1));
+    layout.pieces().for_each(|piece| commons.map.set_have(piece));
+    let settings = Settings { super_seed: true, seed_slots: 4, ..Desk::settings() };
+    Desk::with(layout, commons, 0, settings)
+}
+
+fn shown(desk: &mut Desk, slot: PeerSlot) -> Vec<u32> {
+    let said = desk.say(slot).into_iter();
+    said.filter_map(|said| if let Said::Have(piece) = said { Some(piece) } else { None }).collect()
+}
+
+#[test]
+fn pieces_are_shown_by_twos_and_the_next_when_another_peer_has_one() {
+    let mut desk = seed(20);
+    let [a, b] = [1, 2].map(|number| desk.connect(false, number).unwrap());
+    let to_a = desk.say(a);
+    assert!(matches!(to_a[..], [Said::Have(_), Said::Have(_)]), "no bitfield: {to_a:?}");
+    let &[Said::Have(first), Said::Have(second)] = &to_a[..] else { return };
+    let to_b = shown(&mut desk, b);
+    assert!(to_b.len() == 2 && !to_b.contains(&first) && !to_b.contains(&second), "others: {to_b:?}");
+    desk.hear(a, Message::Have(first));
+    desk.pass(10);
+    assert!(shown(&mut desk, a).is_empty(), "it has that one for itself");
+    desk.hear(b, Message::Have(first));
+    let next = shown(&mut desk, a);
+    assert!(next.len() == 1 && !to_b.contains(&next[0]), "{next:?}");
+    assert!(shown(&mut desk, b).is_empty());
+    desk.hear(a, Message::Have(second));
+    desk.pass(30);
+    assert_eq!(shown(&mut desk, a).len(), 1, "nobody wants it of that peer");
+}
+
+#[test]
+fn only_what_was_shown_is_served() {
+    let mut desk = seed(20);
+    let peer = desk.connect(false, 1).unwrap();
+    let pieces = shown(&mut desk, peer);
+    desk.hear(peer, Message::Interested);
+    desk.say(peer);
+    let other = (0..20).find(|piece| !pieces.contains(piece)).unwrap();
+    desk.ask(peer, [other, 0, BLOCK]);
+    assert!(!desk.swarm.has_uploads(peer));
+    desk.ask(peer, [pieces[0], 0, BLOCK]);
+    assert!(desk.swarm.has_uploads(peer));
+}
+
+#[test]
+fn a_lonely_peer_gets_everything() {
+    let mut desk = seed(9);
+    let peer = desk.connect(false, 1).unwrap();
+    let mut got = 0;
+    for _ in 0..20 {
+        for piece in shown(&mut desk, peer) {
+            desk.hear(peer, Message::Have(piece));
+            got += 1;
+        }
+        desk.pass(1);
+    }
+    assert_eq!(got, 9);
+}
+
+#[test]
+fn a_super_seed_gives_little_more_than_one_copy() {
+    for seed in 0..10 {
+        let uploaded = |super_seed| {
+            let first = NodePlan { super_seed, ..NodePlan::seed() };
+            let leech = NodePlan { has: 0.0, ..NodePlan::seed() };
+            let mut nodes = vec![first];
+            nodes.extend(vec![leech; 5]);
+            let mut world = World::new(Plan::quiet(seed, 65_536, 3_000_000, nodes));
+            world.run();
+            world.nodes[0].uploaded
+        };
+        let (plain, sparing) = (uploaded(false), uploaded(true));
+        println!("seed {seed}: {plain} bytes from a seed, {sparing} from a super-seed");
+        assert!(sparing < 3_000_000 * 3 / 2, "seed {seed}: {sparing} bytes of 3000000");
+    }
+}

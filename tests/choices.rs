@@ -1,0 +1,135 @@
+//! What a person may choose: which files, how fast, whom to serve and whom not, with the whole program.
+
+mod common;
+
+use common::payload::{BLOCK, noise, one_file, torrent_of};
+use common::peer::{BITFIELD, INTERESTED, PIECE, REQUEST, UNCHOKE, connect, hear, hear_kind, message};
+use common::program::{Program, client};
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+const HAVE: u8 = 4;
+
+/// Files of these lengths in a folder, and their torrent.
+fn files(root: &Path, lengths: &[usize], piece_length: u32) -> std::path::PathBuf {
+    let data = root.join("payload");
+    fs::create_dir(&data).unwrap();
+    for (number, len) in lengths.iter().enumerate() {
+        fs::write(data.join(format!("{number}")), noise(*len)).unwrap();
+    }
+    torrent_of(&data, piece_length).0
+}
+
+#[test]
+fn only_the_files_that_are_selected_are_made() {
+    let folder = tempfile::tempdir().unwrap();
+    // File 1 ends within the piece that file 2 begins in; file 4 shares nothing.
+    let torrent = files(folder.path(), &[5 * 32_768, 3 * 32_768, 40_000, 200_000, 500_000], 32_768);
+    let mut seeder = Program::start(&mut client("seed", &torrent, folder.path(), &[]));
+    let addr = seeder.address().to_string();
+    let into = folder.path().join("into");
+    let more = ["--select", "0,2", "--peer", &addr, "--cores", "2"];
+    let mut leech = Program::start(&mut client("download", &torrent, &into, &more));
+    let done = leech.until("completed");
+    assert!(leech.wait().success());
+    assert!(done["left"] == 0 && done["skipped"].as_u64().unwrap() >= 600_000, "{done}");
+    let there = |name: &str| fs::read(into.join("payload").join(name)).ok();
+    assert!(there("0").unwrap() == noise(5 * 32_768) && there("2").unwrap() == noise(40_000));
+    assert_eq!(
+        [there("1"), there("1.part"), there("3"), there("4"), there("4.part")],
+        [None, None, None, None, None]
+    );
+    let shared = fs::metadata(into.join("payload/3.part")).unwrap();
+    assert!(shared.len() < 32_768, "only what it shares with file 2: {}", shared.len());
+    // What was left out can be had later; what is there is kept.
+    let mut rest = Program::start(&mut client("download", &torrent, &into, &["--peer", &addr]));
+    let done = rest.until("completed");
+    assert!(rest.wait().success());
+    assert_eq!(done["skipped"], 0);
+    assert!(done["downloaded"].as_u64().unwrap() < 900_000, "{done}");
+    assert!(there("3").unwrap() == noise(200_000) && there("4").unwrap() == noise(500_000));
+}
+
+/// How long two downloads of so many bytes took, with these options for the seed and for them.
+fn time(bytes: usize, seed: &[&str], leech: &[&str]) -> Duration {
+    let (folder, torrent, _) = one_file(bytes, 256 * 1024);
+    let mut seeder = Program::start(&mut client("seed", &torrent, folder.path(), seed));
+    let addr = seeder.address().to_string();
+    let begun = Instant::now();
+    let into = ["a", "b"].map(|name| folder.path().join(name));
+    let options = [&["--peer", addr.as_str()][..], leech].concat();
+    let mut leeches =
+        into.clone().map(|into| Program::start(&mut client("download", &torrent, &into, &options)));
+    for (leech, into) in leeches.iter_mut().zip(into) {
+        leech.until("completed");
+        assert!(leech.wait().success());
+        assert!(fs::read(into.join("payload")).unwrap() == noise(bytes));
+    }
+    begun.elapsed()
+}
+
+#[test]
+fn limits_hold_on_several_cores() {
+    // The least that the laws of the limit allow; how much longer it takes is the machine's affair.
+    let least = |bytes: f64, limit: f64| Duration::from_secs_f64(bytes / limit / 1.05 - 0.05);
+    let size = 3 << 20;
+    let up = time(size, &["--upload-limit", "2M", "--cores", "4"], &[]);
+    assert!(up >= least(6.0, 2.0), "two downloads of 3 MiB at 2 MiB/s took {up:?}");
+    let down = time(size, &[], &["--download-limit", "1M", "--cores", "4"]);
+    assert!(down >= least(3.0, 1.0), "a download of 3 MiB at 1 MiB/s took {down:?}");
+}
+
+#[test]
+fn at_a_low_limit_blocks_come_in_parts_and_whole() {
+    let (folder, torrent, parsed) = one_file(100_000, BLOCK);
+    let mut seeder = Program::start(&mut client("seed", &torrent, folder.path(), &["--upload-limit", "40K"]));
+    let mut peer = connect(seeder.address(), &parsed, [1; 20]).unwrap();
+    peer.write_all(&message(INTERESTED, &[], &[])).unwrap();
+    hear_kind(&mut peer, UNCHOKE);
+    for piece in 0..3 {
+        peer.write_all(&message(REQUEST, &[piece, 0, BLOCK], &[])).unwrap();
+    }
+    for piece in 0..3 {
+        let body = hear_kind(&mut peer, PIECE);
+        let at = (piece * BLOCK) as usize;
+        assert!(body[8..] == noise(100_000)[at..at + BLOCK as usize], "piece {piece}");
+    }
+}
+
+#[test]
+fn a_super_seed_shows_little_and_serves_only_that() {
+    let (folder, torrent, parsed) = one_file(20 * BLOCK as usize, BLOCK);
+    let mut seeder = Program::start(&mut client("seed", &torrent, folder.path(), &["--super-seed"]));
+    let mut peer = connect(seeder.address(), &parsed, [1; 20]).unwrap();
+    let shown = [hear(&mut peer), hear(&mut peer)];
+    assert!(shown.iter().all(|(id, _)| *id == HAVE && *id != BITFIELD), "{shown:?}");
+    peer.write_all(&message(INTERESTED, &[], &[])).unwrap();
+    hear_kind(&mut peer, UNCHOKE);
+    let piece = u32::from_be_bytes(*shown[0].1.first_chunk().unwrap());
+    let other = (0..20u32).find(|other| shown.iter().all(|(_, body)| body[..] != other.to_be_bytes()));
+    peer.write_all(&message(REQUEST, &[other.unwrap(), 0, BLOCK], &[])).unwrap();
+    peer.write_all(&message(REQUEST, &[piece, 0, BLOCK], &[])).unwrap();
+    assert_eq!(hear_kind(&mut peer, PIECE)[..4], piece.to_be_bytes());
+}
+
+#[test]
+fn filtered_hosts_get_no_word() {
+    let (folder, torrent, parsed) = one_file(1000, BLOCK);
+    let list = folder.path().join("list");
+    for (text, welcome) in [("127.0.0.0/8", false), ("loop:127.0.0.2-127.0.0.9", true)] {
+        fs::write(&list, text).unwrap();
+        let options = ["--ip-filter", list.to_str().unwrap()];
+        let mut seeder = Program::start(&mut client("seed", &torrent, folder.path(), &options));
+        let addr = seeder.address();
+        if welcome {
+            connect(addr, &parsed, [1; 20]).unwrap();
+        } else {
+            let mut peer = TcpStream::connect(addr).unwrap();
+            let _ = peer.write_all(&common::peer::handshake(&parsed, [1; 20]));
+            assert!(!matches!(peer.read(&mut [0; 68]), Ok(1..)), "closed without a word");
+        }
+    }
+}
