@@ -2,8 +2,8 @@
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use seedring::metainfo::{Layout, PieceIndex};
-use seedring::swarm::{Commons, Completion, Introduction, PeerSlot, Settings, Speech, Swarm, Wish};
-use seedring::wire::{Message, PeerId};
+use seedring::swarm::{Commons, Completion, Greeting, Introduction, PeerSlot, Settings, Speech, Swarm, Wish};
+use seedring::wire::{Message, PeerId, Reserved};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,7 +20,12 @@ const NOW: Duration = Duration::from_secs(11);
 fn connect(swarm: &mut Swarm, number: usize) -> PeerSlot {
     let mut id = [1; 20];
     id[..8].copy_from_slice(&number.to_be_bytes());
-    let who = Introduction { addr: ([10, 0, 0, 1], 1).into(), outgoing: false, id: PeerId(id) };
+    let who = Introduction {
+        addr: ([10, 0, 0, 1], 1).into(),
+        outgoing: false,
+        id: PeerId(id),
+        reserved: Reserved::default(),
+    };
     swarm.connect(START, who).expect("there is room")
 }
 
@@ -35,6 +40,7 @@ fn swarm(pieces: u32, peers: usize, chance: u8) -> (Swarm, Vec<PeerSlot>) {
         seed_slots: 8,
         hold: u32::MAX,
         fetch: true,
+        greeting: Greeting::default(),
     };
     let mut swarm = Swarm::new(layout, commons, 0, settings, 1);
     let mut rng = fastrand::Rng::with_seed(7);

@@ -21,10 +21,13 @@ fn job(torrent: &Arc<Torrent>, folder: &Path, goal: Goal, peers: Vec<SocketAddr>
         goal,
         listen: Listen::At(LOOPBACK),
         peers,
+        found: Vec::new(),
+        id: None,
         cores: 2,
         memory_limit: 32 * 1024 * 1024,
         zero_copy_send: ZeroCopySend::default(),
         announce: Default::default(),
+        pex: true,
         snapshots: false,
     }
 }

@@ -25,11 +25,11 @@ SEEDRING_DIGEST sets how pieces are hashed, for tests: avx512, avx2, shani or po
 pub(super) enum Command {
     /// Make a torrent file of a file or folder
     Create(CreateArgs),
-    /// Print what a torrent file says
+    /// Print what a torrent file says, or what a magnet link stands for
     Show(ShowArgs),
     /// Check files on disk against a torrent, without writing anything
     Check(CheckArgs),
-    /// Download a torrent; what is already on disk is checked and kept
+    /// Download a torrent or magnet link; what is already on disk is checked and kept
     Download(DownloadArgs),
     /// Check the files of a torrent and serve them until stopped
     Seed(TransferArgs),
@@ -72,8 +72,16 @@ pub(super) struct CreateArgs {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ShowArgs {
-    /// The torrent file
+    /// The torrent file, or a magnet link
     pub(super) file: PathBuf,
+
+    /// For a magnet link: address and port for peers to connect to [default: 0.0.0.0:6881, or the next free port]
+    #[arg(long, value_name = "ADDR:PORT", env = "SEEDRING_LISTEN")]
+    pub(super) listen: Option<SocketAddr>,
+
+    /// For a magnet link: a peer to connect to, may be repeated; several can be separated by commas
+    #[arg(long = "peer", value_name = "ADDR:PORT", env = "SEEDRING_PEER", value_delimiter = ',')]
+    pub(super) peers: Vec<SocketAddr>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -102,7 +110,7 @@ pub(super) struct DownloadArgs {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct TransferArgs {
-    /// The torrent file
+    /// The torrent file, or a magnet link
     pub(super) file: PathBuf,
 
     /// The folder that holds, or shall hold, the torrent's file or folder
@@ -128,6 +136,10 @@ pub(super) struct TransferArgs {
     /// Send payload without copying it into the kernel: auto (to peers on other hosts), on or off
     #[arg(long, value_name = "WHEN", env = "SEEDRING_ZERO_COPY_SEND", value_parser = zero_copy_send, default_value = "auto")]
     pub(super) zero_copy_send: ZeroCopySend,
+
+    /// Neither tell peers of other peers nor listen to what they tell (BEP 11); for private torrents it is always so
+    #[arg(long, env = "SEEDRING_NO_PEX", value_parser = switch)]
+    pub(super) no_pex: bool,
 
     #[command(flatten)]
     pub(super) metrics: MetricsArgs,

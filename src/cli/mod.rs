@@ -11,6 +11,7 @@
 //! | `watch` | what people see of one session while it runs |
 //! | `metrics` | `--metrics`: figures over HTTP |
 //! | `signals` | the ways to be stopped |
+//! | `source` | where a torrent comes from: a file, or a magnet link |
 //! | `torrent_file` | reading and writing the torrent file that a command names |
 //!
 //! A command ends with exit code 0 when it did what it was asked, 1 with one sentence on stderr when it could not, 2
@@ -28,6 +29,7 @@ mod output;
 mod progress;
 mod show;
 mod signals;
+mod source;
 mod torrent_file;
 mod transfer;
 mod watch;

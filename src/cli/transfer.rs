@@ -6,7 +6,7 @@ use super::metrics::Metrics;
 use super::output::Output;
 use super::signals::{Signals, Stop};
 use super::watch::Watch;
-use super::{Error, torrent_file};
+use super::{Error, source};
 use crate::session::{self, AnnounceLimits, CheckReport, Event, Goal, Job, Listen, Progress};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -26,25 +26,32 @@ pub(super) fn seed(args: &TransferArgs, out: &Output) -> Result<ExitCode, Error>
 }
 
 fn run(transfer: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Error> {
-    let torrent = Arc::new(torrent_file::read(&transfer.file)?);
-    let mut job = Job {
-        torrent: Arc::clone(&torrent),
-        folder: transfer.dir.clone(),
-        goal,
-        listen: transfer.listen.map_or(Listen::Default, Listen::At),
-        peers: transfer.peers.clone(),
-        cores: args::cores(transfer.cores),
-        memory_limit: transfer.memory_limit.unwrap_or_else(default_memory_limit),
-        zero_copy_send: transfer.zero_copy_send,
-        announce: AnnounceLimits::default(),
-        snapshots: false,
-    };
     let runtime = super::control_runtime()?;
     let result = runtime.block_on(async {
         let signals = Signals::catch()?;
+        let listen = transfer.listen.map_or(Listen::Default, Listen::At);
+        let source = source::find(&transfer.file, listen, &transfer.peers, &signals, out).await?;
+        if !source.files.is_empty() {
+            out.warn("the magnet link selects some of the files; all are fetched");
+        }
+        let torrent = Arc::new(source.torrent);
         let metrics = Metrics::start(&transfer.metrics, out).await?;
         let node = metrics.add(None, &torrent);
-        job.snapshots = metrics.wanted();
+        let job = Job {
+            torrent: Arc::clone(&torrent),
+            folder: transfer.dir.clone(),
+            goal,
+            listen,
+            peers: transfer.peers.clone(),
+            found: source.found,
+            id: source.id,
+            cores: args::cores(transfer.cores),
+            memory_limit: transfer.memory_limit.unwrap_or_else(default_memory_limit),
+            zero_copy_send: transfer.zero_copy_send,
+            announce: AnnounceLimits::default(),
+            pex: !transfer.no_pex,
+            snapshots: metrics.wanted(),
+        };
         let mut watch = Watch::new(out, &torrent);
         let see = |event: Event| {
             if let (Goal::Seed, Event::Checked(report)) = (goal, &event) {

@@ -2,10 +2,11 @@
 
 use super::Event;
 use crate::discovery::tracker::{AnnouncerConfig, Announcing, Note, TorrentIdentity, Totals};
-use crate::metainfo::{BuildError, Torrent};
+use crate::metainfo::{BuildError, Torrent, TorrentError};
 use crate::ring::{self, StartError, ZeroCopySend};
 use crate::shard::{Assignment, Progress, Report, Shards};
 use crate::storage::{Folder, StorageError, Store};
+use crate::swarm::Greeting;
 use crate::wire::PeerId;
 use ::ring::rand::{SecureRandom, SystemRandom};
 use std::future::Future;
@@ -66,6 +67,10 @@ pub struct Job {
     pub listen: Listen,
     /// Peers that the user named.
     pub peers: Vec<SocketAddr>,
+    /// Addresses where peers may be.
+    pub found: Vec<SocketAddr>,
+    /// What we call ourselves; by chance when not given.
+    pub id: Option<PeerId>,
     /// Processors to work on, at least 1.
     pub cores: usize,
     /// Bytes of payload memory, on all cores together.
@@ -74,6 +79,8 @@ pub struct Job {
     pub zero_copy_send: ZeroCopySend,
     /// How often trackers are asked.
     pub announce: AnnounceLimits,
+    /// Whether peers tell each other of further ones (BEP 11); never for private torrents.
+    pub pex: bool,
     /// Whether to tell all that is counted: [`Event::Snapshot`].
     pub snapshots: bool,
 }
@@ -113,13 +120,16 @@ pub enum SessionError {
     /// The torrent had to stop.
     #[error("{0}")]
     Failed(String),
+    /// What a magnet link stands for cannot be used.
+    #[error("peers have the metadata of the magnet link, but it cannot be used: {0}")]
+    Metadata(TorrentError),
     /// There is nothing to seed.
     #[error("none of the torrent's pieces is in {0}; there is nothing to seed")]
     NothingToSeed(String),
 }
 
 /// A listener for each core, all of the same address.
-async fn bind(listen: Listen, cores: usize) -> Result<Vec<TcpListener>, SessionError> {
+pub(super) async fn bind(listen: Listen, cores: usize) -> Result<Vec<TcpListener>, SessionError> {
     let bind =
         |addr: SocketAddr| ring::listen(addr, cores).map_err(|cause| SessionError::Listen { addr, cause });
     let Listen::At(addr) = listen else {
@@ -140,7 +150,18 @@ async fn bind(listen: Listen, cores: usize) -> Result<Vec<TcpListener>, SessionE
     }
 }
 
-fn random_id() -> PeerId {
+fn greeting(job: &Job, addr: SocketAddr) -> Greeting {
+    Greeting {
+        info_hash: job.torrent.info_hash,
+        metadata: Arc::clone(job.torrent.metadata()),
+        port: Some(addr.port()),
+        private: job.torrent.private,
+        pex: job.pex,
+        dht_port: None,
+    }
+}
+
+pub(super) fn random_id() -> PeerId {
     let mut random = [0; 12];
     SystemRandom::new().fill(&mut random).expect("the system gives random bytes");
     PeerId::generate(random)
@@ -187,7 +208,7 @@ pub async fn run(
     let listeners = bind(job.listen, cores).await?;
     let unbound = |cause| SessionError::Listen { addr: ([0, 0, 0, 0], 0).into(), cause };
     let addr = listeners[0].local_addr().map_err(unbound)?;
-    let id = random_id();
+    let id = job.id.unwrap_or_else(random_id);
     let download = job.goal != Goal::Seed;
     let layout = Arc::new(job.torrent.layout.clone());
     let store = Store::new(Folder::open(&job.folder, download)?, layout, &job.torrent.files)?;
@@ -196,6 +217,7 @@ pub async fn run(
         store: Arc::new(store),
         download,
         id,
+        greeting: greeting(&job, addr),
         most_peers: most_peers(),
         arena_len: usize::try_from(job.memory_limit).unwrap_or(usize::MAX) / cores,
         listeners,
@@ -265,6 +287,8 @@ impl<W: FnMut(Event)> Running<W> {
             }
             Report::Snapshot(snapshot) => (self.watch)(Event::Snapshot(snapshot)),
             Report::PieceFailed(piece) => (self.watch)(Event::PieceFailed(piece)),
+            // No DHT node of ours runs beside.
+            Report::DhtNode(_) => {}
             Report::PeerDropped { addr, reason } => (self.watch)(Event::PeerDropped { addr, reason }),
             Report::Complete(progress) => {
                 self.progress(progress);
@@ -313,6 +337,8 @@ impl<W: FnMut(Event)> Running<W> {
         (self.watch)(Event::Listening(self.addr));
         let addrs = std::mem::take(&mut self.job.peers);
         self.shards.offer(addrs, true).await;
+        let addrs = std::mem::take(&mut self.job.found);
+        self.shards.offer(addrs, false).await;
         let identity = TorrentIdentity {
             info_hash: self.job.torrent.info_hash,
             peer_id: self.id.0,

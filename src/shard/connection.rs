@@ -5,7 +5,7 @@ use super::send::Sender;
 use super::torrent::{Line, TorrentShard};
 use crate::ring::{self, Socket};
 use crate::swarm::{Introduction, PeerSlot};
-use crate::wire::{HANDSHAKE_HEAD_LEN, HANDSHAKE_LEN, Handshake, PeerId};
+use crate::wire::{HANDSHAKE_HEAD_LEN, HANDSHAKE_LEN, Handshake, PeerId, Reserved};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -24,7 +24,10 @@ pub(super) fn dial(torrent: &Rc<TorrentShard>, addr: SocketAddr) {
     let torrent = Rc::clone(torrent);
     ring::spawn(async move {
         match shake_outgoing(&torrent, addr).await {
-            Ok((socket, id)) => serve(&torrent, socket, Introduction { addr, outgoing: true, id }).await,
+            Ok((socket, theirs)) => {
+                let Handshake { peer_id: id, reserved, .. } = theirs;
+                serve(&torrent, socket, Introduction { addr, outgoing: true, id, reserved }).await;
+            }
             Err(error) => {
                 tracing::debug!("{addr}: {error}");
                 torrent.swarm.borrow_mut().dial_failed(torrent.now(), addr);
@@ -33,7 +36,7 @@ pub(super) fn dial(torrent: &Rc<TorrentShard>, addr: SocketAddr) {
     });
 }
 
-async fn shake_outgoing(torrent: &TorrentShard, addr: SocketAddr) -> io::Result<(Socket, PeerId)> {
+async fn shake_outgoing(torrent: &TorrentShard, addr: SocketAddr) -> io::Result<(Socket, Handshake)> {
     let socket = Socket::connect(addr, CONNECT_LIMIT).await?;
     let _deadline = socket.deadline(HANDSHAKE_LIMIT);
     socket.send_all(&torrent.handshake.encode()).await?;
@@ -43,7 +46,7 @@ async fn shake_outgoing(torrent: &TorrentShard, addr: SocketAddr) -> io::Result<
     if theirs.info_hash != torrent.handshake.info_hash {
         return Err(io::Error::other("answered with another info-hash"));
     }
-    Ok((socket, theirs.peer_id))
+    Ok((socket, theirs))
 }
 
 /// Accepted connections whose handshake is not done.
@@ -86,7 +89,9 @@ pub(super) async fn accept(torrent: &Rc<TorrentShard>, socket: Socket, addr: Soc
     let result = shake_incoming(torrent, &socket).await;
     torrent.shaking.borrow_mut().leave(number);
     match result {
-        Ok(id) => serve(torrent, socket, Introduction { addr, outgoing: false, id }).await,
+        Ok((reserved, id)) => {
+            serve(torrent, socket, Introduction { addr, outgoing: false, id, reserved }).await;
+        }
         Err(error) => {
             tracing::debug!("{addr}: {error}");
             socket.shutdown();
@@ -94,18 +99,18 @@ pub(super) async fn accept(torrent: &Rc<TorrentShard>, socket: Socket, addr: Soc
     }
 }
 
-async fn shake_incoming(torrent: &TorrentShard, socket: &Socket) -> io::Result<PeerId> {
+async fn shake_incoming(torrent: &TorrentShard, socket: &Socket) -> io::Result<(Reserved, PeerId)> {
     let _deadline = socket.deadline(HANDSHAKE_LIMIT);
     let mut head = [0; HANDSHAKE_HEAD_LEN];
     socket.recv_exact(&mut head).await?;
-    let (_, info_hash) = Handshake::parse_head(&head).map_err(io::Error::other)?;
+    let (reserved, info_hash) = Handshake::parse_head(&head).map_err(io::Error::other)?;
     if info_hash != torrent.handshake.info_hash {
         return Err(io::Error::other("asked for another torrent"));
     }
     socket.send_all(&torrent.handshake.encode()).await?;
     let mut id = [0; 20];
     socket.recv_exact(&mut id).await?;
-    Ok(PeerId(id))
+    Ok((reserved, PeerId(id)))
 }
 
 /// Talks to a peer until the connection ends.

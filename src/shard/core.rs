@@ -108,6 +108,7 @@ impl Work {
             seed_slots: self.most_peers,
             hold: HOLD,
             fetch: self.crew.download,
+            greeting: self.crew.greeting.clone(),
         };
         let layout = Arc::clone(self.crew.store.layout());
         let commons = Arc::clone(&self.crew.commons);

@@ -6,7 +6,7 @@
 use super::{Assignment, Progress};
 use crate::metainfo::{FileIndex, FileKind, PieceIndex, Torrent};
 use crate::storage::{Access, CheckReport, PieceQueue, StorageError, Store};
-use crate::swarm::{Commons, Handover, Tag};
+use crate::swarm::{Commons, Greeting, Handover, Tag};
 use crate::wire::PeerId;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -46,6 +46,7 @@ pub(super) struct Crew {
     pub(super) store: Arc<Store>,
     pub(super) commons: Arc<Commons>,
     pub(super) id: PeerId,
+    pub(super) greeting: Greeting,
     pub(super) download: bool,
     /// Whether each core tells all that it counts.
     pub(super) snapshots: bool,
@@ -80,6 +81,7 @@ impl Crew {
             store: Arc::clone(&job.store),
             commons: Arc::new(Commons::new(layout.piece_count(), cores)),
             id: job.id,
+            greeting: job.greeting.clone(),
             download: job.download,
             snapshots: job.snapshots,
             queue: Arc::new(PieceQueue::new(layout)),

@@ -3,6 +3,7 @@
 //! Nothing here is touched for a block. A piece costs one exchange in the [`PieceMap`]; a connection that comes or goes,
 //! and a core that has run out of work, cost a short lock each.
 
+use super::pex::Neighbours;
 use super::roster::Roster;
 use super::{PieceMap, Tag};
 use crate::metainfo::Block;
@@ -16,6 +17,7 @@ pub struct Commons {
     pub map: PieceMap,
     desks: Box<[Desk]>,
     roster: Mutex<Roster>,
+    neighbours: Mutex<Neighbours>,
 }
 
 /// What one core shows the others.
@@ -46,7 +48,7 @@ impl Commons {
     pub fn new(pieces: u32, cores: usize) -> Self {
         assert!(cores > 0, "somebody has to work");
         let desks = (0..cores).map(|_| Desk::default()).collect();
-        Self { map: PieceMap::new(pieces), desks, roster: Mutex::default() }
+        Self { map: PieceMap::new(pieces), desks, roster: Mutex::default(), neighbours: Mutex::default() }
     }
 
     /// Number of cores.
@@ -56,6 +58,11 @@ impl Commons {
 
     pub(super) fn roster(&self) -> MutexGuard<'_, Roster> {
         unpoisoned(&self.roster)
+    }
+
+    /// Those of whom peers may be told.
+    pub(super) fn neighbours(&self) -> MutexGuard<'_, Neighbours> {
+        unpoisoned(&self.neighbours)
     }
 
     /// Says whether a core is out of work; `true` when that is news.

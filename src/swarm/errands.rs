@@ -211,7 +211,7 @@ impl Swarm {
         }
         let peer = self.peers.get(slot)?;
         let suits = |block: &Block| {
-            peer.has.has(block.piece)
+            peer.offers(block.piece)
                 && !self.have.has(block.piece)
                 && !self.errands.contains_key(block)
                 && !self.active.contains_key(&block.piece)

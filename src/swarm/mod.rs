@@ -23,11 +23,17 @@ mod choker;
 mod commons;
 mod entry;
 mod errands;
+mod extended;
+mod fast;
 mod fetch;
 mod hear;
+mod magnet;
+mod metadata;
 mod peer;
+mod pex;
 mod picker;
 mod piece_map;
+mod priority;
 mod rate;
 mod roster;
 mod settle;
@@ -40,7 +46,9 @@ pub use active::RUN_LEN;
 pub use bitfield::Bitfield;
 pub use commons::{Commons, Handover};
 pub use errands::HandIn;
+pub use extended::Greeting;
 pub use fetch::{Completion, Place};
+pub use magnet::{MetadataFetch, MetadataOutcome};
 pub use peer::{Introduction, PeerSlot, Tag};
 pub use piece_map::PieceMap;
 pub use speak::Speech;
@@ -48,9 +56,10 @@ pub use speak::Speech;
 use crate::metainfo::{Block, Layout, PieceIndex};
 use crate::wire::PeerId;
 use active::ActivePiece;
-use candidates::Candidates;
-use peer::{Peer, Peers};
+use candidates::{Candidates, Source};
+use peer::Peers;
 use picker::Picker;
+use priority::Outside;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -83,6 +92,8 @@ pub struct Settings {
     pub hold: u32,
     /// Whether missing pieces are fetched; else only what is there is served.
     pub fetch: bool,
+    /// What peers are told beside pieces.
+    pub greeting: Greeting,
 }
 
 /// Why a peer is dropped.
@@ -111,6 +122,8 @@ pub enum DropReason {
     Ourselves,
     #[error("was banned for a bad piece")]
     Banned,
+    #[error("sent a message of an extension that was not agreed on")]
+    NotNegotiated,
     #[error("one too many: {0} peers are connected")]
     Full(usize),
 }
@@ -139,6 +152,8 @@ pub enum Wish {
     Nudge,
     /// Tell the connection's core to give it up for another: call [`Swarm::evict`] there.
     Evict(Tag),
+    /// A peer says that a DHT node is here (BEP 5).
+    DhtNode(SocketAddr),
     /// Tell the connection's core that this piece, all of which came by it, was bad: call [`Swarm::blame`] there.
     Blame(Tag, PieceIndex),
 }
@@ -219,6 +234,8 @@ pub struct Swarm {
     peers: Peers,
     connections: u64,
     candidates: Candidates,
+    /// Our address, as peers see it.
+    outside: Outside,
     /// The pieces had, as far as this core has read the log of them.
     have: Bitfield,
     /// [`PieceMap::releases`] when last looked at.
@@ -259,6 +276,7 @@ impl Swarm {
             peers: Peers::default(),
             connections: 0,
             candidates: Candidates::default(),
+            outside: Outside::default(),
             have,
             picker,
             active: BTreeMap::new(),
@@ -308,69 +326,13 @@ impl Swarm {
 
     /// Adds an address where a peer may be; `given` when the user named it.
     pub fn add_candidate(&mut self, addr: SocketAddr, given: bool) {
-        let added = self.candidates.add(addr, given);
+        let added = self.candidates.add(addr, if given { Source::Given } else { Source::Found });
         self.totals.limits.addresses += u64::from(!added);
     }
 
     /// A dial has come to nothing.
     pub fn dial_failed(&mut self, now: Duration, addr: SocketAddr) {
         self.candidates.ended(now, addr, false);
-    }
-
-    /// A peer's handshake is done.
-    ///
-    /// # Errors
-    /// When it is not wanted; close the connection then, there will be no [`Swarm::gone`].
-    pub fn connect(&mut self, now: Duration, who: Introduction) -> Result<PeerSlot, DropReason> {
-        let tag = Tag { core: self.core as u32, number: self.connections };
-        self.connections += 1;
-        let refusal = self.admit(now, &who, tag).err();
-        if who.outgoing {
-            match refusal {
-                None => self.candidates.connected(who.addr),
-                Some(DropReason::Ourselves | DropReason::Banned) => self.candidates.ban(who.addr),
-                Some(_) => self.candidates.ended(now, who.addr, false),
-            }
-        }
-        if let Some(reason) = refusal {
-            return Err(reason);
-        }
-        let peer = Peer::new(now, who, tag, self.layout.piece_count(), self.have.count());
-        let slot = self.peers.insert(peer);
-        self.wake(slot);
-        Ok(slot)
-    }
-
-    /// The peer's connection has ended; its slot is void from now on.
-    pub fn gone(&mut self, now: Duration, slot: PeerSlot) {
-        self.returned(slot, None);
-        self.release_all(slot);
-        self.forget_writer(slot);
-        let Some(peer) = self.peers.remove(slot) else { return };
-        self.commons.roster().leave(peer.who.identity(), peer.tag);
-        if !peer.has.is_full() {
-            self.layout
-                .pieces()
-                .filter(|piece| peer.has.has(*piece))
-                .for_each(|piece| self.picker.lose(piece));
-        }
-        for piece in self.active.values_mut() {
-            piece.owner = piece.owner.filter(|owner| *owner != slot);
-        }
-        if peer.who.outgoing {
-            self.candidates.ended(now, peer.who.addr, peer.downloaded + peer.uploaded > 0);
-        }
-        self.fill_free_slots(now);
-        self.wake_hungry();
-    }
-
-    /// Closes the connection to a peer; [`Swarm::gone`] follows when it is closed.
-    fn drop_peer(&mut self, slot: PeerSlot, reason: DropReason) {
-        let Some(peer) = self.peers.get_mut(slot).filter(|peer| !peer.dropped) else { return };
-        peer.dropped = true;
-        peer.uploads.clear();
-        self.commons.roster().leave(peer.who.identity(), peer.tag);
-        self.wishes.push_back(Wish::Drop(slot, reason));
     }
 
     fn wake(&mut self, slot: PeerSlot) {
@@ -415,7 +377,9 @@ impl Swarm {
             self.choke_round(now);
         }
         let room = self.settings.most_peers.saturating_sub(self.commons.roster().len());
-        for addr in self.candidates.take_due(now, room, self.is_seeding()) {
+        let (seeding, port) = (self.is_seeding(), self.settings.greeting.port);
+        let rank = |addr| self.outside.rank(port, addr);
+        for addr in self.candidates.take_due(now, room, seeding, rank) {
             self.wishes.push_back(Wish::Dial(addr));
         }
         if std::mem::take(&mut self.starved) {
@@ -432,12 +396,13 @@ impl Swarm {
         if now >= peer.last_heard + SILENCE {
             return self.drop_peer(slot, DropReason::Silent);
         }
+        peer.fast.tick();
         let waits = now >= peer.last_said + KEEP_ALIVE;
         let oldest = peer.asked.front().map(|asked| asked.at);
         // One that stops in the middle of a block holds it, asked or not.
         let waits_since = oldest.into_iter().chain(peer.begun).min();
         let snub = waits_since.is_some_and(|at| now >= at.max(peer.last_block) + SNUB);
-        if waits {
+        if waits || self.owes_pex(now, slot) {
             self.wake(slot);
         }
         if snub {
@@ -468,7 +433,7 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(slot).filter(|peer| peer.unchoked != unchoked) else { return };
         (peer.unchoked, peer.unchoked_since) = (unchoked, now);
         if !unchoked {
-            peer.uploads.clear();
+            self.clear_uploads(slot, false);
         }
         self.wake(slot);
     }

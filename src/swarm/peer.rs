@@ -1,11 +1,14 @@
 //! One connected peer: what it has, what was said, what is owed.
 
 use super::bitfield::Bitfield;
+use super::extended::Extended;
+use super::fast::Fast;
 use super::rate::Rate;
 use super::roster::Identity;
 use super::uploads::Uploads;
 use crate::metainfo::{BLOCK_LEN, Block, PieceIndex};
 use crate::wire::PeerId;
+use crate::wire::Reserved;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -53,6 +56,8 @@ pub struct Introduction {
     pub outgoing: bool,
     /// What it calls itself.
     pub id: PeerId,
+    /// The extensions it knows. Ours are those of [`Greeting::reserved`](super::Greeting::reserved).
+    pub reserved: Reserved,
 }
 
 impl Introduction {
@@ -112,6 +117,11 @@ pub(super) struct Peer {
     pub(super) begun: Option<Duration>,
     pub(super) last_block: Duration,
 
+    /// Most requests that it says it keeps (BEP 10).
+    pub(super) reqq: Option<u32>,
+    pub(super) fast: Fast,
+    pub(super) extended: Extended,
+
     pub(super) uploads: Uploads,
     /// Requests and blocks that came although they should not have.
     pub(super) offences: u32,
@@ -153,6 +163,9 @@ impl Peer {
             lent: Vec::new(),
             begun: None,
             last_block: now,
+            reqq: None,
+            fast: Fast::new(who.reserved),
+            extended: Extended::new(who.reserved),
             uploads: Uploads::default(),
             offences: 0,
             down: Rate::default(),
@@ -196,6 +209,7 @@ impl Peer {
         self.last_block = now;
         self.last_moved = now;
         self.snubbed = false;
+        self.fast.block_came();
         // Slow start ends where the rate takes over, or when the rate shows that more does not help.
         if self.slow_start < *WINDOW.end() && now < self.since + Duration::from_secs(3) {
             self.slow_start += 1;
@@ -215,7 +229,19 @@ impl Peer {
 
     /// Whether it would take more requests.
     pub(super) fn is_hungry(&self) -> bool {
-        !self.dropped && !self.chokes_us && self.wanted > 0 && self.asked.len() < self.window()
+        let open = !self.chokes_us || self.fast.open().is_some();
+        let willing = open && self.fast.is_patient();
+        !self.dropped && willing && self.wanted > 0 && self.asked.len() < self.window()
+    }
+
+    /// The pieces that it sends when it is asked now.
+    pub(super) fn offered(&self) -> Option<&Bitfield> {
+        if self.chokes_us { self.fast.open() } else { Some(&self.has) }
+    }
+
+    /// Whether it sends the piece when it is asked now.
+    pub(super) fn offers(&self, piece: PieceIndex) -> bool {
+        self.offered().is_some_and(|pieces| pieces.has(piece))
     }
 
     /// Seconds until all it was asked for is here, at its rate.

@@ -272,6 +272,8 @@ impl Nodes {
             goal,
             listen: Listen::At(LOOPBACK),
             peers: Vec::new(),
+            found: Vec::new(),
+            id: None,
             // The nodes share the processors as they are.
             cores: 1,
             memory_limit: self.memory_limit,
@@ -283,6 +285,7 @@ impl Nodes {
                 first_retry: MIN_ANNOUNCE_INTERVAL,
                 longest_retry: ANNOUNCE_INTERVAL,
             },
+            pex: true,
             snapshots: self.snapshots,
         };
         let events = self.events.0.clone();

@@ -2,9 +2,9 @@
 
 use crate::metainfo::{Block, Layout, PieceIndex};
 use crate::swarm::{
-    Commons, Completion, DropReason, Introduction, PeerSlot, Place, Settings, Speech, Swarm, Wish,
+    Commons, Completion, DropReason, Greeting, Introduction, PeerSlot, Place, Settings, Speech, Swarm, Wish,
 };
-use crate::wire::{Item, Limits, Message, PeerId, Reader, bitfield_len};
+use crate::wire::{Item, Limits, Message, PeerId, Reader, Reserved, bitfield_len};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,12 @@ pub(super) enum Said {
     Bitfield(Vec<u8>),
     Request(u32, u32),
     Cancel(u32, u32),
+    HaveAll,
+    HaveNone,
+    Reject(u32, u32),
+    AllowedFast(u32),
+    Port(u16),
+    Extended(u8, Vec<u8>),
 }
 
 pub(super) struct Desk {
@@ -30,6 +36,8 @@ pub(super) struct Desk {
     /// Free slabs at the next speech.
     pub(super) slabs: usize,
     next_port: u16,
+    /// What the next peers know.
+    pub(super) reserved: Reserved,
 }
 
 pub(super) const BLOCK: u32 = 16 * 1024;
@@ -46,10 +54,24 @@ impl Desk {
 
     /// One of several cores.
     pub(super) fn on_core(layout: Arc<Layout>, commons: Arc<Commons>, core: usize) -> Self {
-        let settings =
-            Settings { id: id(100), most_peers: 4, slots: 2, seed_slots: 2, hold: 1 << 20, fetch: true };
+        let settings = Settings {
+            id: id(100),
+            most_peers: 4,
+            slots: 2,
+            seed_slots: 2,
+            hold: 1 << 20,
+            fetch: true,
+            greeting: Greeting::default(),
+        };
         let swarm = Swarm::new(Arc::clone(&layout), commons, core, settings, 1);
-        Self { swarm, layout, now: Duration::from_secs(1000), slabs: 1000, next_port: 1000 }
+        Self {
+            swarm,
+            layout,
+            now: Duration::from_secs(1000),
+            slabs: 1000,
+            next_port: 1000,
+            reserved: Reserved::default(),
+        }
     }
 
     pub(super) fn piece(&self, number: u32) -> PieceIndex {
@@ -63,7 +85,8 @@ impl Desk {
     pub(super) fn connect(&mut self, outgoing: bool, number: u8) -> Result<PeerSlot, DropReason> {
         self.next_port += 1;
         let addr = SocketAddr::from(([127, 0, 0, 1], self.next_port));
-        self.swarm.connect(self.now, Introduction { addr, outgoing, id: id(number) })
+        let reserved = self.reserved;
+        self.swarm.connect(self.now, Introduction { addr, outgoing, id: id(number), reserved })
     }
 
     /// A peer that has these pieces and does not choke us.
@@ -110,6 +133,12 @@ impl Desk {
                 Item::Message(Message::Bitfield(bits)) => Said::Bitfield(bits.to_vec()),
                 Item::Message(Message::Request { index, begin, .. }) => Said::Request(index, begin / BLOCK),
                 Item::Message(Message::Cancel { index, begin, .. }) => Said::Cancel(index, begin / BLOCK),
+                Item::Message(Message::HaveAll) => Said::HaveAll,
+                Item::Message(Message::HaveNone) => Said::HaveNone,
+                Item::Message(Message::Reject { index, begin, .. }) => Said::Reject(index, begin / BLOCK),
+                Item::Message(Message::AllowedFast(piece)) => Said::AllowedFast(piece),
+                Item::Message(Message::Port(port)) => Said::Port(port),
+                Item::Message(Message::Extended { id, payload }) => Said::Extended(id, payload.to_vec()),
                 other => panic!("said {other:?}"),
             });
         }
@@ -176,6 +205,11 @@ impl Desk {
             self.swarm.tick(self.now);
         }
     }
+}
+
+/// What the swarm was told of itself: to be changed before anybody connects.
+pub(super) fn own(desk: &mut Desk) -> &mut Settings {
+    &mut desk.swarm.settings
 }
 
 pub(super) fn id(number: u8) -> PeerId {

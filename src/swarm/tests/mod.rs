@@ -3,6 +3,8 @@
 mod check;
 mod cores;
 mod desk;
+mod extended;
+mod fast;
 mod fetching;
 mod granting;
 mod node;

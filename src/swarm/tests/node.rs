@@ -2,7 +2,7 @@
 
 use super::plan::NodePlan;
 use crate::metainfo::{BLOCK_LEN, Block, Layout, PieceIndex};
-use crate::swarm::{Commons, DropReason, PeerSlot, RUN_LEN, Settings, Swarm};
+use crate::swarm::{Commons, DropReason, Greeting, PeerSlot, RUN_LEN, Settings, Swarm};
 use crate::wire::PeerId;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -88,6 +88,7 @@ impl Node {
             seed_slots: plan.slots,
             hold: plan.hold,
             fetch: true,
+            greeting: Greeting { port: Some(6881), ..Greeting::default() },
         };
         let commons = Arc::clone(&host.commons);
         let swarm = Swarm::new(Arc::clone(layout), commons, core, settings, rng.u64(..));

@@ -1,6 +1,7 @@
 //! What a seed makes of a simulated world: who takes part, how good the links are, what goes wrong.
 
 use crate::metainfo::Layout;
+use crate::wire::Reserved;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,11 +30,21 @@ pub(super) struct NodePlan {
     pub(super) hold: u32,
     /// Cores it works on: each has peers, slabs and claims of its own.
     pub(super) cores: usize,
+    /// The extensions it knows.
+    pub(super) reserved: Reserved,
 }
 
 impl NodePlan {
     pub(super) fn seed() -> Self {
-        Self { has: 1.0, lies: 0.0, slots: 4, slabs: 64, hold: u32::MAX, cores: 1 }
+        Self {
+            has: 1.0,
+            lies: 0.0,
+            slots: 4,
+            slabs: 64,
+            hold: u32::MAX,
+            cores: 1,
+            reserved: Reserved::ours(false),
+        }
     }
 
     pub(super) fn is_liar(&self) -> bool {
@@ -76,6 +87,7 @@ impl Plan {
                 slabs: *rng.choice(&[2, 2, 3, 8, 64]).expect("some"),
                 hold: *rng.choice(&[0, 300_000, u32::MAX]).expect("some"),
                 cores: *rng.choice(&[1, 1, 2, 3]).expect("some"),
+                reserved: if rng.u8(..3) == 0 { Reserved::default() } else { Reserved::ours(false) },
             });
         }
         if rng.u8(..3) == 0 {

@@ -1,6 +1,6 @@
 """One torrent in a libtorrent session, for the end-to-end tests.
 
-    libtorrent_client.py run TORRENT FOLDER --listen ADDR:PORT [--peer ADDR:PORT] [--upload-limit BYTES]
+    libtorrent_client.py run TORRENT|MAGNET FOLDER --listen ADDR:PORT [--peer ADDR:PORT] [--upload-limit BYTES]
     libtorrent_client.py show TORRENT
     libtorrent_client.py create PATH PIECE_LENGTH FILE...
 
@@ -42,8 +42,11 @@ def session(listen):
 
 def run(args):
     ses = session(args.listen)
-    params = lt.add_torrent_params()
-    params.ti = lt.torrent_info(args.torrent)
+    if args.torrent.startswith("magnet:"):
+        params = lt.parse_magnet_uri(args.torrent)
+    else:
+        params = lt.add_torrent_params()
+        params.ti = lt.torrent_info(args.torrent)
     params.save_path = args.folder
     params.flags &= ~(lt.torrent_flags.paused | lt.torrent_flags.auto_managed)
     handle = ses.add_torrent(params)
