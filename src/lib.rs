@@ -61,15 +61,15 @@
 //! | 4 | [`load`] | a load generator for any client: many connections from many addresses, every block compared |
 //! | 4 | [`api`] | HTTP: the pages that Prometheus reads |
 //! | 4 | [`observe`] | counters, rates and peers of all cores as Prometheus' text |
-//! | 3 | [`session`] | one torrent from the check of what is there to the goodbye; threads and mailboxes |
+//! | 3 | [`session`] | one torrent from the magnet link or the check of what is there to the goodbye; threads and mailboxes |
 //! | 3 | [`discovery`] | who is out there: HTTP trackers, and a small tracker of our own |
 //! | 2 | [`shard`] | one core: connections, and the tasks that turn the swarm's wishes into ring operations |
 //! | 2 | [`storage`] | pieces on disk: files beneath the download folder, runs, checking |
 //! | 1 | [`ring`] | the only door to io_uring: runtime, slab arena, sockets, files. All `unsafe` but that of `digest` |
 //! | 0 | [`swarm`] | what to ask of whom and whom to serve: picker, requests, choker, endgame, blame |
-//! | 0 | [`wire`] | bytes ↔ values: handshake and messages |
+//! | 0 | [`wire`] | bytes ↔ values: handshake, messages and what extensions say in them |
 //! | 0 | [`digest`] | SHA-1 and SHA-256 of many streams at once: 16 lanes of AVX-512, 8 of AVX2, or one by one |
-//! | 0 | [`metainfo`] | torrent files, checked once; how pieces lie across files |
+//! | 0 | [`metainfo`] | torrent files and magnet links, checked once; how pieces lie across files |
 //! | 0 | [`bencode`] | strict reader of spans, canonical writer |
 //!
 //! # What is absent, and stays so

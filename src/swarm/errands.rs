@@ -74,6 +74,7 @@ impl Swarm {
             let has = peer.has.has(piece);
             if has && self.settings.fetch {
                 peer.wanted -= 1;
+                peer.fast.unlearn(piece);
             }
             if !has || peer.wanted == 0 {
                 self.wake(slot);

@@ -249,6 +249,9 @@ impl Swarm {
             Message::AllowedFast(number) => {
                 let piece = self.layout.piece(number).ok_or(DropReason::NoSuchPiece(number))?;
                 let open = peer.fast.open().map_or(0, |open| open.count() as usize);
+                if self.have.has(piece) {
+                    return Ok(());
+                }
                 if peer.fast.promised.len() + open >= MOST_PROMISED {
                     return self.offend(slot);
                 }

@@ -175,8 +175,6 @@ impl Swarm {
 
 /// Whether the message says nothing of pieces or choking, so that it may come before the first that does.
 fn is_aside(message: &Message<'_>) -> bool {
-    matches!(
-        message,
-        Message::KeepAlive | Message::Port(_) | Message::Extended { .. } | Message::Unknown { .. }
-    )
+    use Message::*;
+    matches!(message, KeepAlive | Port(_) | Suggest(_) | AllowedFast(_) | Extended { .. } | Unknown { .. })
 }
