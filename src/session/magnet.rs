@@ -258,9 +258,10 @@ impl Stage {
     fn dial(&mut self) {
         let now = Instant::now();
         for _ in 0..self.waiting.len() {
-            let Some(place) = self.waiting.pop_front().filter(|_| self.peers.len() < MOST_PEERS) else {
+            if self.peers.len() >= MOST_PEERS {
                 return;
-            };
+            }
+            let Some(place) = self.waiting.pop_front() else { return };
             if place.not_before > now {
                 self.waiting.push_back(place);
             } else if !self.banned.contains(&place.addr.ip()) {
