@@ -260,7 +260,8 @@ fn when_there_is_no_room_the_least_priority_gives_way_if_it_does_not_trade() {
         };
         desk.swarm.connect(desk.now, who)
     };
-    let hosts = 10..210u8;
+    // None of them has an id that is in use here.
+    let hosts = 110..250u8;
     for host in hosts.clone() {
         assert!(matches!(newcomer(&mut desk, host), Err(DropReason::Full(4))), "they are fresh");
     }
