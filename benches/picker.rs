@@ -3,7 +3,7 @@
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use seedring::metainfo::{Layout, PieceIndex};
 use seedring::swarm::{Commons, Completion, Introduction, PeerSlot, Settings, Speech, Swarm, Wish};
-use seedring::wire::{Message, PeerId};
+use seedring::wire::{Message, PeerId, Reserved};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +19,12 @@ const NOW: Duration = Duration::from_secs(11);
 fn connect(swarm: &mut Swarm, number: usize) -> PeerSlot {
     let mut id = [1; 20];
     id[..8].copy_from_slice(&number.to_be_bytes());
-    let who = Introduction { addr: ([10, 0, 0, 1], 1).into(), outgoing: false, id: PeerId(id) };
+    let who = Introduction {
+        addr: ([10, 0, 0, 1], 1).into(),
+        outgoing: false,
+        id: PeerId(id),
+        reserved: Reserved::default(),
+    };
     swarm.connect(START, who).expect("there is room")
 }
 

@@ -72,7 +72,7 @@
 //! | 0 | [`swarm`] | what to ask of whom and whom to serve: picker, requests, choker, endgame, blame |
 //! | 0 | [`wire`] | bytes ↔ values: handshake, messages, encryption |
 //! | 0 | [`digest`] | SHA-1 and SHA-256 of many streams at once: 16 lanes of AVX-512, 8 of AVX2, or one by one |
-//! | 0 | [`metainfo`] | torrent files, checked once; how pieces lie across files |
+//! | 0 | [`metainfo`] | torrent files and magnet links, checked once; how pieces lie across files |
 //! | 0 | [`bencode`] | strict reader of spans, canonical writer |
 //!
 //! # What is absent, and stays so

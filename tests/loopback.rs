@@ -24,6 +24,8 @@ fn job(torrent: &Arc<Torrent>, folder: &Path, goal: Goal, peers: Vec<SocketAddr>
         goal,
         listen: Listen::At(LOOPBACK),
         peers,
+        found: Vec::new(),
+        id: None,
         cores: 2,
         memory_limit: 32 * 1024 * 1024,
         zero_copy_send: ZeroCopySend::default(),
@@ -32,6 +34,7 @@ fn job(torrent: &Arc<Torrent>, folder: &Path, goal: Goal, peers: Vec<SocketAddr>
         trackers: None,
         local_discovery: false,
         dht: None,
+        pex: true,
         snapshots: false,
         choices: Choices::default(),
     }

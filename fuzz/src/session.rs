@@ -5,7 +5,7 @@ use seedring::metainfo::{Block, Layout, PieceIndex};
 use seedring::swarm::{
     Commons, Completion, Introduction, PeerSlot, Place, RUN_LEN, Settings, Speech, Swarm, Wish,
 };
-use seedring::wire::{Item, Limits, Message, PeerId, PieceHead, Reader, bitfield_len};
+use seedring::wire::{Item, Limits, Message, PeerId, PieceHead, Reader, Reserved, bitfield_len};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -150,7 +150,8 @@ impl Scene {
     fn connect(&mut self, number: u8, outgoing: bool) {
         self.port += 1;
         let addr = ([127, 0, 0, number % 3], self.port).into();
-        let who = Introduction { addr, outgoing, id: PeerId([number; 20]) };
+        let reserved = if number % 2 == 0 { Reserved::ours(true) } else { Reserved::default() };
+        let who = Introduction { addr, outgoing, id: PeerId([number; 20]), reserved };
         let connected = self.swarm.connect(self.now, who);
         self.drops();
         let Ok(slot) = connected else { return };

@@ -1,9 +1,8 @@
 //! The command line. Every option `--some-name` can also be given as `SEEDRING_SOME_NAME` in the environment.
 
-use super::Error;
 use super::choices::ChoiceArgs;
+use super::finding::FindArgs;
 use crate::ring::ZeroCopySend;
-use crate::session::{Authorities, TrackerOptions};
 use crate::wire::mse::Encryption;
 use clap::{Parser, Subcommand};
 use std::net::SocketAddr;
@@ -29,11 +28,11 @@ SEEDRING_DIGEST sets how pieces are hashed, for tests: avx512, avx2, shani or po
 pub(super) enum Command {
     /// Make a torrent file of a file or folder
     Create(CreateArgs),
-    /// Print what a torrent file says
+    /// Print what a torrent file says, or what a magnet link stands for
     Show(ShowArgs),
     /// Check files on disk against a torrent, without writing anything
     Check(CheckArgs),
-    /// Download a torrent; what is already on disk is checked and kept
+    /// Download a torrent or magnet link; what is already on disk is checked and kept
     Download(DownloadArgs),
     /// Check the files of a torrent and serve them until stopped
     Seed(TransferArgs),
@@ -76,7 +75,7 @@ pub(super) struct CreateArgs {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ShowArgs {
-    /// The torrent file
+    /// The torrent file, or a magnet link
     pub(super) file: PathBuf,
 
     /// Ask its trackers how many seeds and leeches there are, and how often it was downloaded
@@ -84,7 +83,7 @@ pub(super) struct ShowArgs {
     pub(super) scrape: bool,
 
     #[command(flatten)]
-    pub(super) authorities: AuthorityArgs,
+    pub(super) find: FindArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -113,26 +112,15 @@ pub(super) struct DownloadArgs {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct TransferArgs {
-    /// The torrent file
+    /// The torrent file, or a magnet link
     pub(super) file: PathBuf,
 
     /// The folder that holds, or shall hold, the torrent's file or folder
     #[arg(short, long, value_name = "DIR", env = "SEEDRING_DIR")]
     pub(super) dir: PathBuf,
 
-    /// Address and port for peers to connect to [default: 0.0.0.0:6881, or the next free port]
-    #[arg(long, value_name = "ADDR:PORT", env = "SEEDRING_LISTEN")]
-    pub(super) listen: Option<SocketAddr>,
-
-    /// A peer to connect to, may be repeated; several can be separated by commas
-    #[arg(long = "peer", value_name = "ADDR:PORT", env = "SEEDRING_PEER", value_delimiter = ',')]
-    pub(super) peers: Vec<SocketAddr>,
-
-    /// Do not look for peers on the local network (BEP 14)
-    #[arg(long, env = "SEEDRING_NO_LSD", value_parser = switch)]
-    pub(super) no_lsd: bool,
     #[command(flatten)]
-    pub(super) dht: DhtArgs,
+    pub(super) find: FindArgs,
 
     /// Work on this many processors, each with a thread of its own [default: all]
     #[arg(long, value_name = "N", env = "SEEDRING_CORES", value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -151,71 +139,14 @@ pub(super) struct TransferArgs {
     pub(super) encryption: Encryption,
 
     #[command(flatten)]
-    pub(super) trackers: TrackerArgs,
-
-    #[command(flatten)]
     pub(super) choices: ChoiceArgs,
+
+    /// Neither tell peers of other peers nor listen to what they tell (BEP 11); for private torrents it is always so
+    #[arg(long, env = "SEEDRING_NO_PEX", value_parser = switch)]
+    pub(super) no_pex: bool,
 
     #[command(flatten)]
     pub(super) metrics: MetricsArgs,
-}
-
-#[derive(Debug, clap::Args)]
-pub(super) struct TrackerArgs {
-    /// Ask no tracker
-    #[arg(long, env = "SEEDRING_NO_TRACKERS", value_parser = switch)]
-    pub(super) no_trackers: bool,
-
-    /// Announce to every tracker of the torrent, not to the first that answers
-    #[arg(long, env = "SEEDRING_ANNOUNCE_TO_ALL", value_parser = switch)]
-    pub(super) announce_to_all: bool,
-
-    /// Tell trackers this host name, for networks whose trackers hand names on to peers
-    #[arg(long, value_name = "NAME", env = "SEEDRING_ANNOUNCE_HOSTNAME", value_parser = hostname)]
-    pub(super) announce_hostname: Option<String>,
-
-    #[command(flatten)]
-    pub(super) authorities: AuthorityArgs,
-}
-
-#[derive(Debug, clap::Args)]
-pub(super) struct AuthorityArgs {
-    /// Trust the authorities in this PEM file, too, when an HTTPS tracker shows its certificate
-    #[arg(long, value_name = "FILE", env = "SEEDRING_TRACKER_CA")]
-    pub(super) tracker_ca: Option<PathBuf>,
-}
-
-impl TrackerArgs {
-    /// How trackers are to be asked, if they are.
-    pub(super) fn options(&self) -> Result<Option<TrackerOptions>, Error> {
-        // A file that is of no use is told of in any case.
-        let authorities = self.authorities.read()?;
-        let hostname = self.announce_hostname.clone();
-        let options = TrackerOptions { authorities, hostname, ..TrackerOptions::default() };
-        Ok((!self.no_trackers).then_some(options))
-    }
-}
-
-impl AuthorityArgs {
-    pub(super) fn read(&self) -> Result<Authorities, Error> {
-        let read = self.tracker_ca.as_deref().map(Authorities::read).transpose();
-        read.map(Option::unwrap_or_default).map_err(|cause| Error::Other(cause.to_string()))
-    }
-}
-
-#[derive(Debug, clap::Args)]
-pub(super) struct DhtArgs {
-    /// Do not look for peers in the DHT; for private torrents that is never done
-    #[arg(long, env = "SEEDRING_NO_DHT", value_parser = switch)]
-    pub(super) no_dht: bool,
-
-    /// A node of the DHT to begin with, may be repeated; several can be separated by commas [default: public ones]
-    #[arg(long, value_name = "HOST:PORT", env = "SEEDRING_DHT_BOOTSTRAP", value_delimiter = ',')]
-    pub(super) dht_bootstrap: Vec<String>,
-
-    /// The folder for what is kept from run to run [default: seedring in $XDG_STATE_HOME, or in ~/.local/state]
-    #[arg(long, value_name = "DIR", env = "SEEDRING_STATE")]
-    pub(super) state: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -355,15 +286,6 @@ fn piece_length(text: &str) -> Result<u32, String> {
     bytes.ok_or_else(|| format!("a piece has at most {MAX_PIECE_LENGTH} bytes"))
 }
 
-/// A name that others can look up.
-fn hostname(text: &str) -> Result<String, String> {
-    let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
-    match text.len() {
-        1..=253 if plain && !text.starts_with(['-', '.']) => Ok(text.to_owned()),
-        _ => Err("write a host name of letters, digits, '-', '_' and '.'".into()),
-    }
-}
-
 /// When payload is sent without a copy.
 fn zero_copy_send(text: &str) -> Result<ZeroCopySend, String> {
     match text.to_ascii_lowercase().as_str() {
@@ -447,21 +369,11 @@ mod tests {
     }
 
     #[test]
-    fn host_names_are_plain() {
-        for name in ["seed-1", "a.b.example", "x_y"] {
-            assert_eq!(hostname(name).as_deref(), Ok(name));
-        }
-        for name in ["", "-x", ".x", "a b", "a&b=c", "a\n", "h\u{e9}", &"x".repeat(254)] {
-            assert!(hostname(name).is_err(), "{name:?}");
-        }
-    }
-
-    #[test]
     fn lists_come_repeated_or_separated() {
         let line = "seedring seed a.torrent -d x --peer 10.0.0.1:1,10.0.0.2:2 --peer [::1]:3";
         let args = Args::try_parse_from(line.split(' ')).unwrap();
         let Command::Seed(seed) = args.command else { panic!("another command") };
-        assert_eq!(seed.peers.len(), 3);
+        assert_eq!(seed.find.peers.len(), 3);
         let line = ["seedring", "create", "x", "-o", "y", "--announce", "http://a/?x,y http://b/"];
         let Command::Create(create) = Args::try_parse_from(line).unwrap().command else { panic!("another") };
         assert_eq!(create.announce, ["http://a/?x,y", "http://b/"]);

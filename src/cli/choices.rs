@@ -89,13 +89,18 @@ fn throttle(limit: Option<u64>) -> Throttle {
 }
 
 impl ChoiceArgs {
-    /// What is wanted of this torrent.
+    /// What is wanted of this torrent. `linked`: the files that a magnet link has selected, if it has any (BEP 53); what
+    /// the user says comes before that.
     ///
     /// # Errors
     /// When the torrent has no such files, or the list of addresses cannot be read.
-    pub(super) fn choices(&self, torrent: &Torrent) -> Result<Choices, Error> {
+    pub(super) fn choices(
+        &self,
+        torrent: &Torrent,
+        linked: &[RangeInclusive<u32>],
+    ) -> Result<Choices, Error> {
         Ok(Choices {
-            files: self.files(torrent.files.len())?,
+            files: self.files(torrent.files.len(), linked)?,
             sequential: self.sequential,
             seed_choker: match self.seed_choker {
                 Choker::RoundRobin => SeedChoker::RoundRobin,
@@ -109,13 +114,20 @@ impl ChoiceArgs {
         })
     }
 
-    fn files(&self, count: usize) -> Result<Option<Vec<Priority>>, Error> {
-        if self.select.is_empty() && self.priority.is_empty() {
+    fn files(&self, count: usize, linked: &[RangeInclusive<u32>]) -> Result<Option<Vec<Priority>>, Error> {
+        if self.select.is_empty() && self.priority.is_empty() && linked.is_empty() {
             return Ok(None);
         }
-        let first = if self.select.is_empty() { Priority::Normal } else { Priority::Skip };
+        // A link may name files that the torrent does not have: these are passed over.
+        let last = count.saturating_sub(1);
+        let linked = linked.iter().map(|range| (*range.start() as usize, *range.end() as usize));
+        let linked =
+            linked.filter(|(first, _)| *first <= last).map(|(first, end)| Span(first..=end.min(last)));
+        let linked: Vec<Span> = linked.collect();
+        let select = if self.select.is_empty() { &linked } else { &self.select };
+        let first = if select.is_empty() { Priority::Normal } else { Priority::Skip };
         let mut files = vec![first; count];
-        let selected = self.select.iter().map(|span| (Priority::Normal, span));
+        let selected = select.iter().map(|span| (Priority::Normal, span));
         let levels = self.priority.iter().map(|(priority, span)| (*priority, span));
         for (priority, Span(range)) in selected.chain(levels) {
             let none =
@@ -151,7 +163,7 @@ mod tests {
 
     fn files(line: &str, count: usize) -> Result<Option<Vec<Priority>>, String> {
         let line = Line::try_parse_from(format!("x {line}").split_whitespace()).map_err(|e| e.to_string())?;
-        line.choices.files(count).map_err(|error| error.to_string())
+        line.choices.files(count, &[]).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! | `watch` | what people see of one session while it runs |
 //! | `metrics` | `--metrics`: figures over HTTP |
 //! | `signals` | the ways to be stopped |
+//! | `source` | where a torrent comes from: a file, or a magnet link |
 //! | `torrent_file` | reading and writing the torrent file that a command names |
 //!
 //! A command ends with exit code 0 when it did what it was asked, 1 with one sentence on stderr when it could not, 2
@@ -22,6 +23,7 @@ mod check;
 mod choices;
 mod create;
 mod demo;
+mod finding;
 mod human;
 mod json;
 mod load;
@@ -31,6 +33,7 @@ mod progress;
 mod scrape;
 mod show;
 mod signals;
+mod source;
 mod torrent_file;
 mod transfer;
 mod watch;

@@ -1,6 +1,6 @@
 //! `seedring show --scrape`: what the trackers of a torrent count.
 
-use super::args::AuthorityArgs;
+use super::finding::AuthorityArgs;
 use super::json::Line;
 use super::output::Output;
 use super::{Error, human};

@@ -3,19 +3,34 @@
 use super::args::ShowArgs;
 use super::json::{Line, TorrentFile};
 use super::output::Output;
-use super::{Error, human, scrape, torrent_file};
+use super::signals::Signals;
+use super::{Error, human, scrape, source};
 use crate::metainfo::{FileKind, Torrent};
 use std::fmt::Write;
 use std::process::ExitCode;
 
 pub(super) fn run(args: &ShowArgs, out: &Output) -> Result<ExitCode, Error> {
-    let torrent = torrent_file::read(&args.file)?;
+    let torrent = find(args, out)?;
     if out.is_json() {
         out.emit(&line(&torrent));
     } else {
         out.print(&text(&torrent));
     }
-    if args.scrape { scrape::run(&torrent, &args.authorities, out) } else { Ok(ExitCode::SUCCESS) }
+    if args.scrape {
+        scrape::run(&torrent, &args.find.trackers.authorities, out)
+    } else {
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn find(args: &ShowArgs, out: &Output) -> Result<Torrent, Error> {
+    let runtime = super::control_runtime()?;
+    let result = runtime.block_on(async {
+        let signals = Signals::catch()?;
+        source::find(&args.file, &args.find, &signals, out).await
+    });
+    runtime.shutdown_background();
+    Ok(result?.torrent)
 }
 
 fn line(torrent: &Torrent) -> Line<'_> {

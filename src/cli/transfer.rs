@@ -1,14 +1,13 @@
 //! `seedring download` and `seedring seed`.
 
-use super::args::{self, DhtArgs, DownloadArgs, TransferArgs};
+use super::args::{self, DownloadArgs, TransferArgs};
 use super::json::Line;
 use super::metrics::Metrics;
 use super::output::Output;
 use super::signals::{Signals, Stop};
 use super::watch::Watch;
-use super::{Error, torrent_file};
-use crate::session::{self, AnnounceLimits, CheckReport, DhtOptions, Event, Goal, Job, Listen, Progress};
-use std::path::PathBuf;
+use super::{Error, source};
+use crate::session::{self, CheckReport, Event, Goal, Job, Progress};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -27,30 +26,34 @@ pub(super) fn seed(args: &TransferArgs, out: &Output) -> Result<ExitCode, Error>
 }
 
 fn run(transfer: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Error> {
-    let torrent = Arc::new(torrent_file::read(&transfer.file)?);
-    let mut job = Job {
-        torrent: Arc::clone(&torrent),
-        folder: transfer.dir.clone(),
-        goal,
-        listen: transfer.listen.map_or(Listen::Default, Listen::At),
-        peers: transfer.peers.clone(),
-        cores: args::cores(transfer.cores),
-        memory_limit: transfer.memory_limit.unwrap_or_else(default_memory_limit),
-        zero_copy_send: transfer.zero_copy_send,
-        announce: AnnounceLimits { to_all: transfer.trackers.announce_to_all, ..AnnounceLimits::default() },
-        trackers: transfer.trackers.options()?,
-        encryption: transfer.encryption,
-        local_discovery: !transfer.no_lsd,
-        dht: dht_options(&transfer.dht),
-        snapshots: false,
-        choices: transfer.choices.choices(&torrent)?,
-    };
     let runtime = super::control_runtime()?;
     let result = runtime.block_on(async {
         let signals = Signals::catch()?;
+        let find = &transfer.find;
+        let source = source::find(&transfer.file, find, &signals, out).await?;
+        let torrent = Arc::new(source.torrent);
         let metrics = Metrics::start(&transfer.metrics, out).await?;
         let node = metrics.add(None, &torrent);
-        job.snapshots = metrics.wanted();
+        let job = Job {
+            torrent: Arc::clone(&torrent),
+            folder: transfer.dir.clone(),
+            goal,
+            listen: find.listen(),
+            peers: find.peers.clone(),
+            found: source.found,
+            id: source.id,
+            cores: args::cores(transfer.cores),
+            memory_limit: transfer.memory_limit.unwrap_or_else(default_memory_limit),
+            zero_copy_send: transfer.zero_copy_send,
+            encryption: transfer.encryption,
+            announce: find.announce(),
+            trackers: find.trackers.options()?,
+            local_discovery: !find.no_lsd,
+            dht: find.dht(),
+            pex: !transfer.no_pex,
+            snapshots: metrics.wanted(),
+            choices: transfer.choices.choices(&torrent, &source.files)?,
+        };
         let mut watch = Watch::new(out, &torrent);
         let see = |event: Event| {
             if let (Goal::Seed, Event::Checked(report)) = (goal, &event) {
@@ -78,23 +81,6 @@ fn run(transfer: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Er
     // A name that is still being looked up must not hold up the end.
     runtime.shutdown_background();
     result
-}
-
-/// How the DHT is used; `None`: not at all.
-fn dht_options(args: &DhtArgs) -> Option<DhtOptions> {
-    let mut options = DhtOptions::default();
-    if !args.dht_bootstrap.is_empty() {
-        options.bootstrap.clone_from(&args.dht_bootstrap);
-    }
-    options.state = args.state.clone().or_else(default_state).map(|folder| folder.join("dht.dat"));
-    (!args.no_dht).then_some(options)
-}
-
-/// Where programs keep what is not worth a backup, by the XDG specification: relative paths there count as none.
-fn default_state() -> Option<PathBuf> {
-    let path = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let folder = path("XDG_STATE_HOME").or_else(|| Some(path("HOME")?.join(".local/state")));
-    folder.map(|folder| folder.join("seedring"))
 }
 
 fn default_memory_limit() -> u64 {

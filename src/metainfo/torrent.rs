@@ -4,6 +4,7 @@ use super::path::{self, TooManyClashes};
 use super::{InfoHash, Layout, LayoutError, PART_SUFFIX, PieceIndex};
 use crate::bencode::{self, Dict, List, Value};
 use sha1::{Digest, Sha1};
+use std::sync::Arc;
 
 /// Largest torrent file that is read, in bytes.
 pub const MAX_TORRENT_LEN: usize = 32 * 1024 * 1024;
@@ -125,6 +126,7 @@ pub struct Torrent {
     /// When the file was made, in seconds of the Unix epoch.
     pub creation_date: Option<i64>,
     hashes: Box<[[u8; 20]]>,
+    metadata: Arc<[u8]>,
 }
 
 impl Torrent {
@@ -142,6 +144,27 @@ impl Torrent {
             Some(error) => Err(error.into()),
             None => Ok(torrent),
         }
+    }
+
+    /// Reads an info dictionary that came from peers (BEP 9), already compared with its info-hash.
+    ///
+    /// # Errors
+    /// When it is not that of a v1 or hybrid torrent, or breaks a limit.
+    pub fn from_metadata(metadata: &[u8], trackers: &[Vec<String>]) -> Result<Self, TorrentError> {
+        if metadata.len() > MAX_TORRENT_LEN {
+            return Err(TorrentError::TooLarge);
+        }
+        bencode::validate(metadata, bencode::Trailing::Refuse)?;
+        let mut file = b"d4:info".to_vec();
+        file.extend_from_slice(metadata);
+        file.push(b'e');
+        let torrent = Self::parse(&file)?;
+        Ok(Self { trackers: trackers.to_vec(), ..torrent })
+    }
+
+    /// The info dictionary as it stands in the file: what peers are sent that ask for metadata (BEP 9).
+    pub fn metadata(&self) -> &Arc<[u8]> {
+        &self.metadata
     }
 
     fn read(root: Dict<'_>) -> Result<Self, TorrentError> {
@@ -171,6 +194,7 @@ impl Torrent {
             created_by: text(b"created by"),
             creation_date: root.get(b"creation date").and_then(Value::int),
             hashes,
+            metadata: raw_info.raw().into(),
         })
     }
 

@@ -9,6 +9,7 @@ use crate::shard::SlabStates;
 use crate::storage::Counts;
 use crate::swarm::{Introduction, PeerView};
 use crate::wire::PeerId;
+use crate::wire::Reserved;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -72,7 +73,7 @@ impl World {
 
     fn come_as(&mut self, tag: u32, ip: IpAddr, id: [u8; 20]) {
         let addr = (ip, 10_000 + tag as u16).into();
-        let who = Introduction { addr, outgoing: false, id: PeerId(id) };
+        let who = Introduction { addr, outgoing: false, id: PeerId(id), reserved: Reserved::default() };
         self.peers
             .insert(tag, PeerView { number: tag.into(), who, rates: (0, 0), totals: (0, 0), pieces: 0 });
     }

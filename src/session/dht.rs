@@ -1,7 +1,7 @@
 //! The DHT's part in a session.
 
 use crate::discovery::dht::{DEFAULT_BOOTSTRAP, DhtCounters, DhtHandle, DhtNote, DhtSettings};
-use crate::metainfo::{InfoHash, Torrent};
+use crate::metainfo::InfoHash;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use tokio::sync::mpsc;
@@ -32,24 +32,25 @@ pub(super) struct DhtSearch {
 }
 
 impl DhtSearch {
-    /// Starts a node, and searches. Never for a private torrent, whose peers come from trackers alone (BEP 27).
+    /// Starts a node, and searches. Not to be called for a private torrent, whose peers come from trackers alone (BEP 27).
     pub(super) fn start(
         options: Option<&DhtOptions>,
-        torrent: &Torrent,
+        info_hash: InfoHash,
+        nodes: &[(String, u16)],
         listen: SocketAddr,
         found: mpsc::Sender<Vec<SocketAddr>>,
     ) -> Option<Self> {
-        let options = options.filter(|_| !torrent.private)?;
+        let options = options?;
         let (tell, notes) = mpsc::channel(16);
         let mut bootstrap = options.bootstrap.clone();
-        bootstrap.extend(torrent.nodes.iter().map(|(host, port)| match host.contains(':') {
+        bootstrap.extend(nodes.iter().map(|(host, port)| match host.contains(':') {
             true => format!("[{host}]:{port}"),
             false => format!("{host}:{port}"),
         }));
         let settings = DhtSettings { listen, bootstrap, state: options.state.clone(), read_only: false };
         let handle = DhtHandle::start(settings, tell);
-        handle.search(torrent.info_hash, found);
-        Some(Self { handle, info_hash: torrent.info_hash, notes })
+        handle.search(info_hash, found);
+        Some(Self { handle, info_hash, notes })
     }
 
     /// What happens next; never comes when there is no search or no node any more.
@@ -60,6 +61,11 @@ impl DhtSearch {
             return note;
         }
         std::future::pending().await
+    }
+
+    /// A peer has named a node.
+    pub(super) fn add_node(&self, addr: SocketAddr) {
+        self.handle.add_node(addr);
     }
 
     /// A download stands so: if it has few peers, more are looked for.

@@ -2,6 +2,8 @@
 
 mod dht;
 mod events;
+mod magnet;
+mod magnet_peer;
 mod offline;
 mod run;
 mod scrape;
@@ -11,6 +13,7 @@ pub use crate::shard::{Choices, Progress, Snapshot};
 pub use crate::storage::{CheckReport, FileReport};
 pub use dht::DhtOptions;
 pub use events::{Event, TrackerAnswer};
+pub use magnet::{MagnetEvent, MagnetJob, Resolved, resolve};
 pub use offline::{CreateOptions, check, create};
 pub use run::{AnnounceLimits, Goal, Job, Listen, Outcome, SessionError, run};
 pub use scrape::{Scraped, scrape};

@@ -7,10 +7,11 @@ use crate::discovery::local::LocalSearch;
 use crate::discovery::tracker::{
     AnnouncerConfig, Announcing, Note, TorrentIdentity, Totals, TrackerClient, TrackerOptions,
 };
-use crate::metainfo::{BuildError, Torrent};
+use crate::metainfo::{BuildError, Torrent, TorrentError};
 use crate::ring::{self, StartError, ZeroCopySend};
 use crate::shard::{Assignment, Choices, Progress, Report, Shards};
 use crate::storage::{Folder, StorageError, Store};
+use crate::swarm::Greeting;
 use crate::wire::PeerId;
 use crate::wire::mse::Encryption;
 use ::ring::rand::{SecureRandom, SystemRandom};
@@ -72,6 +73,10 @@ pub struct Job {
     pub listen: Listen,
     /// Peers that the user named.
     pub peers: Vec<SocketAddr>,
+    /// Addresses where peers may be.
+    pub found: Vec<SocketAddr>,
+    /// What we call ourselves; by chance when not given.
+    pub id: Option<PeerId>,
     /// Processors to work on, at least 1.
     pub cores: usize,
     /// Bytes of payload memory, on all cores together.
@@ -88,6 +93,8 @@ pub struct Job {
     pub local_discovery: bool,
     /// How the DHT is used, if it is; never for private torrents.
     pub dht: Option<DhtOptions>,
+    /// Whether peers tell each other of further ones (BEP 11); never for private torrents.
+    pub pex: bool,
     /// Whether to tell all that is counted: [`Event::Snapshot`].
     pub snapshots: bool,
     /// What the user wants of the torrent.
@@ -129,13 +136,16 @@ pub enum SessionError {
     /// The torrent had to stop.
     #[error("{0}")]
     Failed(String),
+    /// What a magnet link stands for cannot be used.
+    #[error("peers have the metadata of the magnet link, but it cannot be used: {0}")]
+    Metadata(TorrentError),
     /// There is nothing to seed.
     #[error("none of the torrent's pieces is in {0}; there is nothing to seed")]
     NothingToSeed(String),
 }
 
 /// A listener for each core, all of the same address.
-async fn bind(listen: Listen, cores: usize) -> Result<Vec<TcpListener>, SessionError> {
+pub(super) async fn bind(listen: Listen, cores: usize) -> Result<Vec<TcpListener>, SessionError> {
     let bind =
         |addr: SocketAddr| ring::listen(addr, cores).map_err(|cause| SessionError::Listen { addr, cause });
     let Listen::At(addr) = listen else {
@@ -156,7 +166,19 @@ async fn bind(listen: Listen, cores: usize) -> Result<Vec<TcpListener>, SessionE
     }
 }
 
-fn random_id() -> PeerId {
+fn greeting(job: &Job, addr: SocketAddr) -> Greeting {
+    Greeting {
+        info_hash: job.torrent.info_hash,
+        metadata: Arc::clone(job.torrent.metadata()),
+        port: Some(addr.port()),
+        private: job.torrent.private,
+        pex: job.pex,
+        // The node listens at the port that peers connect to.
+        dht_port: job.dht.as_ref().map(|_| addr.port()),
+    }
+}
+
+pub(super) fn random_id() -> PeerId {
     let mut random = [0; 12];
     SystemRandom::new().fill(&mut random).expect("the system gives random bytes");
     PeerId::generate(random)
@@ -206,7 +228,7 @@ pub async fn run(
     let listeners = bind(job.listen, cores).await?;
     let unbound = |cause| SessionError::Listen { addr: ([0, 0, 0, 0], 0).into(), cause };
     let addr = listeners[0].local_addr().map_err(unbound)?;
-    let id = random_id();
+    let id = job.id.unwrap_or_else(random_id);
     let download = job.goal != Goal::Seed;
     let layout = Arc::new(job.torrent.layout.clone());
     let store = Store::new(Folder::open(&job.folder, download)?, layout, &job.torrent.files)?;
@@ -215,6 +237,7 @@ pub async fn run(
         store: Arc::new(store),
         download,
         id,
+        greeting: greeting(&job, addr),
         most_peers: most_peers(),
         arena_len: usize::try_from(job.memory_limit).unwrap_or(usize::MAX) / cores,
         listeners,
@@ -301,6 +324,8 @@ impl<W: FnMut(Event)> Running<W> {
             }
             Report::Snapshot(snapshot) => (self.watch)(Event::Snapshot(snapshot)),
             Report::PieceFailed(piece) => (self.watch)(Event::PieceFailed(piece)),
+            // No DHT node of ours runs beside.
+            Report::DhtNode(addr) => self.dht.iter().for_each(|dht| dht.add_node(addr)),
             Report::PeerDropped { addr, reason } => (self.watch)(Event::PeerDropped { addr, reason }),
             Report::Complete(progress) => {
                 self.progress(progress);
@@ -346,9 +371,13 @@ impl<W: FnMut(Event)> Running<W> {
         (self.watch)(Event::Listening(self.addr));
         let addrs = std::mem::take(&mut self.job.peers);
         self.shards.offer(addrs, true).await;
+        let addrs = std::mem::take(&mut self.job.found);
+        self.shards.offer(addrs, false).await;
         self.search_locally();
         let found = self.found.0.clone();
-        self.dht = DhtSearch::start(self.job.dht.as_ref(), &self.job.torrent, self.addr, found);
+        let torrent = &self.job.torrent;
+        let dht = self.job.dht.as_ref().filter(|_| !torrent.private);
+        self.dht = DhtSearch::start(dht, torrent.info_hash, &torrent.nodes, self.addr, found);
         // Who only seeds fetches nothing, whatever is missing.
         self.totals.paused.store(self.job.goal == Goal::Seed, Ordering::Relaxed);
         let Some(client) = self.client.clone() else { return false };

@@ -7,7 +7,7 @@ use super::torrent::{Line, TorrentShard};
 use crate::ring::{self, Socket};
 use crate::swarm::{Introduction, PeerSlot};
 use crate::wire::mse::Ciphers;
-use crate::wire::{HANDSHAKE_HEAD_LEN, HANDSHAKE_LEN, Handshake, PeerId};
+use crate::wire::{HANDSHAKE_HEAD_LEN, HANDSHAKE_LEN, Handshake, PeerId, Reserved};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -53,6 +53,7 @@ impl Unreached {
 /// What a connection goes on with when its handshake is done.
 struct Shaken {
     id: PeerId,
+    reserved: Reserved,
     ciphers: Option<Ciphers>,
     /// Bytes that have come behind the handshake.
     ahead: Vec<u8>,
@@ -111,7 +112,7 @@ async fn shake_outgoing(torrent: &TorrentShard, socket: &Socket, encrypted: bool
         return Err(io::Error::other("answered with another info-hash"));
     }
     let (ciphers, ahead) = channel.end();
-    Ok(Shaken { id: theirs.peer_id, ciphers, ahead })
+    Ok(Shaken { id: theirs.peer_id, reserved: theirs.reserved, ciphers, ahead })
 }
 
 /// Accepted connections whose handshake is not done.
@@ -167,7 +168,7 @@ async fn shake_incoming(torrent: &TorrentShard, socket: &Socket, ip: IpAddr) -> 
     let mut channel = Channel::answer(socket, torrent, ip).await?;
     let mut head = [0; HANDSHAKE_HEAD_LEN];
     channel.recv_exact(&mut head).await?;
-    let (_, info_hash) = Handshake::parse_head(&head).map_err(io::Error::other)?;
+    let (reserved, info_hash) = Handshake::parse_head(&head).map_err(io::Error::other)?;
     if info_hash != torrent.handshake.info_hash {
         return Err(io::Error::other("asked for another torrent"));
     }
@@ -175,7 +176,7 @@ async fn shake_incoming(torrent: &TorrentShard, socket: &Socket, ip: IpAddr) -> 
     let mut id = [0; 20];
     channel.recv_exact(&mut id).await?;
     let (ciphers, ahead) = channel.end();
-    Ok(Shaken { id: PeerId(id), ciphers, ahead })
+    Ok(Shaken { id: PeerId(id), reserved, ciphers, ahead })
 }
 
 /// Talks to a peer until the connection ends.
@@ -185,7 +186,7 @@ async fn serve(
     shaken: Shaken,
     (addr, outgoing): (SocketAddr, bool),
 ) {
-    let who = Introduction { addr, outgoing, id: shaken.id };
+    let who = Introduction { addr, outgoing, id: shaken.id, reserved: shaken.reserved };
     if torrent.is_stopping() {
         return socket.shutdown();
     }

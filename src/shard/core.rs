@@ -114,6 +114,7 @@ impl Work {
             upload_limit: self.crew.choices.upload.rate(),
             download_limit: self.crew.choices.download.rate(),
             filter: self.crew.choices.filter.clone(),
+            greeting: self.crew.greeting.clone(),
         };
         let layout = Arc::clone(self.crew.store.layout());
         let commons = Arc::clone(&self.crew.commons);

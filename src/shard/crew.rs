@@ -6,7 +6,7 @@
 use super::{Assignment, Choices, Progress};
 use crate::metainfo::{FileIndex, FileKind, PieceIndex, Torrent};
 use crate::storage::{Access, CheckReport, Extent, PieceQueue, StorageError, Store};
-use crate::swarm::{Commons, Handover, Priority, Tag};
+use crate::swarm::{Commons, Greeting, Handover, Priority, Tag};
 use crate::wire::PeerId;
 use crate::wire::mse::Encryption;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -47,6 +47,7 @@ pub(super) struct Crew {
     pub(super) store: Arc<Store>,
     pub(super) commons: Arc<Commons>,
     pub(super) id: PeerId,
+    pub(super) greeting: Greeting,
     pub(super) download: bool,
     /// How connections are encrypted.
     pub(super) encryption: Encryption,
@@ -86,6 +87,7 @@ impl Crew {
             store: Arc::clone(&job.store),
             commons: Arc::new(Commons::of_selection(layout, job.choices.selection(&job.torrent), cores)),
             id: job.id,
+            greeting: job.greeting.clone(),
             download: job.download,
             encryption: job.encryption,
             choices: job.choices.clone(),

@@ -32,6 +32,7 @@ pub use snapshot::{SlabStates, Snapshot};
 use crate::metainfo::Torrent;
 use crate::ring::{Config, ZeroCopySend};
 use crate::storage::{CheckReport, Store};
+use crate::swarm::Greeting;
 use crate::wire::PeerId;
 use crate::wire::mse::Encryption;
 use std::collections::hash_map::DefaultHasher;
@@ -53,6 +54,8 @@ pub struct Assignment {
     pub download: bool,
     /// What we call ourselves.
     pub id: PeerId,
+    /// What peers are told of us.
+    pub greeting: Greeting,
     /// Most connected peers.
     pub most_peers: usize,
     /// Bytes of payload memory of each core.
@@ -103,6 +106,8 @@ pub enum Report {
         /// Why, after "the peer".
         reason: String,
     },
+    /// A peer says that a DHT node is here (BEP 5).
+    DhtNode(SocketAddr),
     /// All is verified, written, and has its own name.
     Complete(Progress),
     /// The torrent cannot go on, for this reason.

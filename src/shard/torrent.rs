@@ -12,7 +12,7 @@ use crate::metainfo::{Block, FileIndex, PieceIndex};
 use crate::ring::{self, FillingSlab, Gather, SLAB_LEN, Scatter, Slab, Socket};
 use crate::storage::{Access, StorageError};
 use crate::swarm::{DropReason, HandIn, Handover, LimitHits, PeerSlot, RUN_LEN, Speech, Swarm, Wish};
-use crate::wire::{Handshake, Reserved};
+use crate::wire::Handshake;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -100,8 +100,11 @@ impl TorrentShard {
         memory: Memory,
         reports: mpsc::Sender<Report>,
     ) -> Rc<Self> {
-        let handshake =
-            Handshake { reserved: Reserved::default(), info_hash: crew.torrent.info_hash, peer_id: crew.id };
+        let handshake = Handshake {
+            reserved: crew.greeting.reserved(),
+            info_hash: crew.torrent.info_hash,
+            peer_id: crew.id,
+        };
         let secrecy = Secrecy::new(crew.encryption, crew.torrent.info_hash);
         Rc::new(Self {
             crew,
@@ -304,6 +307,7 @@ impl TorrentShard {
             Wish::Done { piece, good } => self.settle(piece, good),
             Wish::Drop(slot, reason) => self.drop_peer(slot, &reason),
             Wish::Dial(addr) => dial(self, addr),
+            Wish::DhtNode(addr) => self.report(Report::DhtNode(addr)),
             Wish::Nudge => self.crew.ring_others(self.core),
             Wish::Evict(tag) => self.post(tag.core(), Letter::Evict(tag)),
             Wish::Blame(tag, piece) => self.post(tag.core(), Letter::Blame(tag, piece)),

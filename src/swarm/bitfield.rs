@@ -17,6 +17,15 @@ impl Bitfield {
         Self { words: vec![0; (len as usize).div_ceil(64)].into(), len, count: 0 }
     }
 
+    /// The set of all pieces.
+    pub(super) fn full(len: u32) -> Self {
+        let mut bytes = vec![0xff; wire::bitfield_len(len)];
+        if let Some(last) = bytes.last_mut().filter(|_| !len.is_multiple_of(8)) {
+            *last = !(0xff >> (len % 8));
+        }
+        Self::from_wire(&bytes, len).expect("its spare bits are 0")
+    }
+
     /// Reads the payload of a bitfield message. `None` when its length is wrong or a spare bit is set.
     pub fn from_wire(bytes: &[u8], len: u32) -> Option<Self> {
         if !wire::bitfield_is_valid(bytes, len) {

@@ -65,23 +65,19 @@ impl Swarm {
 
     /// The peer is interested in what we have, or is no more.
     pub(super) fn hear_interest(&mut self, now: Duration, slot: PeerSlot, interested: bool) {
-        self.alter(slot, |peer| {
-            peer.interested = interested;
-            if !interested {
-                peer.uploads.clear();
-            }
-        });
+        self.alter(slot, |peer| peer.interested = interested);
+        if !interested {
+            self.clear_uploads(slot, true);
+        }
         self.fill_free_slots(now, Some(slot));
     }
 
     /// Chokes or unchokes a peer. To unchoke it, a slot has been taken.
-    fn set_unchoked(&mut self, now: Duration, slot: PeerSlot, unchoked: bool) {
-        self.alter(slot, |peer| {
-            (peer.unchoked, peer.unchoked_since) = (unchoked, now);
-            if !unchoked {
-                peer.uploads.clear();
-            }
-        });
+    pub(super) fn set_unchoked(&mut self, now: Duration, slot: PeerSlot, unchoked: bool) {
+        self.alter(slot, |peer| (peer.unchoked, peer.unchoked_since) = (unchoked, now));
+        if !unchoked {
+            self.clear_uploads(slot, false);
+        }
         self.wake(slot);
     }
 

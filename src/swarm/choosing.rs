@@ -30,6 +30,9 @@ impl Swarm {
     /// A piece for the peer to fetch, that nobody on this core fetches yet. Does not take it.
     pub(super) fn pick(&mut self, slot: PeerSlot) -> Option<PieceIndex> {
         let peer = self.peers.get_mut(slot)?;
+        if peer.chokes_us {
+            return self.picker.pick_any(peer.offered()?, &mut self.rng);
+        }
         if self.settings.sequential {
             let window = (AHEAD / self.layout.piece_length()).max(LEAST_AHEAD);
             let (have, selection) = (&self.have, &self.commons.selection);

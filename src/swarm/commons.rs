@@ -4,6 +4,7 @@
 //! a core that has run out of work, and a piece that came out wrong cost a short lock each.
 
 use super::evidence::Evidence;
+use super::pex::Neighbours;
 use super::roster::Roster;
 use super::selection::Selection;
 use super::slots::Slots;
@@ -26,6 +27,7 @@ pub struct Commons {
     pub(super) slots: Slots,
     /// How many peers have each piece or were shown it, while super-seeding.
     spread: OnceLock<Box<[AtomicU32]>>,
+    neighbours: Mutex<Neighbours>,
 }
 
 /// What one core shows the others.
@@ -78,6 +80,7 @@ impl Commons {
             evidence: Mutex::default(),
             slots: Slots::new(cores),
             spread: OnceLock::new(),
+            neighbours: Mutex::default(),
         }
     }
 
@@ -92,6 +95,11 @@ impl Commons {
 
     pub(super) fn evidence(&self) -> MutexGuard<'_, Evidence> {
         unpoisoned(&self.evidence)
+    }
+
+    /// Those of whom peers may be told.
+    pub(super) fn neighbours(&self) -> MutexGuard<'_, Neighbours> {
+        unpoisoned(&self.neighbours)
     }
 
     /// Says whether a core is out of work; `true` when that is news.

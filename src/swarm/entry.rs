@@ -1,10 +1,12 @@
-//! Who is let in, and who gives way for it.
+//! Who is let in, who gives way for it, and what is left behind by those who go.
 
+use super::candidates::Source;
 use super::peer::Peer;
 use super::roster::Entry;
+use super::super_seed::Shown;
 use super::{DropReason, Introduction, PeerSlot, Swarm, Tag, Wish};
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,8 +21,78 @@ impl Swarm {
         !filtered
     }
 
+    /// A peer's handshake is done.
+    ///
+    /// # Errors
+    /// When it is not wanted; close the connection then, there will be no [`Swarm::gone`].
+    pub fn connect(&mut self, now: Duration, who: Introduction) -> Result<PeerSlot, DropReason> {
+        let tag = Tag { core: self.core as u32, number: self.connections };
+        self.connections += 1;
+        let refusal = self.admit(now, &who, tag).err();
+        if who.outgoing {
+            match refusal {
+                None => self.candidates.connected(who.addr),
+                Some(DropReason::Ourselves | DropReason::Banned) => self.candidates.ban(who.addr),
+                Some(_) => self.candidates.ended(now, who.addr, false),
+            }
+        }
+        if let Some(reason) = refusal {
+            return Err(reason);
+        }
+        let mut peer = Peer::new(now, who, tag, self.layout.piece_count(), self.have.count());
+        peer.shown = self.is_super_seed().then(|| Box::new(Shown::new(self.layout.piece_count())));
+        let slot = self.peers.insert(peer);
+        self.make_known(slot);
+        self.wake(slot);
+        Ok(slot)
+    }
+
+    /// The peer's connection has ended; its slot is void from now on.
+    pub fn gone(&mut self, now: Duration, slot: PeerSlot) {
+        self.returned(slot, None);
+        self.release_all(slot);
+        self.forget_writer(slot);
+        self.alter(slot, |peer| (peer.dropped, peer.unchoked) = (true, false));
+        let listens_at = self.listens_at(slot);
+        let Some(peer) = self.peers.remove(slot) else { return };
+        self.commons.roster().leave(peer.who.identity(), peer.tag);
+        self.commons.neighbours().remove(&peer.tag);
+        self.remember(&peer);
+        self.forget_spread(&peer);
+        if !peer.has.is_full() {
+            self.layout
+                .pieces()
+                .filter(|piece| peer.has.has(*piece))
+                .for_each(|piece| self.picker.lose(piece));
+        }
+        for piece in self.active.values_mut() {
+            piece.owner = piece.owner.filter(|owner| *owner != slot);
+        }
+        if peer.who.outgoing {
+            self.candidates.ended(now, peer.who.addr, peer.downloaded + peer.uploaded > 0);
+        } else if let Some(addr) = listens_at.filter(|_| peer.downloaded > 0) {
+            // It was worth something: we may go to it as it came to us.
+            self.candidates.add(addr, Source::Found);
+        }
+        self.fill_free_slots(now, None);
+        self.wake_hungry();
+    }
+
+    /// Closes the connection to a peer; [`Swarm::gone`] follows when it is closed.
+    pub(super) fn drop_peer(&mut self, slot: PeerSlot, reason: DropReason) {
+        let Some(peer) = self.peers.get(slot).filter(|peer| !peer.dropped) else { return };
+        let (who, tag) = (peer.who, peer.tag);
+        self.alter(slot, |peer| {
+            (peer.dropped, peer.unchoked) = (true, false);
+            peer.uploads.clear();
+        });
+        self.commons.roster().leave(who.identity(), tag);
+        self.commons.neighbours().remove(&tag);
+        self.wishes.push_back(Wish::Drop(slot, reason));
+    }
+
     /// Enters a peer into the roster, under this tag; or says why it is not let in.
-    pub(super) fn admit(&mut self, now: Duration, who: &Introduction, tag: Tag) -> Result<(), DropReason> {
+    fn admit(&mut self, now: Duration, who: &Introduction, tag: Tag) -> Result<(), DropReason> {
         if who.id == self.settings.id {
             return Err(DropReason::Ourselves);
         }
@@ -41,7 +113,7 @@ impl Swarm {
             Entry::New if crowded => {
                 self.totals.limits.peers += 1;
                 let full = DropReason::Full(self.settings.most_peers);
-                let Some(idler) = self.idler(now) else {
+                let Some(idler) = self.idler(now).or_else(|| self.least(now, who)) else {
                     commons.roster().leave(identity, tag);
                     return Err(full);
                 };
@@ -59,6 +131,20 @@ impl Swarm {
         } else if let Some(slot) = self.peers.find(tag) {
             self.drop_peer(slot, DropReason::Duplicate);
         }
+    }
+
+    /// The priority of a connection to this address.
+    pub(super) fn priority(&self, addr: SocketAddr) -> u32 {
+        self.outside.rank(self.settings.greeting.port, addr)
+    }
+
+    /// The connected peer of the least priority (BEP 40), if that of the newcomer is greater. Who is trading stays: else a
+    /// crowd that comes again and again could end every trade there is.
+    fn least(&self, now: Duration, newcomer: &Introduction) -> Option<PeerSlot> {
+        let idle = |peer: &Peer| !peer.dropped && now >= peer.last_moved + IDLE;
+        let ranks = self.peers.iter().filter(|(_, peer)| idle(peer));
+        let ranks = ranks.map(|(slot, peer)| (self.priority(peer.who.addr), slot));
+        ranks.min().filter(|(rank, _)| *rank < self.priority(newcomer.addr)).map(|(_, slot)| slot)
     }
 
     /// The peer that is missed least: it has been idle for long. One with which there is nothing to trade comes

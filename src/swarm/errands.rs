@@ -78,6 +78,7 @@ impl Swarm {
             let has = peer.has.has(piece);
             if has && wanted {
                 peer.wanted -= 1;
+                peer.fast.unlearn(piece);
             }
             if !has || peer.wanted == 0 {
                 self.wake(slot);
@@ -215,7 +216,7 @@ impl Swarm {
         }
         let peer = self.peers.get(slot)?;
         let suits = |block: &Block| {
-            peer.has.has(block.piece)
+            peer.offers(block.piece)
                 && !self.have.has(block.piece)
                 && !self.errands.contains_key(block)
                 && !self.active.contains_key(&block.piece)

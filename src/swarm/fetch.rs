@@ -120,7 +120,7 @@ impl Swarm {
         };
         let mut open = self.active.values_mut().filter_map(|active| {
             let barred = active.sole && peer.snubbed && peers.any_goes_on(active.piece);
-            let fit = !barred && !owned(active) && peer.has.has(active.piece) && active.may_ask(slabs);
+            let fit = !barred && !owned(active) && peer.offers(active.piece) && active.may_ask(slabs);
             fit.then_some(active)
         });
         let piece = if let Some(active) = open.next() {
@@ -142,7 +142,7 @@ impl Swarm {
 
     fn claim(&mut self, slot: PeerSlot) -> Option<PieceIndex> {
         loop {
-            let piece = self.pick(slot)?;
+            let piece = self.hinted(slot).or_else(|| self.pick(slot))?;
             let peer = self.peers.get(slot)?;
             // A piece that one peer alone shall send must not wait for one that sends nothing.
             let suspect = self.commons.map.is_suspect(piece);
@@ -172,7 +172,7 @@ impl Swarm {
     ) -> Option<(PieceIndex, usize)> {
         let peer = self.peers.get(slot)?;
         let mut open = self.active.values_mut().filter_map(|active| {
-            let fit = !active.sole && peer.has.has(active.piece) && active.may_ask(*slabs);
+            let fit = !active.sole && peer.offers(active.piece) && active.may_ask(*slabs);
             fit.then_some(active.piece)
         });
         let piece = open.next()?;
@@ -196,7 +196,7 @@ impl Swarm {
             let active = self.active.get(&block.piece)?;
             let state = &active.blocks[block.index()];
             let open = (endgame && state.asked == 1) || (late && state.asked < u8::MAX);
-            let fit = open && !state.is_received() && !active.sole && peer.has.has(block.piece);
+            let fit = open && !state.is_received() && !active.sole && peer.offers(block.piece);
             fit.then_some((block.piece, block.index()))
         };
         let queues = self.peers.iter().filter(|(other, _)| *other != slot);
@@ -222,7 +222,7 @@ impl Swarm {
 
     // ---- taking back ----
 
-    fn release(&mut self, block: &Block) {
+    pub(super) fn release(&mut self, block: &Block) {
         if let Some(active) = self.active.get_mut(&block.piece) {
             active.release(block.index());
         } else {

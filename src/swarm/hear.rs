@@ -1,14 +1,16 @@
-//! What a peer's messages change (BEP 3).
+//! What a peer's messages change (BEP 3; those of extensions: `fast`, `extended`).
 
 use super::bitfield::Bitfield;
+use super::fast::is_merely_long;
+use super::peer::Peer;
 use super::{DropReason, PeerSlot, Swarm};
 use crate::metainfo::Block;
-use crate::wire::Message;
+use crate::wire::{self, Message};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Requests that wait for one peer; further ones are not taken.
-const MOST_UPLOADS: usize = 2000;
+const MOST_UPLOADS: usize = super::extended::REQQ as usize;
 /// Messages out of place that one peer is forgiven: requests while choked or for pieces we lack, blocks unasked.
 const MOST_OFFENCES: u32 = 300;
 /// Requests that come this long after we choked a peer may have crossed our choke on the way.
@@ -21,12 +23,22 @@ impl Swarm {
         peer.last_heard = now;
         let first = !peer.spoke;
         // Messages of extensions are not counted: some clients send them before their bitfield.
-        peer.spoke |= !matches!(message, Message::KeepAlive | Message::Port(_) | Message::Unknown { .. });
+        peer.spoke |= !is_aside(&message);
         let heard = match message {
-            Message::KeepAlive | Message::Port(_) | Message::Unknown { .. } => Ok(()),
+            Message::KeepAlive => Ok(()),
+            Message::Unknown { id, .. } => self.hear_unknown(slot, id),
+            Message::Port(port) => {
+                self.hear_port(slot, port);
+                Ok(())
+            }
+            Message::Suggest(_)
+            | Message::HaveAll
+            | Message::HaveNone
+            | Message::Reject { .. }
+            | Message::AllowedFast(_) => self.hear_fast(now, slot, first, message),
+            Message::Extended { id, payload } => self.hear_extended(now, slot, id, payload),
             Message::Choke => {
-                peer.chokes_us = true;
-                self.release_all(slot);
+                self.hear_choke(slot);
                 Ok(())
             }
             Message::Unchoke => {
@@ -46,16 +58,16 @@ impl Swarm {
             Message::Bitfield(bytes) if first => self.hear_bitfield(now, slot, bytes),
             Message::Bitfield(bytes) => self.hear_late_bitfield(now, slot, bytes),
             Message::Request { index, begin, len } => self.hear_request(now, slot, [index, begin, len]),
-            Message::Cancel { index, begin, len } => {
-                if let Some(block) = self.layout.block(index, begin, len) {
-                    peer.uploads.cancel(&block);
-                }
-                Ok(())
-            }
+            Message::Cancel { index, begin, len } => self.hear_cancel(slot, [index, begin, len]),
         };
         if let Err(reason) = heard {
             self.drop_peer(slot, reason);
         }
+    }
+
+    /// A message that is not known may come, but one of an extension that is too long to be read should not.
+    fn hear_unknown(&mut self, slot: PeerSlot, id: u8) -> Result<(), DropReason> {
+        if id == wire::EXTENDED_ID { self.offend(slot) } else { Ok(()) }
     }
 
     fn hear_have(&mut self, now: Duration, slot: PeerSlot, number: u32) -> Result<(), DropReason> {
@@ -71,6 +83,7 @@ impl Swarm {
         } else {
             self.picker.gain(piece, &mut peer.hint);
         }
+        peer.fast.learn(&peer.has, self.layout.piece_count());
         peer.wanted += u32::from(wanted);
         if wanted {
             self.wake(slot);
@@ -81,6 +94,16 @@ impl Swarm {
 
     fn hear_bitfield(&mut self, now: Duration, slot: PeerSlot, bytes: &[u8]) -> Result<(), DropReason> {
         let has = Bitfield::from_wire(bytes, self.layout.piece_count()).ok_or(DropReason::BadBitfield)?;
+        self.take_bitfield(now, slot, has)
+    }
+
+    /// The peer's first word on what it has.
+    pub(super) fn take_bitfield(
+        &mut self,
+        now: Duration,
+        slot: PeerSlot,
+        has: Bitfield,
+    ) -> Result<(), DropReason> {
         let held = || self.layout.pieces().filter(|piece| has.has(*piece));
         let wanted = held().filter(|piece| self.wants(*piece)).count() as u32;
         let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
@@ -97,6 +120,7 @@ impl Swarm {
         }
         let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
         peer.has = has;
+        peer.fast.learn(&peer.has, self.layout.piece_count());
         self.wake(slot);
         self.check_seed(slot)
     }
@@ -113,8 +137,10 @@ impl Swarm {
 
     /// Two seeds have nothing to say to each other.
     pub(super) fn check_seed(&mut self, slot: PeerSlot) -> Result<(), DropReason> {
-        let Some(peer) = self.peers.get(slot).filter(|peer| peer.has.is_full()) else { return Ok(()) };
+        let gives_only = |peer: &&Peer| peer.has.is_full() || peer.extended.upload_only;
+        let Some(peer) = self.peers.get(slot).filter(gives_only) else { return Ok(()) };
         self.candidates.is_seed(peer.who.addr);
+        self.make_known(slot);
         if self.is_seeding() { Err(DropReason::BothSeeds) } else { Ok(()) }
     }
 
@@ -124,24 +150,30 @@ impl Swarm {
         slot: PeerSlot,
         [index, begin, len]: [u32; 3],
     ) -> Result<(), DropReason> {
-        let bad = DropReason::BadRequest { index, begin, len };
-        let block: Block = self.layout.block(index, begin, len).ok_or(bad)?;
+        let request = [index, begin, len];
+        let Some(block): Option<Block> = self.layout.block(index, begin, len) else {
+            let fast = self.peers.get(slot).is_some_and(|peer| peer.fast.on);
+            if !fast || !is_merely_long(&self.layout, request) {
+                return Err(DropReason::BadRequest { index, begin, len });
+            }
+            self.reject(slot, request)?;
+            return self.offend(slot);
+        };
         let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
         let shown = peer.shown.as_ref().is_none_or(|shown| shown.has(block.piece));
         let has = self.have.has(block.piece) && shown;
-        if has && !peer.unchoked && now < peer.unchoked_since + CROSSING {
-            return Ok(());
-        }
-        if !has || !peer.unchoked {
-            return self.offend(slot);
+        let crossing = has && !peer.unchoked && now < peer.unchoked_since + CROSSING;
+        if !has || !(peer.unchoked || peer.fast.spend(&block)) {
+            self.reject(slot, request)?;
+            return if crossing { Ok(()) } else { self.offend(slot) };
         }
         if peer.uploads.len() < MOST_UPLOADS {
             peer.uploads.push(block);
             self.wake(slot);
-        } else {
-            self.totals.limits.requests += 1;
+            return Ok(());
         }
-        Ok(())
+        self.totals.limits.requests += 1;
+        self.reject(slot, request)
     }
 
     /// Counts a message that should not have come.
@@ -151,4 +183,10 @@ impl Swarm {
         self.totals.limits.offences += 1;
         if peer.offences > MOST_OFFENCES { Err(DropReason::Offences) } else { Ok(()) }
     }
+}
+
+/// Whether the message says nothing of pieces or choking, so that it may come before the first that does.
+fn is_aside(message: &Message<'_>) -> bool {
+    use Message::*;
+    matches!(message, KeepAlive | Port(_) | Suggest(_) | AllowedFast(_) | Extended { .. } | Unknown { .. })
 }

@@ -26,13 +26,19 @@ mod commons;
 mod entry;
 mod errands;
 mod evidence;
+mod extended;
+mod fast;
 mod fetch;
 mod hear;
 mod ip_filter;
 mod limiter;
+mod magnet;
+mod metadata;
 mod peer;
+mod pex;
 mod picker;
 mod piece_map;
+mod priority;
 mod rate;
 mod roster;
 mod selection;
@@ -52,9 +58,11 @@ pub use bitfield::Bitfield;
 pub use choker::SeedChoker;
 pub use commons::{Commons, Handover};
 pub use errands::HandIn;
+pub use extended::Greeting;
 pub use fetch::{Completion, Place};
 pub use ip_filter::{IpFilter, IpFilterError};
 pub use limiter::{Limiter, Throttle};
+pub use magnet::{MetadataFetch, MetadataOutcome};
 pub use peer::{Introduction, PeerSlot, Tag};
 pub use piece_map::PieceMap;
 pub use selection::{Priority, Selection};
@@ -64,16 +72,16 @@ pub use totals::{LimitHits, Totals};
 
 use crate::metainfo::{Block, Layout, PieceIndex};
 use active::ActivePiece;
-use candidates::Candidates;
+use candidates::{Candidates, Source};
 use choking::Rounds;
-use peer::{Peer, Peers};
+use peer::Peers;
 use picker::Picker;
+use priority::Outside;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
-use super_seed::Shown;
 
 /// A peer that says nothing for this long is dropped.
 const SILENCE: Duration = Duration::from_secs(120);
@@ -118,6 +126,8 @@ pub enum DropReason {
     Filtered,
     #[error("has had nothing to trade for {} s", IDLE.as_secs())]
     Idle,
+    #[error("sent a message of an extension that was not agreed on")]
+    NotNegotiated,
     #[error("one too many: {0} peers are connected")]
     Full(usize),
 }
@@ -149,6 +159,8 @@ pub enum Wish {
     Nudge,
     /// Tell the connection's core to give it up for another: call [`Swarm::evict`] there.
     Evict(Tag),
+    /// A peer says that a DHT node is here (BEP 5).
+    DhtNode(SocketAddr),
     /// Tell the connection's core that bad blocks of this piece came by it: call [`Swarm::blame`] there.
     Blame(Tag, PieceIndex),
 }
@@ -180,6 +192,8 @@ pub struct Swarm {
     peers: Peers,
     connections: u64,
     candidates: Candidates,
+    /// Our address, as peers see it.
+    outside: Outside,
     /// The pieces had, as far as this core has read the log of them.
     have: Bitfield,
     /// Pieces that are wanted and not in `have`.
@@ -224,6 +238,7 @@ impl Swarm {
             peers: Peers::default(),
             connections: 0,
             candidates: Candidates::default(),
+            outside: Outside::default(),
             have,
             picker,
             active: BTreeMap::new(),
@@ -282,76 +297,13 @@ impl Swarm {
         if !self.may_connect(addr.ip()) {
             return;
         }
-        let added = self.candidates.add(addr, given);
+        let added = self.candidates.add(addr, if given { Source::Given } else { Source::Found });
         self.totals.limits.addresses += u64::from(!added);
     }
 
     /// A dial has come to nothing.
     pub fn dial_failed(&mut self, now: Duration, addr: SocketAddr) {
         self.candidates.ended(now, addr, false);
-    }
-
-    /// A peer's handshake is done.
-    ///
-    /// # Errors
-    /// When it is not wanted; close the connection then, there will be no [`Swarm::gone`].
-    pub fn connect(&mut self, now: Duration, who: Introduction) -> Result<PeerSlot, DropReason> {
-        let tag = Tag { core: self.core as u32, number: self.connections };
-        self.connections += 1;
-        let refusal = self.admit(now, &who, tag).err();
-        if who.outgoing {
-            match refusal {
-                None => self.candidates.connected(who.addr),
-                Some(DropReason::Ourselves | DropReason::Banned) => self.candidates.ban(who.addr),
-                Some(_) => self.candidates.ended(now, who.addr, false),
-            }
-        }
-        if let Some(reason) = refusal {
-            return Err(reason);
-        }
-        let mut peer = Peer::new(now, who, tag, self.layout.piece_count(), self.have.count());
-        peer.shown = self.is_super_seed().then(|| Box::new(Shown::new(self.layout.piece_count())));
-        let slot = self.peers.insert(peer);
-        self.wake(slot);
-        Ok(slot)
-    }
-
-    /// The peer's connection has ended; its slot is void from now on.
-    pub fn gone(&mut self, now: Duration, slot: PeerSlot) {
-        self.returned(slot, None);
-        self.release_all(slot);
-        self.forget_writer(slot);
-        self.alter(slot, |peer| (peer.dropped, peer.unchoked) = (true, false));
-        let Some(peer) = self.peers.remove(slot) else { return };
-        self.commons.roster().leave(peer.who.identity(), peer.tag);
-        self.remember(&peer);
-        self.forget_spread(&peer);
-        if !peer.has.is_full() {
-            self.layout
-                .pieces()
-                .filter(|piece| peer.has.has(*piece))
-                .for_each(|piece| self.picker.lose(piece));
-        }
-        for piece in self.active.values_mut() {
-            piece.owner = piece.owner.filter(|owner| *owner != slot);
-        }
-        if peer.who.outgoing {
-            self.candidates.ended(now, peer.who.addr, peer.downloaded + peer.uploaded > 0);
-        }
-        self.fill_free_slots(now, None);
-        self.wake_hungry();
-    }
-
-    /// Closes the connection to a peer; [`Swarm::gone`] follows when it is closed.
-    fn drop_peer(&mut self, slot: PeerSlot, reason: DropReason) {
-        let Some(peer) = self.peers.get(slot).filter(|peer| !peer.dropped) else { return };
-        let (who, tag) = (peer.who, peer.tag);
-        self.alter(slot, |peer| {
-            (peer.dropped, peer.unchoked) = (true, false);
-            peer.uploads.clear();
-        });
-        self.commons.roster().leave(who.identity(), tag);
-        self.wishes.push_back(Wish::Drop(slot, reason));
     }
 
     fn wake(&mut self, slot: PeerSlot) {
@@ -394,7 +346,9 @@ impl Swarm {
         slots.into_iter().for_each(|slot| self.look_after(now, slot, share, turn));
         self.choke(now);
         let room = self.settings.most_peers.saturating_sub(self.commons.roster().len());
-        for addr in self.candidates.take_due(now, room, self.is_seeding()) {
+        let (seeding, port) = (self.is_seeding(), self.settings.greeting.port);
+        let rank = |addr| self.outside.rank(port, addr);
+        for addr in self.candidates.take_due(now, room, seeding, rank) {
             self.wishes.push_back(Wish::Dial(addr));
         }
         if std::mem::take(&mut self.starved) {
@@ -420,13 +374,14 @@ impl Swarm {
         } else if !useless {
             peer.last_useful = now;
         }
-        peer.requests.most = window::DEFAULT_MOST.min(share);
+        peer.requests.most = peer.reqq.map_or(window::DEFAULT_MOST, |most| most as usize).min(share);
+        peer.fast.tick();
         let waits = now >= peer.last_said + KEEP_ALIVE;
         let oldest = peer.asked.front().map(|asked| asked.at);
         // One that stops in the middle of a block holds it, asked or not.
         let waits_since = oldest.into_iter().chain(peer.begun).min();
         let snub = waits_since.is_some_and(|at| now >= at.max(peer.last_block) + SNUB + turn);
-        if waits {
+        if waits || self.owes_pex(now, slot) {
             self.wake(slot);
         }
         if self.settings.super_seed {

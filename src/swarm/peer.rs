@@ -1,6 +1,8 @@
 //! One connected peer: what it has, what was said, what is owed.
 
 use super::bitfield::Bitfield;
+use super::extended::Extended;
+use super::fast::Fast;
 use super::picker::Hint;
 use super::rate::Rate;
 use super::roster::Identity;
@@ -9,6 +11,7 @@ use super::uploads::Uploads;
 use super::window::{self, Window};
 use crate::metainfo::{Block, PieceIndex};
 use crate::wire::PeerId;
+use crate::wire::Reserved;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -51,6 +54,8 @@ pub struct Introduction {
     pub outgoing: bool,
     /// What it calls itself.
     pub id: PeerId,
+    /// The extensions it knows. Ours are those of [`Greeting::reserved`](super::Greeting::reserved).
+    pub reserved: Reserved,
 }
 
 impl Introduction {
@@ -113,6 +118,11 @@ pub(super) struct Peer {
     pub(super) begun: Option<Duration>,
     pub(super) last_block: Duration,
 
+    /// Most requests that it says it keeps (BEP 10).
+    pub(super) reqq: Option<u32>,
+    pub(super) fast: Fast,
+    pub(super) extended: Extended,
+
     pub(super) uploads: Uploads,
     /// Requests and blocks that came although they should not have.
     pub(super) offences: u32,
@@ -159,6 +169,9 @@ impl Peer {
             lent: Vec::new(),
             begun: None,
             last_block: now,
+            reqq: None,
+            fast: Fast::new(who.reserved),
+            extended: Extended::new(who.reserved),
             uploads: Uploads::default(),
             offences: 0,
             down: Rate::default(),
@@ -199,6 +212,7 @@ impl Peer {
         self.last_moved = now;
         self.snubbed = false;
         self.requests.block_came(now, asked);
+        self.fast.block_came();
     }
 
     /// Payload has been sent to it.
@@ -212,7 +226,19 @@ impl Peer {
 
     /// Whether it would take more requests.
     pub(super) fn is_hungry(&self) -> bool {
-        !self.dropped && !self.chokes_us && self.wanted > 0 && self.asked.len() < self.window()
+        let open = !self.chokes_us || self.fast.open().is_some();
+        let willing = open && self.fast.is_patient();
+        !self.dropped && willing && self.wanted > 0 && self.asked.len() < self.window()
+    }
+
+    /// The pieces that it sends when it is asked now.
+    pub(super) fn offered(&self) -> Option<&Bitfield> {
+        if self.chokes_us { self.fast.open() } else { Some(&self.has) }
+    }
+
+    /// Whether it sends the piece when it is asked now.
+    pub(super) fn offers(&self, piece: PieceIndex) -> bool {
+        self.offered().is_some_and(|pieces| pieces.has(piece))
     }
 
     /// Seconds until all it was asked for is here, at its rate.

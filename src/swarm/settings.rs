@@ -1,6 +1,6 @@
 //! Limits and choices of one torrent.
 
-use super::{IpFilter, SeedChoker};
+use super::{Greeting, IpFilter, SeedChoker};
 use crate::wire::PeerId;
 use std::sync::Arc;
 
@@ -31,6 +31,8 @@ pub struct Settings {
     pub download_limit: Option<u64>,
     /// Addresses to have nothing to do with.
     pub filter: Option<Arc<IpFilter>>,
+    /// What peers are told beside pieces.
+    pub greeting: Greeting,
 }
 
 impl Default for Settings {
@@ -49,6 +51,7 @@ impl Default for Settings {
             upload_limit: None,
             download_limit: None,
             filter: None,
+            greeting: Greeting::default(),
         }
     }
 }

@@ -20,11 +20,11 @@ pub struct Speech<'a> {
 }
 
 impl Speech<'_> {
-    fn say(&mut self, message: Message<'_>) {
+    pub(super) fn say(&mut self, message: Message<'_>) {
         message.encode(self.bytes);
     }
 
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.bytes.len() >= SPEECH_LEN
     }
 }
@@ -45,9 +45,11 @@ impl Swarm {
         let before = speech.bytes.len();
         if !peer.said_bitfield {
             peer.said_bitfield = true;
-            self.say_bitfield(slot, speech);
+            self.say_pieces(slot, speech);
         }
         self.say_state(slot, speech);
+        self.say_fast(slot, speech);
+        self.say_extensions(now, slot, speech);
         self.say_haves(slot, speech);
         self.say_requests(now, slot, speech);
         let Some(peer) = self.peers.get_mut(slot) else { return };
@@ -59,17 +61,6 @@ impl Swarm {
         }
         if speech.is_full() {
             self.wake(slot);
-        }
-    }
-
-    fn say_bitfield(&mut self, slot: PeerSlot, speech: &mut Speech<'_>) {
-        let hidden = self.peers.get(slot).is_none_or(|peer| peer.shown.is_some());
-        if self.have.count() == 0 || hidden {
-            return;
-        }
-        speech.say(Message::Bitfield(&self.have.to_wire()));
-        if let Some(peer) = self.peers.get_mut(slot) {
-            peer.told = self.have.count();
         }
     }
 

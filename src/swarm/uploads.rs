@@ -50,11 +50,32 @@ impl Uploads {
         }
     }
 
-    pub(super) fn cancel(&mut self, block: &Block) {
-        self.waiting.remove(block);
+    /// Takes a block out; says how many times it was to be sent.
+    pub(super) fn cancel(&mut self, block: &Block) -> u32 {
+        let times = self.waiting.remove(block).unwrap_or(0);
         if self.waiting.is_empty() {
             self.queue.clear();
         }
+        times
+    }
+
+    /// Takes all out but what is to be kept; gives what it has taken, each block as often as it was to be sent.
+    pub(super) fn drain(&mut self, keep: impl Fn(&Block) -> bool) -> Vec<Block> {
+        let taken = self.waiting.extract_if(|block, _| !keep(block));
+        let mut taken: Vec<Block> =
+            taken.flat_map(|(block, times)| std::iter::repeat_n(block, times as usize)).collect();
+        taken.sort_unstable();
+        self.queue.retain(|block| self.waiting.contains_key(block));
+        taken
+    }
+
+    /// All that waits, as messages name it.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> impl Iterator<Item = [u32; 3]> {
+        let numbers = |block: &Block| [block.piece.get(), block.begin, block.len];
+        self.waiting
+            .iter()
+            .flat_map(move |(block, times)| std::iter::repeat_n(numbers(block), *times as usize))
     }
 
     pub(super) fn clear(&mut self) {
@@ -84,9 +105,13 @@ mod tests {
         [5, 5].into_iter().for_each(|begin| uploads.push(block(begin)));
         assert_eq!(taken(&mut uploads), [5, 5]);
         uploads.push(block(6));
-        uploads.cancel(&block(6));
+        assert_eq!((uploads.cancel(&block(6)), uploads.cancel(&block(6))), (1, 0));
         assert_eq!((uploads.len(), uploads.front()), (0, None));
         uploads.push(block(6));
         assert_eq!(taken(&mut uploads), [6]);
+        [9, 7, 8, 9].into_iter().for_each(|begin| uploads.push(block(begin)));
+        let drained = uploads.drain(|block| block.begin == 8);
+        assert_eq!(drained.into_iter().map(|block| block.begin).collect::<Vec<_>>(), [7, 9, 9]);
+        assert_eq!((uploads.len(), taken(&mut uploads)), (1, vec![8]));
     }
 }

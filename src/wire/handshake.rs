@@ -17,6 +17,11 @@ pub(super) const PREFIX: &[u8; 20] = b"\x13BitTorrent protocol";
 pub struct Reserved(pub [u8; 8]);
 
 impl Reserved {
+    /// Ours: the fast extension and the extension protocol, and BEP 5 when a DHT node runs beside.
+    pub fn ours(dht: bool) -> Self {
+        Self([0, 0, 0, 0, 0, 0x10, 0, 0x04 | u8::from(dht)])
+    }
+
     /// Knows the fast extension (BEP 6).
     pub fn fast(&self) -> bool {
         self.0[7] & 0x04 != 0
@@ -111,6 +116,8 @@ mod tests {
     #[test]
     fn each_extension_has_its_own_bit() {
         let known = |r: Reserved| (r.fast(), r.extended(), r.dht());
+        assert_eq!(known(Reserved::ours(false)), (true, true, false));
+        assert_eq!(known(Reserved::ours(true)), (true, true, true));
         for bit in 0..64usize {
             let mut reserved = Reserved::default();
             reserved.0[bit / 8] |= 0x80 >> (bit % 8);

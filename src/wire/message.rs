@@ -1,4 +1,4 @@
-//! The messages peers send one another (BEP 3), as values, and how they are written.
+//! The messages peers send one another (BEP 3, 5, 6, 10), as values, and how they are written.
 
 use super::head::id;
 
@@ -41,7 +41,31 @@ pub enum Message<'a> {
     },
     /// UDP port of the sender's DHT node (BEP 5).
     Port(u16),
-    /// A message of a kind we do not know. The reader passes over its payload.
+    /// The sender thinks this piece a good one to ask for (BEP 6).
+    Suggest(u32),
+    /// The sender has every piece (BEP 6).
+    HaveAll,
+    /// The sender has no piece (BEP 6).
+    HaveNone,
+    /// The sender will not answer this request with a block (BEP 6).
+    Reject {
+        /// Number of the piece.
+        index: u32,
+        /// Offset in the piece, in bytes.
+        begin: u32,
+        /// Number of bytes.
+        len: u32,
+    },
+    /// The sender answers requests for this piece also while it chokes (BEP 6).
+    AllowedFast(u32),
+    /// A message of an extension (BEP 10), see [`extended`](super::extended).
+    Extended {
+        /// Which: 0 is the handshake of the extension protocol, others are the receiver's own numbers.
+        id: u8,
+        /// What it says; not checked.
+        payload: &'a [u8],
+    },
+    /// A message of a kind we do not know, or one of an extension that is too long. The reader passes over its payload.
     Unknown {
         /// The kind.
         id: u8,
@@ -70,6 +94,23 @@ impl Message<'_> {
             }
             Self::Request { index, begin, len } => put_block(out, id::REQUEST, [index, begin, len]),
             Self::Cancel { index, begin, len } => put_block(out, id::CANCEL, [index, begin, len]),
+            Self::Suggest(index) => {
+                put_head(out, id::SUGGEST, 4);
+                out.extend(index.to_be_bytes());
+            }
+            Self::HaveAll => put_head(out, id::HAVE_ALL, 0),
+            Self::HaveNone => put_head(out, id::HAVE_NONE, 0),
+            Self::Reject { index, begin, len } => put_block(out, id::REJECT, [index, begin, len]),
+            Self::AllowedFast(index) => {
+                put_head(out, id::ALLOWED_FAST, 4);
+                out.extend(index.to_be_bytes());
+            }
+            Self::Extended { id, payload } => {
+                let len = u32::try_from(payload.len()).expect("messages of extensions are short");
+                put_head(out, id::EXTENDED, len + 1);
+                out.push(id);
+                out.extend_from_slice(payload);
+            }
             Self::Port(port) => {
                 put_head(out, id::PORT, 2);
                 out.extend(port.to_be_bytes());
@@ -85,7 +126,7 @@ fn put_head(out: &mut Vec<u8>, id: u8, payload: u32) {
     out.extend_from_slice(&[a, b, c, d, id]);
 }
 
-/// A whole `request` or `cancel`, appended at once: peers send these by the thousand.
+/// A whole `request`, `cancel` or `reject`, appended at once: peers send these by the thousand.
 fn put_block(out: &mut Vec<u8>, id: u8, [index, begin, len]: [u32; 3]) {
     let mut bytes = [0, 0, 0, 13, id, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     bytes[5..9].copy_from_slice(&index.to_be_bytes());

@@ -1,10 +1,11 @@
-//! The bytes peers exchange (BEP 3): handshake and messages, to values and back; and the handshake that hides them ([`mse`]).
+//! The bytes peers exchange (BEP 3, 6, 10): handshake, messages and what extensions say, to values and back.
 //!
 //! Pure: no I/O, no clock, no task. The payload of `piece` messages never passes through here: the [`Reader`]
 //! sees their 13-byte heads and counts the payload, which stays where it was received. Numbers are handed over as they
 //! were sent; whether a piece, block or port makes sense is for the caller to check.
 
 mod bitfield;
+pub mod extended;
 mod handshake;
 mod head;
 mod message;
@@ -14,7 +15,7 @@ mod reader;
 
 pub use bitfield::{bitfield_is_valid, bitfield_len};
 pub use handshake::{HANDSHAKE_HEAD_LEN, HANDSHAKE_LEN, Handshake, HandshakeError, Reserved};
-pub use head::WireError;
+pub use head::{EXTENDED_ID, WireError};
 pub use message::{Message, PIECE_HEAD_LEN, PieceHead};
 pub use peer_id::PeerId;
-pub use reader::{Item, Limits, MAX_MESSAGE_LEN, Reader};
+pub use reader::{Item, Limits, MAX_EXTENDED_LEN, MAX_MESSAGE_LEN, Reader};

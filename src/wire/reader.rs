@@ -1,22 +1,31 @@
 //! Messages out of a stream of bytes that arrives cut anywhere.
 
 use super::bitfield::bitfield_len;
-use super::head::{self, Head, MAX_HEAD_LEN, WireError};
+use super::head::{self, Head, MAX_HEAD_LEN, WireError, id::BITFIELD as BITFIELD_ID};
 use super::message::{Message, PieceHead};
 
 /// The longest message a peer may send, in bytes: far above any honest one, it only bounds what is passed over.
 pub const MAX_MESSAGE_LEN: u32 = 1024 * 1024;
 
+/// The longest payload of a message of an extension that is handed over, in bytes: a dictionary, and a block of metadata
+/// behind it.
+pub const MAX_EXTENDED_LEN: u32 = 64 * 1024 + crate::metainfo::BLOCK_LEN;
+
 /// What a reader lets pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes in the torrent's bitfield: the only length a `bitfield` message may have.
+    /// Bytes in the torrent's bitfield: the only length a `bitfield` message may have. 0: not known, and none is read.
     pub bitfield_len: u32,
     /// Longest message in bytes, without its length prefix.
     pub max_message: u32,
 }
 
 impl Limits {
+    /// The limits before anything is known of the torrent but its hash. A `bitfield` is passed over.
+    pub fn without_metadata() -> Self {
+        Self { bitfield_len: 0, max_message: MAX_MESSAGE_LEN }
+    }
+
     /// The limits for a torrent with this many pieces.
     pub fn for_pieces(piece_count: u32) -> Self {
         Self { bitfield_len: bitfield_len(piece_count) as u32, max_message: MAX_MESSAGE_LEN }
@@ -39,8 +48,8 @@ pub enum Item<'a> {
 
 /// Reads the stream of one peer, after its handshake.
 ///
-/// It holds at most an unfinished head (17 bytes) and, while a `bitfield` arrives in parts, that bitfield. Payload is
-/// passed over, never copied: after `Payload { len }` it is the `len` bytes in front of what is left of the input.
+/// It holds at most an unfinished head (17 bytes) and, while a `bitfield` or a message of an extension arrives in parts,
+/// what of it has come. Payload is passed over, never copied: after `Payload { len }` it is the `len` bytes in front of what is left of the input.
 ///
 /// ```
 /// use seedring::wire::{Item, Limits, PieceHead, Reader};
@@ -63,8 +72,8 @@ pub struct Reader {
     /// Beginning of a head that was cut: the first `held` bytes.
     head: [u8; MAX_HEAD_LEN],
     held: usize,
-    /// A bitfield that was cut; empty in all other states.
-    bitfield: Vec<u8>,
+    /// A bitfield or a message of an extension that was cut; empty in all other states.
+    held_body: Vec<u8>,
 }
 
 /// Where in a message the stream stands.
@@ -76,18 +85,34 @@ enum State {
     Payload { left: u32 },
     /// In the payload of an unknown message.
     Skip { left: u32 },
-    /// In a bitfield.
-    Bitfield,
-    /// Behind a bitfield that the caller may still look at: it is freed at the next call.
+    /// In a message that is collected.
+    Body { body: Body, len: u32 },
+    /// Behind a collected message that the caller may still look at: it is freed at the next call.
     Delivered,
     /// Behind an error: there is no way on.
     Failed(WireError),
 }
 
+/// What is handed over whole.
+#[derive(Clone, Copy, Debug)]
+enum Body {
+    Bitfield,
+    Extended { id: u8 },
+}
+
+impl Body {
+    fn message(self, bytes: &[u8]) -> Message<'_> {
+        match self {
+            Self::Bitfield => Message::Bitfield(bytes),
+            Self::Extended { id } => Message::Extended { id, payload: bytes },
+        }
+    }
+}
+
 impl Reader {
     /// A reader at the beginning of a stream.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, state: State::Head, head: [0; MAX_HEAD_LEN], held: 0, bitfield: Vec::new() }
+        Self { limits, state: State::Head, head: [0; MAX_HEAD_LEN], held: 0, held_body: Vec::new() }
     }
 
     /// Takes bytes from the front of `input` until an item is complete. `None` means that all was taken and more is
@@ -112,12 +137,12 @@ impl Reader {
                         self.state = State::Skip { left: len };
                         return Ok(Some(Item::Message(Message::Unknown { id, len })));
                     }
-                    Some(Head::Bitfield) => {
-                        if let Some(whole) = input.split_off(..self.limits.bitfield_len as usize) {
-                            return Ok(Some(Item::Message(Message::Bitfield(whole))));
-                        }
-                        self.state = State::Bitfield;
+                    Some(Head::Bitfield { len }) if self.limits.bitfield_len == 0 => {
+                        self.state = State::Skip { left: len };
+                        return Ok(Some(Item::Message(Message::Unknown { id: BITFIELD_ID, len })));
                     }
+                    Some(Head::Bitfield { len }) => self.enter(Body::Bitfield, len),
+                    Some(Head::Extended { id, len }) => self.enter(Body::Extended { id }, len),
                 },
                 State::Payload { left } => {
                     let len = pass(input, left);
@@ -138,15 +163,21 @@ impl Reader {
                     }
                     self.state = State::Head;
                 }
-                State::Bitfield => {
-                    if !self.collect_bitfield(input) {
+                State::Body { body, len } => {
+                    if self.held_body.is_empty()
+                        && let Some(whole) = input.split_off(..len as usize)
+                    {
+                        self.state = State::Head;
+                        return Ok(Some(Item::Message(body.message(whole))));
+                    }
+                    if !self.collect(input, len as usize) {
                         return Ok(None);
                     }
                     self.state = State::Delivered;
-                    return Ok(Some(Item::Message(Message::Bitfield(&self.bitfield))));
+                    return Ok(Some(Item::Message(body.message(&self.held_body))));
                 }
                 State::Delivered => {
-                    self.bitfield = Vec::new();
+                    self.held_body = Vec::new();
                     self.state = State::Head;
                 }
                 State::Failed(error) => return Err(error),
@@ -210,16 +241,21 @@ impl Reader {
         }
     }
 
-    /// Adds to the bitfield what the input has of it; says whether it is complete.
-    fn collect_bitfield(&mut self, input: &mut &[u8]) -> bool {
-        let len = self.limits.bitfield_len as usize;
-        if self.bitfield.is_empty() {
-            self.bitfield.reserve_exact(len);
+    fn enter(&mut self, body: Body, len: u32) {
+        self.state = State::Body { body, len };
+    }
+
+    /// Adds to the held message what the input has of it; says whether it is complete. Memory follows what has come, not
+    /// what was announced.
+    fn collect(&mut self, input: &mut &[u8], len: usize) -> bool {
+        let (part, rest) = input.split_at((len - self.held_body.len()).min(input.len()));
+        let most = len.min(2 * (self.held_body.len() + part.len()));
+        if self.held_body.capacity() < self.held_body.len() + part.len() {
+            self.held_body.reserve_exact(most - self.held_body.len());
         }
-        let (part, rest) = input.split_at((len - self.bitfield.len()).min(input.len()));
-        self.bitfield.extend_from_slice(part);
+        self.held_body.extend_from_slice(part);
         *input = rest;
-        self.bitfield.len() == len
+        self.held_body.len() == len
     }
 
     fn fail(&mut self, error: WireError) -> WireError {

@@ -274,6 +274,8 @@ impl Nodes {
             goal,
             listen: Listen::At(LOOPBACK),
             peers: Vec::new(),
+            found: Vec::new(),
+            id: None,
             // The nodes share the processors as they are.
             cores: 1,
             memory_limit: self.memory_limit,
@@ -292,6 +294,7 @@ impl Nodes {
             // They have a tracker of their own.
             local_discovery: false,
             dht: None,
+            pex: true,
             snapshots: self.snapshots,
             choices: Default::default(),
         };

@@ -29,7 +29,8 @@ fn requests(node: &Node) {
         assert_eq!(blocks.len(), peer.asked.len(), "{slot:?} was asked twice for the same block");
         // One whose line to us works, and ours to it does not, asks now and then for want of hearing our choke.
         assert!(peer.offences <= 8, "{slot:?} speaks well: {} offences", peer.offences);
-        assert!(!peer.chokes_us || blocks.is_empty(), "{slot:?} chokes us and is asked");
+        let open = |block: &Block| peer.offers(block.piece);
+        assert!(!peer.chokes_us || blocks.iter().all(open), "{slot:?} chokes us and is asked");
         blocks.into_iter().for_each(|block| *asked.entry(block).or_default() += 1);
     }
     for (piece, active) in &node.swarm.active {
@@ -147,7 +148,7 @@ pub(super) fn endgame(node: &mut Node, slot: PeerSlot, before: &BTreeSet<Block>)
     for (piece, active) in &swarm.active {
         let missing = active.blocks.iter().position(is_missing);
         let open = missing.is_some_and(|index| index / run_len < active.opened || free > 0);
-        let left = open && !active.sole && peer.has.has(*piece);
+        let left = open && !active.sole && peer.offers(*piece);
         assert!(!left, "{block:?} is asked for twice while {piece:?} lacks block {missing:?}");
     }
     let picked = swarm.picker.pick_any(&peer.has, &mut fastrand::Rng::with_seed(0));
@@ -155,4 +156,15 @@ pub(super) fn endgame(node: &mut Node, slot: PeerSlot, before: &BTreeSet<Block>)
         picked.is_none_or(|piece| swarm.commons.map.is_suspect(piece)) || free == 0 || swarm.starved,
         "{block:?} is asked for twice while {picked:?} waits"
     );
+}
+
+/// Under the fast extension every request has been answered once, or waits for its answer. `owed` counts the requests
+/// heard less the answers said.
+pub(super) fn answers(node: &Node, slot: PeerSlot, owed: &BTreeMap<[u32; 3], i32>) {
+    let Some(peer) = node.swarm.peers.get(slot).filter(|peer| peer.fast.on && !peer.dropped) else { return };
+    let waiting = peer.uploads.waiting().chain(peer.fast.owed());
+    let mut left = owed.clone();
+    waiting.for_each(|request| *left.entry(request).or_default() -= 1);
+    let wrong = left.iter().find(|(_, count)| **count != 0);
+    assert_eq!(wrong, None, "{slot:?} is owed another number of answers");
 }

@@ -4,7 +4,7 @@ use crate::metainfo::{Block, Layout, PieceIndex};
 use crate::swarm::{
     Commons, Completion, DropReason, Introduction, PeerSlot, Place, Settings, Speech, Swarm, Wish,
 };
-use crate::wire::{Item, Limits, Message, PeerId, Reader, bitfield_len};
+use crate::wire::{Item, Limits, Message, PeerId, Reader, Reserved, bitfield_len};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,12 @@ pub(super) enum Said {
     Bitfield(Vec<u8>),
     Request(u32, u32),
     Cancel(u32, u32),
+    HaveAll,
+    HaveNone,
+    Reject(u32, u32),
+    AllowedFast(u32),
+    Port(u16),
+    Extended(u8, Vec<u8>),
 }
 
 pub(super) struct Desk {
@@ -32,6 +38,8 @@ pub(super) struct Desk {
     /// Which blocks of a bad piece are bad, when several peers have sent it.
     pub(super) bad_blocks: Vec<u32>,
     next_port: u16,
+    /// What the next peers know.
+    pub(super) reserved: Reserved,
 }
 
 pub(super) const BLOCK: u32 = 16 * 1024;
@@ -66,6 +74,7 @@ impl Desk {
             slabs: 1000,
             bad_blocks: Vec::new(),
             next_port: 1000,
+            reserved: Reserved::default(),
         }
     }
 
@@ -80,7 +89,8 @@ impl Desk {
     pub(super) fn connect(&mut self, outgoing: bool, number: u8) -> Result<PeerSlot, DropReason> {
         self.next_port += 1;
         let addr = SocketAddr::from(([127, 0, 0, 1], self.next_port));
-        self.swarm.connect(self.now, Introduction { addr, outgoing, id: id(number) })
+        let reserved = self.reserved;
+        self.swarm.connect(self.now, Introduction { addr, outgoing, id: id(number), reserved })
     }
 
     /// A peer that has these pieces and does not choke us.
@@ -127,6 +137,12 @@ impl Desk {
                 Item::Message(Message::Bitfield(bits)) => Said::Bitfield(bits.to_vec()),
                 Item::Message(Message::Request { index, begin, .. }) => Said::Request(index, begin / BLOCK),
                 Item::Message(Message::Cancel { index, begin, .. }) => Said::Cancel(index, begin / BLOCK),
+                Item::Message(Message::HaveAll) => Said::HaveAll,
+                Item::Message(Message::HaveNone) => Said::HaveNone,
+                Item::Message(Message::Reject { index, begin, .. }) => Said::Reject(index, begin / BLOCK),
+                Item::Message(Message::AllowedFast(piece)) => Said::AllowedFast(piece),
+                Item::Message(Message::Port(port)) => Said::Port(port),
+                Item::Message(Message::Extended { id, payload }) => Said::Extended(id, payload.to_vec()),
                 other => panic!("said {other:?}"),
             });
         }
@@ -199,6 +215,11 @@ impl Desk {
             self.swarm.tick(self.now);
         }
     }
+}
+
+/// What the swarm was told of itself: to be changed before anybody connects.
+pub(super) fn own(desk: &mut Desk) -> &mut Settings {
+    &mut desk.swarm.settings
 }
 
 pub(super) fn id(number: u8) -> PeerId {

@@ -51,6 +51,7 @@ impl World {
                 let other = self.neighbour(node, tag.core());
                 self.soon(500, Event::Blame(other, tag, piece));
             }
+            Wish::DhtNode(node) => unreachable!("nobody here speaks of DHT nodes: {node}"),
             Wish::Dial(to) => {
                 let SocketAddr::V4(to) = to else { unreachable!("the world is IPv4") };
                 let to = usize::from(to.ip().octets()[3]);

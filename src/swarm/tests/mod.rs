@@ -5,6 +5,8 @@ mod check;
 mod choosing;
 mod cores;
 mod desk;
+mod extended;
+mod fast;
 mod fetching;
 mod granting;
 mod node;

@@ -2,7 +2,7 @@
 
 use super::plan::NodePlan;
 use crate::metainfo::{BLOCK_LEN, Block, Layout, PieceIndex};
-use crate::swarm::{Commons, DropReason, PeerSlot, Priority, RUN_LEN, Selection, Settings, Swarm};
+use crate::swarm::{Commons, DropReason, Greeting, PeerSlot, Priority, RUN_LEN, Selection, Settings, Swarm};
 use crate::wire::PeerId;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -106,6 +106,7 @@ impl Node {
             fetch: true,
             super_seed: plan.super_seed,
             sequential: plan.sequential,
+            greeting: Greeting { port: Some(6881), ..Greeting::default() },
             ..Settings::default()
         };
         let commons = Arc::clone(&host.commons);

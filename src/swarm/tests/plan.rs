@@ -1,6 +1,7 @@
 //! What a seed makes of a simulated world: who takes part, how good the links are, what goes wrong.
 
 use crate::metainfo::Layout;
+use crate::wire::Reserved;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub(super) struct NodePlan {
     /// A file that it does not want.
     pub(super) skips: Option<usize>,
     pub(super) sequential: bool,
+    /// The extensions it knows.
+    pub(super) reserved: Reserved,
 }
 
 impl NodePlan {
@@ -47,6 +50,7 @@ impl NodePlan {
             super_seed: false,
             skips: None,
             sequential: false,
+            reserved: Reserved::ours(false),
         }
     }
 
@@ -90,6 +94,7 @@ impl Plan {
                 slabs: *rng.choice(&[2, 2, 3, 8, 64]).expect("some"),
                 hold: *rng.choice(&[0, 300_000, u32::MAX]).expect("some"),
                 cores: *rng.choice(&[1, 1, 2, 3]).expect("some"),
+                reserved: if rng.u8(..3) == 0 { Reserved::default() } else { Reserved::ours(false) },
                 ..NodePlan::seed()
             });
         }

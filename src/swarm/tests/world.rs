@@ -6,7 +6,7 @@ use super::node::{EndId, Host, Node, Origin};
 use super::plan::Plan;
 use crate::metainfo::{Block, PieceIndex};
 use crate::swarm::{Completion, DropReason, Handover, Introduction, PeerSlot, Place, Speech, Tag};
-use crate::wire::{Item, Limits, PieceHead, Reader};
+use crate::wire::{Item, Limits, Message, PieceHead, Reader, Reserved};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -60,6 +60,8 @@ pub(super) struct End {
     bandwidth: u64,
     /// Bytes that still go through before the line goes silent.
     budget: usize,
+    /// Requests heard less answers said.
+    owed: BTreeMap<[u32; 3], i32>,
 }
 
 pub(super) struct World {
@@ -75,6 +77,18 @@ pub(super) struct World {
     conns: Vec<[End; 2]>,
     /// Blocks that cores have fetched for one another.
     pub(super) handed: usize,
+}
+
+/// The requests that are rejected in what is said.
+fn rejects(mut said: &[u8], plan: &Plan) -> Vec<[u32; 3]> {
+    let mut reader = Reader::new(Limits::for_pieces(plan.layout.piece_count()));
+    let mut found = Vec::new();
+    while let Some(item) = reader.next(&mut said).expect("we speak well") {
+        if let Item::Message(Message::Reject { index, begin, len }) = item {
+            found.push([index, begin, len]);
+        }
+    }
+    found
 }
 
 fn addr(host: usize) -> SocketAddr {
@@ -277,6 +291,7 @@ impl World {
             } else {
                 usize::MAX
             },
+            owed: BTreeMap::new(),
         });
         self.conns.push(ends);
         (0..2).for_each(|side| self.soon(100_000, Event::Open((conn, side))));
@@ -299,7 +314,10 @@ impl World {
             return node;
         }
         let place = if outgoing { addr(host) } else { SocketAddr::from(([10, 0, 0, host as u8], 50_000)) };
-        let who = Introduction { addr: place, outgoing, id: self.nodes[other].host.id };
+        let reserved = self.nodes[other].plan.reserved;
+        // What one side does not know is not spoken.
+        let reserved = if self.nodes[node].plan.reserved.fast() { reserved } else { Reserved::default() };
+        let who = Introduction { addr: place, outgoing, id: self.nodes[other].host.id, reserved };
         match self.nodes[node].swarm.connect(now, who) {
             Ok(slot) => {
                 self.end(id).slot = Some(slot);
@@ -375,7 +393,12 @@ impl World {
             let after = bytes.len() - input.len();
             match item {
                 None => break,
-                Some(Item::Message(message)) => node.swarm.hear(now, slot, message),
+                Some(Item::Message(message)) => {
+                    if let Message::Request { index, begin, len } = message {
+                        *end.owed.entry([index, begin, len]).or_default() += 1;
+                    }
+                    node.swarm.hear(now, slot, message);
+                }
                 Some(Item::PieceHead(PieceHead { index, begin, len })) => {
                     let (block, place) =
                         node.swarm.begin(now, slot, [index, begin, len]).expect("nobody sends nonsense");
@@ -435,17 +458,22 @@ impl World {
         node.swarm.speak(now, slot, &mut speech);
         speech.opened.into_iter().for_each(|run| node.open(run));
         check::endgame(node, slot, &before);
+        rejects(&bytes, &self.plan)
+            .into_iter()
+            .for_each(|request| *end.owed.entry(request).or_default() -= 1);
         let mut blocks = Vec::new();
         node.swarm.take_upload(slot, SEND, &mut blocks);
         let mut payload = 0;
         for block in blocks {
             assert!(node.host.verified.borrow().contains(&block.piece), "{block:?} is served and not had");
             let (index, begin, len) = (block.piece.get(), block.begin, block.len);
+            *end.owed.entry([index, begin, len]).or_default() -= 1;
             bytes.extend(PieceHead { index, begin, len }.encode());
             let bad = self.rng.f64() < node.plan.lies;
             bytes.resize(bytes.len() + len as usize, u8::from(bad));
             payload += u64::from(len);
         }
+        check::answers(node, slot, &end.owed);
         end.pumping = !bytes.is_empty();
         if end.pumping {
             self.send(id, bytes, payload);

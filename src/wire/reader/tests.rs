@@ -18,6 +18,12 @@ enum Seen {
     Request(u32, u32, u32),
     Cancel(u32, u32, u32),
     Port(u16),
+    Suggest(u32),
+    HaveAll,
+    HaveNone,
+    Reject(u32, u32, u32),
+    AllowedFast(u32),
+    Extended(u8, Vec<u8>),
     Unknown(u8, u32),
     Piece(PieceHead, Vec<u8>),
 }
@@ -35,6 +41,12 @@ impl Seen {
             Message::Request { index, begin, len } => Self::Request(index, begin, len),
             Message::Cancel { index, begin, len } => Self::Cancel(index, begin, len),
             Message::Port(port) => Self::Port(port),
+            Message::Suggest(index) => Self::Suggest(index),
+            Message::HaveAll => Self::HaveAll,
+            Message::HaveNone => Self::HaveNone,
+            Message::Reject { index, begin, len } => Self::Reject(index, begin, len),
+            Message::AllowedFast(index) => Self::AllowedFast(index),
+            Message::Extended { id, payload } => Self::Extended(id, payload.to_vec()),
             Message::Unknown { id, len } => Self::Unknown(id, len),
         }
     }
@@ -51,6 +63,12 @@ impl Seen {
             Self::Request(index, begin, len) => Message::Request { index, begin, len }.encode(out),
             Self::Cancel(index, begin, len) => Message::Cancel { index, begin, len }.encode(out),
             Self::Port(port) => Message::Port(port).encode(out),
+            Self::Suggest(index) => Message::Suggest(index).encode(out),
+            Self::HaveAll => Message::HaveAll.encode(out),
+            Self::HaveNone => Message::HaveNone.encode(out),
+            Self::Reject(index, begin, len) => Message::Reject { index, begin, len }.encode(out),
+            Self::AllowedFast(index) => Message::AllowedFast(index).encode(out),
+            Self::Extended(id, ref payload) => Message::Extended { id, payload }.encode(out),
             Self::Unknown(id, len) => {
                 Message::Unknown { id, len }.encode(out);
                 out.resize(out.len() + len as usize, id);
@@ -69,7 +87,7 @@ fn piece(index: u32, begin: u32, payload: Vec<u8>) -> Seen {
 
 /// Bytes the reader holds of what it was given.
 fn memory(reader: &Reader) -> usize {
-    reader.held + reader.bitfield.capacity()
+    reader.held + reader.held_body.capacity()
 }
 
 /// Feeds the parts one behind the other, as a caller would, and checks on the way what holds at every moment.
@@ -96,7 +114,8 @@ fn read<'i>(reader: &mut Reader, parts: impl IntoIterator<Item = &'i [u8]>) -> R
             }
         }
         assert!(input.is_empty(), "None means that all was taken");
-        assert!(memory(reader) <= MAX_HEAD_LEN + reader.limits.bitfield_len as usize);
+        let longest = reader.limits.bitfield_len.max(MAX_EXTENDED_LEN) as usize;
+        assert!(memory(reader) <= MAX_HEAD_LEN + longest);
     }
     Ok(seen)
 }
@@ -114,14 +133,21 @@ fn one_of_each() -> Vec<Seen> {
         piece(3, 0x4000, (0..40).collect()),
         Seen::Interested,
         Seen::Have(0x0102_0304),
-        Seen::Unknown(20, 30),
-        Seen::Unknown(14, 0),
+        Seen::Extended(3, (0..30).collect()),
+        Seen::Extended(0, vec![]),
+        Seen::HaveAll,
+        Seen::Unknown(18, 30),
+        Seen::Unknown(19, 0),
+        Seen::Suggest(9),
+        Seen::Reject(4, 5, 6),
         Seen::Request(1, 2, 3),
         Seen::Bitfield(vec![1, 2, 3]),
         Seen::Bitfield(vec![4, 5, 6]),
         piece(u32::MAX, u32::MAX, vec![9]),
         Seen::Choke,
         Seen::Cancel(u32::MAX, 0, 0x4000),
+        Seen::HaveNone,
+        Seen::AllowedFast(8),
         Seen::NotInterested,
         Seen::Port(6881),
         Seen::Unknown(255, 1),
@@ -152,8 +178,15 @@ fn every_message_as_written_by_hand() {
             Seen::Cancel(0x8000_0001, u32::MAX, 0x4000),
         ),
         (b"\0\0\0\x03\x09\x1a\xe1", Seen::Port(6881)),
-        (b"\0\0\0\x01\x0e", Seen::Unknown(14, 0)),
-        (b"\0\0\0\x04\x14\x14\x14\x14", Seen::Unknown(20, 3)),
+        (b"\0\0\0\x05\x0d\0\0\0\x07", Seen::Suggest(7)),
+        (b"\0\0\0\x01\x0e", Seen::HaveAll),
+        (b"\0\0\0\x01\x0f", Seen::HaveNone),
+        (b"\0\0\0\x0d\x10\0\0\0\x07\0\0\x40\0\0\0\x20\0", Seen::Reject(7, 0x4000, 0x2000)),
+        (b"\0\0\0\x05\x11\x01\x02\x03\x04", Seen::AllowedFast(0x0102_0304)),
+        (b"\0\0\0\x04\x14\0de", Seen::Extended(0, b"de".to_vec())),
+        (b"\0\0\0\x02\x14\x03", Seen::Extended(3, vec![])),
+        (b"\0\0\0\x01\x14", Seen::Unknown(20, 0)),
+        (b"\0\0\0\x04\x15\x15\x15\x15", Seen::Unknown(21, 3)),
     ];
     for (bytes, message) in vectors {
         assert_eq!(read(&mut new_reader(), [*bytes]), Ok(vec![message.clone()]));
@@ -216,7 +249,8 @@ fn verdict(len: u32, id: u8) -> Result<(), WireError> {
 
 #[test]
 fn a_wrong_length_is_refused_as_soon_as_it_is_seen() {
-    let fixed = [(0, 1), (1, 1), (2, 1), (3, 1), (4, 5), (5, 4), (6, 13), (8, 13), (9, 3)];
+    let base = [(0, 1), (1, 1), (2, 1), (3, 1), (4, 5), (5, 4), (6, 13), (8, 13), (9, 3)];
+    let fixed = [&base[..], &[(13, 5), (14, 1), (15, 1), (16, 13), (17, 5)]].concat();
     for (id, expected) in fixed {
         assert_eq!(verdict(expected, id), Ok(()));
         for len in [1, 2, expected - 1, expected + 1, MAX_MESSAGE_LEN] {
@@ -236,7 +270,7 @@ fn a_wrong_length_is_refused_as_soon_as_it_is_seen() {
             assert_eq!(verdict(len, id), Err(WireError::TooLong { len, max: MAX_MESSAGE_LEN }));
         }
     }
-    for id in 10..=255 {
+    for id in (10..=12).chain(18..=255) {
         assert_eq!(verdict(1, id), Ok(()));
         assert_eq!(verdict(MAX_MESSAGE_LEN, id), Ok(()));
     }
@@ -265,6 +299,38 @@ fn the_longest_unknown_message_is_passed_over_without_being_held() {
     let message = Seen::Unknown(20, MAX_MESSAGE_LEN - 1);
     let bytes = encode(&[message.clone(), Seen::Choke]);
     assert_eq!(read(&mut reader, bytes.chunks(1000)), Ok(vec![message, Seen::Choke]));
+}
+
+#[test]
+fn messages_of_extensions_are_handed_over_up_to_a_length_and_held_only_as_they_come() {
+    for over in [0, 1] {
+        let payload = vec![7; MAX_EXTENDED_LEN as usize + over];
+        let bytes = encode(&[Seen::Extended(7, payload.clone()), Seen::Choke]);
+        let message = match over {
+            0 => Seen::Extended(7, payload),
+            _ => Seen::Unknown(20, MAX_EXTENDED_LEN + 2),
+        };
+        let mut reader = new_reader();
+        assert_eq!(read(&mut reader, bytes.chunks(1000)), Ok(vec![message, Seen::Choke]));
+        assert_eq!(memory(&reader), 0);
+    }
+    let claim = Seen::Extended(7, vec![7; MAX_EXTENDED_LEN as usize]);
+    let mut reader = new_reader();
+    read(&mut reader, [&encode(&[claim])[..1000]]).unwrap();
+    assert!(memory(&reader) <= 2000, "{} bytes for 1000", memory(&reader));
+}
+
+#[test]
+fn before_the_torrent_is_known_a_bitfield_of_any_length_is_passed_over() {
+    for len in [0, 3, 300_000] {
+        let bytes = encode(&[Seen::Bitfield(vec![0xff; len]), Seen::Unchoke]);
+        for part in [1 << 20, 1000, 7] {
+            let mut reader = Reader::new(Limits::without_metadata());
+            let seen = read(&mut reader, bytes.chunks(part));
+            assert_eq!(seen, Ok(vec![Seen::Unknown(5, len as u32), Seen::Unchoke]));
+            assert_eq!(memory(&reader), 0);
+        }
+    }
 }
 
 #[test]
@@ -314,7 +380,14 @@ fn any_message() -> impl Strategy<Value = Seen> {
         any::<(u32, u32, u32)>().prop_map(|(index, begin, len)| Seen::Request(index, begin, len)),
         any::<(u32, u32, u32)>().prop_map(|(index, begin, len)| Seen::Cancel(index, begin, len)),
         any::<u16>().prop_map(Seen::Port),
-        (10u8.., 0u32..2000).prop_map(|(id, len)| Seen::Unknown(id, len)),
+        any::<u32>().prop_map(Seen::Suggest),
+        Just(Seen::HaveAll),
+        Just(Seen::HaveNone),
+        any::<(u32, u32, u32)>().prop_map(|(index, begin, len)| Seen::Reject(index, begin, len)),
+        any::<u32>().prop_map(Seen::AllowedFast),
+        (any::<u8>(), prop::collection::vec(any::<u8>(), 0..2000))
+            .prop_map(|(id, payload)| Seen::Extended(id, payload)),
+        (21u8.., 0u32..2000).prop_map(|(id, len)| Seen::Unknown(id, len)),
         (any::<u32>(), any::<u32>(), payload)
             .prop_map(|(index, begin, payload)| piece(index, begin, payload)),
     ]

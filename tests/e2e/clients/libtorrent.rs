@@ -42,6 +42,14 @@ impl Libtorrent {
         Self { process: Process::spawn(stage, "libtorrent", &mut wrap(command)), addr }
     }
 
+    /// Waits until it is connected to so many peers.
+    pub(crate) fn wait_peers(&mut self, peers: usize) {
+        let wanted = format!("\"peers\": {peers}");
+        until(&format!("libtorrent has {peers} peers"), || {
+            self.process.said().contains(&wanted).then_some(())
+        });
+    }
+
     /// Where it listens.
     pub(crate) fn addr(&self) -> SocketAddr {
         self.addr

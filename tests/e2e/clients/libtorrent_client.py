@@ -72,6 +72,12 @@ def run(args):
     ses = session(args.listen, args.encryption, args.lsd, args.dht)
     params = lt.add_torrent_params()
     params.ti = lt.torrent_info(args.torrent)
+    ses = session(args.listen)
+    if args.torrent.startswith("magnet:"):
+        params = lt.parse_magnet_uri(args.torrent)
+    else:
+        params = lt.add_torrent_params()
+        params.ti = lt.torrent_info(args.torrent)
     params.save_path = args.folder
     params.flags &= ~(lt.torrent_flags.paused | lt.torrent_flags.auto_managed)
     handle = ses.add_torrent(params)

@@ -107,6 +107,12 @@ impl Torrent {
         Self { file, info_hash, piece_length, length, files }
     }
 
+    /// The same torrent, known by nothing but a magnet link with these further parameters.
+    pub(crate) fn by_magnet(&self, parameters: &str) -> Self {
+        let link = format!("magnet:?xt=urn:btih:{}{parameters}", self.info_hash_hex());
+        Self { file: link.into(), ..self.clone() }
+    }
+
     pub(crate) fn info_hash_hex(&self) -> String {
         hex(&self.info_hash)
     }

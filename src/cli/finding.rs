@@ -1,0 +1,139 @@
+//! The options of all commands that look for peers: where to be found, and by what means to find others.
+
+use super::Error;
+use super::args::switch;
+use crate::session::{AnnounceLimits, Authorities, DhtOptions, Listen, TrackerOptions};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct FindArgs {
+    /// Address and port for peers to connect to [default: 0.0.0.0:6881, or the next free port]
+    #[arg(long, value_name = "ADDR:PORT", env = "SEEDRING_LISTEN")]
+    listen: Option<SocketAddr>,
+
+    /// A peer to connect to, may be repeated; several can be separated by commas
+    #[arg(long = "peer", value_name = "ADDR:PORT", env = "SEEDRING_PEER", value_delimiter = ',')]
+    pub(super) peers: Vec<SocketAddr>,
+
+    /// Do not look for peers on the local network (BEP 14)
+    #[arg(long, env = "SEEDRING_NO_LSD", value_parser = switch)]
+    pub(super) no_lsd: bool,
+
+    #[command(flatten)]
+    dht: DhtArgs,
+
+    #[command(flatten)]
+    pub(super) trackers: TrackerArgs,
+}
+
+impl FindArgs {
+    /// Where peers connect to.
+    pub(super) fn listen(&self) -> Listen {
+        self.listen.map_or(Listen::Default, Listen::At)
+    }
+
+    /// How often trackers are asked, and which.
+    pub(super) fn announce(&self) -> AnnounceLimits {
+        AnnounceLimits { to_all: self.trackers.announce_to_all, ..AnnounceLimits::default() }
+    }
+
+    /// How the DHT is used; `None`: not at all.
+    pub(super) fn dht(&self) -> Option<DhtOptions> {
+        let mut options = DhtOptions::default();
+        if !self.dht.dht_bootstrap.is_empty() {
+            options.bootstrap.clone_from(&self.dht.dht_bootstrap);
+        }
+        options.state = self.dht.state.clone().or_else(default_state).map(|folder| folder.join("dht.dat"));
+        (!self.dht.no_dht).then_some(options)
+    }
+}
+
+/// Where programs keep what is not worth a backup, by the XDG specification: relative paths there count as none.
+fn default_state() -> Option<PathBuf> {
+    let path = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let folder = path("XDG_STATE_HOME").or_else(|| Some(path("HOME")?.join(".local/state")));
+    folder.map(|folder| folder.join("seedring"))
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct TrackerArgs {
+    /// Ask no tracker
+    #[arg(long, env = "SEEDRING_NO_TRACKERS", value_parser = switch)]
+    pub(super) no_trackers: bool,
+
+    /// Announce to every tracker of the torrent, not to the first that answers
+    #[arg(long, env = "SEEDRING_ANNOUNCE_TO_ALL", value_parser = switch)]
+    pub(super) announce_to_all: bool,
+
+    /// Tell trackers this host name, for networks whose trackers hand names on to peers
+    #[arg(long, value_name = "NAME", env = "SEEDRING_ANNOUNCE_HOSTNAME", value_parser = hostname)]
+    pub(super) announce_hostname: Option<String>,
+
+    #[command(flatten)]
+    pub(super) authorities: AuthorityArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct AuthorityArgs {
+    /// Trust the authorities in this PEM file, too, when an HTTPS tracker shows its certificate
+    #[arg(long, value_name = "FILE", env = "SEEDRING_TRACKER_CA")]
+    pub(super) tracker_ca: Option<PathBuf>,
+}
+
+impl TrackerArgs {
+    /// How trackers are to be asked, if they are.
+    pub(super) fn options(&self) -> Result<Option<TrackerOptions>, Error> {
+        // A file that is of no use is told of in any case.
+        let authorities = self.authorities.read()?;
+        let hostname = self.announce_hostname.clone();
+        let options = TrackerOptions { authorities, hostname, ..TrackerOptions::default() };
+        Ok((!self.no_trackers).then_some(options))
+    }
+}
+
+impl AuthorityArgs {
+    pub(super) fn read(&self) -> Result<Authorities, Error> {
+        let read = self.tracker_ca.as_deref().map(Authorities::read).transpose();
+        read.map(Option::unwrap_or_default).map_err(|cause| Error::Other(cause.to_string()))
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct DhtArgs {
+    /// Do not look for peers in the DHT; for private torrents that is never done
+    #[arg(long, env = "SEEDRING_NO_DHT", value_parser = switch)]
+    pub(super) no_dht: bool,
+
+    /// A node of the DHT to begin with, may be repeated; several can be separated by commas [default: public ones]
+    #[arg(long, value_name = "HOST:PORT", env = "SEEDRING_DHT_BOOTSTRAP", value_delimiter = ',')]
+    pub(super) dht_bootstrap: Vec<String>,
+
+    /// The folder for what is kept from run to run [default: seedring in $XDG_STATE_HOME, or in ~/.local/state]
+    #[arg(long, value_name = "DIR", env = "SEEDRING_STATE")]
+    pub(super) state: Option<PathBuf>,
+}
+
+/// A name that others can look up.
+fn hostname(text: &str) -> Result<String, String> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+    match text.len() {
+        1..=253 if plain && !text.starts_with(['-', '.']) => Ok(text.to_owned()),
+        _ => Err("write a host name of letters, digits, '-', '_' and '.'".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_names_are_plain() {
+        for name in ["seed-1", "a.b.example", "x_y"] {
+            assert_eq!(hostname(name).as_deref(), Ok(name));
+        }
+        for name in ["", "-x", ".x", "a b", "a&b=c", "a\n", "h\u{e9}", &"x".repeat(254)] {
+            assert!(hostname(name).is_err(), "{name:?}");
+        }
+    }
+}

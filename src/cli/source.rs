@@ -1,0 +1,69 @@
+//! Where a command gets its torrent from: a torrent file, or a magnet link and the peers that it leads to.
+
+use super::finding::FindArgs;
+use super::output::Output;
+use super::progress::Pace;
+use super::signals::Signals;
+use super::{Error, human, torrent_file};
+use crate::metainfo::{Magnet, Torrent};
+use crate::session::{self, MagnetEvent, MagnetJob};
+use crate::wire::PeerId;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Instant;
+
+/// What a command is about.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) torrent: Torrent,
+    /// Where peers are, and what we have called ourselves to find them.
+    pub(super) found: Vec<SocketAddr>,
+    pub(super) id: Option<PeerId>,
+    /// Files that a magnet link selects (BEP 53); none named: all.
+    pub(super) files: Vec<RangeInclusive<u32>>,
+}
+
+/// Reads the torrent file that the user named, or finds out what a magnet link stands for.
+pub(super) async fn find(
+    name: &Path,
+    args: &FindArgs,
+    signals: &Signals,
+    out: &Output,
+) -> Result<Source, Error> {
+    let Some(link) = name.to_str().filter(|text| Magnet::is_magnet(text)) else {
+        let torrent = torrent_file::read(name)?;
+        return Ok(Source { torrent, found: Vec::new(), id: None, files: Vec::new() });
+    };
+    let magnet = Magnet::parse(link).map_err(|error| Error::Other(error.to_string()))?;
+    let files = magnet.files.clone();
+    out.note(&format!("{}: looking for peers that have its metadata", magnet.title()));
+    let (mut pace, begun) = (Pace::new(), Instant::now());
+    let watch = |event| match event {
+        MagnetEvent::Progress { bytes, peers } if pace.is_due() => {
+            let peers = human::count(peers as u64, "peer");
+            out.note(&format!("{} of metadata from {peers}", human::size(bytes as u64)));
+        }
+        MagnetEvent::Progress { .. } => {}
+        MagnetEvent::Tracker { url, result: Ok(peers) } => {
+            tracing::info!("the tracker {url} knows {}", human::count(peers as u64, "peer"));
+        }
+        MagnetEvent::Tracker { url, result: Err(why) } => out.note(&format!("tracker {url}: {why}")),
+    };
+    let job = MagnetJob {
+        magnet,
+        listen: args.listen(),
+        peers: args.peers.clone(),
+        announce: args.announce(),
+        trackers: args.trackers.options()?,
+        local_discovery: !args.no_lsd,
+        dht: args.dht(),
+    };
+    let resolved = session::resolve(job, watch, signals.stopped()).await?;
+    let Some(resolved) = resolved else {
+        return Err(signals.reason().map_or_else(|| Error::Other("stopped".into()), Error::Stopped));
+    };
+    let session::Resolved { torrent, peers: found, id } = resolved;
+    out.note(&format!("{}: its metadata came in {:.1} s", torrent.name, begun.elapsed().as_secs_f64()));
+    Ok(Source { torrent, found, id: Some(id), files })
+}

@@ -1,0 +1,353 @@
+//! The fast extension (BEP 6): every request is answered, by a block or by a reject; and a peer that has nothing yet may
+//! have some pieces although it is choked.
+
+use super::bitfield::Bitfield;
+use super::peer::Peer;
+use super::speak::Speech;
+use super::{DropReason, PeerSlot, Swarm};
+use crate::metainfo::{Block, InfoHash, Layout, PieceIndex};
+use crate::wire::{Message, Reserved};
+use sha1::{Digest, Sha1};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+/// Pieces that a peer may have while choked.
+const GRANTS: usize = 10;
+/// How often it may have each of them that way.
+const GRANT_TIMES: u64 = 3;
+/// Rejects that wait to be told: a peer to which more are owed asks and does not read.
+const MOST_REJECTS: usize = 4000;
+/// Pieces that a peer may promise us while it chokes us, and suggestions that are remembered.
+const MOST_PROMISED: usize = 64;
+const MOST_SUGGESTED: usize = 16;
+/// Requests of ours that a peer may reject between two looks at it, and without a block in between until it counts as one
+/// that does not send.
+const PATIENCE: u32 = 64;
+const MOST_REJECTIONS: u32 = 256;
+
+/// What stands between us and one peer by the fast extension.
+#[derive(Debug)]
+pub(super) struct Fast {
+    /// Both sides speak it.
+    pub(super) on: bool,
+    /// Requests of the peer's that will not be served: to be told.
+    rejects: VecDeque<[u32; 3]>,
+    /// Pieces that it may have while choked, and bytes of each that it still may.
+    granted: BTreeMap<PieceIndex, u64>,
+    chose_grants: bool,
+    /// Pieces that it has and sends while it chokes us.
+    open: Option<Box<Bitfield>>,
+    /// Pieces that it would send, had it them.
+    promised: Vec<PieceIndex>,
+    /// Pieces that it thinks good to ask for.
+    suggested: VecDeque<PieceIndex>,
+    /// Requests of ours that it has rejected since its last block; and that it may until we look again.
+    rejections: u32,
+    patience: u32,
+}
+
+impl Fast {
+    pub(super) fn new(theirs: Reserved) -> Self {
+        Self {
+            on: theirs.fast(),
+            rejects: VecDeque::new(),
+            granted: BTreeMap::new(),
+            chose_grants: false,
+            open: None,
+            promised: Vec::new(),
+            suggested: VecDeque::new(),
+            rejections: 0,
+            patience: PATIENCE,
+        }
+    }
+
+    /// The pieces that the peer sends while it chokes us.
+    pub(super) fn open(&self) -> Option<&Bitfield> {
+        self.open.as_deref().filter(|open| open.count() > 0)
+    }
+
+    /// Rejects that wait to be told.
+    #[cfg(test)]
+    pub(super) fn owed(&self) -> impl Iterator<Item = [u32; 3]> {
+        self.rejects.iter().copied()
+    }
+
+    /// Whether it makes sense to ask it for more just now.
+    pub(super) fn is_patient(&self) -> bool {
+        self.patience > 0
+    }
+
+    /// A look at the peer, twice a second.
+    pub(super) fn tick(&mut self) {
+        self.patience = PATIENCE;
+    }
+
+    /// A block has come.
+    pub(super) fn block_came(&mut self) {
+        (self.rejections, self.patience) = (0, PATIENCE);
+    }
+
+    /// The peer has new pieces: it may have promised some of them.
+    pub(super) fn learn(&mut self, has: &Bitfield, pieces: u32) {
+        if self.promised.is_empty() {
+            return;
+        }
+        let open = self.open.get_or_insert_with(|| Box::new(Bitfield::new(pieces)));
+        self.promised.retain(|piece| !has.has(*piece) || !open.insert(*piece));
+    }
+
+    /// The peer does not send the piece while it chokes us, or has it no more.
+    pub(super) fn unlearn(&mut self, piece: PieceIndex) {
+        self.open.iter_mut().for_each(|open| open.remove(piece));
+    }
+
+    /// Whether a choked peer may have the block; it counts as had.
+    pub(super) fn spend(&mut self, block: &Block) -> bool {
+        let Some(left) = self.granted.get_mut(&block.piece) else { return false };
+        let enough = *left >= u64::from(block.len);
+        *left -= if enough { u64::from(block.len) } else { 0 };
+        enough
+    }
+}
+
+/// The pieces that a peer at this address may have while choked: at most `count` of `pieces`, the same for whoever has
+/// the torrent (BEP 6, "Allowed Fast Set Generation").
+pub(super) fn allowed_fast(count: usize, pieces: u32, info_hash: &InfoHash, ip: Ipv4Addr) -> Vec<u32> {
+    let [a, b, c, _] = ip.octets();
+    let mut digest: Vec<u8> = [&[a, b, c, 0][..], &info_hash.0].concat();
+    let mut set = Vec::new();
+    // With more wanted than there are, this would never end.
+    while set.len() < count.min(pieces as usize) {
+        digest = Sha1::digest(&digest).to_vec();
+        for word in digest.as_chunks::<4>().0 {
+            let piece = u32::from_be_bytes(*word) % pieces;
+            if set.len() < count && !set.contains(&piece) {
+                set.push(piece);
+            }
+        }
+    }
+    set
+}
+
+impl Swarm {
+    // ---- serving ----
+
+    /// A request will not be served: under the fast extension the peer is told.
+    pub(super) fn reject(&mut self, slot: PeerSlot, request: [u32; 3]) -> Result<(), DropReason> {
+        let Some(peer) = self.peers.get_mut(slot).filter(|peer| peer.fast.on) else { return Ok(()) };
+        if peer.fast.rejects.len() == MOST_REJECTS {
+            return Err(DropReason::Offences);
+        }
+        peer.fast.rejects.push_back(request);
+        self.wake(slot);
+        Ok(())
+    }
+
+    /// Takes requests that wait out of the queue, and rejects them: all, or when the peer is being choked all but those
+    /// that it may have all the same.
+    pub(super) fn clear_uploads(&mut self, slot: PeerSlot, all: bool) {
+        let Some(peer) = self.peers.get_mut(slot) else { return };
+        if !peer.fast.on {
+            return peer.uploads.clear();
+        }
+        let granted = &peer.fast.granted;
+        let taken = peer.uploads.drain(|block| !all && granted.contains_key(&block.piece));
+        let rejects = taken.into_iter().map(|block| [block.piece.get(), block.begin, block.len]);
+        // As many as fit in the queue of requests: that they are owed is no offence.
+        peer.fast.rejects.extend(rejects);
+        self.wake(slot);
+    }
+
+    /// The peer takes a request back.
+    pub(super) fn hear_cancel(&mut self, slot: PeerSlot, request: [u32; 3]) -> Result<(), DropReason> {
+        let [index, begin, len] = request;
+        let Some(block) = self.layout.block(index, begin, len) else { return Ok(()) };
+        let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
+        // What is being sent already is answered by that.
+        let times = peer.uploads.cancel(&block);
+        (0..times).try_for_each(|_| self.reject(slot, request))
+    }
+
+    /// The first message: what we have.
+    pub(super) fn say_pieces(&mut self, slot: PeerSlot, speech: &mut Speech<'_>) {
+        let Some(peer) = self.peers.get_mut(slot) else { return };
+        // A super-seed pretends to have nothing (BEP 16).
+        let hidden = peer.shown.is_some();
+        let count = if hidden { 0 } else { self.have.count() };
+        let short = match count {
+            0 => Some(Message::HaveNone),
+            _ if self.have.is_full() => Some(Message::HaveAll),
+            _ => None,
+        };
+        match short.filter(|_| peer.fast.on) {
+            Some(message) => speech.say(message),
+            None if count > 0 => speech.say(Message::Bitfield(&self.have.to_wire())),
+            None => {}
+        }
+        peer.told = self.have.count();
+    }
+
+    /// Rejects, and the pieces that a peer with next to nothing may have while choked.
+    pub(super) fn say_fast(&mut self, slot: PeerSlot, speech: &mut Speech<'_>) {
+        self.choose_grants(slot, speech);
+        let Some(peer) = self.peers.get_mut(slot) else { return };
+        while !speech.is_full()
+            && let Some([index, begin, len]) = peer.fast.rejects.pop_front()
+        {
+            speech.say(Message::Reject { index, begin, len });
+        }
+    }
+
+    fn choose_grants(&mut self, slot: PeerSlot, speech: &mut Speech<'_>) {
+        let Some(peer) = self.peers.get_mut(slot) else { return };
+        // What it has it says first.
+        if !peer.fast.on || !peer.spoke || std::mem::replace(&mut peer.fast.chose_grants, true) {
+            return;
+        }
+        let IpAddr::V4(ip) = peer.who.addr.ip().to_canonical() else { return };
+        if peer.has.count() as usize >= GRANTS || peer.shown.is_some() {
+            return;
+        }
+        let info_hash = &self.settings.greeting.info_hash;
+        for number in allowed_fast(GRANTS, self.layout.piece_count(), info_hash, ip) {
+            let Some(piece) = self.layout.piece(number) else { continue };
+            if self.have.has(piece) && !peer.has.has(piece) {
+                peer.fast.granted.insert(piece, GRANT_TIMES * u64::from(self.layout.piece_len(piece)));
+                speech.say(Message::AllowedFast(number));
+            }
+        }
+    }
+
+    // ---- fetching ----
+
+    /// A message of the fast extension has come.
+    pub(super) fn hear_fast(
+        &mut self,
+        now: Duration,
+        slot: PeerSlot,
+        first: bool,
+        message: Message<'_>,
+    ) -> Result<(), DropReason> {
+        let pieces = self.layout.piece_count();
+        let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
+        if !peer.fast.on {
+            return Err(DropReason::NotNegotiated);
+        }
+        match message {
+            Message::HaveAll if first => self.take_bitfield(now, slot, Bitfield::full(pieces)),
+            Message::HaveNone if first => {
+                self.wake(slot);
+                Ok(())
+            }
+            // Out of place; what it says is not needed.
+            Message::HaveAll | Message::HaveNone => self.offend(slot),
+            Message::Suggest(number) => {
+                let piece = self.layout.piece(number).ok_or(DropReason::NoSuchPiece(number))?;
+                if peer.fast.suggested.len() == MOST_SUGGESTED {
+                    peer.fast.suggested.pop_front();
+                }
+                peer.fast.suggested.push_back(piece);
+                Ok(())
+            }
+            Message::AllowedFast(number) => {
+                let piece = self.layout.piece(number).ok_or(DropReason::NoSuchPiece(number))?;
+                let open = peer.fast.open().map_or(0, |open| open.count() as usize);
+                if self.have.has(piece) {
+                    return Ok(());
+                }
+                if peer.fast.promised.len() + open >= MOST_PROMISED {
+                    return self.offend(slot);
+                }
+                peer.fast.promised.push(piece);
+                peer.fast.learn(&peer.has, pieces);
+                self.wake(slot);
+                Ok(())
+            }
+            Message::Reject { index, begin, len } => self.hear_reject(slot, [index, begin, len]),
+            _ => Ok(()),
+        }
+    }
+
+    /// The peer chokes us. Under the fast extension it still sends the pieces it allows, and rejects the rest one by one;
+    /// for that we do not wait.
+    pub(super) fn hear_choke(&mut self, slot: PeerSlot) {
+        let Some(peer) = self.peers.get_mut(slot) else { return };
+        peer.chokes_us = true;
+        let kept = |peer: &Peer, block: &Block| peer.fast.open().is_some_and(|open| open.has(block.piece));
+        let asked = std::mem::take(&mut peer.asked);
+        let (kept, lost) = asked.into_iter().partition(|asked| kept(peer, &asked.block));
+        peer.asked = lost;
+        self.release_all(slot);
+        if let Some(peer) = self.peers.get_mut(slot) {
+            peer.asked = kept;
+        }
+    }
+
+    fn hear_reject(&mut self, slot: PeerSlot, [index, begin, len]: [u32; 3]) -> Result<(), DropReason> {
+        let bad = DropReason::BadRequest { index, begin, len };
+        let block = self.layout.block(index, begin, len).ok_or(bad)?;
+        let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
+        let Some(at) = peer.asked.iter().position(|asked| asked.block == block) else {
+            // It was taken back, and this is the answer to that; or it was never asked.
+            return if peer.forgave(&block) { Ok(()) } else { self.offend(slot) };
+        };
+        peer.asked.remove(at);
+        peer.fast.rejections += 1;
+        peer.fast.patience = peer.fast.patience.saturating_sub(1);
+        peer.snubbed |= peer.fast.rejections >= MOST_REJECTIONS;
+        if peer.chokes_us {
+            peer.fast.unlearn(block.piece);
+        }
+        if peer.current == Some(block.piece) {
+            peer.current = None;
+            if let Some(active) = self.active.get_mut(&block.piece) {
+                active.owner = active.owner.filter(|owner| *owner != slot);
+            }
+        }
+        self.release(&block);
+        self.wake_hungry();
+        Ok(())
+    }
+
+    /// A piece that the peer has suggested and that is to be fetched.
+    pub(super) fn hinted(&mut self, slot: PeerSlot) -> Option<PieceIndex> {
+        let peer = self.peers.get_mut(slot)?;
+        let (picker, suggested) = (&self.picker, std::mem::take(&mut peer.fast.suggested));
+        let mut good = suggested.into_iter().filter(|piece| picker.holds(*piece) && peer.offers(*piece));
+        let hint = good.next();
+        peer.fast.suggested = good.collect();
+        hint
+    }
+}
+
+/// Whether a request asks for more than is served at once, of bytes that the torrent has.
+pub(super) fn is_merely_long(layout: &Layout, [index, begin, len]: [u32; 3]) -> bool {
+    let within = |piece| u64::from(begin) + u64::from(len) <= u64::from(layout.piece_len(piece));
+    len > 0 && layout.piece(index).is_some_and(within)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_set_of_bep_6() {
+        let ip = Ipv4Addr::new(80, 4, 4, 200);
+        let set = |count| allowed_fast(count, 1313, &InfoHash([0xaa; 20]), ip);
+        assert_eq!(set(7), [1059, 431, 808, 1217, 287, 376, 1188]);
+        assert_eq!(set(9), [1059, 431, 808, 1217, 287, 376, 1188, 353, 508]);
+        let neighbour = allowed_fast(7, 1313, &InfoHash([0xaa; 20]), Ipv4Addr::new(80, 4, 4, 1));
+        assert_eq!(neighbour, set(7), "a network has one set");
+    }
+
+    #[test]
+    fn of_few_pieces_all_are_allowed_and_of_none_none() {
+        for pieces in 0..20 {
+            let mut set = allowed_fast(10, pieces, &InfoHash([1; 20]), Ipv4Addr::LOCALHOST);
+            set.sort();
+            set.dedup();
+            assert_eq!(set.len(), pieces.min(10) as usize);
+        }
+    }
+}

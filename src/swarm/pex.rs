@@ -1,0 +1,236 @@
+//! Peer exchange (BEP 11): peers tell each other whom they are connected to.
+
+use super::candidates::Source;
+use super::speak::Speech;
+use super::{DropReason, PeerSlot, Swarm, Tag};
+use crate::wire::extended::{Extension, MAX_PEX_PEERS, PexFlags, PexMessage};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// Time between two messages to a peer, and the time in which so many are taken from one.
+const INTERVAL: Duration = Duration::from_secs(60);
+const MOST_IN_INTERVAL: usize = 6;
+/// Peers that one peer is kept informed of.
+const MOST_TOLD: usize = 200;
+
+/// A connected peer, as others may be told of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Neighbour {
+    addr: SocketAddr,
+    flags: PexFlags,
+}
+
+/// All connected peers of a torrent whose listening address is known, on whichever core.
+pub(super) type Neighbours = BTreeMap<Tag, Neighbour>;
+
+/// What has been exchanged with one peer.
+#[derive(Debug, Default)]
+pub(super) struct Pex {
+    next: Duration,
+    told: BTreeSet<SocketAddr>,
+    /// When its last messages came.
+    heard: VecDeque<Duration>,
+}
+
+impl Pex {
+    /// Whether it is time to tell the peer.
+    pub(super) fn is_due(&self, now: Duration) -> bool {
+        now >= self.next
+    }
+
+    /// A message has come; `false` when too many have.
+    fn take(&mut self, now: Duration) -> bool {
+        let old = |at: &Duration| now >= *at + INTERVAL;
+        while self.heard.front().is_some_and(old) {
+            self.heard.pop_front();
+        }
+        let room = self.heard.len() < MOST_IN_INTERVAL;
+        if room {
+            self.heard.push_back(now);
+        }
+        room
+    }
+
+    /// What is new since the last message, of all but the peer itself.
+    fn news(&mut self, neighbours: &Neighbours, itself: Tag, skip: usize) -> PexMessage {
+        let here: BTreeMap<SocketAddr, PexFlags> = neighbours
+            .iter()
+            .filter(|(tag, _)| **tag != itself)
+            .map(|(_, neighbour)| (neighbour.addr, neighbour.flags))
+            .collect();
+        let gone = self.told.iter().filter(|addr| !here.contains_key(addr));
+        let dropped: Vec<SocketAddr> = gone.take(MAX_PEX_PEERS).copied().collect();
+        dropped.iter().for_each(|addr| _ = self.told.remove(addr));
+        let room = MAX_PEX_PEERS.min(MOST_TOLD - self.told.len());
+        let new = here.iter().filter(|(addr, _)| !self.told.contains(addr));
+        // When there are too many, each peer hears of others first.
+        let count = new.clone().count();
+        let first = if count > room { skip % count } else { 0 };
+        let added: Vec<(SocketAddr, PexFlags)> =
+            new.clone().skip(first).chain(new.take(first)).take(room).map(|(a, f)| (*a, *f)).collect();
+        self.told.extend(added.iter().map(|(addr, _)| *addr));
+        PexMessage { added, dropped, cut: false }
+    }
+}
+
+/// Whether an address is of a network that others do not reach.
+fn is_local(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.is_private() || ip.is_loopback() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+    }
+}
+
+/// Whether it may make sense to dial what this sender has told.
+fn is_usable(addr: SocketAddr, sender: IpAddr) -> bool {
+    let ip = addr.ip();
+    let nobody = match ip {
+        IpAddr::V4(ip) => ip.is_broadcast() || ip.is_documentation() || ip.octets()[0] == 0,
+        IpAddr::V6(_) => false,
+    };
+    !nobody
+        && addr.port() != 0
+        && !ip.is_unspecified()
+        && !ip.is_multicast()
+        && (!is_local(ip) || is_local(sender))
+}
+
+impl Swarm {
+    /// Makes the peer known to the others, once it is known where it listens.
+    pub(super) fn make_known(&mut self, slot: PeerSlot) {
+        let Some(addr) = self.listens_at(slot).filter(|_| self.settings.greeting.speaks_pex()) else {
+            return;
+        };
+        let Some(peer) = self.peers.get(slot).filter(|peer| !peer.dropped) else { return };
+        let seed = peer.has.is_full() || peer.extended.upload_only;
+        let seed = if seed { PexFlags::SEED } else { 0 };
+        let reachable = if peer.who.outgoing { PexFlags::REACHABLE } else { 0 };
+        let neighbour = Neighbour { addr, flags: PexFlags(seed | reachable) };
+        self.commons.neighbours().insert(peer.tag, neighbour);
+    }
+
+    /// Whether the peer should be told who has come and gone.
+    pub(super) fn owes_pex(&self, now: Duration, slot: PeerSlot) -> bool {
+        self.settings.greeting.speaks_pex()
+            && self.peers.get(slot).is_some_and(|peer| {
+                peer.extended.ids.get(Extension::Pex).is_some() && peer.extended.pex.is_due(now)
+            })
+    }
+
+    pub(super) fn say_pex(&mut self, now: Duration, slot: PeerSlot, speech: &mut Speech<'_>) {
+        if !self.owes_pex(now, slot) {
+            return;
+        }
+        let skip = self.rng.usize(..);
+        let Some(peer) = self.peers.get_mut(slot) else { return };
+        let Some(id) = peer.extended.ids.get(Extension::Pex) else { return };
+        let news = peer.extended.pex.news(&self.commons.neighbours(), peer.tag, skip);
+        if !news.is_empty() {
+            peer.extended.pex.next = now + INTERVAL;
+            speech.say_extended(id, &news.encode());
+        }
+    }
+
+    pub(super) fn hear_pex(
+        &mut self,
+        now: Duration,
+        slot: PeerSlot,
+        payload: &[u8],
+    ) -> Result<(), DropReason> {
+        if !self.settings.greeting.speaks_pex() {
+            return Ok(());
+        }
+        let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
+        let sender = peer.who.addr.ip();
+        if !peer.extended.pex.take(now) {
+            return self.offend(slot);
+        }
+        let Some(message) = PexMessage::parse(payload) else { return self.offend(slot) };
+        self.totals.limits.addresses += u64::from(message.cut);
+        for (addr, flags) in message.added {
+            let ourselves =
+                self.settings.greeting.port == Some(addr.port()) && self.outside.ip(addr.ip()) == addr.ip();
+            // Whoever wants a host to be dialled over and over names many of its ports.
+            let crowd = !is_local(addr.ip()) && self.candidates.knows_host(addr.ip());
+            if ourselves || crowd || !is_usable(addr, sender) {
+                continue;
+            }
+            let added = self.candidates.add(addr, Source::Exchange);
+            self.totals.limits.addresses += u64::from(!added);
+            if added && flags.is_seed() && self.is_seeding() {
+                self.candidates.is_seed(addr);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn neighbours(numbers: impl IntoIterator<Item = u16>) -> Neighbours {
+        let one = |number: u16| {
+            let neighbour = Neighbour { addr: addr(number), flags: PexFlags(0) };
+            (Tag { core: 0, number: number.into() }, neighbour)
+        };
+        numbers.into_iter().map(one).collect()
+    }
+
+    fn addr(number: u16) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, 1], number))
+    }
+
+    #[test]
+    fn first_all_then_what_has_changed_and_never_the_peer_itself() {
+        let mut pex = Pex::default();
+        let itself = Tag { core: 0, number: 3 };
+        let first = pex.news(&neighbours(1..=4), itself, 7);
+        assert_eq!(first.added.iter().map(|(a, _)| *a).collect::<Vec<_>>(), [1, 2, 4].map(addr));
+        assert_eq!(first.dropped, []);
+        assert!(pex.news(&neighbours(1..=4), itself, 7).is_empty());
+        let next = pex.news(&neighbours([1, 3, 4, 9]), itself, 7);
+        assert_eq!((next.added, next.dropped), (vec![(addr(9), PexFlags(0))], vec![addr(2)]));
+    }
+
+    #[test]
+    fn a_message_holds_fifty_and_a_peer_is_told_of_two_hundred() {
+        let mut pex = Pex::default();
+        let itself = Tag { core: 1, number: 0 };
+        let crowd = neighbours(1..=1000);
+        let mut told = BTreeSet::new();
+        for round in 0..8 {
+            let news = pex.news(&crowd, itself, 900);
+            assert_eq!(news.added.len(), if round < 4 { 50 } else { 0 });
+            assert!(news.added.iter().all(|(addr, _)| told.insert(*addr)), "nobody is told twice");
+        }
+        let news = pex.news(&neighbours([]), itself, 0);
+        assert_eq!((news.dropped.len(), pex.told.len()), (50, 150));
+    }
+
+    #[test]
+    fn a_flood_of_messages_is_noticed_and_a_steady_peer_is_not() {
+        let mut pex = Pex::default();
+        let taken = (0..100).filter(|n| pex.take(Duration::from_millis(*n))).count();
+        assert_eq!(taken, MOST_IN_INTERVAL);
+        assert!((2..100).all(|minute| pex.take(INTERVAL * minute)));
+    }
+
+    #[test]
+    fn addresses_where_nobody_can_be_are_not_dialled() {
+        let usable = |addr: &str, sender: &str| is_usable(addr.parse().unwrap(), sender.parse().unwrap());
+        let (far, near) = ("8.8.8.8", "192.168.1.5");
+        for addr in ["9.9.9.9:1", "[2600::1]:6881"] {
+            assert!(usable(addr, far) && usable(addr, near), "{addr}");
+        }
+        for addr in ["10.1.1.1:1", "127.0.0.1:80", "192.168.0.1:1", "169.254.1.1:1", "[fe80::1]:1", "[::1]:1"]
+        {
+            assert!(!usable(addr, far) && usable(addr, near), "{addr}");
+        }
+        for addr in ["9.9.9.9:0", "0.0.0.0:1", "0.1.2.3:1", "224.0.0.1:1", "255.255.255.255:1", "[ff02::1]:1"]
+        {
+            assert!(!usable(addr, far) && !usable(addr, near), "{addr}");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Canonical peer priority (BEP 40): whom to connect to when there are more than there is room for. Both sides of a
+//! connection come to the same number, and nobody can choose his own.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// CRC-32C (Castagnoli) of each byte.
+const TABLE: [u32; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut crc = byte as u32;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = (crc >> 1) ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 };
+            bit += 1;
+        }
+        table[byte] = crc;
+        byte += 1;
+    }
+    table
+};
+
+fn crc32c(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, byte| TABLE[((crc ^ u32::from(*byte)) & 0xff) as usize] ^ (crc >> 8))
+}
+
+/// The priority of a connection between two addresses.
+fn priority(a: SocketAddr, b: SocketAddr) -> u32 {
+    match (a.ip(), b.ip()) {
+        (x, y) if x == y => of_pair(a.port().to_be_bytes(), b.port().to_be_bytes()),
+        (IpAddr::V4(x), IpAddr::V4(y)) => masked(x.octets(), y.octets(), 2),
+        (x, y) => masked(v6(x).octets(), v6(y).octets(), 6),
+    }
+}
+
+fn v6(ip: IpAddr) -> Ipv6Addr {
+    match ip {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        IpAddr::V6(ip) => ip,
+    }
+}
+
+/// Of the bytes behind those that tell the networks apart, only every other bit counts: who has a whole network has not
+/// that many priorities to choose from.
+fn masked<const LEN: usize>(mut a: [u8; LEN], mut b: [u8; LEN], network: usize) -> u32 {
+    let mut whole = network;
+    while whole < LEN && a[..whole] == b[..whole] {
+        whole += 1;
+    }
+    a[whole..].iter_mut().chain(&mut b[whole..]).for_each(|byte| *byte &= 0x55);
+    of_pair(a, b)
+}
+
+fn of_pair<const LEN: usize>(a: [u8; LEN], b: [u8; LEN]) -> u32 {
+    crc32c(&[a.min(b), a.max(b)].concat())
+}
+
+/// Addresses that are remembered as perhaps ours.
+const MOST_VOTED: usize = 8;
+
+/// Our address as others see it: what most of them say. Before anybody has, the unspecified one stands for it.
+#[derive(Debug, Default)]
+pub(super) struct Outside {
+    votes: BTreeMap<IpAddr, u32>,
+}
+
+impl Outside {
+    /// A peer says what our address is. To be called once a connection.
+    pub(super) fn vote(&mut self, ip: IpAddr) {
+        if self.votes.contains_key(&ip) || self.votes.len() < MOST_VOTED {
+            *self.votes.entry(ip).or_default() += 1;
+        }
+    }
+
+    /// The priority of a connection between us, who listen on `port`, and this address.
+    pub(super) fn rank(&self, port: Option<u16>, addr: SocketAddr) -> u32 {
+        priority(SocketAddr::new(self.ip(addr.ip()), port.unwrap_or(0)), addr)
+    }
+
+    /// What those of the same family as `other` see of us.
+    pub(super) fn ip(&self, other: IpAddr) -> IpAddr {
+        let family = self.votes.iter().filter(|(ip, _)| ip.is_ipv4() == other.is_ipv4());
+        let unspecified = || match other {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        family.max_by_key(|(_, votes)| **votes).map_or_else(unspecified, |(ip, _)| *ip)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn of(a: &str, b: &str) -> u32 {
+        priority(a.parse().unwrap(), b.parse().unwrap())
+    }
+
+    #[test]
+    fn the_vectors_of_bep_40() {
+        assert_eq!(of("123.213.32.10:0", "98.76.54.32:0"), 0xec2d_7224);
+        assert_eq!(of("123.213.32.10:0", "123.213.32.234:0"), 0x9956_8189);
+        assert_eq!(of("206.248.98.111:31337", "142.147.89.224:9"), 0x2b41_d456);
+        assert_eq!(crc32c(b"123456789"), 0xe306_9283, "the check value of CRC-32C");
+    }
+
+    #[test]
+    fn of_one_address_the_ports_decide_and_of_one_network_more_bits() {
+        assert_eq!(of("10.0.0.1:1", "10.0.0.1:258"), crc32c(&[0, 1, 1, 2]));
+        assert_eq!(of("10.1.255.255:1", "10.1.1.170:2"), crc32c(&[10, 1, 1, 0, 10, 1, 255, 0x55]));
+        let v6 = of("[2001:db8:1::ff]:1", "[2001:db8:2::1]:2");
+        let masked = |third: u8, last: u8| {
+            let mut ip = [0x20, 1, 0x0d, 0xb8, 0, third, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            ip[15] = last;
+            ip
+        };
+        assert_eq!(v6, crc32c(&[masked(1, 0x55), masked(2, 1)].concat()));
+    }
+
+    #[test]
+    fn most_votes_make_an_address_and_votes_have_a_limit() {
+        let other = IpAddr::from([9, 9, 9, 9]);
+        let mut outside = Outside::default();
+        assert_eq!(outside.ip(other), IpAddr::from([0, 0, 0, 0]));
+        [1, 2, 2, 1, 2].into_iter().for_each(|n| outside.vote([n, 0, 0, 0].into()));
+        assert_eq!(outside.ip(other), IpAddr::from([2, 0, 0, 0]));
+        (0..=255).for_each(|n| outside.vote([n, 1, 0, 0].into()));
+        assert_eq!(outside.votes.len(), MOST_VOTED);
+        assert_eq!(outside.ip(IpAddr::from([0u8; 16])), IpAddr::from([0u8; 16]), "another family");
+    }
+
+    proptest! {
+        #[test]
+        fn both_sides_come_to_the_same(a: SocketAddr, b: SocketAddr) {
+            prop_assert_eq!(priority(a, b), priority(b, a));
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! The extension protocol (BEP 10) and what goes through it: metadata, peer exchange, pieces lost, partial seeds.
+
+use super::desk::{BLOCK, Desk, Said, bits, own};
+use crate::swarm::{DropReason, Greeting, PeerSlot, Wish};
+use crate::wire::extended::{
+    ExtendedHandshake, Extension, METADATA_BLOCK_LEN, MetadataMessage, PexFlags, PexMessage, encode_dont_have,
+};
+use crate::wire::{MAX_EXTENDED_LEN, Message, Reserved};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// A desk whose peers speak all we do.
+fn desk(pieces: u32, have: &[u32]) -> Desk {
+    let mut desk = Desk::new(BLOCK, pieces, have);
+    desk.reserved = Reserved::ours(true);
+    desk
+}
+
+/// The peer's own numbers, unlike ours.
+fn theirs(extension: Extension) -> u8 {
+    10 + extension.id()
+}
+
+fn hello() -> ExtendedHandshake {
+    ExtendedHandshake { ids: Extension::ALL.map(|e| Some(theirs(e))), ..Default::default() }
+}
+
+fn greet(desk: &mut Desk, peer: PeerSlot, hello: &ExtendedHandshake) {
+    desk.hear(peer, Message::Extended { id: 0, payload: &hello.encode() });
+}
+
+fn tell(desk: &mut Desk, peer: PeerSlot, extension: Extension, payload: &[u8]) {
+    desk.hear(peer, Message::Extended { id: extension.id(), payload });
+}
+
+/// What is said to the peer now by an extension.
+fn said(desk: &mut Desk, peer: PeerSlot, extension: Extension) -> Vec<Vec<u8>> {
+    let all = desk.say(peer);
+    let of = |said| match said {
+        Said::Extended(id, payload) if id == theirs(extension) => Some(payload),
+        _ => None,
+    };
+    all.into_iter().filter_map(of).collect()
+}
+
+fn addr(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+/// The addresses that are dialled now.
+fn dials(desk: &mut Desk) -> Vec<SocketAddr> {
+    desk.pass(1);
+    let dialled = |wish| if let Wish::Dial(addr) = wish { Some(addr) } else { None };
+    desk.wishes().into_iter().filter_map(dialled).collect()
+}
+
+#[test]
+fn the_handshake_says_who_we_are_and_is_said_once_after_the_pieces() {
+    let mut desk = desk(3, &[0]);
+    own(&mut desk).greeting =
+        Greeting { metadata: Arc::from(&b"d1:xi1ee"[..]), port: Some(7777), ..Greeting::default() };
+    let peer = desk.connect(false, 1).unwrap();
+    let words = desk.say(peer);
+    let [Said::Bitfield(_), Said::Extended(0, payload)] = &words[..] else { panic!("{words:?}") };
+    let hello = ExtendedHandshake::parse(payload).unwrap();
+    assert_eq!((hello.port, hello.reqq, hello.metadata_size), (Some(7777), Some(2000), Some(8)));
+    assert_eq!((hello.your_ip, hello.upload_only), (Some([127, 0, 0, 1].into()), None));
+    assert_eq!(hello.ids, Extension::ALL.map(|extension| Some(extension.id())));
+    assert!(desk.say(peer).is_empty());
+}
+
+#[test]
+fn what_a_peer_says_of_itself_is_kept() {
+    let mut desk = desk(3, &[0]);
+    let peer = desk.connect(false, 1).unwrap();
+    greet(&mut desk, peer, &ExtendedHandshake { reqq: Some(7), port: Some(9), ..hello() });
+    let known = desk.swarm.peers.get(peer).unwrap();
+    assert_eq!((known.reqq, known.extended.port), (Some(7), Some(9)));
+    assert_eq!(desk.swarm.listens_at(peer), Some(addr("127.0.0.1:9")));
+    // It keeps to itself what a second one leaves out.
+    greet(&mut desk, peer, &ExtendedHandshake::default());
+    assert_eq!(desk.swarm.peers.get(peer).unwrap().reqq, Some(7));
+    desk.hear(peer, Message::Extended { id: 0, payload: b"nonsense" });
+    desk.hear(peer, Message::Extended { id: 99, payload: b"unknown" });
+    desk.hear(peer, Message::Unknown { id: 20, len: MAX_EXTENDED_LEN + 3 });
+    assert_eq!((desk.swarm.totals().limits.offences, desk.drops()), (3, vec![]));
+}
+
+#[test]
+fn metadata_is_given_by_the_block_three_times_over() {
+    let metadata: Arc<[u8]> = (0..METADATA_BLOCK_LEN + 100).map(|n| n as u8).collect();
+    let mut desk = desk(3, &[0]);
+    own(&mut desk).greeting = Greeting { metadata: Arc::clone(&metadata), ..Greeting::default() };
+    let peer = desk.connect(false, 1).unwrap();
+    greet(&mut desk, peer, &hello());
+    desk.say(peer);
+    let mut ask = |block| {
+        tell(&mut desk, peer, Extension::Metadata, &MetadataMessage::Request { block }.encode());
+        let answers = said(&mut desk, peer, Extension::Metadata);
+        assert_eq!(answers.len(), 1);
+        answers.into_iter().next().unwrap()
+    };
+    let total_size = Some(metadata.len() as i64);
+    for _ in 0..3 {
+        for (block, bytes) in metadata.chunks(METADATA_BLOCK_LEN).enumerate() {
+            let data = MetadataMessage::Data { block: block as u32, total_size, bytes };
+            assert_eq!(MetadataMessage::parse(&ask(block as u32)), Some(data));
+        }
+    }
+    assert_eq!(MetadataMessage::parse(&ask(0)), Some(MetadataMessage::Reject { block: 0 }), "once too often");
+    assert_eq!(MetadataMessage::parse(&ask(2)), Some(MetadataMessage::Reject { block: 2 }), "there is none");
+    let data = MetadataMessage::Data { block: 0, total_size, bytes: b"x" }.encode();
+    tell(&mut desk, peer, Extension::Metadata, &data);
+    assert_eq!(desk.swarm.totals().limits.offences, 1, "nobody asked");
+    let flood = MetadataMessage::Request { block: 0 }.encode();
+    (0..64 + 301).for_each(|_| tell(&mut desk, peer, Extension::Metadata, &flood));
+    assert_eq!(desk.drops(), [(peer, DropReason::Offences)]);
+}
+
+#[test]
+fn peers_are_told_of_each_other_once_a_minute() {
+    let mut desk = desk(3, &[0]);
+    let first = desk.connect(true, 1).unwrap();
+    greet(&mut desk, first, &hello());
+    assert_eq!(said(&mut desk, first, Extension::Pex), [[0u8; 0]; 0], "it is alone");
+    let second = desk.connect(false, 2).unwrap();
+    greet(&mut desk, second, &ExtendedHandshake { port: Some(99), upload_only: Some(true), ..hello() });
+    let news = said(&mut desk, first, Extension::Pex);
+    let added = vec![(addr("127.0.0.1:99"), PexFlags(PexFlags::SEED))];
+    let news = news.iter().map(|payload| PexMessage::parse(payload).unwrap()).collect::<Vec<_>>();
+    assert_eq!(news, [PexMessage { added, ..Default::default() }]);
+    let news = said(&mut desk, second, Extension::Pex);
+    let news = PexMessage::parse(&news[0]).unwrap();
+    assert_eq!(news.added, [(addr("127.0.0.1:1001"), PexFlags(PexFlags::REACHABLE))]);
+    desk.swarm.gone(desk.now, second);
+    desk.pass(30);
+    assert_eq!(said(&mut desk, first, Extension::Pex), [[0u8; 0]; 0], "too soon");
+    desk.pass(31);
+    let news = said(&mut desk, first, Extension::Pex);
+    assert_eq!(PexMessage::parse(&news[0]).unwrap().dropped, [addr("127.0.0.1:99")]);
+}
+
+fn exchange(text: &[&str]) -> Vec<u8> {
+    let added = text.iter().map(|text| (addr(text), PexFlags(0))).collect();
+    PexMessage { added, ..Default::default() }.encode()
+}
+
+#[test]
+fn whom_peers_tell_of_is_dialled_within_limits() {
+    let mut desk = desk(3, &[0]);
+    let peer = desk.connect(false, 1).unwrap();
+    greet(&mut desk, peer, &hello());
+    let told = exchange(&["9.9.9.9:1", "9.9.9.9:2", "127.0.0.1:5", "8.8.8.8:0", "224.0.0.1:1"]);
+    tell(&mut desk, peer, Extension::Pex, &told);
+    assert_eq!(dials(&mut desk), [addr("9.9.9.9:1"), addr("127.0.0.1:5")], "one port of a host");
+    (0..6).for_each(|n| tell(&mut desk, peer, Extension::Pex, &exchange(&[&format!("1.1.1.{n}:1")])));
+    assert_eq!(desk.swarm.totals().limits.offences, 1, "the seventh in a minute");
+    tell(&mut desk, peer, Extension::Pex, b"nonsense");
+    assert_eq!(desk.swarm.totals().limits.offences, 2);
+}
+
+#[test]
+fn private_torrents_keep_their_peers_to_themselves() {
+    for greeting in [
+        Greeting { private: true, dht_port: Some(5), ..Greeting::default() },
+        Greeting { pex: false, ..Greeting::default() },
+    ] {
+        let mut desk = desk(3, &[0]);
+        own(&mut desk).greeting = greeting;
+        let first = desk.connect(true, 1).unwrap();
+        let words = desk.say(first);
+        let hello_said = words.iter().find_map(|said| match said {
+            Said::Extended(0, payload) => ExtendedHandshake::parse(payload),
+            _ => None,
+        });
+        assert_eq!(hello_said.unwrap().ids[Extension::Pex as usize], None);
+        assert!(!words.iter().any(|said| matches!(said, Said::Port(_))), "{words:?}");
+        let second = desk.connect(true, 2).unwrap();
+        [first, second].into_iter().for_each(|peer| greet(&mut desk, peer, &hello()));
+        desk.pass(61);
+        assert_eq!(said(&mut desk, first, Extension::Pex), [[0u8; 0]; 0]);
+        tell(&mut desk, first, Extension::Pex, &exchange(&["9.9.9.9:1"]));
+        desk.hear(first, Message::Port(6881));
+        let wishes = desk.wishes();
+        assert!(!wishes.iter().any(|wish| matches!(wish, Wish::Dial(_) | Wish::DhtNode(_))), "{wishes:?}");
+    }
+}
+
+#[test]
+fn ports_of_dht_nodes_are_said_and_heard_where_one_runs() {
+    let mut desk = desk(3, &[0]);
+    own(&mut desk).greeting = Greeting { dht_port: Some(4444), ..Greeting::default() };
+    let peer = desk.connect(true, 1).unwrap();
+    assert_eq!(desk.say(peer).iter().filter(|said| **said == Said::Port(4444)).count(), 1);
+    [0, 6881, 6882].into_iter().for_each(|port| desk.hear(peer, Message::Port(port)));
+    let nodes: Vec<Wish> =
+        desk.wishes().into_iter().filter(|wish| matches!(wish, Wish::DhtNode(_))).collect();
+    assert_eq!(nodes, [Wish::DhtNode(addr("127.0.0.1:6881"))], "one a peer");
+}
+
+#[test]
+fn a_piece_that_a_peer_has_lost_is_not_asked_of_it() {
+    let mut desk = desk(3, &[0]);
+    let peer = desk.giver(1, &[0, 1, 2]);
+    greet(&mut desk, peer, &hello());
+    let mut asked = desk.requests(peer);
+    asked.sort();
+    assert_eq!(asked, [(1, 0), (2, 0)]);
+    tell(&mut desk, peer, Extension::DontHave, &encode_dont_have(1));
+    assert_eq!(desk.requests(peer), []);
+    let other = desk.giver(2, &[1]);
+    assert_eq!(desk.requests(other), [(1, 0)]);
+    tell(&mut desk, peer, Extension::DontHave, &encode_dont_have(2));
+    assert!(desk.say(peer).contains(&Said::NotInterested));
+    tell(&mut desk, peer, Extension::DontHave, &encode_dont_have(3));
+    assert_eq!(desk.drops(), [(peer, DropReason::NoSuchPiece(3))]);
+}
+
+#[test]
+fn who_does_not_download_is_of_no_use_to_a_seed() {
+    let mut desk = desk(3, &[0, 1, 2]);
+    let peer = desk.connect(false, 1).unwrap();
+    let words = desk.say(peer);
+    let upload_only = words.iter().find_map(|said| match said {
+        Said::Extended(0, payload) => ExtendedHandshake::parse(payload)?.upload_only,
+        _ => None,
+    });
+    assert_eq!(upload_only, Some(true));
+    desk.hear(peer, Message::Bitfield(&bits(3, &[0])));
+    tell(&mut desk, peer, Extension::UploadOnly, &[1]);
+    assert_eq!(desk.drops(), [(peer, DropReason::BothSeeds)]);
+}
+
+#[test]
+fn that_we_have_become_a_seed_is_told() {
+    let mut desk = desk(1, &[]);
+    let (giver, taker) = (desk.giver(1, &[0]), desk.connect(false, 2).unwrap());
+    greet(&mut desk, taker, &hello());
+    desk.say(taker);
+    assert_eq!(desk.requests(giver), [(0, 0)]);
+    desk.block_comes(giver, (0, 0));
+    desk.settle(&[]);
+    assert_eq!(said(&mut desk, taker, Extension::UploadOnly), [[1]]);
+}
+
+#[test]
+fn when_there_is_no_room_the_least_priority_gives_way_if_it_does_not_trade() {
+    let mut desk = desk(3, &[0]);
+    let slots: Vec<PeerSlot> = (1..=4).map(|number| desk.connect(false, number).unwrap()).collect();
+    // All want something of us: none is useless.
+    slots.iter().for_each(|slot| desk.hear(*slot, Message::Interested));
+    desk.say(slots[0]);
+    let newcomer = |desk: &mut Desk, host: u8| {
+        let addr = SocketAddr::from(([10, host, 7, 1], 5));
+        let who = crate::swarm::Introduction {
+            addr,
+            outgoing: false,
+            id: crate::wire::PeerId([host; 20]),
+            reserved: desk.reserved,
+        };
+        desk.swarm.connect(desk.now, who)
+    };
+    // None of them has an id that is in use here.
+    let hosts = 110..250u8;
+    for host in hosts.clone() {
+        assert!(matches!(newcomer(&mut desk, host), Err(DropReason::Full(4))), "they are fresh");
+    }
+    for (slot, host) in slots.iter().zip(0u8..) {
+        let addr = SocketAddr::from(([10, host, 9, 9], 5));
+        desk.swarm.peers.get_mut(*slot).unwrap().who.addr = addr;
+    }
+    desk.pass(31);
+    desk.wishes();
+    let rank = |slot: &PeerSlot| desk.swarm.priority(desk.swarm.peers.get(*slot).unwrap().who.addr);
+    let least = *slots.iter().min_by_key(|slot| rank(slot)).unwrap();
+    let (least_rank, mut refused) = (rank(&least), 0);
+    let mut greater = Vec::new();
+    for host in hosts {
+        if desk.swarm.priority(SocketAddr::from(([10, host, 7, 1], 5))) > least_rank {
+            greater.push(host);
+        } else {
+            assert!(matches!(newcomer(&mut desk, host), Err(DropReason::Full(4))));
+            refused += 1;
+        }
+    }
+    assert!(refused > 0, "some are of less priority");
+    assert!(newcomer(&mut desk, greater[0]).is_ok());
+    assert_eq!(desk.drops(), [(least, DropReason::Full(4))]);
+}

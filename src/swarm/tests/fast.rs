@@ -1,0 +1,202 @@
+//! The fast extension (BEP 6): every request has one answer, and what is allowed is given and taken.
+
+use super::desk::{BLOCK, Desk, Said, bits};
+use crate::swarm::{DropReason, Greeting, PeerSlot};
+use crate::wire::{Message, Reserved};
+
+/// A desk whose peers speak the fast extension and nothing else.
+fn desk(piece_length: u32, pieces: u32, have: &[u32]) -> Desk {
+    let mut desk = Desk::new(piece_length, pieces, have);
+    desk.reserved = Reserved([0, 0, 0, 0, 0, 0, 0, 4]);
+    desk
+}
+
+fn taken(desk: &mut Desk, peer: PeerSlot) -> Vec<u32> {
+    let mut out = Vec::new();
+    desk.swarm.take_upload(peer, u32::MAX, &mut out);
+    out.into_iter().map(|block: crate::metainfo::Block| block.piece.get()).collect()
+}
+
+#[test]
+fn the_first_word_is_short_when_it_can_be() {
+    let first = |have: &[u32]| {
+        let mut desk = desk(BLOCK, 10, have);
+        let peer = desk.connect(false, 1).unwrap();
+        desk.say(peer)
+    };
+    assert_eq!(first(&[]), [Said::HaveNone]);
+    assert_eq!(first(&(0..10).collect::<Vec<_>>()), [Said::HaveAll]);
+    assert_eq!(first(&[0, 9]), [Said::Bitfield(vec![0x80, 0x40])]);
+}
+
+#[test]
+fn what_peers_have_is_heard_from_a_short_word_too() {
+    let mut desk = desk(BLOCK, 3, &[0]);
+    let all = desk.connect(true, 1).unwrap();
+    desk.hear(all, Message::HaveAll);
+    desk.hear(all, Message::Unchoke);
+    let none = desk.connect(true, 2).unwrap();
+    desk.hear(none, Message::HaveNone);
+    let said = desk.say(all);
+    assert!(said.contains(&Said::Interested) && said.contains(&Said::Request(1, 0)), "{said:?}");
+    assert!(!desk.say(none).contains(&Said::Interested));
+    let mut seed = desk_of_a_seed();
+    let peer = seed.connect(false, 1).unwrap();
+    seed.hear(peer, Message::HaveAll);
+    assert_eq!(seed.drops(), [(peer, DropReason::BothSeeds)]);
+}
+
+fn desk_of_a_seed() -> Desk {
+    desk(BLOCK, 3, &[0, 1, 2])
+}
+
+#[test]
+fn without_agreement_its_messages_drop_the_peer() {
+    let messages = [
+        Message::HaveAll,
+        Message::HaveNone,
+        Message::Suggest(0),
+        Message::AllowedFast(0),
+        Message::Reject { index: 0, begin: 0, len: BLOCK },
+        Message::Extended { id: 0, payload: b"de" },
+    ];
+    for message in messages {
+        let mut desk = Desk::new(BLOCK, 3, &[]);
+        let peer = desk.connect(true, 1).unwrap();
+        desk.hear(peer, message);
+        assert_eq!(desk.drops(), [(peer, DropReason::NotNegotiated)], "{message:?}");
+    }
+}
+
+#[test]
+fn each_request_that_is_not_served_is_rejected_once() {
+    let mut desk = desk(4 * BLOCK, 100, &[0, 1]);
+    let peer = desk.taker(1);
+    let piece = |index| [0, index * BLOCK, BLOCK];
+    desk.ask(peer, [50, 0, BLOCK]);
+    assert_eq!(desk.say(peer), [Said::Reject(50, 0)], "we lack the piece");
+    (0..4).for_each(|index| desk.ask(peer, piece(index)));
+    desk.ask(peer, piece(1));
+    desk.hear(peer, Message::Cancel { index: 0, begin: BLOCK, len: BLOCK });
+    desk.hear(peer, Message::Cancel { index: 0, begin: BLOCK, len: BLOCK });
+    assert_eq!(desk.say(peer), [Said::Reject(0, 1), Said::Reject(0, 1)], "it was asked for twice");
+    desk.hear(peer, Message::NotInterested);
+    assert_eq!(desk.say(peer), [0, 2, 3].map(|index| Said::Reject(0, index)));
+    desk.ask(peer, piece(0));
+    assert_eq!(taken(&mut desk, peer), [0]);
+    desk.hear(peer, Message::Cancel { index: 0, begin: 0, len: BLOCK });
+    assert_eq!(desk.say(peer), [], "the block is the answer");
+    desk.ask(peer, [0, 0, 2 * BLOCK]);
+    assert_eq!(desk.say(peer), [Said::Reject(0, 0)], "too long for us");
+    desk.ask(peer, [0, 3 * BLOCK, 2 * BLOCK]);
+    let [(_, DropReason::BadRequest { .. })] = desk.drops()[..] else { panic!("beyond the piece") };
+}
+
+#[test]
+fn a_full_queue_rejects_and_who_never_reads_is_dropped() {
+    let mut desk = desk(BLOCK, 100, &[0]);
+    let peer = desk.taker(1);
+    (0..2001).for_each(|_| desk.ask(peer, [0, 0, BLOCK]));
+    assert_eq!(desk.say(peer), [Said::Reject(0, 0)]);
+    (0..4000).for_each(|_| desk.ask(peer, [0, 0, BLOCK]));
+    assert_eq!(desk.drops(), []);
+    desk.ask(peer, [0, 0, BLOCK]);
+    assert_eq!(desk.drops(), [(peer, DropReason::Offences)]);
+}
+
+/// The pieces allowed to 127.0.0.x of a torrent of 100 pieces.
+fn allowed() -> Vec<u32> {
+    super::super::fast::allowed_fast(10, 100, &Greeting::default().info_hash, [127, 0, 0, 1].into())
+}
+
+#[test]
+fn who_has_nothing_may_have_some_pieces_while_choked() {
+    let set = allowed();
+    let (first, second) = (set[0], set[1]);
+    let other = (0..100).find(|piece| !set.contains(piece)).unwrap();
+    let mut desk = desk(BLOCK, 100, &[first, second, other]);
+    let peer = desk.connect(false, 1).unwrap();
+    desk.say(peer);
+    desk.hear(peer, Message::HaveNone);
+    assert_eq!(desk.say(peer), [Said::AllowedFast(first), Said::AllowedFast(second)]);
+    desk.ask(peer, [first, 0, BLOCK]);
+    desk.ask(peer, [other, 0, BLOCK]);
+    assert_eq!(desk.say(peer), [Said::Reject(other, 0)]);
+    assert_eq!(taken(&mut desk, peer), [first]);
+    (0..3).for_each(|_| desk.ask(peer, [first, 0, BLOCK]));
+    assert_eq!((taken(&mut desk, peer), desk.say(peer)), (vec![first; 2], vec![Said::Reject(first, 0)]));
+    let full = desk.connect(false, 2).unwrap();
+    desk.say(full);
+    desk.hear(full, Message::Bitfield(&bits(100, &(0..10).collect::<Vec<_>>())));
+    assert!(desk.say(full).iter().all(|said| !matches!(said, Said::AllowedFast(_))), "it can trade");
+}
+
+#[test]
+fn a_choke_rejects_all_but_what_is_allowed() {
+    let set = allowed();
+    let (free, other) = (set[0], (0..100).find(|piece| !set.contains(piece)).unwrap());
+    let mut desk = desk(BLOCK, 100, &[free, other]);
+    let peer = desk.connect(false, 1).unwrap();
+    desk.hear(peer, Message::HaveNone);
+    desk.hear(peer, Message::Interested);
+    assert!(desk.say(peer).contains(&Said::Unchoke));
+    [free, other, free].into_iter().for_each(|piece| desk.ask(peer, [piece, 0, BLOCK]));
+    let now = desk.now;
+    desk.swarm.set_unchoked(now, peer, false);
+    assert_eq!(desk.say(peer), [Said::Choke, Said::Reject(other, 0)]);
+    assert_eq!(taken(&mut desk, peer), [free, free]);
+}
+
+#[test]
+fn allowed_pieces_are_asked_for_while_choked_once_the_peer_has_them() {
+    let mut desk = desk(BLOCK, 10, &[]);
+    let peer = desk.connect(true, 1).unwrap();
+    desk.hear(peer, Message::AllowedFast(3));
+    assert!(desk.requests(peer).is_empty(), "it is not said to have it");
+    desk.hear(peer, Message::Bitfield(&bits(10, &[3, 4])));
+    desk.hear(peer, Message::AllowedFast(5));
+    assert_eq!(desk.requests(peer), [(3, 0)]);
+    desk.hear(peer, Message::Have(5));
+    assert_eq!(desk.requests(peer), [(5, 0)]);
+    desk.hear(peer, Message::Unchoke);
+    assert_eq!(desk.requests(peer), [(4, 0)]);
+    desk.hear(peer, Message::Choke);
+    assert!(desk.block_comes(peer, (3, 0)).1, "still awaited");
+    desk.hear(peer, Message::Reject { index: 4, begin: 0, len: BLOCK });
+    assert_eq!(desk.swarm.totals().limits.offences, 0, "the answer to what it was asked before");
+    desk.hear(peer, Message::Reject { index: 5, begin: 0, len: BLOCK });
+    assert!(desk.requests(peer).is_empty(), "it has changed its mind");
+    desk.hear(peer, Message::AllowedFast(10));
+    assert_eq!(desk.drops(), [(peer, DropReason::NoSuchPiece(10))]);
+}
+
+#[test]
+fn what_one_rejects_another_is_asked_for_and_a_peer_that_rejects_everything_is_left_alone() {
+    let mut desk = desk(BLOCK, 1, &[]);
+    let peer = desk.giver(1, &[0]);
+    assert_eq!(desk.requests(peer), [(0, 0)]);
+    desk.hear(peer, Message::Reject { index: 0, begin: 0, len: BLOCK });
+    let other = desk.giver(2, &[0]);
+    assert_eq!(desk.requests(other), [(0, 0)]);
+    desk.hear(other, Message::Reject { index: 0, begin: 0, len: BLOCK });
+    let mut asked = 0;
+    while desk.requests(peer) == [(0, 0)] {
+        desk.hear(peer, Message::Reject { index: 0, begin: 0, len: BLOCK });
+        asked += 1;
+    }
+    assert!(asked <= 64, "{asked} requests in no time");
+    desk.hear(peer, Message::Reject { index: 0, begin: 0, len: BLOCK });
+    assert_eq!(desk.drops(), [], "one too many is no more than an offence");
+}
+
+#[test]
+fn a_suggested_piece_is_asked_for_first() {
+    for hint in [2, 7] {
+        let mut desk = desk(BLOCK, 10, &[]);
+        let peer = desk.connect(true, 1).unwrap();
+        desk.hear(peer, Message::HaveAll);
+        desk.hear(peer, Message::Suggest(hint));
+        desk.hear(peer, Message::Unchoke);
+        assert_eq!(desk.requests(peer)[0], (hint, 0));
+    }
+}
