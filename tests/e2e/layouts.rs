@@ -14,9 +14,11 @@ fn pass_on(name: &str, piece_length: u32, lay: impl FnOnce(&Stage)) {
     let torrent = Torrent::make(&stage.path(""), &origin, name, piece_length, None);
     let libtorrent = Libtorrent::start(&stage, &torrent, &origin, &[]);
     let peer = libtorrent.addr().to_string();
-    let mut one = Seedring::download(&stage, &torrent, &first, &["--seed", "--peer", &peer]);
+    // By peer exchange the origin and the second would find each other.
+    let more = ["--seed", "--no-pex", "--peer", &peer];
+    let mut one = Seedring::download(&stage, &torrent, &first, &more);
     let peer = one.addr().to_string();
-    let mut two = Seedring::download(&stage, &torrent, &second, &["--peer", &peer]);
+    let mut two = Seedring::download(&stage, &torrent, &second, &["--peer", &peer, "--no-pex"]);
     let completed = one.wait_event("completed", |_| true);
     assert_eq!(number(&completed, "downloaded"), torrent.length);
     two.wait_success();

@@ -1,6 +1,6 @@
 """One torrent in a libtorrent session, for the end-to-end tests.
 
-    libtorrent_client.py run TORRENT FOLDER --listen ADDR:PORT [--peer ADDR:PORT] [--upload-limit BYTES]
+    libtorrent_client.py run TORRENT|MAGNET FOLDER --listen ADDR:PORT [--peer ADDR:PORT] [--upload-limit BYTES]
                              [--encryption rc4|plaintext|both] [--lsd] [--dht ADDR:PORT]
     libtorrent_client.py node --listen ADDR:PORT [--dht ADDR:PORT]
     libtorrent_client.py show TORRENT
@@ -70,9 +70,6 @@ def node(args):
 
 def run(args):
     ses = session(args.listen, args.encryption, args.lsd, args.dht)
-    params = lt.add_torrent_params()
-    params.ti = lt.torrent_info(args.torrent)
-    ses = session(args.listen)
     if args.torrent.startswith("magnet:"):
         params = lt.parse_magnet_uri(args.torrent)
     else:
