@@ -108,7 +108,7 @@ impl Scene {
     /// One thing happens.
     fn step(&mut self, step: u8, script: &mut &[u8]) {
         let mut next = || byte(script).unwrap_or(0);
-        if step % 8 == 0 {
+        if step.is_multiple_of(8) {
             let (number, outgoing) = (next(), next() % 2 == 1);
             return self.connect(number, outgoing);
         }
@@ -150,7 +150,7 @@ impl Scene {
     fn connect(&mut self, number: u8, outgoing: bool) {
         self.port += 1;
         let addr = ([127, 0, 0, number % 3], self.port).into();
-        let reserved = if number % 2 == 0 { Reserved::ours(true) } else { Reserved::default() };
+        let reserved = if number.is_multiple_of(2) { Reserved::ours(true) } else { Reserved::default() };
         let who = Introduction { addr, outgoing, id: PeerId([number; 20]), reserved };
         let connected = self.swarm.connect(self.now, who);
         self.drops();

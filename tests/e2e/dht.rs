@@ -91,7 +91,8 @@ fn we_seed_to_ourselves_by_nodes_of_ours() {
     let copy = stage.folder("copy");
     let mut leech = session(&stage, "download", &torrent, &copy, place(), doors[2]);
     leech.wait_success();
-    let [given, got] = [&origin, &copy].map(|folder| std::fs::read(folder.join("ours")).expect("the payload"));
+    let [given, got] =
+        [&origin, &copy].map(|folder| std::fs::read(folder.join("ours")).expect("the payload"));
     assert!(given == got, "the copy differs");
     for node in nodes.iter_mut().chain([&mut seed]) {
         assert!(node.running());

@@ -2,14 +2,12 @@
 
 use crate::attacks::{
     ask_at_the_edge, bits, choke_when_asked, come_and_go, drip_handshake, flood, flood_with, give_another,
-    give_half, give_rubbish, offend, read_slowly, say_nothing, unchoked, wait_closed, write_slowly,
+    give_half, give_rubbish, offend, read_slowly, say_nothing, unchoked, write_slowly,
 };
 use crate::common::payload::BLOCK;
-use crate::common::peer::{INTERESTED, PIECE, REQUEST, UNCHOKE, bitfield, handshake, message};
-use crate::scene::Fate::Closed;
+use crate::common::peer::{INTERESTED, PIECE, REQUEST, UNCHOKE, bitfield, message};
 use crate::scene::{Fate, Misbehaviour, PIECE_LEN, Role, Scene, play};
 use std::io::{self, Write};
-use std::net::TcpStream;
 
 const CHOKE: u8 = 0;
 const NOT_INTERESTED: u8 = 3;
@@ -67,7 +65,6 @@ table! {
     wrong_haves: Seed, 1, wrong_haves, Some(Closed), None;
     wrong_bitfields: Seed, 1, wrong_bitfields, Some(Closed), None;
     wrong_blocks: Download, 1, wrong_blocks, Some(Closed), None;
-    wrong_handshakes: Seed, 1, wrong_handshakes, Some(Closed), None;
     requests_at_the_edge: Seed, 2, ask_at_the_edge, Some(Kept), None;
 
     wrong_contents: Download, 2, give_rubbish, Some(Closed), figure("seedring_failed_pieces_total");
@@ -241,31 +238,4 @@ fn wrong_blocks(scene: &Scene, _: usize) -> io::Result<Fate> {
             ("a block behind the end of the torrent", block(pieces - 1, 2 * BLOCK, 1)),
         ],
     )
-}
-
-/// What comes in place of a handshake.
-fn wrong_handshakes(scene: &Scene, _: usize) -> io::Result<Fate> {
-    let good = handshake(&scene.torrent, [1; 20]);
-    let changed = |at: usize| {
-        let mut bytes = good.clone();
-        bytes[at] ^= 1;
-        bytes
-    };
-    let starts = [
-        changed(0),
-        changed(19),
-        changed(28),
-        changed(47),
-        vec![0; 68],
-        vec![0xff; 68],
-        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(3),
-    ];
-    for start in starts {
-        let mut stream = TcpStream::connect(scene.addr)?;
-        stream.set_read_timeout(Some(std::time::Duration::from_secs(8)))?;
-        let _ = stream.write_all(&start);
-        wait_closed(&mut stream).unwrap_or_else(|why| panic!("not closed for {start:?}: {why}"));
-    }
-    scene.begun();
-    Ok(Closed)
 }

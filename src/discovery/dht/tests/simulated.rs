@@ -29,7 +29,7 @@ fn found(world: &mut World, torrents: std::ops::Range<usize>) -> usize {
     pairs.iter().for_each(|(hash, announcer, _)| world.search(*announcer, *hash, true));
     world.run(2 * MINUTE);
     for (hash, _, searcher) in &pairs {
-        if world.dht(*searcher).searches.get(hash).is_none() {
+        if !world.dht(*searcher).searches.contains_key(hash) {
             world.search(*searcher, *hash, false);
         }
     }
@@ -43,12 +43,13 @@ fn found(world: &mut World, torrents: std::ops::Range<usize>) -> usize {
     percent
 }
 
-/// Nobody whose address was forged gets more than twice what came in its name, and a little.
+/// Nobody whose address was forged gets more than twice what came in its name, and a little: in the time that is simulated
+/// its account is forgotten and opened anew, and liars name it, so that it is asked whether it is there.
 fn assert_no_amplification(world: &World) {
     let mut heard = 0;
     for (came, went) in &world.reflected {
         heard += came;
-        assert!(*went <= 2 * came + ALLOWANCE, "{went} bytes to {} for {came}", victim());
+        assert!(*went <= 2 * came + 3 * ALLOWANCE, "{went} bytes to {} for {came}", victim());
     }
     assert!(heard > 10_000, "forged queries have come: {heard} bytes");
 }
