@@ -1,7 +1,7 @@
 //! What must hold after every step.
 
 use super::node::Node;
-use super::world::End;
+use super::world::{End, World, addr};
 use crate::metainfo::{BLOCK_LEN, Block, PieceIndex};
 use crate::swarm::PeerSlot;
 use crate::swarm::active::{BlockState, Stage};
@@ -167,4 +167,36 @@ pub(super) fn answers(node: &Node, slot: PeerSlot, owed: &BTreeMap<[u32; 3], i32
     waiting.for_each(|request| *left.entry(request).or_default() -= 1);
     let wrong = left.iter().find(|(_, count)| **count != 0);
     assert_eq!(wrong, None, "{slot:?} is owed another number of answers");
+}
+
+impl World {
+    /// Whoever sent a bad block that made a piece fail is banned by all cores of who got it.
+    pub(super) fn check_liars(&self) {
+        for node in self.nodes.iter().filter(|node| !node.plan.is_liar()) {
+            for (conn, side) in node.host.liars.borrow().iter().copied() {
+                let liar = &self.nodes[self.conns[conn][1 - side].node].host;
+                let who = (addr(liar.number).ip(), liar.id);
+                assert!(
+                    node.host.commons.roster().is_banned(&who),
+                    "host {} lied and is not banned",
+                    liar.number
+                );
+            }
+        }
+    }
+
+    pub(super) fn state(&self) -> String {
+        let node = |node: &Node| {
+            format!(
+                "{} of {} pieces, {} slabs of {}, {:?}, active {:#?}",
+                node.host.verified.borrow().len(),
+                node.layout.piece_count(),
+                node.slabs.len(),
+                node.plan.slabs,
+                node.swarm.totals(),
+                node.swarm.active
+            )
+        };
+        self.nodes.iter().map(node).collect::<Vec<_>>().join("\n")
+    }
 }

@@ -74,7 +74,7 @@ pub(super) struct World {
     /// One a core; those of one host stand side by side.
     pub(super) nodes: Vec<Node>,
     /// The first end of each connection is the one that dialled.
-    conns: Vec<[End; 2]>,
+    pub(super) conns: Vec<[End; 2]>,
     /// Blocks that cores have fetched for one another.
     pub(super) handed: usize,
 }
@@ -91,7 +91,7 @@ fn rejects(mut said: &[u8], plan: &Plan) -> Vec<[u32; 3]> {
     found
 }
 
-fn addr(host: usize) -> SocketAddr {
+pub(super) fn addr(host: usize) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, host as u8], 6881))
 }
 
@@ -163,36 +163,6 @@ impl World {
         for node in &self.nodes {
             assert!(node.plan.is_liar() || node.slabs.is_empty(), "slabs are left over: {:?}", node.slabs);
         }
-    }
-
-    /// Whoever sent a bad block that made a piece fail is banned by all cores of who got it.
-    fn check_liars(&self) {
-        for node in self.nodes.iter().filter(|node| !node.plan.is_liar()) {
-            for (conn, side) in node.host.liars.borrow().iter().copied() {
-                let liar = &self.nodes[self.conns[conn][1 - side].node].host;
-                let who = (addr(liar.number).ip(), liar.id);
-                assert!(
-                    node.host.commons.roster().is_banned(&who),
-                    "host {} lied and is not banned",
-                    liar.number
-                );
-            }
-        }
-    }
-
-    fn state(&self) -> String {
-        let node = |node: &Node| {
-            format!(
-                "{} of {} pieces, {} slabs of {}, {:?}, active {:#?}",
-                node.host.verified.borrow().len(),
-                node.layout.piece_count(),
-                node.slabs.len(),
-                node.plan.slabs,
-                node.swarm.totals(),
-                node.swarm.active
-            )
-        };
-        self.nodes.iter().map(node).collect::<Vec<_>>().join("\n")
     }
 
     fn step(&mut self) {

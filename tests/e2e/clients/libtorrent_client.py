@@ -49,15 +49,20 @@ def session(listen, encryption=None, lsd=False, dht=()):
         | lt.alert.category_t.dht_notification
         | lt.alert.category_t.storage_notification,
     })
+    know(ses, dht)
+    return ses
+
+
+def know(ses, dht):
+    """Names nodes of the DHT. What it sends to them may be lost: to be called again while it knows none."""
     for node in dht:
         host, port = node.rsplit(":", 1)
         ses.add_dht_node((host, int(port)))
-    return ses
 
 
 def node(args):
     ses = session(args.listen, dht=args.dht)
-    said = None
+    said, asked = None, time.monotonic()
     while True:
         for alert in ses.pop_alerts():
             print(alert, file=sys.stderr, flush=True)
@@ -65,6 +70,9 @@ def node(args):
         if nodes != said:
             say(nodes=nodes)
             said = nodes
+        if nodes == 0 and time.monotonic() > asked + 2:
+            asked = time.monotonic()
+            know(ses, args.dht)
         time.sleep(0.1)
 
 
