@@ -1,0 +1,269 @@
+//! The swarms that are measured.
+
+use crate::node::Plan;
+use crate::world::World;
+use seedring::metainfo::Layout;
+use std::fmt;
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+/// Payload, and its pieces.
+const SIZE: u64 = 8 * MIB;
+const PIECE: u64 = 64 * KIB;
+/// Bytes a second of a usual link.
+const SPEED: u64 = 32 * KIB;
+const LEECHES: usize = 50;
+const SEEDS: [u64; 1] = [1];
+
+/// Something that must hold of a figure.
+#[derive(Clone, Debug)]
+pub(crate) struct Aim {
+    what: &'static str,
+    value: f64,
+    at_least: bool,
+    limit: f64,
+}
+
+impl Aim {
+    fn most(what: &'static str, value: f64, limit: f64) -> Self {
+        Self { what, value, at_least: false, limit }
+    }
+
+    fn least(what: &'static str, value: f64, limit: f64) -> Self {
+        Self { what, value, at_least: true, limit }
+    }
+
+    fn is_met(&self) -> bool {
+        if self.at_least { self.value >= self.limit } else { self.value <= self.limit }
+    }
+}
+
+impl fmt::Display for Aim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = if self.at_least { "≥" } else { "≤" };
+        let missed = if self.is_met() { "" } else { ": missed" };
+        write!(f, "{} {:.3} (aim {sign} {}{missed})", self.what, self.value, self.limit)
+    }
+}
+
+/// What came out of a swarm.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    /// Seconds until all were done who are honest and stay, and how long they took on average.
+    pub(crate) last: f64,
+    pub(crate) mean: f64,
+    pub(crate) bound: f64,
+    /// Payload received in vain, in percent.
+    pub(crate) wasted: f64,
+    pub(crate) aims: Vec<Aim>,
+}
+
+/// A swarm by name, and how to measure it.
+type Scenario = (&'static str, fn() -> Row);
+
+pub(crate) const ALL: [Scenario; 7] = [
+    ("flash crowd: 1 seed, 50 leeches, equal links", flash_crowd),
+    ("mixed links: a third at ¼, a third at 4 times the speed", mixed_links),
+    ("30 % free riders", free_riders),
+    ("one seed at 1/10 of the leeches' speed", slow_seed),
+    ("last piece held by one slow peer", last_piece),
+    ("5 % liars", liars),
+    ("churn: half of the leeches leave half done", churn),
+];
+
+/// A run of a swarm.
+struct Run {
+    /// Seconds from coming to having everything, of each that got there.
+    times: Vec<Option<f64>>,
+    wasted: f64,
+    world: World,
+}
+
+fn layout() -> Layout {
+    Layout::new(PIECE, [SIZE]).expect("a sound geometry")
+}
+
+/// Prints the seed when the run fails.
+struct Seed(u64);
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the seed of this swarm is {}", self.0);
+        }
+    }
+}
+
+fn run(seed: u64, layout: Layout, plans: &[Plan]) -> Run {
+    let _seed = Seed(seed);
+    let mut world = World::new(seed, layout, plans);
+    world.run(20_000.0);
+    let times = world.nodes.iter().map(|node| {
+        let done = node.done.filter(|_| !node.plan.seed)?;
+        Some(done as f64 / 1e6 - node.plan.comes)
+    });
+    let times = times.collect();
+    let totals = world.nodes.iter().map(|node| node.swarm.totals());
+    let (wasted, received) = totals
+        .fold((0, 0), |(wasted, received), totals| (wasted + totals.wasted, received + totals.received));
+    Run { times, wasted: 100.0 * wasted as f64 / received as f64, world }
+}
+
+/// The time a fluid swarm would take.
+fn bound(plans: &[Plan]) -> f64 {
+    let leeches = || plans.iter().filter(|plan| !plan.seed);
+    let seeds: u64 = plans.iter().filter(|plan| plan.seed).map(|plan| plan.up).sum();
+    let ups: u64 = leeches().filter(|plan| !plan.rides_free).map(|plan| plan.up).sum();
+    let slowest = leeches().map(|plan| plan.down).min().unwrap_or(u64::MAX);
+    let size = SIZE as f64;
+    let all = leeches().count() as f64 * size / (seeds + ups) as f64;
+    all.max(size / seeds as f64).max(size / slowest as f64)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// Seconds that those took of whom `which` says so.
+fn times(run: &Run, which: impl Fn(&Plan) -> bool) -> Vec<f64> {
+    let of = run.world.nodes.iter().zip(&run.times).filter(|(node, _)| which(&node.plan));
+    of.filter_map(|(_, time)| *time).collect()
+}
+
+fn is_honest(plan: &Plan) -> bool {
+    !plan.rides_free && plan.lies == 0.0 && plan.goes.is_infinite()
+}
+
+/// The medians of several runs. `aims` is given all of them.
+fn row(plans: &[Plan], bound: f64, aims: impl Fn(&[Run]) -> Vec<Aim>) -> Row {
+    let runs: Vec<Run> = SEEDS.iter().map(|seed| run(*seed, layout(), plans)).collect();
+    let over = |figure: &dyn Fn(&Run) -> f64| median(runs.iter().map(figure).collect());
+    Row {
+        last: over(&|run| times(run, is_honest).into_iter().fold(0.0, f64::max)),
+        mean: over(&|run| mean(&times(run, is_honest))),
+        bound,
+        wasted: over(&|run| run.wasted),
+        aims: aims(&runs),
+    }
+}
+
+fn crowd(count: usize) -> Vec<Plan> {
+    let mut plans = vec![Plan::seed(SPEED)];
+    plans.resize(count + 1, Plan::leech(SPEED));
+    plans
+}
+
+fn slowest(run: &Run) -> f64 {
+    times(run, is_honest).into_iter().fold(0.0, f64::max)
+}
+
+fn flash_crowd() -> Row {
+    let plans = crowd(LEECHES);
+    let bound = bound(&plans);
+    row(&plans, bound, |runs| {
+        let worst = runs.iter().map(slowest).fold(0.0, f64::max);
+        let shares = runs.iter().map(|run| {
+            let sent = run.world.nodes[1..].iter().map(|node| node.sent as f64);
+            let (sum, squares) = sent.fold((0.0, 0.0), |(sum, squares), x| (sum + x, squares + x * x));
+            sum * sum / (LEECHES as f64 * squares)
+        });
+        let fair = shares.fold(1.0, f64::min);
+        vec![
+            Aim::most("slowest run / bound", worst / bound, 1.25),
+            Aim::least("fairness of what leeches sent (Jain)", fair, 0.9),
+        ]
+    })
+}
+
+fn mixed_links() -> Row {
+    let mut plans = crowd(45);
+    for (number, plan) in plans.iter_mut().enumerate().skip(1) {
+        let speed = [SPEED / 4, SPEED, SPEED * 4][number % 3];
+        *plan = Plan::leech(speed);
+    }
+    let bound = bound(&plans);
+    row(&plans, bound, |runs| {
+        let of = |speed| {
+            median(runs.iter().map(|run| mean(&times(run, |plan| plan.up == speed && !plan.seed))).collect())
+        };
+        let (slow, fast) = (of(SPEED / 4), of(SPEED * 4));
+        vec![Aim::most("time of the fast / of the slow", fast / slow, 0.7)]
+    })
+}
+
+fn free_riders() -> Row {
+    let riders = LEECHES * 3 / 10;
+    let mut plans = crowd(LEECHES);
+    plans[1..=riders].iter_mut().for_each(|plan| plan.rides_free = true);
+    let without = crowd(LEECHES - riders);
+    row(&plans, bound(&without), |runs| {
+        let alone = SEEDS.iter().map(|seed| mean(&times(&run(*seed, layout(), &without), is_honest)));
+        let alone = median(alone.collect());
+        let among = median(runs.iter().map(|run| mean(&times(run, is_honest))).collect());
+        let riding = runs.iter().map(|run| mean(&times(run, |plan| plan.rides_free)));
+        let honest_last = runs.iter().map(|run| mean(&times(run, is_honest)));
+        let behind = riding.zip(honest_last).map(|(riding, honest)| riding / honest).fold(f64::MAX, f64::min);
+        vec![
+            Aim::most("mean time of the others / without riders", among / alone, 1.05),
+            Aim::least("mean time of riders / of the others", behind, 1.0),
+        ]
+    })
+}
+
+fn slow_seed() -> Row {
+    let mut plans = crowd(20);
+    plans[0].up = SPEED / 10;
+    row(&plans, bound(&plans), |runs| {
+        let useful = runs.iter().map(|run| {
+            let distinct: u64 = run.world.first_sent.iter().map(|block| u64::from(block.len)).sum();
+            distinct as f64 / run.world.nodes[0].sent as f64
+        });
+        vec![Aim::least("useful share of what the seed sent", useful.fold(1.0, f64::min), 0.95)]
+    })
+}
+
+fn last_piece() -> Row {
+    let mut plans = vec![Plan { piece: Some(100), up: SPEED / 8, ..Plan::leech(SPEED) }];
+    let rest = Plan { lacks: Some(100), ..Plan::leech(SPEED) };
+    plans.resize(21, rest);
+    // The slow one gets the rest at its own speed.
+    let bound = SIZE as f64 / SPEED as f64;
+    row(&plans, bound, |runs| {
+        let rest =
+            runs.iter().map(|run| times(run, |plan| plan.lacks.is_some()).into_iter().fold(0.0, f64::max));
+        vec![Aim::most("seconds until the last piece is everywhere", rest.fold(0.0, f64::max), 60.0)]
+    })
+}
+
+fn liars() -> Row {
+    let mut plans = crowd(LEECHES);
+    let liars = (LEECHES / 20).max(2);
+    plans.extend(vec![Plan { seed: true, lies: 0.3, ..Plan::leech(SPEED) }; liars]);
+    let honest = crowd(LEECHES);
+    row(&plans, bound(&honest), |runs| {
+        let bad = runs.iter().map(|run| run.wasted).fold(0.0, f64::max);
+        vec![Aim::most("wasted %", bad, 3.0)]
+    })
+}
+
+fn churn() -> Row {
+    let mut plans = crowd(LEECHES);
+    let whole = SIZE as f64 / SPEED as f64;
+    for (number, plan) in plans.iter_mut().enumerate().skip(1) {
+        if number % 2 == 0 {
+            plan.goes = whole * 0.5 + number as f64;
+        } else {
+            plan.comes = if number % 4 == 1 { 0.0 } else { whole * 0.3 };
+        }
+    }
+    let staying: Vec<Plan> = plans.iter().copied().filter(|plan| plan.goes.is_infinite()).collect();
+    row(&plans, bound(&staying), |runs| {
+        let worst = runs.iter().map(slowest).fold(0.0, f64::max);
+        vec![Aim::most("slowest run / bound", worst / bound(&staying), 1.5)]
+    })
+}
