@@ -21,16 +21,16 @@
 //! which each core reads what it has to tell its peers, and a roster of who is connected. Seeding touches none of it.
 //! A download costs one exchange a piece: whoever claims it fetches it by its own peers, hashes and writes it. A
 //! core that has run out of work says so; the others then show which blocks their pieces lack, it fetches some by its peers
-//! and hands them over (`swarm/errands.rs`). So no piece hangs on the peers of one core. Upload slots
-//! are ranked over all cores once in ten seconds (`swarm/choking.rs`); limits of bytes a second are one number that all cores
-//! move on (`swarm/limiter.rs`). Cores ring each other's bells for
-//! news, and write letters for what must arrive (`shard/crew.rs`).
+//! and hands them over (`swarm/errands.rs`). So no piece hangs on the peers of one core. Peers are ranked
+//! for upload slots over all cores once in ten seconds (`swarm/choking.rs`); a limit of bytes a second is one number that
+//! all cores move on (`swarm/limiter.rs`). Cores ring each other's bells for news, and write letters for what must arrive
+//! (`shard/crew.rs`).
 //!
 //! # The walk of a block
 //!
 //! *Up.* A REQUEST is parsed by [`wire::Reader`] in `shard/receive.rs` and queued by [`swarm::Swarm::hear`]. While the
 //! connection has room, `shard/send.rs` takes the next requests ([`swarm::Swarm::take_upload`]), has their runs loaded by
-//! `shard/load.rs` (from the cache of `shard/memory.rs`, else by [`storage::Access::read`]) and sends many `[head, block]`
+//! `shard/load.rs` (from the cache of `shard/memory.rs`, from a read that is under way for another peer, else by [`storage::Access::read`]) and sends many `[head, block]`
 //! by one [`ring::Socket::send`].
 //!
 //! *Down.*
@@ -43,8 +43,8 @@
 //! 4. The last run of a piece brings the verdict ([`swarm::Swarm::hashed`]). Good: its runs are written
 //!    ([`storage::Access::write`]), then [`swarm::Swarm::written`] makes it ours, and peers are told. Bad: it is asked
 //!    for again, from one peer alone, and who alone sent it is banned; of several, it is remembered who sent which block
-//!    with what fingerprint ([`swarm::Swarm::fingerprinted`]), and when the piece comes out right, who sent another is banned. (Runs of pieces too long for memory are written
-//!    before the verdict, and again if it is bad.)
+//!    with what fingerprint ([`swarm::Swarm::fingerprinted`]), and when the piece comes out right, who sent another
+//!    is banned. (Runs of pieces too long for memory are written before the verdict, and again if it is bad.)
 //! 5. A file whose pieces are all there is synced and gets its own name ([`storage::Access::finish`]).
 //!
 //! # What can be seen
@@ -64,13 +64,13 @@
 //! | 4 | [`load`] | a load generator for any client: many connections from many addresses, every block compared |
 //! | 4 | [`api`] | HTTP: the pages that Prometheus reads |
 //! | 4 | [`observe`] | counters, rates and peers of all cores as Prometheus' text |
-//! | 3 | [`session`] | one torrent from the check of what is there to the goodbye; threads and mailboxes |
+//! | 3 | [`session`] | one torrent from the magnet link, or the check of what is there, to the goodbye; threads and mailboxes |
 //! | 3 | [`discovery`] | who is out there: trackers over HTTP, HTTPS and UDP, the DHT, the local network, and a small tracker of our own |
 //! | 2 | [`shard`] | one core: connections, and the tasks that turn the swarm's wishes into ring operations |
 //! | 2 | [`storage`] | pieces on disk: files beneath the download folder, runs, checking |
 //! | 1 | [`ring`] | the only door to io_uring: runtime, slab arena, sockets, files. All `unsafe` but that of `digest` |
 //! | 0 | [`swarm`] | what to ask of whom and whom to serve: picker, requests, choker, endgame, blame |
-//! | 0 | [`wire`] | bytes ↔ values: handshake, messages, encryption |
+//! | 0 | [`wire`] | bytes ↔ values: handshake, messages and what extensions say in them, encryption |
 //! | 0 | [`digest`] | SHA-1 and SHA-256 of many streams at once: 16 lanes of AVX-512, 8 of AVX2, or one by one |
 //! | 0 | [`metainfo`] | torrent files and magnet links, checked once; how pieces lie across files |
 //! | 0 | [`bencode`] | strict reader of spans, canonical writer |
