@@ -91,7 +91,7 @@ impl Client for Libtorrent {
     fn wait_complete(&mut self) {
         until("libtorrent has it all", || {
             assert_eq!(self.process.ended(), None, "libtorrent stays up");
-            self.process.said().contains("\"seeding\": true").then_some(())
+            self.process.said().contains("\"written\": true").then_some(())
         });
     }
 }

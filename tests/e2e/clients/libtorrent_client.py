@@ -91,12 +91,17 @@ def run(args):
     for peer in args.peer:
         host, port = peer.rsplit(":", 1)
         handle.connect_peer((host, int(port)))
-    said = None
+    said, asked, written = None, False, False
     while True:
         for alert in ses.pop_alerts():
             print(alert, file=sys.stderr, flush=True)
+            written |= asked and isinstance(alert, lt.cache_flushed_alert)
         status = handle.status()
-        now = dict(state=str(status.state), seeding=status.is_seeding, error=status.errc.message(),
+        if status.is_seeding and not asked:
+            # It seeds what is verified, which its disk threads may still have to write.
+            handle.flush_cache()
+            asked = True
+        now = dict(state=str(status.state), seeding=status.is_seeding, written=written, error=status.errc.message(),
                    downloaded=status.total_payload_download, uploaded=status.total_payload_upload,
                    peers=status.num_peers)
         if now != said:
