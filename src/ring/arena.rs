@@ -1,19 +1,22 @@
 //! The memory of payload: one mapping a core, registered with its ring, cut into slabs of one run each.
 //!
+//! The mapping is as long as the arena may become. It grows by chunks when somebody takes a slab and none is free; what is
+//! behind costs nothing.
+//!
 //! A slab is first *filled*: [`FillingSlab`] is its only owner and lends disjoint blocks of it to operations that
 //! write ([`Lease`]). Then it is *sealed*: [`Slab`] handles share it, nobody writes it any more, and it goes back to
 //! the arena with the last handle. So no byte that someone reads can change under him, whatever peers send.
 
 use super::mapping::Mapping;
-use rustix::mm::Advice;
+use super::registration::Table;
+use super::support::warn_of_unregistered;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::ops::Range;
+use std::os::fd::RawFd;
 use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::Arc;
-use tokio_uring::buf::fixed::FixedBufRegistry;
-use tokio_uring::buf::{IoBuf, IoBufMut};
 
 /// Bytes in a slab: the longest run that one disk operation moves.
 pub const SLAB_LEN: usize = 256 * 1024;
@@ -26,32 +29,11 @@ const PAGE: usize = 4096;
 pub(super) const STRIDE: usize = SLAB_LEN + PAGE;
 /// Blocks in a slab.
 pub const BLOCKS_IN_SLAB: usize = SLAB_LEN / BLOCK_LEN;
+/// Slabs by which the arena grows at the least: just under 16 MiB, which take a few milliseconds to become resident.
+pub const CHUNK_SLABS: u32 = 63;
+/// Chunks at most; io_uring's table of buffers has room for no more.
+const MOST_CHUNKS: u32 = 1024;
 const _: () = assert!(BLOCKS_IN_SLAB <= u16::BITS as usize, "one bit a block in `SlabState::leased`");
-
-/// The mapping as tokio-uring wants it for registration: one buffer, index 0.
-struct Registered(Arc<Mapping>);
-
-// SAFETY: the mapping neither moves nor shrinks while `self.0` keeps it, and it is zero-filled by the kernel, so
-// all of it is initialised.
-unsafe impl IoBuf for Registered {
-    fn stable_ptr(&self) -> *const u8 {
-        self.0.base.as_ptr()
-    }
-    fn bytes_init(&self) -> usize {
-        self.0.len
-    }
-    fn bytes_total(&self) -> usize {
-        self.0.len
-    }
-}
-
-// SAFETY: as above. tokio-uring only reads the address for registration; it never writes through it itself.
-unsafe impl IoBufMut for Registered {
-    fn stable_mut_ptr(&mut self) -> *mut u8 {
-        self.0.base.as_ptr()
-    }
-    unsafe fn set_init(&mut self, _: usize) {}
-}
 
 #[derive(Default)]
 struct SlabState {
@@ -65,9 +47,59 @@ struct SlabState {
 
 struct Shared {
     mapping: Arc<Mapping>,
-    registered: Cell<bool>,
+    /// Slabs by which it grows.
+    chunk: u32,
+    /// Slabs that are or were in use; those behind have never been touched.
+    grown: Cell<u32>,
+    /// How many of these the kernel has pinned: the first.
+    registered: Cell<u32>,
+    /// Where more can be registered.
+    table: RefCell<Option<Table>>,
     free: RefCell<Vec<u32>>,
     states: Box<[SlabState]>,
+}
+
+impl Shared {
+    fn bytes(slabs: Range<u32>) -> Range<usize> {
+        slabs.start as usize * STRIDE..slabs.end as usize * STRIDE
+    }
+
+    fn chunk_from(&self, begin: u32) -> Range<u32> {
+        begin..begin.saturating_add(self.chunk).min(self.states.len() as u32)
+    }
+
+    /// The place of a slab's memory in the ring's table of buffers.
+    fn registered_at(&self, index: u32) -> Option<u16> {
+        (index < self.registered.get()).then(|| (index / self.chunk) as u16)
+    }
+
+    fn add(&self, slabs: Range<u32>) {
+        self.grown.set(slabs.end);
+        // The most recently used slab is taken first: it is the likeliest to be in the processor's cache.
+        self.free.borrow_mut().extend(slabs.rev());
+    }
+
+    /// Adds a chunk; false when there is no more.
+    fn grow(&self) -> bool {
+        let slabs = self.chunk_from(self.grown.get());
+        if slabs.is_empty() {
+            return false;
+        }
+        let mut table = self.table.borrow_mut();
+        if let Some(there) = table.as_ref() {
+            let place = (slabs.start / self.chunk) as u16;
+            match there.fill(place, &self.mapping, Self::bytes(slabs.clone())) {
+                Ok(()) => self.registered.set(slabs.end),
+                // Without it everything works, the kernel only pins pages anew for each operation.
+                Err(cause) => {
+                    warn_of_unregistered(self.mapping.len, &cause);
+                    *table = None;
+                }
+            }
+        }
+        self.add(slabs);
+        true
+    }
 }
 
 /// All slabs of one core.
@@ -75,46 +107,81 @@ struct Shared {
 pub struct Arena(Rc<Shared>);
 
 impl Arena {
-    /// Maps at least two slabs, at most `len` bytes. Nothing is registered yet.
+    /// Maps at least two slabs, at most `len` bytes. Nothing is there yet.
     pub(super) fn new(len: usize) -> io::Result<Self> {
+        Self::by_chunks(len, CHUNK_SLABS)
+    }
+
+    /// As [`Self::new`], and once it grows it is all there.
+    pub(super) fn in_one(len: usize) -> io::Result<Self> {
+        Self::by_chunks(len, u32::MAX)
+    }
+
+    fn by_chunks(len: usize, chunk: u32) -> io::Result<Self> {
         let count = (len / STRIDE).max(2);
         let mapping = Arc::new(Mapping::new(count * STRIDE)?);
         let count = u32::try_from(count).map_err(|_| io::ErrorKind::InvalidInput)?;
         Ok(Self(Rc::new(Shared {
             mapping,
-            registered: Cell::new(false),
-            // The most recently used slab is taken first: it is the likeliest to be in the processor's cache.
-            free: RefCell::new((0..count).rev().collect()),
+            chunk: chunk.max(count.div_ceil(MOST_CHUNKS)),
+            grown: Cell::new(0),
+            registered: Cell::new(0),
+            table: RefCell::new(None),
+            free: RefCell::default(),
             states: (0..count).map(|_| SlabState::default()).collect(),
         })))
     }
 
-    /// Registers the arena with the current runtime's ring. Without it everything works, the kernel only pins
-    /// pages anew for each operation.
-    pub(super) fn register(&self) -> io::Result<()> {
-        let registered = FixedBufRegistry::new([Registered(Arc::clone(&self.0.mapping))]).register();
-        match &registered {
-            Ok(()) => self.0.registered.set(true),
-            // The kernel has made all of it resident before it refused. Nothing is there yet that could be lost.
-            Err(_) if self.free() == self.capacity() => self.0.mapping.advise(Advice::LinuxDontNeed),
-            Err(_) => {}
-        }
-        registered
+    /// Makes the first chunk, and registers it with the current runtime's ring; what comes later as well, if the ring's
+    /// descriptor is known.
+    ///
+    /// # Errors
+    /// What the kernel says to it. The arena works all the same.
+    pub(super) fn register(&self, ring: Option<RawFd>) -> io::Result<()> {
+        let Shared { mapping, chunk, states, .. } = &*self.0;
+        debug_assert_eq!(self.0.grown.get(), 0, "nothing is there yet");
+        let first = self.0.chunk_from(0);
+        self.0.add(first.clone());
+        let places = states.len().div_ceil(*chunk as usize);
+        let table = Table::register(mapping, Shared::bytes(first.clone()), places, ring)?;
+        self.0.registered.set(first.end);
+        self.0.table.replace(Some(table));
+        Ok(())
     }
 
-    /// Whether the kernel has the arena's pages pinned once for all.
+    /// Grows to so many slabs at the least, if there may be so many.
+    pub(super) fn grow_to(&self, slabs: usize) {
+        while (self.0.grown.get() as usize) < slabs && self.0.grow() {}
+    }
+
+    /// The ring ends: nothing more can be registered.
+    pub(super) fn leave_ring(&self) {
+        self.0.table.replace(None);
+    }
+
+    /// Whether the kernel has pinned all pages that are in use once for all.
     pub fn is_registered(&self) -> bool {
-        self.0.registered.get()
+        self.0.table.borrow().is_some()
     }
 
-    /// Number of slabs.
+    /// Number of slabs that there may be.
     pub fn capacity(&self) -> usize {
         self.0.states.len()
     }
 
-    /// Number of slabs nobody holds.
+    /// Number of slabs nobody holds, those included that the arena has yet to grow to.
     pub fn free(&self) -> usize {
+        self.ready() + self.untouched()
+    }
+
+    /// Number of slabs that can be taken without growing.
+    pub fn ready(&self) -> usize {
         self.0.free.borrow().len()
+    }
+
+    /// Number of slabs that have never been in use: no memory is behind them.
+    pub fn untouched(&self) -> usize {
+        self.0.states.len() - self.0.grown.get() as usize
     }
 
     /// A slab to fill, if one is free. Its bytes are whatever was there before.
@@ -122,12 +189,15 @@ impl Arena {
         self.take_at(0)
     }
 
-    /// A slab whose first byte lies `skew` bytes behind a page boundary.
+    /// A slab whose first byte lies `skew` bytes behind a page boundary. The arena grows if it must and may.
     ///
     /// # Panics
     /// When that is a page or more.
     pub fn take_at(&self, skew: usize) -> Option<FillingSlab> {
         assert!(skew < PAGE, "a slab begins in its first page");
+        if self.ready() == 0 && !self.0.grow() {
+            return None;
+        }
         let index = self.0.free.borrow_mut().pop()?;
         self.0.states[index as usize].skew.set(skew);
         Some(FillingSlab(Handle::first(&self.0, index)))
@@ -290,8 +360,9 @@ impl Lease {
         self.slab.place(self.places.start).as_ptr()
     }
 
-    pub(super) fn is_registered(&self) -> bool {
-        self.slab.arena.registered.get()
+    /// The place in the ring's table of buffers.
+    pub(super) fn registered_at(&self) -> Option<u16> {
+        self.slab.arena.registered_at(self.slab.index)
     }
 
     /// The bytes.
@@ -352,8 +423,9 @@ impl Slab {
         Arc::clone(&self.0.arena.mapping)
     }
 
-    pub(super) fn is_registered(&self) -> bool {
-        self.0.arena.registered.get()
+    /// The place in the ring's table of buffers.
+    pub(super) fn registered_at(&self) -> Option<u16> {
+        self.0.arena.registered_at(self.0.index)
     }
 }
 

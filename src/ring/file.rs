@@ -13,8 +13,6 @@ use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-/// The arena is the ring's only registered buffer.
-const ARENA: u16 = 0;
 /// The number of the system call, the same on all processors but Alpha.
 const CACHESTAT: libc::c_long = 451;
 
@@ -87,10 +85,9 @@ impl File {
     async fn read_once(&self, lease: Lease, len: usize, offset: u64) -> (io::Result<usize>, Lease) {
         assert!(len <= lease.len());
         let (at, len) = (lease.address(), u32::try_from(len).expect("at most a slab"));
-        let entry = if lease.is_registered() {
-            opcode::ReadFixed::new(self.fd(), at, len, ARENA).offset(offset).build()
-        } else {
-            opcode::Read::new(self.fd(), at, len).offset(offset).build()
+        let entry = match lease.registered_at() {
+            Some(place) => opcode::ReadFixed::new(self.fd(), at, len, place).offset(offset).build(),
+            None => opcode::Read::new(self.fd(), at, len).offset(offset).build(),
         };
         // SAFETY: the lease owns the bytes written, the file the descriptor; both travel with the operation.
         let (result, (_, mut lease)) =
@@ -138,10 +135,9 @@ impl File {
     ) -> io::Result<()> {
         while !range.is_empty() {
             let (at, len) = (slab.address(range.start), u32::try_from(range.len()).expect("at most a slab"));
-            let entry = if slab.is_registered() {
-                opcode::WriteFixed::new(self.fd(), at, len, ARENA).offset(offset).build()
-            } else {
-                opcode::Write::new(self.fd(), at, len).offset(offset).build()
+            let entry = match slab.registered_at() {
+                Some(place) => opcode::WriteFixed::new(self.fd(), at, len, place).offset(offset).build(),
+                None => opcode::Write::new(self.fd(), at, len).offset(offset).build(),
             };
             // SAFETY: a sealed slab is not written while a handle exists; handle and file travel with the operation.
             let (result, _) =

@@ -22,6 +22,7 @@ mod listener;
 mod map;
 mod mapping;
 mod op;
+mod registration;
 mod runtime;
 mod scatter;
 mod socket;
@@ -30,7 +31,7 @@ mod support;
 mod tests;
 mod zero_copy;
 
-pub use arena::{Arena, BLOCKS_IN_SLAB, FillingSlab, Lease, SLAB_LEN, Slab};
+pub use arena::{Arena, BLOCKS_IN_SLAB, CHUNK_SLABS, FillingSlab, Lease, SLAB_LEN, Slab};
 pub use counters::{DiskTimer, DiskTimes, Kind, Operations, RingCounters, counters};
 pub use file::File;
 pub use gather::Gather;

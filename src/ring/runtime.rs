@@ -1,6 +1,7 @@
 //! One core's runtime: a ring, its reactor, and the arena registered with it.
 
 use super::counters::Alive;
+use super::registration::descriptor_of;
 use super::support::{StartError, warn_of_unregistered};
 use super::{Arena, ZeroCopy, ZeroCopySend};
 use rustix::thread::CpuSet;
@@ -10,8 +11,10 @@ use tokio::task::JoinHandle;
 /// What a core gets.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// Bytes of payload memory, rounded down to whole slabs.
+    /// Bytes of payload memory that there may be, rounded down to whole slabs.
     pub arena_len: usize,
+    /// Slabs of it that will be needed for sure: resident from the start. The rest comes when it is needed.
+    pub ready_slabs: usize,
     /// Run on one CPU only: the one with this place in [`cpus`], counted round and round. `None`: where the system
     /// likes.
     pub cpu: Option<usize>,
@@ -22,7 +25,7 @@ pub struct Config {
 impl Config {
     /// A core with so many bytes of payload memory, and nothing special.
     pub fn new(arena_len: usize) -> Self {
-        Self { arena_len, cpu: None, zero_copy_send: ZeroCopySend::default() }
+        Self { arena_len, ready_slabs: 0, cpu: None, zero_copy_send: ZeroCopySend::default() }
     }
 }
 
@@ -79,16 +82,20 @@ pub fn run<T>(config: Config, main: impl AsyncFnOnce(Core) -> T) -> Result<T, St
     }
     let mut builder = tokio_uring::builder();
     builder.entries(ENTRIES).uring_builder(&ring_flags());
-    let arena = Arena::new(config.arena_len).map_err(|cause| StartError::new("map payload memory", cause))?;
+    let (runtime, ring) = descriptor_of(|| tokio_uring::Runtime::new(&builder))
+        .map_err(|cause| StartError::new("set up io_uring", cause))?;
+    // A ring whose descriptor is not known registers all there is at once, or never.
+    let make = if ring.is_some() { Arena::new } else { Arena::in_one };
+    let arena = make(config.arena_len).map_err(|cause| StartError::new("map payload memory", cause))?;
     let zero_copy = ZeroCopy::new(config.zero_copy_send, arena.capacity());
-    let runtime =
-        tokio_uring::Runtime::new(&builder).map_err(|cause| StartError::new("set up io_uring", cause))?;
     Ok(runtime.block_on(async {
         super::counters::reset();
-        if let Err(cause) = arena.register() {
+        if let Err(cause) = arena.register(ring) {
             warn_of_unregistered(arena.capacity() * super::arena::STRIDE, &cause);
         }
-        let result = main(Core { arena, zero_copy: zero_copy.clone() }).await;
+        arena.grow_to(config.ready_slabs);
+        let result = main(Core { arena: arena.clone(), zero_copy: zero_copy.clone() }).await;
+        arena.leave_ring();
         tracing::debug!("sends without a copy: {:?}", zero_copy.counts());
         result
     }))
