@@ -20,6 +20,7 @@ mod life;
 mod local;
 mod magnets;
 mod metrics;
+mod mixed;
 mod partners;
 mod pex;
 mod swarm;

@@ -1,8 +1,10 @@
 //! aria2.
 
 use super::Client;
+use crate::support::lan::Lan;
 use crate::support::net::free_port;
 use crate::support::process::{Process, program};
+use crate::support::wait::until_true;
 use crate::support::{Stage, Torrent};
 use std::path::Path;
 use std::process::Command;
@@ -25,6 +27,29 @@ impl Aria2 {
         let mut command = command(torrent, folder);
         command.arg("--seed-time=0").args(more);
         Self { process: Process::spawn(stage, "aria2", &mut command) }
+    }
+}
+
+impl Aria2 {
+    /// Downloads on a host into `folder`, and seeds until it is dropped. `more`: further options.
+    pub(crate) fn trade(
+        stage: &Stage,
+        torrent: &Torrent,
+        folder: &Path,
+        (lan, host): (&Lan, usize),
+        more: &[&str],
+    ) -> Self {
+        let mut command = command(torrent, folder);
+        command.arg("--seed-ratio=0.0").arg("--disk-cache=0").args(more);
+        Self { process: Process::spawn(stage, "aria2", &mut lan.on(host, &command)) }
+    }
+
+    /// Waits until it has all of what it [trades](Self::trade).
+    pub(crate) fn wait_seeding(&mut self) {
+        until_true("aria2 has it all", || {
+            assert_eq!(self.process.ended(), None, "aria2 stays up");
+            self.process.said().contains("Seeder state,")
+        });
     }
 }
 

@@ -65,10 +65,19 @@ pub(crate) struct Node {
 impl Node {
     /// Starts it; it knows of one other.
     pub(crate) fn start(stage: &Stage, other: SocketAddr) -> Self {
-        let addr = SocketAddr::from((own_loopback(), free_port()));
+        Self::start_with(stage, (own_loopback(), free_port()).into(), other, |command| command)
+    }
+
+    /// Starts one that listens at `addr`, by a command that is made of the plain one.
+    pub(crate) fn start_with(
+        stage: &Stage,
+        addr: SocketAddr,
+        other: SocketAddr,
+        wrap: impl FnOnce(Command) -> Command,
+    ) -> Self {
         let mut command = script(stage);
         command.args(["node", "--listen", &addr.to_string(), "--dht", &other.to_string()]);
-        Self { process: Process::spawn(stage, "libtorrent-node", &mut command), addr }
+        Self { process: Process::spawn(stage, "libtorrent-node", &mut wrap(command)), addr }
     }
 
     /// Where it listens.

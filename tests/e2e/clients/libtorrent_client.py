@@ -22,6 +22,12 @@ def say(**fields):
     print(json.dumps(fields), flush=True)
 
 
+def place(text):
+    """Host and port, of an address that has brackets when it is of IPv6."""
+    host, port = text.rsplit(":", 1)
+    return host.strip("[]"), int(port)
+
+
 def session(listen, encryption=None, lsd=False, dht=()):
     policy, level = (lt.enc_policy.pe_enabled, "both") if encryption is None else (lt.enc_policy.pe_forced, encryption)
     ses = lt.session({
@@ -56,8 +62,7 @@ def session(listen, encryption=None, lsd=False, dht=()):
 def know(ses, dht):
     """Names nodes of the DHT. What it sends to them may be lost: to be called again while it knows none."""
     for node in dht:
-        host, port = node.rsplit(":", 1)
-        ses.add_dht_node((host, int(port)))
+        ses.add_dht_node(place(node))
 
 
 def node(args):
@@ -89,8 +94,7 @@ def run(args):
     if args.upload_limit:
         handle.set_upload_limit(args.upload_limit)
     for peer in args.peer:
-        host, port = peer.rsplit(":", 1)
-        handle.connect_peer((host, int(port)))
+        handle.connect_peer(place(peer))
     said, asked, written = None, False, False
     while True:
         for alert in ses.pop_alerts():

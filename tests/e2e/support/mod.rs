@@ -2,6 +2,7 @@
 
 pub(crate) mod https;
 pub(crate) mod lan;
+pub(crate) mod lan_tracker;
 pub(crate) mod net;
 pub(crate) mod payload;
 pub(crate) mod peer;

@@ -54,6 +54,11 @@ pub(crate) fn http(addr: SocketAddr, request: &str) -> io::Result<(String, Vec<u
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
+    split_http(answer)
+}
+
+/// The head of an answer, and the body after it.
+pub(crate) fn split_http(mut answer: Vec<u8>) -> io::Result<(String, Vec<u8>)> {
     let end = answer.windows(4).position(|at| at == b"\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
     let body = answer.split_off(end + 4);
     Ok((String::from_utf8_lossy(&answer).into_owned(), body))
