@@ -23,6 +23,7 @@ mod metrics;
 mod mixed;
 mod partners;
 mod pex;
+mod silence;
 mod swarm;
 mod tools;
 mod trackers;
