@@ -15,6 +15,7 @@ mod disk;
 mod encryption;
 mod hostile;
 mod interop;
+mod ipv6;
 mod layouts;
 mod life;
 mod local;
