@@ -1,103 +1,56 @@
 //! What a swarm counts.
 
-/// How often a limit has said no.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct LimitHits {
+/// Makes [`LimitHits`] of one list of names, so that no limit is forgotten where all are told or added.
+macro_rules! limit_hits {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// How often a limit has said no.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+        pub struct LimitHits {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl LimitHits {
+            /// Each by its name.
+            pub fn by_name(&self) -> [(&'static str, u64); [$(stringify!($name)),*].len()] {
+                [$((stringify!($name), self.$name)),*]
+            }
+        }
+
+        impl std::ops::AddAssign for LimitHits {
+            fn add_assign(&mut self, other: Self) {
+                $(self.$name += other.$name;)*
+            }
+        }
+    };
+}
+
+limit_hits! {
     /// Requests not taken because too many of that peer wait already.
-    pub requests: u64,
+    requests,
     /// Messages that should not have come: see [`DropReason::Offences`](super::DropReason::Offences).
-    pub offences: u64,
+    offences,
     /// Peers refused, or dropped for new ones, because too many are connected.
-    pub peers: u64,
+    peers,
     /// Addresses not remembered because there are too many.
-    pub addresses: u64,
+    addresses,
     /// Accepted connections closed because too many had not said their handshake.
-    pub handshakes: u64,
+    handshakes,
     /// Encrypted handshakes refused because one host had begun too many.
-    pub exchanges: u64,
+    exchanges,
     /// Things not told to the control thread because its mailbox was full.
-    pub reports: u64,
+    reports,
     /// Things not told to another core because its mailbox was full.
-    pub letters: u64,
+    letters,
     /// Bad tries at a piece of which it was forgotten who sent what, because there were too many.
-    pub evidence: u64,
+    evidence,
     /// Liars not remembered because there are too many.
-    pub bans: u64,
+    bans,
     /// Addresses not dialled, and connections not taken, because of the user's filter.
-    pub filtered: u64,
+    filtered,
     /// Peers dropped because there was nothing to trade with them for long.
-    pub idle: u64,
+    idle,
     /// Connections that were forgotten after their end, so that nothing they sent can be held against them.
-    pub departed: u64,
-}
-
-impl LimitHits {
-    /// Each by its name.
-    pub fn by_name(&self) -> [(&'static str, u64); 13] {
-        let Self {
-            requests,
-            offences,
-            peers,
-            addresses,
-            handshakes,
-            exchanges,
-            reports,
-            letters,
-            evidence,
-            bans,
-            filtered,
-            idle,
-            departed,
-        } = *self;
-        [
-            ("requests", requests),
-            ("offences", offences),
-            ("peers", peers),
-            ("addresses", addresses),
-            ("handshakes", handshakes),
-            ("exchanges", exchanges),
-            ("reports", reports),
-            ("letters", letters),
-            ("evidence", evidence),
-            ("bans", bans),
-            ("filtered", filtered),
-            ("idle", idle),
-            ("departed", departed),
-        ]
-    }
-}
-
-impl std::ops::AddAssign for LimitHits {
-    fn add_assign(&mut self, other: Self) {
-        let Self {
-            requests,
-            offences,
-            peers,
-            addresses,
-            handshakes,
-            exchanges,
-            reports,
-            letters,
-            evidence,
-            bans,
-            filtered,
-            idle,
-            departed,
-        } = other;
-        self.requests += requests;
-        self.offences += offences;
-        self.peers += peers;
-        self.addresses += addresses;
-        self.handshakes += handshakes;
-        self.exchanges += exchanges;
-        self.reports += reports;
-        self.letters += letters;
-        self.evidence += evidence;
-        self.bans += bans;
-        self.filtered += filtered;
-        self.idle += idle;
-        self.departed += departed;
-    }
+    departed,
 }
 
 /// Sums over the life of the swarm, in payload bytes.
@@ -113,6 +66,27 @@ pub struct Totals {
     pub wasted: u64,
     /// Pieces that came out wrong.
     pub failed_pieces: u64,
+    /// Peer exchange.
+    pub exchange: ExchangeCounts,
     /// Limits met. Those of handshakes, exchanges and reports are met elsewhere: here they are 0.
     pub limits: LimitHits,
+}
+
+/// What peer exchange (BEP 11) has said and heard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExchangeCounts {
+    /// Messages heard and used.
+    pub heard: u64,
+    /// Messages said.
+    pub said: u64,
+    /// Messages not used because the peer sends too many.
+    pub too_often: u64,
+    /// Messages not used because they could not be read.
+    pub unread: u64,
+    /// Addresses in the messages that were used.
+    pub peers: u64,
+    /// Of these, addresses where nobody can be, or that are known or too many of one host.
+    pub unused: u64,
+    /// Messages that named more addresses than are taken of one.
+    pub too_long: u64,
 }

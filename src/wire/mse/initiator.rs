@@ -1,7 +1,10 @@
 //! The end that dialled.
 
 use super::exchange::{PrivateKey, skey_name};
-use super::{CONSTANT, Cipher, Ciphers, Held, Method, Methods, MseError, Randomness, Step, pad_len, put_pad};
+use super::{
+    CONSTANT, Cipher, Ciphers, Held, Method, Methods, MseError, Randomness, Step, Turn, advance, pad_len,
+    put_pad,
+};
 use crate::metainfo::InfoHash;
 
 enum State {
@@ -17,13 +20,18 @@ enum State {
 
 /// See the module.
 pub struct Initiator {
+    ours: Ours,
+    pub(super) held: Held,
+    state: State,
+}
+
+/// What does not change.
+struct Ours {
     key: PrivateKey,
     second_pad: Vec<u8>,
     methods: Methods,
     skey: InfoHash,
     initial: Vec<u8>,
-    pub(super) held: Held,
-    state: State,
 }
 
 impl Initiator {
@@ -44,53 +52,58 @@ impl Initiator {
         let key = PrivateKey::new(&key);
         out.extend(key.public());
         out.extend(first_pad);
-        Self { key, second_pad, methods, skey, initial, held: Held::default(), state: State::Key }
+        let ours = Ours { key, second_pad, methods, skey, initial };
+        Self { ours, held: Held::default(), state: State::Key }
     }
 
     /// Takes in what has come and puts into `out` what is to be sent for it.
     ///
     /// # Errors
     /// When the other side breaks the protocol.
-    pub fn receive(mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Step<Self>, MseError> {
-        self.held.0.extend_from_slice(bytes);
-        loop {
-            self.state = match self.state {
-                State::Key => {
-                    let Some(theirs) = self.held.take() else {
-                        return Ok(Step::More(Self { state: State::Key, ..self }));
-                    };
-                    let secret = self.key.agree(&theirs)?;
-                    out.extend(secret.mark());
-                    out.extend(secret.veil(skey_name(&self.skey)));
-                    let [mut outgoing, mut incoming] = secret.ciphers(&self.skey);
-                    put_offer(&mut outgoing, self.methods, &self.second_pad, &self.initial, out);
-                    let mut mark = CONSTANT;
-                    incoming.apply(&mut mark);
-                    State::Sync { ciphers: Ciphers { incoming, outgoing }, mark }
+    pub fn receive(self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Step<Self>, MseError> {
+        let Self { ours, mut held, state } = self;
+        held.0.extend_from_slice(bytes);
+        let step = advance(state, |state| ours.turn(state, &mut held, out))?;
+        Ok(step.map(|state| Self { ours, held, state }))
+    }
+}
+
+impl Ours {
+    fn turn(&self, state: State, held: &mut Held, out: &mut Vec<u8>) -> Result<Turn<State>, MseError> {
+        Ok(Turn::Next(match state {
+            State::Key => {
+                let Some(theirs) = held.take() else { return Ok(Turn::Wait(State::Key)) };
+                let secret = self.key.agree(&theirs)?;
+                out.extend(secret.mark());
+                out.extend(secret.veil(skey_name(&self.skey)));
+                let [mut outgoing, mut incoming] = secret.ciphers(&self.skey);
+                put_offer(&mut outgoing, self.methods, &self.second_pad, &self.initial, out);
+                let mut mark = CONSTANT;
+                incoming.apply(&mut mark);
+                State::Sync { ciphers: Ciphers { incoming, outgoing }, mark }
+            }
+            State::Sync { ciphers, mark } => match held.pass_pad(&mark)? {
+                Some(()) => State::Selection(ciphers),
+                None => return Ok(Turn::Wait(State::Sync { ciphers, mark })),
+            },
+            State::Selection(mut ciphers) => {
+                let Some(mut answer) = held.take::<6>() else {
+                    return Ok(Turn::Wait(State::Selection(ciphers)));
+                };
+                ciphers.incoming.apply(&mut answer);
+                let [a, b, c, d, len @ ..] = answer;
+                let selected = u32::from_be_bytes([a, b, c, d]);
+                let method = self.methods.selected(selected).ok_or(MseError::WrongSelection(selected))?;
+                State::Pad { ciphers, method, len: pad_len(len)? }
+            }
+            State::Pad { mut ciphers, method, len } => {
+                if held.take_len(len).is_none() {
+                    return Ok(Turn::Wait(State::Pad { ciphers, method, len }));
                 }
-                State::Sync { ciphers, mark } => match self.held.pass_pad(&mark)? {
-                    Some(()) => State::Selection(ciphers),
-                    None => return Ok(Step::More(Self { state: State::Sync { ciphers, mark }, ..self })),
-                },
-                State::Selection(mut ciphers) => {
-                    let Some(mut answer) = self.held.take::<6>() else {
-                        return Ok(Step::More(Self { state: State::Selection(ciphers), ..self }));
-                    };
-                    ciphers.incoming.apply(&mut answer);
-                    let [a, b, c, d, len @ ..] = answer;
-                    let selected = u32::from_be_bytes([a, b, c, d]);
-                    let method = self.methods.selected(selected).ok_or(MseError::WrongSelection(selected))?;
-                    State::Pad { ciphers, method, len: pad_len(len)? }
-                }
-                State::Pad { mut ciphers, method, len } => {
-                    if self.held.take_len(len).is_none() {
-                        return Ok(Step::More(Self { state: State::Pad { ciphers, method, len }, ..self }));
-                    }
-                    ciphers.incoming.skip(len);
-                    return Ok(Step::Done(self.held.establish(method, ciphers, Vec::new())));
-                }
-            };
-        }
+                ciphers.incoming.skip(len);
+                return Ok(Turn::Done(held.establish(method, ciphers, Vec::new())));
+            }
+        }))
     }
 }
 

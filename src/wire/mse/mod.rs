@@ -219,8 +219,8 @@ impl Held {
     }
 
     /// What has come of the stream behind the handshake, and the ciphers that it goes on with.
-    fn establish(self, method: Method, mut ciphers: Ciphers, initial: Vec<u8>) -> Established {
-        let (mut received, mut rest) = (initial, self.0);
+    fn establish(&mut self, method: Method, mut ciphers: Ciphers, initial: Vec<u8>) -> Established {
+        let (mut received, mut rest) = (initial, std::mem::take(&mut self.0));
         let ciphers = match method {
             Method::Plaintext => None,
             Method::Rc4 => {
@@ -230,6 +230,40 @@ impl Held {
         };
         received.append(&mut rest);
         Established { ciphers, received }
+    }
+}
+
+/// Where one state leads.
+enum Turn<S> {
+    /// To the next.
+    Next(S),
+    /// Nowhere, until more has come.
+    Wait(S),
+    /// To the end.
+    Done(Established),
+}
+
+/// Goes on from a state as far as what has come leads.
+fn advance<S>(
+    mut state: S,
+    mut turn: impl FnMut(S) -> Result<Turn<S>, MseError>,
+) -> Result<Step<S>, MseError> {
+    loop {
+        state = match turn(state)? {
+            Turn::Next(next) => next,
+            Turn::Wait(state) => return Ok(Step::More(state)),
+            Turn::Done(established) => return Ok(Step::Done(established)),
+        }
+    }
+}
+
+impl<S> Step<S> {
+    /// The same of the end that was in this state.
+    fn map<T>(self, end: impl FnOnce(S) -> T) -> Step<T> {
+        match self {
+            Self::More(state) => Step::More(end(state)),
+            Self::Done(established) => Step::Done(established),
+        }
     }
 }
 

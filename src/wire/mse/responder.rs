@@ -1,7 +1,9 @@
 //! The end that was dialled.
 
 use super::exchange::{PrivateKey, Secret, SkeyName};
-use super::{CONSTANT, Ciphers, Held, Method, Methods, MseError, Randomness, Step, pad_len, put_pad};
+use super::{
+    CONSTANT, Ciphers, Held, Method, Methods, MseError, Randomness, Step, Turn, advance, pad_len, put_pad,
+};
 use crate::metainfo::InfoHash;
 use crate::wire::handshake::PREFIX;
 
@@ -22,20 +24,25 @@ enum State {
 
 /// See the module.
 pub struct Responder {
+    ours: Ours,
+    pub(super) held: Held,
+    state: State,
+}
+
+/// What does not change.
+struct Ours {
     key: PrivateKey,
     first_pad: Vec<u8>,
     second_pad: Vec<u8>,
     methods: Methods,
-    pub(super) held: Held,
-    state: State,
 }
 
 impl Responder {
     /// Begins.
     pub fn new(random: Randomness, methods: Methods) -> Self {
         let Randomness { key, first_pad, second_pad } = random.clip();
-        let key = PrivateKey::new(&key);
-        Self { key, first_pad, second_pad, methods, held: Held::default(), state: State::Key }
+        let ours = Ours { key: PrivateKey::new(&key), first_pad, second_pad, methods };
+        Self { ours, held: Held::default(), state: State::Key }
     }
 
     /// Whether a connection that begins with these bytes does so without encryption: with the protocol's name (BEP 3).
@@ -49,63 +56,70 @@ impl Responder {
     /// # Errors
     /// When the other side breaks the protocol.
     pub fn receive(
-        mut self,
+        self,
         bytes: &[u8],
         find: impl Fn(&SkeyName) -> Option<InfoHash>,
         out: &mut Vec<u8>,
     ) -> Result<Step<Self>, MseError> {
-        self.held.0.extend_from_slice(bytes);
-        loop {
-            self.state = match self.state {
-                State::Key => {
-                    let Some(theirs) = self.held.take() else {
-                        return Ok(Step::More(Self { state: State::Key, ..self }));
-                    };
-                    let secret = self.key.agree(&theirs)?;
-                    out.extend(self.key.public());
-                    out.extend_from_slice(&self.first_pad);
-                    State::Sync { mark: secret.mark(), secret }
-                }
-                State::Sync { secret, mark } => match self.held.pass_pad(&mark)? {
-                    Some(()) => State::Name(secret),
-                    None => return Ok(Step::More(Self { state: State::Sync { secret, mark }, ..self })),
-                },
-                State::Name(secret) => {
-                    let Some(veiled) = self.held.take() else {
-                        return Ok(Step::More(Self { state: State::Name(secret), ..self }));
-                    };
-                    let skey = find(&secret.veil(veiled)).ok_or(MseError::UnknownTorrent)?;
-                    let [incoming, outgoing] = secret.ciphers(&skey);
-                    State::Offer(Ciphers { incoming, outgoing })
-                }
-                State::Offer(mut ciphers) => {
-                    let Some(mut offer) = self.held.take::<14>() else {
-                        return Ok(Step::More(Self { state: State::Offer(ciphers), ..self }));
-                    };
-                    ciphers.incoming.apply(&mut offer);
-                    let (method, len) = read_offer(&offer, self.methods)?;
-                    State::Pad { ciphers, method, len }
-                }
-                State::Pad { mut ciphers, method, len } => {
-                    let Some(mut pad) = self.held.take_len(len + 2) else {
-                        return Ok(Step::More(Self { state: State::Pad { ciphers, method, len }, ..self }));
-                    };
-                    ciphers.incoming.apply(&mut pad);
-                    let initial = u16::from_be_bytes([pad[len], pad[len + 1]]).into();
-                    // Before the initial payload is there: it may be long.
-                    put_selection(&mut ciphers, method, &self.second_pad, out);
-                    State::Initial { ciphers, method, len: initial }
-                }
-                State::Initial { mut ciphers, method, len } => {
-                    let Some(mut initial) = self.held.take_len(len) else {
-                        let state = State::Initial { ciphers, method, len };
-                        return Ok(Step::More(Self { state, ..self }));
-                    };
-                    ciphers.incoming.apply(&mut initial);
-                    return Ok(Step::Done(self.held.establish(method, ciphers, initial)));
-                }
-            };
-        }
+        let Self { ours, mut held, state } = self;
+        held.0.extend_from_slice(bytes);
+        let step = advance(state, |state| ours.turn(state, &mut held, &find, out))?;
+        Ok(step.map(|state| Self { ours, held, state }))
+    }
+}
+
+impl Ours {
+    fn turn(
+        &self,
+        state: State,
+        held: &mut Held,
+        find: &impl Fn(&SkeyName) -> Option<InfoHash>,
+        out: &mut Vec<u8>,
+    ) -> Result<Turn<State>, MseError> {
+        Ok(Turn::Next(match state {
+            State::Key => {
+                let Some(theirs) = held.take() else { return Ok(Turn::Wait(State::Key)) };
+                let secret = self.key.agree(&theirs)?;
+                out.extend(self.key.public());
+                out.extend_from_slice(&self.first_pad);
+                State::Sync { mark: secret.mark(), secret }
+            }
+            State::Sync { secret, mark } => match held.pass_pad(&mark)? {
+                Some(()) => State::Name(secret),
+                None => return Ok(Turn::Wait(State::Sync { secret, mark })),
+            },
+            State::Name(secret) => {
+                let Some(veiled) = held.take() else { return Ok(Turn::Wait(State::Name(secret))) };
+                let skey = find(&secret.veil(veiled)).ok_or(MseError::UnknownTorrent)?;
+                let [incoming, outgoing] = secret.ciphers(&skey);
+                State::Offer(Ciphers { incoming, outgoing })
+            }
+            State::Offer(mut ciphers) => {
+                let Some(mut offer) = held.take::<14>() else {
+                    return Ok(Turn::Wait(State::Offer(ciphers)));
+                };
+                ciphers.incoming.apply(&mut offer);
+                let (method, len) = read_offer(&offer, self.methods)?;
+                State::Pad { ciphers, method, len }
+            }
+            State::Pad { mut ciphers, method, len } => {
+                let Some(mut pad) = held.take_len(len + 2) else {
+                    return Ok(Turn::Wait(State::Pad { ciphers, method, len }));
+                };
+                ciphers.incoming.apply(&mut pad);
+                let initial = u16::from_be_bytes([pad[len], pad[len + 1]]).into();
+                // Before the initial payload is there: it may be long.
+                put_selection(&mut ciphers, method, &self.second_pad, out);
+                State::Initial { ciphers, method, len: initial }
+            }
+            State::Initial { mut ciphers, method, len } => {
+                let Some(mut initial) = held.take_len(len) else {
+                    return Ok(Turn::Wait(State::Initial { ciphers, method, len }));
+                };
+                ciphers.incoming.apply(&mut initial);
+                return Ok(Turn::Done(held.establish(method, ciphers, initial)));
+            }
+        }))
     }
 }
 
