@@ -29,6 +29,8 @@ const COUNTERS: &[(&str, &str)] = &[
         "seedring_local_discovery_peers_total",
         "Peers that the local search has found, each as often as it was heard.",
     ),
+    ("seedring_pex_messages_total", "Messages of peer exchange: said, heard, or heard and not used."),
+    ("seedring_pex_peers_total", "Addresses that peers have told by it: taken, or not used."),
     ("seedring_dht_datagrams_total", "Datagrams of the DHT."),
     ("seedring_dht_bytes_total", "Bytes of these datagrams."),
     ("seedring_dht_queries_heard_total", "Queries of other nodes of the DHT, and what became of them."),
@@ -181,6 +183,18 @@ impl Registry {
         for (limit, hits) in limits {
             self.counter("seedring_limit_hits_total", &with(&labels, &[("limit", limit)]), hits);
         }
+        let exchanges: [(&str, &str, Figure); 7] = [
+            ("seedring_pex_messages_total", "said", |core| core.exchange.said),
+            ("seedring_pex_messages_total", "heard", |core| core.exchange.heard),
+            ("seedring_pex_messages_total", "too_often", |core| core.exchange.too_often),
+            ("seedring_pex_messages_total", "unread", |core| core.exchange.unread),
+            ("seedring_pex_messages_total", "too_long", |core| core.exchange.too_long),
+            ("seedring_pex_peers_total", "taken", |core| core.exchange.peers - core.exchange.unused),
+            ("seedring_pex_peers_total", "unused", |core| core.exchange.unused),
+        ];
+        for (name, event, value) in exchanges {
+            self.counter(name, &with(&labels, &[("event", event)]), sum(value));
+        }
         self.gauge("seedring_upload_bytes_per_second", &labels, sum(|core| core.progress.upload_rate));
         self.gauge("seedring_download_bytes_per_second", &labels, sum(|core| core.progress.download_rate));
         for (direction, outgoing) in [("in", false), ("out", true)] {
@@ -249,10 +263,8 @@ impl Registry {
         }
         self.gauge("seedring_tasks", &labels, core.ring.tasks);
         self.gauge("seedring_sockets", &labels, core.ring.sockets);
-        let SlabStates { untouched, free, held, cached, sent } = core.slabs;
-        let states =
-            [("untouched", untouched), ("free", free), ("held", held), ("cached", cached), ("sent", sent)];
-        for (state, count) in states {
+        let SlabStates { free, held, cached, sent } = core.slabs;
+        for (state, count) in [("free", free), ("held", held), ("cached", cached), ("sent", sent)] {
             self.gauge("seedring_slabs", &with(&labels, &[("state", state)]), count as u64);
         }
         self.set_zero_copy(&labels, &core.zero_copy);

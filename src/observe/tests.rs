@@ -7,7 +7,7 @@ use crate::ring::{RingCounters, ZeroCopyCounts};
 use crate::session::{Progress, TrackerCounts};
 use crate::shard::SlabStates;
 use crate::storage::Counts;
-use crate::swarm::{Introduction, PeerView};
+use crate::swarm::{ExchangeCounts, Introduction, PeerView};
 use crate::wire::PeerId;
 use crate::wire::Reserved;
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +36,7 @@ fn snapshot(core: u32, peers: Vec<PeerView>) -> Snapshot {
         progress: Progress { pieces: 7, good_pieces: 4, left: 49_152, ..Progress::default() },
         failed_pieces: 0,
         received: 0,
+        exchange: ExchangeCounts::default(),
         ring: RingCounters::default(),
         disk: Counts::default(),
         slabs: SlabStates::default(),
@@ -356,6 +357,7 @@ fn cores_are_summed_and_nodes_told_apart() {
             told.disk.direct_read_bytes = scale * 4096;
             told.disk.cached_writes = 1;
             told.progress.limits.letters = 2;
+            (told.exchange.said, told.exchange.peers, told.exchange.unused) = (scale, 50, 8);
             // The second core has looked at the pieces before the first one, and was heard after it.
             told.progress.good_pieces = 5 - core;
             board.take(SECOND, node, told);
@@ -375,6 +377,9 @@ fn cores_are_summed_and_nodes_told_apart() {
     assert_eq!(page["seedring_zero_copy_events_total{node=\"seeder\",core=\"0\",event=\"leaked\"}"], 1);
     assert_eq!(page["seedring_disk_writes_total{node=\"seeder\",path=\"buffered\"}"], 2);
     assert_eq!(page["seedring_limit_hits_total{node=\"seeder\",limit=\"letters\"}"], 4);
+    assert_eq!(page["seedring_pex_messages_total{node=\"leecher-1\",event=\"said\"}"], 200);
+    assert_eq!(page["seedring_pex_peers_total{node=\"seeder\",event=\"taken\"}"], 84);
+    assert_eq!(page["seedring_pex_peers_total{node=\"seeder\",event=\"unused\"}"], 16);
     assert_eq!(page["seedring_pieces{node=\"seeder\",state=\"missing\"}"], 2);
     assert_eq!(page["seedring_left_bytes{node=\"seeder\"}"], 49_152);
     assert!(text.contains(r#"name="a \"quoted\" name""#), "{text}");

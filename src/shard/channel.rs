@@ -1,22 +1,22 @@
 //! A connection until its handshake is done: in the clear, or behind the handshake that hides it (MSE).
 
+use super::secrecy::randomness;
 use super::torrent::TorrentShard;
 use crate::ring::Socket;
-use crate::wire::mse::{Ciphers, Encryption, Established, Initiator, Randomness, Responder, Step};
-use ::ring::rand::{SecureRandom, SystemRandom};
+use crate::wire::mse::{Ciphers, Encryption, Established, Initiator, Responder, Step};
 use std::io;
 use std::net::IpAddr;
 
 /// Bytes received at a time.
 const SIP: usize = 4096;
-/// Our longest pads, in bytes: longer ones are allowed, but not every client takes them.
-const PADS: (usize, usize) = (256, 64);
 /// Length of the name that a plain connection begins with.
 const NAME_LEN: usize = 20;
 
 /// Receives and sends what belongs to the handshake.
 pub(super) struct Channel<'a> {
     socket: &'a Socket,
+    /// Whether the handshake is encrypted; what comes behind it need not be.
+    pub(super) encrypted: bool,
     ciphers: Option<Ciphers>,
     /// Bytes that have come already, decrypted.
     ahead: Vec<u8>,
@@ -25,7 +25,7 @@ pub(super) struct Channel<'a> {
 impl<'a> Channel<'a> {
     /// A connection in the clear.
     pub(super) fn plain(socket: &'a Socket) -> Self {
-        Self { socket, ciphers: None, ahead: Vec::new() }
+        Self { socket, encrypted: false, ciphers: None, ahead: Vec::new() }
     }
 
     /// Encrypts a connection that we have made; `initial` is the first that is said.
@@ -34,7 +34,7 @@ impl<'a> Channel<'a> {
         torrent: &TorrentShard,
         initial: Vec<u8>,
     ) -> io::Result<Self> {
-        let methods = torrent.secrecy.borrow().mode.methods();
+        let methods = torrent.secrecy.borrow().mode().methods();
         let mut out = Vec::new();
         let skey = torrent.handshake.info_hash;
         let mut initiator = Initiator::new(randomness(), methods, skey, initial, &mut out);
@@ -52,7 +52,7 @@ impl<'a> Channel<'a> {
 
     /// Takes a connection that the peer at `ip` has made, however it begins.
     pub(super) async fn answer(socket: &'a Socket, torrent: &TorrentShard, ip: IpAddr) -> io::Result<Self> {
-        let mode = torrent.secrecy.borrow().mode;
+        let mode = torrent.secrecy.borrow().mode();
         let mut begin = [0; NAME_LEN];
         socket.recv_exact(&mut begin).await?;
         match (Responder::is_plaintext(&begin), mode) {
@@ -70,7 +70,7 @@ impl<'a> Channel<'a> {
     }
 
     async fn respond(socket: &'a Socket, torrent: &TorrentShard, begin: [u8; NAME_LEN]) -> io::Result<Self> {
-        let mut responder = Responder::new(randomness(), torrent.secrecy.borrow().mode.methods());
+        let mut responder = Responder::new(randomness(), torrent.secrecy.borrow().mode().methods());
         let mut sip = vec![0; SIP];
         sip[..begin.len()].copy_from_slice(&begin);
         let mut count = begin.len();
@@ -89,7 +89,7 @@ impl<'a> Channel<'a> {
     }
 
     fn go_on(socket: &'a Socket, established: Established) -> Self {
-        Self { socket, ciphers: established.ciphers, ahead: established.received }
+        Self { socket, encrypted: true, ciphers: established.ciphers, ahead: established.received }
     }
 
     /// Receives exactly `buffer.len()` bytes.
@@ -117,11 +117,4 @@ impl<'a> Channel<'a> {
     pub(super) fn end(self) -> (Option<Ciphers>, Vec<u8>) {
         (self.ciphers, self.ahead)
     }
-}
-
-fn randomness() -> Randomness {
-    let pad = |most| (0..fastrand::usize(0..=most)).map(|_| fastrand::u8(..)).collect();
-    let mut key = [0; 20];
-    SystemRandom::new().fill(&mut key).expect("the system gives random bytes");
-    Randomness { key, first_pad: pad(PADS.0), second_pad: pad(PADS.1) }
 }

@@ -54,29 +54,27 @@ impl Unreached {
 struct Shaken {
     id: PeerId,
     reserved: Reserved,
+    /// Whether the handshake was encrypted.
+    encrypted: bool,
     ciphers: Option<Ciphers>,
     /// Bytes that have come behind the handshake.
     ahead: Vec<u8>,
 }
 
-/// Connects and shakes hands: in the clear, or encrypted where nothing else is known, or found, to work.
+/// Connects and shakes hands, encrypted or not: as is known to work, else first as is likelier.
 async fn reach(torrent: &TorrentShard, addr: SocketAddr) -> io::Result<(Socket, Shaken)> {
-    let insists = torrent.secrecy.borrow().insists(&addr);
-    if !insists {
-        let plain = attempt(torrent, addr, false).await;
-        match plain {
-            // So does a peer that insists on encryption. It may have other reasons; then it does so again.
-            Err(Unreached::HungUp(error))
-                if torrent.secrecy.borrow().has_second_try() && !torrent.is_stopping() =>
-            {
-                tracing::debug!("{addr}: hung up on a plain handshake ({error})");
-            }
-            plain => return plain.map_err(Unreached::into_error),
+    let hinted = torrent.swarm.borrow().may_encrypt(&addr);
+    let (first, second) = torrent.secrecy.borrow().tries(&addr, hinted);
+    let reached = match (attempt(torrent, addr, first).await, second) {
+        // So does a peer that takes the other kind only. It may have other reasons; then it does so again.
+        (Err(Unreached::HungUp(error)), Some(second)) if !torrent.is_stopping() => {
+            let kind = if first { "an encrypted" } else { "a plain" };
+            tracing::debug!("{addr}: hung up on {kind} handshake ({error})");
+            attempt(torrent, addr, second).await
         }
-    }
-    let encrypted = attempt(torrent, addr, true).await;
-    torrent.secrecy.borrow_mut().learn(addr, encrypted.is_ok());
-    encrypted.map_err(Unreached::into_error)
+        (reached, _) => reached,
+    };
+    reached.map_err(Unreached::into_error)
 }
 
 async fn attempt(
@@ -87,7 +85,11 @@ async fn attempt(
     use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
     let socket = Socket::connect(addr, CONNECT_LIMIT).await.map_err(Unreached::Failed)?;
     let deadline = socket.deadline(HANDSHAKE_LIMIT);
-    match shake_outgoing(torrent, &socket, encrypted).await {
+    let shaken = shake_outgoing(torrent, &socket, encrypted).await;
+    if encrypted {
+        torrent.secrecy.borrow_mut().learn(addr, shaken.is_ok());
+    }
+    match shaken {
         Ok(shaken) => Ok((socket, shaken)),
         Err(error) if deadline.has_passed() => Err(Unreached::Failed(error)),
         Err(error) if matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof) => {
@@ -111,8 +113,9 @@ async fn shake_outgoing(torrent: &TorrentShard, socket: &Socket, encrypted: bool
     if theirs.info_hash != torrent.handshake.info_hash {
         return Err(io::Error::other("answered with another info-hash"));
     }
+    let encrypted = channel.encrypted;
     let (ciphers, ahead) = channel.end();
-    Ok(Shaken { id: theirs.peer_id, reserved: theirs.reserved, ciphers, ahead })
+    Ok(Shaken { id: theirs.peer_id, reserved: theirs.reserved, encrypted, ciphers, ahead })
 }
 
 /// Accepted connections whose handshake is not done.
@@ -175,8 +178,9 @@ async fn shake_incoming(torrent: &TorrentShard, socket: &Socket, ip: IpAddr) -> 
     channel.send_all(&torrent.handshake.encode()).await?;
     let mut id = [0; 20];
     channel.recv_exact(&mut id).await?;
+    let encrypted = channel.encrypted;
     let (ciphers, ahead) = channel.end();
-    Ok(Shaken { id: PeerId(id), reserved, ciphers, ahead })
+    Ok(Shaken { id: PeerId(id), reserved, encrypted, ciphers, ahead })
 }
 
 /// Talks to a peer until the connection ends.
@@ -199,6 +203,9 @@ async fn serve(
             return socket.shutdown();
         }
     };
+    if shaken.encrypted {
+        torrent.swarm.borrow_mut().is_encrypted(slot);
+    }
     socket.use_zero_copy(&torrent.memory.borrow().zero_copy);
     let bell = Rc::new(Notify::new());
     torrent.add_line(slot, Line { socket: socket.clone(), bell: Rc::clone(&bell), addr: who.addr });

@@ -2,7 +2,8 @@
 //! can ask for.
 
 use crate::metainfo::InfoHash;
-use crate::wire::mse::{Encryption, SkeyName, skey_name};
+use crate::wire::mse::{Encryption, Randomness, SkeyName, skey_name};
+use ::ring::rand::{SecureRandom, SystemRandom};
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -13,22 +14,24 @@ const BURST: u32 = 100;
 const INTERVAL: Duration = Duration::from_millis(50);
 /// Hosts of which it is known.
 const MOST_HOSTS: usize = 4096;
+/// Our longest pads, in bytes: longer ones are allowed, but not every client takes them.
+const PADS: (usize, usize) = (256, 64);
 /// Addresses remembered because nothing but encryption works there.
 const MOST_INSISTING: usize = 3000;
 
 /// See the module.
-pub(super) struct Secrecy {
-    pub(super) mode: Encryption,
+pub struct Secrecy {
+    mode: Encryption,
     torrents: HashMap<SkeyName, InfoHash>,
     insisting: HashSet<SocketAddr>,
     /// When each host will have paid, one [`INTERVAL`] each, for the exchanges that it began.
     debts: HashMap<IpAddr, Duration>,
-    /// Encrypted handshakes that were refused because there were too many.
-    pub(super) refused: u64,
+    refused: u64,
 }
 
 impl Secrecy {
-    pub(super) fn new(mode: Encryption, torrent: InfoHash) -> Self {
+    /// For connections of one torrent.
+    pub fn new(mode: Encryption, torrent: InfoHash) -> Self {
         Self {
             mode,
             torrents: HashMap::from([(skey_name(&torrent), torrent)]),
@@ -38,23 +41,34 @@ impl Secrecy {
         }
     }
 
+    /// How connections are to be encrypted.
+    pub fn mode(&self) -> Encryption {
+        self.mode
+    }
+
+    /// Encrypted handshakes that were refused because there were too many.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
     /// The torrent that a peer asks for under encryption.
-    pub(super) fn find(&self, name: &SkeyName) -> Option<InfoHash> {
+    pub fn find(&self, name: &SkeyName) -> Option<InfoHash> {
         self.torrents.get(name).copied()
     }
 
-    /// Whether that address is to be dialled with encryption at once.
-    pub(super) fn insists(&self, addr: &SocketAddr) -> bool {
-        self.mode == Encryption::Required || self.insisting.contains(addr)
-    }
-
-    /// Whether a peer that has hung up on a plain handshake is to be dialled again.
-    pub(super) fn has_second_try(&self) -> bool {
-        self.mode == Encryption::Allowed
+    /// Whether an address is to be dialled with encryption; and whether it is so, the other way, once more when the peer
+    /// hangs up on the handshake. `hinted`: others say that this peer encrypts.
+    pub fn tries(&self, addr: &SocketAddr, hinted: bool) -> (bool, Option<bool>) {
+        match self.mode {
+            Encryption::Off => (false, None),
+            Encryption::Required => (true, None),
+            Encryption::Allowed if self.insisting.contains(addr) => (true, None),
+            Encryption::Allowed => (hinted, Some(!hinted)),
+        }
     }
 
     /// How a dial with encryption has gone: the next one begins with what works.
-    pub(super) fn learn(&mut self, addr: SocketAddr, worked: bool) {
+    pub fn learn(&mut self, addr: SocketAddr, worked: bool) {
         if !worked {
             self.insisting.remove(&addr);
         } else if self.insisting.len() < MOST_INSISTING {
@@ -63,7 +77,7 @@ impl Secrecy {
     }
 
     /// Whether that host may begin another encrypted handshake with us; if so, it is counted.
-    pub(super) fn admit(&mut self, now: Duration, ip: IpAddr) -> bool {
+    pub fn admit(&mut self, now: Duration, ip: IpAddr) -> bool {
         let host = host(ip);
         if self.debts.len() >= MOST_HOSTS && !self.debts.contains_key(&host) {
             self.debts.retain(|_, paid| *paid > now);
@@ -78,6 +92,14 @@ impl Secrecy {
         }
         admitted
     }
+}
+
+/// The random numbers of an encrypted handshake.
+pub fn randomness() -> Randomness {
+    let pad = |most| (0..fastrand::usize(0..=most)).map(|_| fastrand::u8(..)).collect();
+    let mut key = [0; 20];
+    SystemRandom::new().fill(&mut key).expect("the system gives random bytes");
+    Randomness { key, first_pad: pad(PADS.0), second_pad: pad(PADS.1) }
 }
 
 /// What stands for one host: of IPv6, everybody has a whole /64.
@@ -139,16 +161,17 @@ mod tests {
     fn what_works_at_an_address_is_tried_first_there() {
         let addr = SocketAddr::from(([10, 0, 0, 1], 1));
         let mut secrecy = Secrecy::new(Encryption::Allowed, TORRENT);
-        assert!(secrecy.has_second_try() && !secrecy.insists(&addr));
+        assert_eq!(secrecy.tries(&addr, false), (false, Some(true)));
+        assert_eq!(secrecy.tries(&addr, true), (true, Some(false)), "others say that it encrypts");
         secrecy.learn(addr, true);
-        assert!(secrecy.insists(&addr));
+        assert_eq!(secrecy.tries(&addr, false), (true, None));
         secrecy.learn(addr, false);
-        assert!(!secrecy.insists(&addr));
+        assert_eq!(secrecy.tries(&addr, false), (false, Some(true)));
         (0..MOST_INSISTING as u16 + 5).for_each(|port| secrecy.learn(SocketAddr::new(ip(1), port), true));
         assert_eq!(secrecy.insisting.len(), MOST_INSISTING);
         let required = Secrecy::new(Encryption::Required, TORRENT);
-        assert!(required.insists(&addr) && !required.has_second_try());
-        assert!(!Secrecy::new(Encryption::Off, TORRENT).has_second_try());
+        assert_eq!(required.tries(&addr, false), (true, None));
+        assert_eq!(Secrecy::new(Encryption::Off, TORRENT).tries(&addr, true), (false, None));
     }
 
     #[test]

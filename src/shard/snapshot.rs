@@ -4,7 +4,7 @@ use super::Progress;
 use super::torrent::TorrentShard;
 use crate::ring::{self, Histogram, RingCounters, ZeroCopyCounts};
 use crate::storage::Counts;
-use crate::swarm::PeerView;
+use crate::swarm::{ExchangeCounts, PeerView};
 use std::cell::{Cell, RefCell};
 use std::time::Instant;
 
@@ -19,6 +19,8 @@ pub struct Snapshot {
     pub failed_pieces: u64,
     /// Payload bytes that came from peers, in whole blocks.
     pub received: u64,
+    /// Its peer exchange.
+    pub exchange: ExchangeCounts,
     /// Its ring.
     pub ring: RingCounters,
     /// How the bytes of files went.
@@ -44,8 +46,6 @@ pub struct Snapshot {
 /// What slabs are used for; the sum is all of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlabStates {
-    /// They have never been in use; no memory is behind them.
-    pub untouched: usize,
     /// Nobody holds them.
     pub free: usize,
     /// They are being received or read into, wait to be hashed, or are being written.
@@ -68,6 +68,7 @@ impl Snapshot {
             progress: torrent.progress(),
             failed_pieces: totals.failed_pieces,
             received: totals.received,
+            exchange: totals.exchange,
             ring: ring::counters(),
             disk: torrent.access.counts(),
             slabs: memory.states(),

@@ -172,7 +172,7 @@ impl TorrentShard {
                 handshakes: self.shaking.borrow().crowded_out,
                 reports: self.unheard.get(),
                 letters,
-                exchanges: self.secrecy.borrow().refused,
+                exchanges: self.secrecy.borrow().refused(),
                 ..totals.limits
             },
             ..self.crew.standing()

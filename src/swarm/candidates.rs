@@ -16,6 +16,8 @@ const MOST_FAILURES: u32 = 8;
 /// Wait after the first failure; doubled by each further one.
 const FIRST_WAIT: Duration = Duration::from_secs(2);
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
+/// Until an address is dialled whose peer is connected already.
+const CONNECTED_WAIT: Duration = Duration::from_secs(120);
 /// An address that the user gave is tried again at least this often, and never forgotten.
 const LONGEST_WAIT_GIVEN: Duration = Duration::from_secs(10);
 
@@ -46,6 +48,8 @@ struct Candidate {
     not_before: Duration,
     source: Source,
     seed: bool,
+    /// It is said to encrypt.
+    encrypts: bool,
 }
 
 /// The book of addresses.
@@ -68,6 +72,7 @@ impl Candidates {
                 not_before: Duration::ZERO,
                 source,
                 seed: false,
+                encrypts: false,
             };
             self.book.insert(addr, fresh);
         }
@@ -138,6 +143,13 @@ impl Candidates {
         candidate.not_before = now + FIRST_WAIT.saturating_mul(1 << doublings).min(longest);
     }
 
+    /// The peer there is connected otherwise: that is no failure, and it is not dialled for a while.
+    pub(super) fn put_off(&mut self, now: Duration, addr: SocketAddr) {
+        if let Some(candidate) = self.leave(addr, State::Idle) {
+            candidate.not_before = now + CONNECTED_WAIT;
+        }
+    }
+
     /// Never dials this address again.
     pub(super) fn ban(&mut self, addr: SocketAddr) {
         self.leave(addr, State::Banned);
@@ -148,6 +160,18 @@ impl Candidates {
         if let Some(candidate) = self.book.get_mut(&addr) {
             candidate.seed = true;
         }
+    }
+
+    /// The peer there is said to encrypt its connections.
+    pub(super) fn encrypts(&mut self, addr: SocketAddr) {
+        if let Some(candidate) = self.book.get_mut(&addr) {
+            candidate.encrypts = true;
+        }
+    }
+
+    /// Whether the peer there is said to.
+    pub(super) fn is_encrypting(&self, addr: &SocketAddr) -> bool {
+        self.book.get(addr).is_some_and(|candidate| candidate.encrypts)
     }
 }
 
@@ -211,6 +235,19 @@ mod tests {
         book.ended(Duration::ZERO, addr(2), true);
         assert_eq!(book.take_due(LONGEST_WAIT, 9, true, |_| 0), []);
         assert_eq!(book.take_due(LONGEST_WAIT, 9, false, |_| 0), [addr(2)]);
+    }
+
+    #[test]
+    fn who_is_connected_otherwise_is_left_alone_for_a_while_and_not_forgotten() {
+        let mut book = Candidates::default();
+        book.add(addr(1), Source::Exchange);
+        let mut now = Duration::ZERO;
+        for _ in 0..3 * MOST_FAILURES {
+            assert_eq!(book.take_due(now, 9, false, |_| 0), [addr(1)]);
+            book.put_off(now, addr(1));
+            assert_eq!(book.take_due(now + CONNECTED_WAIT / 2, 9, false, |_| 0), []);
+            now += CONNECTED_WAIT;
+        }
     }
 
     #[test]

@@ -33,6 +33,7 @@ impl Swarm {
             match refusal {
                 None => self.candidates.connected(who.addr),
                 Some(DropReason::Ourselves | DropReason::Banned) => self.candidates.ban(who.addr),
+                Some(DropReason::Duplicate) => self.candidates.put_off(now, who.addr),
                 Some(_) => self.candidates.ended(now, who.addr, false),
             }
         }

@@ -68,16 +68,17 @@ pub use piece_map::PieceMap;
 pub use selection::{Priority, Selection};
 pub use settings::Settings;
 pub use speak::Speech;
-pub use totals::{LimitHits, Totals};
+pub use totals::{ExchangeCounts, LimitHits, Totals};
 
 use crate::metainfo::{Block, Layout, PieceIndex};
 use active::ActivePiece;
 use candidates::{Candidates, Source};
 use choking::Rounds;
 use peer::Peers;
+use pex::Neighbour;
 use picker::Picker;
 use priority::Outside;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
@@ -306,6 +307,21 @@ impl Swarm {
         self.candidates.ended(now, addr, false);
     }
 
+    /// Wishes for dials, but not to where somebody is connected, on whichever core, that came to us from another port.
+    fn dial(&mut self, now: Duration, due: Vec<SocketAddr>) {
+        if due.is_empty() {
+            return;
+        }
+        let here: HashSet<SocketAddr> = self.commons.neighbours().values().map(Neighbour::addr).collect();
+        for addr in due {
+            if here.contains(&addr) {
+                self.candidates.put_off(now, addr);
+            } else {
+                self.wishes.push_back(Wish::Dial(addr));
+            }
+        }
+    }
+
     fn wake(&mut self, slot: PeerSlot) {
         if let Some(peer) = self.peers.get_mut(slot).filter(|peer| !peer.woken && !peer.dropped) {
             peer.woken = true;
@@ -348,9 +364,8 @@ impl Swarm {
         let room = self.settings.most_peers.saturating_sub(self.commons.roster().len());
         let (seeding, port) = (self.is_seeding(), self.settings.greeting.port);
         let rank = |addr| self.outside.rank(port, addr);
-        for addr in self.candidates.take_due(now, room, seeding, rank) {
-            self.wishes.push_back(Wish::Dial(addr));
-        }
+        let due = self.candidates.take_due(now, room, seeding, rank);
+        self.dial(now, due);
         if std::mem::take(&mut self.starved) {
             self.give_up_one();
         }

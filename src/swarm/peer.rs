@@ -82,6 +82,8 @@ pub(super) struct Peer {
     pub(super) since: Duration,
     pub(super) dropped: bool,
     pub(super) woken: bool,
+    /// Its handshake was encrypted.
+    pub(super) encrypted: bool,
 
     pub(super) has: Bitfield,
     /// Whether a message other than a keep-alive has come: a bitfield may only come before.
@@ -146,6 +148,7 @@ impl Peer {
             since: now,
             dropped: false,
             woken: false,
+            encrypted: false,
             has: Bitfield::new(pieces),
             spoke: false,
             wanted: 0,

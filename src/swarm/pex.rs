@@ -21,6 +21,13 @@ pub(super) struct Neighbour {
     flags: PexFlags,
 }
 
+impl Neighbour {
+    /// Where it listens.
+    pub(super) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
 /// All connected peers of a torrent whose listening address is known, on whichever core.
 pub(super) type Neighbours = BTreeMap<Tag, Neighbour>;
 
@@ -97,17 +104,30 @@ fn is_usable(addr: SocketAddr, sender: IpAddr) -> bool {
 }
 
 impl Swarm {
-    /// Makes the peer known to the others, once it is known where it listens.
+    /// Makes the peer known to all cores, once it is known where it listens: none dials it, and others are told of it.
     pub(super) fn make_known(&mut self, slot: PeerSlot) {
-        let Some(addr) = self.listens_at(slot).filter(|_| self.settings.greeting.speaks_pex()) else {
-            return;
-        };
+        let Some(addr) = self.listens_at(slot) else { return };
         let Some(peer) = self.peers.get(slot).filter(|peer| !peer.dropped) else { return };
-        let seed = peer.has.is_full() || peer.extended.upload_only;
-        let seed = if seed { PexFlags::SEED } else { 0 };
-        let reachable = if peer.who.outgoing { PexFlags::REACHABLE } else { 0 };
-        let neighbour = Neighbour { addr, flags: PexFlags(seed | reachable) };
-        self.commons.neighbours().insert(peer.tag, neighbour);
+        let flags = [
+            (peer.encrypted, PexFlags::ENCRYPTION),
+            (peer.has.is_full() || peer.extended.upload_only, PexFlags::SEED),
+            (peer.who.outgoing, PexFlags::REACHABLE),
+        ];
+        let flags = flags.into_iter().filter(|(set, _)| *set).fold(0, |flags, (_, flag)| flags | flag);
+        self.commons.neighbours().insert(peer.tag, Neighbour { addr, flags: PexFlags(flags) });
+    }
+
+    /// The handshake of this peer was encrypted: others who are told of it are told that it does that.
+    pub fn is_encrypted(&mut self, slot: PeerSlot) {
+        if let Some(peer) = self.peers.get_mut(slot) {
+            peer.encrypted = true;
+        }
+        self.make_known(slot);
+    }
+
+    /// Whether the peer at this address is said to encrypt its connections: then it is best dialled so.
+    pub fn may_encrypt(&self, addr: &SocketAddr) -> bool {
+        self.candidates.is_encrypting(addr)
     }
 
     /// Whether the peer should be told who has come and gone.
@@ -129,6 +149,7 @@ impl Swarm {
         if !news.is_empty() {
             peer.extended.pex.next = now + INTERVAL;
             speech.say_extended(id, &news.encode());
+            self.totals.exchange.said += 1;
         }
     }
 
@@ -143,10 +164,18 @@ impl Swarm {
         }
         let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
         let sender = peer.who.addr.ip();
+        let counts = &mut self.totals.exchange;
         if !peer.extended.pex.take(now) {
+            counts.too_often += 1;
             return self.offend(slot);
         }
-        let Some(message) = PexMessage::parse(payload) else { return self.offend(slot) };
+        let Some(message) = PexMessage::parse(payload) else {
+            counts.unread += 1;
+            return self.offend(slot);
+        };
+        counts.heard += 1;
+        counts.peers += message.added.len() as u64;
+        counts.too_long += u64::from(message.cut);
         self.totals.limits.addresses += u64::from(message.cut);
         for (addr, flags) in message.added {
             let ourselves =
@@ -154,12 +183,16 @@ impl Swarm {
             // Whoever wants a host to be dialled over and over names many of its ports.
             let crowd = !is_local(addr.ip()) && self.candidates.knows_host(addr.ip());
             if ourselves || crowd || !is_usable(addr, sender) {
+                self.totals.exchange.unused += 1;
                 continue;
             }
             let added = self.candidates.add(addr, Source::Exchange);
             self.totals.limits.addresses += u64::from(!added);
             if added && flags.is_seed() && self.is_seeding() {
                 self.candidates.is_seed(addr);
+            }
+            if added && flags.encrypts() {
+                self.candidates.encrypts(addr);
             }
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! What a peer tells a tracker (BEP 3, "Trackers"; BEP 7 `key`; BEP 23 `compact`).
 
 use crate::metainfo::InfoHash;
+use crate::wire::mse::Encryption;
 use std::fmt::Write;
 
 /// What happened since the last announce, when something did.
@@ -54,6 +55,8 @@ pub struct AnnounceRequest {
     pub tracker_id: Option<Vec<u8>>,
     /// A name that other peers can look us up by, for networks whose trackers hand names on.
     pub hostname: Option<String>,
+    /// How connections to peers are encrypted: trackers may bring together those who get on with each other.
+    pub encryption: Encryption,
 }
 
 impl AnnounceRequest {
@@ -78,6 +81,11 @@ impl AnnounceRequest {
             "&port={port}&uploaded={uploaded}&downloaded={downloaded}&left={left}\
              &numwant={num_want}&key={key:08X}&compact=1&no_peer_id=1"
         );
+        target.push_str(match self.encryption {
+            Encryption::Off => "",
+            Encryption::Allowed => "&supportcrypto=1",
+            Encryption::Required => "&supportcrypto=1&requirecrypto=1",
+        });
         if let Some(event) = self.event {
             target.push_str("&event=");
             target.push_str(event.as_str());

@@ -13,6 +13,7 @@ use super::udp_exchange::{Question, UdpPatience};
 use super::udp_packet::{Family, MAX_SCRAPED, Response};
 use super::url::{HttpUrl, TrackerUrl, UdpUrl};
 use crate::metainfo::InfoHash;
+use crate::wire::mse::Encryption;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -41,6 +42,8 @@ pub struct TrackerOptions {
     pub authorities: Authorities,
     /// A host name to announce, for networks whose trackers hand names on.
     pub hostname: Option<String>,
+    /// What to tell of how connections to peers are encrypted.
+    pub encryption: Encryption,
 }
 
 /// Asks trackers for any number of torrents.

@@ -362,6 +362,7 @@ impl Driver {
             key,
             tracker_id: due.tracker_id.clone(),
             hostname: self.client.options().hostname.clone(),
+            encryption: self.client.options().encryption,
         };
         let usual = self.client.options().patience;
         let patience = match due.event {

@@ -1,7 +1,7 @@
 //! The extension protocol (BEP 10) and what goes through it: metadata, peer exchange, pieces lost, partial seeds.
 
 use super::desk::{BLOCK, Desk, Said, bits, own};
-use crate::swarm::{DropReason, Greeting, PeerSlot, Wish};
+use crate::swarm::{DropReason, Greeting, Introduction, PeerSlot, Wish};
 use crate::wire::extended::{
     ExtendedHandshake, Extension, METADATA_BLOCK_LEN, MetadataMessage, PexFlags, PexMessage, encode_dont_have,
 };
@@ -157,6 +157,56 @@ fn whom_peers_tell_of_is_dialled_within_limits() {
     assert_eq!(desk.swarm.totals().limits.offences, 1, "the seventh in a minute");
     tell(&mut desk, peer, Extension::Pex, b"nonsense");
     assert_eq!(desk.swarm.totals().limits.offences, 2);
+    let counts = desk.swarm.totals().exchange;
+    assert_eq!((counts.heard, counts.too_often, counts.unread), (6, 2, 0));
+    assert_eq!((counts.peers, counts.unused, counts.too_long), (10, 3, 0));
+    desk.pass(61);
+    tell(&mut desk, peer, Extension::Pex, b"nonsense");
+    assert_eq!(desk.swarm.totals().exchange.unread, 1);
+}
+
+#[test]
+fn who_is_connected_from_another_port_is_not_dialled() {
+    for private in [false, true] {
+        let mut desk = desk(3, &[0]);
+        own(&mut desk).greeting.private = private;
+        let peer = desk.connect(false, 1).unwrap();
+        greet(&mut desk, peer, &ExtendedHandshake { port: Some(99), ..hello() });
+        // A tracker, say, names it and another.
+        desk.swarm.add_candidate(addr("127.0.0.1:99"), false);
+        desk.swarm.add_candidate(addr("127.0.0.1:98"), false);
+        assert_eq!(dials(&mut desk), [addr("127.0.0.1:98")]);
+        desk.pass(60);
+        assert_eq!(dials(&mut desk), []);
+        desk.swarm.gone(desk.now, peer);
+        desk.pass(120);
+        assert_eq!(dials(&mut desk), [addr("127.0.0.1:99")], "now there is a reason to");
+        // It has come back before the dial was through, and by its id it is its connection that stays.
+        let back = desk.connect(false, 200).unwrap();
+        let id = desk.swarm.peers.get(back).unwrap().who.id;
+        let who = Introduction { addr: addr("127.0.0.1:99"), outgoing: true, id, reserved: desk.reserved };
+        assert!(matches!(desk.swarm.connect(desk.now, who), Err(DropReason::Duplicate)));
+        desk.pass(60);
+        assert_eq!(dials(&mut desk), []);
+    }
+}
+
+#[test]
+fn that_a_peer_encrypts_is_told_and_heard() {
+    let mut desk = desk(3, &[0]);
+    let [first, second] = [1, 2].map(|number| desk.connect(true, number).unwrap());
+    desk.swarm.is_encrypted(second);
+    greet(&mut desk, first, &hello());
+    let news = said(&mut desk, first, Extension::Pex);
+    let flags = PexFlags(PexFlags::ENCRYPTION | PexFlags::REACHABLE);
+    assert_eq!(PexMessage::parse(&news[0]).unwrap().added, [(addr("127.0.0.1:1002"), flags)]);
+    let [open, closed] = ["9.9.9.9:1", "9.9.9.8:1"].map(addr);
+    let added = vec![(open, PexFlags(PexFlags::SEED)), (closed, PexFlags(PexFlags::ENCRYPTION))];
+    let told = PexMessage { added, ..Default::default() };
+    tell(&mut desk, first, Extension::Pex, &told.encode());
+    assert_eq!([open, closed].map(|addr| desk.swarm.may_encrypt(&addr)), [false, true]);
+    let counts = desk.swarm.totals().exchange;
+    assert_eq!((counts.said, counts.heard, counts.peers, counts.unused), (1, 1, 2, 0));
 }
 
 #[test]
@@ -252,7 +302,7 @@ fn when_there_is_no_room_the_least_priority_gives_way_if_it_does_not_trade() {
     desk.say(slots[0]);
     let newcomer = |desk: &mut Desk, host: u8| {
         let addr = SocketAddr::from(([10, host, 7, 1], 5));
-        let who = crate::swarm::Introduction {
+        let who = Introduction {
             addr,
             outgoing: false,
             id: crate::wire::PeerId([host; 20]),

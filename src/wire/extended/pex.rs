@@ -27,6 +27,11 @@ impl PexFlags {
     pub fn is_seed(self) -> bool {
         self.0 & Self::SEED != 0
     }
+
+    /// Prefers encryption.
+    pub fn encrypts(self) -> bool {
+        self.0 & Self::ENCRYPTION != 0
+    }
 }
 
 /// Who has come and gone since the last message. Addresses are as they were sent, but that of lists that are too long

@@ -1,6 +1,7 @@
 use super::request;
 use crate::discovery::tracker::announce::{percent_decode, percent_encode};
 use crate::discovery::tracker::{AnnounceRequest, Event};
+use crate::wire::mse::Encryption;
 use proptest::prelude::*;
 
 #[test]
@@ -23,6 +24,15 @@ fn a_regular_announce_names_no_event() {
     for (event, word) in [(Event::Completed, "&event=completed"), (Event::Stopped, "&event=stopped")] {
         assert!(AnnounceRequest { event: Some(event), ..request() }.target("/a").contains(word));
     }
+}
+
+#[test]
+fn how_peers_are_encrypted_is_told() {
+    let target = |encryption| AnnounceRequest { encryption, ..request() }.target("/a");
+    let [off, allowed, required] = [Encryption::Off, Encryption::Allowed, Encryption::Required].map(target);
+    assert!(!off.contains("crypto"), "{off}");
+    assert!(allowed.contains("&supportcrypto=1") && !allowed.contains("requirecrypto"), "{allowed}");
+    assert!(required.contains("&supportcrypto=1&requirecrypto=1"), "{required}");
 }
 
 #[test]

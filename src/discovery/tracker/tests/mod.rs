@@ -18,6 +18,7 @@ use super::{
     AnnounceRequest, AnnounceResponse, Event, HttpLimits, TrackerClient, TrackerError, TrackerOptions,
 };
 use crate::metainfo::InfoHash;
+use crate::wire::mse::Encryption;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -38,6 +39,7 @@ fn request() -> AnnounceRequest {
         key: 0xabc,
         tracker_id: None,
         hostname: None,
+        encryption: Encryption::Off,
     }
 }
 
