@@ -3,8 +3,10 @@
 use seedring::metainfo::Torrent;
 use seedring::ring::ZeroCopySend;
 use seedring::session::{
-    self, Choices, CreateOptions, Event, Goal, Job, Listen, Outcome, Progress, Snapshot,
+    self, AnnounceLimits, Choices, CreateOptions, Event, Goal, Job, Listen, Outcome, Progress, Snapshot,
+    TrackerOptions,
 };
+use seedring::swarm::Priority;
 use seedring::wire::mse::Encryption;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -13,7 +15,10 @@ use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
-use tokio::sync::{oneshot, watch};
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -326,5 +331,72 @@ fn the_last_snapshots_of_all_cores_add_up_to_the_outcome() {
             }
         };
         tokio::join!(seeding, leeching);
+    });
+}
+
+/// A tracker that answers each announce with an interval of a second and nobody's address: its URL, and what it is asked.
+async fn tracker() -> (String, mpsc::UnboundedReceiver<String>) {
+    let listener = TcpListener::bind(LOOPBACK).await.unwrap();
+    let url = format!("http://{}/announce", listener.local_addr().unwrap());
+    let (tell, told) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut stream = BufReader::new(stream);
+            let mut line = String::new();
+            stream.read_line(&mut line).await.unwrap();
+            let _ = tell.send(line.clone());
+            while !line.trim().is_empty() {
+                line.clear();
+                stream.read_line(&mut line).await.unwrap();
+            }
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\nConnection: close\r\n\r\nd8:intervali1ee";
+            stream.write_all(answer).await.unwrap();
+        }
+    });
+    (url, told)
+}
+
+#[test]
+fn who_has_all_that_is_wanted_of_a_torrent_is_paused_to_its_tracker() {
+    let folder = tempfile::tempdir().unwrap();
+    let seed = folder.path().join("seed");
+    make_payload(&seed.join("payload"));
+    let (_, mut torrent) =
+        session::create(&seed.join("payload"), &CreateOptions::default(), 2, |_, _| {}).unwrap();
+    runtime().block_on(async {
+        let (url, mut told) = tracker().await;
+        let (stop_all, stop) = watch::channel(false);
+        let (seeding, addr) = start(job(&Arc::new(torrent.clone()), &seed, Goal::Seed, vec![]), stop.clone());
+        torrent.trackers = vec![vec![url]];
+        let wanted = |len| if len == 262_144 { Priority::Normal } else { Priority::Skip };
+        let files = torrent.files.iter().map(|file| wanted(file.length)).collect();
+        let leeching = async {
+            let leech = folder.path().join("leech");
+            let soon = Duration::from_millis(100);
+            let announce =
+                AnnounceLimits { shortest_interval: soon, shortest_min_interval: soon, ..Default::default() };
+            let job = Job {
+                announce,
+                trackers: Some(TrackerOptions::default()),
+                choices: Choices { files: Some(files), ..Choices::default() },
+                ..job(&Arc::new(torrent), &leech, Goal::DownloadAndSeed, vec![addr.await.unwrap()])
+            };
+            start(job, stop).0.await
+        };
+        let listening = async {
+            let first = told.recv().await.unwrap();
+            assert!(first.contains("event=started") && first.contains("supportcrypto=1"), "{first}");
+            loop {
+                let line = told.recv().await.unwrap();
+                assert!(!line.contains("event=completed"), "others would take it for a seed: {line}");
+                if line.contains("event=paused") {
+                    assert!(!line.contains("left=0"), "{line}");
+                    break;
+                }
+            }
+            stop_all.send(true).unwrap();
+        };
+        let (_, outcome, ()) = tokio::join!(seeding, leeching, listening);
+        assert!(outcome.complete && outcome.progress.skipped > 0);
     });
 }

@@ -3,7 +3,6 @@
 use super::choices::ChoiceArgs;
 use super::finding::FindArgs;
 use crate::ring::ZeroCopySend;
-use crate::wire::mse::Encryption;
 use clap::{Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -133,10 +132,6 @@ pub(super) struct TransferArgs {
     /// Send payload without copying it into the kernel: auto (to peers on other hosts), on or off
     #[arg(long, value_name = "WHEN", env = "SEEDRING_ZERO_COPY_SEND", value_parser = zero_copy_send, default_value = "auto")]
     pub(super) zero_copy_send: ZeroCopySend,
-
-    /// Encrypt connections to peers: off, allowed (for peers that insist) or required (of all, all that is sent)
-    #[arg(long, value_name = "MODE", env = "SEEDRING_ENCRYPTION", value_parser = encryption, default_value = "allowed")]
-    pub(super) encryption: Encryption,
 
     #[command(flatten)]
     pub(super) choices: ChoiceArgs,
@@ -296,16 +291,6 @@ fn zero_copy_send(text: &str) -> Result<ZeroCopySend, String> {
     }
 }
 
-/// How connections are encrypted.
-fn encryption(text: &str) -> Result<Encryption, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "off" => Ok(Encryption::Off),
-        "allowed" => Ok(Encryption::Allowed),
-        "required" => Ok(Encryption::Required),
-        _ => Err("write off, allowed or required".into()),
-    }
-}
-
 /// The environment twin of an option without a value. An empty variable counts as unset.
 pub(super) fn switch(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
@@ -318,6 +303,7 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::mse::Encryption;
     use clap::{ArgAction, CommandFactory};
 
     #[test]
@@ -386,7 +372,7 @@ mod tests {
             let Command::Seed(seed) = Args::try_parse_from(line.split(' ')).ok()?.command else {
                 panic!("another command")
             };
-            Some(seed.encryption)
+            Some(seed.find.encryption)
         };
         assert_eq!(mode(""), Some(Encryption::Allowed));
         let words = ["off", "allowed", "required"].map(|word| mode(&format!(" --encryption {word}")));

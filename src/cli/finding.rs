@@ -3,6 +3,7 @@
 use super::Error;
 use super::args::switch;
 use crate::session::{AnnounceLimits, Authorities, DhtOptions, Listen, TrackerOptions};
+use crate::wire::mse::Encryption;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -19,6 +20,10 @@ pub(super) struct FindArgs {
     /// Do not look for peers on the local network (BEP 14)
     #[arg(long, env = "SEEDRING_NO_LSD", value_parser = switch)]
     pub(super) no_lsd: bool,
+
+    /// Encrypt connections to peers: off, allowed (for peers that insist) or required (of all, all that is sent)
+    #[arg(long, value_name = "MODE", env = "SEEDRING_ENCRYPTION", value_parser = encryption, default_value = "allowed")]
+    pub(super) encryption: Encryption,
 
     #[command(flatten)]
     dht: DhtArgs,
@@ -112,6 +117,16 @@ pub(super) struct DhtArgs {
     /// The folder for what is kept from run to run [default: seedring in $XDG_STATE_HOME, or in ~/.local/state]
     #[arg(long, value_name = "DIR", env = "SEEDRING_STATE")]
     pub(super) state: Option<PathBuf>,
+}
+
+/// How connections are encrypted.
+fn encryption(text: &str) -> Result<Encryption, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "off" => Ok(Encryption::Off),
+        "allowed" => Ok(Encryption::Allowed),
+        "required" => Ok(Encryption::Required),
+        _ => Err("write off, allowed or required".into()),
+    }
 }
 
 /// A name that others can look up.

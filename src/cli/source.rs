@@ -58,6 +58,7 @@ pub(super) async fn find(
         trackers: args.trackers.options()?,
         local_discovery: !args.no_lsd,
         dht: args.dht(),
+        encryption: args.encryption,
     };
     let resolved = session::resolve(job, watch, signals.stopped()).await?;
     let Some(resolved) = resolved else {

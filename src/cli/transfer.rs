@@ -45,7 +45,7 @@ fn run(transfer: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Er
             cores: args::cores(transfer.cores),
             memory_limit: transfer.memory_limit.unwrap_or_else(default_memory_limit),
             zero_copy_send: transfer.zero_copy_send,
-            encryption: transfer.encryption,
+            encryption: find.encryption,
             announce: find.announce(),
             trackers: find.trackers.options()?,
             local_discovery: !find.no_lsd,

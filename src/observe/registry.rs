@@ -263,8 +263,10 @@ impl Registry {
         }
         self.gauge("seedring_tasks", &labels, core.ring.tasks);
         self.gauge("seedring_sockets", &labels, core.ring.sockets);
-        let SlabStates { free, held, cached, sent } = core.slabs;
-        for (state, count) in [("free", free), ("held", held), ("cached", cached), ("sent", sent)] {
+        let SlabStates { untouched, free, held, cached, sent } = core.slabs;
+        let states =
+            [("untouched", untouched), ("free", free), ("held", held), ("cached", cached), ("sent", sent)];
+        for (state, count) in states {
             self.gauge("seedring_slabs", &with(&labels, &[("state", state)]), count as u64);
         }
         self.set_zero_copy(&labels, &core.zero_copy);

@@ -4,15 +4,18 @@
 //! over its connections are closed, and the session begins with the addresses that were found.
 
 use super::dht::{DhtOptions, DhtSearch};
-use super::magnet_peer::{self, Heard, Line};
+use super::magnet_channel::Shared;
+use super::magnet_peer::{self, Heard, Line, Ourselves};
 use super::run::{Listen, SessionError, bind, random_id};
 use crate::discovery::local::LocalSearch;
 use crate::discovery::tracker::{
     AnnouncerConfig, Announcing, Note, TorrentIdentity, Totals, TrackerClient, TrackerOptions,
 };
 use crate::metainfo::{HostPort, Magnet, Torrent};
+use crate::shard::Secrecy;
 use crate::swarm::{MetadataFetch, MetadataOutcome};
 use crate::wire::extended::{Extension, ExtensionIds, MetadataMessage};
+use crate::wire::mse::Encryption;
 use crate::wire::{Handshake, PeerId, Reserved};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
@@ -56,6 +59,8 @@ pub struct MagnetJob {
     pub local_discovery: bool,
     /// How the DHT is used, if it is.
     pub dht: Option<DhtOptions>,
+    /// How connections to peers are encrypted.
+    pub encryption: Encryption,
 }
 
 /// What came of a magnet link.
@@ -109,8 +114,7 @@ struct Peer {
 
 struct Stage {
     fetch: MetadataFetch,
-    handshake: Handshake,
-    port: u16,
+    ourselves: Ourselves,
     waiting: VecDeque<Place>,
     known: BTreeSet<SocketAddr>,
     /// Hosts that alone sent wrong metadata.
@@ -131,7 +135,7 @@ pub async fn resolve(
     mut watch: impl FnMut(MagnetEvent),
     stop: impl Future<Output = ()>,
 ) -> Result<Option<Resolved>, SessionError> {
-    let MagnetJob { magnet, listen, peers, announce, trackers, local_discovery, dht } = job;
+    let MagnetJob { magnet, listen, peers, announce, trackers, local_discovery, dht, encryption } = job;
     let unbound = |cause| SessionError::Listen { addr: ([0, 0, 0, 0], 0).into(), cause };
     let listener = bind(listen, 1).await?.pop().expect("a listener was asked for");
     let addr = listener.local_addr().map_err(unbound)?;
@@ -141,14 +145,16 @@ pub async fn resolve(
     let id = random_id();
     let (names, mut found) = mpsc::channel(16);
     let (tell, mut notes) = mpsc::channel(16);
-    let client = trackers.map(|options| Arc::new(TrackerClient::new(options)));
+    let client = trackers.map(|options| TrackerOptions { encryption, ..options });
+    let client = client.map(|options| Arc::new(TrackerClient::new(options)));
     let announcing =
         client.map(|client| announce_for(&magnet, client, announce, (id, port), names.clone(), tell.clone()));
     let mut dht = DhtSearch::start(dht.as_ref(), magnet.info_hash, &[], addr, names.clone());
     let _local = local_discovery.then(|| LocalSearch::start(addr, [(magnet.info_hash, names.clone())]));
     let (heard, mut hear) = mpsc::channel(64);
     let handshake = Handshake { reserved: Reserved::ours(false), info_hash: magnet.info_hash, peer_id: id };
-    let mut stage = Stage::new(handshake, port, heard);
+    let shared = Shared::new(Secrecy::new(encryption, magnet.info_hash));
+    let mut stage = Stage::new(Ourselves { handshake, port, shared }, heard);
     magnet.peers.iter().for_each(|peer| _ = stage.tasks.spawn(look_up(peer.clone(), names.clone())));
     stage.add(peers);
     let mut ticks = interval(TICK);
@@ -236,11 +242,10 @@ async fn look_up(peer: HostPort, out: mpsc::Sender<Vec<SocketAddr>>) {
 }
 
 impl Stage {
-    fn new(handshake: Handshake, port: u16, heard: mpsc::Sender<(u64, Heard)>) -> Self {
+    fn new(ourselves: Ourselves, heard: mpsc::Sender<(u64, Heard)>) -> Self {
         Self {
-            fetch: MetadataFetch::new(handshake.info_hash),
-            handshake,
-            port,
+            fetch: MetadataFetch::new(ourselves.handshake.info_hash),
+            ourselves,
             waiting: VecDeque::new(),
             known: BTreeSet::new(),
             banned: BTreeSet::new(),
@@ -305,9 +310,9 @@ impl Stage {
             since: Instant::now(),
         };
         self.peers.insert(number, peer);
-        let (handshake, port, heard) = (self.handshake, self.port, self.heard.clone());
+        let (ourselves, heard) = (self.ourselves.clone(), self.heard.clone());
         self.tasks.spawn(async move {
-            let talk = magnet_peer::talk(addr, accepted, &handshake, port, outbox, |said| {
+            let talk = magnet_peer::talk(addr, accepted, &ourselves, outbox, |said| {
                 let heard = heard.clone();
                 async move { heard.send((number, said)).await.is_ok() }
             });

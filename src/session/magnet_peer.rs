@@ -1,5 +1,6 @@
 //! One peer of a magnet link: handshakes, then messages of the extension protocol; all others are passed over.
 
+use super::magnet_channel::{Channel, Shared};
 use crate::wire::extended::{ExtendedHandshake, Extension, HANDSHAKE_ID, MetadataMessage};
 use crate::wire::{
     HANDSHAKE_HEAD_LEN, HANDSHAKE_LEN, Handshake, Item, Limits, Message, PeerId, Reader, Reserved,
@@ -8,7 +9,6 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -50,6 +50,15 @@ impl Line {
     }
 }
 
+/// Who we are to a peer.
+#[derive(Clone)]
+pub(super) struct Ourselves {
+    pub(super) handshake: Handshake,
+    /// Where we listen.
+    pub(super) port: u16,
+    pub(super) shared: Shared,
+}
+
 /// Talks to a peer that was dialled or `accepted`, until the connection ends. `tell` gets what it says, and answers
 /// whether there is interest in more.
 ///
@@ -58,55 +67,93 @@ impl Line {
 pub(super) async fn talk<F: Future<Output = bool>>(
     addr: SocketAddr,
     accepted: Option<TcpStream>,
-    ours: &Handshake,
-    port: u16,
+    ours: &Ourselves,
     outbox: mpsc::Receiver<Vec<u8>>,
     tell: impl FnMut(Heard) -> F,
 ) -> io::Result<()> {
-    let late = |_| io::Error::from(io::ErrorKind::TimedOut);
-    let (mut stream, theirs) = match accepted {
-        Some(stream) => timeout(HANDSHAKE_LIMIT, shake_incoming(stream, ours)).await.map_err(late)??,
-        None => {
-            let stream = timeout(CONNECT_LIMIT, TcpStream::connect(addr)).await.map_err(late)??;
-            timeout(HANDSHAKE_LIMIT, shake_outgoing(stream, ours)).await.map_err(late)??
-        }
+    let (mut channel, theirs) = match accepted {
+        Some(stream) => in_time(HANDSHAKE_LIMIT, shake_incoming(stream, addr, ours)).await?,
+        None => reach(addr, ours).await?,
     };
     if !theirs.extended() {
         return Err(io::Error::other("it does not speak the extension protocol"));
     }
-    stream.set_nodelay(true)?;
-    stream.write_all(&greeting(theirs, addr, port)).await?;
-    listen(stream, outbox, tell).await
+    channel.write_all(&greeting(theirs, addr, ours.port)).await?;
+    listen(channel, outbox, tell).await
 }
 
-async fn shake_outgoing(mut stream: TcpStream, ours: &Handshake) -> io::Result<(TcpStream, Reserved)> {
-    stream.write_all(&ours.encode()).await?;
+async fn in_time<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(limit, work).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}
+
+/// Dials: as is known to work there, else in the clear first, and encrypted when the peer hangs up on that.
+async fn reach(addr: SocketAddr, ours: &Ourselves) -> io::Result<(Channel, Reserved)> {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    let (first, second) = ours.shared.secrecy().tries(&addr, false);
+    match (attempt(addr, ours, first).await, second) {
+        (Err(error), Some(second))
+            if matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof) =>
+        {
+            attempt(addr, ours, second).await
+        }
+        (reached, _) => reached,
+    }
+}
+
+async fn attempt(addr: SocketAddr, ours: &Ourselves, encrypted: bool) -> io::Result<(Channel, Reserved)> {
+    let stream = in_time(CONNECT_LIMIT, TcpStream::connect(addr)).await?;
+    let shaken = in_time(HANDSHAKE_LIMIT, shake_outgoing(stream, ours, encrypted)).await;
+    if encrypted {
+        ours.shared.secrecy().learn(addr, shaken.is_ok());
+    }
+    shaken
+}
+
+async fn shake_outgoing(
+    stream: TcpStream,
+    ours: &Ourselves,
+    encrypted: bool,
+) -> io::Result<(Channel, Reserved)> {
+    stream.set_nodelay(true)?;
+    let mut channel = if encrypted {
+        Channel::initiate(stream, &ours.shared, &ours.handshake).await?
+    } else {
+        let mut channel = Channel::plain(stream);
+        channel.write_all(&ours.handshake.encode()).await?;
+        channel
+    };
     let mut answer = [0; HANDSHAKE_LEN];
-    stream.read_exact(&mut answer).await?;
+    channel.read_exact(&mut answer).await?;
     let theirs = Handshake::parse(&answer).map_err(io::Error::other)?;
-    if theirs.info_hash != ours.info_hash {
+    if theirs.info_hash != ours.handshake.info_hash {
         return Err(io::Error::other("it answered with another info-hash"));
     }
-    if theirs.peer_id == ours.peer_id {
+    if theirs.peer_id == ours.handshake.peer_id {
         return Err(io::Error::other("it is ourselves"));
     }
-    Ok((stream, theirs.reserved))
+    Ok((channel, theirs.reserved))
 }
 
-async fn shake_incoming(mut stream: TcpStream, ours: &Handshake) -> io::Result<(TcpStream, Reserved)> {
+async fn shake_incoming(
+    stream: TcpStream,
+    addr: SocketAddr,
+    ours: &Ourselves,
+) -> io::Result<(Channel, Reserved)> {
+    stream.set_nodelay(true)?;
+    let mut channel = Channel::answer(stream, &ours.shared, addr).await?;
     let mut head = [0; HANDSHAKE_HEAD_LEN];
-    stream.read_exact(&mut head).await?;
+    channel.read_exact(&mut head).await?;
     let (reserved, info_hash) = Handshake::parse_head(&head).map_err(io::Error::other)?;
-    if info_hash != ours.info_hash {
+    if info_hash != ours.handshake.info_hash {
         return Err(io::Error::other("it asked for another torrent"));
     }
-    stream.write_all(&ours.encode()).await?;
+    channel.write_all(&ours.handshake.encode()).await?;
     let mut id = PeerId([0; 20]);
-    stream.read_exact(&mut id.0).await?;
-    if id == ours.peer_id {
+    channel.read_exact(&mut id.0).await?;
+    if id == ours.handshake.peer_id {
         return Err(io::Error::other("it is ourselves"));
     }
-    Ok((stream, reserved))
+    Ok((channel, reserved))
 }
 
 /// What is said first: that we have nothing, and what we want.
@@ -127,7 +174,7 @@ fn greeting(theirs: Reserved, addr: SocketAddr, port: u16) -> Vec<u8> {
 }
 
 async fn listen<F: Future<Output = bool>>(
-    mut stream: TcpStream,
+    mut channel: Channel,
     mut outbox: mpsc::Receiver<Vec<u8>>,
     mut tell: impl FnMut(Heard) -> F,
 ) -> io::Result<()> {
@@ -137,10 +184,10 @@ async fn listen<F: Future<Output = bool>>(
         let received = tokio::select! {
             said = outbox.recv() => {
                 let Some(bytes) = said else { return Ok(()) };
-                timeout(WRITE_LIMIT, stream.write_all(&bytes)).await??;
+                timeout(WRITE_LIMIT, channel.write_all(&bytes)).await??;
                 continue;
             }
-            received = timeout(READ_LIMIT, stream.read(&mut buffer)) => received??,
+            received = timeout(READ_LIMIT, channel.read(&mut buffer)) => received??,
         };
         if received == 0 {
             return Ok(());

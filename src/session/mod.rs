@@ -3,6 +3,7 @@
 mod dht;
 mod events;
 mod magnet;
+mod magnet_channel;
 mod magnet_peer;
 mod offline;
 mod run;

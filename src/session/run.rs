@@ -178,6 +178,11 @@ fn greeting(job: &Job, addr: SocketAddr) -> Greeting {
     }
 }
 
+fn tracker_client(job: &Job) -> Option<Arc<TrackerClient>> {
+    let options = TrackerOptions { encryption: job.encryption, ..job.trackers.clone()? };
+    Some(Arc::new(TrackerClient::new(options)))
+}
+
 pub(super) fn random_id() -> PeerId {
     let mut random = [0; 12];
     SystemRandom::new().fill(&mut random).expect("the system gives random bytes");
@@ -248,7 +253,7 @@ pub async fn run(
     };
     let shards = Shards::start(assignment).map_err(SessionError::Thread)?;
     let mut running = Running {
-        client: job.trackers.clone().map(|options| Arc::new(TrackerClient::new(options))),
+        client: tracker_client(&job),
         job,
         shards,
         addr,
@@ -324,17 +329,17 @@ impl<W: FnMut(Event)> Running<W> {
             }
             Report::Snapshot(snapshot) => (self.watch)(Event::Snapshot(snapshot)),
             Report::PieceFailed(piece) => (self.watch)(Event::PieceFailed(piece)),
-            // No DHT node of ours runs beside.
             Report::DhtNode(addr) => self.dht.iter().for_each(|dht| dht.add_node(addr)),
             Report::PeerDropped { addr, reason } => (self.watch)(Event::PeerDropped { addr, reason }),
             Report::Complete(progress) => {
                 self.progress(progress);
                 self.complete = true;
                 if self.job.goal != Goal::Seed {
-                    // With files left out it is not complete to others (BEP 21).
-                    if progress.skipped == 0 {
-                        self.announcing.iter().for_each(Announcing::completed);
-                    }
+                    // With files left out it is not complete to others (BEP 21), but that nothing more is fetched is
+                    // said from now on, and soon.
+                    let tell =
+                        if progress.skipped == 0 { Announcing::completed } else { Announcing::want_peers };
+                    self.announcing.iter().for_each(tell);
                     (self.watch)(Event::Completed(progress));
                 }
                 return self.job.goal == Goal::Download;
@@ -349,6 +354,9 @@ impl<W: FnMut(Event)> Running<W> {
 
     fn progress(&mut self, progress: Progress) {
         self.last = progress;
+        // Who only seeds fetches nothing, whatever is missing; who has all that is wanted does not either.
+        let paused = self.job.goal == Goal::Seed || progress.left == 0;
+        self.totals.paused.store(paused, Ordering::Relaxed);
         self.totals.left.store(progress.left + progress.skipped, Ordering::Relaxed);
         self.totals.uploaded.store(progress.uploaded, Ordering::Relaxed);
         self.totals.downloaded.store(progress.downloaded, Ordering::Relaxed);
@@ -378,8 +386,6 @@ impl<W: FnMut(Event)> Running<W> {
         let torrent = &self.job.torrent;
         let dht = self.job.dht.as_ref().filter(|_| !torrent.private);
         self.dht = DhtSearch::start(dht, torrent.info_hash, &torrent.nodes, self.addr, found);
-        // Who only seeds fetches nothing, whatever is missing.
-        self.totals.paused.store(self.job.goal == Goal::Seed, Ordering::Relaxed);
         let Some(client) = self.client.clone() else { return false };
         let identity = TorrentIdentity {
             info_hash: self.job.torrent.info_hash,
@@ -440,12 +446,15 @@ impl<W: FnMut(Event)> Running<W> {
         self.local = None;
         self.tell_of_dht();
         self.shards.stop().await;
-        let dht = self.dht.take();
-        let goodbye = async {
+        let (dht, announcing) = (self.dht.take(), self.announcing.take());
+        // None waits for another: a tracker that is slow, or a disk that the DHT's nodes are kept on, holds up only itself.
+        let dht = async {
             if let Some(dht) = dht {
                 dht.stop().await;
             }
-            if let Some(announcing) = self.announcing.take() {
+        };
+        let goodbye = async {
+            if let Some(announcing) = announcing {
                 announcing.stop().await;
             }
         };
@@ -460,7 +469,7 @@ impl<W: FnMut(Event)> Running<W> {
         };
         // A disk that does not answer must not hold up the end.
         let drained = tokio::time::timeout(END_LIMIT, drained);
-        let ((), _) = tokio::join!(goodbye, drained);
+        let ((), (), _) = tokio::join!(dht, goodbye, drained);
         match self.failure {
             Some(failure) => Err(failure),
             None => Ok(Outcome { progress: self.shards.progress(), complete: self.complete }),

@@ -1,9 +1,13 @@
 //! Payload memory of one core: the arena, and the clean runs that stay in it as cache until the room is needed.
+//!
+//! The arena starts small, and the cache gives way before it grows: to make memory resident costs more than to read a run
+//! again from the page cache, and most runs are served once. Only when runs are asked for that were there a short while ago
+//! does it grow for the sake of the cache, and then quickly.
 
 use super::snapshot::SlabStates;
 use crate::metainfo::PieceIndex;
 use crate::ring::{Arena, Core, FillingSlab, Slab, ZeroCopy};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::Range;
 
 /// A run of a piece.
@@ -16,11 +20,42 @@ struct Cached {
     used: u64,
 }
 
+/// Runs that were asked for again after they had given way, before the arena becomes twice as large: a few are chance.
+const REGRETS_TO_GROW: usize = 4;
+
+/// The runs that gave way last: as many as would still be there, had the arena all its memory.
+#[derive(Default)]
+struct Gone {
+    in_order: VecDeque<RunKey>,
+    runs: HashSet<RunKey>,
+    /// How many were asked for again since the cache got more room.
+    regrets: usize,
+}
+
+impl Gone {
+    fn add(&mut self, key: RunKey, most: usize) {
+        if self.runs.insert(key) {
+            self.in_order.push_back(key);
+        }
+        while self.in_order.len() > most {
+            let oldest = self.in_order.pop_front().expect("not empty");
+            self.runs.remove(&oldest);
+        }
+    }
+
+    fn ask(&mut self, key: RunKey) {
+        self.regrets += usize::from(self.runs.remove(&key));
+    }
+}
+
 /// The arena with its least-recently-used cache.
 pub(super) struct Memory {
     arena: Arena,
     cached: HashMap<RunKey, Cached>,
     by_age: BTreeMap<u64, RunKey>,
+    gone: Gone,
+    /// Slabs by which the arena may grow for the sake of the cache.
+    room: usize,
     clock: u64,
     /// How connections send from the slabs.
     pub(super) zero_copy: ZeroCopy,
@@ -29,21 +64,36 @@ pub(super) struct Memory {
 impl Memory {
     pub(super) fn new(core: &Core) -> Self {
         let (arena, zero_copy) = (core.arena.clone(), core.zero_copy.clone());
-        Self { arena, zero_copy, cached: HashMap::new(), by_age: BTreeMap::new(), clock: 0 }
+        Self {
+            arena,
+            zero_copy,
+            cached: HashMap::new(),
+            by_age: BTreeMap::new(),
+            gone: Gone::default(),
+            room: 0,
+            clock: 0,
+        }
     }
 
-    /// A slab to fill that begins `skew` bytes behind a page boundary; the cache gives way.
+    /// A slab to fill that begins `skew` bytes behind a page boundary: one that is free, or else the cache gives way, or else
+    /// the arena grows.
     pub(super) fn take(&mut self, skew: usize) -> Option<FillingSlab> {
-        loop {
-            if let Some(slab) = self.arena.take_at(skew) {
-                return Some(slab);
-            }
+        if self.gone.regrets >= REGRETS_TO_GROW {
+            self.gone.regrets = 0;
+            self.room = self.arena.capacity() - self.arena.untouched();
+        }
+        while self.arena.ready() == 0 && (self.room == 0 || self.arena.untouched() == 0) {
             // Runs that are being sent stay until they are; giving up their entry frees nothing.
-            let oldest =
-                self.by_age.iter().find(|(_, key)| self.cached[*key].slab.is_sole()).map(|(age, _)| *age)?;
+            let sole = |(_, key): &(&u64, &RunKey)| self.cached[*key].slab.is_sole();
+            let Some(oldest) = self.by_age.iter().find(sole).map(|(age, _)| *age) else { break };
             let key = self.by_age.remove(&oldest).expect("just seen");
             self.cached.remove(&key);
+            self.gone.add(key, self.arena.untouched());
         }
+        let before = self.arena.untouched();
+        let slab = self.arena.take_at(skew);
+        self.room = self.room.saturating_sub(before - self.arena.untouched());
+        slab
     }
 
     /// Slabs that could be had now, counted up to `most`.
@@ -65,15 +115,19 @@ impl Memory {
 
     /// What the slabs are used for.
     pub(super) fn states(&self) -> SlabStates {
-        let free = self.arena.free();
+        let (free, untouched) = (self.arena.ready(), self.arena.untouched());
         let cached = self.cached.values().filter(|cached| cached.slab.is_sole()).count();
         let sent = self.cached.len() - cached;
-        SlabStates { free, held: self.arena.capacity() - free - cached - sent, cached, sent }
+        let held = self.arena.capacity() - untouched - free - cached - sent;
+        SlabStates { untouched, free, held, cached, sent }
     }
 
     /// The slab of a run, when all of `range` is in it.
     pub(super) fn get(&mut self, key: RunKey, range: &Range<usize>) -> Option<Slab> {
-        let cached = self.cached.get_mut(&key)?;
+        let Some(cached) = self.cached.get_mut(&key) else {
+            self.gone.ask(key);
+            return None;
+        };
         self.clock += 1;
         self.by_age.remove(&std::mem::replace(&mut cached.used, self.clock));
         self.by_age.insert(self.clock, key);
@@ -108,7 +162,7 @@ impl Memory {
 mod tests {
     use super::*;
     use crate::metainfo::Layout;
-    use crate::ring::{Config, run};
+    use crate::ring::{CHUNK_SLABS, Config, SLAB_LEN, run};
 
     #[test]
     fn runs_of_a_piece_that_was_bad_are_served_to_nobody() {
@@ -127,5 +181,52 @@ mod tests {
             assert_eq!((core.arena.free(), memory.available(1000)), (free - 1, free), "their slabs are free");
         })
         .unwrap();
+    }
+
+    /// Memory with room for ten chunks, and the runs of a torrent that is longer.
+    fn with_runs(work: impl FnOnce(Memory, Arena, Vec<RunKey>)) {
+        const CHUNK: usize = CHUNK_SLABS as usize;
+        let pieces = Layout::new(1 << 20, [20 * CHUNK as u64 * (1 << 18)]).unwrap();
+        let runs = (0..20 * CHUNK as u32).map(|run| (pieces.piece(run / 4).unwrap(), run as usize % 4));
+        let runs = runs.collect();
+        run(Config::new(10 * CHUNK * (SLAB_LEN + 4096)), async |core| {
+            work(Memory::new(&core), core.arena.clone(), runs);
+        })
+        .unwrap();
+    }
+
+    fn keep(memory: &mut Memory, key: RunKey) {
+        if memory.get(key, &(0..100)).is_none() {
+            let slab = memory.take(0).unwrap().seal().ok().unwrap();
+            memory.keep(key, slab, 0..SLAB_LEN);
+        }
+    }
+
+    #[test]
+    fn runs_that_are_used_once_take_one_chunk() {
+        with_runs(|mut memory, arena, runs| {
+            runs.iter().for_each(|key| keep(&mut memory, *key));
+            assert_eq!(arena.capacity() - arena.untouched(), CHUNK_SLABS as usize);
+            assert!(memory.gone.in_order.len() <= arena.untouched());
+        });
+    }
+
+    #[test]
+    fn memory_grows_to_what_is_asked_for_again() {
+        with_runs(|mut memory, arena, runs| {
+            let wanted = &runs[..3 * CHUNK_SLABS as usize];
+            (0..20).for_each(|_| wanted.iter().for_each(|key| keep(&mut memory, *key)));
+            assert!(wanted.iter().all(|key| memory.holds(*key)), "all fits now");
+            assert!(arena.capacity() - arena.untouched() <= 8 * CHUNK_SLABS as usize);
+        });
+    }
+
+    #[test]
+    fn memory_grows_to_the_last_slab_when_nothing_can_give_way() {
+        with_runs(|mut memory, arena, _| {
+            let held: Vec<_> = std::iter::from_fn(|| memory.take(0)).collect();
+            assert_eq!((held.len(), arena.free()), (arena.capacity(), 0));
+            assert!(arena.is_registered(), "run the tests with enough lockable memory");
+        });
     }
 }

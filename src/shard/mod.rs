@@ -34,6 +34,7 @@ use crate::metainfo::Torrent;
 use crate::ring::{Config, ZeroCopySend};
 use crate::storage::{CheckReport, Store};
 use crate::swarm::Greeting;
+use crate::swarm::RUN_LEN;
 use crate::wire::PeerId;
 use crate::wire::mse::Encryption;
 use std::collections::hash_map::DefaultHasher;
@@ -44,6 +45,8 @@ use tokio::sync::mpsc;
 
 /// Reports that wait for the control thread; of those that only tell of something, further ones are dropped.
 const MAILBOX: usize = 1024;
+/// Runs of a seed that are being read while all of its torrent is in memory, or nearly.
+const RUNS_ON_THEIR_WAY: usize = 32;
 
 /// What the cores are to do.
 pub struct Assignment {
@@ -140,7 +143,11 @@ impl Shards {
         let (crew, mail) = Crew::new(&job, listeners.len());
         let crew = Arc::new(crew);
         let (outbox, reports) = mpsc::channel(MAILBOX);
-        let config = Config { zero_copy_send: job.zero_copy_send, ..Config::new(job.arena_len) };
+        // A seed is there to be read from: what its peers want stays in memory as far as there is room.
+        let layout = &job.torrent.layout;
+        let runs = layout.piece_count() as usize * layout.piece_length().div_ceil(RUN_LEN) as usize;
+        let ready_slabs = if job.download { 0 } else { runs.saturating_add(RUNS_ON_THEIR_WAY) };
+        let config = Config { ready_slabs, zero_copy_send: job.zero_copy_send, ..Config::new(job.arena_len) };
         let mut shards = Self { crew, commands: Vec::new(), reports };
         for (core, (listener, mail)) in listeners.into_iter().zip(mail).enumerate() {
             let (commands, inbox) = mpsc::channel(64);

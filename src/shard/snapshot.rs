@@ -46,6 +46,8 @@ pub struct Snapshot {
 /// What slabs are used for; the sum is all of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlabStates {
+    /// They have never been in use; no memory is behind them.
+    pub untouched: usize,
     /// Nobody holds them.
     pub free: usize,
     /// They are being received or read into, wait to be hashed, or are being written.

@@ -7,11 +7,13 @@ use crate::clients::opentracker::Opentracker;
 use crate::clients::seedring::{Seedring, number};
 use crate::clients::transmission::Transmission;
 use crate::clients::{Client, Partner};
+use crate::support::net::{free_port, own_loopback};
 use crate::support::payload::{self, assert_same};
 use crate::support::peer::Wire;
 use crate::support::relay::tapped;
 use crate::support::wait::until_true;
 use crate::support::{Stage, Torrent};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 
 const NAME: &[u8] = b"BitTorrent protocol";
@@ -182,6 +184,55 @@ fn libtorrent_takes_rc4() {
 fn libtorrent_takes_plaintext_behind_the_handshake() {
     to_libtorrent("plaintext", "allowed");
     to_libtorrent("both", "allowed");
+}
+
+// ---- magnet links, whose metadata comes before there is a session ----
+
+#[test]
+fn a_link_says_nothing_in_the_open_when_encryption_is_required() {
+    let scene = alone();
+    let mut seeder = scene.seed(&[]);
+    let (addr, heard) = tapped(seeder.addr());
+    let link = scene.torrent.by_magnet("");
+    let more = ["--encryption", "required", "--peer", &addr.to_string()];
+    Seedring::download(&scene.stage, &link, &scene.copy, &more).wait_success();
+    scene.assert_copied();
+    assert!(seeder.stop().success());
+    let heard = heard.lock().expect("no relay panics with the bytes in hand");
+    for bytes in [&heard.forth, &heard.back] {
+        assert!(bytes.len() > 1000 && !holds(bytes, NAME) && !holds(bytes, b"ut_metadata"));
+    }
+}
+
+/// Nothing but a link, and a libtorrent that takes only this.
+fn metadata_from_libtorrent(level: &str, mode: &str) {
+    let scene = alone();
+    let seed = Libtorrent::start(&scene.stage, &scene.torrent, &scene.origin, &["--encryption", level]);
+    let link = scene.torrent.by_magnet("");
+    let more = ["--encryption", mode, "--peer", &seed.addr().to_string()];
+    Seedring::download(&scene.stage, &link, &scene.copy, &more).wait_success();
+    scene.assert_copied();
+}
+
+#[test]
+fn libtorrent_gives_metadata_under_encryption() {
+    metadata_from_libtorrent("rc4", "allowed");
+    metadata_from_libtorrent("rc4", "required");
+    metadata_from_libtorrent("plaintext", "allowed");
+}
+
+#[test]
+fn libtorrent_dials_and_gives_metadata_under_rc4() {
+    let scene = alone();
+    let addr = SocketAddr::from((own_loopback(), free_port()));
+    let (listen, link) = (addr.to_string(), scene.torrent.by_magnet(""));
+    let more = ["--listen", &listen, "--encryption", "required"];
+    let mut leech = Seedring::download(&scene.stage, &link, &scene.copy, &more);
+    until_true("it listens", || TcpStream::connect(addr).is_ok());
+    let more = ["--encryption", "rc4", "--peer", &listen];
+    let _seed = Libtorrent::start(&scene.stage, &scene.torrent, &scene.origin, &more);
+    leech.wait_success();
+    scene.assert_copied();
 }
 
 // ---- clients that find each other by a tracker ----
