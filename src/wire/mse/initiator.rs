@@ -101,7 +101,7 @@ impl Ours {
                     return Ok(Turn::Wait(State::Pad { ciphers, method, len }));
                 }
                 ciphers.incoming.skip(len);
-                return Ok(Turn::Done(held.establish(method, ciphers, Vec::new())));
+                return Ok(Turn::Done(Box::new(held.establish(method, ciphers, Vec::new()))));
             }
         }))
     }

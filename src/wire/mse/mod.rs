@@ -240,7 +240,7 @@ enum Turn<S> {
     /// Nowhere, until more has come.
     Wait(S),
     /// To the end.
-    Done(Established),
+    Done(Box<Established>),
 }
 
 /// Goes on from a state as far as what has come leads.
@@ -252,7 +252,7 @@ fn advance<S>(
         state = match turn(state)? {
             Turn::Next(next) => next,
             Turn::Wait(state) => return Ok(Step::More(state)),
-            Turn::Done(established) => return Ok(Step::Done(established)),
+            Turn::Done(established) => return Ok(Step::Done(*established)),
         }
     }
 }

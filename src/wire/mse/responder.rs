@@ -117,7 +117,7 @@ impl Ours {
                     return Ok(Turn::Wait(State::Initial { ciphers, method, len }));
                 };
                 ciphers.incoming.apply(&mut initial);
-                return Ok(Turn::Done(held.establish(method, ciphers, initial)));
+                return Ok(Turn::Done(Box::new(held.establish(method, ciphers, initial))));
             }
         }))
     }
