@@ -7,7 +7,7 @@ use crate::clients::seedring::{Seedring, transfer};
 use crate::clients::transmission::Transmission;
 use crate::support::lan::Lan;
 use crate::support::lan_tracker::LanTracker;
-use crate::support::payload::{self, assert_same};
+use crate::support::payload;
 use crate::support::{Stage, Torrent};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -115,7 +115,9 @@ fn ten_clients_trade_and_we_give_our_share() {
     let mut traders: Vec<Trader> = TRADERS.iter().enumerate().map(start).collect();
     traders.iter_mut().for_each(Trader::wait_complete);
     let sent: Vec<u64> = (0..TRADERS.len()).map(|host| lan.sent(host)).collect();
-    folders.iter().for_each(|folder| assert_same(&origin, folder));
+    // Not the folders as a whole: aria2 keeps a file of its own beside what it still seeds.
+    let sum = |folder: &PathBuf| payload::sha256(&folder.join("traded"));
+    folders.iter().for_each(|folder| assert_eq!(sum(folder), sum(&origin), "{}", folder.display()));
     let mean = |ours: bool| {
         let of = TRADERS.iter().zip(&sent).filter(|(kind, _)| matches!(kind, Kind::Ours(_)) == ours);
         let of: Vec<u64> = of.map(|(_, sent)| *sent).collect();
