@@ -41,7 +41,12 @@ pub(super) fn time(duration: Duration) -> String {
 
 /// A number and what it counts: `1 peer`, `2 peers`.
 pub(super) fn count(number: u64, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+    if number == 1 { format!("1 {what}") } else { format!("{number} {}", many(what)) }
+}
+
+/// More than one of it.
+pub(super) fn many(what: &str) -> String {
+    format!("{what}{}", if what.ends_with("ch") { "es" } else { "s" })
 }
 
 /// Numbers in rising order, neighbours joined, cut after `most` groups: `3, 7-9, 20 and 4 more`.
@@ -104,5 +109,6 @@ mod tests {
     #[test]
     fn counts() {
         assert_eq!((count(1, "peer"), count(0, "peer")), ("1 peer".into(), "0 peers".into()));
+        assert_eq!(count(2, "leech"), "2 leeches");
     }
 }

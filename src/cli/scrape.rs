@@ -32,11 +32,11 @@ fn tell(scraped: &Scraped, out: &Output) {
             out.emit(&Line::Scrape { url, seeds, leeches, downloaded });
             let number = |count: Option<u64>, what| match count {
                 Some(count) => human::count(count, what),
-                None => format!("unknown {what}s"),
+                None => format!("unknown {}", human::many(what)),
             };
             let (seeds, leeches) = (number(seeds, "seed"), number(leeches, "leech"));
             let downloads = number(downloaded, "download");
-            out.print(&format!("{url}  {seeds}, {leeches}, {downloads}\n").replace("leechs", "leeches"));
+            out.print(&format!("{url}  {seeds}, {leeches}, {downloads}\n"));
         }
         Err(reason) => {
             out.emit(&Line::ScrapeFailed { url, reason });

@@ -106,6 +106,8 @@ struct Peer {
     line: Line,
     addr: SocketAddr,
     outgoing: bool,
+    /// Where it listens, as far as is known.
+    listens: Option<SocketAddr>,
     ids: ExtensionIds,
     /// Whether it has said how long the metadata is.
     offered: bool,
@@ -136,12 +138,11 @@ pub async fn resolve(
     stop: impl Future<Output = ()>,
 ) -> Result<Option<Resolved>, SessionError> {
     let MagnetJob { magnet, listen, peers, announce, trackers, local_discovery, dht, encryption } = job;
-    let unbound = |cause| SessionError::Listen { addr: ([0, 0, 0, 0], 0).into(), cause };
-    let listener = bind(listen, 1).await?.pop().expect("a listener was asked for");
-    let addr = listener.local_addr().map_err(unbound)?;
+    let (mut listeners, addr) = bind(listen, 1).await?;
     let port = addr.port();
-    listener.set_nonblocking(true).map_err(unbound)?;
-    let listener = TcpListener::from_std(listener).map_err(unbound)?;
+    let listener = listeners.pop().expect("a listener was asked for");
+    let nonblocking = listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener));
+    let listener = nonblocking.map_err(|cause| SessionError::Listen { addr, cause })?;
     let id = random_id();
     let (names, mut found) = mpsc::channel(16);
     let (tell, mut notes) = mpsc::channel(16);
@@ -305,6 +306,7 @@ impl Stage {
             line,
             addr,
             outgoing,
+            listens: outgoing.then_some(addr),
             ids: ExtensionIds::default(),
             offered: false,
             since: Instant::now(),
@@ -337,6 +339,8 @@ impl Stage {
             Heard::Gone => self.remove(number),
             Heard::Hello(hello) => {
                 peer.ids.update(&hello);
+                let said = hello.port.map(|port| SocketAddr::new(peer.addr.ip().to_canonical(), port));
+                peer.listens = peer.listens.or(said);
                 if peer.ids.get(Extension::Metadata).is_some()
                     && self.fetch.offer(number, hello.metadata_size)
                 {
@@ -416,8 +420,8 @@ impl Stage {
 
     /// Addresses worth dialling, those of peers that had the metadata first.
     fn addresses(&self) -> Vec<SocketAddr> {
-        let good = self.peers.values().filter(|peer| peer.outgoing && peer.offered).map(|peer| peer.addr);
-        let mut addrs: Vec<SocketAddr> = good.collect();
+        let good = self.peers.values().filter(|peer| peer.offered);
+        let mut addrs: Vec<SocketAddr> = good.filter_map(|peer| peer.listens).collect();
         let others: Vec<SocketAddr> =
             self.known.iter().filter(|addr| !addrs.contains(addr)).copied().collect();
         addrs.extend(others);

@@ -144,10 +144,15 @@ pub enum SessionError {
     NothingToSeed(String),
 }
 
-/// A listener for each core, all of the same address.
-pub(super) async fn bind(listen: Listen, cores: usize) -> Result<Vec<TcpListener>, SessionError> {
-    let bind =
-        |addr: SocketAddr| ring::listen(addr, cores).map_err(|cause| SessionError::Listen { addr, cause });
+/// A listener for each core, all of the same address, and that address.
+pub(super) async fn bind(
+    listen: Listen,
+    cores: usize,
+) -> Result<(Vec<TcpListener>, SocketAddr), SessionError> {
+    let bind = |addr: SocketAddr| {
+        let listeners = ring::listen(addr, cores).and_then(|all| Ok((all[0].local_addr()?, all)));
+        listeners.map(|(addr, all)| (all, addr)).map_err(|cause| SessionError::Listen { addr, cause })
+    };
     let Listen::At(addr) = listen else {
         let mut tried = DEFAULT_PORTS.map(|port| bind(([0, 0, 0, 0], port).into()));
         return tried.find(Result::is_ok).unwrap_or_else(|| bind(([0, 0, 0, 0], 0).into()));
@@ -230,9 +235,7 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<Outcome, SessionError> {
     let cores = (job.memory_limit / LEAST_MEMORY).clamp(1, job.cores.max(1) as u64) as usize;
-    let listeners = bind(job.listen, cores).await?;
-    let unbound = |cause| SessionError::Listen { addr: ([0, 0, 0, 0], 0).into(), cause };
-    let addr = listeners[0].local_addr().map_err(unbound)?;
+    let (listeners, addr) = bind(job.listen, cores).await?;
     let id = job.id.unwrap_or_else(random_id);
     let download = job.goal != Goal::Seed;
     let layout = Arc::new(job.torrent.layout.clone());
