@@ -23,6 +23,19 @@ pub(crate) fn dial(scene: &Scene) -> io::Result<TcpStream> {
     connect(scene.addr, &scene.torrent, id(COUNT.fetch_add(1, Ordering::Relaxed)))
 }
 
+/// A connection of somebody new who speaks these extensions.
+pub(crate) fn dial_as(scene: &Scene, reserved: [u8; 8]) -> io::Result<TcpStream> {
+    static COUNT: AtomicUsize = AtomicUsize::new(1 << 20);
+    let mut ours = handshake(&scene.torrent, id(COUNT.fetch_add(1, Ordering::Relaxed)));
+    ours[20..28].copy_from_slice(&reserved);
+    let mut stream = TcpStream::connect(scene.addr)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(Duration::from_secs(8)))?;
+    stream.write_all(&ours)?;
+    stream.read_exact(&mut [0; 68])?;
+    Ok(stream)
+}
+
 /// Reads on until the program closes.
 ///
 /// # Errors
@@ -77,6 +90,15 @@ pub(crate) fn flood_with(scene: &Scene, opening: &[u8], bytes: &[u8]) -> io::Res
 
 /// Says each of these on a new connection, behind a handshake, and sees to it that the connection is closed for it.
 pub(crate) fn offend(scene: &Scene, offences: &[(&str, Vec<u8>)]) -> io::Result<Fate> {
+    offend_by(scene, dial, offences)
+}
+
+/// The same on connections that are made so.
+pub(crate) fn offend_by(
+    scene: &Scene,
+    dial: impl Fn(&Scene) -> io::Result<TcpStream>,
+    offences: &[(&str, Vec<u8>)],
+) -> io::Result<Fate> {
     for (what, bytes) in offences {
         let mut stream = dial(scene)?;
         // It may be closed before all is sent.
