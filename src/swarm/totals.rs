@@ -29,11 +29,16 @@ pub struct LimitHits {
     pub idle: u64,
     /// Connections that were forgotten after their end, so that nothing they sent can be held against them.
     pub departed: u64,
+    /// Peers dropped for a message that nobody may send: too long, of a wrong length, not agreed on, or about what the
+    /// torrent does not have.
+    pub messages: u64,
+    /// Peers dropped because they said nothing for long, and strangers whose handshake was not there in time.
+    pub silent: u64,
 }
 
 impl LimitHits {
     /// Each by its name.
-    pub fn by_name(&self) -> [(&'static str, u64); 13] {
+    pub fn by_name(&self) -> [(&'static str, u64); 15] {
         let Self {
             requests,
             offences,
@@ -48,6 +53,8 @@ impl LimitHits {
             filtered,
             idle,
             departed,
+            messages,
+            silent,
         } = *self;
         [
             ("requests", requests),
@@ -63,6 +70,8 @@ impl LimitHits {
             ("filtered", filtered),
             ("idle", idle),
             ("departed", departed),
+            ("messages", messages),
+            ("silent", silent),
         ]
     }
 }
@@ -83,6 +92,8 @@ impl std::ops::AddAssign for LimitHits {
             filtered,
             idle,
             departed,
+            messages,
+            silent,
         } = other;
         self.requests += requests;
         self.offences += offences;
@@ -97,6 +108,8 @@ impl std::ops::AddAssign for LimitHits {
         self.filtered += filtered;
         self.idle += idle;
         self.departed += departed;
+        self.messages += messages;
+        self.silent += silent;
     }
 }
 

@@ -209,10 +209,14 @@ pub(crate) fn ask_at_the_edge(scene: &Scene, _: usize) -> io::Result<Fate> {
     Ok(Fate::Kept)
 }
 
-/// Claims to have everything, and answers each request by what `answer` makes of it.
+/// Claims to have everything, and answers each request by what `answer` makes of it. Always the same one, so that it can
+/// be known again.
 fn give(scene: &Scene, number: usize, answer: impl Fn(Request) -> Vec<u8>) -> io::Result<Fate> {
-    // Always the same one, so that it can be known again.
-    let mut stream = connect(scene.addr, &scene.torrent, id(number))?;
+    give_over(scene, connect(scene.addr, &scene.torrent, id(number))?, answer)
+}
+
+/// The same on a connection that is made.
+fn give_over(scene: &Scene, mut stream: TcpStream, answer: impl Fn(Request) -> Vec<u8>) -> io::Result<Fate> {
     let all = bitfield(&scene.torrent, scene.torrent.layout.piece_count());
     stream.set_read_timeout(Some(Duration::from_millis(100)))?;
     let mut said = stream.write_all(&[all, message(UNCHOKE, &[], &[])].concat());
@@ -241,6 +245,15 @@ fn give(scene: &Scene, number: usize, answer: impl Fn(Request) -> Vec<u8>) -> io
 /// Sends other bytes than those of the torrent.
 pub(crate) fn give_rubbish(scene: &Scene, number: usize) -> io::Result<Fate> {
     give(scene, number, |request| {
+        let mut answer = request.answer(&scene.torrent, &scene.payload);
+        answer[20] ^= 1;
+        answer
+    })
+}
+
+/// The same, under a new name each time it comes again.
+pub(crate) fn give_rubbish_under_new_names(scene: &Scene, _: usize) -> io::Result<Fate> {
+    give_over(scene, dial(scene)?, |request| {
         let mut answer = request.answer(&scene.torrent, &scene.payload);
         answer[20] ^= 1;
         answer

@@ -2,7 +2,8 @@
 
 use crate::attacks::{
     ask_at_the_edge, bits, choke_when_asked, come_and_go, drip_handshake, flood, flood_with, give_another,
-    give_half, give_rubbish, offend, read_slowly, say_nothing, unchoked, wait_closed, write_slowly,
+    give_half, give_rubbish, give_rubbish_under_new_names, offend, read_slowly, say_nothing, unchoked,
+    wait_closed, write_slowly,
 };
 use crate::common::payload::BLOCK;
 use crate::common::peer::{INTERESTED, PIECE, REQUEST, UNCHOKE, bitfield, handshake, message};
@@ -73,22 +74,23 @@ table! {
     flood_of_haves_to_a_downloader: Download, 2, haves, Some(Kept), None;
     flood_of_chokes_to_a_downloader: Download, 2, chokes, Some(Kept), None;
 
-    wrong_lengths: Seed, 1, wrong_lengths, Some(Closed), None;
-    wrong_requests: Seed, 1, wrong_requests, Some(Closed), None;
-    wrong_haves: Seed, 1, wrong_haves, Some(Closed), None;
-    wrong_bitfields: Seed, 1, wrong_bitfields, Some(Closed), None;
-    wrong_blocks: Download, 1, wrong_blocks, Some(Closed), None;
+    wrong_lengths: Seed, 1, wrong_lengths, Some(Closed), limit("limit=\"messages\"");
+    wrong_requests: Seed, 1, wrong_requests, Some(Closed), limit("limit=\"messages\"");
+    wrong_haves: Seed, 1, wrong_haves, Some(Closed), limit("limit=\"messages\"");
+    wrong_bitfields: Seed, 1, wrong_bitfields, Some(Closed), limit("limit=\"messages\"");
+    wrong_blocks: Download, 1, wrong_blocks, Some(Closed), limit("limit=\"messages\"");
     wrong_handshakes: Seed, 1, wrong_handshakes, Some(Closed), None;
-    wrong_fast_messages: Seed, 1, wrong_fast_messages, Some(Closed), None;
+    wrong_fast_messages: Seed, 1, wrong_fast_messages, Some(Closed), limit("limit=\"messages\"");
     wrong_encrypted_handshakes: Seed, 1, wrong_encrypted_handshakes, Some(Closed), None;
     requests_at_the_edge: Seed, 2, ask_at_the_edge, Some(Kept), None;
 
     wrong_contents: Download, 2, give_rubbish, Some(Closed), figure("seedring_failed_pieces_total");
+    wrong_contents_under_new_names: Download, 2, give_rubbish_under_new_names, Some(Closed), figure("seedring_failed_pieces_total");
     half_of_each_block: Download, 2, give_half, None, figure("seedring_wasted_bytes_total");
     blocks_of_another_piece: Download, 2, give_another, Some(Closed), limit("limit=\"offences\"");
     chokes_for_answers: Download, 2, choke_when_asked, Some(Kept), None;
 
-    handshakes_that_drip: Seed, 30, drip_handshake, Some(Closed), None;
+    handshakes_that_drip: Seed, 30, drip_handshake, Some(Closed), limit("limit=\"silent\"");
     slow_readers: Seed, 20, read_slowly, Some(Kept), None;
     slow_writers: Seed, 20, write_slowly, Some(Kept), None;
     strangers_who_say_nothing: Seed, 3, say_nothing, None, limit("limit=\"handshakes\"");
