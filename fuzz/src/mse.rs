@@ -16,7 +16,7 @@ const WORDS: [&[u8]; 2] = [b"what the one says then", b"and what the other says"
 type Changes = Vec<(usize, u8)>;
 
 /// One end.
-#[expect(clippy::large_enum_variant, reason = "there are two of them")]
+#[allow(clippy::large_enum_variant, reason = "there are two of them")]
 enum End {
     Initiator(Initiator),
     Responder(Responder),
