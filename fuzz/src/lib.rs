@@ -7,10 +7,16 @@
 //! A new target is a function and a line in [`TARGETS`]; and, for libFuzzer, a file `fuzz_targets/<name>.rs` like the
 //! others there with its section in `Cargo.toml`, which the test of the seeds asks for.
 
+mod dht;
+mod extended;
+mod mse;
 mod mutate;
 mod parsers;
+mod script;
 mod seeds;
 mod session;
+mod swarm_seeds;
+mod udp;
 
 pub use mutate::Mutator;
 
@@ -33,7 +39,14 @@ pub const TARGETS: &[Target] = &[
     Target { name: "tracker_reply", run: parsers::tracker_reply, seeds: seeds::tracker_reply },
     Target { name: "tracker_url", run: parsers::tracker_url, seeds: seeds::tracker_url },
     Target { name: "local_search", run: parsers::local_search, seeds: seeds::local_search },
-    Target { name: "session", run: session::session, seeds: seeds::session },
+    Target { name: "magnet", run: parsers::magnet, seeds: seeds::magnet },
+    Target { name: "ip_filter", run: parsers::ip_filter, seeds: seeds::ip_filter },
+    Target { name: "udp_tracker", run: udp::udp_tracker, seeds: seeds::udp_tracker },
+    Target { name: "dht", run: dht::dht, seeds: swarm_seeds::dht },
+    Target { name: "mse", run: mse::mse, seeds: swarm_seeds::mse },
+    Target { name: "extended", run: extended::extended, seeds: swarm_seeds::extended },
+    Target { name: "metadata", run: extended::metadata, seeds: swarm_seeds::metadata },
+    Target { name: "session", run: session::session, seeds: swarm_seeds::session },
 ];
 
 /// Runs the target of that name.

@@ -2,9 +2,11 @@
 
 use seedring::bencode::{self, Trailing, Value};
 use seedring::discovery::local::{GROUP_V4, MOST_INFO_HASHES, PACKET_LEN, Search};
-use seedring::discovery::tracker::{AnnounceResponse, MAX_PEERS, PeerAddr, label};
-use seedring::metainfo::{BLOCK_LEN, Torrent};
+use seedring::discovery::tracker::{AnnounceResponse, MAX_PEERS, PeerAddr, label, parse_scrape};
+use seedring::metainfo::{BLOCK_LEN, HostPort, InfoHash, MAX_MAGNET_LEN, Magnet, Torrent};
+use seedring::swarm::IpFilter;
 use seedring::wire::{HANDSHAKE_HEAD_LEN, HANDSHAKE_LEN, Handshake, Item, Limits, MAX_MESSAGE_LEN, Reader};
+use std::net::IpAddr;
 
 /// Bencoding: what is read is the bytes it was read of, and reads the same again by itself.
 pub fn bencode(input: &[u8]) {
@@ -147,6 +149,10 @@ fn read<'a>(limits: Limits, parts: impl IntoIterator<Item = &'a [u8]>) -> Vec<St
 /// Answers of trackers: bounded, and fit to be shown.
 pub fn tracker_reply(input: &[u8]) {
     let fit = |text: &str| assert!(!text.chars().any(char::is_control), "{text:?}");
+    match parse_scrape(input, &[InfoHash([b'h'; 20]); 3]) {
+        Ok(counts) => assert!(counts.len() == 3 && counts[0] == counts[2]),
+        Err(error) => fit(&error.to_string()),
+    }
     let reply = match AnnounceResponse::parse(input) {
         Ok(reply) => reply,
         Err(error) => return fit(&error.to_string()),
@@ -184,4 +190,39 @@ pub fn local_search(input: &[u8]) {
     let mut again = search;
     again.info_hashes.truncate(MOST_INFO_HASHES);
     assert_eq!(Search::parse(&packet), Ok(again));
+}
+
+/// Magnet links: what is read can be written, and reads the same again.
+pub fn magnet(input: &[u8]) {
+    let link = String::from_utf8_lossy(input);
+    let Ok(magnet) = Magnet::parse(&link) else { return };
+    assert!(Magnet::is_magnet(&link) && link.len() <= MAX_MAGNET_LEN);
+    assert!(
+        [magnet.trackers.len(), magnet.peers.len(), magnet.files.len()].iter().all(|count| *count <= 500)
+    );
+    let texts = magnet.trackers.iter().chain([&magnet.title()]).cloned().collect::<String>();
+    assert!(!texts.chars().any(char::is_control), "{texts:?}");
+    assert!(magnet.peers.iter().all(|peer| HostPort::parse(&peer.to_string()).as_ref() == Some(peer)));
+    let again = magnet.to_string();
+    // Written, a name may take three times as many bytes.
+    if again.len() <= MAX_MAGNET_LEN {
+        assert_eq!(Magnet::parse(&again), Ok(magnet));
+    }
+}
+
+/// Lists of addresses: a list holds what its lines hold one by one. The first bytes are addresses to ask for.
+pub fn ip_filter(input: &[u8]) {
+    let (probes, text) = input.split_at(input.len().min(40));
+    let Ok(filter) = IpFilter::parse(text) else { return };
+    let lines: Vec<IpFilter> =
+        text.split(|byte| *byte == b'\n').map(|line| IpFilter::parse(line).expect("a good line")).collect();
+    assert!(filter.len() <= lines.iter().map(IpFilter::len).sum());
+    let v4 = probes.as_chunks::<4>().0.iter().map(|raw| IpAddr::from(*raw));
+    let v6 = probes.as_chunks::<16>().0.iter().map(|raw| IpAddr::from(*raw));
+    // And those that the list names.
+    let words = String::from_utf8_lossy(text);
+    let named = words.split([' ', '-', ':', '/', '\n']).filter_map(|word| word.parse().ok());
+    for addr in v4.chain(v6).chain(named) {
+        assert_eq!(filter.contains(addr), lines.iter().any(|line| line.contains(addr)), "{addr}");
+    }
 }

@@ -126,20 +126,46 @@ pub fn local_search() -> Vec<Vec<u8>> {
     ]
 }
 
-/// Sessions: bytes that `session` reads as what peers, disk and clock do. Each has a good start; chance does the rest.
-pub fn session() -> Vec<Vec<u8>> {
-    let download = [
-        &[0][..],
-        // A peer is dialled, has everything, unchokes, is asked, and answers.
-        &[0, 0, 1, 3, 0, 9, 0, 0, 3, 0, 1, 0, 0, 5, 0],
-        &[2, 0, 255, 2, 0, 255, 6, 255, 6, 255, 4, 1].repeat(12),
+/// Links with everything in them, and with next to nothing.
+pub fn magnet() -> Vec<Vec<u8>> {
+    let links = [
+        "magnet:?xt=urn:btih:c12fe1c06bba254a9dc9f519b335aa7c1367a88a",
+        "MAGNET:?xt=urn:btih:YEX6DQDLXISUVHOJ6UM3GNNKPQJWPKEK&dn=a%20name&tr=udp%3A%2F%2Ftracker.example%3A1\
+         &tr.1=http://other.example/announce&x.pe=10.0.0.1:1&x.pe=[2001:db8::1]:6881&x.pe=host.example:2&so=0,2,4-6",
+        "magnet:?xt=urn:btmh:1220caf1e1c30e81cb361b9ee167c4aa64228a7fa4fa9f6105232b28ad099f3a302e&xt.2=urn:btih:\
+         631a31dd0a46257d5078c0dee4e66e26f73e42ac",
     ];
-    let upload = [
-        &[1][..],
-        // A peer comes, is interested, and asks.
-        &[0, 0, 0, 3, 0, 2, 0, 0, 5, 0, 3, 0, 6, 0, 0, 7, 0, 1, 5, 0],
-        &[3, 0, 6, 1, 0, 7, 0, 1].repeat(5),
+    links.map(|link| link.as_bytes().to_vec()).into()
+}
+
+/// Lists in each of the forms; addresses to ask for come first.
+pub fn ip_filter() -> Vec<Vec<u8>> {
+    let lists = [
+        "# words\n001.002.003.000 - 001.002.003.255 , 000 , a name\n1.2.4.0-1.2.4.9,200,allowed\n",
+        "some name:5.6.7.8-5.6.7.9\nother: name:5.6.7.10-5.6.8.0\r\n\n// words\n8.8.8.8\n10.0.0.0/8\n0.0.0.0/0",
+        "2001:db8::/32\n::1\n2001:db9::1 - 2001:db9::ffff\n::ffff:1.2.3.4\n",
     ];
-    let crowd: Vec<u8> = (0..40u8).flat_map(|n| [n % 8, n % 3, n, n.wrapping_mul(37)]).collect();
-    vec![download.concat(), upload.concat(), [vec![2], crowd].concat()]
+    lists.map(|list| [&[1, 2, 3, 4].repeat(10)[..], list.as_bytes()].concat()).into()
+}
+
+/// A connection id and then an answer, of each kind and family.
+pub fn udp_tracker() -> Vec<Vec<u8>> {
+    let datagram = |action: u8, body: &[u8]| {
+        let len = (body.len() as u16).to_be_bytes();
+        [&[9, 1, 1, action][..], &len, body].concat()
+    };
+    let connected = datagram(0, &[5; 8]);
+    let counts = [[0, 0, 0x7, 8], [0, 0, 0, 3], [0, 0, 0, 4]].concat();
+    let v4 = [&counts[..], &[10, 0, 0, 1, 0x1a, 0xe1], &[10, 0, 0, 2, 0x1a, 0xe1]].concat();
+    let v6 = [&counts[..], &[0x20; 16], &[0x1a, 0xe1]].concat();
+    let session = |kind: u8, answer: &[u8]| [&[kind, 1][..], &connected, &[2], answer].concat();
+    vec![
+        session(0, &datagram(1, &v4)),
+        session(1, &datagram(1, &v6)),
+        session(2, &datagram(2, &counts.repeat(3))),
+        session(4, &datagram(3, b"not today")),
+        // Others answer first.
+        [&[0, 1, 9, 8, 1, 0, 0, 8, 6, 6, 6, 6, 6, 6, 6, 6][..], &connected, &[2, 3], &datagram(1, &v4)]
+            .concat(),
+    ]
 }

@@ -3,12 +3,16 @@
 
 use seedring::metainfo::{Block, Layout, PieceIndex};
 use seedring::swarm::{
-    Commons, Completion, Introduction, PeerSlot, Place, RUN_LEN, Settings, Speech, Swarm, Wish,
+    Commons, Completion, Greeting, Introduction, PeerSlot, Place, RUN_LEN, Settings, Speech, Swarm, Wish,
 };
-use seedring::wire::{Item, Limits, Message, PeerId, PieceHead, Reader, Reserved, bitfield_len};
-use std::collections::BTreeSet;
+use seedring::wire::extended::{ExtendedHandshake, Extension, MetadataMessage, PexMessage, parse_dont_have};
+use seedring::wire::{Item, Limits, Message, PeerId, PieceHead, Reader, Reserved};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+
+#[path = "session_words.rs"]
+mod words;
 
 /// Payload is only counted: these bytes stand for all of it.
 static PAYLOAD: [u8; 64 * 1024] = [0; 64 * 1024];
@@ -47,6 +51,26 @@ struct Connection {
     chokes_us: bool,
     unchoked: bool,
     has: BTreeSet<u32>,
+    /// Both sides speak the fast extension (BEP 6): every request has an answer, and one alone.
+    fast: bool,
+    /// Pieces that it sends although it chokes us.
+    allows: BTreeSet<u32>,
+    /// Requests of the peer's that are to be answered, with how often it has said each.
+    owed: BTreeMap<[u32; 3], u32>,
+    /// Blocks of metadata that it has asked for less those that it was answered, and messages of PEX that it was sent.
+    metadata: i64,
+    greeted: bool,
+}
+
+impl Connection {
+    /// A request of the peer's is answered.
+    fn settle(&mut self, request: [u32; 3]) {
+        if !self.fast {
+            return;
+        }
+        let left = self.owed.get_mut(&request).filter(|left| **left > 0);
+        *left.unwrap_or_else(|| panic!("{request:?} is answered that was not asked, or twice")) -= 1;
+    }
 }
 
 struct Scene {
@@ -60,6 +84,7 @@ struct Scene {
     /// Disk and hash work under way.
     pending: Vec<Wish>,
     port: u16,
+    private: bool,
     /// Bytes of pieces that came out good.
     good: u64,
     had: u32,
@@ -86,6 +111,14 @@ impl Scene {
             seed_slots: 2,
             hold: if kind & 0x20 == 0 { 1 << 20 } else { RUN_LEN },
             fetch: kind & 0x80 == 0,
+            greeting: Greeting {
+                metadata: vec![5; usize::from(kind & 0x1f) * 2000].into(),
+                port: Some(6881),
+                private: kind & 0x10 != 0,
+                dht_port: Some(6881).filter(|_| kind & 8 != 0),
+                ..Greeting::default()
+            },
+            super_seed: kind & 0x48 == 0x48,
             ..Settings::default()
         };
         let swarm = Swarm::new(Arc::clone(&layout), Arc::clone(&commons), 0, settings, kind.into());
@@ -99,6 +132,7 @@ impl Scene {
             slabs,
             pending,
             port: 1,
+            private: kind & 0x10 != 0,
             good: 0,
             had: had.len() as u32,
             layout,
@@ -163,6 +197,11 @@ impl Scene {
             chokes_us: true,
             unchoked: false,
             has: BTreeSet::new(),
+            fast: reserved.fast(),
+            allows: BTreeSet::new(),
+            owed: BTreeMap::new(),
+            metadata: 0,
+            greeted: false,
         });
     }
 
@@ -196,7 +235,34 @@ impl Scene {
                     match message {
                         Message::Choke => {
                             connection.chokes_us = true;
-                            connection.asked.clear();
+                            if !connection.fast {
+                                connection.asked.clear();
+                            }
+                        }
+                        Message::HaveAll => connection.has.extend(0..self.layout.piece_count()),
+                        Message::AllowedFast(piece) => _ = connection.allows.insert(piece),
+                        Message::Request { index, begin, len } => {
+                            *connection.owed.entry([index, begin, len]).or_default() += 1;
+                        }
+                        Message::Reject { index, begin, len } => {
+                            let rejected = |block: &Block| {
+                                [block.piece.get(), block.begin, block.len] == [index, begin, len]
+                            };
+                            if let Some(at) = connection.asked.iter().position(rejected) {
+                                connection.asked.remove(at);
+                            }
+                        }
+                        Message::Extended { id, payload } if id == Extension::DontHave.id() => {
+                            parse_dont_have(payload)
+                                .iter()
+                                .for_each(|piece| _ = connection.has.remove(piece));
+                        }
+                        Message::Extended { id, payload } if id == Extension::Metadata.id() => {
+                            let asks = matches!(
+                                MetadataMessage::parse(payload),
+                                Some(MetadataMessage::Request { .. })
+                            );
+                            connection.metadata += i64::from(asks);
                         }
                         Message::Unchoke => connection.chokes_us = false,
                         Message::Have(piece) => _ = connection.has.insert(piece),
@@ -226,7 +292,9 @@ impl Scene {
                     if *had == block.len {
                         let (block, place) = (*block, *place);
                         connection.coming = None;
-                        connection.asked.retain(|asked| *asked != block);
+                        if let Some(at) = connection.asked.iter().position(|asked| *asked == block) {
+                            connection.asked.remove(at);
+                        }
                         let completion = self.swarm.complete(self.now, connection.slot, &block, place);
                         assert!(place != Place::Nowhere || completion == Completion::Vain);
                         assert!(!matches!(completion, Completion::Handover(..)), "there is one core");
@@ -253,58 +321,6 @@ impl Scene {
         self.receive(at, &[&head.encode(), &PAYLOAD[..len]].concat());
     }
 
-    /// The peer sends a message whose numbers lie around those that matter.
-    fn say_to_us(&mut self, at: usize, kind: u8, [piece, block, len]: [u8; 3]) {
-        if !self.connections[at].reader.at_boundary() {
-            return;
-        }
-        let pieces = self.layout.piece_count();
-        let index = match piece {
-            250.. => [u32::MAX, 1 << 31, pieces, pieces + 1, pieces - 1, 0][usize::from(piece) - 250],
-            _ => u32::from(piece) % pieces,
-        };
-        let begin = match block {
-            250.. => {
-                [u32::MAX, 1 << 31, self.layout.piece_length(), 1, BLOCK - 1, 0][usize::from(block) - 250]
-            }
-            _ => u32::from(block) % 4 * BLOCK,
-        };
-        let whole = self.layout.piece(index).map(|piece| self.layout.piece_len(piece));
-        let rest = whole.unwrap_or(1).saturating_sub(begin).min(BLOCK);
-        let len = match len {
-            250.. => [u32::MAX, 1 << 31, 0, 1, BLOCK + 1, rest + 1][usize::from(len) - 250],
-            _ => rest,
-        };
-        let bits = vec![block; bitfield_len(pieces)];
-        let message = match kind % 12 {
-            0 => Message::Choke,
-            1 => Message::Unchoke,
-            2 => Message::Interested,
-            3 => Message::NotInterested,
-            4 => Message::Have(index),
-            5 => Message::Bitfield(&bits),
-            6 | 7 => Message::Request { index, begin, len },
-            8 => Message::Cancel { index, begin, len },
-            9 => return self.has_all(at),
-            10 => Message::KeepAlive,
-            _ => Message::Port(len as u16),
-        };
-        let mut bytes = Vec::new();
-        message.encode(&mut bytes);
-        self.receive(at, &bytes);
-    }
-
-    /// The peer says that it has everything.
-    fn has_all(&mut self, at: usize) {
-        let pieces = self.layout.piece_count();
-        let mut bits = vec![0xff; bitfield_len(pieces)];
-        let spare = bits.len() as u32 * 8 - pieces;
-        bits.last_mut().into_iter().for_each(|last| *last = 0xff << spare);
-        let mut bytes = Vec::new();
-        Message::Bitfield(&bits).encode(&mut bytes);
-        self.receive(at, &bytes);
-    }
-
     /// What the peer is told makes sense.
     fn speak(&mut self, at: usize) {
         let mut bytes = Vec::new();
@@ -329,14 +345,51 @@ impl Scene {
                 }
                 Message::Request { index, begin, len } => {
                     let block = self.layout.block(index, begin, len).expect("a block of the torrent");
-                    assert!(!connection.chokes_us, "nothing is asked of those who choke us");
+                    let asks = !connection.chokes_us || connection.allows.contains(&index);
+                    assert!(asks, "nothing is asked of those who choke us");
                     assert!(connection.has.contains(&index), "nobody is asked for what it does not have");
                     assert!(!self.commons.map.has(block.piece), "what we have is not asked for");
                     connection.asked.push(block);
                 }
+                Message::Reject { index, begin, len } => {
+                    assert!(connection.fast);
+                    connection.settle([index, begin, len]);
+                }
+                Message::AllowedFast(piece) => {
+                    let piece = self.layout.piece(piece).expect("a piece of the torrent");
+                    assert!(connection.fast && self.commons.map.has(piece), "what we allow we have");
+                }
+                Message::Extended { id: 0, payload } => {
+                    let hello = ExtendedHandshake::parse(payload).expect("we keep to the protocol");
+                    assert!(!std::mem::replace(&mut connection.greeted, true), "one greets once");
+                    assert!(self.private || hello.ids[Extension::Pex as usize].is_some());
+                    assert!(!self.private || hello.ids[Extension::Pex as usize].is_none());
+                }
+                Message::Extended { payload, .. } => {
+                    assert!(connection.greeted, "one greets first");
+                    // The peer's numbers for extensions may be the same for all of them.
+                    match MetadataMessage::parse(payload) {
+                        Some(MetadataMessage::Data { .. } | MetadataMessage::Reject { .. }) => {
+                            connection.metadata -= 1;
+                            assert!(connection.metadata >= 0, "metadata is sent to who asks for it");
+                        }
+                        _ if payload.len() == 1 => {}
+                        _ => {
+                            let pex = PexMessage::parse(payload).expect("there is nothing else that we say");
+                            assert!(
+                                !self.private && !pex.is_empty(),
+                                "private torrents exchange no addresses"
+                            );
+                        }
+                    }
+                }
+                Message::HaveAll => assert_eq!(self.commons.map.have_count(), self.layout.piece_count()),
+
                 Message::Cancel { index, begin, len } => {
                     let block = self.layout.block(index, begin, len).expect("a block of the torrent");
-                    connection.asked.retain(|asked| *asked != block);
+                    if !connection.fast {
+                        connection.asked.retain(|asked| *asked != block);
+                    }
                 }
                 _ => {}
             }
@@ -346,17 +399,19 @@ impl Scene {
 
     /// What is sent to the peer is ours to send.
     fn upload(&mut self, at: usize) {
-        let connection = &self.connections[at];
+        let slot = self.connections[at].slot;
         let mut blocks: Vec<Block> = Vec::new();
-        self.swarm.take_upload(connection.slot, 2 * BLOCK, &mut blocks);
+        self.swarm.take_upload(slot, 2 * BLOCK, &mut blocks);
         for block in &blocks {
             assert!(self.commons.map.has(block.piece), "we have what we send");
             assert!((1..=BLOCK).contains(&block.len));
-            assert_eq!(self.layout.block(block.piece.get(), block.begin, block.len), Some(*block));
+            let request = [block.piece.get(), block.begin, block.len];
+            assert_eq!(self.layout.block(request[0], request[1], request[2]), Some(*block));
+            self.connections[at].settle(request);
         }
         let bytes = blocks.iter().map(|block| u64::from(block.len)).sum();
         assert!(bytes <= u64::from(2 * BLOCK) || blocks.len() == 1);
-        self.swarm.sent(self.now, connection.slot, bytes);
+        self.swarm.sent(self.now, slot, bytes);
     }
 
     fn hang_up(&mut self, at: usize) {

@@ -126,6 +126,8 @@ pub(super) struct Shaking {
     next: u64,
     /// Connections that had to give way.
     pub(super) crowded_out: u64,
+    /// Connections whose handshake was not there in time.
+    pub(super) late: u64,
 }
 
 impl Shaking {
@@ -147,16 +149,20 @@ impl Shaking {
         self.next
     }
 
-    fn leave(&mut self, number: u64) {
+    fn leave(&mut self, number: u64, late: bool) {
         self.connections.remove(&number);
+        self.late += u64::from(late);
     }
 }
 
 /// Takes a connection that a peer has made.
 pub(super) async fn accept(torrent: &Rc<TorrentShard>, socket: Socket, addr: SocketAddr) {
     let number = torrent.shaking.borrow_mut().enter(socket.clone(), addr.ip());
+    let deadline = socket.deadline(HANDSHAKE_LIMIT);
     let result = shake_incoming(torrent, &socket, addr.ip()).await;
-    torrent.shaking.borrow_mut().leave(number);
+    let late = result.is_err() && deadline.has_passed();
+    drop(deadline);
+    torrent.shaking.borrow_mut().leave(number, late);
     match result {
         Ok(shaken) => serve(torrent, socket, shaken, (addr, false)).await,
         Err(error) => {
@@ -167,7 +173,6 @@ pub(super) async fn accept(torrent: &Rc<TorrentShard>, socket: Socket, addr: Soc
 }
 
 async fn shake_incoming(torrent: &TorrentShard, socket: &Socket, ip: IpAddr) -> io::Result<Shaken> {
-    let _deadline = socket.deadline(HANDSHAKE_LIMIT);
     let mut channel = Channel::answer(socket, torrent, ip).await?;
     let mut head = [0; HANDSHAKE_HEAD_LEN];
     channel.recv_exact(&mut head).await?;

@@ -80,6 +80,8 @@ pub(super) struct TorrentShard {
     /// Writes and renames under way.
     busy: Cell<usize>,
     stopping: Cell<bool>,
+    /// Connections closed for bytes that are no message.
+    pub(super) garbled: Cell<u64>,
     /// Accepted connections whose handshake is not done.
     pub(super) shaking: RefCell<Shaking>,
     /// Reports dropped because the mailbox was full.
@@ -126,6 +128,7 @@ impl TorrentShard {
             reports,
             busy: Cell::new(0),
             stopping: Cell::new(false),
+            garbled: Cell::new(0),
             shaking: RefCell::default(),
             unheard: Cell::new(0),
             unposted: Cell::default(),
@@ -173,6 +176,8 @@ impl TorrentShard {
                 reports: self.unheard.get(),
                 letters,
                 exchanges: self.secrecy.borrow().refused(),
+                messages: totals.limits.messages + self.garbled.get(),
+                silent: totals.limits.silent + self.shaking.borrow().late,
                 ..totals.limits
             },
             ..self.crew.standing()

@@ -83,6 +83,14 @@ impl Swarm {
     pub(super) fn drop_peer(&mut self, slot: PeerSlot, reason: DropReason) {
         let Some(peer) = self.peers.get(slot).filter(|peer| !peer.dropped) else { return };
         let (who, tag) = (peer.who, peer.tag);
+        match reason {
+            DropReason::BadBitfield
+            | DropReason::NoSuchPiece(_)
+            | DropReason::BadRequest { .. }
+            | DropReason::NotNegotiated => self.totals.limits.messages += 1,
+            DropReason::Silent => self.totals.limits.silent += 1,
+            _ => {}
+        }
         self.alter(slot, |peer| {
             (peer.dropped, peer.unchoked) = (true, false);
             peer.uploads.clear();

@@ -136,7 +136,7 @@ impl Swarm {
     /// A request will not be served: under the fast extension the peer is told.
     pub(super) fn reject(&mut self, slot: PeerSlot, request: [u32; 3]) -> Result<(), DropReason> {
         let Some(peer) = self.peers.get_mut(slot).filter(|peer| peer.fast.on) else { return Ok(()) };
-        if peer.fast.rejects.len() == MOST_REJECTS {
+        if peer.fast.rejects.len() >= MOST_REJECTS {
             return Err(DropReason::Offences);
         }
         peer.fast.rejects.push_back(request);
@@ -154,8 +154,11 @@ impl Swarm {
         let granted = &peer.fast.granted;
         let taken = peer.uploads.drain(|block| !all && granted.contains_key(&block.piece));
         let rejects = taken.into_iter().map(|block| [block.piece.get(), block.begin, block.len]);
-        // As many as fit in the queue of requests: that they are owed is no offence.
+        // As many as fit in the queue of requests: that they are owed once is no offence.
         peer.fast.rejects.extend(rejects);
+        if peer.fast.rejects.len() > MOST_REJECTS + super::extended::REQQ as usize {
+            return self.drop_peer(slot, DropReason::Offences);
+        }
         self.wake(slot);
     }
 

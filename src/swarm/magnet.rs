@@ -1,7 +1,7 @@
 //! Fetching the info dictionary of a magnet link from peers (BEP 9), before there is a swarm.
 //!
-//! How long it is only peers say, and they may lie: each size that is named is tried beside the others, a few at a time,
-//! and holds no more memory than what has come for it. What does not have the right hash is thrown away. If it came from
+//! How long it is only peers say, and they may lie: each size that is named is tried beside the others, and holds no more
+//! memory than what has come for it. When all of them hold too much, the largest begins anew. What does not have the right hash is thrown away. If it came from
 //! several peers nobody can say who lied; from then on one peer alone sends that size, and who then sends a wrong one is
 //! known.
 
@@ -13,8 +13,8 @@ use std::time::Duration;
 
 /// Longest info dictionary that is fetched, in bytes.
 const MAX_LEN: usize = 32 * 1024 * 1024;
-/// Sizes that are tried at the same time.
-const MOST_SIZES: usize = 3;
+/// Bytes that are held of all sizes together.
+const MOST_HELD: usize = 3 * MAX_LEN;
 /// Requests that one peer has open.
 const MOST_ASKED: usize = 2;
 /// A peer that has not sent a block for so long is left alone.
@@ -100,9 +100,6 @@ impl MetadataFetch {
     pub fn next_request(&mut self, now: Duration, peer: u64) -> Option<u32> {
         let asker = self.peers.get(&peer).filter(|asker| !asker.useless && asker.asked.len() < MOST_ASKED)?;
         let size = asker.size;
-        if !self.attempts.contains_key(&size) && self.attempts.len() >= MOST_SIZES {
-            return None;
-        }
         let attempt = self.attempts.entry(size).or_default();
         if attempt.sole && *attempt.owner.get_or_insert(peer) != peer {
             return None;
@@ -144,9 +141,20 @@ impl MetadataFetch {
         }
         attempt.blocks.entry(block).or_insert_with(|| (bytes.to_vec(), peer));
         if attempt.blocks.len() < size.div_ceil(METADATA_BLOCK_LEN) {
+            self.make_room();
             return MetadataOutcome::Wait;
         }
         self.verify(size)
+    }
+
+    /// Throws away what has come of the size that holds most, when all of them hold too much: who names a size that
+    /// nobody else has, and sends it slowly, must not be able to keep the others out.
+    fn make_room(&mut self) {
+        if self.held() > MOST_HELD
+            && let Some(attempt) = self.attempts.values_mut().max_by_key(|attempt| attempt.blocks.len())
+        {
+            attempt.blocks.clear();
+        }
     }
 
     fn verify(&mut self, size: usize) -> MetadataOutcome {
@@ -298,11 +306,30 @@ mod tests {
         let (bytes, mut fetch) = metadata(100);
         (1..=5).for_each(|n| assert!(fetch.offer(n, Some(MAX_LEN as i64 - n as i64))));
         (1..=5).for_each(|n| _ = fetch.next_request(START, n));
+        assert_eq!(fetch.tick(START + PATIENCE), [1, 2, 3, 4, 5]);
+        // Who sends now and then is no better.
+        let dripped = |fetch: &mut MetadataFetch, n: u64| {
+            let block = fetch.next_request(START, n).unwrap();
+            fetch.data(n, block, None, &[0; METADATA_BLOCK_LEN])
+        };
+        (11..=15).for_each(|n| assert!(fetch.offer(n, Some(MAX_LEN as i64 - n as i64))));
+        (11..=15).for_each(|n| assert_eq!(dripped(&mut fetch, n), MetadataOutcome::Wait));
         assert!(fetch.offer(9, Some(100)));
-        assert_eq!(fetch.next_request(START, 9), None, "no place");
-        let late = fetch.tick(START + PATIENCE);
-        assert_eq!(late, [1, 2, 3]);
-        late.into_iter().for_each(|peer| fetch.gone(peer));
+        assert_eq!(serve(&mut fetch, START, 9, &bytes), MetadataOutcome::Done(bytes));
+    }
+
+    #[test]
+    fn what_liars_send_of_many_sizes_has_a_bound_and_an_honest_one_is_kept() {
+        let (bytes, mut fetch) = metadata(3 * METADATA_BLOCK_LEN);
+        assert!(fetch.offer(9, Some(bytes.len() as i64)));
+        let first = fetch.next_request(START, 9).unwrap();
+        assert_eq!(fetch.data(9, first, None, block(&bytes, first)), MetadataOutcome::Wait);
+        (1..=5).for_each(|n| assert!(fetch.offer(n, Some(MAX_LEN as i64 - n as i64))));
+        for n in (1..=5).cycle().take(5 * 2000) {
+            let number = fetch.next_request(START, n).unwrap();
+            assert_eq!(fetch.data(n, number, None, &[0; METADATA_BLOCK_LEN]), MetadataOutcome::Wait);
+            assert!(fetch.held() <= MOST_HELD);
+        }
         assert_eq!(serve(&mut fetch, START, 9, &bytes), MetadataOutcome::Done(bytes));
     }
 

@@ -3,10 +3,13 @@
 use super::Tag;
 use crate::wire::PeerId;
 use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// Peers remembered for a bad piece.
 const MOST_BANNED: usize = 10_000;
+/// Names under which one host may lie: then nobody may dial us from there. One alone says little of the others behind the
+/// same address.
+const MOST_NAMES: u32 = 8;
 
 /// What tells peers apart. An id alone is no proof: a liar could take that of an honest peer.
 pub(super) type Identity = (IpAddr, PeerId);
@@ -34,6 +37,16 @@ pub(super) struct Roster {
     members: HashMap<Identity, Member>,
     /// Hosts and ids that sent a bad piece: they may not dial us.
     banned: HashSet<Identity>,
+    /// How many of them each host had.
+    names: HashMap<IpAddr, u32>,
+}
+
+/// What stands for one host: of IPv6, everybody has a whole /64.
+fn host(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
+        ip => ip,
+    }
 }
 
 impl Roster {
@@ -58,8 +71,8 @@ impl Roster {
     /// Keeps a liar out from now on; `false` when there are too many to remember this one too.
     pub(super) fn ban(&mut self, who: Identity) -> bool {
         let room = self.banned.len() < MOST_BANNED || self.banned.contains(&who);
-        if room {
-            self.banned.insert(who);
+        if room && self.banned.insert(who) {
+            *self.names.entry(host(who.0)).or_default() += 1;
         }
         room
     }
@@ -69,8 +82,9 @@ impl Roster {
         self.members.get(who).map(|member| member.tag)
     }
 
+    /// Whether it has lied, or so many others at its address that it is most likely the same one under a new name.
     pub(super) fn is_banned(&self, who: &Identity) -> bool {
-        self.banned.contains(who)
+        self.banned.contains(who) || self.names.get(&host(who.0)).is_some_and(|names| *names >= MOST_NAMES)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -81,6 +95,22 @@ impl Roster {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_liar_who_takes_new_names_is_kept_out_by_its_address() {
+        let who = |ip: &str, name: u8| (ip.parse().unwrap(), PeerId([name; 20]));
+        let mut roster = Roster::default();
+        for name in 1..8 {
+            assert!(roster.ban(who("10.0.0.1", name)) && roster.ban(who("10.0.0.1", 1)), "one twice is one");
+            assert!(roster.ban(who(&format!("2001:db8::{name}"), name)));
+        }
+        assert!(roster.is_banned(&who("10.0.0.1", 7)) && !roster.is_banned(&who("10.0.0.1", 99)));
+        roster.ban(who("10.0.0.1", 8));
+        roster.ban(who("2001:db8::8", 8));
+        let strangers = ["10.0.0.1", "::ffff:10.0.0.1", "2001:db8::99", "10.0.0.2", "2001:db8:0:1::1"];
+        let banned = strangers.map(|ip| roster.is_banned(&who(ip, 99)));
+        assert_eq!(banned, [true, true, true, false, false]);
+    }
 
     #[test]
     fn of_two_connections_to_one_peer_both_sides_keep_the_same() {

@@ -51,6 +51,11 @@ limit_hits! {
     idle,
     /// Connections that were forgotten after their end, so that nothing they sent can be held against them.
     departed,
+    /// Peers dropped for a message that nobody may send: too long, of a wrong length, not agreed on, or about what the
+    /// torrent does not have.
+    messages,
+    /// Peers dropped because they said nothing for long, and strangers whose handshake was not there in time.
+    silent,
 }
 
 /// Sums over the life of the swarm, in payload bytes.

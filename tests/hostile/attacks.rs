@@ -23,6 +23,19 @@ pub(crate) fn dial(scene: &Scene) -> io::Result<TcpStream> {
     connect(scene.addr, &scene.torrent, id(COUNT.fetch_add(1, Ordering::Relaxed)))
 }
 
+/// A connection of somebody new who speaks these extensions.
+pub(crate) fn dial_as(scene: &Scene, reserved: [u8; 8]) -> io::Result<TcpStream> {
+    static COUNT: AtomicUsize = AtomicUsize::new(1 << 20);
+    let mut ours = handshake(&scene.torrent, id(COUNT.fetch_add(1, Ordering::Relaxed)));
+    ours[20..28].copy_from_slice(&reserved);
+    let mut stream = TcpStream::connect(scene.addr)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(Duration::from_secs(8)))?;
+    stream.write_all(&ours)?;
+    stream.read_exact(&mut [0; 68])?;
+    Ok(stream)
+}
+
 /// Reads on until the program closes.
 ///
 /// # Errors
@@ -77,6 +90,15 @@ pub(crate) fn flood_with(scene: &Scene, opening: &[u8], bytes: &[u8]) -> io::Res
 
 /// Says each of these on a new connection, behind a handshake, and sees to it that the connection is closed for it.
 pub(crate) fn offend(scene: &Scene, offences: &[(&str, Vec<u8>)]) -> io::Result<Fate> {
+    offend_by(scene, dial, offences)
+}
+
+/// The same on connections that are made so.
+pub(crate) fn offend_by(
+    scene: &Scene,
+    dial: impl Fn(&Scene) -> io::Result<TcpStream>,
+    offences: &[(&str, Vec<u8>)],
+) -> io::Result<Fate> {
     for (what, bytes) in offences {
         let mut stream = dial(scene)?;
         // It may be closed before all is sent.
@@ -187,10 +209,14 @@ pub(crate) fn ask_at_the_edge(scene: &Scene, _: usize) -> io::Result<Fate> {
     Ok(Fate::Kept)
 }
 
-/// Claims to have everything, and answers each request by what `answer` makes of it.
+/// Claims to have everything, and answers each request by what `answer` makes of it. Always the same one, so that it can
+/// be known again.
 fn give(scene: &Scene, number: usize, answer: impl Fn(Request) -> Vec<u8>) -> io::Result<Fate> {
-    // Always the same one, so that it can be known again.
-    let mut stream = connect(scene.addr, &scene.torrent, id(number))?;
+    give_over(scene, connect(scene.addr, &scene.torrent, id(number))?, answer)
+}
+
+/// The same on a connection that is made.
+fn give_over(scene: &Scene, mut stream: TcpStream, answer: impl Fn(Request) -> Vec<u8>) -> io::Result<Fate> {
     let all = bitfield(&scene.torrent, scene.torrent.layout.piece_count());
     stream.set_read_timeout(Some(Duration::from_millis(100)))?;
     let mut said = stream.write_all(&[all, message(UNCHOKE, &[], &[])].concat());
@@ -219,6 +245,15 @@ fn give(scene: &Scene, number: usize, answer: impl Fn(Request) -> Vec<u8>) -> io
 /// Sends other bytes than those of the torrent.
 pub(crate) fn give_rubbish(scene: &Scene, number: usize) -> io::Result<Fate> {
     give(scene, number, |request| {
+        let mut answer = request.answer(&scene.torrent, &scene.payload);
+        answer[20] ^= 1;
+        answer
+    })
+}
+
+/// The same, under a new name each time it comes again.
+pub(crate) fn give_rubbish_under_new_names(scene: &Scene, _: usize) -> io::Result<Fate> {
+    give_over(scene, dial(scene)?, |request| {
         let mut answer = request.answer(&scene.torrent, &scene.payload);
         answer[20] ^= 1;
         answer

@@ -1,13 +1,46 @@
 //! The program against peers that mean harm: raw sockets that say what no honest client says.
 //!
 //! `table` lists the misbehaviours, one a row and a test; `scene` plays a row beside honest peers and judges; `attacks`
-//! has what the rows are made of. A new misbehaviour is a row, and a function when none there does it.
+//! has what the rows are made of, `extended`, `encrypted` and `datagrams` those of extensions, of encryption and of the
+//! DHT. A new misbehaviour is a row, and a function when none there does it.
+//!
+//! # The limits
+//!
+//! What trusted clients limit, what we do, what counts it (labels of `seedring_limit_hits_total` where it has no other
+//! name), and a test that fails without it: rows of `table` in italics, else unit tests.
+//!
+//! | limit | here | counted | test |
+//! |---|---|---|---|
+//! | torrent file, depth, values | 32 MiB, 100, 3,000,000: `metainfo::torrent`, `bencode::reader` | refused by name | `depth_is_limited`, `the_number_of_values_is_limited`, `what_is_no_torrent_is_refused` |
+//! | pieces; path depth, length; equal names | 2^21; 100, 4095 bytes; 500: `metainfo` | refused by name | `impossible_geometry_is_refused`, `depth_and_length_of_paths_are_limited`, `too_many_duplicates_are_refused` |
+//! | part of a path | 240 bytes with its extension: `metainfo::path` | cut | `long_names_are_cut_and_keep_a_short_extension` |
+//! | metadata from peers | 32 MiB each, 96 MiB of all sizes, 2 requests a peer: `swarm::magnet` | peer dropped | `what_liars_send_of_many_sizes_has_a_bound_…`, fuzz `metadata` |
+//! | metadata to peers | 64 waiting, three times all of it: `swarm::metadata` | `requests` | *flood_of_metadata_requests*, *metadata_asked_for_again_and_again* |
+//! | message; of extensions; dictionary | 1 MiB; 80 KiB; 64 KiB: `wire::reader`, `wire::extended` | `messages`; `offences` | *wrong_lengths*; *flood_of_long_extended_messages* |
+//! | request | 16 KiB within the torrent; longer is rejected (fast) or closes: `swarm::hear` | `messages`, `offences` | *wrong_requests* |
+//! | requests that wait; rejects that do | 2000 = our `reqq`; 4000: `swarm::hear`, `swarm::fast` | `requests`; `offences` | *flood_of_requests*; *rejects_that_nobody_reads* |
+//! | requests out | the peer's `reqq`, 250, at most 2000: `swarm::window` | | `the_window_…` of `swarm::window`, *rejects_for_answers* |
+//! | out of place: while choked, unasked, late | 300, none for 30 s behind a choke: `swarm::hear` | `offences` | *flood_of_blocks_to_a_seed*, *flood_of_rejects* |
+//! | allowed pieces to a choked peer | 10, each three times: `swarm::fast` | rejected | `who_has_nothing_may_have_some_pieces_while_choked` |
+//! | dial, handshake, silence, idleness | 5 s, 10 s, 120 s, 600 s: `shard::connection`, `swarm` | `silent`, `idle` | *handshakes_that_drip*, `silence_is_broken_after_100_s_…` |
+//! | request unanswered | snubbed after 30 s, asked elsewhere; back after 60 s: `swarm` | | `peers_that_never_answer_cannot_hold_the_last_blocks` |
+//! | strangers shaking hands | 100 a core, the greatest crowd gives way: `shard::connection` | `handshakes` | *strangers_who_say_nothing* |
+//! | encrypted handshakes of a host | 100 at once, 20 a second: `shard::secrecy` | `exchanges` | *encrypted_handshakes_by_the_hundred* |
+//! | PEX | 6 messages a minute, 64 KiB, 50 addresses a family and list: `swarm::pex` | `offences`, `addresses` | *flood_of_addresses* |
+//! | peers known; failures; banned | 3000, of PEX 2000; 8; 10,000, a host under 8 names: `swarm::candidates`, `swarm::roster` | `addresses`, `bans` | *wrong_contents_under_new_names*, `no_more_addresses_are_remembered_than_fit`, `failures_make_it_wait_longer_…` |
+//! | tracker's answer | 1 MiB, 30 s, 10 s idle, 5 redirects, 200 peers, a day: `discovery::tracker` | `seedring_tracker_events_total` | `bodies`, `heads_and_framing`, fuzz `tracker_reply`, `udp_tracker` |
+//! | DHT: queries; bytes; store | 5 a second and 50 at once an address; 8000 a second, twice what came; 2000 × 500: `discovery::dht` | `seedring_dht_dropped_total` | *flood_of_dht_queries*, *flood_of_dht_queries_of_many*, fuzz `dht` |
+//!
+//! Not here, as what they limit is not: web seeds, uTP, hashes of v2.
 #![allow(unsafe_code)]
 
 #[path = "../common/mod.rs"]
 mod common;
 
 mod attacks;
+mod datagrams;
+mod encrypted;
+mod extended;
 mod honest;
 mod scene;
 mod single;

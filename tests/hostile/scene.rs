@@ -34,6 +34,8 @@ const SOCKETS: usize = 20 + 2 * 100;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Seed,
+    /// A seed that is a node of the DHT, at the same port.
+    Node,
     Download,
 }
 
@@ -93,14 +95,23 @@ impl Side {
     fn start(role: Role, path: &Path, folder: &Path, torrent: &Torrent, go: &Arc<AtomicBool>) -> Self {
         let options = ["--cores", "2", "--memory-limit", "128M", "--metrics", "127.0.0.1:0"];
         let run = |what, folder: &Path, more: &[&str]| {
-            let mut program = Program::start(&mut client(what, path, folder, &[&options, more].concat()));
+            let mut command = client(what, path, folder, &[&options, more].concat());
+            if role == Role::Node {
+                command.env_remove("SEEDRING_NO_DHT");
+            }
+            let mut program = Program::start(&mut command);
             let metrics = program.metrics_address();
             let addr = program.address();
             (program, metrics, addr)
         };
         match role {
-            Role::Seed => {
-                let (program, metrics, addr) = run("seed", path.parent().unwrap(), &[]);
+            Role::Seed | Role::Node => {
+                // Nobody is behind this door, and nothing is kept.
+                let state = folder.with_extension("state");
+                let state = state.to_str().expect("UTF-8");
+                let dht = ["--dht-bootstrap", "127.0.0.1:9", "--state", state];
+                let more = if role == Role::Node { &dht[..] } else { &[] };
+                let (program, metrics, addr) = run("seed", path.parent().unwrap(), more);
                 Self { program, metrics, addr, honest: Honest::taker(addr, torrent, noise(LEN), go) }
             }
             Role::Download => {

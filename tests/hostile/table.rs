@@ -2,12 +2,22 @@
 
 use crate::attacks::{
     ask_at_the_edge, bits, choke_when_asked, come_and_go, drip_handshake, flood, flood_with, give_another,
-    give_half, give_rubbish, offend, read_slowly, say_nothing, unchoked, write_slowly,
+    give_half, give_rubbish, give_rubbish_under_new_names, offend, read_slowly, say_nothing, unchoked,
+    wait_closed, write_slowly,
 };
 use crate::common::payload::BLOCK;
-use crate::common::peer::{INTERESTED, PIECE, REQUEST, UNCHOKE, bitfield, message};
+use crate::common::peer::{INTERESTED, PIECE, REQUEST, UNCHOKE, bitfield, handshake, message};
+use crate::datagrams::{dht_answers, dht_queries, dht_queries_of_many, dht_rubbish};
+use crate::encrypted::{encrypted_handshakes, held_encrypted_handshakes, wrong_encrypted_handshakes};
+use crate::extended::{
+    deep_extended, greetings, late_have_nones, lies_in_greetings, long_extended, losses, metadata_again,
+    metadata_of_nowhere, metadata_requests, metadata_unasked, pex, pex_of_nobody, promises,
+    reject_everything, rejects_unasked, rejects_unread, suggestions, unknown_extensions, wrong_fast_messages,
+};
 use crate::scene::{Fate, Misbehaviour, PIECE_LEN, Role, Scene, play};
 use std::io::{self, Write};
+use std::net::TcpStream;
+use std::time::Duration;
 
 const CHOKE: u8 = 0;
 const NOT_INTERESTED: u8 = 3;
@@ -25,13 +35,17 @@ const fn figure(name: &'static str) -> Option<(&'static str, &'static str)> {
     Some((name, ""))
 }
 
+const fn dropped(label: &'static str) -> Option<(&'static str, &'static str)> {
+    Some(("seedring_dht_dropped_total", label))
+}
+
 /// Each row: its name, whom it is done to, how many do it, how, what must become of them, and what must have counted it.
 macro_rules! table {
     ($($name:ident: $role:ident, $attackers:expr, $attack:ident, $fate:expr, $counted:expr;)*) => {
         mod rows {
             use super::Fate::{Closed, Kept};
-            use super::Role::{Download, Seed};
-            use super::{Misbehaviour, figure, limit, play};
+            use super::Role::{Download, Node, Seed};
+            use super::{Misbehaviour, dropped, figure, limit, play};
             $(
                 #[test]
                 fn $name() {
@@ -60,23 +74,55 @@ table! {
     flood_of_haves_to_a_downloader: Download, 2, haves, Some(Kept), None;
     flood_of_chokes_to_a_downloader: Download, 2, chokes, Some(Kept), None;
 
-    wrong_lengths: Seed, 1, wrong_lengths, Some(Closed), None;
-    wrong_requests: Seed, 1, wrong_requests, Some(Closed), None;
-    wrong_haves: Seed, 1, wrong_haves, Some(Closed), None;
-    wrong_bitfields: Seed, 1, wrong_bitfields, Some(Closed), None;
-    wrong_blocks: Download, 1, wrong_blocks, Some(Closed), None;
+    wrong_lengths: Seed, 1, wrong_lengths, Some(Closed), limit("limit=\"messages\"");
+    wrong_requests: Seed, 1, wrong_requests, Some(Closed), limit("limit=\"messages\"");
+    wrong_haves: Seed, 1, wrong_haves, Some(Closed), limit("limit=\"messages\"");
+    wrong_bitfields: Seed, 1, wrong_bitfields, Some(Closed), limit("limit=\"messages\"");
+    wrong_blocks: Download, 1, wrong_blocks, Some(Closed), limit("limit=\"messages\"");
+    wrong_handshakes: Seed, 1, wrong_handshakes, Some(Closed), None;
+    wrong_fast_messages: Seed, 1, wrong_fast_messages, Some(Closed), limit("limit=\"messages\"");
+    wrong_encrypted_handshakes: Seed, 1, wrong_encrypted_handshakes, Some(Closed), None;
     requests_at_the_edge: Seed, 2, ask_at_the_edge, Some(Kept), None;
 
     wrong_contents: Download, 2, give_rubbish, Some(Closed), figure("seedring_failed_pieces_total");
+    wrong_contents_under_new_names: Download, 2, give_rubbish_under_new_names, Some(Closed), figure("seedring_failed_pieces_total");
     half_of_each_block: Download, 2, give_half, None, figure("seedring_wasted_bytes_total");
     blocks_of_another_piece: Download, 2, give_another, Some(Closed), limit("limit=\"offences\"");
     chokes_for_answers: Download, 2, choke_when_asked, Some(Kept), None;
 
-    handshakes_that_drip: Seed, 30, drip_handshake, Some(Closed), None;
+    handshakes_that_drip: Seed, 30, drip_handshake, Some(Closed), limit("limit=\"silent\"");
     slow_readers: Seed, 20, read_slowly, Some(Kept), None;
     slow_writers: Seed, 20, write_slowly, Some(Kept), None;
     strangers_who_say_nothing: Seed, 3, say_nothing, None, limit("limit=\"handshakes\"");
     strangers_who_come_and_go: Seed, 2, come_and_go, None, None;
+    encrypted_handshakes_by_the_hundred: Seed, 2, encrypted_handshakes, None, limit("limit=\"exchanges\"");
+    encrypted_handshakes_held_open: Seed, 3, held_encrypted_handshakes, None, limit("limit=\"handshakes\"");
+
+    lies_in_greetings: Seed, 1, lies_in_greetings, Some(Kept), limit("limit=\"offences\"");
+    flood_of_greetings: Seed, 2, greetings, Some(Closed), limit("limit=\"offences\"");
+    flood_of_unknown_extensions: Seed, 2, unknown_extensions, Some(Kept), None;
+    flood_of_long_extended_messages: Seed, 2, long_extended, Some(Closed), limit("limit=\"offences\"");
+    flood_of_deep_extended_messages: Seed, 2, deep_extended, Some(Closed), limit("limit=\"offences\"");
+    flood_of_metadata_requests: Seed, 2, metadata_requests, Some(Closed), limit("limit=\"requests\"");
+    metadata_asked_for_again_and_again: Seed, 1, metadata_again, Some(Kept), None;
+    metadata_of_blocks_that_are_none: Seed, 2, metadata_of_nowhere, Some(Closed), limit("limit=\"offences\"");
+    metadata_that_nobody_asked_for: Seed, 2, metadata_unasked, Some(Closed), limit("limit=\"offences\"");
+    flood_of_addresses: Seed, 2, pex, Some(Closed), limit("limit=\"addresses\"");
+    flood_of_addresses_to_a_downloader: Download, 2, pex, Some(Closed), limit("limit=\"addresses\"");
+    addresses_of_nobody: Seed, 1, pex_of_nobody, Some(Kept), None;
+    flood_of_rejects: Seed, 2, rejects_unasked, Some(Closed), limit("limit=\"offences\"");
+    flood_of_rejects_to_a_downloader: Download, 2, rejects_unasked, Some(Closed), limit("limit=\"offences\"");
+    rejects_that_nobody_reads: Seed, 2, rejects_unread, Some(Closed), None;
+    nothing_behind_a_bitfield: Seed, 2, late_have_nones, Some(Closed), limit("limit=\"offences\"");
+    flood_of_suggestions: Download, 2, suggestions, Some(Kept), None;
+    flood_of_promises: Download, 2, promises, Some(Closed), limit("limit=\"offences\"");
+    flood_of_lost_pieces: Download, 2, losses, Some(Kept), None;
+    rejects_for_answers: Download, 2, reject_everything, Some(Kept), None;
+
+    flood_of_dht_queries: Node, 2, dht_queries, Some(Kept), dropped("reason=\"queries\"");
+    flood_of_dht_queries_of_many: Node, 2, dht_queries_of_many, Some(Kept), dropped("reason=\"upload\"");
+    flood_of_dht_answers: Node, 2, dht_answers, Some(Kept), dropped("reason=\"unsolicited\"");
+    flood_of_dht_rubbish: Node, 2, dht_rubbish, Some(Kept), dropped("reason=\"malformed\"");
 }
 
 fn keep_alives(scene: &Scene, _: usize) -> io::Result<Fate> {
@@ -238,4 +284,39 @@ fn wrong_blocks(scene: &Scene, _: usize) -> io::Result<Fate> {
             ("a block behind the end of the torrent", block(pieces - 1, 2 * BLOCK, 1)),
         ],
     )
+}
+
+/// What comes in place of a handshake. Only the protocol's name tells a plain handshake from an encrypted one, of which
+/// the key, the longest pad and what ends it must be there before it is known for none.
+fn wrong_handshakes(scene: &Scene, _: usize) -> io::Result<Fate> {
+    let good = handshake(&scene.torrent, [1; 20]);
+    let changed = |at: usize| {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1;
+        // It cannot be known for a wrong one before all of an encrypted one could be there.
+        if at < 20 {
+            bytes.resize(96 + 512 + 20, 9);
+        }
+        bytes
+    };
+    let starts = [
+        ("another length of the name", changed(0)),
+        ("another name", changed(19)),
+        ("another torrent", changed(28)),
+        ("another torrent at its end", changed(47)),
+        ("zeros", vec![0; 96]),
+        ("ones", vec![0xff; 96]),
+        ("a page", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(20)),
+    ];
+    for (what, start) in starts {
+        let mut stream = TcpStream::connect(scene.addr)?;
+        stream.set_read_timeout(Some(Duration::from_secs(8)))?;
+        let _ = stream.write_all(&start);
+        wait_closed(&mut stream).unwrap_or_else(|why| panic!("not closed for {what}: {why}"));
+        if scene.is_over() {
+            return Ok(Fate::Closed);
+        }
+    }
+    scene.begun();
+    Ok(Fate::Closed)
 }

@@ -1,7 +1,7 @@
 //! What is kept from one run to the next: our ids, and the nodes that answered last. A bencoded dictionary:
 //! `id` and `nodes` for IPv4, `id6` and `nodes6` for IPv6 (20 bytes, and nodes one behind the other).
 
-use super::compact::{Contact, Family, put_nodes, read_nodes};
+use super::compact::{Contact, Family, put_nodes, read_nodes, usable};
 use super::id::NodeId;
 use crate::bencode::{self, Value, write_dict};
 
@@ -45,6 +45,8 @@ pub(super) fn read(bytes: &[u8]) -> [Option<Kept>; 2] {
         let get = |key| root?.get(key).and_then(Value::bytes);
         let id = NodeId(get(id)?.try_into().ok()?);
         let mut nodes = read_nodes(get(nodes)?, family)?;
+        // Files are damaged, and written by others.
+        nodes.retain(|node| usable(node.addr, node.addr.ip()));
         nodes.truncate(MAX_NODES);
         Some(Kept { id, nodes })
     })

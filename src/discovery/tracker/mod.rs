@@ -49,7 +49,11 @@ pub use embedded::{EmbeddedTracker, EmbeddedTrackerConfig};
 pub use error::TrackerError;
 pub use http::HttpLimits;
 pub use reply::{AnnounceResponse, MAX_PEERS, PeerAddr, ReplyError};
-pub use scrape::Scrape;
+pub use scrape::{Scrape, parse as parse_scrape};
 pub use tls::{Authorities, AuthorityError};
-pub use udp_exchange::UdpPatience;
+pub use udp_exchange::{
+    ConnectionId as UdpConnectionId, Exchange as UdpExchange, Heard as UdpHeard, Question as UdpQuestion,
+    Step as UdpStep, UdpPatience,
+};
+pub use udp_packet::Response as UdpResponse;
 pub use url::{UrlError, label};

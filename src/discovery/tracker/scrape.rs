@@ -34,7 +34,7 @@ pub(super) fn target(path_and_query: &str, torrents: &[InfoHash]) -> String {
 ///
 /// # Errors
 /// When the body is not a bencoded dictionary, or holds a `failure reason`.
-pub(super) fn parse(body: &[u8], torrents: &[InfoHash]) -> Result<Vec<Option<Scrape>>, ReplyError> {
+pub fn parse(body: &[u8], torrents: &[InfoHash]) -> Result<Vec<Option<Scrape>>, ReplyError> {
     let document = bencode::parse(body).map_err(|_| ReplyError::NotBencode)?;
     let dict = document.root.dict().ok_or(ReplyError::NotBencode)?;
     if let Some(reason) = dict.get(b"failure reason") {

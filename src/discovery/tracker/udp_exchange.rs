@@ -30,16 +30,16 @@ impl Default for UdpPatience {
 
 /// What is asked.
 #[derive(Clone, Debug)]
-pub(super) enum Question {
+pub enum Question {
     /// An announce, with path and query of the URL.
     Announce(AnnounceRequest, String),
-    /// The counts of at most [`MAX_SCRAPED`](packet::MAX_SCRAPED) torrents.
+    /// The counts of these torrents, of the first 74 of them.
     Scrape(Vec<InfoHash>),
 }
 
 /// A connection id, and when it came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ConnectionId {
+pub struct ConnectionId {
     pub(super) id: u64,
     pub(super) since: Instant,
 }
@@ -52,7 +52,7 @@ impl ConnectionId {
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub enum Step {
     /// Send this to the tracker.
     Send(Vec<u8>),
     /// Listen until then.
@@ -61,9 +61,9 @@ pub(super) enum Step {
     GiveUp,
 }
 
-/// What became of a datagram.
+/// What became of a datagram that has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Heard {
+pub enum Heard {
     /// It is none of ours; nothing has changed.
     Ignored,
     /// It brings the exchange on.
@@ -82,7 +82,7 @@ enum State {
 
 /// An exchange under way.
 #[derive(Debug)]
-pub(super) struct Exchange {
+pub struct Exchange {
     tracker: SocketAddr,
     question: Question,
     patience: UdpPatience,
@@ -96,7 +96,7 @@ pub(super) struct Exchange {
 
 impl Exchange {
     /// With the tracker's address and, if there is one from before, a connection id.
-    pub(super) fn new(
+    pub fn new(
         tracker: SocketAddr,
         question: Question,
         patience: UdpPatience,
@@ -107,7 +107,7 @@ impl Exchange {
     }
 
     /// What to do now. `random` gives numbers that nobody can guess: one for each datagram, to know its answer by.
-    pub(super) fn poll(&mut self, now: Instant, mut random: impl FnMut() -> u32) -> Step {
+    pub fn poll(&mut self, now: Instant, mut random: impl FnMut() -> u32) -> Step {
         if let State::Sent { until, .. } = self.state {
             if now < until {
                 return Step::Wait(until);
@@ -136,7 +136,7 @@ impl Exchange {
     }
 
     /// Takes a datagram.
-    pub(super) fn hear(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) -> Heard {
+    pub fn hear(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) -> Heard {
         let State::Sent { asked, transaction, .. } = self.state else { return Heard::Ignored };
         let family = Family::of(&self.tracker);
         if from != self.tracker {
@@ -162,7 +162,7 @@ impl Exchange {
     }
 
     /// The connection id, for the next exchange.
-    pub(super) fn connection(&self) -> Option<ConnectionId> {
+    pub fn connection(&self) -> Option<ConnectionId> {
         self.connection
     }
 }

@@ -33,9 +33,10 @@ impl Family {
 
 /// What a tracker sends to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Response {
+pub enum Response {
     /// A connection id.
     Connected(u64),
+    /// The answer to an announce.
     Announced(AnnounceResponse),
     /// In the order of the request, perhaps fewer.
     Scraped(Vec<Scrape>),

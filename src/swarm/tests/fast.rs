@@ -104,6 +104,19 @@ fn a_full_queue_rejects_and_who_never_reads_is_dropped() {
     assert_eq!(desk.drops(), [(peer, DropReason::Offences)]);
 }
 
+#[test]
+fn rejects_that_wait_have_a_bound_however_they_come_to_be_owed() {
+    let mut desk = desk(BLOCK, 100, &[0]);
+    let peer = desk.taker(1);
+    for round in 0..4 {
+        assert_eq!(desk.drops(), [], "in round {round}");
+        (0..2000).for_each(|_| desk.ask(peer, [0, 0, BLOCK]));
+        desk.hear(peer, Message::NotInterested);
+        desk.hear(peer, Message::Interested);
+    }
+    assert_eq!(desk.drops(), [(peer, DropReason::Offences)]);
+}
+
 /// The pieces allowed to 127.0.0.x of a torrent of 100 pieces.
 fn allowed() -> Vec<u32> {
     super::super::fast::allowed_fast(10, 100, &Greeting::default().info_hash, [127, 0, 0, 1].into())

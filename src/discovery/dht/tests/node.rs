@@ -211,6 +211,15 @@ fn the_id_follows_the_address_that_others_see() {
 }
 
 #[test]
+fn nodes_of_a_damaged_state_where_nobody_can_be_are_left_out() {
+    let node = |addr: [u8; 6]| [&[7; 20][..], &addr].concat();
+    let nodes =
+        [[224, 0, 0, 1, 0, 9], [8, 8, 8, 8, 0, 0], [0, 0, 0, 0, 0, 9], [8, 8, 8, 8, 0, 9]].map(node).concat();
+    let state = [&b"d2:id20:aaaaaaaaaaaaaaaaaaaa5:nodes104:"[..], &nodes, b"e"].concat();
+    assert_eq!(Dht::new(START, DhtConfig::default(), [8; 32], &state).doors(), 1);
+}
+
+#[test]
 fn floods_are_dropped_and_counted() {
     let mut dht = node();
     let get = query(&Ask::GetPeers(HASH), id(&[1]));
