@@ -8,10 +8,10 @@ use std::fmt;
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 /// Payload, and its pieces.
-const SIZE: u64 = 8 * MIB;
+const SIZE: u64 = 32 * MIB;
 const PIECE: u64 = 64 * KIB;
 /// Bytes a second of a usual link.
-const SPEED: u64 = 32 * KIB;
+const SPEED: u64 = 128 * KIB;
 const LEECHES: usize = 50;
 const SEEDS: [u64; 1] = [1];
 
