@@ -64,13 +64,14 @@ pub(crate) struct World {
     pub(crate) first_sent: BTreeSet<Block>,
 }
 
+/// Each on a network of its own: what peers may have while choked depends on that (BEP 6).
 fn addr(node: usize) -> SocketAddr {
-    SocketAddr::from(([10, 0, (node / 250) as u8, (node % 250) as u8 + 1], 6881))
+    SocketAddr::from(([11, (node / 250) as u8, (node % 250) as u8 + 1, 7], 6881))
 }
 
 fn node_at(addr: SocketAddr) -> usize {
     let SocketAddr::V4(addr) = addr else { unreachable!("only such are given") };
-    let [_, _, high, low] = addr.ip().octets();
+    let [_, high, low, _] = addr.ip().octets();
     usize::from(high) * 250 + usize::from(low) - 1
 }
 

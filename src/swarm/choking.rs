@@ -31,10 +31,13 @@ pub(super) struct Rounds {
     unused: u32,
 }
 
-/// What a peer counts as.
+/// A peer that has a slot and asks for nothing for so long may have to give it to another.
+const UNASKED: Duration = Duration::from_secs(3);
+
+/// What a peer counts as: whether it waits for a slot, whether it has one that it does not use.
 fn standing(peer: &Peer) -> (bool, bool) {
     let waits = peer.interested && !peer.unchoked && !peer.dropped;
-    (waits, peer.unchoked && !peer.interested)
+    (waits, peer.unchoked && (!peer.interested || peer.idles))
 }
 
 fn recount(counter: &mut u32, before: bool, after: bool) {
@@ -72,9 +75,21 @@ impl Swarm {
         self.fill_free_slots(now, Some(slot));
     }
 
+    /// Notes whether a peer makes use of its slot. All that we have for it may be on its way from others: interested as it
+    /// says it is, it asks for nothing, and the slot would lie idle until the next round.
+    pub(super) fn note_use(&mut self, now: Duration, slot: PeerSlot) {
+        let Some(peer) = self.peers.get(slot).filter(|peer| peer.unchoked) else { return };
+        let idles = peer.uploads.is_empty() && now >= peer.last_asked.max(peer.unchoked_since) + UNASKED;
+        if idles != peer.idles {
+            self.alter(slot, |peer| peer.idles = idles);
+        }
+    }
+
     /// Chokes or unchokes a peer. To unchoke it, a slot has been taken.
     pub(super) fn set_unchoked(&mut self, now: Duration, slot: PeerSlot, unchoked: bool) {
-        self.alter(slot, |peer| (peer.unchoked, peer.unchoked_since) = (unchoked, now));
+        self.alter(slot, |peer| {
+            (peer.unchoked, peer.unchoked_since, peer.idles) = (unchoked, now, false);
+        });
         if !unchoked {
             self.clear_uploads(slot, false);
         }
@@ -144,11 +159,12 @@ impl Swarm {
     }
 
     fn answer_poll(&mut self, now: Duration) {
+        self.peers.iter_mut().for_each(|(_, peer)| peer.measure_trade(now));
         let all = self.layout.piece_count().max(1);
         let contenders = self.peers.iter().filter(|(_, peer)| peer.interested && !peer.dropped);
         let contenders = contenders.map(|(_, peer)| Contender {
             tag: peer.tag,
-            down: peer.down.get(),
+            down: peer.trade,
             up: peer.up.get(),
             unchoked: peer.unchoked,
             since: now.saturating_sub(peer.unchoked_since),

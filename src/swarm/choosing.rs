@@ -4,7 +4,8 @@ use super::{PeerSlot, Swarm};
 use crate::metainfo::{BLOCK_LEN, PieceIndex};
 use std::time::Duration;
 
-/// The first pieces are taken by chance: what is rare is slow to come, and there is nothing to trade until then.
+/// The first pieces are taken by chance: what is rare is slow to come, and there is nothing to trade until then. Not those
+/// of seeds: of them the rarest come as fast, and are worth more to others.
 const BY_CHANCE: u32 = 4;
 /// In order, so many bytes ahead of the first that is lacking; behind that, the rarest come first.
 const AHEAD: u32 = 32 * 1024 * 1024;
@@ -41,7 +42,7 @@ impl Swarm {
             if next.is_some() {
                 return next;
             }
-        } else if self.have.count() < BY_CHANCE {
+        } else if self.have.count() < BY_CHANCE && !peer.has.is_full() {
             return self.picker.pick_any(&peer.has, &mut self.rng);
         }
         self.picker.pick(&peer.has, peer.wanted, &mut peer.hint, &mut self.rng)

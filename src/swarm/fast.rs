@@ -102,6 +102,11 @@ impl Fast {
         self.open.iter_mut().for_each(|open| open.remove(piece));
     }
 
+    /// Whether the block is of a piece that the peer may have while choked, and it has not had it too often.
+    pub(super) fn grants(&self, block: &Block) -> bool {
+        self.granted.get(&block.piece).is_some_and(|left| *left >= u64::from(block.len))
+    }
+
     /// Whether a choked peer may have the block; it counts as had.
     pub(super) fn spend(&mut self, block: &Block) -> bool {
         let Some(left) = self.granted.get_mut(&block.piece) else { return false };
@@ -206,7 +211,7 @@ impl Swarm {
             return;
         }
         let IpAddr::V4(ip) = peer.who.addr.ip().to_canonical() else { return };
-        if peer.has.count() as usize >= GRANTS || peer.shown.is_some() {
+        if peer.has.count() as usize >= GRANTS || peer.shown.is_some() || self.commons.slots.is_crowded() {
             return;
         }
         let info_hash = &self.settings.greeting.info_hash;

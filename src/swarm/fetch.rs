@@ -192,7 +192,7 @@ impl Swarm {
         let endgame = self.is_endgame();
         let peer = self.peers.get(slot)?;
         let wanted = |holder: &Peer, asked: &Asked| {
-            let (block, late) = (asked.block, now >= asked.at.max(holder.last_block) + LATE);
+            let (block, late) = (asked.block, now >= asked.at.max(holder.last_block) + holder.late());
             let active = self.active.get(&block.piece)?;
             let state = &active.blocks[block.index()];
             let open = (endgame && state.asked == 1) || (late && state.asked < u8::MAX);

@@ -343,7 +343,10 @@ impl Swarm {
         self.next_tick = now + TICK;
         let slots: Vec<PeerSlot> = self.peers.iter().map(|(slot, _)| slot).collect();
         let (share, turn) = self.fair_share();
-        slots.into_iter().for_each(|slot| self.look_after(now, slot, share, turn));
+        for slot in slots {
+            self.look_after(now, slot, share, turn);
+            self.note_use(now, slot);
+        }
         self.choke(now);
         let room = self.settings.most_peers.saturating_sub(self.commons.roster().len());
         let (seeding, port) = (self.is_seeding(), self.settings.greeting.port);

@@ -3,13 +3,14 @@
 use super::bitfield::Bitfield;
 use super::extended::Extended;
 use super::fast::Fast;
+use super::fetch::LATE;
 use super::picker::Hint;
 use super::rate::Rate;
 use super::roster::Identity;
 use super::super_seed::Shown;
 use super::uploads::Uploads;
 use super::window::{self, Window};
-use crate::metainfo::{Block, PieceIndex};
+use crate::metainfo::{BLOCK_LEN, Block, PieceIndex};
 use crate::wire::PeerId;
 use crate::wire::Reserved;
 use std::collections::VecDeque;
@@ -72,6 +73,8 @@ pub(super) struct Asked {
     pub(super) at: Duration,
 }
 
+/// No block is waited for longer than this before it counts as late.
+const MOST_LATE: Duration = Duration::from_secs(30);
 /// Requests taken back that are remembered: more than can still be answered.
 const MOST_FORGONE: usize = 2 * *window::BOUNDS.end();
 
@@ -95,6 +98,10 @@ pub(super) struct Peer {
 
     pub(super) unchoked: bool,
     pub(super) unchoked_since: Duration,
+    /// It has asked for nothing for a while although it has a slot.
+    pub(super) idles: bool,
+    /// When it last asked for a block or was sent one.
+    pub(super) last_asked: Duration,
     /// It was chosen to have an upload slot, which another has to give back first.
     pub(super) owed: bool,
     /// What it was shown, when we super-seed.
@@ -128,6 +135,9 @@ pub(super) struct Peer {
     pub(super) offences: u32,
     pub(super) down: Rate,
     pub(super) up: Rate,
+    /// See [`Peer::measure_trade`]; when that was last, and what had come then and in what rate since the time before.
+    pub(super) trade: u64,
+    traded: (Duration, u64, u64),
     pub(super) downloaded: u64,
     pub(super) uploaded: u64,
     pub(super) last_heard: Duration,
@@ -154,6 +164,8 @@ impl Peer {
             interested: false,
             unchoked: false,
             unchoked_since: now,
+            idles: false,
+            last_asked: now,
             owed: false,
             shown: None,
             said_bitfield: false,
@@ -176,6 +188,8 @@ impl Peer {
             offences: 0,
             down: Rate::default(),
             up: Rate::default(),
+            trade: 0,
+            traded: (now, 0, 0),
             downloaded: 0,
             uploaded: 0,
             last_heard: now,
@@ -183,6 +197,22 @@ impl Peer {
             last_useful: now,
             last_said: now,
         }
+    }
+
+    /// After what time without a block those it was asked for are late: a slow peer's blocks come seldom.
+    pub(super) fn late(&self) -> Duration {
+        let block = Duration::from_secs(u64::from(BLOCK_LEN)) / u32::try_from(self.trade.max(1)).unwrap_or(u32::MAX);
+        (block * 3).clamp(LATE, MOST_LATE)
+    }
+
+    /// Bytes a second that it has sent us of late, for the choker. BEP 3: a rolling average over 20 seconds. (`down` follows
+    /// faster: of a peer that sends a block in a second it says little.)
+    pub(super) fn measure_trade(&mut self, now: Duration) {
+        let (at, downloaded, rate) = self.traded;
+        let time = now.saturating_sub(at.max(self.since)).as_millis().max(1);
+        let fresh = u64::try_from(u128::from(self.downloaded - downloaded) * 1000 / time).unwrap_or(u64::MAX);
+        self.trade = fresh / 2 + rate / 2;
+        self.traded = (now, self.downloaded, fresh);
     }
 
     /// Requests to keep open.
@@ -218,7 +248,7 @@ impl Peer {
     /// Payload has been sent to it.
     pub(super) fn count_sent(&mut self, now: Duration, bytes: u64) {
         if bytes > 0 {
-            self.last_moved = now;
+            (self.last_moved, self.last_asked) = (now, now);
         }
         self.up.add(bytes);
         self.uploaded += bytes;
