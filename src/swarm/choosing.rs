@@ -18,14 +18,15 @@ const ASKED_AHEAD: u64 = 2;
 impl Swarm {
     /// What one peer's share of the download limit is worth: requests to have open with it, and the time that a block takes.
     /// What is asked beyond that would only wait, and the peer with it.
-    pub(super) fn fair_share(&self) -> (usize, Duration) {
-        let Some(limit) = self.settings.download_limit else { return (usize::MAX, Duration::ZERO) };
+    pub(super) fn fair_share(&mut self) -> (usize, Duration) {
+        let (most, turn) = self.pace.tick();
+        let Some(limit) = self.settings.download_limit else { return (most, turn) };
         let givers =
             self.peers.iter().filter(|(_, peer)| !peer.dropped && !peer.chokes_us && peer.wanted > 0);
         let givers = (givers.count() * self.commons.cores()).max(1) as u64;
         let share = limit * ASKED_AHEAD / u64::from(BLOCK_LEN) / givers;
         let turn = givers.saturating_mul(u64::from(BLOCK_LEN)) / limit.max(1);
-        ((share as usize).max(1), Duration::from_secs(turn))
+        ((share as usize).clamp(1, most), Duration::from_secs(turn))
     }
 
     /// A piece for the peer to fetch, that nobody on this core fetches yet. Does not take it.

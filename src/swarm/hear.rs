@@ -91,6 +91,7 @@ impl Swarm {
             self.wake(slot);
         }
         self.see_spread(now, slot, piece);
+        self.note_spread(slot, piece);
         self.check_seed(slot)
     }
 

@@ -34,6 +34,7 @@ mod ip_filter;
 mod limiter;
 mod magnet;
 mod metadata;
+mod pace;
 mod peer;
 mod pex;
 mod picker;
@@ -46,6 +47,7 @@ mod settings;
 mod settle;
 mod slots;
 mod speak;
+mod spreading;
 mod super_seed;
 #[cfg(test)]
 mod tests;
@@ -74,9 +76,11 @@ use crate::metainfo::{Block, Layout, PieceIndex};
 use active::ActivePiece;
 use candidates::{Candidates, Source};
 use choking::Rounds;
+use pace::Pace;
 use peer::Peers;
 use picker::Picker;
 use priority::Outside;
+use spreading::Spreading;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -212,6 +216,8 @@ pub struct Swarm {
     /// Somebody could not ask for want of memory.
     starved: bool,
     rounds: Rounds,
+    pace: Pace,
+    spreading: Spreading,
     next_tick: Duration,
     totals: Totals,
 }
@@ -248,6 +254,8 @@ impl Swarm {
             nudge: false,
             starved: false,
             rounds: Rounds::default(),
+            pace: Pace::default(),
+            spreading: Spreading::default(),
             next_tick: Duration::ZERO,
             totals: Totals::default(),
         };

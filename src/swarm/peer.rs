@@ -73,6 +73,13 @@ pub(super) struct Asked {
     pub(super) at: Duration,
 }
 
+/// One step of debt, in bytes; and how many times what it gave us a peer may have without any.
+const GIFT: u64 = 128 * 1024;
+const DEAREST: u64 = 2;
+/// A peer may be silent for the time of so many blocks of its.
+const LATE_BLOCKS: f64 = 6.0;
+/// Seconds that a block may take from a peer that has not sent any yet.
+const UNKNOWN_BLOCK: f64 = 1.0;
 /// No block is waited for longer than this before it counts as late.
 const MOST_LATE: Duration = Duration::from_secs(30);
 /// Requests taken back that are remembered: more than can still be answered.
@@ -98,6 +105,15 @@ pub(super) struct Peer {
 
     pub(super) unchoked: bool,
     pub(super) unchoked_since: Duration,
+    /// The piece that it is being sent, and how many of its blocks have been.
+    pub(super) serving: Option<(PieceIndex, usize)>,
+    /// It is to be choked when it has that piece, or at this time.
+    pub(super) leaves: Option<Duration>,
+    /// Pieces that we have suggested to it and that nobody is known to have; those that it alone has, from us; and those
+    /// that it was sent of late: see `spreading`.
+    pub(super) suggestions: u32,
+    pub(super) held: u32,
+    pub(super) served: VecDeque<PieceIndex>,
     /// It has asked for nothing for a while although it has a slot.
     pub(super) idles: bool,
     /// When it last asked for a block or was sent one.
@@ -164,6 +180,11 @@ impl Peer {
             interested: false,
             unchoked: false,
             unchoked_since: now,
+            serving: None,
+            leaves: None,
+            suggestions: 0,
+            held: 0,
+            served: VecDeque::new(),
             idles: false,
             last_asked: now,
             owed: false,
@@ -199,10 +220,12 @@ impl Peer {
         }
     }
 
-    /// After what time without a block those it was asked for are late: a slow peer's blocks come seldom.
-    pub(super) fn late(&self) -> Duration {
-        let block = Duration::from_secs(u64::from(BLOCK_LEN)) / u32::try_from(self.trade.max(1)).unwrap_or(u32::MAX);
-        (block * 3).clamp(LATE, MOST_LATE)
+    /// After what time without a block those it was asked for are late: a slow peer's blocks come seldom, and those of one that
+    /// has sent none may take as long as blocks do of late.
+    pub(super) fn late(&self, usual: Duration) -> Duration {
+        let blocks =
+            self.pace().map(|rate| Duration::from_secs_f64(LATE_BLOCKS * f64::from(BLOCK_LEN) / rate));
+        blocks.unwrap_or_default().max(LATE + usual * 2).min(MOST_LATE)
     }
 
     /// Bytes a second that it has sent us of late, for the choker. BEP 3: a rolling average over 20 seconds. (`down` follows
@@ -271,10 +294,27 @@ impl Peer {
         self.offered().is_some_and(|pieces| pieces.has(piece))
     }
 
+    /// Bytes a second to expect of it, when it has sent something.
+    fn pace(&self) -> Option<f64> {
+        Some(self.down.get().max(self.trade)).filter(|rate| *rate > 0).map(|rate| rate as f64)
+    }
+
+    /// How much more it has had of us than it gave back, in steps: those who owe least come first when not all can be served
+    /// and rates do not decide. (Who takes and never gives owes ever more.)
+    pub(super) fn debt(&self) -> u32 {
+        let owed = self.uploaded.saturating_sub(self.downloaded.saturating_mul(DEAREST));
+        u32::try_from(owed / GIFT).unwrap_or(u32::MAX)
+    }
+
     /// Seconds until all it was asked for is here, at its rate.
     pub(super) fn backlog_seconds(&self) -> f64 {
         let bytes: u64 = self.asked.iter().map(|asked| u64::from(asked.block.len)).sum();
-        bytes as f64 / (self.down.get() as f64 + 1.0)
+        bytes as f64 / self.pace().unwrap_or(1.0)
+    }
+
+    /// Seconds that one block of it takes; a guess when it has not sent any.
+    pub(super) fn block_seconds(&self) -> f64 {
+        self.pace().map_or(UNKNOWN_BLOCK, |rate| f64::from(BLOCK_LEN) / rate)
     }
 }
 

@@ -39,6 +39,12 @@ impl Default for Window {
 }
 
 impl Window {
+    /// One that begins with so many.
+    #[cfg(test)]
+    pub(super) fn beginning(size: usize) -> Self {
+        Self { start: Some(size), ..Self::default() }
+    }
+
     /// A block has come that was asked for then.
     pub(super) fn block_came(&mut self, now: Duration, asked: Option<Duration>) {
         self.start = self.start.map(|size| (size + 1).min(*BOUNDS.end()));
