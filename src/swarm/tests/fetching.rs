@@ -19,7 +19,8 @@ fn lent(desk: &mut Desk, slot: PeerSlot, coming: Option<(u32, u32)>, most: usize
 
 #[test]
 fn a_new_peer_is_asked_for_a_window_in_order_and_it_grows() {
-    let mut desk = Desk { window: None, ..Desk::new(64 * BLOCK, 20, &[]) };
+    let mut desk = Desk::new(64 * BLOCK, 20, &[]);
+    desk.window = None;
     let peer = desk.giver(1, &(0..20).collect::<Vec<_>>());
     let mut open = desk.requests(peer);
     assert_eq!(open.len(), 4, "few at first");
