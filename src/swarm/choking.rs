@@ -36,7 +36,7 @@ pub(super) struct Rounds {
 const UNASKED: Duration = Duration::from_secs(3);
 
 /// Most time that a peer keeps its slot for the rest of a piece.
-const GRACE: Duration = Duration::from_secs(20);
+const GRACE: Duration = Duration::from_secs(30);
 
 /// What a peer counts as: whether it waits for a slot, whether it has one that it does not use.
 fn standing(peer: &Peer) -> (bool, bool) {
@@ -116,6 +116,8 @@ impl Swarm {
         });
         if unchoked {
             self.suggest(slot);
+        } else {
+            self.unsuggest(slot);
         }
         if !unchoked {
             self.clear_uploads(slot, false);

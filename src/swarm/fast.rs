@@ -293,6 +293,8 @@ impl Swarm {
     pub(super) fn hear_choke(&mut self, slot: PeerSlot) {
         let Some(peer) = self.peers.get_mut(slot) else { return };
         peer.chokes_us = true;
+        // They were for the slot.
+        peer.fast.suggested.clear();
         if peer.fast.on {
             self.disown_piece(slot);
         } else {

@@ -111,7 +111,7 @@ pub(super) struct Peer {
     pub(super) leaves: Option<Duration>,
     /// Pieces that we have suggested to it and that nobody is known to have; those that it alone has, from us; and those
     /// that it was sent of late: see `spreading`.
-    pub(super) suggestions: u32,
+    pub(super) suggestions: Vec<PieceIndex>,
     pub(super) held: u32,
     pub(super) served: VecDeque<PieceIndex>,
     /// It has asked for nothing for a while although it has a slot.
@@ -182,7 +182,7 @@ impl Peer {
             unchoked_since: now,
             serving: None,
             leaves: None,
-            suggestions: 0,
+            suggestions: Vec::new(),
             held: 0,
             served: VecDeque::new(),
             idles: false,

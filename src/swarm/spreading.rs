@@ -9,7 +9,7 @@ use crate::metainfo::PieceIndex;
 use std::collections::HashMap;
 
 /// Suggestions that one peer has and has not fetched yet: the piece it is at, and the next ones.
-const OPEN: u32 = 3;
+const OPEN: usize = 3;
 /// Pieces that one peer got from us alone, and nobody got from it, until others come first.
 pub(super) const HOARD: u32 = 2;
 /// Pieces sent to one peer that are remembered until it says that it has them.
@@ -40,17 +40,27 @@ impl Swarm {
             all
         });
         let mut news = false;
-        while peer.suggestions < OPEN
+        while peer.suggestions.len() < OPEN
             && let Some(piece) = fresh.pop()
         {
             if self.picker.is_unseen(piece) {
-                peer.suggestions += 1;
+                peer.suggestions.push(piece);
                 self.spreading.first.insert(piece, peer.tag);
                 news |= peer.fast.suggest(piece);
             }
         }
         if news {
             self.wake(slot);
+        }
+    }
+
+    /// The peer has lost its slot: what it was suggested and was not sent is for others.
+    pub(super) fn unsuggest(&mut self, slot: PeerSlot) {
+        let Some(peer) = self.peers.get_mut(slot) else { return };
+        let served = &peer.served;
+        for piece in peer.suggestions.extract_if(.., |piece| !served.contains(piece)) {
+            self.spreading.first.remove(&piece);
+            self.spreading.fresh.iter_mut().for_each(|fresh| fresh.push(piece));
         }
     }
 
@@ -68,7 +78,8 @@ impl Swarm {
         let Some(first) = self.spreading.first.get(&piece).copied() else { return };
         let Some(peer) = self.peers.get_mut(slot) else { return };
         if peer.tag == first {
-            (peer.suggestions, peer.held) = (peer.suggestions.saturating_sub(1), peer.held + 1);
+            peer.suggestions.retain(|open| *open != piece);
+            peer.held += 1;
             return self.suggest(slot);
         }
         self.spreading.first.remove(&piece);
@@ -78,7 +89,7 @@ impl Swarm {
             match (giver_peer.has.has(piece), ours) {
                 (true, false) => giver_peer.held = giver_peer.held.saturating_sub(1),
                 (true, true) => {}
-                (false, _) => giver_peer.suggestions = giver_peer.suggestions.saturating_sub(1),
+                (false, _) => giver_peer.suggestions.retain(|open| *open != piece),
             }
         }
         self.suggest(giver);
