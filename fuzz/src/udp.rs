@@ -6,6 +6,7 @@ use seedring::discovery::tracker::{
     UdpStep,
 };
 use seedring::metainfo::InfoHash;
+use seedring::wire::mse::Encryption;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -91,5 +92,6 @@ fn request() -> AnnounceRequest {
         key: 1,
         tracker_id: None,
         hostname: None,
+        encryption: Encryption::Allowed,
     }
 }

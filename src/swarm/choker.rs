@@ -11,6 +11,10 @@ const TURN: Duration = Duration::from_secs(30);
 /// A peer this young is three times as likely to get the optimistic slot: it has nothing to trade yet.
 const NEW: Duration = Duration::from_secs(60);
 
+/// How many times more likely than one who took much and gave nothing another is to get the optimistic slot: half as much for
+/// each step of debt.
+const GENEROUS: u64 = 16;
+
 /// Whom a seed serves when not all who are interested can be served.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SeedChoker {
@@ -44,6 +48,8 @@ pub(super) struct Contender {
     pub(super) since: Duration,
     /// Time since it connected.
     pub(super) age: Duration,
+    /// How much more it takes than it gives, in steps: who owes less comes first.
+    pub(super) debt: u32,
     /// Thousandths of the pieces that it has.
     pub(super) progress: u32,
 }
@@ -74,7 +80,7 @@ pub(super) fn round(
     match rule {
         // Who gives nothing has no more right to a slot than others who give nothing.
         Rule::Trade => {
-            contenders.sort_by_key(|c| (Reverse(c.down), c.down > 0 && !c.unchoked, c.turn()));
+            contenders.sort_by_key(|c| (Reverse(c.down), c.debt, c.down > 0 && !c.unchoked, c.turn()));
         }
         Rule::Seed(SeedChoker::Fastest) => contenders.sort_by_key(|c| (Reverse(c.up), c.turn())),
         // In tenths, so that a piece more or less does not decide.
@@ -82,7 +88,7 @@ pub(super) fn round(
             contenders.sort_by_key(|c| (Reverse(c.edge() / 100), c.turn()));
         }
         Rule::Seed(SeedChoker::RoundRobin) => {
-            contenders.sort_by_key(Contender::turn);
+            contenders.sort_by_key(|c| (c.debt, c.turn()));
             return contenders.into_iter().take(slots).map(|c| c.tag).collect();
         }
     }
@@ -93,7 +99,7 @@ pub(super) fn round(
 }
 
 fn draw(contenders: &[Contender], rng: &mut fastrand::Rng) -> Option<Tag> {
-    let weight = |c: &Contender| if c.age < NEW { 3 } else { 1 };
+    let weight = |c: &Contender| (if c.age < NEW { 3 } else { 1 }) * (GENEROUS >> c.debt.min(4));
     let mut ticket = rng.u64(..contenders.iter().map(weight).sum::<u64>().max(1));
     contenders
         .iter()
@@ -124,7 +130,7 @@ mod tests {
     fn contender(number: u64, down: u64, unchoked: bool, since: u64) -> Contender {
         let since = Duration::from_secs(since);
         let tag = Tag { core: 0, number };
-        Contender { tag, down, up: 0, unchoked, since, age: Duration::from_secs(100), progress: 500 }
+        Contender { tag, down, up: 0, unchoked, since, age: Duration::from_secs(100), debt: 0, progress: 500 }
     }
 
     fn numbers(tags: Vec<Tag>) -> Vec<u64> {

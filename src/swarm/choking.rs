@@ -3,6 +3,7 @@
 use super::choker::{self, Contender, Rule};
 use super::peer::Peer;
 use super::slots::{Answer, Verdict};
+use super::spreading::HOARD;
 use super::{PeerSlot, Swarm, Tag};
 use std::collections::HashSet;
 use std::time::Duration;
@@ -31,10 +32,21 @@ pub(super) struct Rounds {
     unused: u32,
 }
 
-/// What a peer counts as.
+/// A peer that has a slot and asks for nothing for so long may have to give it to another.
+const UNASKED: Duration = Duration::from_secs(3);
+
+/// Most time that a peer keeps its slot for the rest of a piece.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// What a peer counts as: whether it waits for a slot, whether it has one that it does not use.
 fn standing(peer: &Peer) -> (bool, bool) {
     let waits = peer.interested && !peer.unchoked && !peer.dropped;
-    (waits, peer.unchoked && !peer.interested)
+    (waits, peer.unchoked && (!peer.interested || peer.idles))
+}
+
+/// What the peer owes, in steps: to us, or of a seed's pieces to the others.
+fn debt(peer: &Peer, seeding: bool) -> u32 {
+    if seeding { peer.held / HOARD } else { peer.debt() }
 }
 
 fn recount(counter: &mut u32, before: bool, after: bool) {
@@ -72,9 +84,41 @@ impl Swarm {
         self.fill_free_slots(now, Some(slot));
     }
 
+    /// Notes whether a peer makes use of its slot. All that we have for it may be on its way from others: interested as it
+    /// says it is, it asks for nothing, and the slot would lie idle until the next round.
+    pub(super) fn note_use(&mut self, now: Duration, slot: PeerSlot) {
+        let Some(peer) = self.peers.get(slot).filter(|peer| peer.unchoked) else { return };
+        if peer.leaves.is_some() && peer.serving.is_none() || peer.leaves.is_some_and(|at| now >= at) {
+            return self.set_unchoked(now, slot, false);
+        }
+        let idles = peer.uploads.is_empty() && now >= peer.last_asked.max(peer.unchoked_since) + UNASKED;
+        if idles != peer.idles {
+            self.alter(slot, |peer| peer.idles = idles);
+        }
+    }
+
+    /// Chokes a peer when it has the whole piece that it is being sent. A piece that is broken off is worth nothing to
+    /// it for as long as nobody else has it, and others ask for all of it again.
+    fn let_go(&mut self, now: Duration, slot: PeerSlot) {
+        let Some(peer) = self.peers.get_mut(slot) else { return };
+        match (peer.serving, peer.leaves) {
+            (Some(_), None) => peer.leaves = Some(now + GRACE),
+            (Some(_), Some(at)) if now < at => {}
+            _ => self.set_unchoked(now, slot, false),
+        }
+    }
+
     /// Chokes or unchokes a peer. To unchoke it, a slot has been taken.
     pub(super) fn set_unchoked(&mut self, now: Duration, slot: PeerSlot, unchoked: bool) {
-        self.alter(slot, |peer| (peer.unchoked, peer.unchoked_since) = (unchoked, now));
+        self.alter(slot, |peer| {
+            (peer.unchoked, peer.unchoked_since, peer.idles) = (unchoked, now, false);
+            (peer.serving, peer.leaves) = (None, None);
+        });
+        if unchoked {
+            self.suggest(slot);
+        } else {
+            self.unsuggest(slot);
+        }
         if !unchoked {
             self.clear_uploads(slot, false);
         }
@@ -105,7 +149,8 @@ impl Swarm {
             return Some((slot, peer.owed));
         }
         let waiting = self.peers.iter().filter(|(_, peer)| standing(peer).0);
-        let longest = waiting.min_by_key(|(_, peer)| (!peer.owed, peer.unchoked_since));
+        let seeding = self.is_seeding();
+        let longest = waiting.min_by_key(|(_, peer)| (!peer.owed, debt(peer, seeding), peer.unchoked_since));
         longest.map(|(slot, peer)| (slot, peer.owed))
     }
 
@@ -144,15 +189,17 @@ impl Swarm {
     }
 
     fn answer_poll(&mut self, now: Duration) {
-        let all = self.layout.piece_count().max(1);
+        self.peers.iter_mut().for_each(|(_, peer)| peer.measure_trade(now));
+        let (all, seeding) = (self.layout.piece_count().max(1), self.is_seeding());
         let contenders = self.peers.iter().filter(|(_, peer)| peer.interested && !peer.dropped);
         let contenders = contenders.map(|(_, peer)| Contender {
             tag: peer.tag,
-            down: peer.down.get(),
+            down: peer.trade,
             up: peer.up.get(),
             unchoked: peer.unchoked,
             since: now.saturating_sub(peer.unchoked_since),
             age: now.saturating_sub(peer.since),
+            debt: debt(peer, seeding),
             progress: (u64::from(peer.has.count()) * 1000 / u64::from(all)) as u32,
         });
         let contenders = contenders.collect();
@@ -183,7 +230,8 @@ impl Swarm {
             // Who has got a free slot since the poll was not ranked: the next round will see.
             let had_one = peer.unchoked && peer.unchoked_since < asked_at;
             match chosen.contains(&peer.tag) {
-                false if had_one => self.set_unchoked(now, slot, false),
+                false if had_one => self.let_go(now, slot),
+                true if had_one => peer.leaves = None,
                 true if !had_one && standing(peer).0 => peer.owed = true,
                 true if !had_one => self.commons.slots.settle_debt(),
                 _ => {}

@@ -54,6 +54,7 @@ impl Swarm {
         self.release_all(slot);
         self.forget_writer(slot);
         self.alter(slot, |peer| (peer.dropped, peer.unchoked) = (true, false));
+        self.unsuggest(slot);
         let listens_at = self.listens_at(slot);
         let Some(peer) = self.peers.remove(slot) else { return };
         self.commons.roster().leave(peer.who.identity(), peer.tag);

@@ -2,7 +2,6 @@
 //! have some pieces although it is choked.
 
 use super::bitfield::Bitfield;
-use super::peer::Peer;
 use super::speak::Speech;
 use super::{DropReason, PeerSlot, Swarm};
 use crate::metainfo::{Block, InfoHash, Layout, PieceIndex};
@@ -42,6 +41,8 @@ pub(super) struct Fast {
     promised: Vec<PieceIndex>,
     /// Pieces that it thinks good to ask for.
     suggested: VecDeque<PieceIndex>,
+    /// Pieces to suggest to it.
+    hints: VecDeque<PieceIndex>,
     /// Requests of ours that it has rejected since its last block; and that it may until we look again.
     rejections: u32,
     patience: u32,
@@ -57,6 +58,7 @@ impl Fast {
             open: None,
             promised: Vec::new(),
             suggested: VecDeque::new(),
+            hints: VecDeque::new(),
             rejections: 0,
             patience: PATIENCE,
         }
@@ -71,6 +73,17 @@ impl Fast {
     #[cfg(test)]
     pub(super) fn owed(&self) -> impl Iterator<Item = [u32; 3]> {
         self.rejects.iter().copied()
+    }
+
+    /// Whether it has suggested pieces that were not looked at yet.
+    pub(super) fn has_hints(&self) -> bool {
+        !self.suggested.is_empty()
+    }
+
+    /// Suggests a piece to the peer.
+    pub(super) fn suggest(&mut self, piece: PieceIndex) -> bool {
+        self.hints.push_back(piece);
+        true
     }
 
     /// Whether it makes sense to ask it for more just now.
@@ -100,6 +113,11 @@ impl Fast {
     /// The peer does not send the piece while it chokes us, or has it no more.
     pub(super) fn unlearn(&mut self, piece: PieceIndex) {
         self.open.iter_mut().for_each(|open| open.remove(piece));
+    }
+
+    /// Whether the block is of a piece that the peer may have while choked, and it has not had it too often.
+    pub(super) fn grants(&self, block: &Block) -> bool {
+        self.granted.get(&block.piece).is_some_and(|left| *left >= u64::from(block.len))
     }
 
     /// Whether a choked peer may have the block; it counts as had.
@@ -195,6 +213,7 @@ impl Swarm {
     pub(super) fn say_fast(&mut self, slot: PeerSlot, speech: &mut Speech<'_>) {
         self.choose_grants(slot, speech);
         let Some(peer) = self.peers.get_mut(slot) else { return };
+        peer.fast.hints.drain(..).for_each(|piece| speech.say(Message::Suggest(piece.get())));
         while !speech.is_full()
             && let Some([index, begin, len]) = peer.fast.rejects.pop_front()
         {
@@ -209,7 +228,7 @@ impl Swarm {
             return;
         }
         let IpAddr::V4(ip) = peer.who.addr.ip().to_canonical() else { return };
-        if peer.has.count() as usize >= GRANTS || peer.shown.is_some() {
+        if peer.has.count() as usize >= GRANTS || peer.shown.is_some() || self.commons.slots.is_crowded() {
             return;
         }
         let info_hash = &self.settings.greeting.info_hash;
@@ -272,18 +291,17 @@ impl Swarm {
         }
     }
 
-    /// The peer chokes us. Under the fast extension it still sends the pieces it allows, and rejects the rest one by one;
-    /// for that we do not wait.
+    /// The peer chokes us. Under the fast extension each request is still answered, by its block or by a reject: to ask
+    /// others before that would be to ask twice.
     pub(super) fn hear_choke(&mut self, slot: PeerSlot) {
         let Some(peer) = self.peers.get_mut(slot) else { return };
         peer.chokes_us = true;
-        let kept = |peer: &Peer, block: &Block| peer.fast.open().is_some_and(|open| open.has(block.piece));
-        let asked = std::mem::take(&mut peer.asked);
-        let (kept, lost) = asked.into_iter().partition(|asked| kept(peer, &asked.block));
-        peer.asked = lost;
-        self.release_all(slot);
-        if let Some(peer) = self.peers.get_mut(slot) {
-            peer.asked = kept;
+        // They were for the slot.
+        peer.fast.suggested.clear();
+        if peer.fast.on {
+            self.disown_piece(slot);
+        } else {
+            self.release_all(slot);
         }
     }
 

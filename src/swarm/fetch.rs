@@ -10,6 +10,9 @@ use std::time::Duration;
 /// peer has sent nothing for as long. (One that sends is only slow: on slow links every block is that old.)
 pub(super) const LATE: Duration = Duration::from_secs(5);
 
+/// In the endgame a block is asked for once more when that may save more than this, in seconds.
+const LEAST_GAIN: f64 = 1.0;
+
 /// Where the bytes of a block that is coming belong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -123,7 +126,9 @@ impl Swarm {
             let fit = !barred && !owned(active) && peer.offers(active.piece) && active.may_ask(slabs);
             fit.then_some(active)
         });
-        let piece = if let Some(active) = open.next() {
+        // What a seed suggests nobody else has; what was begun others can end.
+        let hinted = slabs > 0 && !self.starved && peer.fast.has_hints() && peer.has.is_full();
+        let piece = if let Some(active) = open.next().filter(|_| !hinted) {
             active.owner = Some(slot);
             Some(active.piece)
         } else if slabs == 0 {
@@ -186,23 +191,27 @@ impl Swarm {
         self.commons.map.missing_count() == 0 && active.all(|active| active.next_missing().is_none())
     }
 
-    /// A block that another peer was asked for: the last one in the longest queue. One that several were asked for, or
+    /// A block that another peer was asked for: the last one in the longest queue, if this peer is likely to bring it much
+    /// sooner: what comes twice takes the place of what is lacking. One that several were asked for, or
     /// before the endgame, counts only when it has not come for a while: they may be such as never send.
     fn twice(&mut self, now: Duration, slot: PeerSlot) -> Option<(PieceIndex, usize)> {
         let endgame = self.is_endgame();
         let peer = self.peers.get(slot)?;
-        let wanted = |holder: &Peer, asked: &Asked| {
-            let (block, late) = (asked.block, now >= asked.at.max(holder.last_block) + LATE);
+        let (own, usual) = (peer.block_seconds(), self.pace.response());
+        let wanted = |holder: &Peer, asked: &Asked, slower: bool| {
+            let (block, late) = (asked.block, now >= asked.at.max(holder.last_block) + holder.late(usual));
             let active = self.active.get(&block.piece)?;
             let state = &active.blocks[block.index()];
-            let open = (endgame && state.asked == 1) || (late && state.asked < u8::MAX);
+            let open = (endgame && slower && state.asked == 1) || (late && state.asked < u8::MAX);
             let fit = open && !state.is_received() && !active.sole && peer.offers(block.piece);
             fit.then_some((block.piece, block.index()))
         };
         let queues = self.peers.iter().filter(|(other, _)| *other != slot);
         let ends = queues.filter_map(|(_, other)| {
-            let found = other.asked.iter().rev().find_map(|asked| wanted(other, asked))?;
-            Some((other.backlog_seconds(), found))
+            let backlog = other.backlog_seconds();
+            let slower = backlog > 2.0 * own + LEAST_GAIN;
+            let found = other.asked.iter().rev().find_map(|asked| wanted(other, asked, slower))?;
+            Some((backlog, found))
         });
         ends.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, found)| found)
     }
@@ -230,16 +239,21 @@ impl Swarm {
         }
     }
 
-    /// Takes back all requests to a peer.
-    pub(super) fn release_all(&mut self, slot: PeerSlot) {
-        let Some(peer) = self.peers.get_mut(slot) else { return };
-        let asked = std::mem::take(&mut peer.asked);
-        asked.iter().for_each(|asked| peer.forgo(asked.block));
-        if let Some(piece) = peer.current.take()
+    /// The rest of the piece that the peer was to fetch may be anybody's.
+    pub(super) fn disown_piece(&mut self, slot: PeerSlot) {
+        if let Some(piece) = self.peers.get_mut(slot).and_then(|peer| peer.current.take())
             && let Some(active) = self.active.get_mut(&piece)
         {
             active.owner = active.owner.filter(|owner| *owner != slot);
         }
+    }
+
+    /// Takes back all requests to a peer.
+    pub(super) fn release_all(&mut self, slot: PeerSlot) {
+        self.disown_piece(slot);
+        let Some(peer) = self.peers.get_mut(slot) else { return };
+        let asked = std::mem::take(&mut peer.asked);
+        asked.iter().for_each(|asked| peer.forgo(asked.block));
         asked.iter().for_each(|asked| self.release(&asked.block));
         if !asked.is_empty() {
             self.wake_hungry();
@@ -389,6 +403,9 @@ impl Swarm {
         let asked_at = asked.and_then(|at| peer.asked.remove(at)).map(|asked| asked.at);
         peer.begun = None;
         peer.count_block(now, block.len, asked_at);
+        if let Some(at) = asked_at {
+            self.pace.block_came(now.saturating_sub(at));
+        }
         self.totals.received += u64::from(block.len);
         let tag = peer.tag;
         // A new batch of requests goes out when a quarter of the window is free, not one a block.

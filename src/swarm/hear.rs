@@ -42,7 +42,9 @@ impl Swarm {
                 Ok(())
             }
             Message::Unchoke => {
-                peer.chokes_us = false;
+                if std::mem::take(&mut peer.chokes_us) {
+                    peer.requests.restart();
+                }
                 self.wake(slot);
                 Ok(())
             }
@@ -89,6 +91,7 @@ impl Swarm {
             self.wake(slot);
         }
         self.see_spread(now, slot, piece);
+        self.note_spread(slot, piece);
         self.check_seed(slot)
     }
 
@@ -163,12 +166,18 @@ impl Swarm {
         let shown = peer.shown.as_ref().is_none_or(|shown| shown.has(block.piece));
         let has = self.have.has(block.piece) && shown;
         let crossing = has && !peer.unchoked && now < peer.unchoked_since + CROSSING;
-        if !has || !(peer.unchoked || peer.fast.spend(&block)) {
+        let granted = has && peer.fast.grants(&block);
+        let crowded = self.commons.slots.is_crowded();
+        if !has || !(peer.unchoked || (!crowded && peer.fast.spend(&block))) {
             self.reject(slot, request)?;
-            return if crossing { Ok(()) } else { self.offend(slot) };
+            return if crossing || (granted && crowded) { Ok(()) } else { self.offend(slot) };
         }
         if peer.uploads.len() < MOST_UPLOADS {
             peer.uploads.push(block);
+            peer.last_asked = now;
+            if peer.idles {
+                self.alter(slot, |peer| peer.idles = false);
+            }
             self.wake(slot);
             return Ok(());
         }

@@ -34,6 +34,7 @@ mod ip_filter;
 mod limiter;
 mod magnet;
 mod metadata;
+mod pace;
 mod peer;
 mod pex;
 mod picker;
@@ -46,6 +47,7 @@ mod settings;
 mod settle;
 mod slots;
 mod speak;
+mod spreading;
 mod super_seed;
 #[cfg(test)]
 mod tests;
@@ -74,11 +76,12 @@ use crate::metainfo::{Block, Layout, PieceIndex};
 use active::ActivePiece;
 use candidates::{Candidates, Source};
 use choking::Rounds;
+use pace::Pace;
 use peer::Peers;
-use pex::Neighbour;
 use picker::Picker;
 use priority::Outside;
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use spreading::Spreading;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
@@ -213,6 +216,8 @@ pub struct Swarm {
     /// Somebody could not ask for want of memory.
     starved: bool,
     rounds: Rounds,
+    pace: Pace,
+    spreading: Spreading,
     next_tick: Duration,
     totals: Totals,
 }
@@ -249,6 +254,8 @@ impl Swarm {
             nudge: false,
             starved: false,
             rounds: Rounds::default(),
+            pace: Pace::default(),
+            spreading: Spreading::default(),
             next_tick: Duration::ZERO,
             totals: Totals::default(),
         };
@@ -312,7 +319,7 @@ impl Swarm {
         if due.is_empty() {
             return;
         }
-        let here: HashSet<SocketAddr> = self.commons.neighbours().values().map(Neighbour::addr).collect();
+        let here = self.commons.neighbours().addrs();
         for addr in due {
             if here.contains(&addr) {
                 self.candidates.put_off(now, addr);
@@ -359,7 +366,10 @@ impl Swarm {
         self.next_tick = now + TICK;
         let slots: Vec<PeerSlot> = self.peers.iter().map(|(slot, _)| slot).collect();
         let (share, turn) = self.fair_share();
-        slots.into_iter().for_each(|slot| self.look_after(now, slot, share, turn));
+        for slot in slots {
+            self.look_after(now, slot, share, turn);
+            self.note_use(now, slot);
+        }
         self.choke(now);
         let room = self.settings.most_peers.saturating_sub(self.commons.roster().len());
         let (seeding, port) = (self.is_seeding(), self.settings.greeting.port);

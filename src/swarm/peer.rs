@@ -3,13 +3,14 @@
 use super::bitfield::Bitfield;
 use super::extended::Extended;
 use super::fast::Fast;
+use super::fetch::LATE;
 use super::picker::Hint;
 use super::rate::Rate;
 use super::roster::Identity;
 use super::super_seed::Shown;
 use super::uploads::Uploads;
 use super::window::{self, Window};
-use crate::metainfo::{Block, PieceIndex};
+use crate::metainfo::{BLOCK_LEN, Block, PieceIndex};
 use crate::wire::PeerId;
 use crate::wire::Reserved;
 use std::collections::VecDeque;
@@ -72,6 +73,15 @@ pub(super) struct Asked {
     pub(super) at: Duration,
 }
 
+/// One step of debt, in bytes; and how many times what it gave us a peer may have without any.
+const GIFT: u64 = 128 * 1024;
+const DEAREST: u64 = 2;
+/// A peer may be silent for the time of so many blocks of its.
+const LATE_BLOCKS: f64 = 6.0;
+/// Seconds that a block may take from a peer that has not sent any yet.
+const UNKNOWN_BLOCK: f64 = 1.0;
+/// No block is waited for longer than this before it counts as late.
+const MOST_LATE: Duration = Duration::from_secs(30);
 /// Requests taken back that are remembered: more than can still be answered.
 const MOST_FORGONE: usize = 2 * *window::BOUNDS.end();
 
@@ -97,6 +107,19 @@ pub(super) struct Peer {
 
     pub(super) unchoked: bool,
     pub(super) unchoked_since: Duration,
+    /// The piece that it is being sent, and how many of its blocks have been.
+    pub(super) serving: Option<(PieceIndex, usize)>,
+    /// It is to be choked when it has that piece, or at this time.
+    pub(super) leaves: Option<Duration>,
+    /// Pieces that we have suggested to it and that nobody is known to have; those that it alone has, from us; and those
+    /// that it was sent of late: see `spreading`.
+    pub(super) suggestions: Vec<PieceIndex>,
+    pub(super) held: u32,
+    pub(super) served: VecDeque<PieceIndex>,
+    /// It has asked for nothing for a while although it has a slot.
+    pub(super) idles: bool,
+    /// When it last asked for a block or was sent one.
+    pub(super) last_asked: Duration,
     /// It was chosen to have an upload slot, which another has to give back first.
     pub(super) owed: bool,
     /// What it was shown, when we super-seed.
@@ -130,6 +153,9 @@ pub(super) struct Peer {
     pub(super) offences: u32,
     pub(super) down: Rate,
     pub(super) up: Rate,
+    /// See [`Peer::measure_trade`]; when that was last, and what had come then and in what rate since the time before.
+    pub(super) trade: u64,
+    traded: (Duration, u64, u64),
     pub(super) downloaded: u64,
     pub(super) uploaded: u64,
     pub(super) last_heard: Duration,
@@ -157,6 +183,13 @@ impl Peer {
             interested: false,
             unchoked: false,
             unchoked_since: now,
+            serving: None,
+            leaves: None,
+            suggestions: Vec::new(),
+            held: 0,
+            served: VecDeque::new(),
+            idles: false,
+            last_asked: now,
             owed: false,
             shown: None,
             said_bitfield: false,
@@ -179,6 +212,8 @@ impl Peer {
             offences: 0,
             down: Rate::default(),
             up: Rate::default(),
+            trade: 0,
+            traded: (now, 0, 0),
             downloaded: 0,
             uploaded: 0,
             last_heard: now,
@@ -186,6 +221,24 @@ impl Peer {
             last_useful: now,
             last_said: now,
         }
+    }
+
+    /// After what time without a block those it was asked for are late: a slow peer's blocks come seldom, and those of one that
+    /// has sent none may take as long as blocks do of late.
+    pub(super) fn late(&self, usual: Duration) -> Duration {
+        let blocks =
+            self.pace().map(|rate| Duration::from_secs_f64(LATE_BLOCKS * f64::from(BLOCK_LEN) / rate));
+        blocks.unwrap_or_default().max(LATE + usual * 2).min(MOST_LATE)
+    }
+
+    /// Bytes a second that it has sent us of late, for the choker. BEP 3: a rolling average over 20 seconds. (`down` follows
+    /// faster: of a peer that sends a block in a second it says little.)
+    pub(super) fn measure_trade(&mut self, now: Duration) {
+        let (at, downloaded, rate) = self.traded;
+        let time = now.saturating_sub(at.max(self.since)).as_millis().max(1);
+        let fresh = u64::try_from(u128::from(self.downloaded - downloaded) * 1000 / time).unwrap_or(u64::MAX);
+        self.trade = fresh / 2 + rate / 2;
+        self.traded = (now, self.downloaded, fresh);
     }
 
     /// Requests to keep open.
@@ -221,7 +274,7 @@ impl Peer {
     /// Payload has been sent to it.
     pub(super) fn count_sent(&mut self, now: Duration, bytes: u64) {
         if bytes > 0 {
-            self.last_moved = now;
+            (self.last_moved, self.last_asked) = (now, now);
         }
         self.up.add(bytes);
         self.uploaded += bytes;
@@ -244,10 +297,27 @@ impl Peer {
         self.offered().is_some_and(|pieces| pieces.has(piece))
     }
 
+    /// Bytes a second to expect of it, when it has sent something.
+    fn pace(&self) -> Option<f64> {
+        Some(self.down.get().max(self.trade)).filter(|rate| *rate > 0).map(|rate| rate as f64)
+    }
+
+    /// How much more it has had of us than it gave back, in steps: those who owe least come first when not all can be served
+    /// and rates do not decide. (Who takes and never gives owes ever more.)
+    pub(super) fn debt(&self) -> u32 {
+        let owed = self.uploaded.saturating_sub(self.downloaded.saturating_mul(DEAREST));
+        u32::try_from(owed / GIFT).unwrap_or(u32::MAX)
+    }
+
     /// Seconds until all it was asked for is here, at its rate.
     pub(super) fn backlog_seconds(&self) -> f64 {
         let bytes: u64 = self.asked.iter().map(|asked| u64::from(asked.block.len)).sum();
-        bytes as f64 / (self.down.get() as f64 + 1.0)
+        bytes as f64 / self.pace().unwrap_or(1.0)
+    }
+
+    /// Seconds that one block of it takes; a guess when it has not sent any.
+    pub(super) fn block_seconds(&self) -> f64 {
+        self.pace().map_or(UNKNOWN_BLOCK, |rate| f64::from(BLOCK_LEN) / rate)
     }
 }
 

@@ -4,38 +4,55 @@ use super::candidates::Source;
 use super::speak::Speech;
 use super::{DropReason, PeerSlot, Swarm, Tag};
 use crate::wire::extended::{Extension, MAX_PEX_PEERS, PexFlags, PexMessage};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// Time between two messages to a peer, and the time in which so many are taken from one.
 const INTERVAL: Duration = Duration::from_secs(60);
 const MOST_IN_INTERVAL: usize = 6;
+/// Time until the next look when nothing was new.
+const LOOK: Duration = Duration::from_secs(5);
 /// Peers that one peer is kept informed of.
 const MOST_TOLD: usize = 200;
 
 /// A connected peer, as others may be told of it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Neighbour {
     addr: SocketAddr,
     flags: PexFlags,
 }
 
-impl Neighbour {
-    /// Where it listens.
-    pub(super) fn addr(&self) -> SocketAddr {
-        self.addr
-    }
+/// All connected peers of a torrent whose listening address is known, on whichever core.
+#[derive(Debug, Default)]
+pub(super) struct Neighbours {
+    peers: BTreeMap<Tag, Neighbour>,
+    /// How often somebody has come, gone or changed: a look at them costs as much as there are.
+    changes: u64,
 }
 
-/// All connected peers of a torrent whose listening address is known, on whichever core.
-pub(super) type Neighbours = BTreeMap<Tag, Neighbour>;
+impl Neighbours {
+    fn insert(&mut self, tag: Tag, neighbour: Neighbour) {
+        self.changes += u64::from(self.peers.insert(tag, neighbour) != Some(neighbour));
+    }
+
+    pub(super) fn remove(&mut self, tag: &Tag) {
+        self.changes += u64::from(self.peers.remove(tag).is_some());
+    }
+
+    /// Where they listen.
+    pub(super) fn addrs(&self) -> HashSet<SocketAddr> {
+        self.peers.values().map(|neighbour| neighbour.addr).collect()
+    }
+}
 
 /// What has been exchanged with one peer.
 #[derive(Debug, Default)]
 pub(super) struct Pex {
     next: Duration,
     told: BTreeSet<SocketAddr>,
+    /// [`Neighbours::changes`] when there was nothing new for it.
+    seen: Option<u64>,
     /// When its last messages came.
     heard: VecDeque<Duration>,
 }
@@ -61,7 +78,11 @@ impl Pex {
 
     /// What is new since the last message, of all but the peer itself.
     fn news(&mut self, neighbours: &Neighbours, itself: Tag, skip: usize) -> PexMessage {
+        if self.seen == Some(neighbours.changes) {
+            return PexMessage::default();
+        }
         let here: BTreeMap<SocketAddr, PexFlags> = neighbours
+            .peers
             .iter()
             .filter(|(tag, _)| **tag != itself)
             .map(|(_, neighbour)| (neighbour.addr, neighbour.flags))
@@ -77,7 +98,9 @@ impl Pex {
         let added: Vec<(SocketAddr, PexFlags)> =
             new.clone().skip(first).chain(new.take(first)).take(room).map(|(a, f)| (*a, *f)).collect();
         self.told.extend(added.iter().map(|(addr, _)| *addr));
-        PexMessage { added, dropped, cut: false }
+        let news = PexMessage { added, dropped, cut: false };
+        self.seen = news.is_empty().then_some(neighbours.changes);
+        news
     }
 }
 
@@ -146,8 +169,8 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(slot) else { return };
         let Some(id) = peer.extended.ids.get(Extension::Pex) else { return };
         let news = peer.extended.pex.news(&self.commons.neighbours(), peer.tag, skip);
+        peer.extended.pex.next = now + if news.is_empty() { LOOK } else { INTERVAL };
         if !news.is_empty() {
-            peer.extended.pex.next = now + INTERVAL;
             speech.say_extended(id, &news.encode());
             self.totals.exchange.said += 1;
         }
@@ -208,7 +231,11 @@ mod tests {
             let neighbour = Neighbour { addr: addr(number), flags: PexFlags(0) };
             (Tag { core: 0, number: number.into() }, neighbour)
         };
-        numbers.into_iter().map(one).collect()
+        let mut neighbours = Neighbours::default();
+        numbers.into_iter().map(one).for_each(|(tag, neighbour)| neighbours.insert(tag, neighbour));
+        // Others differ in this too.
+        neighbours.changes = neighbours.peers.keys().map(|tag| tag.number).sum();
+        neighbours
     }
 
     fn addr(number: u16) -> SocketAddr {

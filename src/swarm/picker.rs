@@ -105,6 +105,11 @@ impl Picker {
         }
     }
 
+    /// Whether no connected peer has the piece, those apart that have everything.
+    pub(super) fn is_unseen(&self, piece: PieceIndex) -> bool {
+        self.availability[piece.as_usize()] == 0
+    }
+
     /// Whether the piece is among those to fetch.
     pub(super) fn holds(&self, piece: PieceIndex) -> bool {
         self.place[piece.as_usize()] != NOWHERE

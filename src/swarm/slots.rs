@@ -11,6 +11,9 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+/// So many peers that wait are no crowd yet.
+const FEW: u32 = 2;
+
 /// What a core answers to a poll.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
@@ -103,6 +106,12 @@ impl Slots {
     /// Peers that wait, on all cores.
     pub(super) fn waiting(&self) -> u32 {
         self.waiting.load(Ordering::Acquire)
+    }
+
+    /// Whether more peers wait than there are slots: then nobody is served out of turn (BEP 6 leaves that to us). A crowd of
+    /// newcomers would ask a lone seed for its few allowed pieces over and over.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.waiting() > self.limit.load(Ordering::Acquire).max(FEW)
     }
 
     /// Peers that do not want their slots, on all cores.

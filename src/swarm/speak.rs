@@ -114,15 +114,21 @@ impl Swarm {
     /// Takes the next requests of the peer to be served, up to `most` bytes (but at least one block).
     pub fn take_upload(&mut self, slot: PeerSlot, most: u32, out: &mut impl Extend<Block>) {
         let Some(peer) = self.peers.get_mut(slot) else { return };
-        let mut len = 0;
+        let (mut len, mut done) = (0, Vec::new());
         while let Some(block) = peer.uploads.front() {
-            if len > 0 && len + block.len > most {
-                return;
+            let other = peer.serving.is_none_or(|(piece, _)| piece != block.piece);
+            if (len > 0 && len + block.len > most) || (other && peer.leaves.is_some()) {
+                break;
             }
+            let sent = peer.serving.filter(|_| !other).map_or(1, |(_, sent)| sent + 1);
+            let whole = sent >= self.layout.blocks_in(block.piece);
+            peer.serving = Some((block.piece, sent)).filter(|_| !whole);
+            done.extend(whole.then_some(block.piece));
             len += block.len;
             out.extend([block]);
             peer.uploads.pop();
         }
+        done.into_iter().for_each(|piece| self.note_served(slot, piece));
     }
 
     /// Whether requests of the peer wait to be served.

@@ -4,12 +4,13 @@ use crate::metainfo::BLOCK_LEN;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// Fewest requests kept open, and most, whatever the peer allows.
-pub(super) const BOUNDS: RangeInclusive<usize> = 8..=2000;
+/// Fewest requests kept open, and most, whatever the peer allows. Two keep any link busy that is slow enough to be worth no
+/// more; each one more is a block that waits at a slow peer while a faster one might send it.
+pub(super) const BOUNDS: RangeInclusive<usize> = 2..=2000;
 /// Requests that a peer takes which has not said how many (BEP 10 has no default; clients in use take this many at least).
 pub(super) const DEFAULT_MOST: usize = 250;
 /// First window.
-const FIRST: usize = 16;
+const FIRST: usize = 4;
 /// The window covers this much time beyond the delay: disks and links have moods.
 const RESERVE: Duration = Duration::from_secs(2);
 /// Longer delays are not believed.
@@ -38,6 +39,12 @@ impl Default for Window {
 }
 
 impl Window {
+    /// One that begins with so many.
+    #[cfg(test)]
+    pub(super) fn beginning(size: usize) -> Self {
+        Self { start: Some(size), ..Self::default() }
+    }
+
     /// A block has come that was asked for then.
     pub(super) fn block_came(&mut self, now: Duration, asked: Option<Duration>) {
         self.start = self.start.map(|size| (size + 1).min(*BOUNDS.end()));
@@ -45,6 +52,11 @@ impl Window {
         if let Some(delay) = asked.map(|asked| now.saturating_sub(asked)) {
             self.delay = Some(self.delay.map_or(delay, |least| least.min(delay)));
         }
+    }
+
+    /// The peer gives us a slot: what its last one was worth says little, so slow start begins anew.
+    pub(super) fn restart(&mut self) {
+        (self.start, self.looked) = (Some(FIRST), None);
     }
 
     /// The peer does not send what it was asked for: it begins again from few.

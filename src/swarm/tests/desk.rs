@@ -1,6 +1,7 @@
 //! A swarm on the desk: peers are played by hand, and what is said to them is read back.
 
 use crate::metainfo::{Block, Layout, PieceIndex};
+use crate::swarm::window::Window;
 use crate::swarm::{
     Commons, Completion, DropReason, Introduction, PeerSlot, Place, Settings, Speech, Swarm, Wish,
 };
@@ -25,6 +26,7 @@ pub(super) enum Said {
     HaveNone,
     Reject(u32, u32),
     AllowedFast(u32),
+    Suggest(u32),
     Port(u16),
     Extended(u8, Vec<u8>),
 }
@@ -38,6 +40,8 @@ pub(super) struct Desk {
     /// Which blocks of a bad piece are bad, when several peers have sent it.
     pub(super) bad_blocks: Vec<u32>,
     next_port: u16,
+    /// Requests to have open with a peer at first, when not as many as usual: a whole run.
+    pub(super) window: Option<usize>,
     /// What the next peers know.
     pub(super) reserved: Reserved,
 }
@@ -74,6 +78,7 @@ impl Desk {
             slabs: 1000,
             bad_blocks: Vec::new(),
             next_port: 1000,
+            window: Some(16),
             reserved: Reserved::default(),
         }
     }
@@ -98,6 +103,9 @@ impl Desk {
         let slot = self.connect(true, number).unwrap();
         self.hear(slot, Message::Bitfield(&bits(self.layout.piece_count(), pieces)));
         self.hear(slot, Message::Unchoke);
+        if let (Some(window), Some(peer)) = (self.window, self.swarm.peers.get_mut(slot)) {
+            peer.requests = Window::beginning(window);
+        }
         slot
     }
 
@@ -141,6 +149,7 @@ impl Desk {
                 Item::Message(Message::HaveNone) => Said::HaveNone,
                 Item::Message(Message::Reject { index, begin, .. }) => Said::Reject(index, begin / BLOCK),
                 Item::Message(Message::AllowedFast(piece)) => Said::AllowedFast(piece),
+                Item::Message(Message::Suggest(piece)) => Said::Suggest(piece),
                 Item::Message(Message::Port(port)) => Said::Port(port),
                 Item::Message(Message::Extended { id, payload }) => Said::Extended(id, payload.to_vec()),
                 other => panic!("said {other:?}"),

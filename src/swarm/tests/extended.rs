@@ -125,6 +125,7 @@ fn peers_are_told_of_each_other_once_a_minute() {
     assert_eq!(said(&mut desk, first, Extension::Pex), [[0u8; 0]; 0], "it is alone");
     let second = desk.connect(false, 2).unwrap();
     greet(&mut desk, second, &ExtendedHandshake { port: Some(99), upload_only: Some(true), ..hello() });
+    desk.pass(5);
     let news = said(&mut desk, first, Extension::Pex);
     let added = vec![(addr("127.0.0.1:99"), PexFlags(PexFlags::SEED))];
     let news = news.iter().map(|payload| PexMessage::parse(payload).unwrap()).collect::<Vec<_>>();

@@ -36,14 +36,15 @@ fn ring(cores: &mut [Desk]) {
     panic!("the cores nudge each other without end");
 }
 
-/// Time passes on all cores; each of these peers sends so many bytes a second.
+/// Time passes on all cores, and peers with slots use them; each of these peers sends so many bytes a second.
 fn pass(cores: &mut [Desk], seconds: u32, rates: &[(usize, PeerSlot, u64)]) {
     for _ in 0..seconds * 2 {
         for (core, slot, rate) in rates {
-            cores[*core].swarm.peers.get_mut(*slot).unwrap().down.add(rate / 2);
+            cores[*core].swarm.peers.get_mut(*slot).unwrap().downloaded += rate / 2;
         }
         for desk in cores.iter_mut() {
             desk.now += Duration::from_millis(500);
+            desk.swarm.peers.iter_mut().for_each(|(_, peer)| peer.last_asked = desk.now);
             desk.swarm.tick(desk.now);
         }
         ring(cores);

@@ -6,8 +6,8 @@ use seedring::wire::PeerId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Upload slots: few enough for each to be worth something.
-const SLOTS: usize = 8;
+/// Most upload slots; how many there are follows the link.
+const SLOTS: usize = 50;
 
 /// What somebody is like.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +88,8 @@ impl Node {
             most_peers: 200,
             slots,
             seed_slots: slots,
+            // As users are told to: the client knows what its link is worth.
+            upload_limit: Some(plan.up),
             hold: u32::MAX,
             greeting: Greeting { port: Some(6881), pex: true, ..Greeting::default() },
             ..Settings::default()

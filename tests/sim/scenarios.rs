@@ -8,10 +8,10 @@ use std::fmt;
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 /// Payload, and its pieces.
-const SIZE: u64 = 8 * MIB;
+const SIZE: u64 = 32 * MIB;
 const PIECE: u64 = 64 * KIB;
 /// Bytes a second of a usual link.
-const SPEED: u64 = 32 * KIB;
+const SPEED: u64 = 128 * KIB;
 const LEECHES: usize = 50;
 const SEEDS: [u64; 1] = [1];
 
@@ -33,7 +33,7 @@ impl Aim {
         Self { what, value, at_least: true, limit }
     }
 
-    fn is_met(&self) -> bool {
+    pub(crate) fn is_met(&self) -> bool {
         if self.at_least { self.value >= self.limit } else { self.value <= self.limit }
     }
 }
@@ -49,6 +49,7 @@ impl fmt::Display for Aim {
 /// What came out of a swarm.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
+    pub(crate) name: &'static str,
     /// Seconds until all were done who are honest and stay, and how long they took on average.
     pub(crate) last: f64,
     pub(crate) mean: f64,
@@ -144,6 +145,7 @@ fn row(plans: &[Plan], bound: f64, aims: impl Fn(&[Run]) -> Vec<Aim>) -> Row {
     let runs: Vec<Run> = SEEDS.iter().map(|seed| run(*seed, layout(), plans)).collect();
     let over = |figure: &dyn Fn(&Run) -> f64| median(runs.iter().map(figure).collect());
     Row {
+        name: "",
         last: over(&|run| times(run, is_honest).into_iter().fold(0.0, f64::max)),
         mean: over(&|run| mean(&times(run, is_honest))),
         bound,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Bytes under way on a line before its sender waits: what a kernel would buffer.
-const WINDOW: u64 = 128 * 1024;
+const WINDOW: u64 = 64 * 1024;
 /// Addresses that a tracker gives to whoever comes.
 const ADDRESSES: usize = 40;
 const SECOND: u64 = 1_000_000;
@@ -44,6 +44,11 @@ struct End {
     reader: Reader,
     outbox: VecDeque<Block>,
     under_way: u64,
+    /// Blocks put on the link so far, and those that have come through; what was said between them waits its turn, as bytes
+    /// of a stream do.
+    begun: u64,
+    through: u64,
+    behind: VecDeque<(u64, Vec<u8>)>,
 }
 
 struct Conn {
@@ -64,13 +69,14 @@ pub(crate) struct World {
     pub(crate) first_sent: BTreeSet<Block>,
 }
 
+/// Each on a network of its own: what peers may have while choked depends on that (BEP 6).
 fn addr(node: usize) -> SocketAddr {
-    SocketAddr::from(([10, 0, (node / 250) as u8, (node % 250) as u8 + 1], 6881))
+    SocketAddr::from(([11, (node / 250) as u8, (node % 250) as u8 + 1, 7], 6881))
 }
 
 fn node_at(addr: SocketAddr) -> usize {
     let SocketAddr::V4(addr) = addr else { unreachable!("only such are given") };
-    let [_, _, high, low] = addr.ip().octets();
+    let [_, high, low, _] = addr.ip().octets();
     usize::from(high) * 250 + usize::from(low) - 1
 }
 
@@ -234,7 +240,8 @@ impl World {
         let limits = Limits::for_pieces(self.layout.piece_count());
         let ends = [from, to].map(|node| {
             let reader = Reader::new(limits);
-            End { node, slot: None, reader, outbox: VecDeque::new(), under_way: 0 }
+            let (outbox, behind) = (VecDeque::new(), VecDeque::new());
+            End { node, slot: None, reader, outbox, under_way: 0, begun: 0, through: 0, behind }
         });
         self.conns.push(Conn { ends, latency, closed: false });
         for (side, [node, other]) in [[from, to], [to, from]].into_iter().enumerate() {
@@ -310,7 +317,11 @@ impl World {
         }
         let (number, waits) = (end.node, !end.outbox.is_empty());
         if !bytes.is_empty() {
-            self.after(latency, Event::Heard((conn, 1 - side), bytes));
+            if end.begun > end.through {
+                end.behind.push_back((end.begun, bytes));
+            } else {
+                self.after(latency, Event::Heard((conn, 1 - side), bytes));
+            }
         }
         if waits {
             self.send(number);
@@ -334,6 +345,7 @@ impl World {
         let end = &mut self.conns[id.0].ends[id.1];
         let block = end.outbox.pop_front().expect("it is ready");
         end.under_way += u64::from(block.len);
+        end.begun += 1;
         let wait = micros(&block);
         self.after(wait, Event::Sent(id, block));
     }
@@ -377,6 +389,21 @@ impl World {
         let line = &mut self.conns[conn];
         let sender = &mut line.ends[1 - side];
         sender.under_way -= u64::from(block.len);
+        sender.through += 1;
+        let through = sender.through;
+        let mut behind = Vec::new();
+        while sender.behind.front().is_some_and(|(after, _)| *after <= through) {
+            behind.extend(sender.behind.pop_front().map(|(_, bytes)| bytes).unwrap_or_default());
+        }
+        if !behind.is_empty() {
+            self.queue.insert(
+                (self.now, {
+                    self.events += 1;
+                    self.events
+                }),
+                Event::Heard((conn, side), behind),
+            );
+        }
         let sender = sender.node;
         let end = &mut line.ends[side];
         if let Some(slot) = end.slot.filter(|_| !line.closed) {

@@ -1,0 +1,97 @@
+//! What a lone seed gives to whom first, and who passes it on.
+//!
+//! Peers cannot see what others are being sent, so with the rarest piece first several ask a seed for the same one, while
+//! pieces that nobody has yet wait. The seed knows better: it suggests (BEP 6) each new piece to one peer. And it sees by
+//! HAVEs whether that one gives the piece on; who does not has to wait until those are served who do.
+
+use super::{PeerSlot, Swarm, Tag};
+use crate::metainfo::PieceIndex;
+use std::collections::HashMap;
+
+/// Suggestions that one peer has and has not fetched yet: the piece it is at, and the next ones.
+const OPEN: usize = 3;
+/// Pieces that one peer got from us alone, and nobody got from it, until others come first.
+pub(super) const HOARD: u32 = 2;
+/// Pieces sent to one peer that are remembered until it says that it has them.
+const MOST_SERVED: usize = 16;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Spreading {
+    /// Pieces that nobody was suggested yet, by chance; none before the first peer needs one.
+    fresh: Option<Vec<PieceIndex>>,
+    /// Who was suggested which piece, until another has it.
+    first: HashMap<PieceIndex, Tag>,
+}
+
+impl Swarm {
+    /// Suggests pieces that nobody has to a peer with a slot.
+    pub(super) fn suggest(&mut self, slot: PeerSlot) {
+        if !self.have.is_full() || self.settings.super_seed {
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(slot) else { return };
+        if !peer.fast.on || !peer.unchoked || peer.dropped {
+            return;
+        }
+        let fresh = self.spreading.fresh.get_or_insert_with(|| {
+            let mut all: Vec<PieceIndex> = self.layout.pieces().collect();
+            self.rng.shuffle(&mut all);
+            all
+        });
+        let mut news = false;
+        while peer.suggestions.len() < OPEN
+            && let Some(piece) = fresh.pop()
+        {
+            if self.picker.is_unseen(piece) {
+                peer.suggestions.push(piece);
+                self.spreading.first.insert(piece, peer.tag);
+                news |= peer.fast.suggest(piece);
+            }
+        }
+        if news {
+            self.wake(slot);
+        }
+    }
+
+    /// The peer has lost its slot: what it was suggested and was not sent is for others.
+    pub(super) fn unsuggest(&mut self, slot: PeerSlot) {
+        let Some(peer) = self.peers.get_mut(slot) else { return };
+        let served = &peer.served;
+        for piece in peer.suggestions.extract_if(.., |piece| !served.contains(piece)) {
+            self.spreading.first.remove(&piece);
+            self.spreading.fresh.iter_mut().for_each(|fresh| fresh.push(piece));
+        }
+    }
+
+    /// The peer has been sent a whole piece.
+    pub(super) fn note_served(&mut self, slot: PeerSlot, piece: PieceIndex) {
+        let Some(peer) = self.peers.get_mut(slot).filter(|_| self.have.is_full()) else { return };
+        if peer.served.len() == MOST_SERVED {
+            peer.served.pop_front();
+        }
+        peer.served.push_back(piece);
+    }
+
+    /// The peer says that it has a piece.
+    pub(super) fn note_spread(&mut self, slot: PeerSlot, piece: PieceIndex) {
+        let Some(first) = self.spreading.first.get(&piece).copied() else { return };
+        let Some(peer) = self.peers.get_mut(slot) else { return };
+        if peer.tag == first {
+            peer.suggestions.retain(|open| *open != piece);
+            peer.held += 1;
+            return self.suggest(slot);
+        }
+        self.spreading.first.remove(&piece);
+        let ours = peer.served.contains(&piece);
+        let Some(giver) = self.peers.find(first) else { return };
+        if let Some(giver_peer) = self.peers.get_mut(giver) {
+            match (giver_peer.has.has(piece), ours) {
+                (true, false) => giver_peer.held = giver_peer.held.saturating_sub(1),
+                (true, true) => {}
+                (false, _) => giver_peer.suggestions.retain(|open| *open != piece),
+            }
+        }
+        self.suggest(giver);
+    }
+}

@@ -1,0 +1,54 @@
+//! Whole swarms of the real [`Swarm`](seedring::swarm::Swarm) in virtual time, on links with a speed each way: how long
+//! until everybody has everything, who paid for it, and which aims are met. The same seed gives the same run.
+//!
+//! What they measure is kept in `tests/sim/table.md`; `SEEDRING_TABLE=write cargo test --test sim` writes it anew. (A smaller
+//! world, `src/swarm/tests/world.rs`, has bad disks and lines that break, and looks into the swarms at every step.)
+
+mod node;
+mod scenarios;
+mod table;
+mod world;
+
+use scenarios::{ALL, Row};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Aims that are missed, by how their swarms' names begin. No other may be.
+const MISSED: [&str; 0] = [];
+
+/// Measures all swarms, on as many threads as there are processors.
+fn measure() -> Vec<Row> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut rows = Vec::new();
+        while let Some((name, run)) = ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
+            rows.push(Row { name, ..run() });
+        }
+        rows
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut rows = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("a swarm failed")).collect::<Vec<_>>()
+    });
+    rows.sort_by_key(|row| ALL.iter().position(|(name, _)| *name == row.name));
+    rows
+}
+
+#[test]
+fn swarms_do_as_well_as_the_table_says_and_meet_their_aims() {
+    let rows = measure();
+    let text = table::of(&rows);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sim/table.md");
+    if std::env::var_os("SEEDRING_TABLE").is_some_and(|value| value == "write") {
+        std::fs::write(&path, &text).expect("the table can be written");
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    println!("{text}");
+    for row in &rows {
+        let expected = MISSED.iter().any(|name| row.name.starts_with(name));
+        assert!(expected || row.aims.iter().all(scenarios::Aim::is_met), "an aim is missed:\n{text}");
+        assert!(!expected || !row.aims.iter().all(scenarios::Aim::is_met), "all aims met now: {}", row.name);
+    }
+    assert_eq!(kept, text, "tests/sim/table.md says otherwise; SEEDRING_TABLE=write writes it anew");
+}
