@@ -60,7 +60,8 @@ fn time(bytes: usize, seed: &[&str], leech: &[&str]) -> Duration {
     let addr = seeder.address().to_string();
     let begun = Instant::now();
     let into = ["a", "b"].map(|name| folder.path().join(name));
-    let options = [&["--peer", addr.as_str()][..], leech].concat();
+    // They do not learn of each other: all comes from the seed.
+    let options = [&["--peer", addr.as_str(), "--no-pex"][..], leech].concat();
     let mut leeches =
         into.clone().map(|into| Program::start(&mut client("download", &torrent, &into, &options)));
     for (leech, into) in leeches.iter_mut().zip(into) {
