@@ -7,7 +7,7 @@
 //! # The limits
 //!
 //! What trusted clients limit, what we do, what counts it (labels of `seedring_limit_hits_total` where it has no other
-//! name), and a test that fails without it: rows of `table` in italics, else unit tests.
+//! name), and a test that is about it: rows of `table` in italics, else unit tests.
 //!
 //! | limit | here | counted | test |
 //! |---|---|---|---|
