@@ -48,12 +48,17 @@ impl Held {
         }
     }
 
-    /// Waits until nobody is there.
-    fn by_none(program: &Program, metrics: SocketAddr) -> Self {
+    /// Waits until nobody is there, and no socket beyond the `idle` ones that were there before anybody came: the
+    /// page is up to a second old, and may still show the time before.
+    fn by_none(program: &Program, metrics: SocketAddr, idle: usize) -> Self {
         until(|| {
             let held = Self::by(program, metrics);
             let none = held.peers == 0 && held.sockets == [0, 0] && held.slabs == 0;
-            if none { Ok(held) } else { Err(format!("{held:?}")) }
+            if none && held.descriptors.0 == idle {
+                Ok(held)
+            } else {
+                Err(format!("{held:?}, {idle} sockets when idle"))
+            }
         })
     }
 
@@ -149,10 +154,11 @@ fn seed_passed_by(zero_copy: &str) {
     let mut seed = Program::start(&mut client("seed", &path, folder.path(), &more));
     let metrics = seed.metrics_address();
     let addr = seed.address();
+    let idle = seed.descriptors().0;
     // Once through all of it, so that all files are open.
     let once = Program::start(&mut load("download", &path, folder.path(), addr, &[])).until("load");
     assert_eq!(once["ok"], true, "{once}");
-    let before = Held::by_none(&seed, metrics);
+    let before = Held::by_none(&seed, metrics, idle);
 
     let honest = ["--bytes-per-connection", "1T", "--seconds", "8"];
     let mut honest = Program::start(&mut load("download", &path, folder.path(), addr, &honest));
@@ -226,7 +232,7 @@ fn of_seeds_that_pass_by_a_downloader_nothing_is_left() {
     let mut program = Program::start(&mut client("download", &path, &target, &more));
     let metrics = program.metrics_address();
     let addr = program.address();
-    let before = Held::by_none(&program, metrics);
+    let before = Held::by_none(&program, metrics, program.descriptors().0);
 
     let hurry = Arc::new(AtomicBool::new(false));
     let slow = connect(addr, &torrent, [9; 20]).unwrap();
