@@ -44,9 +44,19 @@ fn standing(peer: &Peer) -> (bool, bool) {
     (waits, peer.unchoked && (!peer.interested || peer.idles))
 }
 
+/// Most steps that a seed holds against a peer: newcomers are soon where those are who have nobody to give anything to.
+const MOST_HELD: u32 = 4;
+/// A seed has whoever has waited so long for a turn wait no longer, whatever it owes.
+const PARDON: Duration = Duration::from_secs(300);
+
 /// What the peer owes, in steps: to us, or of a seed's pieces to the others.
-fn debt(peer: &Peer, seeding: bool) -> u32 {
-    if seeding { peer.held / HOARD } else { peer.debt() }
+fn debt(now: Duration, peer: &Peer, seeding: bool) -> u32 {
+    let pardoned = !peer.unchoked && now >= peer.unchoked_since + PARDON;
+    match (seeding, pardoned) {
+        (true, true) => 0,
+        (true, false) => (peer.held / HOARD).min(MOST_HELD),
+        (false, _) => peer.debt(),
+    }
 }
 
 fn recount(counter: &mut u32, before: bool, after: bool) {
@@ -91,7 +101,8 @@ impl Swarm {
         if peer.leaves.is_some() && peer.serving.is_none() || peer.leaves.is_some_and(|at| now >= at) {
             return self.set_unchoked(now, slot, false);
         }
-        let idles = peer.uploads.is_empty() && now >= peer.last_asked.max(peer.unchoked_since) + UNASKED;
+        let served = peer.uploads.is_empty() && peer.leaving == 0;
+        let idles = served && now >= peer.last_asked.max(peer.unchoked_since) + UNASKED;
         if idles != peer.idles {
             self.alter(slot, |peer| peer.idles = idles);
         }
@@ -132,7 +143,7 @@ impl Swarm {
             self.take_back_unused(now);
         }
         while self.rounds.waiting > 0 && self.commons.slots.has_room() {
-            let Some((slot, owed)) = self.longest_waiting(news) else { return };
+            let Some((slot, owed)) = self.longest_waiting(now, news) else { return };
             if !self.commons.slots.take(owed) {
                 return;
             }
@@ -142,7 +153,7 @@ impl Swarm {
         self.nudge |= self.rounds.waiting > 0 && self.commons.slots.unused() > self.rounds.unused;
     }
 
-    fn longest_waiting(&self, news: Option<PeerSlot>) -> Option<(PeerSlot, bool)> {
+    fn longest_waiting(&self, now: Duration, news: Option<PeerSlot>) -> Option<(PeerSlot, bool)> {
         let alone =
             news.filter(|_| self.rounds.waiting == 1).and_then(|slot| Some((slot, self.peers.get(slot)?)));
         if let Some((slot, peer)) = alone.filter(|(_, peer)| standing(peer).0) {
@@ -150,7 +161,8 @@ impl Swarm {
         }
         let waiting = self.peers.iter().filter(|(_, peer)| standing(peer).0);
         let seeding = self.is_seeding();
-        let longest = waiting.min_by_key(|(_, peer)| (!peer.owed, debt(peer, seeding), peer.unchoked_since));
+        let longest =
+            waiting.min_by_key(|(_, peer)| (!peer.owed, debt(now, peer, seeding), peer.unchoked_since));
         longest.map(|(slot, peer)| (slot, peer.owed))
     }
 
@@ -199,7 +211,7 @@ impl Swarm {
             unchoked: peer.unchoked,
             since: now.saturating_sub(peer.unchoked_since),
             age: now.saturating_sub(peer.since),
-            debt: debt(peer, seeding),
+            debt: debt(now, peer, seeding),
             progress: (u64::from(peer.has.count()) * 1000 / u64::from(all)) as u32,
         });
         let contenders = contenders.collect();

@@ -149,6 +149,8 @@ pub(super) struct Peer {
     pub(super) extended: Extended,
 
     pub(super) uploads: Uploads,
+    /// Bytes that were taken out of that queue and have not been sent yet.
+    pub(super) leaving: u64,
     /// Requests and blocks that came although they should not have.
     pub(super) offences: u32,
     pub(super) down: Rate,
@@ -209,6 +211,7 @@ impl Peer {
             fast: Fast::new(who.reserved),
             extended: Extended::new(who.reserved),
             uploads: Uploads::default(),
+            leaving: 0,
             offences: 0,
             down: Rate::default(),
             up: Rate::default(),
@@ -276,6 +279,7 @@ impl Peer {
         if bytes > 0 {
             (self.last_moved, self.last_asked) = (now, now);
         }
+        self.leaving = self.leaving.saturating_sub(bytes);
         self.up.add(bytes);
         self.uploaded += bytes;
     }

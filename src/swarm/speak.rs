@@ -88,8 +88,9 @@ impl Swarm {
         while peer.told < self.have.count() && !speech.is_full() {
             let number = self.commons.map.logged(peer.told);
             peer.told += 1;
+            // Who has the piece need not know; but by what a seed is told it sees what is rare and who passes it on.
             if let Some(piece) = number.and_then(|number| self.layout.piece(number))
-                && !peer.has.has(piece)
+                && (!peer.has.has(piece) || peer.has.is_full())
             {
                 speech.say(Message::Have(piece.get()));
             }
@@ -125,6 +126,7 @@ impl Swarm {
             peer.serving = Some((block.piece, sent)).filter(|_| !whole);
             done.extend(whole.then_some(block.piece));
             len += block.len;
+            peer.leaving += u64::from(block.len);
             out.extend([block]);
             peer.uploads.pop();
         }

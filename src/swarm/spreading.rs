@@ -64,13 +64,22 @@ impl Swarm {
         }
     }
 
-    /// The peer has been sent a whole piece.
+    /// The peer has been sent a whole piece. If nobody has it yet, it is for this peer to pass it on, whoever was suggested
+    /// it.
     pub(super) fn note_served(&mut self, slot: PeerSlot, piece: PieceIndex) {
         let Some(peer) = self.peers.get_mut(slot).filter(|_| self.have.is_full()) else { return };
         if peer.served.len() == MOST_SERVED {
             peer.served.pop_front();
         }
         peer.served.push_back(piece);
+        let tag = peer.tag;
+        if self.picker.is_unseen(piece)
+            && let Some(other) = self.spreading.first.insert(piece, tag).filter(|other| *other != tag)
+            && let Some(other) = self.peers.find(other)
+            && let Some(other) = self.peers.get_mut(other)
+        {
+            other.suggestions.retain(|open| *open != piece);
+        }
     }
 
     /// The peer says that it has a piece.
