@@ -82,7 +82,12 @@ impl Receiver {
             let ended = match &result {
                 Ok(received) => {
                     waits = *received < room;
-                    *received == 0 || !self.digest(&plan, &scatter, *received)
+                    let ended = *received == 0 || !self.digest(&plan, &scatter, *received);
+                    if self.coming.is_some() {
+                        let now = self.torrent.now();
+                        self.torrent.swarm.borrow_mut().trickled(now, self.slot, *received as u64);
+                    }
+                    ended
                 }
                 Err(error) => {
                     waits = true;

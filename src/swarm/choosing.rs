@@ -39,7 +39,7 @@ impl Swarm {
             let window = (AHEAD / self.layout.piece_length()).max(LEAST_AHEAD);
             let (have, selection) = (&self.have, &self.commons.selection);
             let done = |piece| have.has(piece) || !selection.wants(piece);
-            let next = self.picker.pick_in_order(&peer.has, window, &self.layout, done, &mut self.rng);
+            let next = self.picker.pick_in_order(&peer.has, window, &self.layout, done);
             if next.is_some() {
                 return next;
             }

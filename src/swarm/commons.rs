@@ -37,6 +37,8 @@ struct Desk {
     idle: AtomicBool,
     /// Blocks that its pieces lack and that others may fetch for it.
     lacking: Mutex<Vec<Block>>,
+    /// Its peers that have not everything, while super-seeding.
+    leeches: AtomicU32,
 }
 
 /// A block that was fetched for another core.
@@ -136,6 +138,13 @@ impl Commons {
             let at = board.iter().position(&suits)?;
             Some((board.remove(at), other))
         })
+    }
+
+    /// A core says how many of its peers have not everything; gives how many those of all cores are.
+    pub(super) fn count_leeches(&self, core: usize, leeches: usize) -> u32 {
+        self.desks[core].leeches.store(u32::try_from(leeches).unwrap_or(u32::MAX), Ordering::Release);
+        let counts = self.desks.iter().map(|desk| desk.leeches.load(Ordering::Acquire));
+        counts.fold(0, u32::saturating_add)
     }
 
     fn spread_of(&self, piece: PieceIndex) -> &AtomicU32 {

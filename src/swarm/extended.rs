@@ -177,6 +177,9 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(slot).filter(|peer| peer.has.has(piece)) else { return Ok(()) };
         let was_full = peer.has.is_full();
         peer.has.remove(piece);
+        if self.settings.super_seed && peer.shown.as_ref().is_none_or(|shown| !shown.has(piece)) {
+            self.commons.count_spread(piece, false);
+        }
         peer.fast.unlearn(piece);
         peer.wanted -= u32::from(wanted);
         // From now on it does not count as a seed any more: see `Picker`.

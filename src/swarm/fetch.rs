@@ -354,6 +354,13 @@ impl Swarm {
         result
     }
 
+    /// So many bytes have come from the peer, and they leave it in the middle of a block.
+    pub fn trickled(&mut self, now: Duration, slot: PeerSlot, bytes: u64) {
+        if let Some(peer) = self.peers.get_mut(slot) {
+            peer.count_bytes(now, bytes);
+        }
+    }
+
     fn begin_block(
         &mut self,
         now: Duration,

@@ -87,16 +87,18 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A peer that says nothing for this long is dropped.
-const SILENCE: Duration = Duration::from_secs(120);
+/// A peer that says nothing for this long is dropped. BEP 3 has keep-alives sent once in two minutes, and they take a while.
+const SILENCE: Duration = Duration::from_secs(150);
 /// A peer with which there was nothing to trade for this long is dropped.
 const IDLE: Duration = Duration::from_secs(600);
 /// We say at least something this often.
 const KEEP_ALIVE: Duration = Duration::from_secs(100);
 /// A peer that sends none of what it was asked for this long is snubbed: others get the blocks.
 const SNUB: Duration = Duration::from_secs(30);
-/// A request that is this old is taken back, whatever else the peer sends.
+/// A request that is this old is taken back, whatever else the peer sends; of a peer that is slow but goes on, when it has
+/// had twice the time that all it was asked for takes it, or at the latest after the longer one.
 const REQUEST_LIMIT: Duration = Duration::from_secs(60);
+const LONGEST_LIMIT: Duration = Duration::from_secs(300);
 /// Time between two looks at everything that waits.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -231,7 +233,7 @@ impl Swarm {
         settings: Settings,
         seed: u64,
     ) -> Self {
-        let picker = Picker::new(&layout, &commons.selection, settings.fetch, settings.sequential);
+        let picker = Picker::new(&layout, &commons.selection, settings.fetch);
         let have = Bitfield::new(layout.piece_count());
         let mut swarm = Self {
             layout,
@@ -366,6 +368,9 @@ impl Swarm {
         self.next_tick = now + TICK;
         let slots: Vec<PeerSlot> = self.peers.iter().map(|(slot, _)| slot).collect();
         let (share, turn) = self.fair_share();
+        if self.settings.super_seed {
+            self.count_leeches();
+        }
         for slot in slots {
             self.look_after(now, slot, share, turn);
             self.note_use(now, slot);
@@ -405,7 +410,9 @@ impl Swarm {
         let oldest = peer.asked.front().map(|asked| asked.at);
         // One that stops in the middle of a block holds it, asked or not.
         let waits_since = oldest.into_iter().chain(peer.begun).min();
-        let snub = waits_since.is_some_and(|at| now >= at.max(peer.last_block) + SNUB + turn);
+        let moved = peer.last_block.max(peer.trickled);
+        let snub = waits_since.is_some_and(|at| now >= at.max(moved) + SNUB + turn);
+        let limit = Duration::from_secs_f64(peer.backlog_seconds() * 2.0).clamp(REQUEST_LIMIT, LONGEST_LIMIT);
         if waits || self.owes_pex(now, slot) {
             self.wake(slot);
         }
@@ -414,7 +421,7 @@ impl Swarm {
         }
         if snub {
             self.snub(slot);
-        } else if oldest.is_some_and(|at| now >= at + REQUEST_LIMIT + turn) {
+        } else if oldest.is_some_and(|at| now >= at + limit + turn) {
             self.release_first(slot);
         }
     }

@@ -82,6 +82,8 @@ const LATE_BLOCKS: f64 = 6.0;
 const UNKNOWN_BLOCK: f64 = 1.0;
 /// No block is waited for longer than this before it counts as late.
 const MOST_LATE: Duration = Duration::from_secs(30);
+/// Bytes that must come in the time after which a silent peer is snubbed for it not to count as silent.
+const TRICKLE: u64 = 2048;
 /// Requests taken back that are remembered: more than can still be answered.
 const MOST_FORGONE: usize = 2 * *window::BOUNDS.end();
 
@@ -142,6 +144,9 @@ pub(super) struct Peer {
     /// Since when it has been in the middle of a block whose bytes go home.
     pub(super) begun: Option<Duration>,
     pub(super) last_block: Duration,
+    /// Bytes of a block under way that have come since that was looked at last, and when they last were enough.
+    trickle: u64,
+    pub(super) trickled: Duration,
 
     /// Most requests that it says it keeps (BEP 10).
     pub(super) reqq: Option<u32>,
@@ -207,6 +212,8 @@ impl Peer {
             lent: Vec::new(),
             begun: None,
             last_block: now,
+            trickle: 0,
+            trickled: now,
             reqq: None,
             fast: Fast::new(who.reserved),
             extended: Extended::new(who.reserved),
@@ -272,6 +279,14 @@ impl Peer {
         self.snubbed = false;
         self.requests.block_came(now, asked);
         self.fast.block_came();
+    }
+
+    /// Bytes have come from it, of whatever. One whose block takes longer than it may be silent is slow, not silent.
+    pub(super) fn count_bytes(&mut self, now: Duration, bytes: u64) {
+        self.trickle += bytes;
+        if self.trickle >= TRICKLE {
+            (self.trickle, self.trickled, self.last_heard) = (0, now, now);
+        }
     }
 
     /// Payload has been sent to it.

@@ -8,9 +8,8 @@ use crate::metainfo::{Layout, PieceIndex};
 const NOWHERE: u32 = u32::MAX;
 /// A peer that has no more open pieces than this is looked at piece by piece.
 const FEW: u32 = 1024;
-/// Classes of pieces, the first to be fetched first: ends of files (when in order), then by priority.
-const CLASSES: usize = 4;
-const ENDS: u8 = 0;
+/// Classes of pieces by priority, the first to be fetched first.
+const CLASSES: usize = 3;
 
 /// Before which place in the buckets a peer has nothing. Valid while no piece has come to a lower place: see `stamp`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,34 +36,32 @@ pub(super) struct Picker {
     open: Bitfield,
     /// Changes when a piece comes to a place before the one it had.
     stamp: u64,
-    /// No piece before this one is to be had any more: for those who want them in order.
-    cursor: u32,
+    /// No piece of the class before this one is to be had any more: for those who want them in order.
+    cursors: [u32; CLASSES],
+    /// First and last piece of each wanted file: for those, too.
+    spans: Vec<(u32, u32)>,
 }
 
 impl Picker {
-    /// Nobody has any piece yet; what is selected is to be fetched, or nothing. `ends`: the first and the last piece of each
-    /// file before all others.
-    pub(super) fn new(layout: &Layout, selection: &Selection, fetch: bool, ends: bool) -> Self {
+    /// Nobody has any piece yet; what is selected is to be fetched, or nothing.
+    pub(super) fn new(layout: &Layout, selection: &Selection, fetch: bool) -> Self {
         let count = layout.piece_count() as usize;
         let class = |piece| match selection.piece(piece) {
-            Priority::High => 1,
-            Priority::Normal => 2,
-            Priority::Low | Priority::Skip => 3,
+            Priority::High => 0,
+            Priority::Normal => 1,
+            Priority::Low | Priority::Skip => 2,
         };
-        let mut class: Box<[u8]> = layout.pieces().map(class).collect();
-        for file in layout.files().filter(|file| ends && selection.file(*file) > Priority::Skip) {
-            let pieces = layout.pieces_of(file);
-            let outer = [pieces.start, pieces.end.saturating_sub(1)];
-            outer.into_iter().filter(|_| !pieces.is_empty()).for_each(|piece| class[piece as usize] = ENDS);
-        }
+        let wanted = layout.files().filter(|file| selection.file(*file) > Priority::Skip);
+        let spans = wanted.map(|file| layout.pieces_of(file)).filter(|pieces| !pieces.is_empty());
         let mut picker = Self {
             availability: vec![0; count],
             place: vec![NOWHERE; count],
-            class,
+            class: layout.pieces().map(class).collect(),
             buckets: Default::default(),
             open: Bitfield::new(layout.piece_count()),
             stamp: 1,
-            cursor: 0,
+            cursors: [0; CLASSES],
+            spans: spans.map(|pieces| (pieces.start, pieces.end - 1)).collect(),
         };
         let wanted = layout.pieces().filter(|piece| fetch && selection.wants(*piece));
         wanted.for_each(|piece| picker.insert(piece));
@@ -87,7 +84,8 @@ impl Picker {
     pub(super) fn add(&mut self, piece: PieceIndex) {
         self.insert(piece);
         self.stamp += 1;
-        self.cursor = self.cursor.min(piece.get());
+        let cursor = &mut self.cursors[usize::from(self.class[piece.as_usize()])];
+        *cursor = (*cursor).min(piece.get());
     }
 
     /// Takes a piece out; nothing when it is not in.
@@ -198,26 +196,36 @@ impl Picker {
         self.buckets[usize::from(class)].iter().flatten().any(|piece| peer.has(*piece))
     }
 
-    /// The next piece in `peer` for who wants them in order: an end of a file, else the lowest within `window` pieces from
-    /// the first that is not `done`.
+    /// The next piece in `peer` for who wants them in order, those of a higher priority before all others: the last one of
+    /// the file where the first that is not `done` lies (players look there for an index), else the lowest within `window`
+    /// pieces from that first.
     pub(super) fn pick_in_order(
         &mut self,
         peer: &Bitfield,
         window: u32,
         layout: &Layout,
         done: impl Fn(PieceIndex) -> bool,
-        rng: &mut fastrand::Rng,
     ) -> Option<PieceIndex> {
-        let end = self.buckets[usize::from(ENDS)].iter().find_map(|bucket| find_in(bucket, peer, rng));
-        if end.is_some() {
-            return end;
-        }
-        while layout.piece(self.cursor).is_some_and(&done) {
-            self.cursor += 1;
-        }
-        let within = self.cursor..self.cursor.saturating_add(window);
-        let mut near = within.map_while(|number| layout.piece(number));
-        near.find(|piece| self.holds(*piece) && peer.has(*piece))
+        (0..CLASSES).find_map(|class| {
+            let of_class = |piece: PieceIndex| usize::from(self.class[piece.as_usize()]) == class;
+            let past = |piece: PieceIndex| !of_class(piece) || done(piece);
+            let mut first = self.cursors[class];
+            while layout.piece(first).is_some_and(past) {
+                first += 1;
+            }
+            self.cursors[class] = first;
+            let last = self.last_beside(first).and_then(|number| layout.piece(number));
+            let within = (first..first.saturating_add(window)).map_while(|number| layout.piece(number));
+            let mut next = last.into_iter().chain(within);
+            next.find(|piece| of_class(*piece) && self.holds(*piece) && peer.has(*piece))
+        })
+    }
+
+    /// The last piece of the file that is the last to begin in this piece or before it, if that is a later one.
+    fn last_beside(&self, piece: u32) -> Option<u32> {
+        let begun = self.spans.partition_point(|(first, _)| *first <= piece);
+        let (_, last) = self.spans[..begun].last()?;
+        (*last > piece).then_some(*last)
     }
 }
 
@@ -242,7 +250,7 @@ mod tests {
     }
 
     fn picker(layout: &Layout) -> Picker {
-        Picker::new(layout, &Selection::all(layout.piece_count()), true, false)
+        Picker::new(layout, &Selection::all(layout.piece_count()), true)
     }
 
     fn gain(picker: &mut Picker, piece: PieceIndex) {
@@ -330,7 +338,7 @@ mod tests {
         let piece = |n| layout.piece(n).unwrap();
         let of =
             [1, 2, 3, 0, 2, 3].map(|n| [Priority::Skip, Priority::Low, Priority::Normal, Priority::High][n]);
-        let mut picker = Picker::new(&layout, &Selection::of_files(&layout, &of), true, false);
+        let mut picker = Picker::new(&layout, &Selection::of_files(&layout, &of), true);
         let all = set(&layout, 0..6);
         [2, 2, 5].into_iter().for_each(|n| gain(&mut picker, piece(n)));
         gain(&mut picker, piece(1));
@@ -348,28 +356,47 @@ mod tests {
         assert!(matches!(picker.pick_any(&all, &mut rng).map(PieceIndex::get), Some(2 | 5)));
     }
 
-    #[test]
-    fn in_order_ends_of_files_come_first_then_the_lowest_of_a_window() {
-        let layout = Layout::new(1, [5, 0, 10]).unwrap();
-        let mut picker = Picker::new(&layout, &Selection::all(15), true, true);
-        let all = set(&layout, 0..15);
-        let mut rng = fastrand::Rng::with_seed(1);
+    /// All pieces in the order in which one peer that has everything is asked for them.
+    fn in_order(picker: &mut Picker, layout: &Layout, window: u32) -> Vec<u32> {
+        let all = set(layout, 0..layout.piece_count());
         let mut order = Vec::new();
-        while let Some(next) = picker.pick_in_order(&all, 3, &layout, |p| order.contains(&p.get()), &mut rng)
-        {
+        while let Some(next) = picker.pick_in_order(&all, window, layout, |p| order.contains(&p.get())) {
             picker.remove(next);
             order.push(next.get());
         }
-        order[..4].sort_unstable();
-        assert_eq!(order, [0, 4, 5, 14, 1, 2, 3, 6, 7, 8, 9, 10, 11, 12, 13]);
+        order
+    }
+
+    #[test]
+    fn in_order_the_end_of_the_file_at_hand_comes_first_then_the_lowest_of_a_window() {
+        let layout = Layout::new(1, [5, 0, 10]).unwrap();
+        let mut picker = Picker::new(&layout, &Selection::all(15), true);
+        assert_eq!(
+            in_order(&mut picker, &layout, 3),
+            [4, 0, 1, 2, 3, 14, 5, 6, 7, 8, 9, 10, 11, 12, 13],
+            "an index at the end is fetched when its file is"
+        );
+        let all = set(&layout, 0..15);
         picker.add(layout.piece(9).unwrap());
-        let next = picker.pick_in_order(&all, 3, &layout, |p| p.get() != 9, &mut rng);
+        let next = picker.pick_in_order(&all, 3, &layout, |p| p.get() != 9);
         assert_eq!(next.map(PieceIndex::get), Some(9), "given back");
         picker.remove(layout.piece(9).unwrap());
         let stuck = |p: PieceIndex| p.get() != 2;
-        picker.cursor = 0;
+        picker.cursors = [0; CLASSES];
         picker.add(layout.piece(6).unwrap());
-        picker.cursor = 0;
-        assert_eq!(picker.pick_in_order(&all, 3, &layout, stuck, &mut rng), None, "6 is past the window");
+        assert_eq!(picker.pick_in_order(&all, 3, &layout, stuck), None, "6 is past the window");
+    }
+
+    #[test]
+    fn in_order_short_files_come_one_after_another_and_those_of_high_priority_first() {
+        let layout = Layout::new(1, [2; 10]).unwrap();
+        let plain = in_order(&mut Picker::new(&layout, &Selection::all(20), true), &layout, 8);
+        let files = |order: &[u32]| order.chunks(2).map(|pair| pair[0] / 2).collect::<Vec<_>>();
+        assert_eq!(files(&plain), (0..10).collect::<Vec<_>>());
+        let mut of = [Priority::Normal; 10];
+        (of[7], of[0], of[3]) = (Priority::High, Priority::Low, Priority::Skip);
+        let selection = Selection::of_files(&layout, &of);
+        let chosen = in_order(&mut Picker::new(&layout, &selection, true), &layout, 8);
+        assert_eq!(files(&chosen), [7, 1, 2, 4, 5, 6, 8, 9, 0]);
     }
 }

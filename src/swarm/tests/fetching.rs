@@ -118,6 +118,35 @@ fn who_sends_nothing_for_30_s_is_snubbed_and_recovers() {
 }
 
 #[test]
+fn whose_block_takes_longer_than_it_may_be_silent_is_slow_and_gets_there() {
+    let mut desk = Desk::new(64 * BLOCK, 1, &[]);
+    let peer = desk.giver(1, &[0]);
+    let asked = desk.requests(peer);
+    let snubbed = |desk: &Desk| desk.swarm.peers.get(peer).unwrap().snubbed;
+    let head = |desk: &mut Desk, (piece, index): (u32, u32)| {
+        let block = desk.block(piece, index);
+        desk.swarm.begin(desk.now, peer, [piece, block.begin, BLOCK]).unwrap()
+    };
+    // 400 bytes a second: two blocks in 82 s.
+    for number in asked.iter().take(2) {
+        let (block, place) = head(&mut desk, *number);
+        for _ in 0..BLOCK / 400 {
+            desk.swarm.trickled(desk.now, peer, 400);
+            desk.pass(1);
+        }
+        assert_eq!(desk.swarm.complete(desk.now, peer, &block, place), Completion::Taken);
+        assert!(!snubbed(&desk) && desk.drops().is_empty());
+    }
+    // Too little to be worth waiting for.
+    head(&mut desk, asked[2]);
+    for _ in 0..140 {
+        desk.swarm.trickled(desk.now, peer, 1);
+        desk.pass(1);
+    }
+    assert!(snubbed(&desk));
+}
+
+#[test]
 fn what_nobody_asked_for_goes_nowhere_and_is_an_offence() {
     let mut desk = Desk::new(64 * BLOCK, 2, &[]);
     let peer = desk.giver(1, &[0, 1]);

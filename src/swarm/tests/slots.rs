@@ -124,3 +124,40 @@ fn seeds_give_everybody_a_turn_on_all_cores() {
     }
     assert!(turns.iter().all(|turns| (6..=10).contains(turns)), "{turns:?}");
 }
+
+#[test]
+fn who_passes_nothing_on_waits_for_others_but_not_for_ever() {
+    let layout = Arc::new(Layout::new(BLOCK.into(), [u64::from(40 * BLOCK)]).unwrap());
+    let commons = Arc::new(Commons::new(40, 1));
+    layout.pieces().for_each(|piece| commons.map.set_have(piece));
+    let mut cores = vec![Desk::with(layout, commons, 0, settings(1))];
+    let [hoarder, other] = [1, 2].map(|number| {
+        let peer = cores[0].connect(false, number).unwrap();
+        cores[0].hear(peer, Message::Interested);
+        peer
+    });
+    // A second, and both are still there.
+    let talk = |cores: &mut Vec<Desk>| {
+        [hoarder, other].map(|peer| cores[0].hear(peer, Message::KeepAlive));
+        pass(cores, 1, &[]);
+    };
+    cores[0].swarm.peers.get_mut(hoarder).unwrap().held = 1000;
+    pass(&mut cores, 60, &[]);
+    assert!(unchoked(&cores[0], other), "it comes first");
+    let mut waited = 0;
+    while !unchoked(&cores[0], hoarder) {
+        talk(&mut cores);
+        waited += 1;
+        assert!(waited < 400, "it is never served");
+    }
+    assert!(waited > 100, "after {waited} s more");
+    // What is held against it has a bound: one who holds a little is soon no better.
+    cores[0].swarm.peers.get_mut(other).unwrap().held = 8;
+    let mut turns = [0, 0];
+    for _ in 0..600 {
+        talk(&mut cores);
+        turns[0] += u32::from(unchoked(&cores[0], hoarder));
+        turns[1] += u32::from(unchoked(&cores[0], other));
+    }
+    assert!(turns[0] > 200 && turns[1] > 200, "{turns:?}");
+}

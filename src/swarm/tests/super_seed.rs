@@ -72,6 +72,33 @@ fn a_lonely_peer_gets_everything() {
 }
 
 #[test]
+fn who_is_alone_on_all_cores_need_not_wait_for_others() {
+    let layout = Arc::new(Layout::new(BLOCK.into(), [u64::from(9 * BLOCK)]).unwrap());
+    let commons = Arc::new(Commons::new(9, 2));
+    layout.pieces().for_each(|piece| commons.map.set_have(piece));
+    let settings = || Settings { super_seed: true, seed_slots: 4, ..Desk::settings() };
+    let mut desks =
+        [0, 1].map(|core| Desk::with(Arc::clone(&layout), Arc::clone(&commons), core, settings()));
+    let peer = desks[1].connect(false, 1).unwrap();
+    let take = |desks: &mut [Desk; 2], times: u32| {
+        let mut got = 0;
+        for _ in 0..times {
+            for piece in shown(&mut desks[1], peer) {
+                desks[1].hear(peer, Message::Have(piece));
+                got += 1;
+            }
+            desks.iter_mut().for_each(|desk| desk.pass(1));
+        }
+        got
+    };
+    assert!(take(&mut desks, 2) > 2, "there is nobody to give anything to");
+    desks[0].connect(false, 2).unwrap();
+    desks[0].pass(1);
+    take(&mut desks, 1);
+    assert_eq!(take(&mut desks, 20), 0, "the other one is there to be given pieces");
+}
+
+#[test]
 fn a_super_seed_gives_little_more_than_one_copy() {
     for seed in 0..10 {
         let uploaded = |super_seed| {

@@ -162,7 +162,28 @@ fn bitfields_of_any_wrong_shape_drop() {
 }
 
 #[test]
-fn silence_is_broken_after_100_s_and_ends_the_connection_after_120_s() {
+fn seeds_are_told_of_every_piece_and_others_of_those_that_they_lack() {
+    let mut desk = Desk::new(BLOCK, 3, &[]);
+    let [seed, half] = [(1, &[0, 1, 2][..]), (2, &[0])].map(|(number, has)| desk.giver(number, has));
+    [seed, half].map(|peer| desk.say(peer));
+    for piece in [0, 1] {
+        desk.requests(seed);
+        desk.block_comes(seed, (piece, 0));
+    }
+    desk.settle(&[]);
+    let haves = |said: Vec<Said>| {
+        let haves =
+            said.into_iter().filter_map(|said| if let Said::Have(piece) = said { Some(piece) } else { None });
+        let mut haves: Vec<u32> = haves.collect();
+        haves.sort_unstable();
+        haves
+    };
+    assert_eq!(haves(desk.say(seed)), [0, 1], "by that it sees what its pieces have come to");
+    assert_eq!(haves(desk.say(half)), [1]);
+}
+
+#[test]
+fn silence_is_broken_after_100_s_and_ends_the_connection_after_150_s() {
     let mut desk = Desk::new(BLOCK, 9, &[]);
     let peer = desk.connect(true, 1).unwrap();
     desk.say(peer);
@@ -173,10 +194,10 @@ fn silence_is_broken_after_100_s_and_ends_the_connection_after_120_s() {
     assert!(desk.wishes().contains(&Wish::Wake(peer)));
     assert_eq!(desk.say(peer), [Said::KeepAlive]);
     assert_eq!(desk.say(peer), []);
-    desk.pass(19);
+    desk.pass(49);
     assert_eq!(desk.drops(), []);
     desk.hear(peer, Message::KeepAlive);
-    desk.pass(119);
+    desk.pass(149);
     assert_eq!(desk.drops(), []);
     desk.pass(1);
     assert_eq!(desk.drops(), [(peer, DropReason::Silent)]);
