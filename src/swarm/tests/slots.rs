@@ -138,7 +138,7 @@ fn who_passes_nothing_on_waits_for_others_but_not_for_ever() {
     });
     // A second, and both are still there.
     let talk = |cores: &mut Vec<Desk>| {
-        [hoarder, other].map(|peer| cores[0].hear(peer, Message::KeepAlive));
+        [hoarder, other].into_iter().for_each(|peer| cores[0].hear(peer, Message::KeepAlive));
         pass(cores, 1, &[]);
     };
     cores[0].swarm.peers.get_mut(hoarder).unwrap().held = 1000;

@@ -165,7 +165,9 @@ fn bitfields_of_any_wrong_shape_drop() {
 fn seeds_are_told_of_every_piece_and_others_of_those_that_they_lack() {
     let mut desk = Desk::new(BLOCK, 3, &[]);
     let [seed, half] = [(1, &[0, 1, 2][..]), (2, &[0])].map(|(number, has)| desk.giver(number, has));
-    [seed, half].map(|peer| desk.say(peer));
+    for peer in [seed, half] {
+        desk.say(peer);
+    }
     for piece in [0, 1] {
         desk.requests(seed);
         desk.block_comes(seed, (piece, 0));
