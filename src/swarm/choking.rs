@@ -38,16 +38,17 @@ const UNASKED: Duration = Duration::from_secs(3);
 /// Most time that a peer keeps its slot for the rest of a piece.
 const GRACE: Duration = Duration::from_secs(30);
 
+/// Most steps that a seed holds against a peer: newcomers are soon where those are who have nobody to give anything to.
+const MOST_HELD: u32 = 4;
+
+/// A seed has whoever has waited so long for a turn wait no longer, whatever it owes.
+const PARDON: Duration = Duration::from_secs(300);
+
 /// What a peer counts as: whether it waits for a slot, whether it has one that it does not use.
 fn standing(peer: &Peer) -> (bool, bool) {
     let waits = peer.interested && !peer.unchoked && !peer.dropped;
     (waits, peer.unchoked && (!peer.interested || peer.idles))
 }
-
-/// Most steps that a seed holds against a peer: newcomers are soon where those are who have nobody to give anything to.
-const MOST_HELD: u32 = 4;
-/// A seed has whoever has waited so long for a turn wait no longer, whatever it owes.
-const PARDON: Duration = Duration::from_secs(300);
 
 /// What the peer owes, in steps: to us, or of a seed's pieces to the others.
 fn debt(now: Duration, peer: &Peer, seeding: bool) -> u32 {

@@ -140,9 +140,13 @@ impl Commons {
         })
     }
 
-    /// A core says how many of its peers have not everything; gives how many those of all cores are.
-    pub(super) fn count_leeches(&self, core: usize, leeches: usize) -> u32 {
+    /// A core says how many of its peers have not everything.
+    pub(super) fn tell_leeches(&self, core: usize, leeches: usize) {
         self.desks[core].leeches.store(u32::try_from(leeches).unwrap_or(u32::MAX), Ordering::Release);
+    }
+
+    /// How many peers of all cores have not everything, as was last said.
+    pub(super) fn leeches(&self) -> u32 {
         let counts = self.desks.iter().map(|desk| desk.leeches.load(Ordering::Acquire));
         counts.fold(0, u32::saturating_add)
     }

@@ -368,9 +368,7 @@ impl Swarm {
         self.next_tick = now + TICK;
         let slots: Vec<PeerSlot> = self.peers.iter().map(|(slot, _)| slot).collect();
         let (share, turn) = self.fair_share();
-        if self.settings.super_seed {
-            self.count_leeches();
-        }
+        self.count_leeches();
         for slot in slots {
             self.look_after(now, slot, share, turn);
             self.note_use(now, slot);

@@ -281,7 +281,7 @@ impl Peer {
         self.fast.block_came();
     }
 
-    /// Bytes have come from it, of whatever. One whose block takes longer than it may be silent is slow, not silent.
+    /// Bytes of a block have come from it that is not whole yet. One whose block takes longer than it may be silent is slow, not silent.
     pub(super) fn count_bytes(&mut self, now: Duration, bytes: u64) {
         self.trickle += bytes;
         if self.trickle >= TRICKLE {

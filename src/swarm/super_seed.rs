@@ -82,16 +82,19 @@ impl Swarm {
         self.layout.pieces().filter(counted).for_each(|piece| self.commons.count_spread(piece, false));
     }
 
-    /// How many peers of all cores have not everything: one that is alone has nobody to give anything to.
-    pub(super) fn count_leeches(&self) -> u32 {
-        let leeches = self.peers.iter().filter(|(_, peer)| !peer.has.is_full()).count();
-        self.commons.count_leeches(self.core, leeches)
+    /// Counts those of this core's peers that have not everything, for all cores: once a tick, not once a peer.
+    pub(super) fn count_leeches(&self) {
+        if self.settings.super_seed {
+            let leeches = self.peers.iter().filter(|(_, peer)| !peer.has.is_full()).count();
+            self.commons.tell_leeches(self.core, leeches);
+        }
     }
 
     /// Closes the offers that have done their work, and has the peer told of others.
     pub(super) fn review_offers(&mut self, now: Duration, slot: PeerSlot) {
-        let alone = self.count_leeches() < 2;
         let commons = Arc::clone(&self.commons);
+        // One that is alone, on whatever core, has nobody to give anything to.
+        let alone = commons.leeches() < 2;
         let Some(shown) = self.peers.get_mut(slot).and_then(|peer| peer.shown.as_mut()) else { return };
         shown.open.retain(|offer| {
             let waited = offer.had.is_some_and(|had| alone || now >= had + STALL);

@@ -23,7 +23,7 @@
 //! | out of place: while choked, unasked, late | 300, none for 30 s behind a choke: `swarm::hear` | `offences` | *flood_of_blocks_to_a_seed*, *flood_of_rejects* |
 //! | allowed pieces to a choked peer | 10, each three times: `swarm::fast` | rejected | `who_has_nothing_may_have_some_pieces_while_choked` |
 //! | dial, handshake, silence, idleness | 5 s, 10 s, 150 s, 600 s: `shard::connection`, `swarm` | `silent`, `idle` | *handshakes_that_drip*, `silence_is_broken_after_100_s_…` |
-//! | request unanswered | snubbed after 30 s, asked elsewhere; back after 60 s: `swarm` | | `peers_that_never_answer_cannot_hold_the_last_blocks` |
+//! | request unanswered | snubbed after 30 s, asked elsewhere; back after 60 s, of slow ones 300 s: `swarm` | | `peers_that_never_answer_cannot_hold_the_last_blocks` |
 //! | strangers shaking hands | 100 a core, the greatest crowd gives way: `shard::connection` | `handshakes` | *strangers_who_say_nothing* |
 //! | encrypted handshakes of a host | 100 at once, 20 a second: `shard::secrecy` | `exchanges` | *encrypted_handshakes_by_the_hundred* |
 //! | PEX | 6 messages a minute, 64 KiB, 50 addresses a family and list: `swarm::pex` | `offences`, `addresses` | *flood_of_addresses* |

@@ -1,9 +1,9 @@
 //! One row of the table, played: a program that is attacked, one beside it that is not, and the same honest work for both.
 //!
 //! Nothing is timed. The honest peers of both programs go at a pace of their own, which both could keep; when those of
-//! the program that is left in peace have done their work, those of the other must have done four fifths of it. An attack
-//! that works, works each time; a processor that somebody else took at the wrong moment does not. So a scene is played
-//! again when the honest fell behind, and three times are proof.
+//! the program that is left in peace have done their work, those of the other must have done four fifths of it. Who shares
+//! the processors with the test matters all the same: under load one scene's blocks differ by half from another's. So when the
+//! honest fall behind, it is the best of three scenes that counts: two of them have to go well.
 
 use crate::common::metrics::Samples;
 use crate::common::payload::{BLOCK, noise, one_file};
@@ -26,8 +26,6 @@ pub(crate) const PIECE_LEN: u32 = 4 * BLOCK;
 pub(crate) const BLOCKS: usize = 600;
 /// Of these, the program that is attacked must have moved so many in a hundred.
 const KEPT: usize = 80;
-/// Scenes of a row, each of which would have to fail.
-const SCENES: usize = 3;
 /// More memory than the program in peace that it may have taken, in bytes.
 const MORE_MEMORY: u64 = 48 << 20;
 /// Sockets that it may have beside one an attacker: listeners, honest peers, metrics, and strangers who have not shaken
@@ -145,8 +143,13 @@ pub(crate) fn play(row: &Misbehaviour) {
     // One at a time: programs of other rows would take the time that these need.
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let behind: Vec<usize> = (0..SCENES).map_while(|_| act(row).err()).map(|Behind(moved)| moved).collect();
-    assert!(behind.len() < SCENES, "{behind:?} blocks under attack, {BLOCKS} in peace each time");
+    let Err(Behind(first)) = act(row) else { return };
+    println!("{first} blocks under attack, {BLOCKS} in peace: the best of three counts");
+    for _ in 1..3 {
+        if let Err(Behind(moved)) = act(row) {
+            panic!("{first} and {moved} blocks under attack, {BLOCKS} in peace");
+        }
+    }
 }
 
 fn act(row: &Misbehaviour) -> Result<(), Behind> {

@@ -2,7 +2,7 @@
 //! until everybody has everything, who paid for it, and which aims are met. The same seed gives the same run.
 //!
 //! What they measure is kept in `tests/sim/table.md`; `SEEDRING_TABLE=write cargo test --test sim` writes it anew. (A smaller
-//! world, `src/swarm/tests/world.rs`, has bad disks and lines that break, and looks into the swarms at every step.)
+//! world, `src/swarm/tests/world.rs`, has lines that break, and looks into the swarms at every step. Neither has bad disks.)
 
 mod node;
 mod scenarios;
