@@ -78,6 +78,7 @@ impl Stage {
             folder: self.folder.path().join("seed"),
             meeting: Meeting::Dial(addr),
             connections,
+            allow_fewer: false,
             mode,
             duration: None,
             timeout: Duration::from_secs(300),

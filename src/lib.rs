@@ -24,7 +24,8 @@
 //! and hands them over (`swarm/errands.rs`). So no piece hangs on the peers of one core. Peers are ranked
 //! for upload slots over all cores once in ten seconds (`swarm/choking.rs`); a limit of bytes a second is one number that
 //! all cores move on (`swarm/limiter.rs`). Cores ring each other's bells for news, and write letters for what must arrive
-//! (`shard/crew.rs`).
+//! (`shard/crew.rs`). Files and connections of all cores have places in one budget of descriptors (`ring/descriptors.rs`): what
+//! finds none waits, and strangers give way (`shard/strangers.rs`).
 //!
 //! # The walk of a block
 //!

@@ -166,3 +166,23 @@ fn long_pieces_from_many_peers_stay_within_the_memory_limit() {
     let wasted = completed["wasted"].as_u64().unwrap();
     assert!(wasted < len / 10, "{wasted} of {len} bytes came in vain");
 }
+
+#[test]
+fn each_core_is_pinned_however_few_there_are() {
+    let (folder, path, _) = one_file(100_000, BLOCK);
+    for cores in [1, 2] {
+        let options = ["--cores", &cores.to_string()];
+        let mut seeder = Program::start(&mut client("seed", &path, folder.path(), &options));
+        seeder.address();
+        let mut places: Vec<String> =
+            (0..cores).flat_map(|core| seeder.processors_of(&format!("shard-{core}"))).collect();
+        assert!(
+            places.len() == cores && places.iter().all(|place| place.parse::<usize>().is_ok()),
+            "{places:?}"
+        );
+        places.sort();
+        places.dedup();
+        let processors = thread::available_parallelism().unwrap().get();
+        assert_eq!(places.len(), cores.min(processors), "{places:?}");
+    }
+}

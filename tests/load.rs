@@ -4,7 +4,7 @@
 mod common;
 
 use common::metrics::Samples;
-use common::program::{Program, client, seedring};
+use common::program::{Program, client, seedring, with_descriptors};
 use seedring::metainfo::Torrent;
 use seedring::session::{CreateOptions, create};
 use serde_json::Value;
@@ -75,7 +75,11 @@ impl Stage {
 
     /// Runs the generator; its exit code, its summary and what it said on stderr.
     fn run(&self, mode: &str, more: &[&str]) -> (Option<i32>, Value, String) {
-        let Output { status, stdout, stderr } = self.load(mode, more).output().unwrap();
+        Self::told(&mut self.load(mode, more))
+    }
+
+    fn told(command: &mut Command) -> (Option<i32>, Value, String) {
+        let Output { status, stdout, stderr } = command.output().unwrap();
         let stderr = String::from_utf8(stderr).unwrap();
         let summary = serde_json::from_slice(&stdout).unwrap_or_else(|error| panic!("{error}: {stderr}"));
         (status.code(), summary, stderr)
@@ -369,4 +373,49 @@ fn nonsense_ends_the_connection() {
     let (code, _, said) = stage.run("download", &["--peer", &addr, "--connections", "1"]);
     assert_eq!(code, Some(1));
     assert!(said.contains("it has a piece that the torrent has not"), "{said}");
+}
+
+#[test]
+fn a_burst_of_dials_is_let_in_whole() {
+    let stage = Stage::new(&[1_000_000]);
+    for cores in ["1", "2"] {
+        let mut seeder = beside_client(&stage, "seed", &stage.here(), &["--cores", cores]);
+        let addr = seeder.address().to_string();
+        // More than a core lets shake hands at once, several times over; and with a limit that is raised for it.
+        let burst = ["--peer", &addr, "--connections", "700", "--bytes-per-connection", "64K"];
+        let load = stage.load("download", &burst);
+        let (code, summary, said) = Stage::told(&mut with_descriptors(&load, 256, true));
+        assert_eq!((code, said.as_str()), (Some(0), ""), "{summary}");
+        let figures = ["connected", "closed_early", "active"].map(|name| summary[name].as_u64().unwrap());
+        assert_eq!(figures, [700, 0, 700]);
+    }
+}
+
+#[test]
+fn a_connection_that_ends_early_or_never_comes_fails_the_run() {
+    let stage = Stage::new(&[400_000]);
+    let bytes = fs::read(stage.here().join("set/0000")).unwrap();
+    // It takes one connection, and serves that; the listener goes with it.
+    let served = |bytes: Vec<u8>| {
+        serve(&stage, move |mut served| {
+            served.say(1, &[]);
+            while let Some(request) = served.hear(6) {
+                served.answer(&request, &bytes);
+            }
+        })
+    };
+    let addr = served(bytes.clone());
+    let (code, summary, said) =
+        stage.run("download", &["--peer", &addr, "--connections", "3", "--bytes", "256K"]);
+    assert_eq!((code, &summary["ok"]), (Some(1), &Value::from(false)), "{said}");
+    assert!(summary["connected"] == 1 && summary["bytes"].as_u64() >= Some(256 << 10), "{summary}");
+    assert!(said.contains("only 1 of 3 connections were made"), "{said}");
+    let addr = served(bytes);
+    let few = ["--peer", &addr, "--connections", "3", "--bytes", "256K", "--allow-fewer"];
+    let (code, summary, said) = stage.run("download", &few);
+    assert_eq!(
+        (code, &summary["ok"], &summary["connected"]),
+        (Some(0), &Value::from(true), &Value::from(1)),
+        "{said}"
+    );
 }

@@ -125,7 +125,7 @@ pub(super) struct TransferArgs {
     #[arg(long, value_name = "N", env = "SEEDRING_CORES", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(super) cores: Option<u16>,
 
-    /// Memory for payload, with K, M or G for powers of 1024 [default: a quarter of the memory, at most 1G]
+    /// Memory for payload, with K, M or G for powers of 1024 [default: a quarter of the memory of the machine or of its cgroup, at most 1G]
     #[arg(long, value_name = "BYTES", env = "SEEDRING_MEMORY_LIMIT", value_parser = memory_limit)]
     pub(super) memory_limit: Option<u64>,
 
@@ -196,6 +196,10 @@ pub(super) struct LoadArgs {
     /// How many connections
     #[arg(long, value_name = "N", env = "SEEDRING_CONNECTIONS", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub(super) connections: u16,
+
+    /// Do not fail when the client takes fewer connections, or ends some of them
+    #[arg(long, env = "SEEDRING_ALLOW_FEWER", value_parser = switch)]
+    pub(super) allow_fewer: bool,
 
     /// Download: requests in flight on each connection
     #[arg(long, value_name = "N", env = "SEEDRING_REQUESTS", default_value_t = 40, value_parser = clap::value_parser!(u16).range(1..=10_000))]

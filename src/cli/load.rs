@@ -34,6 +34,7 @@ pub(super) fn run(args: &LoadArgs, out: &Output) -> Result<ExitCode, Error> {
         folder: args.dir.clone(),
         meeting,
         connections: args.connections.into(),
+        allow_fewer: args.allow_fewer,
         mode,
         duration: args.seconds.map(Duration::from_secs),
         timeout: Duration::from_secs(args.timeout),

@@ -27,6 +27,7 @@ mod finding;
 mod human;
 mod json;
 mod load;
+mod memory;
 mod metrics;
 mod output;
 mod progress;

@@ -6,15 +6,10 @@ use super::metrics::Metrics;
 use super::output::Output;
 use super::signals::{Signals, Stop};
 use super::watch::Watch;
-use super::{Error, source};
+use super::{Error, memory, source};
 use crate::session::{self, CheckReport, Event, Goal, Job, Progress};
 use std::process::ExitCode;
 use std::sync::Arc;
-
-/// Most payload memory of a session, in bytes, when the user does not say; on smaller machines it is a part of what they
-/// have.
-const MEMORY_LIMIT: u64 = 1024 * 1024 * 1024;
-const MEMORY_PART: u64 = 4;
 
 pub(super) fn download(args: &DownloadArgs, out: &Output) -> Result<ExitCode, Error> {
     let goal = if args.seed { Goal::DownloadAndSeed } else { Goal::Download };
@@ -43,7 +38,7 @@ fn run(transfer: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Er
             found: source.found,
             id: source.id,
             cores: args::cores(transfer.cores),
-            memory_limit: transfer.memory_limit.unwrap_or_else(default_memory_limit),
+            memory_limit: transfer.memory_limit.unwrap_or_else(memory::default_limit),
             zero_copy_send: transfer.zero_copy_send,
             encryption: find.encryption,
             announce: find.announce(),
@@ -81,13 +76,6 @@ fn run(transfer: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Er
     // A name that is still being looked up must not hold up the end.
     runtime.shutdown_background();
     result
-}
-
-fn default_memory_limit() -> u64 {
-    let info = rustix::system::sysinfo();
-    #[expect(clippy::useless_conversion, reason = "the kernel's type depends on the machine")]
-    let memory = u64::from(info.totalram).saturating_mul(u64::from(info.mem_unit));
-    MEMORY_LIMIT.min(memory / MEMORY_PART)
 }
 
 /// Tells a person who wants to seed that not everything is there.

@@ -47,6 +47,8 @@ pub struct Plan {
     pub meeting: Meeting,
     /// Number of connections, 1 to [`MAX_CONNECTIONS`].
     pub connections: usize,
+    /// Whether it is enough that some of them are made, and last: for clients that limit their peers.
+    pub allow_fewer: bool,
     /// Which way the blocks go.
     pub mode: Mode,
     /// The run ends well after this time, whatever was reached by then.

@@ -10,7 +10,8 @@ const MAX_FAULTS: usize = 10;
 pub struct Report {
     /// `download` or `upload`.
     pub mode: &'static str,
-    /// The goal was reached (or the time set for the run went by) and no block was bad.
+    /// The goal was reached (or the time set for the run went by), no block was bad, and every connection was made and
+    /// lasted, unless fewer are allowed.
     pub ok: bool,
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -39,7 +40,7 @@ pub struct Report {
     pub connected: usize,
     /// Connections that moved payload.
     pub active: usize,
-    /// Connections that ended before they were done.
+    /// Connections that ended before they were done, whether or not they had been made.
     pub closed_early: usize,
     /// Least payload of a connection whose handshake was completed.
     pub connection_bytes_min: u64,

@@ -24,6 +24,8 @@ const BUFFER_LEN: usize = 256 * 1024;
 const TICK: Duration = Duration::from_millis(100);
 /// Tokens of listeners begin here; below are connections.
 const LISTENERS: u64 = 1 << 32;
+/// When all is downloaded, connections that are still being made are given so long.
+const MAKE_TIME: Duration = Duration::from_secs(5);
 /// A client that waits to be met again is given so long to come back.
 const RETURN_TIME: Duration = Duration::from_secs(10);
 
@@ -83,6 +85,7 @@ pub fn run(
     if let Mode::Download { requests, .. } = plan.mode {
         within("the number of requests", requests, MAX_REQUESTS)?;
     }
+    crate::ring::raise_limit();
     let payload = Payload::open(torrent, &plan.folder)?;
     let mut run = Run::new(plan, torrent, &payload).map_err(no_socket)?;
     match plan.meeting {
@@ -117,6 +120,8 @@ struct Run<'a> {
     start_cpu: Duration,
     /// When the last connection ended.
     deserted: Instant,
+    /// Connections that ended before their handshake was done because the client had what it wanted.
+    unneeded: usize,
 }
 
 impl<'a> Run<'a> {
@@ -156,6 +161,7 @@ impl<'a> Run<'a> {
             start: now,
             start_cpu: cpu_time(),
             deserted: now,
+            unneeded: 0,
         })
     }
 
@@ -278,11 +284,18 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Whether a client that downloads has all that it wants.
+    fn is_client_content(&self) -> bool {
+        self.plan.mode == Mode::Upload && self.world.client.is_covered()
+    }
+
     /// Takes leave of a connection.
     fn close(&mut self, number: usize) {
         let Some(mut connection) = self.connections[number].take() else { return };
         if connection.is_open() {
             self.totals.push(connection.moved());
+        } else {
+            self.unneeded += usize::from(self.is_client_content());
         }
         let unanswered = match &mut connection.role {
             Role::Download(downloader) => downloader.end(&mut self.world),
@@ -296,8 +309,7 @@ impl<'a> Run<'a> {
     /// A connection has ended before we ended it.
     fn lose(&mut self, number: usize, fault: Fault) {
         // A client that has what it wants is free to go.
-        let expected = self.plan.mode == Mode::Upload && self.world.client.is_covered();
-        if !expected {
+        if !self.is_client_content() {
             self.world.report.closed_early += 1;
             self.world.report.fault(format!("connection {number}: {fault}"));
         }
@@ -323,7 +335,9 @@ impl<'a> Run<'a> {
 
     fn is_done(&self) -> bool {
         match self.plan.mode {
-            Mode::Download { goal: Goal::Together(bytes), .. } => self.world.settled >= bytes,
+            Mode::Download { goal: Goal::Together(bytes), .. } => {
+                self.world.settled >= bytes && self.is_everybody_known()
+            }
             Mode::Download { goal: Goal::Each(bytes), .. } => {
                 self.open == 0
                     && self.totals.len() == self.plan.connections
@@ -339,6 +353,16 @@ impl<'a> Run<'a> {
                     || client.is_covered() && self.connections.iter().flatten().all(satisfied)
             }
         }
+    }
+
+    /// Whether each connection that we dialled has been made, or has come to nothing; for who does not care, and some time
+    /// after all else is done, it is enough as it is.
+    fn is_everybody_known(&self) -> bool {
+        let last = self.world.transfer.map_or(self.start, |(_, last)| last);
+        self.plan.allow_fewer
+            || matches!(self.plan.meeting, Meeting::Listen(_))
+            || self.world.now.duration_since(last) >= MAKE_TIME
+            || self.connections.iter().flatten().all(Connection::is_open)
     }
 
     /// Whether nobody is left, and nobody will come.
@@ -365,17 +389,33 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// What is wrong with the connections, if that is not allowed.
+    fn shortfall(&self, report: &Report) -> Option<String> {
+        let (made, wanted, early) = (report.connected, report.connections, report.closed_early);
+        // Whoever waits for a client that leaves and comes back meets more than are wanted at once.
+        let few = made + self.unneeded < wanted;
+        match (few, early) {
+            _ if self.plan.allow_fewer => None,
+            (true, 0) => Some(format!("only {made} of {wanted} connections were made")),
+            (true, _) => {
+                Some(format!("only {made} of {wanted} connections were made, and {early} ended early"))
+            }
+            (false, 0) => None,
+            (false, _) => Some(format!("{early} of {wanted} connections ended before they were done")),
+        }
+    }
+
     fn finish(mut self, problem: Option<String>) -> Report {
         let cpu = cpu_time() - self.start_cpu;
         for number in 0..self.connections.len() {
             self.close(number);
         }
-        let mut report = self.world.report;
+        let mut report = std::mem::take(&mut self.world.report);
         let bad = (report.bad_blocks > 0).then(|| match report.bad_blocks {
             1 => "a block was not what it should be".to_owned(),
             count => format!("{count} blocks were not what they should be"),
         });
-        report.problem = bad.or(problem);
+        report.problem = bad.or(problem).or_else(|| self.shortfall(&report));
         if let (Some(problem), Some(fault)) = (&mut report.problem, report.faults.first()) {
             *problem += &format!(" ({fault})");
         }

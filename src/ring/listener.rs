@@ -1,15 +1,17 @@
 //! Listening for connections, on one socket or, with a port that several cores share, on many.
 
-use super::Socket;
 use super::socket::poll;
+use super::{Place, Socket};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-/// Connections that may wait to be accepted, a socket.
-const BACKLOG: i32 = 1024;
+/// Connections that may wait to be accepted, a socket; the system's own limit (`net.core.somaxconn`) is mostly the same.
+/// A burst waits here, not in our memory.
+const BACKLOG: i32 = 4096;
 
 /// `count` (at least 1) listening sockets on one address and port; the kernel spreads connections over them. Port 0 is
 /// any free one, the same for all. Only these sockets share the port: when somebody else listens there, also a
@@ -58,25 +60,39 @@ impl Listener {
         Ok(Self(Rc::new(listener.into())))
     }
 
-    /// The next connection, with the address of the other side.
+    /// Waits until there is a connection. Says whether it had to.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub async fn waiting(&self) -> io::Result<bool> {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut look = [PollFd::new(&self.0, PollFlags::IN)];
+        match rustix::event::poll(&mut look, Some(&now)) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => poll(&self.0, libc::POLLIN).await.map(|_| true),
+            Ok(_) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Takes the connection that has waited longest into that place, with the address of the other side; `None` when
+    /// there is none.
     ///
     /// # Errors
     /// What the kernel says: of a connection that has ended already as well as of want of descriptors.
-    pub async fn accept(&self) -> io::Result<(Socket, SocketAddr)> {
+    pub fn accept(&self, place: Place) -> io::Result<Option<(Socket, SocketAddr)>> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        loop {
-            match rustix::net::acceptfrom_with(&self.0, flags) {
-                Ok((fd, addr)) => {
-                    let addr = addr.ok_or(io::ErrorKind::NotConnected)?;
-                    let addr = SocketAddr::try_from(addr).map_err(io::Error::from)?;
-                    let socket = Socket::new(fd)?;
-                    // A listener for both families sees IPv4 as mapped addresses.
-                    return Ok((socket, SocketAddr::new(addr.ip().to_canonical(), addr.port())));
-                }
-                Err(rustix::io::Errno::AGAIN) => _ = poll(&self.0, libc::POLLIN).await?,
-                Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNABORTED) => {}
-                Err(error) => return Err(error.into()),
+        match rustix::net::acceptfrom_with(&self.0, flags) {
+            Ok((fd, addr)) => {
+                let addr = addr.ok_or(io::ErrorKind::NotConnected)?;
+                let addr = SocketAddr::try_from(addr).map_err(io::Error::from)?;
+                let socket = Socket::new(fd, place)?;
+                // A listener for both families sees IPv4 as mapped addresses.
+                Ok(Some((socket, SocketAddr::new(addr.ip().to_canonical(), addr.port()))))
             }
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR | rustix::io::Errno::CONNABORTED) => {
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
         }
     }
 }

@@ -15,6 +15,7 @@
 mod arena;
 mod blocking;
 mod counters;
+mod descriptors;
 mod file;
 mod gather;
 mod histogram;
@@ -33,12 +34,13 @@ mod zero_copy;
 
 pub use arena::{Arena, BLOCKS_IN_SLAB, CHUNK_SLABS, FillingSlab, Lease, SLAB_LEN, Slab};
 pub use counters::{DiskTimer, DiskTimes, Kind, Operations, RingCounters, counters};
+pub use descriptors::{Descriptors, Place, Places, raise_limit};
 pub use file::File;
 pub use gather::Gather;
 pub use histogram::Histogram;
 pub use listener::{Listener, listen};
 pub use map::{FileMap, MAX_PARTS, Parts};
-pub use runtime::{Config, Core, cpus, run, spawn};
+pub use runtime::{Config, Core, next_cpus, run, spawn};
 pub use scatter::{MAX_LEASES, Scatter};
 pub use socket::{Deadline, Socket};
 pub use support::StartError;

@@ -6,6 +6,8 @@ use super::support::{StartError, warn_of_unregistered};
 use super::{Arena, ZeroCopy, ZeroCopySend};
 use rustix::thread::CpuSet;
 use std::future::Future;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::task::JoinHandle;
 
 /// What a core gets.
@@ -42,8 +44,20 @@ pub struct Core {
     pub zero_copy: ZeroCopy,
 }
 
+/// Places in [`cpus`] for so many threads of a program: one after the other, from where the system has put the program on,
+/// so that several programs with few threads each do not all sit on the first CPU; and further on for whoever asks next.
+pub fn next_cpus(count: usize) -> impl Iterator<Item = usize> {
+    static FIRST: LazyLock<usize> = LazyLock::new(|| {
+        let here = rustix::thread::sched_getcpu();
+        cpus().iter().position(|cpu| *cpu == here).unwrap_or(0)
+    });
+    static GIVEN: AtomicUsize = AtomicUsize::new(0);
+    let first = FIRST.wrapping_add(GIVEN.fetch_add(count, Ordering::Relaxed));
+    (0..count).map(move |number| first.wrapping_add(number))
+}
+
 /// The CPUs that this thread may run on, in order; at least one.
-pub fn cpus() -> Vec<usize> {
+pub(super) fn cpus() -> Vec<usize> {
     let allowed = rustix::thread::sched_getaffinity(None).unwrap_or_default();
     let found: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect();
     // Machines with more CPUs than the set has room for answer with an error.

@@ -1,6 +1,7 @@
 //! Connections, driven by readiness.
 
 use super::counters::{Alive, Kind};
+use super::descriptors::{Descriptors, Place};
 use super::op::submit;
 use super::zero_copy::{Flights, Parcel, abort};
 use super::{Gather, Scatter, ZeroCopy, ZeroCopySend};
@@ -33,6 +34,8 @@ pub(super) fn poll<T: AsRawFd + 'static>(
 /// What clones of a socket share.
 struct Connection {
     fd: OwnedFd,
+    /// Behind the descriptor: it is given back when that is closed.
+    _place: Place,
     /// What is sent from slabs without a copy, when that is done at all.
     flights: OnceCell<Flights>,
     _alive: Alive,
@@ -79,20 +82,22 @@ fn is_here(ip: IpAddr) -> bool {
 pub struct Socket(Rc<Connection>);
 
 impl Socket {
-    pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
+    pub(super) fn new(fd: OwnedFd, place: Place) -> io::Result<Self> {
         sockopt::set_tcp_nodelay(&fd, true)?;
-        Ok(Self(Rc::new(Connection { fd, flights: OnceCell::new(), _alive: Alive::socket() })))
+        let alive = Alive::socket();
+        Ok(Self(Rc::new(Connection { fd, _place: place, flights: OnceCell::new(), _alive: alive })))
     }
 
-    /// Connects, within `limit`.
+    /// Connects, within `limit`, which begins when there is a place for one more connection.
     ///
     /// # Errors
     /// What the kernel says; `TimedOut` when nobody answers in time.
     pub async fn connect(addr: SocketAddr, limit: Duration) -> io::Result<Self> {
         let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let place = Descriptors::of_process().sockets.take().await;
         let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-        let socket = Self::new(fd)?;
+        let socket = Self::new(fd, place)?;
         match rustix::net::connect(&socket.0.fd, &addr) {
             Ok(()) => {}
             Err(rustix::io::Errno::INPROGRESS) => {
@@ -289,6 +294,11 @@ impl Socket {
             }
             flights.land(&self.0.fd);
         }
+    }
+
+    /// Whether there are bytes that nobody has received yet.
+    pub fn has_unread(&self) -> bool {
+        rustix::io::ioctl_fionread(&self.0.fd).is_ok_and(|bytes| bytes > 0)
     }
 
     /// Shuts the connection down after `limit`, unless the guard is dropped before.

@@ -27,21 +27,21 @@ fn on_cores<T: Send>(
     let (sender, mut seen) = mpsc::channel(64);
     let queue = Arc::new(PieceQueue::new(store.layout()));
     let cores = cores.clamp(1, queue.stretches());
-    let run = |number: usize, seen: mpsc::Sender<u32>| -> Result<T, SessionError> {
+    let run = |cpu: usize, seen: mpsc::Sender<u32>| -> Result<T, SessionError> {
         let main = async |core| {
             let access = Rc::new(Access::new(Arc::clone(store), cores));
             work(core, access, Arc::clone(&queue), seen).await
         };
-        let config = ring::Config { cpu: Some(number), ..ring::Config::new(ARENA_LEN) };
+        let config = ring::Config { cpu: Some(cpu), ..ring::Config::new(ARENA_LEN) };
         // When one core cannot, the others need not.
         let result = ring::run(config, main).inspect_err(|_| queue.close());
         Ok(result??)
     };
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..cores)
-            .map(|number| {
+        let workers: Vec<_> = ring::next_cpus(cores)
+            .map(|cpu| {
                 let (run, seen) = (&run, sender.clone());
-                scope.spawn(move || run(number, seen))
+                scope.spawn(move || run(cpu, seen))
             })
             .collect();
         drop(sender);

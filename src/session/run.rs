@@ -9,7 +9,7 @@ use crate::discovery::tracker::{
 };
 use crate::metainfo::{BuildError, Torrent, TorrentError};
 use crate::ring::{self, StartError, ZeroCopySend};
-use crate::shard::{Assignment, Choices, Progress, Report, Shards};
+use crate::shard::{Assignment, Choices, Progress, Report, Room, Shards};
 use crate::storage::{Folder, StorageError, Store};
 use crate::swarm::Greeting;
 use crate::wire::PeerId;
@@ -35,8 +35,6 @@ const BIND_LIMIT: Duration = Duration::from_secs(2);
 const BIND_WAIT: Duration = Duration::from_millis(50);
 /// A core with less payload memory than this (bytes) is no help: then rather fewer cores.
 const LEAST_MEMORY: u64 = 4 * 1024 * 1024;
-/// Most connected peers of a torrent.
-const MOST_PEERS: usize = 4000;
 /// How long a core may take to end its disk work.
 const END_LIMIT: Duration = Duration::from_secs(10);
 
@@ -194,17 +192,6 @@ pub(super) fn random_id() -> PeerId {
     PeerId::generate(random)
 }
 
-/// Most connected peers: as many as the limit on descriptors allows, which is raised as far as it goes. Some are left
-/// for files, and for what else a program needs.
-fn most_peers() -> usize {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, ..limit };
-    let now = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
-    let spare = now.map_or(MOST_PEERS, |descriptors| (descriptors / 2) as usize);
-    spare.clamp(1, MOST_PEERS)
-}
-
 /// A session under way.
 struct Running<W> {
     job: Job,
@@ -246,7 +233,7 @@ pub async fn run(
         download,
         id,
         greeting: greeting(&job, addr),
-        most_peers: most_peers(),
+        room: Room::of_process(cores),
         arena_len: usize::try_from(job.memory_limit).unwrap_or(usize::MAX) / cores,
         listeners,
         zero_copy_send: job.zero_copy_send,

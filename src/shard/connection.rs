@@ -8,7 +8,6 @@ use crate::ring::{self, Socket};
 use crate::swarm::{Introduction, PeerSlot};
 use crate::wire::mse::Ciphers;
 use crate::wire::{HANDSHAKE_HEAD_LEN, HANDSHAKE_LEN, Handshake, PeerId, Reserved};
-use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -17,9 +16,7 @@ use tokio::sync::Notify;
 
 /// How long a peer may take to answer a dial, and to say its whole handshake.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
-/// Accepted connections that have not said their handshake.
-const MOST_HANDSHAKES: usize = 100;
+pub(super) const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Connects to a peer, in a task of its own.
 pub(super) fn dial(torrent: &Rc<TorrentShard>, addr: SocketAddr) {
@@ -83,6 +80,7 @@ async fn attempt(
     encrypted: bool,
 ) -> Result<(Socket, Shaken), Unreached> {
     use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    torrent.make_place();
     let socket = Socket::connect(addr, CONNECT_LIMIT).await.map_err(Unreached::Failed)?;
     let deadline = socket.deadline(HANDSHAKE_LIMIT);
     let shaken = shake_outgoing(torrent, &socket, encrypted).await;
@@ -118,51 +116,15 @@ async fn shake_outgoing(torrent: &TorrentShard, socket: &Socket, encrypted: bool
     Ok(Shaken { id: theirs.peer_id, reserved: theirs.reserved, encrypted, ciphers, ahead })
 }
 
-/// Accepted connections whose handshake is not done.
-#[derive(Default)]
-pub(super) struct Shaking {
-    /// In the order they came.
-    connections: BTreeMap<u64, (Socket, IpAddr)>,
-    next: u64,
-    /// Connections that had to give way.
-    pub(super) crowded_out: u64,
-    /// Connections whose handshake was not there in time.
-    pub(super) late: u64,
-}
-
-impl Shaking {
-    /// Adds one. When there are too many, one gives way: of the address that has the most, the oldest. So whoever
-    /// connects and says nothing keeps nobody out.
-    fn enter(&mut self, socket: Socket, ip: IpAddr) -> u64 {
-        if self.connections.len() >= MOST_HANDSHAKES {
-            let mut crowds: HashMap<IpAddr, usize> = HashMap::new();
-            self.connections.values().for_each(|(_, ip)| *crowds.entry(*ip).or_default() += 1);
-            let oldest = self.connections.iter().rev().max_by_key(|(_, (_, ip))| crowds[ip]);
-            let oldest = oldest.map(|(number, _)| *number);
-            if let Some((socket, _)) = oldest.and_then(|number| self.connections.remove(&number)) {
-                socket.shutdown();
-                self.crowded_out += 1;
-            }
-        }
-        self.next += 1;
-        self.connections.insert(self.next, (socket, ip));
-        self.next
-    }
-
-    fn leave(&mut self, number: u64, late: bool) {
-        self.connections.remove(&number);
-        self.late += u64::from(late);
-    }
-}
-
 /// Takes a connection that a peer has made.
 pub(super) async fn accept(torrent: &Rc<TorrentShard>, socket: Socket, addr: SocketAddr) {
-    let number = torrent.shaking.borrow_mut().enter(socket.clone(), addr.ip());
+    let number = torrent.strangers.borrow_mut().enter(socket.clone(), addr.ip(), torrent.now());
     let deadline = socket.deadline(HANDSHAKE_LIMIT);
     let result = shake_incoming(torrent, &socket, addr.ip()).await;
     let late = result.is_err() && deadline.has_passed();
     drop(deadline);
-    torrent.shaking.borrow_mut().leave(number, late);
+    torrent.strangers.borrow_mut().leave(number, late);
+    torrent.settled.notify_one();
     match result {
         Ok(shaken) => serve(torrent, socket, shaken, (addr, false)).await,
         Err(error) => {

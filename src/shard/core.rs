@@ -1,10 +1,12 @@
 //! The life of one core: it checks its part of what is on disk, serves and fetches until told to stop, and ends in order.
 
 use super::crew::{Crew, Letter, Mail};
+use super::listen::listen;
 use super::memory::Memory;
+use super::strangers::Strangers;
 use super::torrent::TorrentShard;
-use super::{Command, Report, accept};
-use crate::ring::{self, Config, Listener};
+use super::{Command, Report, Room};
+use crate::ring::{self, Config};
 use crate::storage::{self, Access, StorageError};
 use crate::swarm::{Settings, Swarm};
 use std::net::{SocketAddr, TcpListener};
@@ -25,7 +27,7 @@ const LETTERS: usize = 64;
 pub(super) struct Work {
     pub(super) crew: Arc<Crew>,
     pub(super) core: usize,
-    pub(super) most_peers: usize,
+    pub(super) room: Room,
     pub(super) listener: TcpListener,
     pub(super) mail: Mail,
     pub(super) commands: mpsc::Receiver<Command>,
@@ -40,9 +42,7 @@ impl Work {
     ///
     /// # Errors
     /// When there can be none.
-    pub(super) fn start(self, mut config: Config) -> std::io::Result<()> {
-        // With fewer threads than processors, the kernel knows better which of them are free.
-        config.cpu = (self.crew.cores() >= ring::cpus().len()).then_some(self.core);
+    pub(super) fn start(self, config: Config) -> std::io::Result<()> {
         let thread = std::thread::Builder::new().name(format!("shard-{}", self.core));
         thread.spawn(move || {
             let tell = self.reports.clone();
@@ -103,9 +103,9 @@ impl Work {
     fn torrent(&self, core: &ring::Core, access: Rc<Access>, found: Found) -> Rc<TorrentShard> {
         let settings = Settings {
             id: self.crew.id,
-            most_peers: self.most_peers,
+            most_peers: self.room.peers,
             slots: SLOTS,
-            seed_slots: self.most_peers,
+            seed_slots: self.room.peers,
             hold: HOLD,
             fetch: self.crew.download,
             sequential: self.crew.choices.sequential,
@@ -123,7 +123,9 @@ impl Work {
             addrs.into_iter().for_each(|addr| swarm.add_candidate(addr, given));
         }
         let memory = Memory::new(core);
-        TorrentShard::new(Arc::clone(&self.crew), self.core, swarm, access, memory, self.reports.clone())
+        let strangers = Strangers::new(self.room.strangers);
+        let (crew, reports) = (Arc::clone(&self.crew), self.reports.clone());
+        TorrentShard::new(crew, self.core, swarm, access, memory, strangers, reports)
     }
 }
 
@@ -150,29 +152,6 @@ async fn check(
     Ok(())
 }
 
-/// Accepts connections until the program ends.
-async fn listen(torrent: Rc<TorrentShard>, listener: TcpListener) {
-    let listener = match Listener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => return torrent.report(Report::Failed(format!("cannot listen: {error}"))),
-    };
-    while !torrent.is_stopping() {
-        match listener.accept().await {
-            // It is closed, without a word.
-            Ok((_, addr)) if !torrent.swarm.borrow_mut().may_connect(addr.ip()) => {}
-            Ok((socket, addr)) => {
-                let torrent = Rc::clone(&torrent);
-                ring::spawn(async move { accept(&torrent, socket, addr).await });
-            }
-            Err(error) => {
-                // Mostly want of descriptors: some will be free soon.
-                tracing::warn!("cannot accept a connection: {error}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
-}
-
 /// Calls the swarm at its deadlines, and tells of progress.
 async fn keep_time(torrent: Rc<TorrentShard>) {
     let mut next_progress = Duration::ZERO;
@@ -181,6 +160,7 @@ async fn keep_time(torrent: Rc<TorrentShard>) {
         tokio::time::sleep(wait.max(Duration::from_millis(1))).await;
         torrent.swarm.borrow_mut().tick(torrent.now());
         torrent.pump();
+        torrent.give_way();
         if torrent.now() >= next_progress {
             next_progress = torrent.now() + Duration::from_secs(1);
             torrent.publish();

@@ -12,13 +12,16 @@ mod core;
 mod crew;
 mod fingerprint;
 mod hashing;
+mod listen;
 mod load;
 mod memory;
 mod progress;
 mod receive;
+mod room;
 mod secrecy;
 mod send;
 mod snapshot;
+mod strangers;
 mod torrent;
 
 use self::core::Work;
@@ -27,11 +30,12 @@ use crew::Crew;
 
 pub use choices::Choices;
 pub use progress::Progress;
+pub use room::Room;
 pub use secrecy::{Secrecy, randomness};
 pub use snapshot::{SlabStates, Snapshot};
 
 use crate::metainfo::Torrent;
-use crate::ring::{Config, ZeroCopySend};
+use crate::ring::{self, Config, ZeroCopySend};
 use crate::storage::{CheckReport, Store};
 use crate::swarm::Greeting;
 use crate::swarm::RUN_LEN;
@@ -60,8 +64,8 @@ pub struct Assignment {
     pub id: PeerId,
     /// What peers are told of us.
     pub greeting: Greeting,
-    /// Most connected peers.
-    pub most_peers: usize,
+    /// How many connections there may be.
+    pub room: Room,
     /// Bytes of payload memory of each core.
     pub arena_len: usize,
     /// When payload is sent without a copy.
@@ -149,13 +153,13 @@ impl Shards {
         let ready_slabs = if job.download { 0 } else { runs.saturating_add(RUNS_ON_THEIR_WAY) };
         let config = Config { ready_slabs, zero_copy_send: job.zero_copy_send, ..Config::new(job.arena_len) };
         let mut shards = Self { crew, commands: Vec::new(), reports };
-        for (core, (listener, mail)) in listeners.into_iter().zip(mail).enumerate() {
+        let cpus = ring::next_cpus(listeners.len());
+        for (core, ((listener, mail), cpu)) in listeners.into_iter().zip(mail).zip(cpus).enumerate() {
             let (commands, inbox) = mpsc::channel(64);
             let (crew, reports) = (Arc::clone(&shards.crew), outbox.clone());
-            let most_peers = job.most_peers;
-            let work = Work { crew, core, most_peers, listener, mail, commands: inbox, reports };
+            let work = Work { crew, core, room: job.room, listener, mail, commands: inbox, reports };
             shards.commands.push(commands);
-            work.start(config)?;
+            work.start(Config { cpu: Some(cpu), ..config })?;
         }
         Ok(shards)
     }

@@ -103,7 +103,7 @@ pub fn randomness() -> Randomness {
 }
 
 /// What stands for one host: of IPv6, everybody has a whole /64.
-fn host(ip: IpAddr) -> IpAddr {
+pub(super) fn host(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
         ip => ip,

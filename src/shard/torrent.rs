@@ -1,12 +1,12 @@
 //! One torrent on one core: the swarm's wishes become operations, their answers go back to the swarm.
 
-use super::connection::Shaking;
 use super::crew::{Crew, Letter};
 use super::hashing::Hashing;
 use super::load::Reads;
 use super::memory::{Memory, RunKey};
 use super::secrecy::Secrecy;
 use super::snapshot::{Gauges, Snapshot};
+use super::strangers::Strangers;
 use super::{Progress, Report, dial};
 use crate::metainfo::{Block, FileIndex, PieceIndex};
 use crate::ring::{self, FillingSlab, Gather, SLAB_LEN, Scatter, Slab, Socket};
@@ -83,7 +83,13 @@ pub(super) struct TorrentShard {
     /// Connections closed for bytes that are no message.
     pub(super) garbled: Cell<u64>,
     /// Accepted connections whose handshake is not done.
-    pub(super) shaking: RefCell<Shaking>,
+    pub(super) strangers: RefCell<Strangers>,
+    /// Rings when one of them has a handshake, or has gone.
+    pub(super) settled: Notify,
+    /// Connections that had to wait because others came too fast.
+    pub(super) hasty: Cell<u64>,
+    /// Times that a connection had to wait because descriptors were short.
+    pub(super) short: Cell<u64>,
     /// Reports dropped because the mailbox was full.
     unheard: Cell<u64>,
     /// Letters that found another core's mailbox full, and the payload bytes in them.
@@ -100,6 +106,7 @@ impl TorrentShard {
         swarm: Swarm,
         access: Rc<Access>,
         memory: Memory,
+        strangers: Strangers,
         reports: mpsc::Sender<Report>,
     ) -> Rc<Self> {
         let handshake = Handshake {
@@ -129,7 +136,10 @@ impl TorrentShard {
             busy: Cell::new(0),
             stopping: Cell::new(false),
             garbled: Cell::new(0),
-            shaking: RefCell::default(),
+            strangers: RefCell::new(strangers),
+            settled: Notify::new(),
+            hasty: Cell::new(0),
+            short: Cell::new(0),
             unheard: Cell::new(0),
             unposted: Cell::default(),
             moved: Cell::new(0),
@@ -172,12 +182,14 @@ impl TorrentShard {
             download_rate: rates.0,
             upload_rate: rates.1,
             limits: LimitHits {
-                handshakes: self.shaking.borrow().crowded_out,
+                handshakes: self.strangers.borrow().crowded_out,
+                arrivals: self.hasty.get(),
+                descriptors: self.short.get() + self.access.waits(),
                 reports: self.unheard.get(),
                 letters,
                 exchanges: self.secrecy.borrow().refused(),
                 messages: totals.limits.messages + self.garbled.get(),
-                silent: totals.limits.silent + self.shaking.borrow().late,
+                silent: totals.limits.silent + self.strangers.borrow().late,
                 ..totals.limits
             },
             ..self.crew.standing()

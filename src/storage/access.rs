@@ -5,13 +5,17 @@ use super::handle::Handle;
 use super::open_files::OpenFiles;
 use super::{Location, StorageError, Store};
 use crate::metainfo::{FileIndex, FileKind, PieceIndex, Span};
-use crate::ring::{File, FillingSlab, Slab};
+use crate::ring::{Descriptors, File, FillingSlab, Place, Slab};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// The first and the longest pause before the system is asked again for a descriptor that it has refused.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 /// What a file is opened for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,13 +31,16 @@ pub struct Access {
     /// What [`Store::writes`] said when the files were opened.
     writes: Cell<bool>,
     counter: Counter,
+    /// Times that a file had to wait for a descriptor.
+    waits: Cell<u64>,
 }
 
 impl Access {
     /// Opens nothing yet. `cores`: how many share the torrent, and with it its descriptors.
     pub fn new(store: Arc<Store>, cores: usize) -> Self {
         let writes = Cell::new(store.writes());
-        Self { store, open: RefCell::new(OpenFiles::new(cores)), writes, counter: Counter::default() }
+        let open = RefCell::new(OpenFiles::new(cores));
+        Self { store, open, writes, counter: Counter::default(), waits: Cell::new(0) }
     }
 
     /// The files.
@@ -46,7 +53,57 @@ impl Access {
         self.counter.get()
     }
 
-    fn open(&self, index: FileIndex, purpose: Purpose) -> Result<Rc<Handle>, StorageError> {
+    /// How often a file had to wait because descriptors were short.
+    pub fn waits(&self) -> u64 {
+        self.waits.get()
+    }
+
+    /// Closes files that are open for later only, when another core waits for a place for one.
+    pub fn give_way(&self) {
+        if Descriptors::of_process().files.are_wanted() {
+            self.open.borrow_mut().close_all();
+        }
+    }
+
+    /// A place for a file. While there is none, files that are open for later only are closed. Whoever waits has no
+    /// file open, so all who have one get on.
+    async fn place(&self) -> Place {
+        let files = &Descriptors::of_process().files;
+        loop {
+            match files.try_take() {
+                Some(place) => return place,
+                None if self.open.borrow_mut().close_oldest() => {}
+                None => break,
+            }
+        }
+        self.count_wait();
+        files.take().await
+    }
+
+    fn count_wait(&self) {
+        self.waits.set(self.waits.get() + 1);
+        Descriptors::of_process().count_wait();
+    }
+
+    /// Does what takes descriptors, again and again as long as the system refuses one: somebody else has taken what was
+    /// left to us, for a time. Strangers make room meanwhile.
+    async fn insist<T>(&self, act: impl Fn() -> Result<T, StorageError>) -> Result<T, StorageError> {
+        let mut pause = PAUSES.0;
+        loop {
+            match act() {
+                Err(error) if error.is_short_of_descriptors() => {
+                    self.open.borrow_mut().close_all();
+                    self.waits.set(self.waits.get() + 1);
+                    Descriptors::of_process().count_refusal();
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(PAUSES.1);
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn open(&self, index: FileIndex, purpose: Purpose) -> Result<Rc<Handle>, StorageError> {
         if self.writes.replace(self.store.writes()) != self.store.writes() {
             // What the check has opened is open for reading only.
             self.open.borrow_mut().close_all();
@@ -54,13 +111,9 @@ impl Access {
         if let Some(file) = self.open.borrow_mut().get(index) {
             return Ok(file);
         }
-        let open = || self.open_anew(index, purpose);
-        let (fd, writable) = match open() {
-            // Descriptors are short: rather fewer files open than none at all.
-            Err(error) if error.is_short_of_descriptors() && self.open.borrow_mut().close_all() => open()?,
-            other => other?,
-        };
-        let handle = Handle::new(fd, writable);
+        let place = self.place().await;
+        let (fd, writable) = self.insist(|| self.open_anew(index, purpose)).await?;
+        let handle = Handle::new(fd, writable, place);
         let handle =
             handle.map_err(|cause| StorageError::new("look at", self.store.display(index), cause))?;
         let file = Rc::new(handle);
@@ -148,7 +201,7 @@ impl Access {
                 slab.lease(place).expect("one span after the other").zero();
                 continue;
             }
-            let file = self.open(span.file, Purpose::Read)?;
+            let file = self.open(span.file, Purpose::Read).await?;
             let read = file.read(&slab, place, span.offset, (alone, keep), &self.counter).await;
             read.map_err(|cause| StorageError::new("read", self.store.display(span.file), cause))?;
         }
@@ -160,7 +213,7 @@ impl Access {
     ///
     /// # Errors
     /// When a file cannot be opened.
-    pub(super) fn is_hole(&self, piece: PieceIndex) -> Result<bool, StorageError> {
+    pub(super) async fn is_hole(&self, piece: PieceIndex) -> Result<bool, StorageError> {
         for span in self.spans(piece, 0, self.store.layout().piece_len(piece)) {
             let file = self.store.file(span.file);
             if file.kind != FileKind::Regular {
@@ -169,7 +222,7 @@ impl Access {
             if !matches!(file.location(), Location::Part(_)) {
                 return Ok(false);
             }
-            let handle = self.open(span.file, Purpose::Read)?;
+            let handle = self.open(span.file, Purpose::Read).await?;
             if !handle.is_hole(span.offset..span.offset + u64::from(span.len)) {
                 return Ok(false);
             }
@@ -193,7 +246,7 @@ impl Access {
                 continue;
             }
             let at = span.at as usize;
-            let file = self.open(span.file, Purpose::Write)?;
+            let file = self.open(span.file, Purpose::Write).await?;
             let fail = |cause| StorageError::new("reserve room for", self.store.display(span.file), cause);
             if !self.store.file(span.file).is_sparse() {
                 file.allocate(self.store.layout().file_len(span.file)).await.map_err(fail)?;
@@ -216,8 +269,9 @@ impl Access {
         }
         let part = file.part_path();
         let fail = |cause| StorageError::new("sync", self.store.folder.display(&part), cause);
-        self.open(index, Purpose::Write)?.file().sync_data().await.map_err(fail)?;
-        let folder = self.store.folder.rename(&part, &file.path)?;
+        self.open(index, Purpose::Write).await?.file().sync_data().await.map_err(fail)?;
+        let _place = self.place().await;
+        let folder = self.insist(|| self.store.folder.rename(&part, &file.path)).await?;
         file.finished(self.store.layout().file_len(index));
         self.open.borrow_mut().close(index);
         File::new(folder).sync_data().await.map_err(fail)

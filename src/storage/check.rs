@@ -78,7 +78,7 @@ async fn reader<F: FnMut(PieceIndex, Option<[u8; 20]>) + 'static>(
     queue: Arc<PieceQueue>,
 ) -> Result<(), StorageError> {
     let _seat = Seat(&job.bench);
-    let mut next = job.begin_piece().inspect_err(|_| queue.close())?;
+    let mut next = job.begin_piece().await.inspect_err(|_| queue.close())?;
     while let Some((piece, mut reading)) = next.take() {
         let (mut state, len) = (Sha1State::new(), job.piece_len(piece));
         let mut begin = 0;
@@ -90,7 +90,7 @@ async fn reader<F: FnMut(PieceIndex, Option<[u8; 20]>) + 'static>(
                 reading = job.read(piece, begin);
                 state = job.bench.advance(state, slab, run as usize).await;
             } else {
-                next = job.begin_piece().inspect_err(|_| queue.close())?;
+                next = job.begin_piece().await.inspect_err(|_| queue.close())?;
                 state = job.bench.advance(state, slab, run as usize).await;
                 break;
             }
@@ -109,11 +109,11 @@ impl<F: FnMut(PieceIndex, Option<[u8; 20]>) + 'static> Check<F> {
     }
 
     /// Starts to read the next piece that is there; those before it are done.
-    fn begin_piece(&self) -> Result<Option<(PieceIndex, Reading)>, StorageError> {
+    async fn begin_piece(&self) -> Result<Option<(PieceIndex, Reading)>, StorageError> {
         while let Some(piece) = self.next_piece() {
             let hash = match self.access.store().may_hold(piece) {
                 false => None,
-                true if self.access.is_hole(piece)? => Some(self.hash_of_zeros(self.piece_len(piece))),
+                true if self.access.is_hole(piece).await? => Some(self.hash_of_zeros(self.piece_len(piece))),
                 true => return Ok(Some((piece, self.read(piece, 0)))),
             };
             (self.seen.borrow_mut())(piece, hash);

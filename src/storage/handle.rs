@@ -10,7 +10,7 @@
 //! same page could lose the bytes of one of them.
 
 use super::counts::Counter;
-use crate::ring::{File, FillingSlab, Slab};
+use crate::ring::{Descriptors, File, FillingSlab, Place, Slab};
 use rustix::fs::{AtFlags, Mode, OFlags, SeekFrom, StatxFlags};
 use std::cell::{Cell, OnceCell};
 use std::io;
@@ -40,19 +40,21 @@ pub(super) struct Handle {
     file: File,
     way: Way,
     flags: OFlags,
-    direct: OnceCell<Option<File>>,
+    direct: OnceCell<Option<(File, Place)>>,
     /// Whether the disk space of the whole file is reserved, or need not be.
     allocated: Cell<bool>,
     /// The hole that was found last.
     hole: Cell<(u64, u64)>,
+    /// That of `file`, given back when it is closed.
+    _place: Place,
 }
 
 impl Handle {
-    /// Takes over a descriptor that is open for reading only, or for both.
+    /// Takes over a descriptor that is open for reading only, or for both, and its place.
     ///
     /// # Errors
     /// When the kernel cannot tell about it.
-    pub(super) fn new(fd: OwnedFd, writable: bool) -> io::Result<Self> {
+    pub(super) fn new(fd: OwnedFd, writable: bool, place: Place) -> io::Result<Self> {
         let way = match MEMORY.contains(&(rustix::fs::fstatfs(&fd)?.f_type as u64)) {
             true => Way::Memory,
             false => Way::of(&fd)?,
@@ -65,6 +67,7 @@ impl Handle {
             direct: OnceCell::new(),
             allocated: Cell::new(false),
             hole: Cell::default(),
+            _place: place,
         })
     }
 
@@ -120,17 +123,19 @@ impl Handle {
             return None;
         }
         if self.direct.get().is_none() {
+            // Short of descriptors: another time perhaps.
+            let place = Descriptors::of_process().files.try_take()?;
             // The same file, whatever lies under its name by now.
             let path = format!("/proc/self/fd/{}", self.file.as_fd().as_raw_fd());
             let flags = self.flags | OFlags::DIRECT | OFlags::CLOEXEC | OFlags::NONBLOCK;
             match rustix::fs::open(path, flags, Mode::empty()) {
-                Ok(fd) => _ = self.direct.set(Some(File::new(fd))),
-                // Short of descriptors: another time perhaps.
+                Ok(fd) => _ = self.direct.set(Some((File::new(fd), place))),
                 Err(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE) => {}
                 Err(_) => _ = self.direct.set(None),
             }
         }
-        Some((self.direct.get()?.as_ref()?, inner))
+        let (direct, _) = self.direct.get()?.as_ref()?;
+        Some((direct, inner))
     }
 
     /// Fills a range of the slab from `offset` of the file. `alone`: what lies beside the range in its first and last

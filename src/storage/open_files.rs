@@ -1,17 +1,15 @@
-//! Open files of one torrent on one core: as few as its share of the descriptors allows, the least used closed first.
+//! Open files of one torrent on one core: as few as its share of the places allows, the least used closed first.
 
 use super::handle::Handle;
 use crate::metainfo::FileIndex;
-use rustix::process::{Resource, getrlimit};
+use crate::ring::Descriptors;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-/// Most files kept open for one torrent, by all cores together. To open one costs as much as to send several blocks of it.
-const MOST: usize = 4096;
-/// One descriptor in so many is a file's, and it takes up to two: the rest are for peers.
-const SHARE: usize = 4;
-/// Files that a core keeps open however many cores there are.
-const LEAST: usize = 4;
+/// Places that a file takes: one for the way through the page cache, one for that past it.
+const PLACES: usize = 2;
+/// One place in so many is kept by nobody, so that whoever waits for one gets one.
+const SPARE: usize = 4;
 
 pub(super) struct OpenFiles<T = Handle> {
     files: HashMap<FileIndex, (Rc<T>, u64)>,
@@ -20,11 +18,10 @@ pub(super) struct OpenFiles<T = Handle> {
 }
 
 impl<T> OpenFiles<T> {
-    /// None, with this core's share of the descriptors.
+    /// None, with this core's share of the places.
     pub(super) fn new(cores: usize) -> Self {
-        let descriptors = getrlimit(Resource::Nofile).current;
-        let files = descriptors.map_or(MOST, |most| usize::try_from(most).unwrap_or(MOST) / SHARE).min(MOST);
-        Self::with_room((files / cores.max(1)).max(LEAST))
+        let all = Descriptors::of_process().files.all();
+        Self::with_room((all - all / SPARE) / PLACES / cores.max(1))
     }
 
     fn with_room(most: usize) -> Self {
@@ -39,6 +36,9 @@ impl<T> OpenFiles<T> {
     }
 
     pub(super) fn insert(&mut self, index: FileIndex, file: Rc<T>) {
+        if self.most == 0 {
+            return;
+        }
         if self.files.len() >= self.most {
             self.close_oldest();
         }
@@ -46,20 +46,23 @@ impl<T> OpenFiles<T> {
         self.files.insert(index, (file, self.clock));
     }
 
-    /// Closes the eighth that was used least lately: all are looked at, so it is not done for one only.
-    fn close_oldest(&mut self) {
+    /// Closes the eighth that was used least lately: all are looked at, so it is not done for one only. Says whether there
+    /// was any.
+    pub(super) fn close_oldest(&mut self) -> bool {
         let mut ages: Vec<u64> = self.files.values().map(|(_, used)| *used).collect();
-        let last = (ages.len() / 8).min(ages.len().saturating_sub(1));
-        let (_, limit, _) = ages.select_nth_unstable(last);
+        if ages.is_empty() {
+            return false;
+        }
+        let eighth = ages.len() / 8;
+        let (_, limit, _) = ages.select_nth_unstable(eighth);
         // Operations under way keep their own share of the descriptor.
         self.files.retain(|_, (_, used)| *used > *limit);
+        true
     }
 
-    /// Closes all files; says whether there were any.
-    pub(super) fn close_all(&mut self) -> bool {
-        let any = !self.files.is_empty();
+    /// Closes all files.
+    pub(super) fn close_all(&mut self) {
         self.files.clear();
-        any
     }
 
     pub(super) fn close(&mut self, index: FileIndex) {
@@ -94,5 +97,9 @@ mod tests {
             open.insert(index, Rc::new(()));
             assert!(open.get(index).is_some() && open.files.len() == 1);
         }
+        assert!(open.close_oldest() && !open.close_oldest());
+        let mut none = OpenFiles::with_room(0);
+        none.insert(layout.files().next().unwrap(), Rc::new(()));
+        assert!(none.files.is_empty());
     }
 }

@@ -35,6 +35,10 @@ limit_hits! {
     addresses,
     /// Accepted connections closed because too many had not said their handshake.
     handshakes,
+    /// Connections that had to wait in the kernel's queue because others came too fast.
+    arrivals,
+    /// Connections and files that had to wait because descriptors were short.
+    descriptors,
     /// Encrypted handshakes refused because one host had begun too many.
     exchanges,
     /// Things not told to the control thread because its mailbox was full.
@@ -73,7 +77,7 @@ pub struct Totals {
     pub failed_pieces: u64,
     /// Peer exchange.
     pub exchange: ExchangeCounts,
-    /// Limits met. Those of handshakes, exchanges and reports are met elsewhere: here they are 0.
+    /// Limits met. Those of handshakes, arrivals, descriptors, exchanges and reports are met elsewhere: here they are 0.
     pub limits: LimitHits,
 }
 

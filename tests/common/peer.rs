@@ -9,6 +9,15 @@ use std::time::Duration;
 /// Less than the program waits for a handshake: who gets no answer for others that say nothing, finds out.
 const PATIENCE: Duration = Duration::from_secs(8);
 
+/// Connects from an address of this host that may be nobody else's. Programs that are started meanwhile do not inherit it.
+pub(crate) fn connect_from(from: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType};
+    let fd = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    rustix::net::bind(&fd, &SocketAddr::new(from.into(), 0))?;
+    rustix::net::connect(&fd, &to)?;
+    Ok(fd.into())
+}
+
 pub(crate) const UNCHOKE: u8 = 1;
 pub(crate) const INTERESTED: u8 = 2;
 pub(crate) const BITFIELD: u8 = 5;

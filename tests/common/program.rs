@@ -36,6 +36,21 @@ pub(crate) fn load(mode: &str, torrent: &Path, folder: &Path, peer: SocketAddr, 
     command
 }
 
+/// The same command, begun with so many descriptors: as the limit that it may raise itself, or as that which it may not.
+pub(crate) fn with_descriptors(command: &Command, most: u64, may_raise: bool) -> Command {
+    let kind = if may_raise { "-S" } else { "-H -S" };
+    let mut limited = Command::new("sh");
+    limited.args(["-c", &format!("ulimit {kind} -n {most} && exec \"$@\""), "sh"]);
+    limited.arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
+    for (key, value) in command.get_envs() {
+        match value {
+            Some(value) => limited.env(key, value),
+            None => limited.env_remove(key),
+        };
+    }
+    limited
+}
+
 /// A program that runs beside the test and prints JSON; killed when dropped.
 pub(crate) struct Program {
     child: Child,
@@ -95,6 +110,18 @@ impl Program {
         let links: Vec<_> = links.collect();
         let sockets = links.iter().filter(|link| link.to_string_lossy().starts_with("socket:")).count();
         (sockets, links.len() - sockets)
+    }
+
+    /// The processors that each of its threads of that name may run on, as the system writes them.
+    pub(crate) fn processors_of(&self, thread: &str) -> Vec<String> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let status = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("status")).ok());
+        let named = status.filter(|status| status.starts_with(&format!("Name:\t{thread}\n")));
+        let allowed = named.map(|status| {
+            let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+            line.expect("processors").trim().to_owned()
+        });
+        allowed.collect()
     }
 
     /// The most memory that it has had, in bytes.

@@ -120,14 +120,20 @@ pub(crate) fn unchoked(scene: &Scene) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Connects and says nothing, from many sockets.
-pub(crate) fn say_nothing(scene: &Scene, _: usize) -> io::Result<Fate> {
-    let silent: Vec<TcpStream> =
-        (0..150).map(|_| TcpStream::connect(scene.addr)).collect::<io::Result<_>>()?;
+/// Waits until the scene is over, which begins when strangers are no longer excused for their silence.
+pub(crate) fn hold(scene: &Scene) {
+    thread::sleep(Duration::from_millis(1200));
     scene.begun();
     while !scene.is_over() {
         thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Connects and says nothing, from many sockets.
+pub(crate) fn say_nothing(scene: &Scene, _: usize) -> io::Result<Fate> {
+    let silent: Vec<TcpStream> =
+        (0..150).map(|_| TcpStream::connect(scene.addr)).collect::<io::Result<_>>()?;
+    hold(scene);
     drop(silent);
     Ok(Fate::Kept)
 }

@@ -1,11 +1,11 @@
 //! What attackers do with encrypted handshakes (MSE).
 
+use crate::attacks::hold;
 use crate::attacks::wait_closed;
 use crate::common::payload::{BLOCK, one_file};
-use crate::common::peer::handshake;
+use crate::common::peer::{connect_from, handshake};
 use crate::common::program::{Program, client};
 use crate::scene::{Fate, Scene};
-use rustix::net::{AddressFamily, SocketType};
 use seedring::metainfo::{InfoHash, Torrent};
 use seedring::wire::mse::{Established, Initiator, Methods, Randomness, Step};
 use std::io::{self, Read, Write};
@@ -25,10 +25,7 @@ fn dial(to: SocketAddr) -> io::Result<TcpStream> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let from =
         Ipv4Addr::from_bits(Ipv4Addr::new(127, 9, 0, 1).to_bits() + COUNT.fetch_add(1, Ordering::Relaxed));
-    let fd = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
-    rustix::net::bind(&fd, &SocketAddr::new(from.into(), 0))?;
-    rustix::net::connect(&fd, &to)?;
-    let stream = TcpStream::from(fd);
+    let stream = connect_from(from, to)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(Duration::from_secs(8)))?;
     Ok(stream)
@@ -198,9 +195,7 @@ pub(crate) fn held_encrypted_handshakes(scene: &Scene, _: usize) -> io::Result<F
         let _ = stream.write_all(&vec![0x61; 90 + number * 3]);
         held.push(stream);
     }
-    scene.begun();
-    while !scene.is_over() {
-        thread::sleep(Duration::from_millis(20));
-    }
+    hold(scene);
+    drop(held);
     Ok(Fate::Kept)
 }

@@ -24,7 +24,9 @@
 //! | allowed pieces to a choked peer | 10, each three times: `swarm::fast` | rejected | `who_has_nothing_may_have_some_pieces_while_choked` |
 //! | dial, handshake, silence, idleness | 5 s, 10 s, 150 s, 600 s: `shard::connection`, `swarm` | `silent`, `idle` | *handshakes_that_drip*, `silence_is_broken_after_100_s_…` |
 //! | request unanswered | snubbed after 30 s, asked elsewhere; back after 60 s, of slow ones 300 s: `swarm` | | `peers_that_never_answer_cannot_hold_the_last_blocks` |
-//! | strangers shaking hands | 100 a core, the greatest crowd gives way: `shard::connection` | `handshakes` | *strangers_who_say_nothing* |
+//! | strangers shaking hands | 100 a core; who has been silent for a second gives way, the greatest crowd first: `shard::strangers` | `handshakes` | *strangers_who_say_nothing*, `those_of_many_hosts_who_say_nothing_…` |
+//! | connections taken | 256 at once, 1000 a second on each core: `shard::listen` | `arrivals` | *strangers_who_come_and_go* |
+//! | descriptors | a part for files, a part for connections, of these a quarter for strangers: `ring::descriptors`, `shard::room` | `descriptors` | `a_want_of_descriptors_ends_no_torrent` |
 //! | encrypted handshakes of a host | 100 at once, 20 a second: `shard::secrecy` | `exchanges` | *encrypted_handshakes_by_the_hundred* |
 //! | PEX | 6 messages a minute, 64 KiB, 50 addresses a family and list: `swarm::pex` | `offences`, `addresses` | *flood_of_addresses* |
 //! | peers known; failures; banned | 3000, of PEX 2000; 8; 10,000, a host under 8 names: `swarm::candidates`, `swarm::roster` | `addresses`, `bans` | *wrong_contents_under_new_names*, `no_more_addresses_are_remembered_than_fit`, `failures_make_it_wait_longer_…` |

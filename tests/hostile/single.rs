@@ -2,33 +2,20 @@
 
 use crate::common::payload::{BLOCK, noise, one_file, torrent_of};
 use crate::common::peer::{
-    INTERESTED, PIECE, REQUEST, Request, UNCHOKE, accept, bitfield, connect, hear, hear_kind, message,
+    INTERESTED, PIECE, REQUEST, Request, UNCHOKE, accept, bitfield, connect, connect_from, handshake, hear,
+    hear_kind, message,
 };
-use crate::common::program::{Program, client};
+use crate::common::program::{Program, client, load, with_descriptors};
 use seedring::metainfo::Torrent;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 fn seed(torrent: &Path, folder: &Path) -> Program {
     Program::start(&mut client("seed", torrent, folder, &[]))
-}
-
-/// Leaves the program so many descriptors at most.
-fn limit_descriptors(command: &mut Command, most: u64) -> &mut Command {
-    let limit = move || {
-        let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
-        // SAFETY: a plain system call with a value that outlives it.
-        match unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } {
-            0 => Ok(()),
-            _ => Err(std::io::Error::last_os_error()),
-        }
-    };
-    // SAFETY: `limit` only makes a system call, which is allowed between fork and exec.
-    unsafe { command.pre_exec(limit) }
 }
 
 #[test]
@@ -127,14 +114,59 @@ fn a_piece_of_many_files_needs_few_descriptors() {
     std::fs::create_dir(&data).unwrap();
     (0..300).for_each(|n| std::fs::write(data.join(n.to_string()), n.to_string()).unwrap());
     let (path, _) = torrent_of(&data, 1 << 20);
-    let mut seeder = Program::start(limit_descriptors(&mut client("seed", &path, folder.path(), &[]), 64));
+    let few = |command: &Command| Program::start(&mut with_descriptors(command, 64, false));
+    let mut seeder = few(&client("seed", &path, folder.path(), &[]));
     let peer = format!("--peer={}", seeder.address());
     let target = folder.path().join("copy");
-    let mut leecher =
-        Program::start(limit_descriptors(&mut client("download", &path, &target, &[&peer]), 64));
+    let mut leecher = few(&client("download", &path, &target, &[&peer]));
     leecher.until("completed");
     (0..300).for_each(|n| {
         let copy = std::fs::read_to_string(target.join("many").join(n.to_string()));
         assert_eq!(copy.unwrap(), n.to_string());
     });
+}
+
+/// A connection from an address of its own.
+fn stranger(to: SocketAddr, number: usize) -> TcpStream {
+    let from = [127, 1, (number / 250) as u8, 1 + (number % 250) as u8];
+    connect_from(from.into(), to).unwrap()
+}
+
+#[test]
+fn those_of_many_hosts_who_say_nothing_keep_nobody_out() {
+    let (folder, path, torrent) = one_file(1000, BLOCK);
+    let mut seeder = Program::start(&mut client("seed", &path, folder.path(), &["--cores", "1"]));
+    let addr = seeder.address();
+    let silent: Vec<TcpStream> = (0..400).map(|number| stranger(addr, number)).collect();
+    let mut honest = connect(addr, &torrent, [1; 20]).unwrap();
+    assert_eq!(hear(&mut honest), (5, vec![0x80]));
+    drop(silent);
+}
+
+#[test]
+fn a_want_of_descriptors_ends_no_torrent() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("many");
+    std::fs::create_dir(&data).unwrap();
+    (0..300).for_each(|n| std::fs::write(data.join(n.to_string()), noise(70_000 + n)).unwrap());
+    let (path, torrent) = torrent_of(&data, 64 << 10);
+    for (limit, idle, silent) in [(64, 0, 40), (128, 20, 100)] {
+        let options = ["--cores", "2", "--memory-limit", "32M"];
+        let seed = with_descriptors(&client("seed", &path, folder.path(), &options), limit, false);
+        let (log, mut seed) = (folder.path().join("log"), seed);
+        let mut seeder = Program::start(seed.stderr(std::fs::File::create(&log).unwrap()));
+        let addr = seeder.address();
+        let mut others: Vec<TcpStream> = (0..idle).map(|n| stranger(addr, n)).collect();
+        let hello = |n: usize| handshake(&torrent, [n as u8 + 9; 20]);
+        others.iter_mut().enumerate().for_each(|(n, peer)| peer.write_all(&hello(n)).unwrap());
+        others.extend((0..silent).map(|n| stranger(addr, 100 + n)));
+        let options = ["--connections", "4", "--order", "scattered"];
+        let took =
+            load("download", &path, folder.path(), addr, &options).stderr(Stdio::null()).output().unwrap();
+        assert!(took.status.success(), "{}", String::from_utf8_lossy(&took.stdout));
+        seeder.until("progress");
+        let said = std::fs::read_to_string(&log).unwrap();
+        assert!(said.lines().filter(|line| line.contains("WARN")).count() <= 1, "{said}");
+        drop(others);
+    }
 }

@@ -94,7 +94,7 @@ table! {
     slow_readers: Seed, 20, read_slowly, Some(Kept), None;
     slow_writers: Seed, 20, write_slowly, Some(Kept), None;
     strangers_who_say_nothing: Seed, 3, say_nothing, None, limit("limit=\"handshakes\"");
-    strangers_who_come_and_go: Seed, 2, come_and_go, None, None;
+    strangers_who_come_and_go: Seed, 2, come_and_go, None, limit("limit=\"arrivals\"");
     encrypted_handshakes_by_the_hundred: Seed, 2, encrypted_handshakes, None, limit("limit=\"exchanges\"");
     encrypted_handshakes_held_open: Seed, 3, held_encrypted_handshakes, None, limit("limit=\"handshakes\"");
 

@@ -1,5 +1,6 @@
 //! One port for many cores, and for nobody else.
 
+use super::super::runtime::cpus;
 use super::super::*;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
@@ -58,6 +59,12 @@ fn a_port_is_free_again_after_connections_on_it() {
 }
 
 #[test]
+fn threads_of_a_program_get_one_cpu_after_the_other() {
+    let places: Vec<usize> = next_cpus(4).collect();
+    assert!(places.windows(2).all(|two| two[1] == two[0].wrapping_add(1)), "{places:?}");
+}
+
+#[test]
 fn shared_sockets_work_on_a_pinned_ring() {
     let config = Config { cpu: Some(0), ..Config::new(1024 * 1024) };
     run(config, async |_| {
@@ -67,8 +74,17 @@ fn shared_sockets_work_on_a_pinned_ring() {
         let mut waiting: Vec<_> = Vec::new();
         for one in all {
             let listener = Listener::from_std(one).unwrap();
-            waiting.push(spawn(async move { listener.accept().await.unwrap().1 }));
+            waiting.push(spawn(async move {
+                assert!(listener.waiting().await.unwrap(), "nobody was there");
+                assert!(!listener.waiting().await.unwrap(), "somebody is");
+                let place = || Descriptors::of_process().sockets.try_take().unwrap();
+                let (_, addr) = listener.accept(place()).unwrap().unwrap();
+                assert!(listener.accept(place()).unwrap().is_none());
+                addr
+            }));
         }
+        // All of them are waiting by then.
+        tokio::time::sleep(Duration::from_millis(1)).await;
         let dialled = Socket::connect(addr, Duration::from_secs(5)).await.unwrap();
         while !waiting.iter().any(tokio::task::JoinHandle::is_finished) {
             tokio::time::sleep(Duration::from_millis(1)).await;
