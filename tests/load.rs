@@ -127,6 +127,36 @@ fn a_block_wanted_by_many_peers_is_read_once() {
     }
 }
 
+/// However many cores there are, they do not each make room for all of it before anybody has asked.
+#[test]
+fn cores_share_the_room_that_a_seed_begins_with() {
+    // The arena grows by so many slabs; and some are for reads that are under way.
+    const CHUNK: u64 = 63;
+    let stage = Stage::new(&[96 << 20]);
+    // Pieces this short are a run each.
+    let runs = stage.total() / 65_536;
+    for cores in [1, 4] {
+        let count = cores.to_string();
+        let more = ["--cores", &count, "--memory-limit", "1G", "--metrics", "127.0.0.1:0"];
+        let mut seeder = beside_client(&stage, "seed", &stage.here(), &more);
+        let figures = seeder.metrics_address();
+        seeder.address();
+        let room = |page: &Samples| {
+            ["free", "held", "cached", "sent"]
+                .map(|state| page.sum("seedring_slabs", &[&format!("state=\"{state}\"")]))
+                .into_iter()
+                .sum::<u64>()
+        };
+        let room = common::until(|| {
+            let page = Samples::fetch(figures);
+            let told = page.by_core("seedring_slabs", &["state=\"untouched\""]).len() == cores as usize;
+            if told { Ok(room(&page)) } else { Err("a core has not told".to_owned()) }
+        });
+        let most = runs + cores * (32 + CHUNK);
+        assert!((runs..=most).contains(&room), "{cores} cores: {room} slabs for {runs} runs");
+    }
+}
+
 #[test]
 fn a_seeder_is_downloaded_from_by_many() {
     let stage = Stage::new(&[3_000_000, 0, 1, 100_000, 20_000]);

@@ -17,7 +17,10 @@ const COUNTERS: &[(&str, &str)] = &[
     ("seedring_downloaded_bytes_total", "Payload fetched, verified and written."),
     ("seedring_received_bytes_total", "Payload that came from peers, in whole blocks, verified or not."),
     ("seedring_wasted_bytes_total", "Payload that came in vain: twice, unasked, or in a bad piece."),
-    ("seedring_moved_bytes_total", "Payload copied in memory because it came elsewhere than was guessed."),
+    (
+        "seedring_moved_bytes_total",
+        "Payload copied in memory: it came elsewhere than was guessed, twice, or by another core.",
+    ),
     ("seedring_copied_bytes_total", "Payload copied in memory to be sent encrypted."),
     ("seedring_failed_pieces_total", "Pieces whose hash was wrong."),
     ("seedring_limit_hits_total", "How often a limit has said no."),

@@ -147,10 +147,15 @@ impl Shards {
         let (crew, mail) = Crew::new(&job, listeners.len());
         let crew = Arc::new(crew);
         let (outbox, reports) = mpsc::channel(MAILBOX);
-        // A seed is there to be read from: what its peers want stays in memory as far as there is room.
+        // A seed is there to be read from: what its peers want stays in memory as far as there is room. Each core has its
+        // share from the start; the more all its peers want of the rest, the more it gets.
         let layout = &job.torrent.layout;
         let runs = layout.piece_count() as usize * layout.piece_length().div_ceil(RUN_LEN) as usize;
-        let ready_slabs = if job.download { 0 } else { runs.saturating_add(RUNS_ON_THEIR_WAY) };
+        let ready_slabs = if job.download {
+            0
+        } else {
+            runs.div_ceil(listeners.len().max(1)).saturating_add(RUNS_ON_THEIR_WAY)
+        };
         let config = Config { ready_slabs, zero_copy_send: job.zero_copy_send, ..Config::new(job.arena_len) };
         let mut shards = Self { crew, commands: Vec::new(), reports };
         let cpus = ring::next_cpus(listeners.len());

@@ -185,6 +185,7 @@ impl Receiver {
                     let len = (block.len as usize - from).min(left);
                     if !self.is_expected(block, *from, len) {
                         let rest = self.collect(&plan[at..], scatter, left);
+                        self.torrent.count_moved(rest.len());
                         return self.keep_on(|this| this.take(&rest));
                     }
                     left -= len;
@@ -293,16 +294,18 @@ impl Receiver {
 
     /// Puts payload that came elsewhere where it belongs.
     fn put(&mut self, bytes: &[u8]) {
-        self.torrent.moved.set(self.torrent.moved.get() + bytes.len() as u64);
         let coming = self.coming.as_mut().expect("payload follows a head");
         if coming.place == Place::Aside {
+            self.torrent.count_moved(bytes.len());
             coming.aside.extend_from_slice(bytes);
         } else if coming.place == Place::Home {
             let home = self.torrent.swarm.borrow().is_home(self.slot, &coming.block);
             let write = |slab: &mut crate::ring::FillingSlab, range: Range<usize>| {
                 slab.write(range.start + coming.filled, bytes);
             };
-            if !home || self.torrent.with_home(&coming.block, write).is_none() {
+            if home && self.torrent.with_home(&coming.block, write).is_some() {
+                self.torrent.count_moved(bytes.len());
+            } else {
                 coming.place = Place::Nowhere;
             }
         }
@@ -323,6 +326,7 @@ impl Receiver {
             Completion::Taken if place == Place::Aside => {
                 let put = torrent.with_home(&block, |slab, range| slab.write(range.start, &aside));
                 put.expect("a block that is taken has a home");
+                torrent.count_moved(aside.len());
             }
             Completion::Handover(core, handover) => {
                 torrent.post(core, Letter::HandIn(handover, aside));

@@ -94,8 +94,9 @@ pub(super) struct TorrentShard {
     unheard: Cell<u64>,
     /// Letters that found another core's mailbox full, and the payload bytes in them.
     unposted: Cell<(u64, u64)>,
-    /// Payload bytes moved in memory because they came elsewhere than was guessed.
-    pub(super) moved: Cell<u64>,
+    /// Payload bytes copied in memory: because they came elsewhere than was guessed, or through another core. What is
+    /// copied twice counts twice.
+    moved: Cell<u64>,
     pub(super) gauges: Gauges,
 }
 
@@ -296,6 +297,11 @@ impl TorrentShard {
         }
     }
 
+    /// So many bytes of payload have been copied.
+    pub(super) fn count_moved(&self, bytes: usize) {
+        self.moved.set(self.moved.get() + bytes as u64);
+    }
+
     // ---- wishes ----
 
     /// Serves the swarm's wishes until it has none.
@@ -446,7 +452,7 @@ impl TorrentShard {
         }
         let put = self.with_home(&handover.block, |slab, range| slab.write(range.start, bytes));
         put.expect("a block that is taken has a home");
-        self.moved.set(self.moved.get() + bytes.len() as u64);
+        self.count_moved(bytes.len());
     }
 
     // ---- end ----

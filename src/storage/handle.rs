@@ -11,7 +11,7 @@
 
 use super::counts::Counter;
 use crate::ring::{Descriptors, File, FillingSlab, Place, Slab};
-use rustix::fs::{AtFlags, Mode, OFlags, SeekFrom, StatxFlags};
+use rustix::fs::{AtFlags, IFlags, Mode, OFlags, SeekFrom, StatxFlags};
 use std::cell::{Cell, OnceCell};
 use std::io;
 use std::ops::Range;
@@ -24,6 +24,9 @@ pub(super) const PAGE: u64 = 4096;
 pub(super) const LEAST_DIRECT: u64 = 64 * 1024;
 /// File systems that are memory: io_uring reads them on a worker thread, and a plain read never waits.
 const MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
+/// btrfs: a file of which it keeps checksums it writes direct on a worker thread only, and since Linux 6.14 through the
+/// page cache even so, for the memory might change meanwhile.
+const BTRFS: u64 = 0x9123_683e;
 
 /// What moves a file's bytes.
 enum Way {
@@ -39,6 +42,8 @@ enum Way {
 pub(super) struct Handle {
     file: File,
     way: Way,
+    /// Whether what may go direct is also written so.
+    writes_direct: bool,
     flags: OFlags,
     direct: OnceCell<Option<(File, Place)>>,
     /// Whether the disk space of the whole file is reserved, or need not be.
@@ -55,14 +60,14 @@ impl Handle {
     /// # Errors
     /// When the kernel cannot tell about it.
     pub(super) fn new(fd: OwnedFd, writable: bool, place: Place) -> io::Result<Self> {
-        let way = match MEMORY.contains(&(rustix::fs::fstatfs(&fd)?.f_type as u64)) {
-            true => Way::Memory,
-            false => Way::of(&fd)?,
-        };
+        let system = rustix::fs::fstatfs(&fd)?.f_type as u64;
+        let way = if MEMORY.contains(&system) { Way::Memory } else { Way::of(&fd)? };
+        let writes_direct = system != BTRFS || !has_checksums(&fd);
         let flags = if writable { OFlags::RDWR } else { OFlags::RDONLY };
         Ok(Self {
             file: File::new(fd),
             way,
+            writes_direct,
             flags,
             direct: OnceCell::new(),
             allocated: Cell::new(false),
@@ -207,7 +212,9 @@ impl Handle {
             counter.cached_write(range.len());
             return self.file.write_now(slab.bytes(range), offset);
         }
-        let Some((direct, inner)) = self.direct(offset, range.len(), slab.page_offset(range.start)) else {
+        let at = slab.page_offset(range.start);
+        let direct = if self.writes_direct { self.direct(offset, range.len(), at) } else { None };
+        let Some((direct, inner)) = direct else {
             return self.write_cached(slab, range, offset, counter).await;
         };
         let place = |at: u64| range.start + (at - offset) as usize;
@@ -257,6 +264,12 @@ impl Way {
         let can = (1..=PAGE).contains(&memory) && unit.is_power_of_two() && unit <= LEAST_DIRECT;
         Ok(if can { Self::Direct(unit.max(PAGE)) } else { Self::Cache })
     }
+}
+
+/// Whether btrfs keeps checksums of the file's bytes: all that may not be overwritten in place. Where it does not tell, it
+/// does.
+fn has_checksums(fd: &OwnedFd) -> bool {
+    !rustix::fs::ioctl_getflags(fd).is_ok_and(|flags| flags.contains(IFlags::NOCOW))
 }
 
 fn refuses_direct(error: &io::Error) -> bool {

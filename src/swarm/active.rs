@@ -17,6 +17,8 @@ pub(super) struct BlockState {
     pub(super) from: Option<Tag>,
     /// Whose bytes are on their way into the block's place: nobody else's may go there.
     pub(super) writer: Option<PeerSlot>,
+    /// Another core has taken it upon itself to fetch it.
+    pub(super) away: bool,
 }
 
 impl BlockState {
@@ -25,7 +27,7 @@ impl BlockState {
     }
 
     fn is_missing(&self) -> bool {
-        self.asked == 0 && self.from.is_none() && self.writer.is_none()
+        self.asked == 0 && self.from.is_none() && self.writer.is_none() && !self.away
     }
 }
 
@@ -122,7 +124,7 @@ impl ActivePiece {
     pub(super) fn receive(&mut self, index: usize, tag: Tag) {
         let block = &mut self.blocks[index];
         debug_assert!(!block.is_received());
-        (block.from, block.writer) = (Some(tag), None);
+        (block.from, block.writer, block.away) = (Some(tag), None, false);
         let run = &mut self.runs[Self::run_of(index)];
         *run = match *run {
             Stage::Filling(1) => Stage::Full,
@@ -179,6 +181,22 @@ impl ActivePiece {
 
     pub(super) fn is_writing(&self) -> bool {
         self.runs.contains(&Stage::Writing)
+    }
+
+    /// Whether runs are being hashed or written, or fingerprints taken: it stays as it is until that is over.
+    pub(super) fn is_settling(&self) -> bool {
+        let busy = |run: &Stage| matches!(run, Stage::Hashing | Stage::Writing);
+        self.printing || self.verdict.is_some() || self.runs.iter().any(busy)
+    }
+
+    /// Whether blocks of it are still to come.
+    pub(super) fn is_filling(&self) -> bool {
+        self.runs.iter().any(|run| matches!(run, Stage::Filling(_)))
+    }
+
+    /// Number of blocks that are still to come.
+    pub(super) fn lacks(&self) -> usize {
+        self.blocks.iter().filter(|block| !block.is_received()).count()
     }
 
     /// Whether nothing of it is under way: nobody was asked, nothing is coming, being hashed or written.

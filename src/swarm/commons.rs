@@ -12,6 +12,7 @@ use super::{PieceMap, Tag};
 use crate::metainfo::{Block, Layout, PieceIndex};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 /// Shared by the swarms of all cores of one torrent.
 #[derive(Debug)]
@@ -35,10 +36,21 @@ pub struct Commons {
 struct Desk {
     /// It has peers that could be asked for more than it knows to ask.
     idle: AtomicBool,
-    /// Blocks that its pieces lack and that others may fetch for it.
-    lacking: Mutex<Vec<Block>>,
+    /// What its pieces lack and others may fetch for it.
+    lacking: Mutex<Vec<Lacking>>,
     /// Its peers that have not everything, while super-seeding.
     leeches: AtomicU32,
+}
+
+/// What a core shows the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lacking {
+    /// A block that it lacks; or the first one of a piece that it leaves to another.
+    pub(super) block: Block,
+    /// Whether it is the piece: all of it, and anew.
+    pub(super) whole: bool,
+    /// In what time it comes by the core's own peers, as far as is known.
+    pub(super) wait: Duration,
 }
 
 /// A block that was fetched for another core.
@@ -116,12 +128,19 @@ impl Commons {
         others.into_iter().any(|(_, desk)| desk.idle.load(Ordering::Acquire))
     }
 
-    /// Shows what a core's pieces lack; `true` when that is news.
-    pub(super) fn show_lacking(&self, core: usize, blocks: Vec<Block>) -> bool {
-        let mut board = unpoisoned(&self.desks[core].lacking);
-        let news = *board != blocks;
-        *board = blocks;
-        news
+    /// Whether a core has said that it is out of work.
+    pub(super) fn is_idle(&self, core: usize) -> bool {
+        self.desks[core].idle.load(Ordering::Acquire)
+    }
+
+    /// Shows what a core's pieces lack.
+    pub(super) fn show_lacking(&self, core: usize, lacking: Vec<Lacking>) {
+        unpoisoned(&self.desks[core].lacking).extend(lacking);
+    }
+
+    /// Takes away all that a core shows: what nobody has taken, and what was given back.
+    pub(super) fn clear_lacking(&self, core: usize) -> Vec<Lacking> {
+        std::mem::take(&mut unpoisoned(&self.desks[core].lacking))
     }
 
     /// Whether nothing of what a core has shown is left to take.
@@ -129,9 +148,13 @@ impl Commons {
         unpoisoned(&self.desks[core].lacking).is_empty()
     }
 
-    /// Takes a block that another core lacks and that suits, with that core's number. It is shown no more until its
+    /// Takes something that another core lacks and that suits, with that core's number. It is shown no more until its
     /// holder finds that it is still lacking.
-    pub(super) fn take_lacking(&self, core: usize, suits: impl Fn(&Block) -> bool) -> Option<(Block, usize)> {
+    pub(super) fn take_lacking(
+        &self,
+        core: usize,
+        suits: impl Fn(&Lacking) -> bool,
+    ) -> Option<(Lacking, usize)> {
         let others = self.desks.iter().enumerate().filter(|(other, _)| *other != core);
         others.into_iter().find_map(|(other, desk)| {
             let mut board = unpoisoned(&desk.lacking);
@@ -149,6 +172,18 @@ impl Commons {
     pub(super) fn leeches(&self) -> u32 {
         let counts = self.desks.iter().map(|desk| desk.leeches.load(Ordering::Acquire));
         counts.fold(0, u32::saturating_add)
+    }
+
+    /// A core takes back a block that it shows, for a peer of its own; `false` when another was faster.
+    pub(super) fn withdraw(&self, core: usize, block: &Block) -> bool {
+        let mut board = unpoisoned(&self.desks[core].lacking);
+        let at = board.iter().position(|lacking| lacking.block == *block);
+        at.map(|at| board.remove(at)).is_some()
+    }
+
+    /// A block that was taken for its holder cannot be fetched after all.
+    pub(super) fn give_back(&self, holder: usize, block: Block) {
+        self.show_lacking(holder, vec![Lacking { block, whole: false, wait: Duration::MAX }]);
     }
 
     fn spread_of(&self, piece: PieceIndex) -> &AtomicU32 {

@@ -2,21 +2,52 @@
 //! do fetches blocks of pieces that another has claimed.
 //!
 //! A core that is out of work says so in the [`Commons`](super::Commons). The others then show which blocks their
-//! pieces lack, those that nobody was asked for or that are long in coming first. Whoever takes one asks a peer
-//! of its own for it and hands it over: so no piece is held up by the peers of the core that claimed it.
+//! pieces lack: those that nobody was asked for, that are late, or that would be long in coming. Whoever takes one asks a
+//! peer of its own for it and hands it over: so no piece is held up by the peers of the core that claimed it. What was
+//! taken the holder asks of nobody, unless it does not come.
+//!
+//! Such blocks are copied twice, so there shall be few. Towards the end a core that has blocks to ask for begins no more
+//! than its share of the pieces that are left ([`Swarm::has_its_share`]), and what it was asked of the holder's peers is asked
+//! once more only where that saves time.
 
 use super::active::{ActivePiece, is_whole};
-use super::fetch::LATE;
+use super::commons::Lacking;
+use super::fetch::{LATE, LEAST_GAIN};
 use super::{DropReason, Handover, PeerSlot, Swarm};
 use crate::metainfo::{Block, PieceIndex};
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// Most blocks that a core shows as lacking.
-const MOST_SHOWN: usize = 256;
-/// Most blocks that the cores fetch for each other at a time: their bytes lie outside the slabs until they are whole.
+/// Most blocks that the cores show and fetch for each other at a time: their bytes lie outside the slabs until they are
+/// whole. Mailboxes have room for them.
 const MOST_ERRANDS: usize = 256;
+/// A core may begin pieces while it has less than this part of its share of those that are left.
+const SHARES: usize = 2;
+
+/// What a core shows the others, as far as it knows.
+#[derive(Debug, Default)]
+pub(super) struct Board {
+    /// What was put there, and was not taken when we last looked.
+    shown: BTreeSet<Block>,
+    /// Blocks that others fetch for us, and when we learned that.
+    taken: BTreeMap<Block, Duration>,
+    /// Pieces that are left to other cores, and until when.
+    left: BTreeMap<PieceIndex, Duration>,
+    /// When we last looked.
+    looked: Duration,
+}
+
+impl Board {
+    fn is_clear(&self) -> bool {
+        self.shown.is_empty() && self.taken.is_empty() && self.left.is_empty()
+    }
+
+    /// Whether the piece is left to other cores.
+    pub(super) fn has_left(&self, piece: PieceIndex) -> bool {
+        self.left.contains_key(&piece)
+    }
+}
 
 /// What becomes of a block that another core has fetched for us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +70,9 @@ impl Swarm {
         self.choke(now);
         let news = self.read_log() | self.regain();
         let idle = self.peers.iter().any(|(_, peer)| peer.is_hungry() && peer.asked.is_empty());
-        self.commons.set_idle(self.core, idle && !self.starved);
+        // That there is nothing to ask is found when somebody is to be asked.
+        let idle = idle && self.commons.is_idle(self.core) && !self.starved;
+        self.commons.set_idle(self.core, idle);
         self.show_lacking(now);
         if news || idle {
             self.wake_hungry();
@@ -113,15 +146,80 @@ impl Swarm {
         }
     }
 
+    /// Whether this core has as many unfinished pieces as it may while others could begin those that are left, so that all
+    /// end at the same time. Its peers then ask for more of these pieces, as long as they can.
+    pub(super) fn has_its_share(&self) -> bool {
+        let cores = self.commons.cores();
+        let share = (self.commons.map.left() as usize).div_ceil(cores * SHARES).max(1);
+        let filling = || self.active.values().filter(|active| active.is_filling()).count();
+        cores > 1 && self.active.len() >= share && filling() >= share
+    }
+
     /// Shows the others what our pieces lack, while they have nothing better to do; pieces that we cannot go on with are
     /// given back.
     fn show_lacking(&mut self, now: Duration) {
         let wanted = self.commons.others_idle(self.core);
-        if wanted {
-            self.give_up_hopeless();
+        if !wanted && self.board.is_clear() {
+            return;
         }
-        let blocks = if wanted { self.lacking(now) } else { Vec::new() };
-        self.nudge |= self.commons.show_lacking(self.core, blocks) && wanted;
+        let before = self.look_at_board(now);
+        let lacking = if wanted {
+            self.give_up_hopeless();
+            self.lacking(now)
+        } else {
+            Vec::new()
+        };
+        let shown: BTreeSet<Block> = lacking.iter().map(|lacking| lacking.block).collect();
+        self.nudge |= wanted && shown != before;
+        self.board.shown = shown;
+        self.commons.show_lacking(self.core, lacking);
+    }
+
+    /// Clears the board, and sees what was taken since the last look, given back, or did not come in time. Gives what was
+    /// there.
+    fn look_at_board(&mut self, now: Duration) -> BTreeSet<Block> {
+        self.board.looked = now;
+        self.board.left.retain(|_, until| now < *until);
+        let there = self.commons.clear_lacking(self.core);
+        let there: BTreeSet<Block> = there.into_iter().map(|lacking| lacking.block).collect();
+        let taken = &mut self.board.taken;
+        let limit = LATE + self.pace.response() * 2;
+        let lost = taken.extract_if(.., |block, at| there.contains(block) || now >= *at + limit);
+        for (block, _) in lost {
+            if let Some(active) = self.active.get_mut(&block.piece) {
+                active.blocks[block.index()].away = false;
+                active.reconsider(block.index());
+            }
+        }
+        for block in std::mem::take(&mut self.board.shown).difference(&there) {
+            self.note_taken(now, *block);
+        }
+        there
+    }
+
+    /// Another core has taken what we have shown.
+    fn note_taken(&mut self, now: Duration, block: Block) {
+        let Some(active) = self.active.get_mut(&block.piece) else { return };
+        if !active.sole {
+            active.blocks[block.index()].away = true;
+            self.board.taken.insert(block, now);
+        } else if self.may_dismiss(block.piece) {
+            self.board.left.insert(block.piece, now + LATE);
+            self.dismiss(block.piece);
+        }
+    }
+
+    /// A peer of ours is to be asked for a block, which others are shown no more; `false` when one of them has taken it.
+    pub(super) fn withdraw(&mut self, piece: PieceIndex, index: usize) -> bool {
+        if self.board.shown.is_empty() {
+            return true;
+        }
+        let block = self.layout.nth_block(piece, index);
+        let free = !self.board.shown.remove(&block) || self.commons.withdraw(self.core, &block);
+        if !free {
+            self.note_taken(self.board.looked, block);
+        }
+        free
     }
 
     /// Gives back pieces that no peer of ours goes on with, and of which another core would not rather fetch the rest.
@@ -134,38 +232,54 @@ impl Swarm {
         hopeless.into_iter().for_each(|(piece, suspect)| self.restart(piece, suspect));
     }
 
-    /// Blocks that others may fetch for us: those that nobody was asked for, those that are late, and in the endgame the
-    /// others from the ends of the queues.
-    fn lacking(&mut self, now: Duration) -> Vec<Block> {
-        let endgame = self.is_endgame();
-        let mut asked: BTreeMap<Block, Duration> = BTreeMap::new();
-        for ask in self.peers.iter().flat_map(|(_, peer)| &peer.asked) {
-            let last = asked.entry(ask.block).or_insert(ask.at);
-            *last = ask.at.max(*last);
-        }
-        let mut found = Vec::new();
-        // Runs get their memory in order: the next one may be begun when there is some, those after it have to wait.
-        let next = usize::from(!self.starved);
+    /// What others may fetch for us: blocks that nobody was asked for, those that are late, and in the endgame those that wait
+    /// long; and pieces that one peer alone shall send, which is slow.
+    fn lacking(&mut self, now: Duration) -> Vec<Lacking> {
+        let most = (MOST_ERRANDS / self.commons.cores()).max(1);
+        let room = most.saturating_sub(self.board.taken.len());
+        // Our own peers come to the last ones last.
+        let mut found: Vec<(u8, Reverse<Duration>, Reverse<Block>)> = Vec::new();
         for active in self.active.values().filter(|active| !active.sole) {
-            for (index, state) in active.blocks.iter().enumerate() {
-                let waits = ActivePiece::run_of(index) >= active.opened + next;
+            for index in (0..active.blocks.len()).filter(|index| active.blocks[*index].asked == 0) {
                 let block = self.layout.nth_block(active.piece, index);
-                if state.is_received()
-                    || waits
-                    || state.writer.is_some_and(|writer| self.goes_on(now, writer, &block))
-                {
-                    continue;
+                if self.may_come(now, active, &block) {
+                    found.push((0, Reverse(Duration::MAX), Reverse(block)));
                 }
-                match asked.get(&block) {
-                    None => found.push((0, Reverse(Duration::ZERO), block)),
-                    Some(at) if now >= *at + LATE => found.push((1, Reverse(*at), block)),
-                    Some(at) if endgame => found.push((2, Reverse(*at), block)),
-                    Some(_) => {}
+            }
+        }
+        let (endgame, usual) = (self.is_endgame(), self.pace.response());
+        for (_, peer) in self.peers.iter() {
+            let backlog = peer.backlog_seconds();
+            for asked in &peer.asked {
+                let Some(active) = self.active.get(&asked.block.piece).filter(|active| !active.sole) else {
+                    continue;
+                };
+                let late = now >= asked.at.max(peer.last_block) + peer.late(usual);
+                let slow = endgame && backlog > LEAST_GAIN && active.blocks[asked.block.index()].asked == 1;
+                if (late || slow) && self.may_come(now, active, &asked.block) {
+                    let wait = if late { Duration::MAX } else { Duration::from_secs_f64(backlog) };
+                    found.push((if late { 1 } else { 2 }, Reverse(wait), Reverse(asked.block)));
                 }
             }
         }
         found.sort();
-        found.into_iter().take(MOST_SHOWN).map(|(_, _, block)| block).collect()
+        let blocks = found.into_iter().map(|(_, Reverse(wait), Reverse(block))| (block, wait));
+        let mut seen = BTreeSet::new();
+        let blocks = blocks.filter(|(block, _)| seen.insert(*block)).take(room);
+        let mut lacking: Vec<Lacking> =
+            blocks.map(|(block, wait)| Lacking { block, wait, whole: false }).collect();
+        lacking.extend(self.slow_pieces());
+        lacking
+    }
+
+    /// Whether a block may come from another core: it is not here, not being written just now, and there is memory.
+    fn may_come(&self, now: Duration, active: &ActivePiece, block: &Block) -> bool {
+        let state = &active.blocks[block.index()];
+        // Runs get their memory in order: the next one may be begun when there is some, those after it have to wait.
+        let next = usize::from(!self.starved);
+        let waits = ActivePiece::run_of(block.index()) >= active.opened + next;
+        let comes = state.writer.is_some_and(|writer| self.goes_on(now, writer, block));
+        !(state.is_received() || state.away || waits || comes)
     }
 
     /// Whether the peer, which is in the middle of a block, is not late with it; or its bytes may be on their way home just now.
@@ -178,6 +292,12 @@ impl Swarm {
     /// before the next wishes are served.
     pub fn hand_in(&mut self, now: Duration, handover: &Handover, slabs: usize) -> HandIn {
         let Handover { block, from } = handover;
+        if self.board.taken.remove(block).is_some()
+            && let Some(active) = self.active.get_mut(&block.piece)
+        {
+            active.blocks[block.index()].away = false;
+            active.reconsider(block.index());
+        }
         let wanted = self.active.get(&block.piece).filter(|active| {
             !active.sole && !active.blocks[block.index()].is_received() && !self.is_lent(active, block)
         });
@@ -201,7 +321,9 @@ impl Swarm {
             self.cancel_elsewhere(block);
         }
         self.wish_hash(block.piece);
-        if self.commons.is_taken(self.core) {
+        if self.board.taken.len() < MOST_ERRANDS / self.commons.cores() / 2
+            && self.commons.is_taken(self.core)
+        {
             self.show_lacking(now);
         }
         HandIn::Taken { opened }
@@ -215,20 +337,44 @@ impl Swarm {
             return None;
         }
         let peer = self.peers.get(slot)?;
-        let suits = |block: &Block| {
-            peer.offers(block.piece)
+        let suits = |lacking: &Lacking| {
+            let block = &lacking.block;
+            let fit = peer.offers(block.piece)
                 && !self.have.has(block.piece)
                 && !self.errands.contains_key(block)
-                && !self.active.contains_key(&block.piece)
+                && !self.active.contains_key(&block.piece);
+            let wait = lacking.wait.as_secs_f64();
+            let worth = if lacking.whole {
+                !peer.snubbed && super::alone::is_much_longer(wait, self.seconds_for(peer, block.piece))
+            } else {
+                wait > 2.0 * peer.block_seconds() + LEAST_GAIN
+            };
+            fit && worth
         };
-        let (block, holder) = self.commons.take_lacking(self.core, suits)?;
-        self.errands.insert(block, holder);
-        Some(block)
+        let (lacking, holder) = self.commons.take_lacking(self.core, suits)?;
+        if lacking.whole {
+            // Its holder gives it up when it sees that; then it is to be had as any other.
+            self.nudge = true;
+            return None;
+        }
+        self.errands.insert(lacking.block, holder);
+        Some(lacking.block)
+    }
+
+    /// A block will not be fetched for another core, which may do so itself.
+    pub(super) fn return_errand(&mut self, block: &Block) {
+        if let Some(holder) = self.errands.remove(block) {
+            self.commons.give_back(holder, *block);
+            self.nudge = true;
+        }
     }
 
     /// Blocks of a piece are not fetched for another core any more: it is had, or ours now.
     pub(super) fn drop_errands(&mut self, piece: PieceIndex) {
         let vain: Vec<Block> = self.errands.keys().filter(|block| block.piece == piece).copied().collect();
-        vain.iter().for_each(|block| self.cancel_elsewhere(block));
+        for block in vain {
+            self.errands.remove(&block);
+            self.cancel_elsewhere(&block);
+        }
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 pub(super) const LATE: Duration = Duration::from_secs(5);
 
 /// In the endgame a block is asked for once more when that may save more than this, in seconds.
-const LEAST_GAIN: f64 = 1.0;
+pub(super) const LEAST_GAIN: f64 = 1.0;
 
 /// Where the bytes of a block that is coming belong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +62,10 @@ impl Swarm {
             }),
         };
         if block.is_none() && idle {
+            if self.take_over(slot) {
+                // It is to be begun once the memory of this try is given back.
+                self.wake(slot);
+            }
             self.report_idle();
         }
         self.peers.get_mut(slot)?.asked.push_back(Asked { block: block?, at: now });
@@ -81,18 +85,20 @@ impl Swarm {
         slabs: &mut usize,
         opened: &mut Vec<(PieceIndex, usize)>,
     ) -> Option<(PieceIndex, usize)> {
+        let mut index = self.active.get_mut(&piece)?.next_missing()?;
+        while !self.withdraw(piece, index) {
+            index = self.active.get_mut(&piece)?.next_missing()?;
+        }
         let active = self.active.get_mut(&piece)?;
-        let index = active.next_missing()?;
-        let run = ActivePiece::run_of(index);
-        if run >= active.opened {
-            debug_assert_eq!(run, active.opened, "runs are opened in order");
+        // Those before may lack memory too, when all their blocks come from other cores.
+        while active.opened <= ActivePiece::run_of(index) {
             if *slabs == 0 {
                 self.starve();
                 return None;
             }
             *slabs -= 1;
+            opened.push((piece, active.opened));
             active.opened += 1;
-            opened.push((piece, run));
         }
         Some((piece, index))
     }
@@ -113,7 +119,7 @@ impl Swarm {
     /// Gives the peer a piece of its own: one that was begun and left, else the rarest one.
     fn choose_piece(&mut self, slot: PeerSlot, slabs: usize) {
         let Some(peer) = self.peers.get(slot) else { return };
-        let peers = &self.peers;
+        let (peers, layout) = (&self.peers, &self.layout);
         // An owner that has gone on to another piece has asked for all of this one, and lost blocks of it since.
         let owned = |active: &ActivePiece| {
             active
@@ -122,8 +128,8 @@ impl Swarm {
                 .is_some_and(|owner| owner.current == Some(active.piece))
         };
         let mut open = self.active.values_mut().filter_map(|active| {
-            let barred = active.sole && peer.snubbed && peers.any_goes_on(active.piece);
-            let fit = !barred && !owned(active) && peer.offers(active.piece) && active.may_ask(slabs);
+            let fit = !owned(active) && peer.offers(active.piece) && active.may_ask(slabs);
+            let fit = fit && !(active.sole && peers.is_outdone(slot, active.piece, layout));
             fit.then_some(active)
         });
         // What a seed suggests nobody else has; what was begun others can end.
@@ -137,6 +143,9 @@ impl Swarm {
         } else if self.starved {
             // Pieces that are begun come first.
             None
+        } else if self.has_its_share() && self.may_help(slot, slabs).is_some() {
+            // What is left others may begin.
+            None
         } else {
             self.claim(slot)
         };
@@ -146,26 +155,36 @@ impl Swarm {
     }
 
     fn claim(&mut self, slot: PeerSlot) -> Option<PieceIndex> {
-        loop {
-            let piece = self.hinted(slot).or_else(|| self.pick(slot))?;
-            let peer = self.peers.get(slot)?;
-            // A piece that one peer alone shall send must not wait for one that sends nothing.
-            let suspect = self.commons.map.is_suspect(piece);
-            if peer.snubbed && suspect && self.peers.any_goes_on(piece) {
-                return None;
-            }
+        let mut barred = Vec::new();
+        let claimed = loop {
+            let Some(piece) = self.hinted(slot).or_else(|| self.pick(slot)) else { break None };
             self.picker.remove(piece);
-            if self.commons.map.claim(piece) {
-                // Another core may have found it bad just before.
-                let suspect = self.commons.map.is_suspect(piece);
-                let streaming = self.layout.piece_len(piece) > self.settings.hold;
-                let mut active = ActivePiece::new(&self.layout, piece, suspect, streaming);
-                active.owner = Some(slot);
-                self.drop_errands(piece);
-                self.active.insert(piece, active);
-                return Some(piece);
+            if self.commons.map.is_suspect(piece) && self.is_barred(slot, piece) {
+                barred.push(piece);
+            } else if self.commons.map.claim(piece) {
+                break Some(piece);
             }
-        }
+        };
+        barred.into_iter().for_each(|piece| self.picker.add(piece));
+        let piece = claimed?;
+        // Another core may have found it bad just before.
+        let suspect = self.commons.map.is_suspect(piece);
+        let streaming = self.layout.piece_len(piece) > self.settings.hold;
+        let mut active = ActivePiece::new(&self.layout, piece, suspect, streaming);
+        active.owner = Some(slot);
+        self.drop_errands(piece);
+        self.active.insert(piece, active);
+        Some(piece)
+    }
+
+    /// A piece that another peer fetches and that lacks a block nobody was asked for.
+    fn may_help(&mut self, slot: PeerSlot, slabs: usize) -> Option<PieceIndex> {
+        let peer = self.peers.get(slot)?;
+        let mut open = self.active.values_mut().filter_map(|active| {
+            let fit = !active.sole && peer.offers(active.piece) && active.may_ask(slabs);
+            fit.then_some(active.piece)
+        });
+        open.next()
     }
 
     /// A missing block of a piece that another peer fetches: when there are no pieces left to begin.
@@ -175,12 +194,7 @@ impl Swarm {
         slabs: &mut usize,
         opened: &mut Vec<(PieceIndex, usize)>,
     ) -> Option<(PieceIndex, usize)> {
-        let peer = self.peers.get(slot)?;
-        let mut open = self.active.values_mut().filter_map(|active| {
-            let fit = !active.sole && peer.offers(active.piece) && active.may_ask(*slabs);
-            fit.then_some(active.piece)
-        });
-        let piece = open.next()?;
+        let piece = self.may_help(slot, *slabs)?;
         self.open_block(piece, slabs, opened)
     }
 
@@ -235,7 +249,7 @@ impl Swarm {
         if let Some(active) = self.active.get_mut(&block.piece) {
             active.release(block.index());
         } else {
-            self.errands.remove(block);
+            self.return_errand(block);
         }
     }
 

@@ -17,6 +17,7 @@
 //! one log. Payload never comes here: only where it belongs.
 
 mod active;
+mod alone;
 mod bitfield;
 mod candidates;
 mod choker;
@@ -76,6 +77,7 @@ use crate::metainfo::{Block, Layout, PieceIndex};
 use active::ActivePiece;
 use candidates::{Candidates, Source};
 use choking::Rounds;
+use errands::Board;
 use pace::Pace;
 use peer::Peers;
 use picker::Picker;
@@ -210,6 +212,8 @@ pub struct Swarm {
     active: BTreeMap<PieceIndex, ActivePiece>,
     /// Blocks that peers were asked for on behalf of other cores, with the core that holds the piece.
     errands: BTreeMap<Block, usize>,
+    /// What others may fetch for us.
+    board: Board,
     /// Connections that have ended, the latest last: one of them may turn out to have lied.
     departed: VecDeque<(Tag, Introduction)>,
     wishes: VecDeque<Wish>,
@@ -251,6 +255,7 @@ impl Swarm {
             picker,
             active: BTreeMap::new(),
             errands: BTreeMap::new(),
+            board: Board::default(),
             departed: VecDeque::new(),
             wishes: VecDeque::new(),
             nudge: false,

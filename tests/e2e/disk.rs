@@ -1,13 +1,15 @@
 //! Disks that are full, closed, or laid as a trap.
 
 use crate::clients::seedring::{Seedring, binary, number, run_command, transfer};
+use crate::support::net::http;
 use crate::support::payload::{self, assert_same, tree};
 use crate::support::peer::{Conduct, Seeder};
 use crate::support::process::program;
+use crate::support::wait::until_true;
 use crate::support::{Stage, Torrent};
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -251,6 +253,39 @@ fn on_xfs() {
 #[test]
 fn on_btrfs() {
     works_on(r#"mount -o loop "$2" "$1""#, |stage| image(stage, "mkfs.btrfs", "btrfs-progs", 128 << 20));
+}
+
+/// What btrfs keeps checksums of is not written direct: that it does on a worker thread.
+#[test]
+fn on_btrfs_only_what_has_no_checksums_is_written_direct() {
+    for (plain, path) in [("", "buffered"), ("chattr +C \"$1\"; ", "direct")] {
+        let stage = Stage::new();
+        let (origin, mount) = (stage.folder("origin"), stage.folder("mount"));
+        payload::files(&origin, &[("solo", 4 << 20)], 1);
+        let torrent = Torrent::make(&stage.path(""), &origin, "solo", 256 << 10, None);
+        let seeder = Seeder::start(&torrent, Ipv4Addr::LOCALHOST, Conduct::honest(Duration::ZERO));
+        let disk = image(&stage, "mkfs.btrfs", "btrfs-progs", 128 << 20);
+        let peer = seeder.addr().to_string();
+        let more = ["--peer", &peer, "--seed", "--metrics", "127.0.0.1:0"];
+        let command = transfer("download", &torrent, &mount, &more);
+        let script = format!(r#"mount -o loop "$2" "$1"; {plain}:"#);
+        let mut seedring = Seedring::start(&stage, &mut with_mounts(&script, &[&mount, &disk], &command));
+        let figures = seedring.wait_event("metrics", |_| true);
+        let figures: SocketAddr =
+            figures["addr"].as_str().and_then(|addr| addr.parse().ok()).expect("an address");
+        seedring.wait_event("completed", |_| true);
+        let written = |path: &str| {
+            let request = format!("GET /metrics HTTP/1.1\r\nHost: {figures}\r\nConnection: close\r\n\r\n");
+            let (_, page) = http(figures, &request).expect("the program answers");
+            let page = String::from_utf8(page).expect("a page is UTF-8");
+            let start = format!("seedring_disk_written_bytes_total{{path=\"{path}\"}} ");
+            let line = page.lines().find_map(|line| line.strip_prefix(&start).map(str::to_owned));
+            line.map_or(0, |line| line.parse::<f64>().expect("a number") as u64)
+        };
+        until_true("all that was written is told", || written("buffered") + written("direct") >= 4 << 20);
+        assert_eq!(written(path), 4 << 20, "{path}");
+        seedring.stop();
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::swarm::active::{BlockState, Stage};
 use std::collections::{BTreeMap, BTreeSet};
 
 fn is_missing(block: &BlockState) -> bool {
-    block.asked == 0 && block.from.is_none() && block.writer.is_none()
+    block.asked == 0 && block.from.is_none() && block.writer.is_none() && !block.away
 }
 
 /// Checks a node; `end` finds the ends of its connections.

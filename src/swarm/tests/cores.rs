@@ -8,7 +8,7 @@ use crate::swarm::{Commons, Completion, DropReason, HandIn, Place, RUN_LEN, Wish
 use std::sync::Arc;
 
 /// Two cores of one torrent.
-fn two(piece_length: u32, pieces: u32) -> [Desk; 2] {
+pub(super) fn two(piece_length: u32, pieces: u32) -> [Desk; 2] {
     let total = u64::from(piece_length) * u64::from(pieces);
     let layout = Arc::new(Layout::new(piece_length.into(), [total]).unwrap());
     let commons = Arc::new(Commons::new(pieces, 2));
@@ -16,7 +16,7 @@ fn two(piece_length: u32, pieces: u32) -> [Desk; 2] {
 }
 
 /// Rings the other core when one wants it.
-fn nudge(from: &mut Desk, to: &mut Desk) -> Vec<Wish> {
+pub(super) fn nudge(from: &mut Desk, to: &mut Desk) -> Vec<Wish> {
     let wishes = from.wishes();
     if wishes.contains(&Wish::Nudge) {
         to.swarm.catch_up(to.now);
@@ -59,6 +59,96 @@ fn no_piece_waits_for_the_only_peer_of_the_core_that_claimed_it() {
         other.pass(1);
     }
     panic!("the piece is stuck: {handed} blocks were handed over");
+}
+
+#[test]
+fn what_another_core_fetches_is_asked_of_nobody_else_until_it_is_given_back() {
+    let [mut one, mut other] = two(2 * RUN_LEN, 1);
+    let owner = one.giver(1, &[0]);
+    let own = one.requests(owner);
+    assert_eq!(own.len(), 16, "half of the piece");
+    let helper = other.giver(2, &[0]);
+    assert_eq!(other.requests(helper), [], "nothing is shown yet");
+    nudge(&mut other, &mut one);
+    nudge(&mut one, &mut other);
+    let mut away = other.requests(helper);
+    away.sort_unstable();
+    assert_eq!(away, (16..32).map(|block| (0, block)).collect::<Vec<_>>(), "what nobody was asked for");
+    let second = one.giver(3, &[0]);
+    let twice = one.requests(second);
+    assert!(twice.iter().all(|(_, block)| *block < 16), "{twice:?}: the others are under way");
+    other.swarm.gone(other.now, helper);
+    nudge(&mut other, &mut one);
+    let mut again = one.requests(second);
+    again.sort_unstable();
+    assert!(
+        again.len() >= 15 && again.iter().all(|block| away.contains(block)),
+        "{again:?}: now they are not"
+    );
+}
+
+#[test]
+fn a_holder_takes_back_what_nobody_has_taken() {
+    let [mut one, mut other] = two(2 * RUN_LEN, 1);
+    let owner = one.giver(1, &[0]);
+    one.requests(owner);
+    let helper = other.giver(2, &[0]);
+    if let Some(peer) = other.swarm.peers.get_mut(helper) {
+        peer.requests = crate::swarm::window::Window::beginning(4);
+    }
+    other.requests(helper);
+    nudge(&mut other, &mut one);
+    let second = one.giver(3, &[0]);
+    nudge(&mut one, &mut other);
+    let mut all = other.requests(helper);
+    assert_eq!(all, (28..32).rev().map(|block| (0, block)).collect::<Vec<_>>(), "the last ones");
+    all.extend(one.requests(second));
+    all.sort_unstable();
+    assert_eq!(all, (16..32).map(|block| (0, block)).collect::<Vec<_>>(), "each once");
+}
+
+#[test]
+fn what_comes_soon_is_not_fetched_twice() {
+    let [mut one, mut other] = two(8 * RUN_LEN, 1);
+    let owner = one.giver(1, &[0]);
+    let mut asked = one.requests(owner);
+    // A block every 10 ms, and four are left.
+    for _ in 0..124 {
+        one.now += std::time::Duration::from_millis(10);
+        assert!(one.block_comes(owner, asked.remove(0)).1);
+        asked.extend(one.requests(owner));
+    }
+    assert_eq!(asked.len(), 4);
+    one.pass(1);
+    let helper = other.giver(2, &[0]);
+    other.pass(1);
+    other.requests(helper);
+    nudge(&mut other, &mut one);
+    nudge(&mut one, &mut other);
+    assert_eq!(other.requests(helper), []);
+}
+
+#[test]
+fn want_of_memory_is_no_want_of_work() {
+    let [mut one, mut other] = two(RUN_LEN, 8);
+    let owner = one.giver(1, &[0, 1, 2, 3, 4, 5, 6, 7]);
+    one.requests(owner);
+    let hungry = other.giver(2, &[0, 1, 2, 3, 4, 5, 6, 7]);
+    other.slabs = 0;
+    assert_eq!(other.requests(hungry), []);
+    other.pass(2);
+    assert!(!one.swarm.commons.others_idle(0), "there are pieces to begin");
+}
+
+#[test]
+fn a_core_leaves_the_others_a_share_of_the_last_pieces() {
+    let [mut one, _other] = two(2 * RUN_LEN, 8);
+    let all = [0, 1, 2, 3, 4, 5, 6, 7];
+    for number in 1..=4 {
+        let peer = one.giver(number, &all);
+        assert_eq!(one.requests(peer).len(), 16);
+        assert_eq!(one.swarm.active.len(), usize::from(number).min(2), "half of its half");
+    }
 }
 
 #[test]

@@ -1,0 +1,110 @@
+//! A piece that came out wrong is next asked of one peer alone. That one must not be slow while others do nothing.
+//!
+//! Whoever could bring the whole piece much sooner than its owner the rest of it, and has nothing else to do, begins it anew; the
+//! slow one is not asked for it again while others go on. The blocks it has sent are given up with the try: a piece of
+//! one sender's blocks says at once who is to blame, and a liar that sends one bad block and then no more but slowly
+//! must not spoil the next try too. What is remembered of who sent what in bad tries stays, and is judged when the piece
+//! comes out right.
+
+use super::active::ActivePiece;
+use super::commons::Lacking;
+use super::peer::{Peer, Peers};
+use super::{PeerSlot, Swarm};
+use crate::metainfo::{Block, Layout, PieceIndex};
+use std::time::Duration;
+
+/// To begin anew must save more than this, in seconds, and half of the time.
+const LEAST_SAVED: f64 = 10.0;
+
+/// Whether the first time is so much longer, in seconds, that it is worth to begin anew.
+pub(super) fn is_much_longer(time: f64, other: f64) -> bool {
+    time > 2.0 * other + LEAST_SAVED
+}
+
+fn seconds(peer: &Peer, blocks: usize) -> f64 {
+    blocks as f64 * peer.block_seconds()
+}
+
+impl Peers {
+    /// Whether another peer goes on with the piece that brings it much sooner than this one, or this one sends nothing.
+    pub(super) fn is_outdone(&self, slot: PeerSlot, piece: PieceIndex, layout: &Layout) -> bool {
+        let Some(peer) = self.get(slot) else { return false };
+        let blocks = layout.blocks_in(piece);
+        let own = seconds(peer, blocks);
+        let goes_on =
+            |other: &Peer| !other.dropped && !other.chokes_us && !other.snubbed && other.has.has(piece);
+        self.iter().any(|(place, other)| {
+            let better = peer.snubbed || is_much_longer(own, seconds(other, blocks));
+            place != slot && better && goes_on(other)
+        })
+    }
+}
+
+impl Swarm {
+    /// Seconds in which the peer would bring the whole piece.
+    pub(super) fn seconds_for(&self, peer: &Peer, piece: PieceIndex) -> f64 {
+        seconds(peer, self.layout.blocks_in(piece))
+    }
+
+    /// Whether the peer shall not begin a piece that one alone is to send.
+    pub(super) fn is_barred(&self, slot: PeerSlot, piece: PieceIndex) -> bool {
+        self.board.has_left(piece) || self.peers.is_outdone(slot, piece, &self.layout)
+    }
+
+    /// Seconds until the owner of a piece that it alone shall send has sent the rest.
+    fn seconds_left(&self, active: &ActivePiece) -> Option<f64> {
+        let owner = self.peers.get(active.owner.filter(|_| active.sole)?)?;
+        Some(seconds(owner, active.lacks()))
+    }
+
+    /// Frees a piece that its only sender is slow with for a peer that has nothing to do and would be much faster. Says
+    /// whether it is there to be claimed.
+    pub(super) fn take_over(&mut self, slot: PeerSlot) -> bool {
+        let Some(peer) = self.peers.get(slot).filter(|peer| !peer.snubbed) else { return false };
+        let slow = self.active.values().find(|active| {
+            let own = self.seconds_for(peer, active.piece);
+            active.sole
+                && active.owner != Some(slot)
+                && peer.offers(active.piece)
+                && self.seconds_left(active).is_some_and(|left| is_much_longer(left, own))
+                && self.may_dismiss(active.piece)
+                && !self.is_barred(slot, active.piece)
+        });
+        let Some(piece) = slow.map(|active| active.piece) else { return false };
+        self.dismiss(piece);
+        true
+    }
+
+    /// Pieces that another core might bring sooner, by peers that have nothing to do.
+    pub(super) fn slow_pieces(&self) -> impl Iterator<Item = Lacking> {
+        self.active.values().filter_map(|active| {
+            let left = self.seconds_left(active).filter(|left| *left > LEAST_SAVED)?;
+            let block = self.layout.nth_block(active.piece, 0);
+            let wait = Duration::from_secs_f64(left);
+            self.may_dismiss(active.piece).then_some(Lacking { block, whole: true, wait })
+        })
+    }
+
+    /// Whether nothing of the piece is under way but requests: no receive, no hash, no write.
+    pub(super) fn may_dismiss(&self, piece: PieceIndex) -> bool {
+        let Some(active) = self.active.get(&piece) else { return false };
+        let mut blocks = (0..active.blocks.len()).map(|index| self.layout.nth_block(piece, index));
+        !active.is_settling() && !blocks.any(|block| self.is_lent(active, &block))
+    }
+
+    /// Ends a try at a piece that one peer alone was to send: it is to be begun anew, by one alone again.
+    pub(super) fn dismiss(&mut self, piece: PieceIndex) {
+        let Some(active) = self.active.get_mut(&piece) else { return };
+        active.blocks.iter_mut().for_each(|state| state.writer = None);
+        let owner = active.owner;
+        let asked = active.blocks.iter().enumerate().filter(|(_, state)| state.asked > 0);
+        let asked: Vec<Block> = asked.map(|(index, _)| self.layout.nth_block(piece, index)).collect();
+        asked.iter().for_each(|block| self.cancel_elsewhere(block));
+        if let Some(owner) =
+            owner.filter(|owner| self.peers.get(*owner).is_some_and(|peer| peer.current == Some(piece)))
+        {
+            self.disown_piece(owner);
+        }
+        self.restart(piece, true);
+    }
+}
