@@ -43,6 +43,10 @@ pub(super) struct ChoiceArgs {
     #[arg(long, env = "SEEDRING_SUPER_SEED", value_parser = super::args::switch)]
     super_seed: bool,
 
+    /// Connect to no more than this many peers of one host [default: 16, within private networks any number]
+    #[arg(long, value_name = "COUNT", env = "SEEDRING_PEERS_PER_HOST", value_parser = clap::value_parser!(u32).range(1..))]
+    peers_per_host: Option<u32>,
+
     /// Have nothing to do with the addresses in this file: a list as eMule or PeerGuardian write it, or nets as 10.0.0.0/8
     #[arg(long, value_name = "FILE", env = "SEEDRING_IP_FILTER")]
     ip_filter: Option<PathBuf>,
@@ -110,6 +114,7 @@ impl ChoiceArgs {
             super_seed: self.super_seed,
             upload: throttle(self.upload_limit),
             download: throttle(self.download_limit),
+            most_of_host: self.peers_per_host.map(|most| most as usize),
             filter: self.ip_filter.as_deref().map(read_filter).transpose()?.map(Arc::new),
         })
     }

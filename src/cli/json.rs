@@ -2,7 +2,7 @@
 
 use crate::discovery::dht::DhtNote;
 use crate::load::Report;
-use crate::session::{CheckReport, Event, Progress};
+use crate::session::{CheckReport, Event, MagnetLimits, Progress};
 use serde::Serialize;
 use std::net::{IpAddr, SocketAddr};
 
@@ -50,6 +50,8 @@ pub(super) enum Line<'a> {
     File { path: String, length: u64, good: bool, pieces: u32, good_pieces: u32 },
     /// What a check found of all pieces.
     Checked { pieces: u32, good_pieces: u32, good_bytes: u64, bad_pieces: &'a [u32] },
+    /// So much of what a magnet link stands for has come, the last time all of it; and how often limits have said no.
+    Metadata { bytes: usize, limits: MagnetLimits },
     /// Peers can connect.
     Listening { addr: SocketAddr },
     /// Figures for Prometheus can be had here.

@@ -1,6 +1,7 @@
 //! Where a command gets its torrent from: a torrent file, or a magnet link and the peers that it leads to.
 
 use super::finding::FindArgs;
+use super::json::Line;
 use super::output::Output;
 use super::progress::Pace;
 use super::signals::Signals;
@@ -40,7 +41,8 @@ pub(super) async fn find(
     out.note(&format!("{}: looking for peers that have its metadata", magnet.title()));
     let (mut pace, begun) = (Pace::new(), Instant::now());
     let watch = |event| match event {
-        MagnetEvent::Progress { bytes, peers } if pace.is_due() => {
+        MagnetEvent::Progress { bytes, peers, limits } if pace.is_due() => {
+            out.emit(&Line::Metadata { bytes, limits });
             let peers = human::count(peers as u64, "peer");
             out.note(&format!("{} of metadata from {peers}", human::size(bytes as u64)));
         }
@@ -64,7 +66,8 @@ pub(super) async fn find(
     let Some(resolved) = resolved else {
         return Err(signals.reason().map_or_else(|| Error::Other("stopped".into()), Error::Stopped));
     };
-    let session::Resolved { torrent, peers: found, id } = resolved;
+    let session::Resolved { torrent, peers: found, id, metadata_len: bytes, limits } = resolved;
+    out.emit(&Line::Metadata { bytes, limits });
     out.note(&format!("{}: its metadata came in {:.1} s", torrent.name, begun.elapsed().as_secs_f64()));
     Ok(Source { torrent, found, id: Some(id), files })
 }

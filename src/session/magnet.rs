@@ -28,8 +28,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, timeout};
 
-/// Peers talked to at the same time, and addresses remembered.
+/// Peers talked to at the same time; how many of them may have dialled us, so that whoever comes in crowds leaves room for
+/// those that we dial; and addresses remembered.
 const MOST_PEERS: usize = 40;
+const MOST_ACCEPTED: usize = 20;
 const MOST_ADDRESSES: usize = 2000;
 /// How often an address is dialled, and the wait in between.
 const MOST_DIALS: u32 = 20;
@@ -72,6 +74,29 @@ pub struct Resolved {
     pub peers: Vec<SocketAddr>,
     /// What we called ourselves to trackers and peers: the session goes on by that name.
     pub id: PeerId,
+    /// Length of the info dictionary.
+    pub metadata_len: usize,
+    /// How often limits have said no on the way.
+    pub limits: MagnetLimits,
+}
+
+/// How often a limit of this stage has said no.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct MagnetLimits {
+    /// Peers of no use because the metadata cannot be as long as they say, or they say another length than before.
+    pub sizes: u64,
+    /// Peers dropped for a block that nobody asked for or of a wrong length, or for a message about them that cannot be read.
+    pub offences: u64,
+    /// Times that all was there and had the wrong hash.
+    pub wrong: u64,
+    /// Times that what had come of a length was thrown away, because there was too much of all of them.
+    pub overfull: u64,
+    /// Peers given up because they named no length, or sent no block, for long.
+    pub silent: u64,
+    /// Connections not taken because there were too many.
+    pub peers: u64,
+    /// Addresses not remembered because there were too many, or given up after too many tries.
+    pub addresses: u64,
 }
 
 /// What happens meanwhile.
@@ -83,6 +108,8 @@ pub enum MagnetEvent {
         bytes: usize,
         /// Peers connected.
         peers: usize,
+        /// How often limits have said no.
+        limits: MagnetLimits,
     },
     /// A tracker has answered, or not.
     Tracker {
@@ -126,6 +153,7 @@ struct Stage {
     heard: mpsc::Sender<(u64, Heard)>,
     tasks: JoinSet<()>,
     begun: Instant,
+    limits: MagnetLimits,
 }
 
 /// Finds the torrent of a magnet link. `None` when `stop` completes first. To be called inside a tokio runtime.
@@ -165,7 +193,7 @@ pub async fn resolve(
             () = &mut stop => return Ok(None),
             _ = ticks.tick() => {
                 let (bytes, peers) = (stage.fetch.held(), stage.peers.len());
-                watch(MagnetEvent::Progress { bytes, peers });
+                watch(MagnetEvent::Progress { bytes, peers, limits: stage.limits() });
                 if peers == 0 {
                     announcing.iter().for_each(Announcing::want_peers);
                 }
@@ -201,7 +229,8 @@ pub async fn resolve(
         dht.stop().await;
     }
     let torrent = Torrent::from_metadata(&metadata, &magnet.tiers()).map_err(SessionError::Metadata)?;
-    Ok(Some(Resolved { torrent, peers: stage.addresses(), id }))
+    let (metadata_len, limits) = (metadata.len(), stage.limits());
+    Ok(Some(Resolved { torrent, peers: stage.addresses(), id, metadata_len, limits }))
 }
 
 fn announce_for(
@@ -255,13 +284,24 @@ impl Stage {
             heard,
             tasks: JoinSet::new(),
             begun: Instant::now(),
+            limits: MagnetLimits::default(),
         }
+    }
+
+    fn limits(&self) -> MagnetLimits {
+        MagnetLimits { overfull: self.fetch.overfull(), ..self.limits }
     }
 
     /// Takes addresses to be dialled.
     fn add(&mut self, addrs: Vec<SocketAddr>) {
         for addr in addrs {
-            if self.known.len() < MOST_ADDRESSES && addr.port() != 0 && self.known.insert(addr) {
+            if addr.port() == 0 || self.known.contains(&addr) {
+                continue;
+            }
+            if self.known.len() >= MOST_ADDRESSES {
+                self.limits.addresses += 1;
+            } else {
+                self.known.insert(addr);
                 self.waiting.push_back(Place { addr, dials: 0, not_before: self.begun });
             }
         }
@@ -283,13 +323,18 @@ impl Stage {
                 let dials = place.dials + 1;
                 if dials < MOST_DIALS {
                     self.waiting.push_back(Place { dials, not_before: now + REDIAL * dials, ..place });
+                } else {
+                    self.limits.addresses += 1;
                 }
             }
         }
     }
 
     fn accept(&mut self, stream: TcpStream, addr: SocketAddr) {
-        if self.peers.len() < MOST_PEERS && !self.banned.contains(&addr.ip()) {
+        let accepted = self.peers.values().filter(|peer| !peer.outgoing).count();
+        if self.peers.len() >= MOST_PEERS || accepted >= MOST_ACCEPTED {
+            self.limits.peers += 1;
+        } else if !self.banned.contains(&addr.ip()) {
             self.begin(addr, Some(stream));
         }
     }
@@ -341,10 +386,11 @@ impl Stage {
                 peer.ids.update(&hello);
                 let said = hello.port.map(|port| SocketAddr::new(peer.addr.ip().to_canonical(), port));
                 peer.listens = peer.listens.or(said);
-                if peer.ids.get(Extension::Metadata).is_some()
-                    && self.fetch.offer(number, hello.metadata_size)
-                {
-                    peer.offered = true;
+                if peer.ids.get(Extension::Metadata).is_some() {
+                    let offered = self.fetch.offer(number, hello.metadata_size);
+                    peer.offered |= offered;
+                    // Who names none may not have it yet.
+                    self.limits.sizes += u64::from(!offered && hello.metadata_size.is_some());
                 }
                 self.ask(number);
             }
@@ -364,8 +410,12 @@ impl Stage {
                 match self.fetch.data(number, block, total_size, bytes) {
                     MetadataOutcome::Done(metadata) => return Some(metadata),
                     MetadataOutcome::Wait => self.ask(number),
-                    MetadataOutcome::Offence => self.remove(number),
+                    MetadataOutcome::Offence => {
+                        self.limits.offences += 1;
+                        self.remove(number);
+                    }
                     MetadataOutcome::Wrong { liar } => {
+                        self.limits.wrong += 1;
                         if let Some(liar) = liar {
                             let ip = self.peers.get(&liar).map(|peer| peer.addr.ip());
                             // On one host there may be many who are honest.
@@ -382,7 +432,10 @@ impl Stage {
                 self.ask_all();
             }
             Some(MetadataMessage::Unknown) => {}
-            None => self.remove(number),
+            None => {
+                self.limits.offences += 1;
+                self.remove(number);
+            }
         }
         None
     }
@@ -412,7 +465,10 @@ impl Stage {
         let late = self.fetch.tick(self.begun.elapsed());
         let silent = self.peers.iter().filter(|(_, peer)| !peer.offered && peer.since.elapsed() > SILENCE);
         let silent: Vec<u64> = silent.map(|(number, _)| *number).collect();
-        late.into_iter().chain(silent).for_each(|number| self.remove(number));
+        for number in late.into_iter().chain(silent) {
+            self.limits.silent += 1;
+            self.remove(number);
+        }
         self.ask_all();
         self.dial();
         while self.tasks.try_join_next().is_some() {}

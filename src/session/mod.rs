@@ -14,7 +14,7 @@ pub use crate::shard::{Choices, Progress, Snapshot};
 pub use crate::storage::{CheckReport, FileReport};
 pub use dht::DhtOptions;
 pub use events::{Event, TrackerAnswer};
-pub use magnet::{MagnetEvent, MagnetJob, Resolved, resolve};
+pub use magnet::{MagnetEvent, MagnetJob, MagnetLimits, Resolved, resolve};
 pub use offline::{CreateOptions, check, create};
 pub use run::{AnnounceLimits, Goal, Job, Listen, Outcome, SessionError, run};
 pub use scrape::{Scraped, scrape};

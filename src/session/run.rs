@@ -35,6 +35,8 @@ const BIND_LIMIT: Duration = Duration::from_secs(2);
 const BIND_WAIT: Duration = Duration::from_millis(50);
 /// A core with less payload memory than this (bytes) is no help: then rather fewer cores.
 const LEAST_MEMORY: u64 = 4 * 1024 * 1024;
+/// Notes of trackers that wait to be told: one of each of as many as are asked, should they all answer at once.
+const MOST_NOTES: usize = 128;
 /// How long a core may take to end its disk work.
 const END_LIMIT: Duration = Duration::from_secs(10);
 
@@ -253,7 +255,7 @@ pub async fn run(
         local: None,
         dht: None,
         found: mpsc::channel(16),
-        notes: mpsc::channel(16),
+        notes: mpsc::channel(MOST_NOTES),
         watch,
         last: Progress::default(),
         complete: false,

@@ -19,6 +19,8 @@ pub struct Choices {
     pub upload: Throttle,
     /// Limits of what comes down.
     pub download: Throttle,
+    /// Most connections with one host, when not as many as usual.
+    pub most_of_host: Option<usize>,
     /// Addresses to have nothing to do with.
     pub filter: Option<Arc<IpFilter>>,
 }

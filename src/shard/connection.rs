@@ -81,7 +81,11 @@ async fn attempt(
 ) -> Result<(Socket, Shaken), Unreached> {
     use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
     torrent.make_place();
-    let socket = Socket::connect(addr, CONNECT_LIMIT).await.map_err(Unreached::Failed)?;
+    let dialled = Socket::connect(addr, CONNECT_LIMIT).await.map_err(|error| {
+        torrent.hits.borrow_mut().dials += u64::from(error.kind() == io::ErrorKind::TimedOut);
+        Unreached::Failed(error)
+    });
+    let socket = dialled?;
     let deadline = socket.deadline(HANDSHAKE_LIMIT);
     let shaken = shake_outgoing(torrent, &socket, encrypted).await;
     if encrypted {
@@ -89,7 +93,10 @@ async fn attempt(
     }
     match shaken {
         Ok(shaken) => Ok((socket, shaken)),
-        Err(error) if deadline.has_passed() => Err(Unreached::Failed(error)),
+        Err(error) if deadline.has_passed() => {
+            torrent.hits.borrow_mut().silent += 1;
+            Err(Unreached::Failed(error))
+        }
         Err(error) if matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof) => {
             Err(Unreached::HungUp(error))
         }
@@ -123,7 +130,8 @@ pub(super) async fn accept(torrent: &Rc<TorrentShard>, socket: Socket, addr: Soc
     let result = shake_incoming(torrent, &socket, addr.ip()).await;
     let late = result.is_err() && deadline.has_passed();
     drop(deadline);
-    torrent.strangers.borrow_mut().leave(number, late);
+    torrent.strangers.borrow_mut().leave(number);
+    torrent.hits.borrow_mut().silent += u64::from(late);
     torrent.settled.notify_one();
     match result {
         Ok(shaken) => serve(torrent, socket, shaken, (addr, false)).await,

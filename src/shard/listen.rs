@@ -49,7 +49,7 @@ pub(super) async fn listen(torrent: Rc<TorrentShard>, listener: TcpListener) {
         if let Err(error) = let_in(&torrent, &listener, &mut pace).await {
             if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) {
                 Descriptors::of_process().count_refusal();
-                torrent.short.set(torrent.short.get() + 1);
+                torrent.hits.borrow_mut().descriptors += 1;
                 torrent.strangers.borrow_mut().give_way();
             } else if !std::mem::replace(&mut told, true) {
                 tracing::warn!("cannot accept a connection: {error}");
@@ -67,7 +67,7 @@ async fn let_in(torrent: &Rc<TorrentShard>, listener: &Listener, pace: &mut Pace
     }
     let wait = pace.wait(torrent.now());
     if !wait.is_zero() {
-        torrent.hasty.set(torrent.hasty.get() + 1);
+        torrent.hits.borrow_mut().arrivals += 1;
         tokio::time::sleep(wait).await;
     }
     torrent.make_place();
@@ -95,7 +95,7 @@ impl TorrentShard {
         let descriptors = Descriptors::of_process();
         if !descriptors.sockets.are_free() {
             descriptors.count_wait();
-            self.short.set(self.short.get() + 1);
+            self.hits.borrow_mut().descriptors += 1;
             self.strangers.borrow_mut().give_way();
         }
     }

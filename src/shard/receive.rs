@@ -205,7 +205,7 @@ impl Receiver {
     /// Tells of a peer that breaks the protocol.
     fn keep_on(&mut self, step: impl FnOnce(&mut Self) -> Result<bool, WireError>) -> bool {
         step(self).unwrap_or_else(|error| {
-            self.torrent.garbled.set(self.torrent.garbled.get() + 1);
+            self.torrent.hits.borrow_mut().messages += 1;
             self.torrent.hang_up(self.slot, &error);
             false
         })

@@ -2,10 +2,11 @@
 //! can ask for.
 
 use crate::metainfo::InfoHash;
+use crate::swarm::host;
 use crate::wire::mse::{Encryption, Randomness, SkeyName, skey_name};
 use ::ring::rand::{SecureRandom, SystemRandom};
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// One host may begin so many encrypted handshakes at once.
@@ -100,14 +101,6 @@ pub fn randomness() -> Randomness {
     let mut key = [0; 20];
     SystemRandom::new().fill(&mut key).expect("the system gives random bytes");
     Randomness { key, first_pad: pad(PADS.0), second_pad: pad(PADS.1) }
-}
-
-/// What stands for one host: of IPv6, everybody has a whole /64.
-pub(super) fn host(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
-        ip => ip,
-    }
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@
 //!
 //! [`HANDSHAKE_LIMIT`]: super::connection::HANDSHAKE_LIMIT
 
-use super::secrecy::host;
 use crate::ring::Socket;
+use crate::swarm::host;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -53,14 +53,12 @@ pub(super) struct Strangers<S = Socket> {
     pressed: Option<Duration>,
     /// Connections that had to give way.
     pub(super) crowded_out: u64,
-    /// Connections whose handshake was not there in time.
-    pub(super) late: u64,
 }
 
 impl<S: Guest> Strangers<S> {
     /// None, and room for `most`.
     pub(super) fn new(most: usize) -> Self {
-        Self { all: BTreeMap::new(), most, next: 0, pressed: None, crowded_out: 0, late: 0 }
+        Self { all: BTreeMap::new(), most, next: 0, pressed: None, crowded_out: 0 }
     }
 
     /// Nobody waits to be let in.
@@ -102,10 +100,9 @@ impl<S: Guest> Strangers<S> {
         self.next
     }
 
-    /// One is no stranger any more, or has gone; `late`: it had not said its handshake in time.
-    pub(super) fn leave(&mut self, number: u64, late: bool) {
+    /// One is no stranger any more, or has gone.
+    pub(super) fn leave(&mut self, number: u64) {
         self.all.remove(&number);
-        self.late += u64::from(late);
     }
 }
 
@@ -204,7 +201,7 @@ mod tests {
         fakes[1].speaks();
         assert!(strangers.give_way() && !strangers.give_way());
         assert_eq!(gone(&fakes), [0, 2, 3]);
-        strangers.leave(3, true);
-        assert_eq!((strangers.all.len(), strangers.late), (0, 1));
+        strangers.leave(3);
+        assert_eq!(strangers.all.len(), 0);
     }
 }

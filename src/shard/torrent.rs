@@ -80,18 +80,12 @@ pub(super) struct TorrentShard {
     /// Writes and renames under way.
     busy: Cell<usize>,
     stopping: Cell<bool>,
-    /// Connections closed for bytes that are no message.
-    pub(super) garbled: Cell<u64>,
+    /// Limits that this core's connections have met, beside those that the swarm counts.
+    pub(super) hits: RefCell<LimitHits>,
     /// Accepted connections whose handshake is not done.
     pub(super) strangers: RefCell<Strangers>,
     /// Rings when one of them has a handshake, or has gone.
     pub(super) settled: Notify,
-    /// Connections that had to wait because others came too fast.
-    pub(super) hasty: Cell<u64>,
-    /// Times that a connection had to wait because descriptors were short.
-    pub(super) short: Cell<u64>,
-    /// Reports dropped because the mailbox was full.
-    unheard: Cell<u64>,
     /// Letters that found another core's mailbox full, and the payload bytes in them.
     unposted: Cell<(u64, u64)>,
     /// Payload bytes copied in memory: because they came elsewhere than was guessed, or through another core. What is
@@ -136,12 +130,9 @@ impl TorrentShard {
             reports,
             busy: Cell::new(0),
             stopping: Cell::new(false),
-            garbled: Cell::new(0),
+            hits: RefCell::default(),
             strangers: RefCell::new(strangers),
             settled: Notify::new(),
-            hasty: Cell::new(0),
-            short: Cell::new(0),
-            unheard: Cell::new(0),
             unposted: Cell::default(),
             moved: Cell::new(0),
             gauges: Gauges::default(),
@@ -160,7 +151,7 @@ impl TorrentShard {
             let reports = self.reports.clone();
             ring::spawn(async move { reports.send(report).await });
         } else {
-            self.unheard.set(self.unheard.get() + 1);
+            self.hits.borrow_mut().reports += 1;
         }
     }
 
@@ -174,6 +165,12 @@ impl TorrentShard {
             rates = (rates.0 + peer.rates.0, rates.1 + peer.rates.1);
         }
         let (letters, lost) = self.unposted.get();
+        let mut limits = *self.hits.borrow();
+        limits += totals.limits;
+        limits.handshakes += self.strangers.borrow().crowded_out;
+        limits.descriptors += self.access.waits();
+        limits.exchanges += self.secrecy.borrow().refused();
+        limits.letters += letters;
         Progress {
             downloaded: totals.downloaded,
             uploaded: totals.uploaded,
@@ -182,17 +179,7 @@ impl TorrentShard {
             peers,
             download_rate: rates.0,
             upload_rate: rates.1,
-            limits: LimitHits {
-                handshakes: self.strangers.borrow().crowded_out,
-                arrivals: self.hasty.get(),
-                descriptors: self.short.get() + self.access.waits(),
-                reports: self.unheard.get(),
-                letters,
-                exchanges: self.secrecy.borrow().refused(),
-                messages: totals.limits.messages + self.garbled.get(),
-                silent: totals.limits.silent + self.strangers.borrow().late,
-                ..totals.limits
-            },
+            limits,
             ..self.crew.standing()
         }
     }

@@ -57,6 +57,7 @@ struct Candidate {
 pub(super) struct Candidates {
     book: BTreeMap<SocketAddr, Candidate>,
     dialling: usize,
+    given_up: u64,
 }
 
 impl Candidates {
@@ -112,6 +113,11 @@ impl Candidates {
         taken.inspect(|addr| _ = self.book.get_mut(addr).map(|c| c.state = State::Dialling)).collect()
     }
 
+    /// Addresses that were forgotten because too many tries have failed.
+    pub(super) fn given_up(&self) -> u64 {
+        self.given_up
+    }
+
     fn leave(&mut self, addr: SocketAddr, to: State) -> Option<&mut Candidate> {
         let candidate = self.book.get_mut(&addr)?;
         self.dialling -= usize::from(candidate.state == State::Dialling);
@@ -136,6 +142,7 @@ impl Candidates {
             && candidate.state != State::Banned
         {
             self.book.remove(&addr);
+            self.given_up += 1;
             return;
         }
         let longest = if candidate.source == Source::Given { LONGEST_WAIT_GIVEN } else { LONGEST_WAIT };
@@ -206,7 +213,7 @@ mod tests {
             assert_eq!(book.take_due(now + FIRST_WAIT / 2, 9, false, |_| 0), []);
             now += LONGEST_WAIT;
         }
-        assert_eq!(book.take_due(now, 9, false, |_| 0), [addr(2)]);
+        assert_eq!((book.take_due(now, 9, false, |_| 0), book.given_up()), (vec![addr(2)], 1));
     }
 
     #[test]

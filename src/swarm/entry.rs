@@ -2,7 +2,7 @@
 
 use super::candidates::Source;
 use super::peer::Peer;
-use super::roster::Entry;
+use super::roster::{Entry, host};
 use super::super_seed::Shown;
 use super::{DropReason, Introduction, PeerSlot, Swarm, Tag, Wish};
 use std::collections::HashMap;
@@ -33,7 +33,7 @@ impl Swarm {
             match refusal {
                 None => self.candidates.connected(who.addr),
                 Some(DropReason::Ourselves | DropReason::Banned) => self.candidates.ban(who.addr),
-                Some(DropReason::Duplicate) => self.candidates.put_off(now, who.addr),
+                Some(DropReason::Duplicate | DropReason::Crowd(_)) => self.candidates.put_off(now, who.addr),
                 Some(_) => self.candidates.ended(now, who.addr, false),
             }
         }
@@ -116,8 +116,13 @@ impl Swarm {
         }
         let crowded = commons.roster().len() >= self.settings.most_peers;
         let keep_outgoing = self.settings.id.0 > who.id.0;
-        let entry = commons.roster().enter(identity, tag, who.outgoing, keep_outgoing);
+        let most = self.settings.most_of(who.addr.ip());
+        let entry = commons.roster().enter(identity, tag, (who.outgoing, keep_outgoing), most);
         match entry {
+            Entry::Crowd => {
+                self.totals.limits.hosts += 1;
+                return Err(DropReason::Crowd(most));
+            }
             Entry::Duplicate => return Err(DropReason::Duplicate),
             Entry::Replaces(twin) => self.evict(twin),
             Entry::New if crowded => {
@@ -158,18 +163,18 @@ impl Swarm {
     }
 
     /// The peer that is missed least: it has been idle for long. One with which there is nothing to trade comes
-    /// first, then one of the address with the most connections, then the one that came first.
+    /// first, then one of the host with the most connections, then the one that came first.
     fn idler(&self, now: Duration) -> Option<PeerSlot> {
         let mut crowds: HashMap<IpAddr, usize> = HashMap::new();
         let kept = || self.peers.iter().filter(|(_, peer)| !peer.dropped);
-        kept().for_each(|(_, peer)| *crowds.entry(peer.who.addr.ip()).or_default() += 1);
+        kept().for_each(|(_, peer)| *crowds.entry(host(peer.who.addr.ip())).or_default() += 1);
         let useless = |peer: &Peer| !peer.interested && peer.wanted == 0;
         let idle = kept().filter(|(_, peer)| {
-            let alone = crowds[&peer.who.addr.ip()] == 1;
+            let alone = crowds[&host(peer.who.addr.ip())] == 1;
             now >= peer.last_moved + IDLE && (useless(peer) || !alone)
         });
         idle.min_by_key(|(_, peer)| {
-            (!useless(peer), std::cmp::Reverse(crowds[&peer.who.addr.ip()]), peer.since)
+            (!useless(peer), std::cmp::Reverse(crowds[&host(peer.who.addr.ip())]), peer.since)
         })
         .map(|(slot, _)| slot)
     }

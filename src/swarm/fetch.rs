@@ -283,12 +283,16 @@ impl Swarm {
         }) else {
             return;
         };
+        self.totals.limits.unanswered += 1;
         self.release(&asked.block);
         self.wake_hungry();
     }
 
     /// The peer does not send what it was asked for.
     pub(super) fn snub(&mut self, slot: PeerSlot) {
+        // Without a request it was in the middle of a block that was once asked for.
+        let open = self.peers.get(slot).map_or(0, |peer| peer.asked.len().max(1));
+        self.totals.limits.unanswered += open as u64;
         self.release_all(slot);
         self.forget_writer(slot);
         if let Some(peer) = self.peers.get_mut(slot) {

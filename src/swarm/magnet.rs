@@ -62,12 +62,13 @@ pub struct MetadataFetch {
     info_hash: InfoHash,
     peers: BTreeMap<u64, Peer>,
     attempts: BTreeMap<usize, Attempt>,
+    overfull: u64,
 }
 
 impl MetadataFetch {
     /// Nothing is here yet.
     pub fn new(info_hash: InfoHash) -> Self {
-        Self { info_hash, peers: BTreeMap::new(), attempts: BTreeMap::new() }
+        Self { info_hash, peers: BTreeMap::new(), attempts: BTreeMap::new(), overfull: 0 }
     }
 
     /// A peer says how long the info dictionary is. `false` when it cannot be that: the peer is of no use (yet).
@@ -154,7 +155,13 @@ impl MetadataFetch {
             && let Some(attempt) = self.attempts.values_mut().max_by_key(|attempt| attempt.blocks.len())
         {
             attempt.blocks.clear();
+            self.overfull += 1;
         }
+    }
+
+    /// How often what had come of a size was thrown away, because all of them together held too much.
+    pub fn overfull(&self) -> u64 {
+        self.overfull
     }
 
     fn verify(&mut self, size: usize) -> MetadataOutcome {

@@ -68,8 +68,9 @@ pub use limiter::{Limiter, Throttle};
 pub use magnet::{MetadataFetch, MetadataOutcome};
 pub use peer::{Introduction, PeerSlot, Tag};
 pub use piece_map::PieceMap;
+pub use roster::host;
 pub use selection::{Priority, Selection};
-pub use settings::Settings;
+pub use settings::{MOST_OF_HOST, Settings};
 pub use speak::Speech;
 pub use totals::{ExchangeCounts, LimitHits, Totals};
 
@@ -138,6 +139,8 @@ pub enum DropReason {
     NotNegotiated,
     #[error("one too many: {0} peers are connected")]
     Full(usize),
+    #[error("one too many of its host: {0} are connected")]
+    Crowd(usize),
 }
 
 /// Something the machine wants done.
@@ -278,7 +281,8 @@ impl Swarm {
 
     /// Sums so far.
     pub fn totals(&self) -> Totals {
-        self.totals
+        let limits = LimitHits { failures: self.candidates.given_up(), ..self.totals.limits };
+        Totals { limits, ..self.totals }
     }
 
     /// The connected peers.
@@ -407,7 +411,11 @@ impl Swarm {
         } else if !useless {
             peer.last_useful = now;
         }
-        peer.requests.most = peer.reqq.map_or(window::DEFAULT_MOST, |most| most as usize).min(share);
+        let taken = peer.reqq.map_or(window::DEFAULT_MOST, |most| most as usize).min(*window::BOUNDS.end());
+        // That our own limit leaves no more is no limit of the peer's.
+        let cut = !peer.asked.is_empty() && peer.requests.worth(peer.down.get()) > taken && share > taken;
+        peer.requests.most = taken.min(share);
+        self.totals.limits.windows += u64::from(cut);
         peer.fast.tick();
         let waits = now >= peer.last_said + KEEP_ALIVE;
         let oldest = peer.asked.front().map(|asked| asked.at);

@@ -29,20 +29,24 @@ pub(super) enum Entry {
     Replaces(Tag),
     /// It is not: the other connection to the same peer stays.
     Duplicate,
+    /// It is not: there are too many of its host.
+    Crowd,
 }
 
 /// All connected peers of a torrent, and who may not come back.
 #[derive(Debug, Default)]
 pub(super) struct Roster {
     members: HashMap<Identity, Member>,
+    /// How many of them each host has.
+    crowds: HashMap<IpAddr, usize>,
     /// Hosts and ids that sent a bad piece: they may not dial us.
     banned: HashSet<Identity>,
-    /// How many of them each host had.
+    /// How many of these each host had.
     names: HashMap<IpAddr, u32>,
 }
 
 /// What stands for one host: of IPv6, everybody has a whole /64.
-fn host(ip: IpAddr) -> IpAddr {
+pub fn host(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
         ip => ip,
@@ -51,11 +55,24 @@ fn host(ip: IpAddr) -> IpAddr {
 
 impl Roster {
     /// Enters a connection. When both sides have dialled at once, both must keep the same one: that which the side with
-    /// the greater id dialled; `keep_outgoing` says whether that is ours.
-    pub(super) fn enter(&mut self, who: Identity, tag: Tag, outgoing: bool, keep_outgoing: bool) -> Entry {
+    /// the greater id dialled; `keep_outgoing` says whether that is ours. Of one host `most` may be in.
+    pub(super) fn enter(
+        &mut self,
+        who: Identity,
+        tag: Tag,
+        (outgoing, keep_outgoing): (bool, bool),
+        most: usize,
+    ) -> Entry {
         let twin = self.members.get(&who).copied();
         if twin.is_some_and(|twin| twin.outgoing == outgoing || twin.outgoing == keep_outgoing) {
             return Entry::Duplicate;
+        }
+        if twin.is_none() {
+            let crowd = self.crowds.entry(host(who.0)).or_default();
+            if *crowd >= most {
+                return Entry::Crowd;
+            }
+            *crowd += 1;
         }
         self.members.insert(who, Member { tag, outgoing });
         twin.map_or(Entry::New, |twin| Entry::Replaces(twin.tag))
@@ -63,9 +80,13 @@ impl Roster {
 
     /// Takes a connection out, unless another has taken its place.
     pub(super) fn leave(&mut self, who: Identity, tag: Tag) {
-        if self.members.get(&who).is_some_and(|member| member.tag == tag) {
-            self.members.remove(&who);
+        if self.members.get(&who).is_none_or(|member| member.tag != tag) {
+            return;
         }
+        self.members.remove(&who);
+        let host = host(who.0);
+        let left = self.crowds.get(&host).map_or(0, |crowd| crowd - 1);
+        _ = if left > 0 { self.crowds.insert(host, left) } else { self.crowds.remove(&host) };
     }
 
     /// Keeps a liar out from now on; `false` when there are too many to remember this one too.
@@ -113,17 +134,62 @@ mod tests {
     }
 
     #[test]
+    fn no_more_liars_are_remembered_than_fit() {
+        let who = |number: u32| {
+            let mut name = PeerId([0; 20]);
+            name.0[..4].copy_from_slice(&number.to_be_bytes());
+            (IpAddr::from([10, 0, (number >> 3) as u8, (number >> 11) as u8]), name)
+        };
+        let mut roster = Roster::default();
+        assert!((0..MOST_BANNED as u32).all(|number| roster.ban(who(number))));
+        assert!(!roster.ban(who(1 << 20)) && roster.ban(who(7)), "one that is known needs no room");
+        assert_eq!(roster.banned.len(), MOST_BANNED);
+    }
+
+    #[test]
     fn of_two_connections_to_one_peer_both_sides_keep_the_same() {
         let who = (IpAddr::from([10, 0, 0, 1]), PeerId([7; 20]));
         let [first, second, third] = [1, 2, 3].map(|number| Tag { core: 0, number });
         let mut roster = Roster::default();
-        assert_eq!(roster.enter(who, first, true, false), Entry::New);
-        assert_eq!(roster.enter(who, second, true, false), Entry::Duplicate);
-        assert_eq!(roster.enter(who, second, false, false), Entry::Replaces(first));
-        assert_eq!(roster.enter(who, third, true, false), Entry::Duplicate);
+        assert_eq!(roster.enter(who, first, (true, false), 9), Entry::New);
+        assert_eq!(roster.enter(who, second, (true, false), 9), Entry::Duplicate);
+        assert_eq!(roster.enter(who, second, (false, false), 9), Entry::Replaces(first));
+        assert_eq!(roster.enter(who, third, (true, false), 9), Entry::Duplicate);
         roster.leave(who, first);
         assert_eq!(roster.len(), 1, "its place is the second's");
         roster.leave(who, second);
         assert_eq!(roster.len(), 0);
+    }
+
+    #[test]
+    fn of_one_host_only_so_many_are_in_at_once() {
+        let mut roster = Roster::default();
+        let mut number = 0;
+        let mut enter = |roster: &mut Roster, ip: &str, name: u8| {
+            number += 1;
+            let who = (ip.parse().unwrap(), PeerId([name; 20]));
+            let tag = Tag { core: 0, number };
+            (roster.enter(who, tag, (false, false), 2), who, tag)
+        };
+        let (first, who, tag) = enter(&mut roster, "10.0.0.1", 1);
+        assert_eq!(first, Entry::New);
+        // Neighbours of IPv6 are one host, and mapped addresses are IPv4.
+        for (ip, name, entry) in [
+            ("10.0.0.1", 1, Entry::Duplicate),
+            ("::ffff:10.0.0.1", 2, Entry::New),
+            ("10.0.0.1", 3, Entry::Crowd),
+            ("10.0.0.2", 3, Entry::New),
+            ("2001:db8::1", 1, Entry::New),
+            ("2001:db8::2", 2, Entry::New),
+            ("2001:db8::3", 3, Entry::Crowd),
+            ("2001:db8:0:1::3", 3, Entry::New),
+        ] {
+            assert_eq!(enter(&mut roster, ip, name).0, entry, "{ip} {name}");
+        }
+        roster.leave(who, Tag { core: 0, number: 99 });
+        assert_eq!(enter(&mut roster, "10.0.0.1", 3).0, Entry::Crowd, "another connection has ended");
+        roster.leave(who, tag);
+        assert_eq!(enter(&mut roster, "10.0.0.1", 3).0, Entry::New);
+        assert_eq!((roster.len(), roster.crowds.len()), (6, 4));
     }
 }

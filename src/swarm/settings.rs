@@ -1,8 +1,14 @@
 //! Limits and choices of one torrent.
 
+use super::pex::is_local;
 use super::{Greeting, IpFilter, SeedChoker};
 use crate::wire::PeerId;
+use std::net::IpAddr;
 use std::sync::Arc;
+
+/// Most connections with one host outside, unless the user says otherwise. Clients in use take one; but behind one address
+/// there may be a house, an office or the exit of a tunnel with several peers.
+pub const MOST_OF_HOST: usize = 16;
 
 /// Limits and choices of one torrent, the same on all its cores.
 #[derive(Clone, Debug)]
@@ -11,6 +17,9 @@ pub struct Settings {
     pub id: PeerId,
     /// Most connections, on all cores together.
     pub most_peers: usize,
+    /// Most connections with one host, whoever has dialled, on all cores together; of IPv6 a /64 is a host. `None`:
+    /// [`MOST_OF_HOST`], but any number with hosts of networks like ours, for a whole crowd may come through one gateway.
+    pub most_of_host: Option<usize>,
     /// Most upload slots while there is something to fetch, on all cores together.
     pub slots: usize,
     /// Most upload slots when there is not.
@@ -35,12 +44,21 @@ pub struct Settings {
     pub greeting: Greeting,
 }
 
+impl Settings {
+    /// Most connections with this host.
+    pub(super) fn most_of(&self, host: IpAddr) -> usize {
+        let usual = if is_local(host) { usize::MAX } else { MOST_OF_HOST };
+        self.most_of_host.unwrap_or(usual)
+    }
+}
+
 impl Default for Settings {
     /// A download without limits, under no name.
     fn default() -> Self {
         Self {
             id: PeerId([0; 20]),
             most_peers: 50,
+            most_of_host: None,
             slots: 32,
             seed_slots: 50,
             hold: 4 << 20,

@@ -58,8 +58,18 @@ limit_hits! {
     /// Peers dropped for a message that nobody may send: too long, of a wrong length, not agreed on, or about what the
     /// torrent does not have.
     messages,
-    /// Peers dropped because they said nothing for long, and strangers whose handshake was not there in time.
+    /// Peers dropped because they said nothing for long, and connections of either side whose handshake was not there in time.
     silent,
+    /// Dials that nobody answered in time.
+    dials,
+    /// Addresses given up because too many tries there have failed.
+    failures,
+    /// Connections refused because too many of that host are up.
+    hosts,
+    /// Requests of ours taken back because the peer did not answer them in time.
+    unanswered,
+    /// Looks at a peer, two a second, at which it was worth more requests than it takes or than we ever have open.
+    windows,
 }
 
 /// Sums over the life of the swarm, in payload bytes.
@@ -77,7 +87,7 @@ pub struct Totals {
     pub failed_pieces: u64,
     /// Peer exchange.
     pub exchange: ExchangeCounts,
-    /// Limits met. Those of handshakes, arrivals, descriptors, exchanges and reports are met elsewhere: here they are 0.
+    /// Limits met, as far as they are met here.
     pub limits: LimitHits,
 }
 

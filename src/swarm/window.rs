@@ -79,11 +79,15 @@ impl Window {
 
     /// Requests to keep open at this rate (bytes a second).
     pub(super) fn size(&self, rate: u64) -> usize {
+        self.worth(rate).min(self.most.clamp(1, *BOUNDS.end()))
+    }
+
+    /// As many as it would be good to keep open, were there no limit.
+    pub(super) fn worth(&self, rate: u64) -> usize {
         let time = RESERVE + self.delay.unwrap_or_default().min(LONGEST_DELAY);
         let bytes = u128::from(rate) * time.as_millis() / 1000;
         let blocks = usize::try_from(bytes / u128::from(BLOCK_LEN)).unwrap_or(usize::MAX);
-        let most = self.most.clamp(1, *BOUNDS.end());
-        blocks.max(self.start.unwrap_or(0)).max(*BOUNDS.start()).min(most)
+        blocks.max(self.start.unwrap_or(0)).max(*BOUNDS.start())
     }
 }
 

@@ -16,7 +16,12 @@ pub(crate) fn noise(len: usize) -> Vec<u8> {
 
 /// A torrent of what lies at `data`, written beside it.
 pub(crate) fn torrent_of(data: &Path, piece_length: u32) -> (PathBuf, Torrent) {
-    let options = CreateOptions { piece_length: Some(piece_length), ..CreateOptions::default() };
+    torrent_for(data, piece_length, Vec::new())
+}
+
+/// The same, with trackers in tiers.
+pub(crate) fn torrent_for(data: &Path, piece_length: u32, trackers: Vec<Vec<String>>) -> (PathBuf, Torrent) {
+    let options = CreateOptions { piece_length: Some(piece_length), trackers, ..CreateOptions::default() };
     let (bytes, torrent) = create(data, &options, 2, |_, _| {}).unwrap();
     let path = data.with_extension("torrent");
     std::fs::write(&path, bytes).unwrap();

@@ -82,6 +82,11 @@ impl Program {
         }
     }
 
+    /// The next event, of any kind.
+    pub(crate) fn next(&mut self) -> Value {
+        self.events.recv_timeout(DEADLINE).unwrap_or_else(|why| panic!("no event: {why}"))
+    }
+
     /// An address that it tells by an event of that kind.
     fn addr(&mut self, event: &str) -> SocketAddr {
         self.until(event)["addr"].as_str().unwrap().parse().unwrap()

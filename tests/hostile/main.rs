@@ -2,7 +2,8 @@
 //!
 //! `table` lists the misbehaviours, one a row and a test; `scene` plays a row beside honest peers and judges; `attacks`
 //! has what the rows are made of, `extended`, `encrypted` and `datagrams` those of extensions, of encryption and of the
-//! DHT. A new misbehaviour is a row, and a function when none there does it.
+//! DHT. A new misbehaviour is a row, and a function when none there does it. `trackers` and `nodes` have those who are asked
+//! for peers, and answer.
 //!
 //! # The limits
 //!
@@ -14,23 +15,26 @@
 //! | torrent file, depth, values | 32 MiB, 100, 3,000,000: `metainfo::torrent`, `bencode::reader` | refused by name | `depth_is_limited`, `the_number_of_values_is_limited`, `what_is_no_torrent_is_refused` |
 //! | pieces; path depth, length; equal names | 2^21; 100, 4095 bytes; 500: `metainfo` | refused by name | `impossible_geometry_is_refused`, `depth_and_length_of_paths_are_limited`, `too_many_duplicates_are_refused` |
 //! | part of a path | 240 bytes with its extension: `metainfo::path` | cut | `long_names_are_cut_and_keep_a_short_extension` |
-//! | metadata from peers | 32 MiB each, 96 MiB of all sizes, 2 requests a peer: `swarm::magnet` | peer dropped | `what_liars_send_of_many_sizes_has_a_bound_…`, fuzz `metadata` |
+//! | metadata from peers | 32 MiB each, 96 MiB of all sizes, 2 requests a peer, 15 s: `swarm::magnet` | `sizes`, `overfull`, `offences`, `silent` of `metadata` in `--json` | `sizes_that_cannot_be_are_refused`, `what_liars_send_of_many_sizes_has_a_bound_…`, `blocks_of_several_peers_make_the_whole`, fuzz `metadata` |
+//! | peers of a magnet link | 40, of which 20 came to us; 2000 addresses, 20 dials each: `session::magnet` | `peers`, `addresses` of `metadata` in `--json` | `who_comes_in_crowds_does_not_keep_a_magnet_link_from_its_peers` |
 //! | metadata to peers | 64 waiting, three times all of it: `swarm::metadata` | `requests` | *flood_of_metadata_requests*, *metadata_asked_for_again_and_again* |
 //! | message; of extensions; dictionary | 1 MiB; 80 KiB; 64 KiB: `wire::reader`, `wire::extended` | `messages`; `offences` | *wrong_lengths*; *flood_of_long_extended_messages* |
 //! | request | 16 KiB within the torrent; longer is rejected (fast) or closes: `swarm::hear` | `messages`, `offences` | *wrong_requests* |
 //! | requests that wait; rejects that do | 2000 = our `reqq`; 4000: `swarm::hear`, `swarm::fast` | `requests`; `offences` | *flood_of_requests*; *rejects_that_nobody_reads* |
-//! | requests out | the peer's `reqq`, 250, at most 2000: `swarm::window` | | `the_window_…` of `swarm::window`, *rejects_for_answers* |
+//! | requests out | the peer's `reqq`, else 250, at most 2000: `swarm::window` | `windows` | `the_peer_says_how_many_it_takes`, `who_takes_fewer_requests_than_it_is_worth_is_counted` |
 //! | out of place: while choked, unasked, late | 300, none for 30 s behind a choke: `swarm::hear` | `offences` | *flood_of_blocks_to_a_seed*, *flood_of_rejects* |
-//! | allowed pieces to a choked peer | 10, each three times: `swarm::fast` | rejected | `who_has_nothing_may_have_some_pieces_while_choked` |
-//! | dial, handshake, silence, idleness | 5 s, 10 s, 150 s, 600 s: `shard::connection`, `swarm` | `silent`, `idle` | *handshakes_that_drip*, `silence_is_broken_after_100_s_…` |
-//! | request unanswered | snubbed after 30 s, asked elsewhere; back after 60 s, of slow ones 300 s: `swarm` | | `peers_that_never_answer_cannot_hold_the_last_blocks` |
+//! | allowed pieces to a choked peer | 10, each three times: `swarm::fast` | `offences` | `who_has_nothing_may_have_some_pieces_while_choked` |
+//! | dial, handshake, silence, idleness | 5 s, 10 s, 150 s, 600 s: `shard::connection`, `swarm` | `dials`; `silent`; `silent`; `idle` | `who_does_not_answer_a_dial_or_a_handshake_is_given_up`; *handshakes_that_drip*; `silence_is_broken_after_100_s_…`; `who_has_nothing_to_trade_for_ten_minutes_goes` |
+//! | request unanswered | snubbed after 30 s, asked elsewhere; back after 60 s, of slow ones 300 s: `swarm` | `unanswered` | `requests_that_nobody_answers_are_counted` |
+//! | connections; of one host | 4000, or half the descriptors; 16, within private networks any number, `--peers-per-host`: `swarm::entry`, `swarm::roster` | `peers`; `hosts` | `when_there_is_no_room_the_least_priority_gives_way_…`; `one_host_has_so_many_connections_…`, `one_host_has_no_more_connections_than_the_user_says` |
 //! | strangers shaking hands | 100 a core; who has been silent for a second gives way, the greatest crowd first: `shard::strangers` | `handshakes` | *strangers_who_say_nothing*, `those_of_many_hosts_who_say_nothing_…` |
 //! | connections taken | 256 at once, 1000 a second on each core: `shard::listen` | `arrivals` | *strangers_who_come_and_go* |
 //! | descriptors | a part for files, a part for connections, of these a quarter for strangers: `ring::descriptors`, `shard::room` | `descriptors` | `a_want_of_descriptors_ends_no_torrent` |
 //! | encrypted handshakes of a host | 100 at once, 20 a second: `shard::secrecy` | `exchanges` | *encrypted_handshakes_by_the_hundred* |
 //! | PEX | 6 messages a minute, 64 KiB, 50 addresses a family and list: `swarm::pex` | `offences`, `addresses` | *flood_of_addresses* |
-//! | peers known; failures; banned | 3000, of PEX 2000; 8; 10,000, a host under 8 names: `swarm::candidates`, `swarm::roster` | `addresses`, `bans` | *wrong_contents_under_new_names*, `no_more_addresses_are_remembered_than_fit`, `failures_make_it_wait_longer_…` |
-//! | tracker's answer | 1 MiB, 30 s, 10 s idle, 5 redirects, 200 peers, a day: `discovery::tracker` | `seedring_tracker_events_total` | `bodies`, `heads_and_framing`, fuzz `tracker_reply`, `udp_tracker` |
+//! | peers known; failures; banned | 3000, of PEX 2000; 8; 10,000, a host under 8 names: `swarm::candidates`, `swarm::roster` | `addresses`; `failures`; `bans` | `no_more_addresses_are_remembered_than_fit`, `what_peers_name_leaves_room_for_the_rest`; `an_address_where_nobody_is_reached_is_given_up`; `no_more_liars_are_remembered_than_fit`, `a_liar_who_takes_new_names_is_kept_out_…` |
+//! | tracker's answer | 1 MiB, 30 s, 10 s idle, 5 redirects, 200 peers, a day: `discovery::tracker` | `seedring_tracker_events_total` | `hostile_trackers_harm_nobody`, `bodies`, `heads_and_framing`, tests of `http`, fuzz `tracker_reply`, `udp_tracker` |
+//! | trackers of a torrent; asked at once | 100; 50 over HTTP, 200 over UDP: `discovery::tracker` | `tracker_dropped`, `waited` there | `hostile_trackers_harm_nobody`, `only_so_many_ask_over_http_at_once` |
 //! | DHT: queries; bytes; store | 5 a second and 50 at once an address; 8000 a second, twice what came; 2000 × 500: `discovery::dht` | `seedring_dht_dropped_total` | *flood_of_dht_queries*, *flood_of_dht_queries_of_many*, fuzz `dht` |
 //!
 //! Not here, as what they limit is not: web seeds, uTP, hashes of v2.
@@ -44,6 +48,8 @@ mod datagrams;
 mod encrypted;
 mod extended;
 mod honest;
+mod nodes;
 mod scene;
 mod single;
 mod table;
+mod trackers;

@@ -1,11 +1,13 @@
 //! Cases that stand for themselves.
 
+use crate::common::metrics::Samples;
 use crate::common::payload::{BLOCK, noise, one_file, torrent_of};
 use crate::common::peer::{
     INTERESTED, PIECE, REQUEST, Request, UNCHOKE, accept, bitfield, connect, connect_from, handshake, hear,
-    hear_kind, message,
+    hear_kind, listener_pair, message, try_hear,
 };
-use crate::common::program::{Program, client, load, with_descriptors};
+use crate::common::program::{Program, client, load, seedring, with_descriptors};
+use crate::common::until;
 use seedring::metainfo::Torrent;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -169,4 +171,83 @@ fn a_want_of_descriptors_ends_no_torrent() {
         assert!(said.lines().filter(|line| line.contains("WARN")).count() <= 1, "{said}");
         drop(others);
     }
+}
+
+/// Waits until these limits have said no so often at least.
+fn wait_hits(metrics: SocketAddr, limits: &[(&str, u64)]) {
+    until(|| {
+        let samples = Samples::fetch(metrics);
+        let hits = |limit: &str| samples.sum("seedring_limit_hits_total", &[&format!("limit=\"{limit}\"")]);
+        match limits.iter().find(|(limit, least)| hits(limit) < *least) {
+            None => Ok(()),
+            Some((limit, _)) => Err(format!("{limit}: {}", hits(limit))),
+        }
+    });
+}
+
+#[test]
+fn who_does_not_answer_a_dial_or_a_handshake_is_given_up() {
+    let (folder, path, _) = one_file(1000, BLOCK);
+    // The kernel takes a few connections for who never accepts one, and then none.
+    let [full, mute] = [0, 1].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+    rustix::net::listen(&full, 0).unwrap();
+    let [to_full, to_mute] = [&full, &mute].map(|listener| listener.local_addr().unwrap());
+    let connect = || TcpStream::connect_timeout(&to_full, Duration::from_millis(200)).ok();
+    let taken: Vec<TcpStream> = std::iter::from_fn(connect).take(50).collect();
+    assert!(taken.len() < 50, "it takes all");
+    let peers = format!("--peer={to_full},{to_mute}");
+    let target = folder.path().join("copy");
+    let mut program =
+        Program::start(&mut client("download", &path, &target, &[&peers, "--metrics", "127.0.0.1:0"]));
+    wait_hits(program.metrics_address(), &[("dials", 1), ("silent", 1)]);
+}
+
+#[test]
+fn one_host_has_no_more_connections_than_the_user_says() {
+    let (folder, path, torrent) = one_file(1000, BLOCK);
+    let options = ["--peers-per-host", "3", "--cores", "2", "--metrics", "127.0.0.1:0"];
+    let mut seeder = Program::start(&mut client("seed", &path, folder.path(), &options));
+    let (metrics, addr) = (seeder.metrics_address(), seeder.address());
+    let mut come = |number: u8| {
+        let mut stream = connect(addr, &torrent, [number; 20]).unwrap();
+        // It hears what the seed has, or that it is one too many.
+        try_hear(&mut stream).is_ok().then_some(stream)
+    };
+    let mut here: Vec<Option<TcpStream>> = (1..=8).map(&mut come).collect();
+    assert_eq!(here.iter().flatten().count(), 3);
+    wait_hits(metrics, &[("hosts", 5)]);
+    here.clear();
+    until(|| come(9).map(drop).ok_or_else(|| "there is still no room".into()));
+}
+
+#[test]
+fn who_comes_in_crowds_does_not_keep_a_magnet_link_from_its_peers() {
+    let len = 4 * BLOCK as usize;
+    let (folder, path, torrent) = one_file(len, BLOCK);
+    // Nobody is there at first.
+    let [ours, theirs] = listener_pair().map(|listener| listener.local_addr().unwrap());
+    let hash: String = torrent.info_hash.0.iter().map(|byte| format!("{byte:02x}")).collect();
+    let link = format!("magnet:?xt=urn:btih:{hash}");
+    let target = folder.path().join("copy");
+    let mut command = seedring();
+    command.args([
+        "download",
+        "--json",
+        "--seed",
+        "--listen",
+        &ours.to_string(),
+        "--peer",
+        &theirs.to_string(),
+    ]);
+    let mut leecher = Program::start(command.arg(&link).arg("-d").arg(&target));
+    let crowd: Vec<TcpStream> =
+        (0..60).map(|_| until(|| TcpStream::connect(ours).map_err(|why| why.to_string()))).collect();
+    let mut command = seedring();
+    command.args(["seed", "--json", "--listen", &theirs.to_string()]).arg(&path).arg("-d").arg(folder.path());
+    let _seeder = Program::start(&mut command);
+    let metadata = leecher.until("metadata");
+    leecher.until("completed");
+    assert!(metadata["limits"]["peers"].as_u64() >= Some(40), "{metadata}");
+    assert_eq!(std::fs::read(target.join("payload")).unwrap(), noise(len));
+    drop(crowd);
 }

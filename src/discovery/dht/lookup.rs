@@ -14,6 +14,9 @@ const PARALLEL: usize = 4;
 const MAX_QUERIES: usize = 128;
 const MAX_CANDIDATES: usize = 100;
 const LONGEST: Duration = Duration::from_secs(60);
+/// A lookup ends when so many of the closest have answered, or K of those whose id follows from their address (BEP 42):
+/// whoever has a few addresses, and takes ids as near to the target as can be, is not all that it finds.
+const ENOUGH: usize = 3 * K;
 /// Most nodes that are believed of one reply. After so many of them did not answer, the others are not asked.
 const MAX_NODES: usize = K;
 const MAX_LIES: u8 = 3;
@@ -37,6 +40,12 @@ struct Candidate {
     /// Who has named it.
     source: Option<SocketAddr>,
     token: Option<Vec<u8>>,
+}
+
+impl Candidate {
+    fn is_secure(&self) -> bool {
+        self.id.is_some_and(|id| id.fits(self.addr.ip()))
+    }
 }
 
 /// A lookup under way.
@@ -118,11 +127,18 @@ impl Lookup {
         self.candidates[at].standing = Standing::Failed;
     }
 
-    /// The closest nodes that have answered, with their tokens.
+    /// The closest nodes that have answered, with their tokens: K of them, and those that are needed to make K whose id
+    /// follows from their address.
     pub(super) fn closest(&self) -> impl Iterator<Item = (Contact, Option<&[u8]>)> {
         let answered = self.candidates.iter().filter(|other| other.standing == Standing::Answered);
+        let mut secure = 0;
         answered
-            .take(K)
+            .enumerate()
+            .filter(move |(at, other)| {
+                secure += usize::from(other.is_secure());
+                *at < K || (other.is_secure() && secure <= K)
+            })
+            .map(|(_, other)| other)
             .filter_map(|other| Some((Contact { id: other.id?, addr: other.addr }, other.token.as_deref())))
     }
 
@@ -140,16 +156,19 @@ impl Lookup {
         self.candidates.iter().position(|other| other.addr == addr && waits(other))
     }
 
-    /// The closest node that was not asked yet, unless K closer ones have answered.
+    /// The closest node that was not asked yet, unless enough closer ones have answered.
     fn next_fresh(&self) -> Option<usize> {
-        let mut answered = 0;
+        let (mut answered, mut secure) = (0, 0);
         for (at, candidate) in self.candidates.iter().enumerate() {
             match candidate.standing {
-                Standing::Answered => answered += 1,
+                Standing::Answered => {
+                    answered += 1;
+                    secure += usize::from(candidate.is_secure());
+                }
                 Standing::Fresh if !self.is_doubted(candidate) => return Some(at),
                 _ => {}
             }
-            if answered == K {
+            if secure == K || answered == ENOUGH {
                 return None;
             }
         }

@@ -5,7 +5,7 @@ use super::counters::{Count, Counters, TrackerCounts};
 use super::error::TrackerError;
 use super::http::{Http, HttpLimits, Page};
 use super::names::{self, PeerNames};
-use super::reply::{AnnounceResponse, MAX_PEERS, ReplyError};
+use super::reply::{AnnounceResponse, PeerAddr, ReplyError, first};
 use super::scrape::{self, Scrape};
 use super::tls::{Authorities, Tls};
 use super::udp::{self, ConnectionIds};
@@ -14,14 +14,15 @@ use super::udp_packet::{Family, MAX_SCRAPED, Response};
 use super::url::{HttpUrl, TrackerUrl, UdpUrl};
 use crate::metainfo::InfoHash;
 use crate::wire::mse::Encryption;
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-/// Most announces and scrapes at once, over HTTP and over UDP.
+/// Most questions at once, over HTTP and over UDP: each is asked on a socket of its own.
 const HTTP_AT_ONCE: usize = 50;
 const UDP_AT_ONCE: usize = 200;
 /// How long the answer by one address family waits for that by the other.
@@ -103,11 +104,9 @@ impl TrackerClient {
         let url = TrackerUrl::parse(url)?;
         let result = match &url {
             TrackerUrl::Http(http) => {
-                let _turn = self.http_turns.acquire().await.expect("the semaphore is never closed");
                 self.by_family(&url, |addrs| self.announce_http(http, request, addrs), merged).await
             }
             TrackerUrl::Udp(udp) => {
-                let _turn = self.udp_turns.acquire().await.expect("the semaphore is never closed");
                 let ask = |addrs| self.announce_udp(udp, request, patience, addrs);
                 self.by_family(&url, ask, merged).await
             }
@@ -141,7 +140,6 @@ impl TrackerClient {
         match url {
             TrackerUrl::Http(http) => {
                 let http = http.scrape()?;
-                let _turn = self.http_turns.acquire().await.expect("the semaphore is never closed");
                 for part in torrents.chunks(HTTP_SCRAPED) {
                     all.extend(
                         self.by_family(url, |addrs| self.scrape_http(&http, part, addrs), either).await?,
@@ -149,7 +147,6 @@ impl TrackerClient {
                 }
             }
             TrackerUrl::Udp(_) => {
-                let _turn = self.udp_turns.acquire().await.expect("the semaphore is never closed");
                 for part in torrents.chunks(MAX_SCRAPED) {
                     all.extend(self.by_family(url, |addrs| self.scrape_udp(part, addrs), either).await?);
                 }
@@ -192,6 +189,15 @@ impl TrackerClient {
         }
     }
 
+    /// Waits until not too many questions of its kind are under way.
+    async fn turn<'a>(&self, turns: &'a Semaphore) -> SemaphorePermit<'a> {
+        if let Ok(turn) = turns.try_acquire() {
+            return turn;
+        }
+        self.counters.add(Count::Waited, 1);
+        turns.acquire().await.expect("the semaphore is never closed")
+    }
+
     fn http(&self, addrs: &[SocketAddr]) -> Http<'_> {
         let family = addrs.first().map_or(Family::V4, Family::of);
         Http { limits: &self.options.limits, tls: &self.tls, counters: &self.counters, family }
@@ -203,6 +209,7 @@ impl TrackerClient {
         request: &AnnounceRequest,
         addrs: Vec<SocketAddr>,
     ) -> Result<AnnounceResponse, TrackerError> {
+        let _turn = self.turn(&self.http_turns).await;
         let url = HttpUrl { path_and_query: request.target(&url.path_and_query), ..url.clone() };
         let page = self.http(&addrs).get(url, addrs).await?;
         judge(page, AnnounceResponse::parse)
@@ -214,6 +221,7 @@ impl TrackerClient {
         torrents: &[InfoHash],
         addrs: Vec<SocketAddr>,
     ) -> Result<Vec<Option<Scrape>>, TrackerError> {
+        let _turn = self.turn(&self.http_turns).await;
         let url = HttpUrl { path_and_query: scrape::target(&url.path_and_query, torrents), ..url.clone() };
         let page = self.http(&addrs).get(url, addrs).await?;
         judge(page, |body| scrape::parse(body, torrents))
@@ -260,6 +268,7 @@ impl TrackerClient {
         question: Question,
         patience: UdpPatience,
     ) -> Result<Response, TrackerError> {
+        let _turn = self.turn(&self.udp_turns).await;
         let mut failure = TrackerError::Timeout("answer");
         let last = addrs.len().saturating_sub(1);
         for (index, addr) in addrs.into_iter().enumerate() {
@@ -284,7 +293,9 @@ impl TrackerClient {
             (TrackerUrl::Udp(_), Err(_)) => Count::UdpFailed,
         };
         self.counters.add(count, 1);
-        self.counters.add(Count::Peers, result.as_ref().map_or(0, |reply| reply.peers.len() as u64));
+        let (peers, dropped) = result.as_ref().map_or((0, 0), |reply| (reply.peers.len(), reply.dropped));
+        self.counters.add(Count::Peers, peers as u64);
+        self.counters.add(Count::PeerDropped, dropped as u64);
         self.count_limits(result);
     }
 
@@ -314,11 +325,11 @@ fn judge<T>(
 
 /// Two answers of one tracker, given to two addresses of ours.
 pub(super) fn merged(mut one: AnnounceResponse, other: AnnounceResponse) -> AnnounceResponse {
-    for peer in other.peers {
-        if one.peers.len() < MAX_PEERS && !one.peers.contains(&peer) {
-            one.peers.push(peer);
-        }
-    }
+    let mut seen: HashSet<PeerAddr> = one.peers.iter().cloned().collect();
+    let fresh = other.peers.into_iter().filter(|peer| seen.insert(peer.clone()));
+    let (peers, dropped) = first(std::mem::take(&mut one.peers).into_iter().chain(fresh));
+    one.peers = peers;
+    one.dropped += other.dropped + dropped;
     one.interval = one.interval.max(other.interval);
     one.min_interval = one.min_interval.max(other.min_interval);
     one.complete = one.complete.max(other.complete);

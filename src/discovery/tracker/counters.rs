@@ -41,11 +41,15 @@ pub enum Count {
     NameDropped,
     /// Trackers of a torrent that are never asked, because it has too many.
     TrackerDropped,
+    /// Questions that had to wait for their turn, because too many were under way.
+    Waited,
+    /// Peers of a reply that were left out, because it named too many.
+    PeerDropped,
 }
 
 impl Count {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::HttpAnnounced,
         Self::HttpRefused,
         Self::HttpFailed,
@@ -64,6 +68,8 @@ impl Count {
         Self::DatagramIgnored,
         Self::NameDropped,
         Self::TrackerDropped,
+        Self::Waited,
+        Self::PeerDropped,
     ];
 
     /// A name for labels.
@@ -87,6 +93,8 @@ impl Count {
             Self::DatagramIgnored => "datagram_ignored",
             Self::NameDropped => "name_dropped",
             Self::TrackerDropped => "tracker_dropped",
+            Self::Waited => "waited",
+            Self::PeerDropped => "peer_dropped",
         }
     }
 }

@@ -204,7 +204,7 @@ impl Announcing {
 }
 
 /// The tiers without the URLs that cannot be asked, each of which is reported, and those that are too many.
-fn supported(
+pub(super) fn supported(
     mut tiers: Vec<Vec<String>>,
     notes: &mpsc::Sender<Note>,
     client: &TrackerClient,

@@ -25,6 +25,8 @@ pub struct AnnounceResponse {
     pub min_interval: Option<Duration>,
     /// Peers, no two alike, at most [`MAX_PEERS`].
     pub peers: Vec<PeerAddr>,
+    /// How many more it named.
+    pub dropped: usize,
     /// Number of seeds in the swarm.
     pub complete: Option<u64>,
     /// Number of leeches in the swarm.
@@ -70,10 +72,12 @@ impl AnnounceResponse {
             return Err(ReplyError::Refused(reason.bytes().map_or("no reason given".into(), shown)));
         }
         let tracker_id = bytes(dict, b"tracker id").filter(|id| id.len() <= MAX_TRACKER_ID_LEN);
+        let (peers, dropped) = peers(dict);
         Ok(Self {
             interval: seconds(dict, b"interval"),
             min_interval: seconds(dict, b"min interval"),
-            peers: peers(dict),
+            peers,
+            dropped,
             complete: count(dict, b"complete"),
             incomplete: count(dict, b"incomplete"),
             tracker_id: tracker_id.map(<[u8]>::to_vec),
@@ -102,21 +106,24 @@ pub(super) fn clamped(seconds: i64) -> Option<Duration> {
 }
 
 /// The peers of a compact list whose entries have this length, without those that nobody can dial or that were there
-/// before.
-pub(super) fn compact_peers(list: &[u8], stride: usize) -> Vec<PeerAddr> {
-    let mut seen = HashSet::new();
-    let peers = list.chunks_exact(stride).filter_map(compact);
-    peers.filter(|peer| seen.insert(peer.clone())).take(MAX_PEERS).collect()
+/// before; and how many are too many.
+pub(super) fn compact_peers(list: &[u8], stride: usize) -> (Vec<PeerAddr>, usize) {
+    first(list.chunks_exact(stride).filter_map(compact))
 }
 
-/// The peers of all forms a reply may hold, in their order, without those that nobody can dial.
-fn peers(dict: Dict<'_>) -> Vec<PeerAddr> {
+/// The first peers, as many as are taken of one reply and no two alike; and how many come behind them.
+pub(super) fn first(mut peers: impl Iterator<Item = PeerAddr>) -> (Vec<PeerAddr>, usize) {
+    let mut seen = HashSet::new();
+    let taken = peers.by_ref().filter(|peer| seen.insert(peer.clone())).take(MAX_PEERS).collect();
+    (taken, peers.count())
+}
+
+/// The peers of all forms a reply may hold, in their order, without those that nobody can dial; and how many are too many.
+fn peers(dict: Dict<'_>) -> (Vec<PeerAddr>, usize) {
     let v4 = bytes(dict, b"peers").unwrap_or_default().chunks_exact(6).map(compact);
     let v6 = bytes(dict, b"peers6").unwrap_or_default().chunks_exact(18).map(compact);
     let listed = dict.get(b"peers").and_then(Value::list).into_iter().flatten();
-    let mut seen = HashSet::new();
-    let all = v4.chain(v6).chain(listed.map(listed_peer)).flatten();
-    all.filter(|peer| seen.insert(peer.clone())).take(MAX_PEERS).collect()
+    first(v4.chain(v6).chain(listed.map(listed_peer)).flatten())
 }
 
 /// A peer of a compact list: the address and, big-endian, the port (BEP 23, BEP 7).

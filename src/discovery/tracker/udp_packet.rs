@@ -138,10 +138,12 @@ fn announced(rest: &[u8], family: Family) -> Option<AnnounceResponse> {
         Family::V4 => 6,
         Family::V6 => 18,
     };
+    let (peers, dropped) = compact_peers(peers, stride);
     Some(AnnounceResponse {
         // The fields are signed: what is negative says nothing.
         interval: i32::try_from(interval).ok().and_then(|seconds| clamped(seconds.into())),
-        peers: compact_peers(peers, stride),
+        peers,
+        dropped,
         complete: Some(seeds.into()),
         incomplete: Some(leeches.into()),
         ..AnnounceResponse::default()

@@ -10,6 +10,7 @@ mod extended;
 mod fast;
 mod fetching;
 mod granting;
+mod limits;
 mod node;
 mod plan;
 mod simulated;

@@ -128,6 +128,11 @@ fn metadata_messages_that_say_nothing_are_refused_and_future_ones_passed_over() 
     ] {
         assert_eq!(MetadataMessage::parse(bytes), None, "{}", bytes.escape_ascii());
     }
+    let long = |len: usize| {
+        [format!("d1:a{len}:").as_bytes(), &vec![b'x'; len], b"8:msg_typei0e5:piecei2ee"].concat()
+    };
+    assert_eq!(MetadataMessage::parse(&long(64_000)), Some(MetadataMessage::Request { block: 2 }));
+    assert_eq!(MetadataMessage::parse(&long(65_536)), None, "no dictionary is so long");
     for bytes in [&b"d8:msg_typei3ee"[..], b"d8:msg_typei-1ee"] {
         assert_eq!(MetadataMessage::parse(bytes), Some(MetadataMessage::Unknown));
     }

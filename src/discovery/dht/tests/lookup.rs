@@ -2,6 +2,7 @@
 
 use super::{SECOND, addr, contact, id};
 use crate::discovery::dht::compact::Contact;
+use crate::discovery::dht::id::NodeId;
 use crate::discovery::dht::lookup::Lookup;
 use std::time::Duration;
 
@@ -101,4 +102,26 @@ fn an_address_is_asked_once() {
     // But for those of one's own machine.
     (1..4).for_each(|n| lookup.start_with(Some(id(&[0x10 + n])), ([127, 0, 0, 1], n.into()).into()));
     assert_eq!(std::iter::from_fn(|| lookup.next(START)).count(), 3);
+}
+
+#[test]
+fn ids_that_nobody_may_have_do_not_hide_those_that_follow_from_addresses() {
+    let mut lookup = Lookup::new(START, id(&[0]));
+    let honest = |n: u32| Contact { id: NodeId::for_ip(addr(n).ip(), [7; 20]), addr: addr(n) };
+    // Sixteen addresses, all as near to the target as can be.
+    let forged: Vec<_> = (0..16).map(|n| contact(&[0, 0, n + 1], 100 + u32::from(n))).collect();
+    assert!(forged.iter().all(|node| !node.id.fits(node.addr.ip())));
+    let all = (0..30).map(honest).chain(forged.iter().copied());
+    all.for_each(|node| lookup.start_with(Some(node.id), node.addr));
+    let mut asked = 0;
+    while let Some((Some(id), addr)) = lookup.next(START) {
+        asked += 1;
+        lookup.answered(Contact { id, addr }, &[], Some(b"token"));
+    }
+    assert!(lookup.is_done(START));
+    assert_eq!(asked, 16 + 8);
+    let closest: Vec<Contact> = lookup.closest().map(|(node, _)| node).collect();
+    assert_eq!(closest[..8], forged[..8]);
+    assert_eq!(closest[8..].len(), 8);
+    assert!(closest[8..].iter().all(|node| node.id.fits(node.addr.ip())));
 }

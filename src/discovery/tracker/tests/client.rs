@@ -176,7 +176,8 @@ async fn only_so_many_ask_over_http_at_once() {
         outcome.unwrap().unwrap();
     }
     assert!(MOST.load(Ordering::SeqCst) <= 50, "{MOST:?}");
-    assert_eq!(client.counts().get(Count::HttpAnnounced), 120);
+    let counts = client.counts();
+    assert_eq!((counts.get(Count::HttpAnnounced), counts.get(Count::Waited)), (120, 70));
 }
 
 #[tokio::test]
@@ -195,6 +196,7 @@ fn answers_to_both_families_become_one() {
         AnnounceResponse { peers: peers(1..5), interval: secs(5), complete: Some(2), ..Default::default() };
     let other = AnnounceResponse {
         peers: peers(3..400),
+        dropped: 7,
         interval: secs(9),
         min_interval: secs(3),
         warning: Some("w".into()),
@@ -202,6 +204,7 @@ fn answers_to_both_families_become_one() {
     };
     let both = merged(one, other);
     assert_eq!(both.peers, peers(1..1 + MAX_PEERS as u16));
+    assert_eq!(both.dropped, 7 + 399 - MAX_PEERS);
     assert_eq!((both.interval, both.min_interval, both.complete), (secs(9), secs(3), Some(2)));
     assert_eq!(both.warning.as_deref(), Some("w"));
 }

@@ -1,6 +1,7 @@
 use super::{canned, response, stub};
+use crate::discovery::tracker::driver::supported;
 use crate::discovery::tracker::{
-    AnnouncerConfig, Announcing, EmbeddedTracker, EmbeddedTrackerConfig, Event, Note, TorrentIdentity,
+    AnnouncerConfig, Announcing, Count, EmbeddedTracker, EmbeddedTrackerConfig, Event, Note, TorrentIdentity,
     Totals, TrackerClient, TrackerOptions,
 };
 use crate::metainfo::InfoHash;
@@ -311,4 +312,13 @@ async fn the_word_and_the_vote_of_a_tracker_are_passed_on() {
     let Note::Announced { warning, external_ip, .. } = torrent.note().await else { panic!("it failed") };
     assert_eq!(warning.as_deref(), Some("beware"));
     assert_eq!(external_ip, Some("192.0.2.1".parse().unwrap()));
+}
+
+#[test]
+fn of_more_trackers_than_are_asked_the_last_are_left_out() {
+    let tier = |scheme: &str| (1..=70).map(|port| format!("{scheme}://192.0.2.1:{port}/announce")).collect();
+    let (client, (notes, _log)) = (TrackerClient::new(TrackerOptions::default()), mpsc::channel(16));
+    let kept: Vec<Vec<String>> = supported(vec![tier("http"), tier("wss"), tier("udp")], &notes, &client);
+    assert_eq!(kept.iter().map(Vec::len).collect::<Vec<_>>(), [70, 0, 30]);
+    assert_eq!(client.counts().get(Count::TrackerDropped), 40);
 }

@@ -153,6 +153,10 @@ async fn silence_is_not_waited_for() {
         assert!(matches!(error, TrackerError::Timeout(_)), "{error:?}");
         assert!(start.elapsed() < Duration::from_secs(2), "idle is over after one second");
     }
+    // Nor behind the door of an HTTPS tracker that says nothing: all of the time for an announce would be longer.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let error = ask(&format!("https://{}", listener.local_addr().unwrap())).await.unwrap_err();
+    assert!(matches!(error, TrackerError::Timeout("shake hands")), "{error:?}");
 }
 
 #[tokio::test]

@@ -1,0 +1,120 @@
+//! Limits that are met, and what counts them.
+
+use super::desk::{BLOCK, Desk, id, own};
+use crate::swarm::window::Window;
+use crate::swarm::{DropReason, Introduction, LimitHits, MOST_OF_HOST, PeerSlot, Wish};
+use std::net::SocketAddr;
+
+fn limits(desk: &Desk) -> LimitHits {
+    desk.swarm.totals().limits
+}
+
+/// A peer of that host comes to us, or we to it.
+fn meet(desk: &mut Desk, ip: &str, number: u8, outgoing: bool) -> Result<PeerSlot, DropReason> {
+    let addr = SocketAddr::new(ip.parse().unwrap(), 1000 + u16::from(number));
+    let reserved = desk.reserved;
+    desk.swarm.connect(desk.now, Introduction { addr, outgoing, id: id(number), reserved })
+}
+
+/// How many peers of that host are let in.
+fn crowd(desk: &mut Desk, ip: &str) -> usize {
+    (1..=60).filter(|number| meet(desk, ip, *number, number % 2 == 0).is_ok()).count()
+}
+
+#[test]
+fn one_host_has_so_many_connections_and_a_network_like_ours_any_number() {
+    let mut desk = Desk::new(BLOCK, 3, &[0]);
+    own(&mut desk).most_peers = 1000;
+    for ip in ["192.168.1.1", "127.0.0.1", "fd00::1"] {
+        assert_eq!(crowd(&mut desk, ip), 60, "{ip}");
+    }
+    assert_eq!(limits(&desk).hosts, 0);
+    for ip in ["8.8.8.8", "2600::1"] {
+        assert_eq!(crowd(&mut desk, ip), MOST_OF_HOST, "{ip}");
+    }
+    assert_eq!(limits(&desk).hosts, 2 * (60 - MOST_OF_HOST as u64));
+    assert_eq!(meet(&mut desk, "2600::9", 99, false), Err(DropReason::Crowd(MOST_OF_HOST)), "a neighbour");
+    let taken = meet(&mut desk, "8.8.4.4", 99, false).unwrap();
+    desk.swarm.gone(desk.now, taken);
+    own(&mut desk).most_of_host = Some(1);
+    assert_eq!(crowd(&mut desk, "10.9.9.9"), 1, "the user's word is for all");
+    own(&mut desk).most_of_host = Some(20);
+    assert_eq!(crowd(&mut desk, "8.8.4.4"), 20);
+}
+
+#[test]
+fn who_is_one_too_many_of_its_host_is_dialled_again_later() {
+    let mut desk = Desk::new(BLOCK, 3, &[0]);
+    own(&mut desk).most_of_host = Some(1);
+    let addr = SocketAddr::from(([8, 8, 8, 8], 1002));
+    desk.swarm.add_candidate(addr, false);
+    desk.pass(1);
+    assert_eq!(desk.wishes(), [Wish::Dial(addr)]);
+    let first = meet(&mut desk, "8.8.8.8", 1, false).unwrap();
+    assert_eq!(meet(&mut desk, "8.8.8.8", 2, true), Err(DropReason::Crowd(1)));
+    desk.swarm.gone(desk.now, first);
+    desk.pass(119);
+    assert!(!desk.wishes().contains(&Wish::Dial(addr)));
+    desk.pass(2);
+    assert!(desk.wishes().contains(&Wish::Dial(addr)));
+}
+
+#[test]
+fn requests_that_nobody_answers_are_counted() {
+    let mut desk = Desk::new(16 * BLOCK, 3, &[]);
+    let silent = desk.giver(1, &[0, 1, 2]);
+    assert_eq!(desk.requests(silent).len(), 16);
+    desk.pass(29);
+    assert_eq!(limits(&desk).unanswered, 0);
+    desk.pass(2);
+    assert_eq!(limits(&desk).unanswered, 16, "it is snubbed, and all are taken back");
+    // Another goes on sending, but never what it was asked first.
+    let mut desk = Desk::new(16 * BLOCK, 3, &[]);
+    let choosy = desk.giver(1, &[0, 1, 2]);
+    desk.requests(choosy);
+    for _ in 0..59 {
+        desk.pass(1);
+        desk.swarm.peers.get_mut(choosy).unwrap().last_block = desk.now;
+    }
+    assert_eq!(limits(&desk).unanswered, 0);
+    desk.pass(1);
+    assert_eq!(limits(&desk).unanswered, 1, "the oldest is a minute old");
+}
+
+#[test]
+fn who_takes_fewer_requests_than_it_is_worth_is_counted() {
+    let mut desk = Desk::new(400 * BLOCK, 3, &[]);
+    desk.window = Some(400);
+    let giver = desk.giver(1, &[0, 1, 2]);
+    assert_eq!(desk.requests(giver).len(), 250, "as many as are usual");
+    desk.pass(1);
+    assert_eq!((limits(&desk).windows, desk.requests(giver).len()), (2, 0));
+    let mut desk = Desk::new(100 * BLOCK, 3, &[]);
+    desk.window = Some(100);
+    let giver = desk.giver(1, &[0, 1, 2]);
+    desk.requests(giver);
+    desk.pass(1);
+    assert_eq!(limits(&desk).windows, 0);
+    desk.swarm.peers.get_mut(giver).unwrap().reqq = Some(3);
+    desk.pass(1);
+    assert_eq!(limits(&desk).windows, 2);
+    desk.swarm.peers.get_mut(giver).unwrap().requests = Window::beginning(3);
+    desk.pass(1);
+    assert_eq!(limits(&desk).windows, 2, "it is worth no more");
+}
+
+#[test]
+fn an_address_where_nobody_is_reached_is_given_up() {
+    let mut desk = Desk::new(BLOCK, 3, &[]);
+    let addr = SocketAddr::from(([8, 8, 8, 8], 7));
+    desk.swarm.add_candidate(addr, false);
+    let mut dials = 0;
+    for _ in 0..4000 {
+        desk.pass(1);
+        for _ in desk.wishes() {
+            dials += 1;
+            desk.swarm.dial_failed(desk.now, addr);
+        }
+    }
+    assert_eq!((dials, limits(&desk).failures), (9, 1));
+}
