@@ -213,9 +213,10 @@ pub fn magnet(input: &[u8]) {
 /// Lists of addresses: a list holds what its lines hold one by one. The first bytes are addresses to ask for.
 pub fn ip_filter(input: &[u8]) {
     let (probes, text) = input.split_at(input.len().min(40));
-    let Ok(filter) = IpFilter::parse(text) else { return };
-    let lines: Vec<IpFilter> =
-        text.split(|byte| *byte == b'\n').map(|line| IpFilter::parse(line).expect("a good line")).collect();
+    let Ok((filter, unread)) = IpFilter::parse_list(text) else { return };
+    let split = text.split(|byte| *byte == b'\n');
+    let lines: Vec<IpFilter> = split.clone().filter_map(|line| IpFilter::parse(line).ok()).collect();
+    assert_eq!(split.count() - lines.len(), unread.map_or(0, |unread| unread.count));
     assert!(filter.len() <= lines.iter().map(IpFilter::len).sum());
     let v4 = probes.as_chunks::<4>().0.iter().map(|raw| IpAddr::from(*raw));
     let v6 = probes.as_chunks::<16>().0.iter().map(|raw| IpAddr::from(*raw));

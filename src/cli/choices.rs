@@ -2,9 +2,10 @@
 
 use super::Error;
 use super::args::size;
+use super::output::Output;
 use crate::metainfo::Torrent;
 use crate::session::Choices;
-use crate::swarm::{IpFilter, Limiter, Priority, SeedChoker, Throttle};
+use crate::swarm::{IpFilter, Limiter, Priority, SeedChoker, Throttle, UnreadLines};
 use std::fs;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -97,11 +98,12 @@ impl ChoiceArgs {
     /// the user says comes before that.
     ///
     /// # Errors
-    /// When the torrent has no such files, or the list of addresses cannot be read.
+    /// When the torrent has no such files.
     pub(super) fn choices(
         &self,
         torrent: &Torrent,
         linked: &[RangeInclusive<u32>],
+        filter: Option<Arc<IpFilter>>,
     ) -> Result<Choices, Error> {
         Ok(Choices {
             files: self.files(torrent.files.len(), linked)?,
@@ -115,20 +117,39 @@ impl ChoiceArgs {
             upload: throttle(self.upload_limit),
             download: throttle(self.download_limit),
             most_of_host: self.peers_per_host.map(|most| most as usize),
-            filter: self.ip_filter.as_deref().map(read_filter).transpose()?.map(Arc::new),
+            filter,
         })
+    }
+
+    /// Reads the list of addresses to have nothing to do with.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is none.
+    pub(super) fn filter(&self, out: &Output) -> Result<Option<Arc<IpFilter>>, Error> {
+        let Some(path) = &self.ip_filter else { return Ok(None) };
+        let (filter, unread) = read_filter(path)?;
+        if let Some(unread) = unread {
+            out.warn(&format!("{}: {unread}", path.display()));
+        }
+        Ok(Some(Arc::new(filter)))
     }
 
     fn files(&self, count: usize, linked: &[RangeInclusive<u32>]) -> Result<Option<Vec<Priority>>, Error> {
         if self.select.is_empty() && self.priority.is_empty() && linked.is_empty() {
             return Ok(None);
         }
-        // A link may name files that the torrent does not have: these are passed over.
+        // A link may name files that the torrent does not have: these are passed over, as long as there are others.
+        let asks = !linked.is_empty();
         let last = count.saturating_sub(1);
         let linked = linked.iter().map(|range| (*range.start() as usize, *range.end() as usize));
         let linked =
             linked.filter(|(first, _)| *first <= last).map(|(first, end)| Span(first..=end.min(last)));
         let linked: Vec<Span> = linked.collect();
+        if asks && linked.is_empty() && self.select.is_empty() {
+            return Err(Error::Other(format!(
+                "the link selects only files that the torrent does not have: it has {count}, from 0"
+            )));
+        }
         let select = if self.select.is_empty() { &linked } else { &self.select };
         let first = if select.is_empty() { Priority::Normal } else { Priority::Skip };
         let mut files = vec![first; count];
@@ -146,13 +167,15 @@ impl ChoiceArgs {
     }
 }
 
-fn read_filter(path: &Path) -> Result<IpFilter, Error> {
+/// A list of addresses, and what could not be read of it.
+fn read_filter(path: &Path) -> Result<(IpFilter, Option<UnreadLines>), Error> {
     let len = fs::metadata(path).map_err(Error::file("read", path))?.len();
     if len > MOST_FILTER {
         return Err(Error::Other(format!("cannot read {}: it is longer than any list", path.display())));
     }
     let bytes = fs::read(path).map_err(Error::file("read", path))?;
-    IpFilter::parse(&bytes).map_err(|cause| Error::Other(format!("cannot use {}: {cause}", path.display())))
+    IpFilter::parse_list(&bytes)
+        .map_err(|cause| Error::Other(format!("cannot use {}: {cause}", path.display())))
 }
 
 #[cfg(test)]
@@ -167,8 +190,48 @@ mod tests {
     }
 
     fn files(line: &str, count: usize) -> Result<Option<Vec<Priority>>, String> {
+        linked(line, count, &[])
+    }
+
+    fn linked(
+        line: &str,
+        count: usize,
+        link: &[RangeInclusive<u32>],
+    ) -> Result<Option<Vec<Priority>>, String> {
         let line = Line::try_parse_from(format!("x {line}").split_whitespace()).map_err(|e| e.to_string())?;
-        line.choices.files(count, &[]).map_err(|error| error.to_string())
+        line.choices.files(count, link).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn files_are_chosen_by_a_link_unless_the_user_says_otherwise() {
+        use Priority::{High, Normal, Skip};
+        let chosen = |files: &[Priority]| Ok(Some(files.to_vec()));
+        assert_eq!(linked("", 3, &[1..=1]), chosen(&[Skip, Normal, Skip]));
+        assert_eq!(linked("", 3, &[2..=9, 7..=u32::MAX]), chosen(&[Skip, Skip, Normal]));
+        assert_eq!(linked("--priority high:0", 3, &[2..=2]), chosen(&[High, Skip, Normal]));
+        assert_eq!(linked("--select 0", 3, &[1..=1]), chosen(&[Normal, Skip, Skip]));
+        assert_eq!(linked("--select 0", 3, &[7..=7]), chosen(&[Normal, Skip, Skip]));
+        for line in ["", "--priority high:0"] {
+            let error = linked(line, 3, &[3..=3, 7..=9]).unwrap_err();
+            assert!(error.contains("selects only files that the torrent does not have: it has 3"), "{error}");
+        }
+        assert!(linked("--priority skip:1", 3, &[1..=1]).unwrap_err().contains("no file is left"));
+    }
+
+    #[test]
+    fn a_list_of_addresses_that_is_of_no_use_is_told_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("list");
+        let read = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            read_filter(&path).map_err(|error| error.to_string())
+        };
+        let (filter, unread) = read(b"10.0.0.0/8\nnonsense\n2001:db8::5-2001:db8::1\n").unwrap();
+        assert!(filter.contains([10, 1, 1, 1].into()) && filter.len() == 1);
+        assert!(unread.unwrap().to_string().starts_with("2 lines are passed over, the first of them line 2"));
+        assert!(read(b"1.1.1.1\n").unwrap().1.is_none());
+        assert!(read(b"nonsense\n").unwrap_err().contains("list: line 1 is no range"));
+        assert!(read(b"\x1f\x8b\x08\0").unwrap_err().contains("unpack it first"));
     }
 
     #[test]

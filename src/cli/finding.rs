@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct FindArgs {
-    /// Address and port for peers to connect to [default: 0.0.0.0:6881, or the next free port]
+    /// Address and port for peers to connect to [default: port 6881 of all addresses, or the next free one]
     #[arg(long, value_name = "ADDR:PORT", env = "SEEDRING_LISTEN")]
     listen: Option<SocketAddr>,
 

@@ -27,10 +27,12 @@ fn find(args: &ShowArgs, out: &Output) -> Result<Torrent, Error> {
     let runtime = super::control_runtime()?;
     let result = runtime.block_on(async {
         let signals = Signals::catch()?;
-        source::find(&args.file, &args.find, &signals, out).await
+        let source = source::find(&args.file, &args.find, None, &signals, out).await?;
+        source.farewell.say().await;
+        Ok(source.torrent)
     });
     runtime.shutdown_background();
-    Ok(result?.torrent)
+    result
 }
 
 fn line(torrent: &Torrent) -> Line<'_> {

@@ -7,34 +7,47 @@ use super::progress::Pace;
 use super::signals::Signals;
 use super::{Error, human, torrent_file};
 use crate::metainfo::{Magnet, Torrent};
-use crate::session::{self, MagnetEvent, MagnetJob};
+use crate::session::{self, Farewell, MagnetEvent, MagnetJob};
+use crate::swarm::IpFilter;
 use crate::wire::PeerId;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// What a command is about.
 #[derive(Debug)]
 pub(super) struct Source {
     pub(super) torrent: Torrent,
-    /// Where peers are, and what we have called ourselves to find them.
+    /// Peers that the link names.
+    pub(super) given: Vec<SocketAddr>,
+    /// Where other peers are, and what we have called ourselves to find them.
     pub(super) found: Vec<SocketAddr>,
     pub(super) id: Option<PeerId>,
     /// Files that a magnet link selects (BEP 53); none named: all.
     pub(super) files: Vec<RangeInclusive<u32>>,
+    /// To be said when no session follows.
+    pub(super) farewell: Farewell,
+}
+
+impl Source {
+    fn of_file(torrent: Torrent) -> Self {
+        let (given, found, files) = (Vec::new(), Vec::new(), Vec::new());
+        Self { torrent, given, found, id: None, files, farewell: Farewell::default() }
+    }
 }
 
 /// Reads the torrent file that the user named, or finds out what a magnet link stands for.
 pub(super) async fn find(
     name: &Path,
     args: &FindArgs,
+    filter: Option<Arc<IpFilter>>,
     signals: &Signals,
     out: &Output,
 ) -> Result<Source, Error> {
     let Some(link) = name.to_str().filter(|text| Magnet::is_magnet(text)) else {
-        let torrent = torrent_file::read(name)?;
-        return Ok(Source { torrent, found: Vec::new(), id: None, files: Vec::new() });
+        return Ok(Source::of_file(torrent_file::read(name)?));
     };
     let magnet = Magnet::parse(link).map_err(|error| Error::Other(error.to_string()))?;
     let files = magnet.files.clone();
@@ -61,13 +74,15 @@ pub(super) async fn find(
         local_discovery: !args.no_lsd,
         dht: args.dht(),
         encryption: args.encryption,
+        filter,
     };
     let resolved = session::resolve(job, watch, signals.stopped()).await?;
     let Some(resolved) = resolved else {
         return Err(signals.reason().map_or_else(|| Error::Other("stopped".into()), Error::Stopped));
     };
-    let session::Resolved { torrent, peers: found, id, metadata_len: bytes, limits } = resolved;
+    let session::Resolved { torrent, given, peers: found, id, farewell, metadata_len: bytes, limits } =
+        resolved;
     out.emit(&Line::Metadata { bytes, limits });
     out.note(&format!("{}: its metadata came in {:.1} s", torrent.name, begun.elapsed().as_secs_f64()));
-    Ok(Source { torrent, found, id: Some(id), files })
+    Ok(Source { torrent, given, found, id: Some(id), files, farewell })
 }

@@ -25,16 +25,27 @@ fn run(transfer: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Er
     let result = runtime.block_on(async {
         let signals = Signals::catch()?;
         let find = &transfer.find;
-        let source = source::find(&transfer.file, find, &signals, out).await?;
-        let torrent = Arc::new(source.torrent);
+        // What is wrong with these is told before anybody is asked for the metadata of a magnet link.
+        let filter = transfer.choices.filter(out)?;
         let metrics = Metrics::start(&transfer.metrics, out).await?;
+        let source = source::find(&transfer.file, find, filter.clone(), &signals, out).await?;
+        let choices = match transfer.choices.choices(&source.torrent, &source.files, filter) {
+            Ok(choices) => choices,
+            Err(error) => {
+                source.farewell.say().await;
+                return Err(error);
+            }
+        };
+        // Trackers are not told that we have gone: the session tells them in a moment that it is here, by the same name.
+        drop(source.farewell);
+        let torrent = Arc::new(source.torrent);
         let node = metrics.add(None, &torrent);
         let job = Job {
             torrent: Arc::clone(&torrent),
             folder: transfer.dir.clone(),
             goal,
             listen: find.listen(),
-            peers: find.peers.clone(),
+            peers: find.peers.iter().copied().chain(source.given).collect(),
             found: source.found,
             id: source.id,
             cores: args::cores(transfer.cores),
@@ -47,7 +58,7 @@ fn run(transfer: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Er
             dht: find.dht(),
             pex: !transfer.no_pex,
             snapshots: metrics.wanted(),
-            choices: transfer.choices.choices(&torrent, &source.files)?,
+            choices,
         };
         let mut watch = Watch::new(out, &torrent);
         let see = |event: Event| {

@@ -5,7 +5,7 @@ use super::{Place, Socket};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
@@ -40,6 +40,10 @@ fn bind(addr: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
     let fd = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     // Connections of a former run that linger do not keep the port from us.
     sockopt::set_socket_reuseaddr(&fd, true)?;
+    if addr.ip() == Ipv6Addr::UNSPECIFIED {
+        // All addresses are those of IPv4, too, however the system has it set.
+        sockopt::set_ipv6_v6only(&fd, false)?;
+    }
     if shared {
         sockopt::set_socket_reuseport(&fd, true)?;
     }

@@ -1,6 +1,6 @@
 //! The DHT's part in a session.
 
-use crate::discovery::dht::{DEFAULT_BOOTSTRAP, DhtCounters, DhtHandle, DhtNote, DhtSettings};
+use crate::discovery::dht::{DEFAULT_BOOTSTRAP, DhtCounters, DhtHandle, DhtNote, DhtSettings, DhtSockets};
 use crate::metainfo::InfoHash;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -34,13 +34,13 @@ pub(super) struct DhtSearch {
 impl DhtSearch {
     /// Starts a node, and searches. Not to be called for a private torrent, whose peers come from trackers alone (BEP 27).
     pub(super) fn start(
-        options: Option<&DhtOptions>,
+        options: Option<(&DhtOptions, DhtSockets)>,
         info_hash: InfoHash,
         nodes: &[(String, u16)],
         listen: SocketAddr,
         found: mpsc::Sender<Vec<SocketAddr>>,
     ) -> Option<Self> {
-        let options = options?;
+        let (options, sockets) = options?;
         let (tell, notes) = mpsc::channel(16);
         let mut bootstrap = options.bootstrap.clone();
         bootstrap.extend(nodes.iter().map(|(host, port)| match host.contains(':') {
@@ -48,7 +48,7 @@ impl DhtSearch {
             false => format!("{host}:{port}"),
         }));
         let settings = DhtSettings { listen, bootstrap, state: options.state.clone(), read_only: false };
-        let handle = DhtHandle::start(settings, tell);
+        let handle = DhtHandle::start(settings, sockets, tell);
         handle.search(info_hash, found);
         Some(Self { handle, info_hash, notes })
     }

@@ -2,9 +2,8 @@
 
 mod dht;
 mod events;
+mod listen;
 mod magnet;
-mod magnet_channel;
-mod magnet_peer;
 mod offline;
 mod run;
 mod scrape;
@@ -14,7 +13,8 @@ pub use crate::shard::{Choices, Progress, Snapshot};
 pub use crate::storage::{CheckReport, FileReport};
 pub use dht::DhtOptions;
 pub use events::{Event, TrackerAnswer};
-pub use magnet::{MagnetEvent, MagnetJob, MagnetLimits, Resolved, resolve};
+pub use listen::Listen;
+pub use magnet::{Farewell, MagnetEvent, MagnetJob, MagnetLimits, Resolved, resolve};
 pub use offline::{CreateOptions, check, create};
-pub use run::{AnnounceLimits, Goal, Job, Listen, Outcome, SessionError, run};
+pub use run::{AnnounceLimits, Goal, Job, Outcome, SessionError, run};
 pub use scrape::{Scraped, scrape};

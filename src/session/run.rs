@@ -3,12 +3,14 @@
 use super::Event;
 use super::TrackerAnswer;
 use super::dht::{DhtOptions, DhtSearch};
+use super::listen::{Listen, bind};
+use crate::discovery::dht::DhtSockets;
 use crate::discovery::local::LocalSearch;
 use crate::discovery::tracker::{
     AnnouncerConfig, Announcing, Note, TorrentIdentity, Totals, TrackerClient, TrackerOptions,
 };
 use crate::metainfo::{BuildError, Torrent, TorrentError};
-use crate::ring::{self, StartError, ZeroCopySend};
+use crate::ring::{StartError, ZeroCopySend};
 use crate::shard::{Assignment, Choices, Progress, Report, Room, Shards};
 use crate::storage::{Folder, StorageError, Store};
 use crate::swarm::Greeting;
@@ -17,22 +19,16 @@ use crate::wire::mse::Encryption;
 use ::ring::rand::{SecureRandom, SystemRandom};
 use std::future::Future;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// How often trackers are asked.
 pub type AnnounceLimits = AnnouncerConfig;
 
-/// Ports tried, in order, when the user named none.
-const DEFAULT_PORTS: std::ops::RangeInclusive<u16> = 6881..=6889;
-
-/// How long a port that is taken is tried again, and how often.
-const BIND_LIMIT: Duration = Duration::from_secs(2);
-const BIND_WAIT: Duration = Duration::from_millis(50);
 /// A core with less payload memory than this (bytes) is no help: then rather fewer cores.
 const LEAST_MEMORY: u64 = 4 * 1024 * 1024;
 /// Notes of trackers that wait to be told: one of each of as many as are asked, should they all answer at once.
@@ -49,15 +45,6 @@ pub enum Goal {
     DownloadAndSeed,
     /// When it is told to stop; nothing is downloaded.
     Seed,
-}
-
-/// Where peers connect to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Listen {
-    /// Port 6881 of every IPv4 address, or the next free one.
-    Default,
-    /// Here; port 0 is any.
-    At(SocketAddr),
 }
 
 /// What a session is to do.
@@ -144,42 +131,15 @@ pub enum SessionError {
     NothingToSeed(String),
 }
 
-/// A listener for each core, all of the same address, and that address.
-pub(super) async fn bind(
-    listen: Listen,
-    cores: usize,
-) -> Result<(Vec<TcpListener>, SocketAddr), SessionError> {
-    let bind = |addr: SocketAddr| {
-        let listeners = ring::listen(addr, cores).and_then(|all| Ok((all[0].local_addr()?, all)));
-        listeners.map(|(addr, all)| (all, addr)).map_err(|cause| SessionError::Listen { addr, cause })
-    };
-    let Listen::At(addr) = listen else {
-        let mut tried = DEFAULT_PORTS.map(|port| bind(([0, 0, 0, 0], port).into()));
-        return tried.find(Result::is_ok).unwrap_or_else(|| bind(([0, 0, 0, 0], 0).into()));
-    };
-    // The kernel takes a killed process's ring down, and its listener with it, some time after the process itself.
-    let begun = Instant::now();
-    loop {
-        match bind(addr) {
-            Err(SessionError::Listen { cause, .. })
-                if cause.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < BIND_LIMIT =>
-            {
-                tokio::time::sleep(BIND_WAIT).await;
-            }
-            other => return other,
-        }
-    }
-}
-
-fn greeting(job: &Job, addr: SocketAddr) -> Greeting {
+fn greeting(job: &Job, addr: SocketAddr, dht: Option<&DhtSockets>) -> Greeting {
     Greeting {
         info_hash: job.torrent.info_hash,
         metadata: Arc::clone(job.torrent.metadata()),
         port: Some(addr.port()),
         private: job.torrent.private,
         pex: job.pex,
-        // The node listens at the port that peers connect to.
-        dht_port: job.dht.as_ref().map(|_| addr.port()),
+        // That which peers connect to, unless another program has it for UDP.
+        dht_port: dht.and_then(DhtSockets::port),
     }
 }
 
@@ -204,6 +164,8 @@ struct Running<W> {
     client: Option<Arc<TrackerClient>>,
     announcing: Option<Announcing>,
     local: Option<LocalSearch>,
+    /// Those of the DHT, until it starts.
+    sockets: Option<DhtSockets>,
     dht: Option<DhtSearch>,
     found: (mpsc::Sender<Vec<SocketAddr>>, mpsc::Receiver<Vec<SocketAddr>>),
     notes: (mpsc::Sender<Note>, mpsc::Receiver<Note>),
@@ -225,6 +187,8 @@ pub async fn run(
 ) -> Result<Outcome, SessionError> {
     let cores = (job.memory_limit / LEAST_MEMORY).clamp(1, job.cores.max(1) as u64) as usize;
     let (listeners, addr) = bind(job.listen, cores).await?;
+    // Peers are told of the port before the node starts. A private torrent has none (BEP 27).
+    let sockets = (job.dht.is_some() && !job.torrent.private).then(|| DhtSockets::bind(addr));
     let id = job.id.unwrap_or_else(random_id);
     let download = job.goal != Goal::Seed;
     let layout = Arc::new(job.torrent.layout.clone());
@@ -234,7 +198,7 @@ pub async fn run(
         store: Arc::new(store),
         download,
         id,
-        greeting: greeting(&job, addr),
+        greeting: greeting(&job, addr, sockets.as_ref()),
         room: Room::of_process(cores),
         arena_len: usize::try_from(job.memory_limit).unwrap_or(usize::MAX) / cores,
         listeners,
@@ -253,6 +217,7 @@ pub async fn run(
         totals: Arc::default(),
         announcing: None,
         local: None,
+        sockets,
         dht: None,
         found: mpsc::channel(16),
         notes: mpsc::channel(MOST_NOTES),
@@ -376,7 +341,7 @@ impl<W: FnMut(Event)> Running<W> {
         self.search_locally();
         let found = self.found.0.clone();
         let torrent = &self.job.torrent;
-        let dht = self.job.dht.as_ref().filter(|_| !torrent.private);
+        let dht = self.job.dht.as_ref().zip(self.sockets.take());
         self.dht = DhtSearch::start(dht, torrent.info_hash, &torrent.nodes, self.addr, found);
         let Some(client) = self.client.clone() else { return false };
         let identity = TorrentIdentity {

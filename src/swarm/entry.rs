@@ -21,6 +21,19 @@ impl Swarm {
         !filtered
     }
 
+    /// Remembers an address to dial, whoever has named it: all of them come by here. `false` when it is in the filter, or
+    /// there is no room.
+    pub(super) fn note_address(&mut self, addr: SocketAddr, source: Source) -> bool {
+        if !self.may_connect(addr.ip()) {
+            return false;
+        }
+        // One host has one name: else it would be dialled twice, and a ban would hold for one of them.
+        let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
+        let added = self.candidates.add(addr, source);
+        self.totals.limits.addresses += u64::from(!added);
+        added
+    }
+
     /// A peer's handshake is done.
     ///
     /// # Errors
@@ -30,9 +43,10 @@ impl Swarm {
         self.connections += 1;
         let refusal = self.admit(now, &who, tag).err();
         if who.outgoing {
-            match refusal {
+            match &refusal {
                 None => self.candidates.connected(who.addr),
-                Some(DropReason::Ourselves | DropReason::Banned) => self.candidates.ban(who.addr),
+                Some(DropReason::Ourselves) => self.candidates.ban(who.addr),
+                Some(DropReason::Banned) => self.ban_address(who.addr),
                 Some(DropReason::Duplicate | DropReason::Crowd(_)) => self.candidates.put_off(now, who.addr),
                 Some(_) => self.candidates.ended(now, who.addr, false),
             }
@@ -72,9 +86,11 @@ impl Swarm {
         }
         if peer.who.outgoing {
             self.candidates.ended(now, peer.who.addr, peer.downloaded + peer.uploaded > 0);
-        } else if let Some(addr) = listens_at.filter(|_| peer.downloaded > 0) {
+        } else if let Some(addr) = listens_at.filter(|_| peer.downloaded > 0)
+            && !self.commons.roster().is_banned(&peer.who.identity())
+        {
             // It was worth something: we may go to it as it came to us.
-            self.candidates.add(addr, Source::Found);
+            self.note_address(addr, Source::Found);
         }
         self.fill_free_slots(now, None);
         self.wake_hungry();
@@ -111,7 +127,7 @@ impl Swarm {
         }
         let identity = who.identity();
         let commons = Arc::clone(&self.commons);
-        if !who.outgoing && commons.roster().is_banned(&identity) {
+        if commons.roster().is_banned(&identity) {
             return Err(DropReason::Banned);
         }
         let crowded = commons.roster().len() >= self.settings.most_peers;

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Addresses in such lists from this level on are allowed.
 const ALLOWED_LEVEL: u32 = 128;
+/// How a file of gzip begins.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// Most ranges of a list.
 const MOST_RANGES: usize = 4_000_000;
 
@@ -16,9 +18,29 @@ pub enum IpFilterError {
         "line {0} is no range of addresses: write `1.2.3.4 - 1.2.3.9 , 0 , name`, `name:1.2.3.4-1.2.3.9`, `1.2.3.0/24` or one address"
     )]
     Line(usize),
+    /// It is a file of gzip.
+    #[error("it is compressed: unpack it first, as with gunzip")]
+    Compressed,
     /// There are too many.
     #[error("there are more than {MOST_RANGES} ranges")]
     TooMany,
+}
+
+/// Lines of a list that say nothing we can read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnreadLines {
+    /// How many.
+    pub count: usize,
+    /// The number of the first one, from 1.
+    pub first: usize,
+}
+
+impl fmt::Display for UnreadLines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines = if self.count == 1 { "line is" } else { "lines are" };
+        let first = IpFilterError::Line(self.first);
+        write!(f, "{} {lines} passed over, the first of them {first}", self.count)
+    }
 }
 
 /// Ranges that do not touch, in order.
@@ -35,29 +57,53 @@ impl fmt::Debug for IpFilter {
 }
 
 impl IpFilter {
-    /// Reads a list. Each line is a range as eMule writes it, with a level (`a - b , level , name`), as PeerGuardian does
-    /// (`name:a-b`), a net (`a/bits`), or a single address; lines may be empty or begin with `#` or `//`.
+    /// Reads a list, [`parse_list`](Self::parse_list), of which every line must be good.
     ///
     /// # Errors
-    /// When a line is none of these.
+    /// When a line is none of the known forms, or there are too many.
     pub fn parse(text: &[u8]) -> Result<Self, IpFilterError> {
+        match Self::parse_list(text)? {
+            (_, Some(unread)) => Err(IpFilterError::Line(unread.first)),
+            (filter, None) => Ok(filter),
+        }
+    }
+
+    /// Reads a list, and tells which of its lines say nothing that can be read: those are passed over. Each line is a
+    /// range as eMule writes it, with a level (`a - b , level , name`), as PeerGuardian does (`name:a-b`), a net
+    /// (`a/bits`), or a single address; lines may be empty or begin with `#` or `//`.
+    ///
+    /// # Errors
+    /// When no line is any of these although there are some, or there are too many.
+    pub fn parse_list(text: &[u8]) -> Result<(Self, Option<UnreadLines>), IpFilterError> {
+        if text.starts_with(&GZIP) {
+            return Err(IpFilterError::Compressed);
+        }
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        let (mut good, mut unread) = (0, None::<UnreadLines>);
         for (number, line) in text.split(|byte| *byte == b'\n').enumerate() {
             let line = String::from_utf8_lossy(line);
             let line = line.trim().trim_start_matches('\u{feff}');
             if line.is_empty() || line.starts_with('#') || line.starts_with("//") {
                 continue;
             }
-            match Entry::parse(line).ok_or(IpFilterError::Line(number + 1))? {
-                Entry::Allowed => {}
-                Entry::V4(first, last) => v4.push((first, last)),
-                Entry::V6(first, last) => v6.push((first, last)),
+            good += 1;
+            match Entry::parse(line) {
+                Some(Entry::Allowed) => {}
+                Some(Entry::V4(first, last)) => v4.push((first, last)),
+                Some(Entry::V6(first, last)) => v6.push((first, last)),
+                None => {
+                    good -= 1;
+                    unread.get_or_insert(UnreadLines { count: 0, first: number + 1 }).count += 1;
+                }
             }
             if v4.len() + v6.len() > MOST_RANGES {
                 return Err(IpFilterError::TooMany);
             }
         }
-        Ok(Self { v4: merged(v4, 1), v6: merged(v6, 1) })
+        match unread {
+            Some(UnreadLines { first, .. }) if good == 0 => Err(IpFilterError::Line(first)),
+            unread => Ok((Self { v4: merged(v4, 1), v6: merged(v6, 1) }, unread)),
+        }
     }
 
     /// Number of ranges, after those that touch have been made one.
@@ -118,8 +164,18 @@ impl Entry {
             }
         }
         // The name ends with a colon, and may hold some; so does an IPv6 address.
-        let names = line.match_indices(':').map(|(at, _)| &line[at + 1..]);
-        Self::range(line).or_else(|| names.into_iter().find_map(Self::range))
+        Self::range(line).or_else(|| {
+            let named = line.match_indices(':').map(|(at, _)| (&line[..at], &line[at + 1..]));
+            named.into_iter().find_map(|(name, range)| Self::named(name, range))
+        })
+    }
+
+    /// `a-b` after a name. The first half of an IPv6 address is none: else what is wrong with a range of them would make
+    /// quite another of it.
+    fn named(name: &str, range: &str) -> Option<Self> {
+        let entry = Self::range(range).filter(|_| range.contains('-'))?;
+        let numbers = name.bytes().all(|byte| byte.is_ascii_hexdigit() || b": \t".contains(&byte));
+        (!numbers || matches!(entry, Self::V4(..))).then_some(entry)
     }
 
     /// `a-b`, `a/bits` or `a`.
@@ -250,12 +306,22 @@ mod tests {
             "-",
             "1.2.3.4 -",
             "name:",
+            "name:1.2.3.4",
+            "2001:db8::5-2001:db8::1",
+            "2001:db8::5 - 2001:db8::1 , 0 , backwards",
+            "20012:db8::1-20012:db8::5",
+            "2001:db8::12345",
         ] {
             let text = format!("1.1.1.1\n{line}\n");
             assert_eq!(IpFilter::parse(text.as_bytes()), Err(IpFilterError::Line(2)), "{line}");
         }
         assert_eq!(IpFilter::parse(b"\xff\xfe"), Err(IpFilterError::Line(1)));
         assert!(IpFilter::parse(b"").unwrap().is_empty());
+        assert_eq!(IpFilter::parse(b"\x1f\x8b\x08"), Err(IpFilterError::Compressed));
+        let list = IpFilter::parse_list(b"\nhello\n1.1.1.1\n2001:db8::5-2001:db8::1\n2.2.2.2").unwrap();
+        assert_eq!((list.0.len(), list.1), (2, Some(UnreadLines { count: 2, first: 2 })));
+        assert_eq!(IpFilter::parse_list(b"#\nhello\nyou"), Err(IpFilterError::Line(2)));
+        assert!(IpFilter::parse_list(b"hello\n1.1.1.1-1.1.1.2,200,allowed").unwrap().0.is_empty());
     }
 
     proptest! {

@@ -6,8 +6,9 @@ use super::{DropReason, PeerSlot, Swarm};
 use crate::wire::extended::{Extension, METADATA_BLOCK_LEN, MetadataMessage};
 use std::collections::VecDeque;
 
-/// Requests for metadata of one peer that wait.
-const MOST_WAITING: usize = 64;
+/// Requests for metadata of one peer that wait: as many as it has blocks, for there are peers that ask for all at once,
+/// and at least so many. What is asked beyond that is an offence.
+const LEAST_WAITING: usize = 64;
 /// A peer is sent the metadata so many times; from then on its requests are rejected.
 const MOST_TIMES: usize = 3;
 
@@ -28,7 +29,7 @@ impl Swarm {
         match MetadataMessage::parse(payload) {
             Some(MetadataMessage::Request { block }) if answered => {
                 let queue = &mut peer.extended.metadata;
-                if queue.waiting.len() == MOST_WAITING {
+                if queue.waiting.len() >= blocks.max(LEAST_WAITING) {
                     self.totals.limits.requests += 1;
                     return self.offend(slot);
                 }

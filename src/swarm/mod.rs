@@ -63,7 +63,7 @@ pub use commons::{Commons, Handover};
 pub use errands::HandIn;
 pub use extended::Greeting;
 pub use fetch::{Completion, Place};
-pub use ip_filter::{IpFilter, IpFilterError};
+pub use ip_filter::{IpFilter, IpFilterError, UnreadLines};
 pub use limiter::{Limiter, Throttle};
 pub use magnet::{MetadataFetch, MetadataOutcome};
 pub use peer::{Introduction, PeerSlot, Tag};
@@ -313,11 +313,7 @@ impl Swarm {
 
     /// Adds an address where a peer may be; `given` when the user named it.
     pub fn add_candidate(&mut self, addr: SocketAddr, given: bool) {
-        if !self.may_connect(addr.ip()) {
-            return;
-        }
-        let added = self.candidates.add(addr, if given { Source::Given } else { Source::Found });
-        self.totals.limits.addresses += u64::from(!added);
+        self.note_address(addr, if given { Source::Given } else { Source::Found });
     }
 
     /// A dial has come to nothing.
@@ -325,14 +321,17 @@ impl Swarm {
         self.candidates.ended(now, addr, false);
     }
 
-    /// Wishes for dials, but not to where somebody is connected, on whichever core, that came to us from another port.
+    /// Wishes for dials, but not to where somebody is connected, on whichever core, that came to us from another port;
+    /// nor to where a liar was found, by whichever core.
     fn dial(&mut self, now: Duration, due: Vec<SocketAddr>) {
         if due.is_empty() {
             return;
         }
         let here = self.commons.neighbours().addrs();
         for addr in due {
-            if here.contains(&addr) {
+            if self.commons.roster().is_banned_at(&addr) {
+                self.candidates.ban(addr);
+            } else if here.contains(&addr) {
                 self.candidates.put_off(now, addr);
             } else {
                 self.wishes.push_back(Wish::Dial(addr));

@@ -62,7 +62,7 @@ pub struct Introduction {
 impl Introduction {
     /// What tells it from other peers.
     pub(super) fn identity(&self) -> Identity {
-        (self.addr.ip(), self.id)
+        (self.addr.ip().to_canonical(), self.id)
     }
 }
 

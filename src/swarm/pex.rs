@@ -201,6 +201,7 @@ impl Swarm {
         counts.too_long += u64::from(message.cut);
         self.totals.limits.addresses += u64::from(message.cut);
         for (addr, flags) in message.added {
+            let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
             let ourselves =
                 self.settings.greeting.port == Some(addr.port()) && self.outside.ip(addr.ip()) == addr.ip();
             // Whoever wants a host to be dialled over and over names many of its ports.
@@ -209,8 +210,7 @@ impl Swarm {
                 self.totals.exchange.unused += 1;
                 continue;
             }
-            let added = self.candidates.add(addr, Source::Exchange);
-            self.totals.limits.addresses += u64::from(!added);
+            let added = self.note_address(addr, Source::Exchange);
             if added && flags.is_seed() && self.is_seeding() {
                 self.candidates.is_seed(addr);
             }

@@ -3,12 +3,12 @@
 use super::Tag;
 use crate::wire::PeerId;
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// Peers remembered for a bad piece.
 const MOST_BANNED: usize = 10_000;
-/// Names under which one host may lie: then nobody may dial us from there. One alone says little of the others behind the
-/// same address.
+/// Names under which one host may lie: then there is nobody we talk to there. One alone says little of the others behind
+/// the same address.
 const MOST_NAMES: u32 = 8;
 
 /// What tells peers apart. An id alone is no proof: a liar could take that of an honest peer.
@@ -39,8 +39,10 @@ pub(super) struct Roster {
     members: HashMap<Identity, Member>,
     /// How many of them each host has.
     crowds: HashMap<IpAddr, usize>,
-    /// Hosts and ids that sent a bad piece: they may not dial us.
+    /// Hosts and ids that sent a bad piece.
     banned: HashSet<Identity>,
+    /// Where such listen.
+    addresses: HashSet<SocketAddr>,
     /// How many of these each host had.
     names: HashMap<IpAddr, u32>,
 }
@@ -98,6 +100,24 @@ impl Roster {
         room
     }
 
+    /// No core dials this address from now on; `false` when there are too many to remember this one too.
+    pub(super) fn ban_address(&mut self, addr: SocketAddr) -> bool {
+        let room = self.addresses.len() < MOST_BANNED || self.addresses.contains(&addr);
+        if room {
+            self.addresses.insert(addr);
+        }
+        room
+    }
+
+    /// Whether a liar listens at this address, or so many have lied at its host that nobody else is likely to.
+    pub(super) fn is_banned_at(&self, addr: &SocketAddr) -> bool {
+        self.addresses.contains(addr) || self.is_crowded_with_liars(addr.ip())
+    }
+
+    fn is_crowded_with_liars(&self, ip: IpAddr) -> bool {
+        self.names.get(&host(ip)).is_some_and(|names| *names >= MOST_NAMES)
+    }
+
     /// The connection of that peer.
     pub(super) fn member(&self, who: &Identity) -> Option<Tag> {
         self.members.get(who).map(|member| member.tag)
@@ -105,7 +125,7 @@ impl Roster {
 
     /// Whether it has lied, or so many others at its address that it is most likely the same one under a new name.
     pub(super) fn is_banned(&self, who: &Identity) -> bool {
-        self.banned.contains(who) || self.names.get(&host(who.0)).is_some_and(|names| *names >= MOST_NAMES)
+        self.banned.contains(who) || self.is_crowded_with_liars(who.0)
     }
 
     pub(super) fn len(&self) -> usize {

@@ -4,6 +4,7 @@ use super::active::{ActivePiece, Stage};
 use super::peer::Peer;
 use super::{DropReason, Swarm, Tag, Wish};
 use crate::metainfo::PieceIndex;
+use std::net::SocketAddr;
 use std::ops::Range;
 
 /// Connections that are remembered after their end, on each core.
@@ -102,8 +103,15 @@ impl Swarm {
         self.wake_hungry();
     }
 
-    /// Who sent a bad block is dropped and banned, also when it has left. An address that we dialled is banned; who dials
-    /// us is known by its host and id, for the port says nothing.
+    /// No core dials this address again.
+    pub(super) fn ban_address(&mut self, addr: SocketAddr) {
+        self.candidates.ban(addr);
+        let banned = self.commons.roster().ban_address(addr);
+        self.totals.limits.bans += u64::from(!banned);
+    }
+
+    /// Who sent a bad block is dropped and banned, also when it has left: by its host and id, whichever side dials. An
+    /// address that we dialled is banned, too; of who dialled us the port says nothing.
     pub fn blame(&mut self, culprit: Tag, piece: PieceIndex) {
         // What else came from there is not worth waiting for the hash of.
         for active in self.active.values_mut() {
@@ -119,7 +127,7 @@ impl Swarm {
         let gone = || self.departed.iter().find(|(tag, _)| *tag == culprit).map(|(_, who)| *who);
         let Some(who) = here.or_else(gone) else { return };
         if who.outgoing {
-            self.candidates.ban(who.addr);
+            self.ban_address(who.addr);
         }
         let (banned, again) = {
             let mut roster = self.commons.roster();

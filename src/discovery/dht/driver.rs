@@ -4,13 +4,13 @@ use super::compact::Family;
 use super::counters::DhtCounters;
 use super::message::MAX_DATAGRAM;
 use super::node::{Announce, Dht, DhtConfig};
-use super::socket;
+use super::socket::DhtSockets;
 use super::state::MAX_STATE;
 use crate::metainfo::InfoHash;
 use ::ring::rand::{SecureRandom, SystemRandom};
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::net::{UdpSocket, lookup_host};
@@ -46,8 +46,7 @@ const WISHES: usize = 256;
 /// Where a DHT node lives.
 #[derive(Clone, Debug)]
 pub struct DhtSettings {
-    /// Where peers connect to by TCP; with port 0 nothing is announced. The sockets get the same port, if that is free. At an address that stands for
-    /// all, there is a socket for each family; else one at just this address.
+    /// Where peers connect to by TCP; with port 0 nothing is announced.
     pub listen: SocketAddr,
     /// Nodes to begin with: `host:port`, also with an IPv6 address in brackets.
     pub bootstrap: Vec<String>,
@@ -102,12 +101,13 @@ pub struct DhtHandle {
 }
 
 impl DhtHandle {
-    /// Starts a node on the current tokio runtime. `notes` gets what room there is for: nothing ever waits for it.
-    pub fn start(settings: DhtSettings, notes: mpsc::Sender<DhtNote>) -> Self {
+    /// Starts a node on the current tokio runtime, with these sockets. `notes` gets what room there is for: nothing ever
+    /// waits for it.
+    pub fn start(settings: DhtSettings, sockets: DhtSockets, notes: mpsc::Sender<DhtNote>) -> Self {
         let (wishes, wished) = mpsc::channel(WISHES);
         let (stop, stopped) = watch::channel(false);
         let (told, counters) = watch::channel(DhtCounters::default());
-        let task = tokio::spawn(run(settings, notes, wished, stopped, told));
+        let task = tokio::spawn(run((settings, sockets), notes, wished, stopped, told));
         Self { wishes, stop, counters, task: Some(task) }
     }
 
@@ -188,13 +188,13 @@ struct Driver {
 }
 
 async fn run(
-    settings: DhtSettings,
+    (settings, sockets): (DhtSettings, DhtSockets),
     notes: mpsc::Sender<DhtNote>,
     mut wishes: mpsc::Receiver<Wish>,
     mut stop: watch::Receiver<bool>,
     told: watch::Sender<DhtCounters>,
 ) {
-    let Some(mut driver) = Driver::start(settings, notes).await else { return };
+    let Some(mut driver) = Driver::start(settings, sockets, notes).await else { return };
     let mut tell_at = Instant::now();
     loop {
         driver.advance();
@@ -226,24 +226,11 @@ async fn run(
 
 impl Driver {
     /// `None` when there is no socket at all.
-    async fn start(settings: DhtSettings, notes: mpsc::Sender<DhtNote>) -> Option<Self> {
+    async fn start(settings: DhtSettings, sockets: DhtSockets, notes: mpsc::Sender<DhtNote>) -> Option<Self> {
         let listen = settings.listen;
-        let addrs = match listen.ip() {
-            ip if !ip.is_unspecified() => vec![listen],
-            _ => vec![
-                (Ipv4Addr::UNSPECIFIED, listen.port()).into(),
-                (Ipv6Addr::UNSPECIFIED, listen.port()).into(),
-            ],
-        };
-        let (mut sockets, mut problems) = ([None, None], Vec::new());
-        for addr in addrs {
-            match socket::bind(addr) {
-                Ok(socket) => sockets[Family::of(addr) as usize] = Some(socket),
-                Err(cause) => problems.push(format!("{addr}: {cause}")),
-            }
-        }
+        let addrs = sockets.addrs();
+        let DhtSockets { sockets, problems } = sockets;
         let local = |socket: &UdpSocket| socket.local_addr().ok();
-        let addrs: Vec<SocketAddr> = sockets.iter().flatten().filter_map(local).collect();
         if addrs.is_empty() {
             let _ = notes.try_send(DhtNote::Failed(problems.join("; ")));
             return None;

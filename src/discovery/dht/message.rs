@@ -8,8 +8,6 @@ use std::net::SocketAddr;
 
 /// Longest datagram that is looked at, in bytes.
 pub const MAX_DATAGRAM: usize = 1500;
-/// Longest transaction id that is echoed.
-pub(super) const MAX_TRANSACTION: usize = 64;
 /// Longest token of another node that is kept.
 pub(super) const MAX_TOKEN: usize = 128;
 /// What a query lacks that has a wrong type or length, and what one asks for that nobody knows.
@@ -86,9 +84,6 @@ pub(super) fn parse(datagram: &[u8]) -> Result<Message<'_>, Refusal<'_>> {
     }
     let root = document.root.dict().ok_or(Refusal::Silent)?;
     let transaction = root.get(b"t").and_then(Value::bytes).ok_or(Refusal::Silent)?;
-    if transaction.len() > MAX_TRANSACTION {
-        return Err(Refusal::Silent);
-    }
     let body = match root.get(b"y").and_then(Value::bytes) {
         Some(b"q") => {
             let error = |(code, text)| Refusal::Error { transaction, code, text };

@@ -50,4 +50,5 @@ pub use driver::{DEFAULT_BOOTSTRAP, DhtHandle, DhtNote, DhtSettings};
 pub use id::NodeId;
 pub use message::MAX_DATAGRAM;
 pub use node::{Announce, Dht, DhtConfig, Found};
+pub use socket::DhtSockets;
 pub use state::MAX_STATE;

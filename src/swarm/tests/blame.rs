@@ -1,10 +1,13 @@
 //! Liars among honest peers: found by their blocks, and nobody else.
 
-use super::desk::{BLOCK, Desk};
+use super::desk::{BLOCK, Desk, id};
 use super::plan::{NodePlan, Plan};
 use super::world::World;
 use crate::metainfo::Layout;
-use crate::swarm::{Commons, DropReason, PeerSlot, Settings};
+use crate::swarm::{Commons, DropReason, Introduction, PeerSlot, Settings, Wish};
+use crate::wire::extended::ExtendedHandshake;
+use crate::wire::{Message, Reserved};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// A swarm with room for many peers, of one piece that all of them have.
@@ -90,6 +93,54 @@ fn a_liar_that_has_left_may_not_come_back_and_one_that_is_back_goes() {
         assert_eq!(fetch(&mut desk, &peers[..1]).len(), 32);
         assert_eq!(liars(&mut desk, &[]), again.into_iter().collect::<Vec<_>>());
         assert_eq!(desk.connect(false, 2), Err(DropReason::Banned));
+    }
+}
+
+/// Dials of these addresses, after some time.
+fn dials(desk: &mut Desk) -> Vec<SocketAddr> {
+    desk.pass(200);
+    let dialled = |wish| if let Wish::Dial(addr) = wish { Some(addr) } else { None };
+    desk.wishes().into_iter().filter_map(dialled).collect()
+}
+
+#[test]
+fn a_liar_that_came_to_us_is_not_sought_where_it_listens() {
+    let (mut desk, _) = crowd(1, 0);
+    let (ours, theirs) = (SocketAddr::from(([10, 0, 0, 1], 50_000)), SocketAddr::from(([10, 0, 0, 1], 9)));
+    let who = Introduction { addr: ours, outgoing: false, id: id(1), reserved: Reserved::ours(false) };
+    let liar = desk.swarm.connect(desk.now, who).unwrap();
+    let hello = ExtendedHandshake { port: Some(theirs.port()), ..Default::default() };
+    desk.hear(liar, Message::HaveAll);
+    desk.hear(liar, Message::Extended { id: 0, payload: &hello.encode() });
+    desk.hear(liar, Message::Unchoke);
+    assert_eq!(fetch(&mut desk, &[liar]).len(), 1);
+    assert_eq!(liars(&mut desk, &[0]), [liar]);
+    desk.swarm.gone(desk.now, liar);
+    assert_eq!(dials(&mut desk), []);
+    // Somebody else may name it; then it turns out who it is.
+    desk.swarm.add_candidate(theirs, false);
+    assert_eq!(dials(&mut desk), [theirs]);
+    let again = desk.swarm.connect(desk.now, Introduction { addr: theirs, outgoing: true, ..who });
+    assert_eq!(again, Err(DropReason::Banned));
+    assert_eq!(dials(&mut desk), []);
+}
+
+#[test]
+fn where_a_liar_was_found_no_core_dials_again() {
+    let length = u64::from(BLOCK);
+    let layout = Arc::new(Layout::new(length, [length]).unwrap());
+    let commons = Arc::new(Commons::new(1, 2));
+    let mut desks = [0, 1].map(|core| Desk::on_core(Arc::clone(&layout), Arc::clone(&commons), core));
+    let liar = desks[0].giver(1, &[0]);
+    let at = desks[0].swarm.peers().next().unwrap().who.addr;
+    assert_eq!(fetch(&mut desks[0], &[liar]).len(), 1);
+    assert_eq!(liars(&mut desks[0], &[0]), [liar]);
+    desks[0].swarm.gone(desks[0].now, liar);
+    let other = SocketAddr::from(([127, 0, 0, 1], 9));
+    for desk in &mut desks {
+        let mapped = SocketAddr::from((std::net::Ipv4Addr::LOCALHOST.to_ipv6_mapped(), at.port()));
+        [at, mapped, other].into_iter().for_each(|addr| desk.swarm.add_candidate(addr, true));
+        assert_eq!(dials(desk), [other], "the honest neighbour of a liar is not taken for it");
     }
 }
 

@@ -1,7 +1,7 @@
 //! The extension protocol (BEP 10) and what goes through it: metadata, peer exchange, pieces lost, partial seeds.
 
 use super::desk::{BLOCK, Desk, Said, bits, own};
-use crate::swarm::{DropReason, Greeting, Introduction, PeerSlot, Wish};
+use crate::swarm::{DropReason, Greeting, Introduction, IpFilter, PeerSlot, Wish};
 use crate::wire::extended::{
     ExtendedHandshake, Extension, METADATA_BLOCK_LEN, MetadataMessage, PexFlags, PexMessage, encode_dont_have,
 };
@@ -118,6 +118,31 @@ fn metadata_is_given_by_the_block_three_times_over() {
 }
 
 #[test]
+fn who_asks_for_all_metadata_at_once_has_it_all() {
+    let metadata: Arc<[u8]> = (0..121 * METADATA_BLOCK_LEN - 1).map(|n| n as u8).collect();
+    let mut desk = desk(3, &[0]);
+    own(&mut desk).greeting = Greeting { metadata: Arc::clone(&metadata), ..Greeting::default() };
+    let peer = desk.connect(false, 1).unwrap();
+    greet(&mut desk, peer, &hello());
+    for block in 0..121 {
+        tell(&mut desk, peer, Extension::Metadata, &MetadataMessage::Request { block }.encode());
+    }
+    let mut given = Vec::new();
+    loop {
+        let answers = said(&mut desk, peer, Extension::Metadata);
+        if answers.is_empty() {
+            break;
+        }
+        assert!(answers.iter().map(Vec::len).sum::<usize>() < 3 * METADATA_BLOCK_LEN, "a little at a time");
+        for answer in answers {
+            let Some(MetadataMessage::Data { bytes, .. }) = MetadataMessage::parse(&answer) else { panic!() };
+            given.extend_from_slice(bytes);
+        }
+    }
+    assert!(given == *metadata && desk.swarm.totals().limits.offences == 0);
+}
+
+#[test]
 fn peers_are_told_of_each_other_once_a_minute() {
     let mut desk = desk(3, &[0]);
     let first = desk.connect(true, 1).unwrap();
@@ -164,6 +189,17 @@ fn whom_peers_tell_of_is_dialled_within_limits() {
     desk.pass(61);
     tell(&mut desk, peer, Extension::Pex, b"nonsense");
     assert_eq!(desk.swarm.totals().exchange.unread, 1);
+}
+
+#[test]
+fn whom_peers_tell_of_is_not_dialled_when_it_is_in_the_filter() {
+    let mut desk = desk(3, &[0]);
+    own(&mut desk).filter = Some(Arc::new(IpFilter::parse(b"9.9.9.0/24").unwrap()));
+    let peer = desk.connect(false, 1).unwrap();
+    greet(&mut desk, peer, &hello());
+    tell(&mut desk, peer, Extension::Pex, &exchange(&["9.9.9.9:1", "[::ffff:9.9.9.8]:1", "8.8.8.8:1"]));
+    assert_eq!(dials(&mut desk), [addr("8.8.8.8:1")]);
+    assert_eq!(desk.swarm.totals().limits.filtered, 2);
 }
 
 #[test]

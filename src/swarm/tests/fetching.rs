@@ -1,9 +1,10 @@
 //! Whom we ask for what, where blocks go, and what becomes of pieces.
 
-use super::desk::{BLOCK, Desk, Said};
-use crate::swarm::{Completion, DropReason, PeerSlot, Place, RUN_LEN, Wish};
+use super::desk::{BLOCK, Desk, Said, id};
+use crate::swarm::{Completion, DropReason, Introduction, PeerSlot, Place, RUN_LEN, Wish};
 use crate::wire::Message;
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Blocks of one piece.
@@ -220,7 +221,13 @@ fn who_alone_sent_a_bad_piece_is_dropped_and_banned() {
     assert_eq!(desk.connect(false, 1), Err(DropReason::Banned));
     desk.swarm.gone(desk.now, peer);
     assert_eq!(desk.connect(false, 1), Err(DropReason::Banned));
-    assert!(desk.connect(true, 1).is_ok(), "another address that we dial may have the same id and be honest");
+    assert_eq!(desk.connect(true, 1), Err(DropReason::Banned), "nor when it is we who dial");
+    let addr = SocketAddr::from(([127, 0, 0, 2], 1));
+    let other = Introduction { addr, outgoing: true, id: id(1), reserved: desk.reserved };
+    assert!(
+        desk.swarm.connect(desk.now, other).is_ok(),
+        "a liar can take the id of an honest peer elsewhere"
+    );
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Nodes on real sockets.
 
-use crate::discovery::dht::{DhtHandle, DhtNote, DhtSettings};
+use crate::discovery::dht::{DhtHandle, DhtNote, DhtSettings, DhtSockets};
 use crate::metainfo::InfoHash;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use tokio::sync::mpsc;
 use tokio::time::{Duration, timeout};
@@ -36,7 +36,7 @@ async fn start(last: u8, bootstrap: &[SocketAddr], state: Option<PathBuf>) -> No
         read_only: false,
     };
     let (tell, mut notes) = mpsc::channel(64);
-    let handle = DhtHandle::start(settings, tell);
+    let handle = DhtHandle::start(settings, DhtSockets::bind(free), tell);
     let mut problems = Vec::new();
     loop {
         match next(&mut notes).await {
@@ -79,6 +79,21 @@ async fn two_nodes_find_a_peer_by_a_third() {
 }
 
 #[tokio::test]
+async fn when_the_port_is_taken_both_families_have_another() {
+    for ip in ["0.0.0.0", "::"].map(|ip| ip.parse::<IpAddr>().unwrap()) {
+        // A machine without IPv6 has nothing to take there.
+        let Ok(other) = std::net::UdpSocket::bind((ip, 0)) else { continue };
+        let taken = other.local_addr().unwrap().port();
+        let sockets = DhtSockets::bind((Ipv4Addr::UNSPECIFIED, taken).into());
+        let ports: Vec<u16> = sockets.addrs().iter().map(SocketAddr::port).collect();
+        let port = sockets.port().unwrap();
+        assert_ne!(port, taken);
+        assert!(ports.iter().all(|other| *other == port), "{ports:?}");
+        assert_eq!(ports.len() + sockets.problems.len(), 2);
+    }
+}
+
+#[tokio::test]
 async fn what_was_known_is_known_again() {
     let folder = tempfile::tempdir().unwrap();
     // In a folder that is not there yet.
@@ -108,7 +123,7 @@ async fn what_cannot_be_had_is_said() {
     // An address that this machine does not have.
     let listen = ([192, 0, 2, 1], 0).into();
     let settings = DhtSettings { listen, bootstrap: Vec::new(), state: None, read_only: false };
-    let handle = DhtHandle::start(settings, tell);
+    let handle = DhtHandle::start(settings, DhtSockets::bind(listen), tell);
     assert!(matches!(next(&mut notes).await, DhtNote::Failed(_)));
     handle.search(HASH, mpsc::channel(1).0);
     handle.stop().await;

@@ -241,7 +241,7 @@ fn floods_are_dropped_and_counted() {
 #[test]
 fn errors_are_told_with_the_transaction_as_it_came() {
     let mut dht = node();
-    let mut transaction = vec![0xff; 64];
+    let mut transaction = vec![0xff; 900];
     transaction[3] = 0;
     for (method, code) in [(b"new".as_slice(), "eli204e"), (b"find_node", "eli203e")] {
         let bytes = write_dict(|root| {
@@ -255,6 +255,18 @@ fn errors_are_told_with_the_transaction_as_it_came() {
         assert_eq!(to, addr(1));
         assert_eq!(parse(&error).unwrap().transaction, transaction);
         assert!(String::from_utf8_lossy(&error).contains(code));
+    }
+}
+
+#[test]
+fn transactions_of_any_length_are_answered() {
+    for len in [0, 1, 2, 64, 65, 100, 900] {
+        let (mut dht, transaction) = (node(), vec![b't'; len]);
+        let ask = Asker { id: id(&[9]), read_only: false, want: &[] };
+        dht.hear(START, addr(1), &encode::query(&transaction, &Ask::Ping, &ask));
+        let (to, bytes) = dht.take_outgoing().expect("an answer");
+        let answer = parse(&bytes).unwrap();
+        assert!(to == addr(1) && answer.transaction == transaction && matches!(answer.body, Body::Reply(_)));
     }
 }
 

@@ -1,6 +1,6 @@
 //! One peer of a magnet link: handshakes, then messages of the extension protocol; all others are passed over.
 
-use super::magnet_channel::{Channel, Shared};
+use super::channel::{Channel, Shared};
 use crate::wire::extended::{ExtendedHandshake, Extension, HANDSHAKE_ID, MetadataMessage};
 use crate::wire::{
     HANDSHAKE_HEAD_LEN, HANDSHAKE_LEN, Handshake, Item, Limits, Message, PeerId, Reader, Reserved,
@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// How long a peer may take to answer a dial, to say its handshake, and to take what we say.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -19,6 +19,8 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
 /// A connection that says nothing for so long ends.
 const READ_LIMIT: Duration = Duration::from_secs(120);
+/// How often it is told that a part of a message has come.
+const PART_PAUSE: Duration = Duration::from_secs(1);
 /// Messages that wait to be said.
 const OUTBOX: usize = 64;
 
@@ -29,6 +31,8 @@ pub(super) enum Heard {
     Hello(Box<ExtendedHandshake>),
     /// A message of `ut_metadata`.
     Metadata(Vec<u8>),
+    /// A part of a message that is not whole yet; said once a second at most.
+    Part,
     /// Nothing more: the connection has ended.
     Gone,
 }
@@ -180,6 +184,7 @@ async fn listen<F: Future<Output = bool>>(
 ) -> io::Result<()> {
     let mut reader = Reader::new(Limits::without_metadata());
     let mut buffer = vec![0; 32 * 1024];
+    let mut part_at = Instant::now();
     loop {
         let received = tokio::select! {
             said = outbox.recv() => {
@@ -193,7 +198,9 @@ async fn listen<F: Future<Output = bool>>(
             return Ok(());
         }
         let mut input = &buffer[..received];
+        let mut whole = false;
         while let Some(item) = reader.next(&mut input).map_err(io::Error::other)? {
+            whole = true;
             let Item::Message(Message::Extended { id, payload }) = item else { continue };
             let heard = match id {
                 HANDSHAKE_ID => ExtendedHandshake::parse(payload).map(|hello| Heard::Hello(Box::new(hello))),
@@ -203,6 +210,12 @@ async fn listen<F: Future<Output = bool>>(
             if let Some(heard) = heard
                 && !tell(heard).await
             {
+                return Ok(());
+            }
+        }
+        if !whole && part_at.elapsed() >= PART_PAUSE {
+            part_at = Instant::now();
+            if !tell(Heard::Part).await {
                 return Ok(());
             }
         }

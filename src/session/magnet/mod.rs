@@ -1,0 +1,273 @@
+//! From a magnet link to its torrent (BEP 9): finds peers, fetches the info dictionary from them, verifies it.
+//!
+//! A stage of its own before there is a swarm, on the control thread: a few small messages with a few peers. When it is
+//! over its connections are closed, and the session begins with the addresses that were found.
+
+mod channel;
+mod peer;
+mod places;
+mod stage;
+
+pub use stage::MagnetLimits;
+
+use super::dht::{DhtOptions, DhtSearch};
+use super::listen::{Listen, bind};
+use super::run::{SessionError, random_id};
+use crate::discovery::dht::DhtSockets;
+use crate::discovery::local::LocalSearch;
+use crate::discovery::tracker::{
+    AnnouncerConfig, Announcing, Note, TorrentIdentity, Totals, TrackerClient, TrackerOptions,
+};
+use crate::metainfo::{HostPort, Magnet, Torrent};
+use crate::shard::Secrecy;
+use crate::swarm::IpFilter;
+use crate::wire::mse::Encryption;
+use crate::wire::{Handshake, PeerId, Reserved};
+use channel::Shared;
+use peer::Ourselves;
+use places::{Places, Source};
+use stage::Stage;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::net::{TcpListener, lookup_host};
+use tokio::sync::mpsc;
+use tokio::time::{interval, timeout};
+
+/// Time for one look-up of a host name, and addresses of it that are taken.
+const LOOKUP_TIME: Duration = Duration::from_secs(5);
+const ADDRESSES_A_NAME: usize = 4;
+/// Time between two looks at everything that waits.
+const TICK: Duration = Duration::from_millis(500);
+
+/// What to look for, and how.
+#[derive(Debug)]
+pub struct MagnetJob {
+    /// The link.
+    pub magnet: Magnet,
+    /// Where peers connect to.
+    pub listen: Listen,
+    /// Peers that the user named.
+    pub peers: Vec<SocketAddr>,
+    /// How often trackers are asked.
+    pub announce: AnnouncerConfig,
+    /// How trackers are asked; `None` to leave them alone.
+    pub trackers: Option<TrackerOptions>,
+    /// Whether to look for peers on the local network (BEP 14).
+    pub local_discovery: bool,
+    /// How the DHT is used, if it is.
+    pub dht: Option<DhtOptions>,
+    /// How connections to peers are encrypted.
+    pub encryption: Encryption,
+    /// Addresses to have nothing to do with.
+    pub filter: Option<Arc<IpFilter>>,
+}
+
+/// What came of a magnet link.
+#[derive(Debug)]
+pub struct Resolved {
+    /// The torrent, with the link's trackers.
+    pub torrent: Torrent,
+    /// Peers that the user or the link named.
+    pub given: Vec<SocketAddr>,
+    /// Where other peers are. When the torrent is private, trackers have named all of them.
+    pub peers: Vec<SocketAddr>,
+    /// What we called ourselves to trackers and peers: the session goes on by that name.
+    pub id: PeerId,
+    /// Length of the info dictionary.
+    pub metadata_len: usize,
+    /// How often limits have said no on the way.
+    pub limits: MagnetLimits,
+    /// To be said when no session follows; else to be dropped, for that begins anew by the same name.
+    pub farewell: Farewell,
+}
+
+/// What is still to be said to trackers.
+#[derive(Debug, Default)]
+pub struct Farewell(Option<Announcing>);
+
+impl Farewell {
+    /// Tells trackers that we have gone. Takes 5 s at most.
+    pub async fn say(self) {
+        if let Some(announcing) = self.0 {
+            announcing.stop().await;
+        }
+    }
+}
+
+/// What happens meanwhile.
+#[derive(Clone, Debug)]
+pub enum MagnetEvent {
+    /// So many bytes of metadata have come, from so many peers that are connected.
+    Progress {
+        /// Bytes held.
+        bytes: usize,
+        /// Peers connected.
+        peers: usize,
+        /// How often limits have said no.
+        limits: MagnetLimits,
+    },
+    /// A tracker has answered, or not.
+    Tracker {
+        /// Its URL.
+        url: String,
+        /// Number of peers it named, or what went wrong.
+        result: Result<usize, String>,
+    },
+}
+
+/// Finds the torrent of a magnet link. `None` when `stop` completes first. To be called inside a tokio runtime.
+///
+/// # Errors
+/// When nobody can connect to us, or what the hash stands for is no torrent that we can work with.
+pub async fn resolve(
+    job: MagnetJob,
+    mut watch: impl FnMut(MagnetEvent),
+    stop: impl Future<Output = ()>,
+) -> Result<Option<Resolved>, SessionError> {
+    let MagnetJob {
+        magnet,
+        listen,
+        peers,
+        announce,
+        trackers: options,
+        local_discovery,
+        dht,
+        encryption,
+        filter,
+    } = job;
+    let (mut listeners, addr) = bind(listen, 1).await?;
+    let port = addr.port();
+    let listener = listeners.pop().expect("a listener was asked for");
+    let nonblocking = listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener));
+    let listener = nonblocking.map_err(|cause| SessionError::Listen { addr, cause })?;
+    let id = random_id();
+    // Who has named an address decides what becomes of it: each has a way of its own.
+    let (names, mut named) = mpsc::channel(16);
+    let (trackers, mut tracked) = mpsc::channel(16);
+    let (searches, mut found) = mpsc::channel(16);
+    let (tell, mut notes) = mpsc::channel(16);
+    let client = options.map(|options| TrackerOptions { encryption, ..options });
+    let client = client.map(|options| Arc::new(TrackerClient::new(options)));
+    let announcing =
+        client.map(|client| announce_for(&magnet, client, announce, (id, port), trackers, tell.clone()));
+    let sockets = dht.as_ref().map(|_| DhtSockets::bind(addr));
+    let mut dht = DhtSearch::start(dht.as_ref().zip(sockets), magnet.info_hash, &[], addr, searches.clone());
+    let _local = local_discovery.then(|| LocalSearch::start(addr, [(magnet.info_hash, searches.clone())]));
+    let (heard, mut hear) = mpsc::channel(64);
+    let handshake = Handshake { reserved: Reserved::ours(false), info_hash: magnet.info_hash, peer_id: id };
+    let shared = Shared::new(Secrecy::new(encryption, magnet.info_hash));
+    let mut stage = Stage::new(Ourselves { handshake, port, shared }, Places::new(filter), heard);
+    magnet.peers.iter().for_each(|peer| stage.spawn(look_up(peer.clone(), names.clone())));
+    stage.add(peers, Source::Given);
+    let mut ticks = interval(TICK);
+    tokio::pin!(stop);
+    let metadata = loop {
+        let done = tokio::select! {
+            () = &mut stop => {
+                leave(announcing, dht).await;
+                return Ok(None);
+            }
+            _ = ticks.tick() => {
+                let (bytes, peers) = stage.standing();
+                watch(MagnetEvent::Progress { bytes, peers, limits: stage.limits() });
+                if peers == 0 {
+                    announcing.iter().for_each(Announcing::want_peers);
+                }
+                dht.iter().for_each(|dht| dht.progress(peers as u32, 1));
+                stage.tick();
+                None
+            }
+            Some(addrs) = named.recv() => {
+                stage.add(addrs, Source::Given);
+                None
+            }
+            Some(addrs) = tracked.recv() => {
+                stage.add(addrs, Source::Tracker);
+                None
+            }
+            Some(addrs) = found.recv() => {
+                stage.add(addrs, Source::Search);
+                None
+            }
+            note = DhtSearch::note(&mut dht) => {
+                tracing::debug!("DHT: {note:?}");
+                None
+            }
+            Some(note) = notes.recv() => {
+                event(note).into_iter().for_each(&mut watch);
+                None
+            }
+            Ok((stream, addr)) = listener.accept() => {
+                stage.accept(stream, addr);
+                None
+            }
+            Some((peer, heard)) = hear.recv() => stage.hear(peer, heard),
+        };
+        if let Some(metadata) = done {
+            break metadata;
+        }
+    };
+    let torrent = match Torrent::from_metadata(&metadata, &magnet.tiers()) {
+        Ok(torrent) => torrent,
+        Err(error) => {
+            leave(announcing, dht).await;
+            return Err(SessionError::Metadata(error));
+        }
+    };
+    leave(None, dht).await;
+    let (metadata_len, limits) = (metadata.len(), stage.limits());
+    let (given, peers) = stage.into_addresses(torrent.private);
+    let farewell = Farewell(announcing);
+    Ok(Some(Resolved { torrent, given, peers, id, metadata_len, limits, farewell }))
+}
+
+/// Tells trackers that we have gone, and the DHT keeps its nodes for the next time.
+async fn leave(announcing: Option<Announcing>, dht: Option<DhtSearch>) {
+    let dht = async {
+        if let Some(dht) = dht {
+            dht.stop().await;
+        }
+    };
+    tokio::join!(Farewell(announcing).say(), dht);
+}
+
+fn announce_for(
+    magnet: &Magnet,
+    client: Arc<TrackerClient>,
+    limits: AnnouncerConfig,
+    (id, port): (PeerId, u16),
+    found: mpsc::Sender<Vec<SocketAddr>>,
+    notes: mpsc::Sender<Note>,
+) -> Announcing {
+    let identity = TorrentIdentity {
+        info_hash: magnet.info_hash,
+        peer_id: id.0,
+        port,
+        key: fastrand::u32(..),
+        tiers: magnet.tiers(),
+    };
+    let totals = Arc::new(Totals::default());
+    // Not known; but something is missing.
+    totals.left.store(1, Ordering::Relaxed);
+    Announcing::start(client, identity, limits, totals, found, notes)
+}
+
+/// What is to be told of a note, if anything.
+fn event(note: Note) -> Option<MagnetEvent> {
+    Some(match note {
+        Note::Announced { tracker, peers, .. } => MagnetEvent::Tracker { url: tracker, result: Ok(peers) },
+        Note::Failed { tracker, error, .. } => {
+            MagnetEvent::Tracker { url: tracker, result: Err(error.to_string()) }
+        }
+        Note::Scraped { .. } => return None,
+    })
+}
+
+async fn look_up(peer: HostPort, out: mpsc::Sender<Vec<SocketAddr>>) {
+    if let Ok(Ok(addrs)) = timeout(LOOKUP_TIME, lookup_host((peer.host.as_str(), peer.port))).await {
+        let _ = out.send(addrs.take(ADDRESSES_A_NAME).collect()).await;
+    }
+}

@@ -1,0 +1,273 @@
+//! The peers of a magnet link: whom to dial, whom to ask for which block of the metadata, and what becomes of the answers.
+
+use super::peer::{self, Heard, Line, Ourselves};
+use super::places::{Places, Room, Source, Standing, room_for};
+use crate::swarm::{MetadataFetch, MetadataOutcome};
+use crate::wire::extended::{Extension, ExtensionIds, MetadataMessage};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// A peer that has not said how long the metadata is after so long gives its place to another.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// How often a limit of this stage has said no.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct MagnetLimits {
+    /// Peers of no use because the metadata cannot be as long as they say, or they say another length than before.
+    pub sizes: u64,
+    /// Peers dropped for a block that nobody asked for or of a wrong length, or for a message about them that cannot be read.
+    pub offences: u64,
+    /// Times that all was there and had the wrong hash.
+    pub wrong: u64,
+    /// Times that what had come of a length was thrown away, because there was too much of all of them.
+    pub overfull: u64,
+    /// Peers given up because they named no length, or sent no block, for long.
+    pub silent: u64,
+    /// Connections not taken, or given up for them, because there were too many.
+    pub peers: u64,
+    /// Addresses not remembered because there were too many, or given up after too many tries.
+    pub addresses: u64,
+}
+
+/// A connected peer.
+struct Peer {
+    line: Line,
+    addr: SocketAddr,
+    outgoing: bool,
+    /// Where it listens, as far as is known.
+    listens: Option<SocketAddr>,
+    ids: ExtensionIds,
+    /// Whether it has said how long the metadata is.
+    offered: bool,
+    since: Instant,
+}
+
+/// All of them.
+pub(super) struct Stage {
+    fetch: MetadataFetch,
+    ourselves: Ourselves,
+    places: Places,
+    peers: BTreeMap<u64, Peer>,
+    next_peer: u64,
+    heard: mpsc::Sender<(u64, Heard)>,
+    tasks: JoinSet<()>,
+    begun: Instant,
+    limits: MagnetLimits,
+}
+
+impl Stage {
+    pub(super) fn new(ourselves: Ourselves, places: Places, heard: mpsc::Sender<(u64, Heard)>) -> Self {
+        Self {
+            fetch: MetadataFetch::new(ourselves.handshake.info_hash),
+            ourselves,
+            places,
+            peers: BTreeMap::new(),
+            next_peer: 0,
+            heard,
+            tasks: JoinSet::new(),
+            begun: Instant::now(),
+            limits: MagnetLimits::default(),
+        }
+    }
+
+    /// How often limits have said no.
+    pub(super) fn limits(&self) -> MagnetLimits {
+        MagnetLimits { overfull: self.fetch.overfull(), addresses: self.places.refused(), ..self.limits }
+    }
+
+    /// Bytes of the metadata that are here, and the number of peers.
+    pub(super) fn standing(&self) -> (usize, usize) {
+        (self.fetch.held(), self.peers.len())
+    }
+
+    /// Runs a task that ends with the stage.
+    pub(super) fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+
+    /// Takes addresses to be dialled.
+    pub(super) fn add(&mut self, addrs: Vec<SocketAddr>, source: Source) {
+        addrs.into_iter().for_each(|addr| self.places.add(addr, source));
+        self.dial();
+    }
+
+    /// Dials whom there is a place for.
+    fn dial(&mut self) {
+        let now = self.begun.elapsed();
+        loop {
+            let room = self.room_for(true);
+            let peers = &self.peers;
+            let is_connected = |addr: &SocketAddr| peers.values().any(|p| p.outgoing && p.addr == *addr);
+            self.places.forget_dead(now, is_connected);
+            let due = if room == Room::Full { None } else { self.places.take_due(now, is_connected) };
+            let Some(addr) = due else { return };
+            self.make(room);
+            self.begin(addr, None);
+        }
+    }
+
+    /// Takes a connection that a peer has made.
+    pub(super) fn accept(&mut self, stream: TcpStream, addr: SocketAddr) {
+        let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
+        let room = self.room_for(false);
+        self.limits.peers += u64::from(room != Room::Free);
+        if room != Room::Full && self.places.may_connect(addr.ip()) {
+            self.make(room);
+            self.begin(addr, Some(stream));
+        }
+    }
+
+    fn room_for(&self, outgoing: bool) -> Room {
+        let peers = self.peers.iter().map(|(number, peer)| Standing {
+            number: *number,
+            outgoing: peer.outgoing,
+            age: peer.since.elapsed(),
+            gives: self.fetch.has_given(*number),
+        });
+        room_for(outgoing, &peers.collect::<Vec<_>>())
+    }
+
+    fn make(&mut self, room: Room) {
+        if let Room::After(silent) = room {
+            self.fetch.gone(silent);
+            self.peers.remove(&silent);
+        }
+    }
+
+    fn begin(&mut self, addr: SocketAddr, accepted: Option<TcpStream>) {
+        let number = self.next_peer;
+        self.next_peer += 1;
+        let outgoing = accepted.is_none();
+        let (line, outbox) = Line::new();
+        let peer = Peer {
+            line,
+            addr,
+            outgoing,
+            listens: outgoing.then_some(addr),
+            ids: ExtensionIds::default(),
+            offered: false,
+            since: Instant::now(),
+        };
+        self.peers.insert(number, peer);
+        let (ourselves, heard) = (self.ourselves.clone(), self.heard.clone());
+        self.tasks.spawn(async move {
+            let talk = peer::talk(addr, accepted, &ourselves, outbox, |said| {
+                let heard = heard.clone();
+                async move { heard.send((number, said)).await.is_ok() }
+            });
+            if let Err(error) = talk.await {
+                tracing::debug!("{addr}: {error}");
+            }
+            let _ = heard.send((number, Heard::Gone)).await;
+        });
+    }
+
+    fn remove(&mut self, peer: u64) {
+        self.fetch.gone(peer);
+        self.peers.remove(&peer);
+        self.ask_all();
+        self.dial();
+    }
+
+    /// A peer has said something. Gives the metadata when it is complete.
+    pub(super) fn hear(&mut self, number: u64, heard: Heard) -> Option<Vec<u8>> {
+        let peer = self.peers.get_mut(&number)?;
+        match heard {
+            Heard::Gone => self.remove(number),
+            Heard::Hello(hello) => {
+                peer.ids.update(&hello);
+                let said = hello.port.map(|port| SocketAddr::new(peer.addr.ip().to_canonical(), port));
+                peer.listens = peer.listens.or(said);
+                if peer.ids.get(Extension::Metadata).is_some() {
+                    let offered = self.fetch.offer(number, peer.addr, hello.metadata_size);
+                    peer.offered |= offered;
+                    // Who names none may not have it yet.
+                    self.limits.sizes += u64::from(!offered && hello.metadata_size.is_some());
+                }
+                self.ask(number);
+            }
+            Heard::Part => self.fetch.heard(self.begun.elapsed(), number),
+            Heard::Metadata(payload) => return self.hear_metadata(number, &payload),
+        }
+        None
+    }
+
+    fn hear_metadata(&mut self, number: u64, payload: &[u8]) -> Option<Vec<u8>> {
+        match MetadataMessage::parse(payload) {
+            Some(MetadataMessage::Request { block }) => {
+                let peer = self.peers.get(&number)?;
+                let id = peer.ids.get(Extension::Metadata)?;
+                peer.line.say(id, MetadataMessage::Reject { block });
+            }
+            Some(MetadataMessage::Data { block, total_size, bytes }) => {
+                match self.fetch.data(self.begun.elapsed(), number, (block, total_size), bytes) {
+                    MetadataOutcome::Done(metadata) => return Some(metadata),
+                    MetadataOutcome::Wait => self.ask(number),
+                    MetadataOutcome::Offence => {
+                        self.limits.offences += 1;
+                        self.remove(number);
+                    }
+                    MetadataOutcome::Wrong { liar } => {
+                        self.limits.wrong += 1;
+                        if let Some(liar) = liar {
+                            let addr = self.peers.get(&liar).map(|peer| peer.addr);
+                            addr.into_iter().for_each(|addr| self.places.ban(addr));
+                            self.remove(liar);
+                        }
+                        self.ask_all();
+                    }
+                }
+            }
+            Some(MetadataMessage::Reject { .. }) => {
+                self.fetch.rejected(number);
+                self.ask_all();
+            }
+            Some(MetadataMessage::Unknown) => {}
+            None => {
+                self.limits.offences += 1;
+                self.remove(number);
+            }
+        }
+        None
+    }
+
+    fn ask(&mut self, number: u64) {
+        let now = self.begun.elapsed();
+        let Some(peer) = self.peers.get(&number) else { return };
+        let Some(id) = peer.ids.get(Extension::Metadata) else { return };
+        while let Some(block) = self.fetch.next_request(now, number) {
+            peer.line.say(id, MetadataMessage::Request { block });
+        }
+    }
+
+    fn ask_all(&mut self) {
+        let numbers: Vec<u64> = self.peers.keys().copied().collect();
+        numbers.into_iter().for_each(|number| self.ask(number));
+    }
+
+    /// Gives up whoever says nothing, asks and dials.
+    pub(super) fn tick(&mut self) {
+        let late = self.fetch.tick(self.begun.elapsed());
+        let silent = self.peers.iter().filter(|(_, peer)| !peer.offered && peer.since.elapsed() > SILENCE);
+        let silent: Vec<u64> = silent.map(|(number, _)| *number).collect();
+        for number in late.into_iter().chain(silent) {
+            self.limits.silent += 1;
+            self.remove(number);
+        }
+        self.ask_all();
+        self.dial();
+        while self.tasks.try_join_next().is_some() {}
+    }
+
+    /// Addresses that were given and others that are worth dialling.
+    pub(super) fn into_addresses(self, private: bool) -> (Vec<SocketAddr>, Vec<SocketAddr>) {
+        let good = self.peers.values().filter(|peer| peer.offered).filter_map(|peer| peer.listens);
+        self.places.into_addresses(good, private)
+    }
+}

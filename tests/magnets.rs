@@ -1,0 +1,153 @@
+//! Magnet links with the whole program: what becomes of trackers, of what a link selects, and of whom the user shuns.
+
+mod common;
+
+use common::payload::{BLOCK, noise, one_file, torrent_of};
+use common::program::{Program, client, seedring};
+use common::until;
+use seedring::metainfo::Torrent;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+fn link(torrent: &Torrent, more: &str) -> String {
+    format!("magnet:?xt=urn:btih:{}{more}", torrent.info_hash)
+}
+
+/// A tracker that names one peer to everybody, and remembers what it was told.
+struct Tracker {
+    addr: SocketAddr,
+    told: Arc<Mutex<Vec<String>>>,
+}
+
+impl Tracker {
+    fn naming(peer: SocketAddr) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let (addr, told) = (listener.local_addr().unwrap(), Arc::<Mutex<Vec<String>>>::default());
+        let kept = Arc::clone(&told);
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let _ = answer(&mut stream, peer, &kept);
+            }
+        });
+        Self { addr, told }
+    }
+
+    fn url(&self) -> String {
+        format!("&tr=http%3A%2F%2F{}%2Fannounce", self.addr.to_string().replace(':', "%3A"))
+    }
+
+    /// How often it was told this.
+    fn heard(&self, word: &str) -> usize {
+        self.told.lock().unwrap().iter().filter(|line| line.contains(word)).count()
+    }
+}
+
+fn answer(stream: &mut TcpStream, peer: SocketAddr, told: &Mutex<Vec<String>>) -> std::io::Result<()> {
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        request.extend(byte);
+    }
+    let text = String::from_utf8_lossy(&request);
+    told.lock().unwrap().push(text.lines().next().unwrap_or_default().to_owned());
+    let SocketAddr::V4(peer) = peer else { panic!("one of IPv4") };
+    let mut body = b"d8:intervali1800e5:peers6:".to_vec();
+    body.extend([&peer.ip().octets()[..], &peer.port().to_be_bytes(), b"e"].concat());
+    let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+    stream.write_all(&[head.as_bytes(), &body].concat())
+}
+
+#[test]
+fn trackers_are_told_that_we_have_gone_when_no_session_follows() {
+    let (folder, torrent, parsed) = one_file(100_000, BLOCK);
+    let mut seeder = Program::start(&mut client("seed", &torrent, folder.path(), &["--no-trackers"]));
+    let tracker = Tracker::naming(seeder.address());
+    let with_tracker = |more: &str| link(&parsed, &format!("{}{more}", tracker.url()));
+    let mut show = seedring();
+    show.args(["show", &with_tracker(""), "--listen", "127.0.0.1:0"]);
+    assert!(show.output().unwrap().status.success());
+    assert_eq!((tracker.heard("event=started"), tracker.heard("event=stopped")), (1, 1));
+    // A link that selects nothing that is there ends before the session begins.
+    let mut nothing = client("download", Path::new(&with_tracker("&so=7")), &folder.path().join("into"), &[]);
+    let output = nothing.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("selects only files"), "{said}");
+    assert_eq!((tracker.heard("event=started"), tracker.heard("event=stopped")), (2, 2));
+    // One that is stopped before the metadata is there.
+    let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let tracker = Tracker::naming(nobody.local_addr().unwrap());
+    let name = link(&parsed, &tracker.url());
+    let mut waiting = client("download", Path::new(&name), folder.path(), &[]).spawn().unwrap();
+    let dialled = nobody.accept().unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&waiting), rustix::process::Signal::TERM)
+        .unwrap();
+    assert!(!waiting.wait().unwrap().success());
+    drop(dialled);
+    assert_eq!((tracker.heard("event=started"), tracker.heard("event=stopped")), (1, 1));
+}
+
+#[test]
+fn a_link_selects_files_and_a_filter_holds_before_there_is_metadata() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("payload");
+    fs::create_dir(&data).unwrap();
+    for number in 0..3 {
+        fs::write(data.join(number.to_string()), noise(2 * BLOCK as usize)).unwrap();
+    }
+    let (torrent, parsed) = torrent_of(&data, BLOCK);
+    let mut seeder = Program::start(&mut client("seed", &torrent, folder.path(), &[]));
+    let shunned = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 2), 0)).unwrap();
+    shunned.set_nonblocking(true).unwrap();
+    let list = folder.path().join("list");
+    fs::write(&list, "# a list\nnonsense\n127.0.0.2\n").unwrap();
+    let (into, shun) = (folder.path().join("into"), shunned.local_addr().unwrap().to_string());
+    let named = link(&parsed, &format!("&so=1,9&x.pe={shun}&x.pe={}", seeder.address()));
+    let more = ["--ip-filter", list.to_str().unwrap(), "--peer", &shun];
+    let mut leech = Program::start(&mut client("download", Path::new(&named), &into, &more));
+    let done = leech.until("completed");
+    assert!(leech.wait().success());
+    assert_eq!((&done["left"], &done["skipped"]), (&0.into(), &(4 * BLOCK).into()));
+    assert!(fs::read(into.join("payload/1")).unwrap() == noise(2 * BLOCK as usize));
+    assert!(!into.join("payload/0").exists() && !into.join("payload/2").exists());
+    assert_eq!(shunned.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "it was dialled");
+}
+
+#[test]
+fn peers_are_told_the_port_where_the_dht_listens_and_not_that_of_another_program() {
+    let (folder, torrent, parsed) = one_file(1000, BLOCK);
+    // Another program has the port for datagrams; for connections it is free.
+    let other = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let taken = other.local_addr().unwrap();
+    let mut command = seedring();
+    command.env_remove("SEEDRING_NO_DHT").args(["seed", "--json", "--listen", &taken.to_string()]);
+    command.args(["--dht-bootstrap", "127.0.0.1:1", "--state"]).arg(folder.path().join("state"));
+    let mut seeder = Program::start(command.arg(&torrent).arg("-d").arg(folder.path()));
+    let listens = until_port(&mut seeder);
+    let mut peer = TcpStream::connect(taken).unwrap();
+    peer.set_read_timeout(Some(common::DEADLINE)).unwrap();
+    let mut handshake = common::peer::handshake(&parsed, [1; 20]);
+    handshake[27] |= 1;
+    peer.write_all(&handshake).unwrap();
+    peer.read_exact(&mut [0; 68]).unwrap();
+    let said = common::peer::hear_kind(&mut peer, 9);
+    assert_eq!(said, listens.to_be_bytes());
+    assert_ne!(listens, taken.port());
+}
+
+/// The port of the DHT node of the program, once it answers there.
+fn until_port(seeder: &mut Program) -> u16 {
+    let started = seeder.until("dht_started");
+    let addr: SocketAddr = started["addrs"][0].as_str().unwrap().parse().unwrap();
+    // The node answers: it is there.
+    let asker = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    asker.set_read_timeout(Some(std::time::Duration::from_secs(1))).unwrap();
+    until(|| {
+        asker.send_to(b"d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t2:aa1:y1:qe", addr).unwrap();
+        asker.recv_from(&mut [0; 1500]).map_err(|error| error.to_string())
+    });
+    addr.port()
+}
