@@ -120,7 +120,7 @@ fn a_link_selects_files_and_a_filter_holds_before_there_is_metadata() {
 fn peers_are_told_the_port_where_the_dht_listens_and_not_that_of_another_program() {
     let (folder, torrent, parsed) = one_file(1000, BLOCK);
     // Another program has the port for datagrams; for connections it is free.
-    let other = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let other = taken_for_datagrams();
     let taken = other.local_addr().unwrap();
     let mut command = seedring();
     command.env_remove("SEEDRING_NO_DHT").args(["seed", "--json", "--listen", &taken.to_string()]);
@@ -136,6 +136,17 @@ fn peers_are_told_the_port_where_the_dht_listens_and_not_that_of_another_program
     let said = common::peer::hear_kind(&mut peer, 9);
     assert_eq!(said, listens.to_be_bytes());
     assert_ne!(listens, taken.port());
+}
+
+/// A socket for datagrams whose port nobody has for connections. Not one of those that the system gives to connections that
+/// are made: another test could get it meanwhile.
+fn taken_for_datagrams() -> UdpSocket {
+    let mut ports = std::iter::repeat_with(|| fastrand::u16(20_000..30_000)).take(100);
+    let take = |port| {
+        let addr = (Ipv4Addr::LOCALHOST, port);
+        std::net::TcpListener::bind(addr).and_then(|_| UdpSocket::bind(addr)).ok()
+    };
+    ports.find_map(take).expect("a free port")
 }
 
 /// The port of the DHT node of the program, once it answers there.
