@@ -57,6 +57,17 @@ const STREAMS: [usize; 8] = [1, 2, 3, 4, 6, 8, 12, 16];
 /// The product's slabs begin at multiples of their length: all lanes then compete for the same lines of the cache.
 const SLAB: usize = 256 * KIB;
 
+/// Whether everything is to run once only, as a test.
+fn is_test() -> bool {
+    let has = |flag| std::env::args().any(|arg| arg == flag);
+    has("--test") || !has("--bench")
+}
+
+/// Lengths of slices: only the shortest when it is no measurement.
+fn slices() -> &'static [(usize, &'static str)] {
+    if is_test() { &SLICES[..1] } else { &SLICES }
+}
+
 /// Memory for as many slices, like slabs.
 fn slabs(count: usize, len: usize) -> (Vec<u8>, usize) {
     let memory = vec![7; count * len + SLAB];
@@ -93,7 +104,7 @@ fn hash<S: HashState + Clone>(
 }
 
 fn sha1(c: &mut Criterion<CpuTime>) {
-    for (len, name) in SLICES {
+    for &(len, name) in slices() {
         let mut group = c.benchmark_group(format!("sha1/{name}"));
         hash::<Sha1State>(&mut group, len, ("sha1 crate", |slice| Sha1::digest(slice)[0]));
         group.finish();
@@ -101,7 +112,7 @@ fn sha1(c: &mut Criterion<CpuTime>) {
 }
 
 fn sha256(c: &mut Criterion<CpuTime>) {
-    for (len, name) in SLICES {
+    for &(len, name) in slices() {
         let mut group = c.benchmark_group(format!("sha256/{name}"));
         hash::<Sha256State>(&mut group, len, ("ring", |slice| digest(&SHA256, slice).as_ref()[0]));
         group.finish();

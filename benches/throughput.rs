@@ -13,10 +13,23 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-const LEN: usize = 128 * 1024 * 1024;
+const CONNECTIONS: [usize; 3] = [1, 16, 200];
+
+/// Whether everything is to run once only, as a test.
+fn is_test() -> bool {
+    let has = |flag| std::env::args().any(|arg| arg == flag);
+    has("--test") || !has("--bench")
+}
+
+/// Bytes of the torrent.
+fn len() -> usize {
+    if is_test() { 8 << 20 } else { 128 << 20 }
+}
+
 /// What is taken from a seed.
-const TAKEN: u64 = 4 * LEN as u64;
-const CONNECTIONS: [usize; 2] = [1, 16];
+fn taken() -> u64 {
+    4 * len() as u64
+}
 
 /// The program at work; killed when dropped.
 struct Program {
@@ -27,7 +40,10 @@ struct Program {
 impl Program {
     fn start(command: &str, stage: &Stage, folder: &Path) -> Self {
         let mut program = Command::new(env!("CARGO_BIN_EXE_seedring"));
-        program.args([command, "--json", "--listen", "127.0.0.1:0", "-d"]).arg(folder).arg(&stage.file);
+        program
+            .args([command, "--json", "--no-dht", "--no-lsd", "--listen", "127.0.0.1:0", "-d"])
+            .arg(folder)
+            .arg(&stage.file);
         let mut child = program.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("it starts");
         let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         Self { child, lines }
@@ -61,7 +77,7 @@ struct Stage {
 impl Stage {
     fn new() -> Self {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
-        let mut bytes = vec![0; LEN];
+        let mut bytes = vec![0; len()];
         fastrand::Rng::with_seed(7).fill(&mut bytes);
         fs::create_dir(folder.path().join("seed")).expect("a folder");
         fs::write(folder.path().join("seed/payload"), bytes).expect("a file");
@@ -95,9 +111,9 @@ fn seeding(c: &mut Criterion) {
     let addr = seeder.address();
     for order in [Order::Sequential, Order::Scattered] {
         let mut group = c.benchmark_group(format!("seeding/{order:?}").to_lowercase());
-        group.throughput(Throughput::Bytes(TAKEN));
+        group.throughput(Throughput::Bytes(taken()));
         for connections in CONNECTIONS {
-            let mode = Mode::Download { goal: Goal::Together(TAKEN), order, requests: 40 };
+            let mode = Mode::Download { goal: Goal::Together(taken()), order, requests: 40 };
             let once = || stage.load(addr, connections, mode).transfer_seconds;
             group.bench_function(BenchmarkId::from_parameter(format!("{connections}_connections")), |b| {
                 b.iter_custom(|times| Duration::from_secs_f64((0..times).map(|_| once()).sum()));
@@ -111,7 +127,7 @@ fn seeding(c: &mut Criterion) {
 fn downloading(c: &mut Criterion) {
     let stage = Stage::new();
     let mut group = c.benchmark_group("downloading");
-    group.throughput(Throughput::Bytes(LEN as u64));
+    group.throughput(Throughput::Bytes(len() as u64));
     for connections in CONNECTIONS {
         let once = || {
             let folder = stage.folder.path().join("leech");

@@ -1,7 +1,7 @@
-//! Cost of the wire room: reading heads out of received bytes and writing requests.
+//! Cost of the wire room: reading heads out of received bytes, and writing requests, heads of blocks and HAVEs.
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use seedring::wire::{Item, Limits, Message, PieceHead, Reader};
+use seedring::wire::{Item, Limits, Message, PIECE_HEAD_LEN, PieceHead, Reader};
 use std::hint::black_box;
 
 const BLOCK: usize = 16 * 1024;
@@ -69,5 +69,34 @@ fn write_requests(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, read_pieces, read_requests, write_requests);
+/// What a seed says: the head of each block that it sends.
+fn write_piece_heads(c: &mut Criterion) {
+    const COUNT: u32 = 10_000;
+    let mut group = c.benchmark_group("write");
+    group.throughput(Throughput::Elements(COUNT.into()));
+    group.bench_function("piece_heads", |b| {
+        let buffer = || Vec::with_capacity(COUNT as usize * PIECE_HEAD_LEN);
+        let write = |out: &mut Vec<u8>| {
+            for (index, begin) in blocks(black_box(COUNT)) {
+                out.extend_from_slice(&PieceHead { index, begin, len: BLOCK as u32 }.encode());
+            }
+        };
+        b.iter_batched_ref(buffer, write, BatchSize::LargeInput);
+    });
+}
+
+/// What every peer is told of every piece.
+fn write_haves(c: &mut Criterion) {
+    let mut group = c.benchmark_group("write");
+    group.throughput(Throughput::Elements(PIECES.into()));
+    group.bench_function("haves", |b| {
+        let buffer = || Vec::with_capacity(PIECES as usize * 9);
+        let write = |out: &mut Vec<u8>| {
+            (0..black_box(PIECES)).for_each(|piece| Message::Have(piece).encode(out));
+        };
+        b.iter_batched_ref(buffer, write, BatchSize::LargeInput);
+    });
+}
+
+criterion_group!(benches, read_pieces, read_requests, write_requests, write_piece_heads, write_haves);
 criterion_main!(benches);

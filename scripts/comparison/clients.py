@@ -56,8 +56,10 @@ class Seedring(Lines):
             command += ["--cores", str(len(self.cores.split(",")))]
         if self.stage.memory_limit and "--memory-limit" in self.stage.seedring_help:
             command += ["--memory-limit", self.stage.memory_limit]
-        if "--no-lsd" in self.stage.seedring_help:
-            command += ["--no-lsd"]
+        # As with the others: no peers but the generator's.
+        for option in ("--no-lsd", "--no-dht"):
+            if option in self.stage.seedring_help:
+                command.append(option)
         self.run(command)
         self.until("listening")
 

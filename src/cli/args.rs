@@ -153,6 +153,14 @@ pub(super) struct MetricsArgs {
     /// How many of the busiest peers /metrics/peers lists one by one; the others are summed
     #[arg(long, value_name = "N", env = "SEEDRING_METRICS_PEERS", default_value_t = 50, value_parser = clap::value_parser!(u16).range(0..=500))]
     pub(super) metrics_peers: u16,
+
+    /// Put what is on /metrics/peers at the end of /metrics, too
+    #[arg(long, env = "SEEDRING_METRICS_FOLD", value_parser = switch)]
+    pub(super) metrics_fold: bool,
+
+    /// Name peers by their network (IPv4 /24, IPv6 /48) and not by their address
+    #[arg(long, env = "SEEDRING_METRICS_MASK", value_parser = switch)]
+    pub(super) metrics_mask: bool,
 }
 
 #[derive(Debug, clap::Args)]

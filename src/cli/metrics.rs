@@ -6,7 +6,7 @@ use super::json::Line;
 use super::output::Output;
 use crate::api::Server;
 use crate::metainfo::Torrent;
-use crate::observe::{Board, NodeNumber};
+use crate::observe::{Board, Hosts, NodeNumber};
 use crate::session::Event;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -33,9 +33,15 @@ impl Metrics {
         let addr = server.addr();
         out.note(&format!("metrics on http://{addr}/metrics and http://{addr}/metrics/peers"));
         out.emit(&Line::Metrics { addr });
-        let board = Arc::new(Mutex::new(Board::new(args.metrics_peers.into())));
+        let hosts = if args.metrics_mask { Hosts::Masked } else { Hosts::Whole };
+        let fold = args.metrics_fold;
+        let board = Arc::new(Mutex::new(Board::new(args.metrics_peers.into(), hosts)));
         let shown = Arc::clone(&board);
         let page = move |path: &str| match path {
+            "/metrics" if fold => {
+                let board = lock(&shown);
+                Some(board.metrics() + &board.peers())
+            }
             "/metrics" => Some(lock(&shown).metrics()),
             "/metrics/peers" => Some(lock(&shown).peers()),
             _ => None,

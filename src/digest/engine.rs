@@ -84,6 +84,10 @@ impl Engine {
         kinds.into_iter().flatten().map(Self)
     }
 
+    /// Every name that an engine of some machine has, the fastest first.
+    #[cfg(test)]
+    pub(super) const NAMES: [&str; 4] = ["avx512", "avx2", "shani", "portable"];
+
     /// The engine of that name, or the fastest when no name is given.
     pub fn choose(name: Option<&str>) -> Result<Self, NoSuchEngine> {
         let Some(name) = name else { return Ok(Self::best()) };

@@ -125,6 +125,25 @@ fn published_vectors_come_out() {
     }
 }
 
+/// Shown by `cargo test -- --nocapture`, and where a test fails; on stderr whatever the harness keeps to itself.
+#[test]
+fn it_is_said_which_engines_are_tested_here() {
+    let (ran, could_not): (Vec<&str>, Vec<&str>) =
+        Engine::NAMES.into_iter().partition(|name| Engine::all().any(|engine| engine.name() == *name));
+    assert_eq!(
+        ran,
+        Engine::all().map(Engine::name).collect::<Vec<_>>(),
+        "every engine has its name in the list"
+    );
+    let said = format!(
+        "digest engines tested: {}; not on this processor: {}\n",
+        ran.join(", "),
+        could_not.join(", ")
+    );
+    // Not `eprintln`, which the test harness hides when all is well.
+    std::io::Write::write_all(&mut std::io::stderr(), said.as_bytes()).unwrap();
+}
+
 #[test]
 fn engines_are_chosen_by_name() {
     for engine in Engine::all() {

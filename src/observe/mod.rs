@@ -10,6 +10,28 @@
 //! | `peers` | which peers have a series of their own |
 //! | `process` | memory, descriptors and processor time of the process |
 //! | `text` | the text format |
+//!
+//! # Names
+//!
+//! Base units, `_total` counters and rates as gauges beside them; one metric with a label rather than a name for each
+//! value of it; labels of few values that are known beforehand. Everything has a bound: single peers are not in the
+//! registry, which forgets nothing, but on a page of their own, and never with a port or a peer id.
+//!
+//! Other programs' exporters have some figures that are not here, or are here by another name:
+//!
+//! | elsewhere | here |
+//! |---|---|
+//! | payload bytes sent and received | `uploaded_bytes`, `received_bytes`; `downloaded_bytes` are those that were verified, too |
+//! | tracker bytes, `announces_total` by protocol and result | `tracker_events_total`, one event for each pair |
+//! | length of the announce queue, ratio, share limits | absent: a program has one torrent, and no queue of them |
+//! | `hash_failures_total` | `failed_pieces_total` |
+//! | `io_uring` entries submitted, completed, `enter` calls | `ring_operations_total`, `ring_completions_total`, `ring_submissions_total` |
+//! | `sq_full` | `ring_queue_full_total`, counted as operations are queued |
+//! | `cq_overflow` | absent: it stands in memory that only tokio-uring has mapped; the kernel loses no completion that overflows, but hands it over later |
+//! | path of a disk read: `cache`, `direct` | `buffered`, `direct`: the page cache; our own is `cache_hits_total` |
+//! | peers by transport | always `tcp`: there is no other yet |
+//! | bytes sent by peers that are not listed | `peers_other_uploaded_bytes_total` |
+//! | one series a torrent, free space, errors of categories and tags | absent: the program has no torrents but those of its command line |
 
 mod dht;
 mod peers;
@@ -24,6 +46,7 @@ use crate::discovery::local;
 use crate::metainfo::Torrent;
 use crate::ring::{Histogram, Kind};
 use crate::session::{Snapshot, TrackerCounts};
+pub use peers::Hosts;
 use peers::{Peers, Rest, Shown, Traffic};
 use registry::Registry;
 use std::collections::BTreeMap;
@@ -52,6 +75,15 @@ impl Node {
         self.name.iter().map(|name| ("node", name.as_str())).collect()
     }
 
+    /// What is done with its torrent.
+    fn state(&self) -> &'static str {
+        match self.cores.values().any(|core| core.seeding) {
+            _ if self.cores.is_empty() => "checking",
+            true => "seeding",
+            false => "downloading",
+        }
+    }
+
     /// A histogram of all its cores together.
     fn sum(&self, none: Histogram, of: impl Fn(&Snapshot) -> Histogram) -> Histogram {
         self.cores.values().fold(none, |mut sum, core| {
@@ -69,9 +101,9 @@ pub struct Board {
 }
 
 impl Board {
-    /// An empty board that shows at most so many peers by name.
-    pub fn new(most_peers: usize) -> Self {
-        Self { nodes: Vec::new(), registry: Registry::new(), peers: Peers::new(most_peers) }
+    /// An empty board that shows at most so many peers by name, and so much of their addresses.
+    pub fn new(most_peers: usize, hosts: Hosts) -> Self {
+        Self { nodes: Vec::new(), registry: Registry::new(), peers: Peers::new(most_peers, hosts) }
     }
 
     /// Adds a session. When there are several, each has a `name` of its own, which becomes the label `node`.
@@ -135,9 +167,37 @@ impl Board {
             ("seedring_torrent_bytes", "gauge", "Size of the torrent."),
             self.nodes.iter().map(|node| (node.labels(), node.size)),
         );
+        self.states(&mut page);
+        self.busy(&mut page);
         self.histograms(&mut page);
         process::write(&mut page);
         page.into_string()
+    }
+
+    /// Torrents by what is done with them.
+    fn states(&self, page: &mut Page) {
+        let states = ["checking", "downloading", "seeding"];
+        let samples = self.nodes.iter().flat_map(|node| {
+            let now = node.state();
+            states.map(|state| {
+                let labels = node.labels().into_iter().chain([("state", state)]);
+                (labels.collect(), u8::from(state == now))
+            })
+        });
+        page.family(("seedring_torrents", "gauge", "Torrents, by what is done with them."), samples);
+    }
+
+    /// Seconds, which the registry's counters do not count in parts.
+    fn busy(&self, page: &mut Page) {
+        let help = "Processor time of the core's thread, in user space and in the kernel.";
+        let cores = self.nodes.iter().flat_map(|node| node.cores.values().map(move |core| (node, core)));
+        let told: Vec<(&Node, String, f64)> =
+            cores.map(|(node, core)| (node, core.core.to_string(), core.ring.busy as f64 / 1e9)).collect();
+        let samples = told.iter().map(|(node, core, seconds)| {
+            let labels = node.labels().into_iter().chain([("core", core.as_str())]);
+            (labels.collect(), *seconds)
+        });
+        page.family(("seedring_core_busy_seconds_total", "counter", help), samples);
     }
 
     fn histograms(&self, page: &mut Page) {
@@ -191,15 +251,15 @@ impl Board {
 
     fn listed_peers(&self, page: &mut Page) {
         let listed: Vec<(String, Shown<'_>)> =
-            self.peers.listed().map(|shown| (shown.name.peer.to_string(), shown)).collect();
+            self.peers.listed().map(|shown| (self.peers.hosts.show(shown.name.peer), shown)).collect();
         let mut family = |name, kind, help, value: fn(&Shown<'_>) -> u64| {
             let samples = listed.iter().map(|(ip, shown)| {
                 let node = &self.nodes[shown.name.node];
-                let direction = if shown.name.incoming { "in" } else { "out" };
+                let port_kind = if shown.name.incoming { "in" } else { "out" };
                 let mut labels = node.labels();
                 labels.extend([
                     ("peer", ip.as_str()),
-                    ("direction", direction),
+                    ("port_kind", port_kind),
                     ("client", &shown.name.client),
                     ("torrent", &node.torrent),
                 ]);
@@ -234,7 +294,7 @@ impl Board {
         family(
             "seedring_peer_connections",
             "gauge",
-            "Connections that share the address, the direction and the client.",
+            "Connections that share the address, the kind of port and the client.",
             |shown| shown.connections as u64,
         );
     }
@@ -245,7 +305,7 @@ impl Board {
             let samples = rests.iter().map(|(node, rest)| (self.nodes[*node].labels(), value(rest)));
             page.family((name, kind, help), samples);
         };
-        family("seedring_peers_other", "gauge", "Connected peers that are not listed here.", |rest| {
+        family("seedring_peers_omitted", "gauge", "Connected peers that are not listed here.", |rest| {
             rest.connections as u64
         });
         family(

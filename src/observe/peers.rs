@@ -1,8 +1,8 @@
 //! Who gets and gives how much: a series for each of the busiest peers, the others summed.
 //!
 //! Prometheus keeps every series it has ever seen for a long time, so they are bounded in number *and* in how fast they
-//! change. A peer is named by its address without the port, the direction and the client; connections that
-//! share all of it share a series. At most K series are listed. One keeps its place for [`STAY`] at least, and the
+//! change. A peer is named by its address (or its network) without the port, by who has dialled, and by the client;
+//! connections that share all of it share a series. At most K series are listed. One keeps its place for [`STAY`] at least, and the
 //! place stays taken that long even when the peer has gone, so no more than K new series a [`STAY`] come into being,
 //! whatever peers do. One that has been listed for longer gives way to a peer that is clearly busier.
 //!
@@ -14,6 +14,8 @@
 use crate::swarm::PeerView;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,11 +47,43 @@ impl Traffic {
     }
 }
 
+/// How much of a peer's address is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hosts {
+    /// All of it.
+    #[default]
+    Whole,
+    /// Its network only: the first 24 bits of an IPv4 address, the first 48 of an IPv6 address. Peers that look alike then
+    /// share a series.
+    Masked,
+}
+
+impl Hosts {
+    /// What is known of an address.
+    fn cut(self, ip: IpAddr) -> IpAddr {
+        match (self, ip.to_canonical()) {
+            (Self::Whole, _) => ip,
+            (Self::Masked, IpAddr::V4(ip)) => Ipv4Addr::from_bits(ip.to_bits() & !0xff).into(),
+            (Self::Masked, IpAddr::V6(ip)) => Ipv6Addr::from_bits(ip.to_bits() >> 80 << 80).into(),
+        }
+    }
+
+    /// What is written of it.
+    pub(super) fn show(self, cut: IpAddr) -> String {
+        match (self, cut) {
+            (Self::Whole, _) => cut.to_string(),
+            (Self::Masked, IpAddr::V4(_)) => format!("{cut}/24"),
+            (Self::Masked, IpAddr::V6(_)) => format!("{cut}/48"),
+        }
+    }
+}
+
 /// What a series is named by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Name {
     /// Which of our nodes it is a peer of.
     pub(super) node: usize,
+    /// What is shown of its address.
     pub(super) peer: IpAddr,
     /// Whether it has dialled us.
     pub(super) incoming: bool,
@@ -113,6 +147,7 @@ pub(super) struct Shown<'a> {
 pub(super) struct Peers {
     /// Most listed series.
     most: usize,
+    pub(super) hosts: Hosts,
     /// By the number that the core's swarm has given the peer.
     cores: BTreeMap<Core, HashMap<u64, Connection>>,
     /// Sums that each core has told.
@@ -125,9 +160,10 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    pub(super) fn new(most: usize) -> Self {
+    pub(super) fn new(most: usize, hosts: Hosts) -> Self {
         Self {
             most,
+            hosts,
             cores: BTreeMap::new(),
             totals: HashMap::new(),
             series: BTreeMap::new(),
@@ -168,7 +204,8 @@ impl Peers {
 
     fn name(&self, node: usize, peer: &PeerView) -> Arc<Name> {
         let who = &peer.who;
-        let name = Name { node, peer: who.addr.ip(), incoming: !who.outgoing, client: who.id.client() };
+        let peer = self.hosts.cut(who.addr.ip());
+        let name = Name { node, peer, incoming: !who.outgoing, client: who.id.client() };
         self.series.get_key_value(&name).map_or_else(|| Arc::new(name.clone()), |(name, _)| Arc::clone(name))
     }
 

@@ -7,6 +7,8 @@ use crate::discovery::local;
 use crate::ring::{Kind, ZeroCopyCounts};
 use crate::session::{Count, Progress, Snapshot, TrackerCounts};
 use crate::shard::SlabStates;
+use crate::swarm::PeerView;
+use crate::swarm::Uploading;
 use metrics::{Key, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use std::cmp::Reverse;
@@ -16,6 +18,23 @@ const COUNTERS: &[(&str, &str)] = &[
     ("seedring_uploaded_bytes_total", "Payload sent to peers."),
     ("seedring_downloaded_bytes_total", "Payload fetched, verified and written."),
     ("seedring_received_bytes_total", "Payload that came from peers, in whole blocks, verified or not."),
+    (
+        "seedring_protocol_sent_bytes_total",
+        "Bytes to peers that are not payload: handshakes, messages, heads of blocks.",
+    ),
+    (
+        "seedring_protocol_received_bytes_total",
+        "Bytes from peers that are not payload; a block that is cut short is payload.",
+    ),
+    (
+        "seedring_requests_total",
+        "Requests of peers, by what became of them; those that are missing wait still.",
+    ),
+    (
+        "seedring_handshake_failures_total",
+        "Connections dialled or accepted that came to nothing, by the reason.",
+    ),
+    ("seedring_hash_bytes_total", "Bytes hashed: to verify what was on disk, and of what was downloaded."),
     ("seedring_wasted_bytes_total", "Payload that came in vain: twice, unasked, or in a bad piece."),
     (
         "seedring_moved_bytes_total",
@@ -58,6 +77,10 @@ const COUNTERS: &[(&str, &str)] = &[
     ),
     ("seedring_ring_errors_total", "Completions with any other error."),
     ("seedring_ring_submissions_total", "Batches of operations handed to the kernel."),
+    (
+        "seedring_ring_queue_full_total",
+        "Batches that outgrew the submission queue, once for each time they filled it.",
+    ),
     ("seedring_zero_copy_sends_total", "Sends that the kernel made from payload memory, without a copy."),
     ("seedring_zero_copy_sent_bytes_total", "Bytes of these sends."),
     (
@@ -77,7 +100,14 @@ const GAUGES: &[(&str, &str)] = &[
     ("seedring_left_bytes", "Bytes that are still to be fetched and verified."),
     ("seedring_pieces", "Pieces of the torrent, by whether they are verified and written."),
     ("seedring_checked_pieces", "Pieces on disk that were looked at since the start."),
-    ("seedring_peers", "Connected peers, by who has dialled."),
+    (
+        "seedring_peers",
+        "Connected peers: who has dialled, whether the handshake was encrypted, and which way blocks may be asked for now: up \
+         (by the peer), down (by us), both or none (idle).",
+    ),
+    ("seedring_unchoke_slots", "Upload slots of all cores: those in use, and the most there may be."),
+    ("seedring_upload_queue_bytes", "Payload that peers have asked for and that is not on its way yet."),
+    ("seedring_upload_queue_requests", "Their requests for it."),
     ("seedring_upload_bytes_per_second", "Payload sent to peers each second, over the last few."),
     ("seedring_download_bytes_per_second", "Payload coming from peers each second, over the last few."),
     ("seedring_dht_nodes", "Nodes in the routing table of the DHT."),
@@ -92,6 +122,10 @@ const GAUGES: &[(&str, &str)] = &[
         "Whether payload memory is registered with the kernel (1) or pinned anew each time (0).",
     ),
 ];
+
+/// Which way blocks may be asked for, by the peer and by us.
+const FLOWS: [(&str, (bool, bool)); 4] =
+    [("idle", (false, false)), ("up", (true, false)), ("down", (false, true)), ("both", (true, true))];
 
 /// A number of a core.
 type Figure = fn(&Snapshot) -> u64;
@@ -155,6 +189,9 @@ impl Registry {
     /// What the cores of a node have said last, `latest` being the last of all.
     pub(super) fn set(&self, node: &Node, latest: &Snapshot) {
         self.set_sums(node);
+        self.set_peers(node);
+        self.set_serving(node);
+        self.set_slots(node, latest);
         self.set_disk(node);
         self.set_standing(node);
         self.set_core(node, latest);
@@ -171,12 +208,14 @@ impl Registry {
     fn set_sums(&self, node: &Node) {
         let labels = node.labels();
         let sum = |value: Figure| node.cores.values().map(value).sum();
-        let sums: [(&str, Figure); 5] = [
+        let sums: [(&str, Figure); 7] = [
             ("seedring_uploaded_bytes_total", |core| core.progress.uploaded),
             ("seedring_downloaded_bytes_total", |core| core.progress.downloaded),
             ("seedring_received_bytes_total", |core| core.received),
             ("seedring_wasted_bytes_total", |core| core.progress.wasted),
             ("seedring_failed_pieces_total", |core| core.failed_pieces),
+            ("seedring_protocol_sent_bytes_total", |core| core.overhead.sent),
+            ("seedring_protocol_received_bytes_total", |core| core.overhead.received),
         ];
         sums.into_iter().for_each(|(name, value)| self.counter(name, &labels, sum(value)));
         let mut limits: BTreeMap<&str, u64> = BTreeMap::new();
@@ -200,10 +239,61 @@ impl Registry {
         }
         self.gauge("seedring_upload_bytes_per_second", &labels, sum(|core| core.progress.upload_rate));
         self.gauge("seedring_download_bytes_per_second", &labels, sum(|core| core.progress.download_rate));
+    }
+
+    /// Who is connected. Every combination has a series, so none appears or vanishes as peers do.
+    fn set_peers(&self, node: &Node) {
         for (direction, outgoing) in [("in", false), ("out", true)] {
-            let peers = node.cores.values().flat_map(|core| &core.peers);
-            let count = peers.filter(|peer| peer.who.outgoing == outgoing).count();
-            self.gauge("seedring_peers", &with(&labels, &[("direction", direction)]), count as u64);
+            for (encryption, encrypted) in [("none", false), ("mse", true)] {
+                for (state, flows) in FLOWS {
+                    let is_one = |peer: &&PeerView| {
+                        (peer.who.outgoing, peer.encrypted, peer.flows) == (outgoing, encrypted, flows)
+                    };
+                    let count = node.cores.values().flat_map(|core| &core.peers).filter(is_one).count();
+                    let which = [
+                        ("state", state),
+                        ("transport", "tcp"),
+                        ("direction", direction),
+                        ("encryption", encryption),
+                    ];
+                    self.gauge("seedring_peers", &with(&node.labels(), &which), count as u64);
+                }
+            }
+        }
+    }
+
+    /// What peers have asked for, and what it costs to hear them.
+    fn set_serving(&self, node: &Node) {
+        let labels = node.labels();
+        let sum = |value: Figure| node.cores.values().map(value).sum();
+        let counters: [(&str, &str, &str, Figure); 6] = [
+            ("seedring_requests_total", "result", "served", |core| core.requests.served),
+            ("seedring_requests_total", "result", "refused", |core| core.requests.refused),
+            ("seedring_requests_total", "result", "cancelled", |core| core.requests.cancelled),
+            ("seedring_requests_total", "result", "dropped", |core| core.requests.dropped),
+            ("seedring_hash_bytes_total", "kind", "verify", |core| core.checked_bytes),
+            ("seedring_hash_bytes_total", "kind", "download", |core| core.hash_sizes.sum()),
+        ];
+        for (name, label, value, figure) in counters {
+            self.counter(name, &with(&labels, &[(label, value)]), sum(figure));
+        }
+        let mut failures: BTreeMap<&str, u64> = BTreeMap::new();
+        for (reason, count) in node.cores.values().flat_map(|core| core.failures.by_reason()) {
+            *failures.entry(reason).or_default() += count;
+        }
+        for (reason, count) in failures {
+            self.counter("seedring_handshake_failures_total", &with(&labels, &[("reason", reason)]), count);
+        }
+        self.gauge("seedring_upload_queue_requests", &labels, sum(|core| core.uploading.requests));
+        self.gauge("seedring_upload_queue_bytes", &labels, sum(|core| core.uploading.bytes));
+    }
+
+    /// The cores share the slots: `latest` has told of all of them last.
+    fn set_slots(&self, node: &Node, latest: &Snapshot) {
+        let Uploading { slots, most_slots, .. } = latest.uploading;
+        for (state, count) in [("used", slots), ("max", most_slots)] {
+            let labels = with(&node.labels(), &[("state", state)]);
+            self.gauge("seedring_unchoke_slots", &labels, count.into());
         }
     }
 
@@ -257,6 +347,7 @@ impl Registry {
         self.counter("seedring_cache_hits_total", &labels, core.cache_hits);
         self.counter("seedring_cache_misses_total", &labels, core.cache_misses);
         self.counter("seedring_ring_submissions_total", &labels, core.ring.submissions);
+        self.counter("seedring_ring_queue_full_total", &labels, core.ring.queue_full);
         for (kind, operations) in Kind::ALL.into_iter().zip(core.ring.operations) {
             let labels = with(&labels, &[("operation", kind.name())]);
             self.counter("seedring_ring_operations_total", &labels, operations.queued);

@@ -1,13 +1,15 @@
 //! The board fed with snapshots as cores send them, without a core.
 
+mod figures;
+
 use super::peers::STAY;
 use super::*;
 use crate::metainfo::{Content, TorrentBuilder};
 use crate::ring::{RingCounters, ZeroCopyCounts};
 use crate::session::{Progress, TrackerCounts};
-use crate::shard::SlabStates;
+use crate::shard::{HandshakeFailures, Overhead, SlabStates};
 use crate::storage::Counts;
-use crate::swarm::{ExchangeCounts, Introduction, PeerView};
+use crate::swarm::{ExchangeCounts, Introduction, PeerView, RequestCounts, Uploading};
 use crate::wire::PeerId;
 use crate::wire::Reserved;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,6 +39,11 @@ fn snapshot(core: u32, peers: Vec<PeerView>) -> Snapshot {
         failed_pieces: 0,
         received: 0,
         exchange: ExchangeCounts::default(),
+        requests: RequestCounts::default(),
+        uploading: Uploading::default(),
+        seeding: false,
+        failures: HandshakeFailures::default(),
+        overhead: Overhead::default(),
         ring: RingCounters::default(),
         disk: Counts::default(),
         slabs: SlabStates::default(),
@@ -44,6 +51,7 @@ fn snapshot(core: u32, peers: Vec<PeerView>) -> Snapshot {
         arena_registered: true,
         cache_hits: 0,
         cache_misses: 0,
+        checked_bytes: 0,
         hash_times: Histogram::of_times(),
         hash_sizes: Histogram::of_sizes(),
         peers,
@@ -61,7 +69,7 @@ struct World {
 
 impl World {
     fn new(most: usize) -> Self {
-        let mut board = Board::new(most);
+        let mut board = Board::new(most, Hosts::Whole);
         let node = board.add(None, &torrent());
         Self { board, node, now: Duration::ZERO, peers: BTreeMap::new(), sums: Traffic::default() }
     }
@@ -75,8 +83,16 @@ impl World {
     fn come_as(&mut self, tag: u32, ip: IpAddr, id: [u8; 20]) {
         let addr = (ip, 10_000 + tag as u16).into();
         let who = Introduction { addr, outgoing: false, id: PeerId(id), reserved: Reserved::default() };
-        self.peers
-            .insert(tag, PeerView { number: tag.into(), who, rates: (0, 0), totals: (0, 0), pieces: 0 });
+        let view = PeerView {
+            number: tag.into(),
+            who,
+            rates: (0, 0),
+            totals: (0, 0),
+            pieces: 0,
+            encrypted: false,
+            flows: (false, false),
+        };
+        self.peers.insert(tag, view);
     }
 
     /// A second passes in which a peer is sent so much.
@@ -163,13 +179,13 @@ fn the_busiest_are_listed_and_the_others_summed() {
     world.tell();
     assert_eq!(world.listed(), [(3, 3000), (4, 4000)]);
     let page = world.page();
-    assert_eq!(page["seedring_peers_other"], 2);
+    assert_eq!(page["seedring_peers_omitted"], 2);
     assert_eq!(page["seedring_peers_other_uploaded_bytes_total"], 3000);
     assert_eq!(page["seedring_peers_other_upload_bytes_per_second"], 3000);
     assert_eq!(page["seedring_peers_other_downloaded_bytes_total"], 14);
     let hash = torrent().info_hash.to_string();
     let labels = format!(
-        "{{peer=\"10.0.0.4\",direction=\"in\",client=\"Transmission 3.0.0\",torrent=\"{}\"}}",
+        "{{peer=\"10.0.0.4\",port_kind=\"in\",client=\"Transmission 3.0.0\",torrent=\"{}\"}}",
         &hash[..8]
     );
     assert_eq!(page[&format!("seedring_peer_upload_bytes_per_second{labels}")], 4000);
@@ -188,10 +204,10 @@ fn nobody_is_listed_who_moved_nothing_or_when_none_shall_be() {
     let mut world = World::new(5);
     world.come(1);
     world.tell();
-    assert_eq!((world.listed(), world.page()["seedring_peers_other"]), (vec![], 1));
+    assert_eq!((world.listed(), world.page()["seedring_peers_omitted"]), (vec![], 1));
     world.send(1, 10);
     world.tell();
-    assert_eq!((world.listed(), world.page()["seedring_peers_other"]), (vec![(1, 10)], 0));
+    assert_eq!((world.listed(), world.page()["seedring_peers_omitted"]), (vec![(1, 10)], 0));
 }
 
 #[test]
@@ -343,7 +359,7 @@ fn churn_is_bounded_and_no_byte_is_lost() {
 
 #[test]
 fn cores_are_summed_and_nodes_told_apart() {
-    let mut board = Board::new(10);
+    let mut board = Board::new(10, Hosts::Whole);
     let nodes = ["seeder", "leecher-1"].map(|name| board.add(Some(name), &torrent()));
     for (node, scale) in nodes.into_iter().zip([1, 100]) {
         for core in 0..2 {
@@ -411,7 +427,7 @@ fn the_busiest_of_all_cores_are_listed() {
     let listed: Vec<u8> = world.listed().into_iter().map(|(host, _)| host).collect();
     assert_eq!(listed, [1, 4]);
     let page = world.page();
-    assert_eq!(page["seedring_peers_other"], 2);
+    assert_eq!(page["seedring_peers_omitted"], 2);
     assert_eq!(page["seedring_peers_other_upload_bytes_per_second"], 30);
     world.sums.up = (seconds - 1) * 930;
     world.sums_are_right();

@@ -89,8 +89,16 @@ pub struct RingCounters {
     pub operations: [Operations; KINDS],
     /// Batches handed to the kernel. tokio-uring submits what is queued when the core runs out of work, by one
     /// `io_uring_enter`; counted are those that had something to hand over. When a batch is longer than the queue
-    /// there are more calls than are counted here.
+    /// there are more calls than are counted here: [`queue_full`](Self::queue_full).
     pub submissions: u64,
+    /// How often a batch outgrew the submission queue, so that the kernel was handed a part of it at once.
+    pub queue_full: u64,
+    /// Processor time of this thread, in nanoseconds: what it has been busy for.
+    pub busy: u64,
+    /// Bytes of handshakes, sent by [`super::Socket::send_all`] and received by [`super::Socket::recv_some`].
+    pub handshakes_sent: u64,
+    /// See `handshakes_sent`.
+    pub handshakes_received: u64,
     /// One a kind of disk operation, as in [`Kind::DISK`]: those of the ring, and those timed by [`DiskTimer`].
     pub disk: [DiskTimes; DISK_KINDS],
     /// Payload bytes copied in user space to be sent: those for peers that insist on encryption.
@@ -106,6 +114,10 @@ impl Default for RingCounters {
         Self {
             operations: [Operations::default(); KINDS],
             submissions: 0,
+            queue_full: 0,
+            busy: 0,
+            handshakes_sent: 0,
+            handshakes_received: 0,
             disk: [DiskTimes::NONE; DISK_KINDS],
             copied: 0,
             tasks: 0,
@@ -118,13 +130,19 @@ impl Default for RingCounters {
 struct Turns {
     runtime: RuntimeMetrics,
     last: Option<u64>,
+    /// Operations queued in this turn.
+    queued: u32,
 }
 
 impl Turns {
-    /// Whether this is the first call since the loop last went to sleep. It submits just before it does.
-    fn is_new(&mut self) -> bool {
+    /// An operation is queued: whether it is the first since the loop last went to sleep (it submits just before it does),
+    /// and whether it has found the queue full.
+    fn queue(&mut self) -> (bool, bool) {
         let turn = Some(self.runtime.worker_park_count(0));
-        std::mem::replace(&mut self.last, turn) != turn
+        let is_new = std::mem::replace(&mut self.last, turn) != turn;
+        let before = if is_new { 0 } else { self.queued };
+        self.queued = before + 1;
+        (is_new, before > 0 && before.is_multiple_of(super::runtime::ENTRIES))
     }
 }
 
@@ -137,7 +155,22 @@ thread_local! {
 
 /// What this thread's ring has done so far.
 pub fn counters() -> RingCounters {
-    RingCounters { tasks: TASKS.get(), sockets: SOCKETS.get(), ..COUNTERS.with_borrow(|counters| *counters) }
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let busy = time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64;
+    RingCounters {
+        tasks: TASKS.get(),
+        sockets: SOCKETS.get(),
+        busy,
+        ..COUNTERS.with_borrow(|counters| *counters)
+    }
+}
+
+/// So many bytes of a handshake have been sent, and received.
+pub(super) fn count_handshake(sent: usize, received: usize) {
+    COUNTERS.with_borrow_mut(|counters| {
+        counters.handshakes_sent += sent as u64;
+        counters.handshakes_received += received as u64;
+    });
 }
 
 /// So many payload bytes have been copied to be sent.
@@ -174,7 +207,7 @@ impl Drop for Alive {
 /// Begins to count for a new ring on this thread; its loop is the current one.
 pub(super) fn reset() {
     COUNTERS.set(RingCounters::default());
-    TURNS.set(Some(Turns { runtime: Handle::current().metrics(), last: None }));
+    TURNS.set(Some(Turns { runtime: Handle::current().metrics(), last: None, queued: 0 }));
 }
 
 /// An operation under way.
@@ -187,10 +220,12 @@ pub(super) struct Begun {
 impl Begun {
     /// An operation is put into the queue; `asked`: bytes it is to move, 0 when it moves none.
     pub(super) fn new(kind: Kind, asked: usize) -> Self {
-        let is_new = TURNS.with_borrow_mut(|turns| turns.as_mut().is_some_and(Turns::is_new));
+        let queue = |turns: &mut Option<Turns>| turns.as_mut().map_or((false, false), Turns::queue);
+        let (is_new, is_full) = TURNS.with_borrow_mut(queue);
         COUNTERS.with_borrow_mut(|counters| {
             counters.operations[kind as usize].queued += 1;
             counters.submissions += u64::from(is_new);
+            counters.queue_full += u64::from(is_full);
         });
         Self { kind, asked, timer: kind.is_disk().then(|| DiskTimer::start(kind)) }
     }

@@ -33,7 +33,7 @@ impl Config {
 
 /// Room in the submission queue. Operations are submitted together when the core runs out of work, so it should
 /// hold what a busy turn makes.
-const ENTRIES: u32 = 1024;
+pub(super) const ENTRIES: u32 = 1024;
 
 /// A running core.
 #[derive(Clone)]

@@ -1,6 +1,6 @@
 //! Connections, driven by readiness.
 
-use super::counters::{Alive, Kind};
+use super::counters::{Alive, Kind, count_handshake};
 use super::descriptors::{Descriptors, Place};
 use super::op::submit;
 use super::zero_copy::{Flights, Parcel, abort};
@@ -239,7 +239,10 @@ impl Socket {
         loop {
             match rustix::net::recv(&self.0.fd, &mut *buffer, rustix::net::RecvFlags::DONTWAIT) {
                 Ok((_, 0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok((_, count)) => return Ok(count),
+                Ok((_, count)) => {
+                    count_handshake(0, count);
+                    return Ok(count);
+                }
                 Err(rustix::io::Errno::AGAIN) => self.readable().await?,
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
@@ -255,7 +258,10 @@ impl Socket {
         use rustix::net::SendFlags;
         while !bytes.is_empty() {
             match rustix::net::send(&self.0.fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-                Ok(count) => bytes = &bytes[count..],
+                Ok(count) => {
+                    count_handshake(count, 0);
+                    bytes = &bytes[count..];
+                }
                 Err(rustix::io::Errno::AGAIN) => self.writable().await?,
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),

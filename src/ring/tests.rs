@@ -9,6 +9,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 const BLOCK: usize = 16 * 1024;
@@ -40,7 +41,9 @@ fn the_arena_is_registered() {
 fn operations_are_counted_one_by_one_and_batches_as_batches() {
     let file = || File::new(OwnedFd::from(tempfile::tempfile().unwrap()));
     on_a_ring(async |core| {
-        assert_eq!(counters(), RingCounters::default(), "a new ring begins at none");
+        let begun = counters();
+        assert!(begun.busy > 0, "a thread that runs uses time");
+        assert_eq!(RingCounters { busy: 0, ..begun }, RingCounters::default(), "a new ring begins at none");
         let (first, second) = (file(), file());
         let slab = core.arena.take().unwrap().seal().ok().unwrap();
         // Two in one turn, then one in a turn of its own.
@@ -72,6 +75,39 @@ fn operations_are_counted_one_by_one_and_batches_as_batches() {
             (after.times.count() - before.times.count(), after.sizes.sum() - before.sizes.sum())
         };
         assert_eq!((added(Kind::Write), added(Kind::Read)), ((2, BLOCK as u64 + 5), (1, 7)));
+    });
+}
+
+#[test]
+fn a_batch_that_outgrows_the_queue_is_counted() {
+    on_a_ring(async |_| {
+        let (socket, _stream) = pair().await;
+        let before = counters();
+        let most = super::runtime::ENTRIES as usize;
+        // All in one turn, by one task.
+        let mut polls: Vec<_> = (0..2 * most + 1).map(|_| Box::pin(socket.writable())).collect();
+        std::future::poll_fn(|context| {
+            polls.retain_mut(|poll| poll.as_mut().poll(context).is_pending());
+            if polls.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        let after = counters();
+        assert_eq!(after.queue_full - before.queue_full, 2);
+        assert!(after.busy > before.busy);
+    });
+}
+
+#[test]
+fn bytes_of_handshakes_are_counted() {
+    on_a_ring(async |_| {
+        let (socket, mut stream) = pair().await;
+        let before = counters();
+        socket.send_all(&[1; 68]).await.unwrap();
+        stream.write_all(&[2; 20]).unwrap();
+        socket.recv_exact(&mut [0; 20]).await.unwrap();
+        let after = counters();
+        assert_eq!(after.handshakes_sent - before.handshakes_sent, 68);
+        assert_eq!(after.handshakes_received - before.handshakes_received, 20);
     });
 }
 

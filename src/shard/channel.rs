@@ -1,5 +1,6 @@
 //! A connection until its handshake is done: in the clear, or behind the handshake that hides it (MSE).
 
+use super::failures::Refusal;
 use super::secrecy::randomness;
 use super::torrent::TorrentShard;
 use crate::ring::Socket;
@@ -56,7 +57,7 @@ impl<'a> Channel<'a> {
         let mut begin = [0; NAME_LEN];
         socket.recv_exact(&mut begin).await?;
         match (Responder::is_plaintext(&begin), mode) {
-            (true, Encryption::Required) => return Err(io::Error::other("did not encrypt its handshake")),
+            (true, Encryption::Required) => return Err(Refusal::Plain.into()),
             (false, Encryption::Allowed | Encryption::Required) => {}
             // Without encryption, whoever begins otherwise is found out by the handshake.
             (true, _) | (false, Encryption::Off) => {
@@ -64,7 +65,7 @@ impl<'a> Channel<'a> {
             }
         }
         if !torrent.secrecy.borrow_mut().admit(torrent.now(), ip) {
-            return Err(io::Error::other("began too many encrypted handshakes"));
+            return Err(Refusal::TooMany.into());
         }
         Self::respond(socket, torrent, begin).await
     }

@@ -1,6 +1,7 @@
 //! One connection: dialled or accepted, handshake, then a task for each direction.
 
 use super::channel::Channel;
+use super::failures::{Failure, Refusal};
 use super::receive::Receiver;
 use super::send::Sender;
 use super::torrent::{Line, TorrentShard};
@@ -26,6 +27,7 @@ pub(super) fn dial(torrent: &Rc<TorrentShard>, addr: SocketAddr) {
             Ok((socket, shaken)) => serve(&torrent, socket, shaken, (addr, true)).await,
             Err(error) => {
                 tracing::debug!("{addr}: {error}");
+                torrent.gauges.count_failure(Failure::of(&error));
                 torrent.swarm.borrow_mut().dial_failed(torrent.now(), addr);
             }
         }
@@ -93,9 +95,9 @@ async fn attempt(
     }
     match shaken {
         Ok(shaken) => Ok((socket, shaken)),
-        Err(error) if deadline.has_passed() => {
+        Err(_) if deadline.has_passed() => {
             torrent.hits.borrow_mut().silent += 1;
-            Err(Unreached::Failed(error))
+            Err(Unreached::Failed(io::ErrorKind::TimedOut.into()))
         }
         Err(error) if matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof) => {
             Err(Unreached::HungUp(error))
@@ -116,7 +118,7 @@ async fn shake_outgoing(torrent: &TorrentShard, socket: &Socket, encrypted: bool
     channel.recv_exact(&mut answer).await?;
     let theirs = Handshake::parse(&answer).map_err(io::Error::other)?;
     if theirs.info_hash != torrent.handshake.info_hash {
-        return Err(io::Error::other("answered with another info-hash"));
+        return Err(Refusal::OtherTorrent.into());
     }
     let encrypted = channel.encrypted;
     let (ciphers, ahead) = channel.end();
@@ -130,13 +132,18 @@ pub(super) async fn accept(torrent: &Rc<TorrentShard>, socket: Socket, addr: Soc
     let result = shake_incoming(torrent, &socket, addr.ip()).await;
     let late = result.is_err() && deadline.has_passed();
     drop(deadline);
-    torrent.strangers.borrow_mut().leave(number);
+    let stayed = torrent.strangers.borrow_mut().leave(number);
     torrent.hits.borrow_mut().silent += u64::from(late);
     torrent.settled.notify_one();
     match result {
         Ok(shaken) => serve(torrent, socket, shaken, (addr, false)).await,
         Err(error) => {
             tracing::debug!("{addr}: {error}");
+            torrent.gauges.count_failure(match (late, stayed) {
+                (true, _) => Failure::Timeout,
+                (false, false) => Failure::Crowded,
+                (false, true) => Failure::of(&error),
+            });
             socket.shutdown();
         }
     }
@@ -148,7 +155,7 @@ async fn shake_incoming(torrent: &TorrentShard, socket: &Socket, ip: IpAddr) -> 
     channel.recv_exact(&mut head).await?;
     let (reserved, info_hash) = Handshake::parse_head(&head).map_err(io::Error::other)?;
     if info_hash != torrent.handshake.info_hash {
-        return Err(io::Error::other("asked for another torrent"));
+        return Err(Refusal::OtherTorrent.into());
     }
     channel.send_all(&torrent.handshake.encode()).await?;
     let mut id = [0; 20];

@@ -10,6 +10,7 @@ mod choices;
 mod connection;
 mod core;
 mod crew;
+mod failures;
 mod fingerprint;
 mod hashing;
 mod listen;
@@ -29,10 +30,11 @@ use connection::{accept, dial};
 use crew::Crew;
 
 pub use choices::Choices;
+pub use failures::HandshakeFailures;
 pub use progress::Progress;
 pub use room::Room;
 pub use secrecy::{Secrecy, randomness};
-pub use snapshot::{SlabStates, Snapshot};
+pub use snapshot::{Overhead, SlabStates, Snapshot};
 
 use crate::metainfo::Torrent;
 use crate::ring::{self, Config, ZeroCopySend};

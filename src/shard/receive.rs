@@ -82,7 +82,10 @@ impl Receiver {
             let ended = match &result {
                 Ok(received) => {
                     waits = *received < room;
+                    let before = self.payload;
                     let ended = *received == 0 || !self.digest(&plan, &scatter, *received);
+                    let payload = self.payload - before;
+                    self.torrent.gauges.count_overhead(0, (*received as u64).saturating_sub(payload));
                     if self.coming.is_some() {
                         let now = self.torrent.now();
                         self.torrent.swarm.borrow_mut().trickled(now, self.slot, *received as u64);

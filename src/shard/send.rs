@@ -173,6 +173,7 @@ impl Sender {
 
     /// `count` bytes of what was laid out have been sent.
     fn count(&mut self, mut count: usize) {
+        let all = count;
         let payload_before = self.block_sent.saturating_sub(PIECE_HEAD_LEN);
         let mut payload = 0;
         if self.block_sent > 0 {
@@ -190,6 +191,7 @@ impl Sender {
         while count > 0 {
             payload += self.count_block(&mut count);
         }
+        self.torrent.gauges.count_overhead((all - payload) as u64, 0);
         self.allowance.spend(payload as u64);
         self.torrent.swarm.borrow_mut().sent(self.torrent.now(), self.slot, payload as u64);
     }

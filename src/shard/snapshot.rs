@@ -1,10 +1,11 @@
 //! What one core counts, and what of it goes to the control thread once a second when somebody looks.
 
 use super::Progress;
+use super::failures::{Failure, HandshakeFailures};
 use super::torrent::TorrentShard;
 use crate::ring::{self, Histogram, RingCounters, ZeroCopyCounts};
 use crate::storage::Counts;
-use crate::swarm::{ExchangeCounts, PeerView};
+use crate::swarm::{ExchangeCounts, PeerView, RequestCounts, Uploading};
 use std::cell::{Cell, RefCell};
 use std::time::Instant;
 
@@ -21,6 +22,16 @@ pub struct Snapshot {
     pub received: u64,
     /// Its peer exchange.
     pub exchange: ExchangeCounts,
+    /// What became of its peers' requests.
+    pub requests: RequestCounts,
+    /// What its peers are being served.
+    pub uploading: Uploading,
+    /// Whether nothing is left to fetch.
+    pub seeding: bool,
+    /// Handshakes that came to nothing.
+    pub failures: HandshakeFailures,
+    /// What its connections have moved beside payload.
+    pub overhead: Overhead,
     /// Its ring.
     pub ring: RingCounters,
     /// How the bytes of files went.
@@ -35,12 +46,23 @@ pub struct Snapshot {
     pub cache_hits: u64,
     /// See `cache_hits`.
     pub cache_misses: u64,
+    /// Bytes that were read and hashed to check what was on disk.
+    pub checked_bytes: u64,
     /// Time of each batch of runs hashed side by side, in nanoseconds.
     pub hash_times: Histogram,
     /// Bytes of each.
     pub hash_sizes: Histogram,
     /// Its connected peers.
     pub peers: Vec<PeerView>,
+}
+
+/// Bytes on connections that are not payload: handshakes, messages, the heads of blocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Overhead {
+    /// To peers.
+    pub sent: u64,
+    /// From peers.
+    pub received: u64,
 }
 
 /// What slabs are used for; the sum is all of them.
@@ -65,19 +87,31 @@ impl Snapshot {
         let memory = torrent.memory.borrow();
         let totals = swarm.totals();
         let gauges = &torrent.gauges;
+        let ring = ring::counters();
+        let overhead = gauges.overhead.get();
+        let overhead = Overhead {
+            sent: overhead.sent + ring.handshakes_sent,
+            received: overhead.received + ring.handshakes_received,
+        };
         Self {
             core: torrent.core as u32,
             progress: torrent.progress(),
             failed_pieces: totals.failed_pieces,
             received: totals.received,
             exchange: totals.exchange,
-            ring: ring::counters(),
+            requests: totals.requests,
+            uploading: swarm.uploading(),
+            seeding: swarm.is_seeding(),
+            failures: gauges.failures.get(),
+            overhead,
+            ring,
             disk: torrent.access.counts(),
             slabs: memory.states(),
             zero_copy: memory.zero_copy.counts(),
             arena_registered: memory.is_registered(),
             cache_hits: gauges.cache_hits.get(),
             cache_misses: gauges.cache_misses.get(),
+            checked_bytes: gauges.checked_bytes,
             hash_times: gauges.hashing.borrow().0,
             hash_sizes: gauges.hashing.borrow().1,
             peers: swarm.peers().collect(),
@@ -91,16 +125,38 @@ pub(super) struct Gauges {
     cache_misses: Cell<u64>,
     /// Times and sizes of batches.
     hashing: RefCell<(Histogram, Histogram)>,
-}
-
-impl Default for Gauges {
-    fn default() -> Self {
-        let hashing = RefCell::new((Histogram::of_times(), Histogram::of_sizes()));
-        Self { cache_hits: Cell::default(), cache_misses: Cell::default(), hashing }
-    }
+    checked_bytes: u64,
+    failures: Cell<HandshakeFailures>,
+    /// But for handshakes: the ring counts those.
+    overhead: Cell<Overhead>,
 }
 
 impl Gauges {
+    /// For a core that has done nothing but check its part of what is on disk, which has moved so much.
+    pub(super) fn after_check(counts: &Counts) -> Self {
+        Self {
+            cache_hits: Cell::default(),
+            cache_misses: Cell::default(),
+            hashing: RefCell::new((Histogram::of_times(), Histogram::of_sizes())),
+            checked_bytes: counts.direct_read_bytes + counts.cached_read_bytes,
+            failures: Cell::default(),
+            overhead: Cell::default(),
+        }
+    }
+
+    /// A handshake has come to nothing.
+    pub(super) fn count_failure(&self, failure: Failure) {
+        let mut failures = self.failures.get();
+        failures.count(failure);
+        self.failures.set(failures);
+    }
+
+    /// So many bytes that are not payload have been sent, and received.
+    pub(super) fn count_overhead(&self, sent: u64, received: u64) {
+        let Overhead { sent: before, received: got } = self.overhead.get();
+        self.overhead.set(Overhead { sent: before + sent, received: got + received });
+    }
+
     /// A run to be sent was in memory, or not.
     pub(super) fn count_lookup(&self, hit: bool) {
         let counter = if hit { &self.cache_hits } else { &self.cache_misses };

@@ -100,9 +100,9 @@ impl<S: Guest> Strangers<S> {
         self.next
     }
 
-    /// One is no stranger any more, or has gone.
-    pub(super) fn leave(&mut self, number: u64) {
-        self.all.remove(&number);
+    /// One is no stranger any more, or has gone; `false` when it had to give way before.
+    pub(super) fn leave(&mut self, number: u64) -> bool {
+        self.all.remove(&number).is_some()
     }
 }
 
@@ -201,7 +201,7 @@ mod tests {
         fakes[1].speaks();
         assert!(strangers.give_way() && !strangers.give_way());
         assert_eq!(gone(&fakes), [0, 2, 3]);
-        strangers.leave(3);
+        assert!(strangers.leave(3) && !strangers.leave(2), "it has given way");
         assert_eq!(strangers.all.len(), 0);
     }
 }

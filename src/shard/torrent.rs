@@ -109,6 +109,7 @@ impl TorrentShard {
             info_hash: crew.torrent.info_hash,
             peer_id: crew.id,
         };
+        let gauges = Gauges::after_check(&access.counts());
         let secrecy = Secrecy::new(crew.encryption, crew.torrent.info_hash);
         Rc::new(Self {
             crew,
@@ -135,7 +136,7 @@ impl TorrentShard {
             settled: Notify::new(),
             unposted: Cell::default(),
             moved: Cell::new(0),
-            gauges: Gauges::default(),
+            gauges,
         })
     }
 

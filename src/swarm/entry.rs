@@ -70,7 +70,8 @@ impl Swarm {
         self.alter(slot, |peer| (peer.dropped, peer.unchoked) = (true, false));
         self.unsuggest(slot);
         let listens_at = self.listens_at(slot);
-        let Some(peer) = self.peers.remove(slot) else { return };
+        let Some(mut peer) = self.peers.remove(slot) else { return };
+        self.totals.requests.dropped += peer.uploads.clear();
         self.commons.roster().leave(peer.who.identity(), peer.tag);
         self.commons.neighbours().remove(&peer.tag);
         self.remember(&peer);
@@ -108,10 +109,12 @@ impl Swarm {
             DropReason::Silent => self.totals.limits.silent += 1,
             _ => {}
         }
+        let mut dropped = 0;
         self.alter(slot, |peer| {
             (peer.dropped, peer.unchoked) = (true, false);
-            peer.uploads.clear();
+            dropped = peer.uploads.clear();
         });
+        self.totals.requests.dropped += dropped;
         self.commons.roster().leave(who.identity(), tag);
         self.commons.neighbours().remove(&tag);
         self.wishes.push_back(Wish::Drop(slot, reason));

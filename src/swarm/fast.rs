@@ -167,10 +167,12 @@ impl Swarm {
     pub(super) fn clear_uploads(&mut self, slot: PeerSlot, all: bool) {
         let Some(peer) = self.peers.get_mut(slot) else { return };
         if !peer.fast.on {
-            return peer.uploads.clear();
+            self.totals.requests.dropped += peer.uploads.clear();
+            return;
         }
         let granted = &peer.fast.granted;
         let taken = peer.uploads.drain(|block| !all && granted.contains_key(&block.piece));
+        self.totals.requests.dropped += taken.len() as u64;
         let rejects = taken.into_iter().map(|block| [block.piece.get(), block.begin, block.len]);
         // As many as fit in the queue of requests: that they are owed once is no offence.
         peer.fast.rejects.extend(rejects);
@@ -187,6 +189,7 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
         // What is being sent already is answered by that.
         let times = peer.uploads.cancel(&block);
+        self.totals.requests.cancelled += u64::from(times);
         (0..times).try_for_each(|_| self.reject(slot, request))
     }
 

@@ -159,6 +159,7 @@ impl Swarm {
             if !fast || !is_merely_long(&self.layout, request) {
                 return Err(DropReason::BadRequest { index, begin, len });
             }
+            self.totals.requests.refused += 1;
             self.reject(slot, request)?;
             return self.offend(slot);
         };
@@ -169,6 +170,7 @@ impl Swarm {
         let granted = has && peer.fast.grants(&block);
         let crowded = self.commons.slots.is_crowded();
         if !has || !(peer.unchoked || (!crowded && peer.fast.spend(&block))) {
+            self.totals.requests.refused += 1;
             self.reject(slot, request)?;
             return if crossing || (granted && crowded) { Ok(()) } else { self.offend(slot) };
         }
@@ -182,6 +184,7 @@ impl Swarm {
             return Ok(());
         }
         self.totals.limits.requests += 1;
+        self.totals.requests.refused += 1;
         self.reject(slot, request)
     }
 

@@ -54,6 +54,7 @@ mod super_seed;
 mod tests;
 mod totals;
 mod uploads;
+mod views;
 mod window;
 
 pub use active::RUN_LEN;
@@ -72,7 +73,8 @@ pub use roster::host;
 pub use selection::{Priority, Selection};
 pub use settings::{MOST_OF_HOST, Settings};
 pub use speak::Speech;
-pub use totals::{ExchangeCounts, LimitHits, Totals};
+pub use totals::{ExchangeCounts, LimitHits, RequestCounts, Totals};
+pub use views::{PeerView, Uploading};
 
 use crate::metainfo::{Block, Layout, PieceIndex};
 use active::ActivePiece;
@@ -176,21 +178,6 @@ pub enum Wish {
     Blame(Tag, PieceIndex),
 }
 
-/// What is told about a connected peer.
-#[derive(Clone, Debug)]
-pub struct PeerView {
-    /// Tells it from every other peer that this core has had.
-    pub number: u64,
-    /// Where it is, what it calls itself.
-    pub who: Introduction,
-    /// Bytes a second from it and to it.
-    pub rates: (u64, u64),
-    /// Payload bytes from it and to it.
-    pub totals: (u64, u64),
-    /// Number of pieces it has.
-    pub pieces: u32,
-}
-
 /// One torrent's peers on one core.
 #[derive(Debug)]
 pub struct Swarm {
@@ -283,17 +270,6 @@ impl Swarm {
     pub fn totals(&self) -> Totals {
         let limits = LimitHits { failures: self.candidates.given_up(), ..self.totals.limits };
         Totals { limits, ..self.totals }
-    }
-
-    /// The connected peers.
-    pub fn peers(&self) -> impl Iterator<Item = PeerView> {
-        self.peers.iter().map(|(_, peer)| PeerView {
-            number: peer.tag.number,
-            who: peer.who,
-            rates: (peer.down.get(), peer.up.get()),
-            totals: (peer.downloaded, peer.uploaded),
-            pieces: peer.has.count(),
-        })
     }
 
     /// Whether the piece is to be had from peers.
@@ -422,7 +398,9 @@ impl Swarm {
         let waits_since = oldest.into_iter().chain(peer.begun).min();
         let moved = peer.last_block.max(peer.trickled);
         let snub = waits_since.is_some_and(|at| now >= at.max(moved) + SNUB + turn);
-        let limit = Duration::from_secs_f64(peer.backlog_seconds() * 2.0).clamp(REQUEST_LIMIT, LONGEST_LIMIT);
+        let late = oldest.map(|at| now.saturating_sub(at + turn)).filter(|late| *late >= REQUEST_LIMIT);
+        let late = late
+            .is_some_and(|late| late >= LONGEST_LIMIT || late.as_secs_f64() >= 2.0 * peer.backlog_seconds());
         if waits || self.owes_pex(now, slot) {
             self.wake(slot);
         }
@@ -431,7 +409,7 @@ impl Swarm {
         }
         if snub {
             self.snub(slot);
-        } else if oldest.is_some_and(|at| now >= at + limit + turn) {
+        } else if late {
             self.release_first(slot);
         }
     }

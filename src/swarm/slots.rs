@@ -77,6 +77,11 @@ impl Slots {
         self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).is_ok()
     }
 
+    /// How many are taken, and how many there are.
+    pub(super) fn counts(&self) -> (u32, u32) {
+        (self.taken.load(Ordering::Acquire), self.limit.load(Ordering::Acquire))
+    }
+
     /// Whether one could be taken.
     pub(super) fn has_room(&self) -> bool {
         self.taken.load(Ordering::Acquire) < self.limit.load(Ordering::Acquire)

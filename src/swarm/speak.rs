@@ -129,6 +129,7 @@ impl Swarm {
             peer.leaving += u64::from(block.len);
             out.extend([block]);
             peer.uploads.pop();
+            self.totals.requests.served += 1;
         }
         done.into_iter().for_each(|piece| self.note_served(slot, piece));
     }

@@ -87,8 +87,23 @@ pub struct Totals {
     pub failed_pieces: u64,
     /// Peer exchange.
     pub exchange: ExchangeCounts,
+    /// What became of requests.
+    pub requests: RequestCounts,
     /// Limits met, as far as they are met here.
     pub limits: LimitHits,
+}
+
+/// What became of the requests of peers; those that are missing wait still.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RequestCounts {
+    /// Handed over to be sent.
+    pub served: u64,
+    /// Not taken: the peer is choked, we lack the piece, or too many of its requests wait.
+    pub refused: u64,
+    /// Taken back by the peer.
+    pub cancelled: u64,
+    /// Given up because the peer was choked, or has gone.
+    pub dropped: u64,
 }
 
 /// What peer exchange (BEP 11) has said and heard.

@@ -16,6 +16,8 @@ pub(super) struct Uploads {
     queue: VecDeque<Block>,
     /// How many were not cancelled.
     waiting: usize,
+    /// How many bytes these ask for.
+    bytes: u64,
     /// Where to find a request. Only while there is one, once there was something to cancel.
     index: Option<Box<Index>>,
 }
@@ -78,10 +80,16 @@ impl Uploads {
         self.waiting == 0
     }
 
+    /// How many requests wait to be served, and how many bytes they ask for.
+    pub(super) fn asked(&self) -> (u64, u64) {
+        (self.waiting as u64, self.bytes)
+    }
+
     /// A request for at least one byte.
     pub(super) fn push(&mut self, block: Block) {
         debug_assert!(block.len > 0, "so is written what was cancelled");
         self.waiting += 1;
+        self.bytes += u64::from(block.len);
         self.queue.push_back(block);
         self.index.iter_mut().for_each(|index| index.tail += 1);
     }
@@ -99,8 +107,9 @@ impl Uploads {
 
     /// Takes the request that [`front`](Self::front) has shown.
     pub(super) fn pop(&mut self) {
-        if self.front().is_some() {
+        if let Some(block) = self.front() {
             self.waiting -= 1;
+            self.bytes -= u64::from(block.len);
             self.step();
             self.settle();
         }
@@ -146,6 +155,7 @@ impl Uploads {
         let tail = queue.len() - index.tail;
         queue.range_mut(tail..).filter(|there| *there == block).for_each(strike);
         self.waiting -= times as usize;
+        self.bytes -= u64::from(times) * u64::from(block.len);
         self.settle();
         times
     }
@@ -162,6 +172,7 @@ impl Uploads {
             }
         }
         (self.waiting, self.index) = (self.queue.len(), None);
+        self.bytes -= taken.iter().map(|block| u64::from(block.len)).sum::<u64>();
         taken.sort_unstable();
         taken
     }
@@ -173,12 +184,14 @@ impl Uploads {
         waiting.map(|block| [block.piece.get(), block.begin, block.len])
     }
 
-    pub(super) fn clear(&mut self) {
+    /// Takes all out; says how many requests waited.
+    pub(super) fn clear(&mut self) -> u64 {
         self.queue.clear();
         if self.queue.capacity() > SPARE {
             self.queue = VecDeque::new();
         }
-        (self.waiting, self.index) = (0, None);
+        (self.bytes, self.index) = (0, None);
+        std::mem::take(&mut self.waiting) as u64
     }
 }
 
@@ -197,8 +210,10 @@ mod tests {
         let block = |begin| Block { piece, begin, len: 1 };
         let mut uploads = Uploads::default();
         [3, 1, 2, 1, 4].into_iter().for_each(|begin| uploads.push(block(begin)));
+        assert_eq!(uploads.asked(), (5, 5));
         uploads.cancel(&block(1));
         uploads.cancel(&block(9));
+        assert_eq!(uploads.asked(), (3, 3));
         assert_eq!(taken(&mut uploads), [3, 2, 4]);
         [5, 5].into_iter().for_each(|begin| uploads.push(block(begin)));
         assert_eq!(taken(&mut uploads), [5, 5]);
@@ -210,7 +225,11 @@ mod tests {
         [9, 7, 8, 9].into_iter().for_each(|begin| uploads.push(block(begin)));
         let drained = uploads.drain(|block| block.begin == 8);
         assert_eq!(drained.into_iter().map(|block| block.begin).collect::<Vec<_>>(), [7, 9, 9]);
+        assert_eq!(uploads.asked(), (1, 1));
         assert_eq!((uploads.len(), taken(&mut uploads)), (1, vec![8]));
+        assert_eq!(uploads.asked(), (0, 0));
+        [6, 6, 7].into_iter().for_each(|begin| uploads.push(block(begin)));
+        assert_eq!((uploads.clear(), uploads.asked(), uploads.is_empty()), (3, (0, 0), true));
     }
 
     #[test]

@@ -28,3 +28,4 @@ mod silence;
 mod swarm;
 mod tools;
 mod trackers;
+mod zero_copy;

@@ -16,9 +16,9 @@ use std::sync::atomic::Ordering;
 const ANYWHERE: [&str; 2] = ["--metrics", "127.0.0.1:0"];
 
 /// The samples of a page, by name and labels.
-type Samples = BTreeMap<String, f64>;
+pub(crate) type Samples = BTreeMap<String, f64>;
 
-fn metrics_addr(seedring: &mut Seedring) -> SocketAddr {
+pub(crate) fn metrics_addr(seedring: &mut Seedring) -> SocketAddr {
     let event = seedring.wait_event("metrics", |_| true);
     event["addr"].as_str().and_then(|addr| addr.parse().ok()).expect("an address")
 }
@@ -30,11 +30,11 @@ fn get(addr: SocketAddr, path: &str) -> Option<String> {
     Some(String::from_utf8(body).expect("a page is UTF-8"))
 }
 
-fn page(addr: SocketAddr, path: &str) -> Samples {
+pub(crate) fn page(addr: SocketAddr, path: &str) -> Samples {
     samples(&get(addr, path).expect("the program answers"))
 }
 
-fn samples(page: &str) -> Samples {
+pub(crate) fn samples(page: &str) -> Samples {
     let mut found = BTreeMap::new();
     for line in page.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let (name, value) = line.rsplit_once(' ').expect("a name and a value");
@@ -45,7 +45,7 @@ fn samples(page: &str) -> Samples {
 }
 
 /// The sum of all series of a name.
-fn sum(samples: &Samples, name: &str) -> u64 {
+pub(crate) fn sum(samples: &Samples, name: &str) -> u64 {
     let of_name = samples.iter().filter(|(key, _)| key.split('{').next() == Some(name));
     of_name.map(|(_, value)| *value as u64).sum()
 }
@@ -94,7 +94,7 @@ fn pages_tell_what_was_moved_while_it_moves_and_after() {
     let hash: String = torrent.info_hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
     for (addr, way, direction) in [(seed_metrics, "uploaded", "in"), (leech_metrics, "downloaded", "out")] {
         let series = format!(
-            "seedring_peer_{way}_bytes_total{{peer=\"127.0.0.1\",direction=\"{direction}\",client=\"seedring 0.0.0.1\",\
+            "seedring_peer_{way}_bytes_total{{peer=\"127.0.0.1\",port_kind=\"{direction}\",client=\"seedring 0.0.0.1\",\
              torrent=\"{hash}\"}}"
         );
         until_true(&format!("{series} is listed"), || {
@@ -137,6 +137,28 @@ fn pages_tell_what_was_moved_while_it_moves_and_after() {
             ["submissions", "operations"].map(|name| sum(samples, &format!("seedring_ring_{name}_total")));
         assert!(0 < batches && batches <= operations, "{batches} batches of {operations} operations");
     }
+    // Nothing is asked for twice, or it is wasted; and what is asked for has a message, and an answer a head.
+    let served = sent["seedring_requests_total{result=\"served\"}"];
+    assert!(served >= (length / (16 << 10)) as f64, "{served} requests");
+    for samples in [&sent, &got] {
+        for way in ["sent", "received"] {
+            assert!(
+                sum(samples, &format!("seedring_protocol_{way}_bytes_total")) > 68,
+                "a handshake at least"
+            );
+        }
+        assert!(
+            samples
+                .iter()
+                .any(|(key, time)| key.starts_with("seedring_core_busy_seconds_total") && *time > 0.0)
+        );
+    }
+    assert!(sum(&sent, "seedring_protocol_sent_bytes_total") >= served as u64 * 13, "heads of blocks");
+    assert_eq!(sent["seedring_hash_bytes_total{kind=\"verify\"}"] as u64, length);
+    assert_eq!(got["seedring_hash_bytes_total{kind=\"download\"}"] as u64, length);
+    assert_eq!((sent["seedring_torrents{state=\"seeding\"}"], sum(&sent, "seedring_torrents")), (1.0, 1));
+    assert!(sent["seedring_unchoke_slots{state=\"max\"}"] >= 1.0);
+    assert_eq!(sum(&sent, "seedring_upload_queue_bytes"), 0, "all is on its way");
     assert!(sum(&sent, "process_open_fds") > 3 && sum(&sent, "process_resident_memory_bytes") > 1 << 20);
     for (addr, samples, way, name) in
         [(seed_metrics, &sent, "uploaded", "uploaded"), (leech_metrics, &got, "downloaded", "received")]
@@ -172,7 +194,7 @@ fn two_cores_are_told_apart_and_summed() {
     // While they stand still: a peer on each core. They look alike, so they share a series.
     let hash: String = torrent.info_hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
     let shared = format!(
-        "seedring_peer_connections{{peer=\"127.0.0.1\",direction=\"out\",client=\"seedring 0.0.0.1\",torrent=\"{hash}\"}}"
+        "seedring_peer_connections{{peer=\"127.0.0.1\",port_kind=\"out\",client=\"seedring 0.0.0.1\",torrent=\"{hash}\"}}"
     );
     until_true("both peers are listed as one", || {
         page(seed_metrics, "/metrics/peers").get(&shared) == Some(&2.0)
@@ -238,7 +260,7 @@ fn nobody_is_listed_when_none_shall_be() {
     let (origin, copy) = (stage.folder("origin"), stage.folder("copy"));
     payload::file(&origin.join("summed"), 1 << 20, 1);
     let torrent = Torrent::make(&stage.path(""), &origin, "summed", 64 << 10, None);
-    let more = [ANYWHERE[0], ANYWHERE[1], "--metrics-peers", "0"];
+    let more = [ANYWHERE[0], ANYWHERE[1], "--metrics-peers", "0", "--metrics-fold"];
     let mut seed = Seedring::seed(&stage, &torrent, &origin, &more);
     let addr = metrics_addr(&mut seed);
     let peer = seed.addr().to_string();
@@ -248,8 +270,46 @@ fn nobody_is_listed_when_none_shall_be() {
         (sum(&samples, "seedring_peers_other_uploaded_bytes_total") == torrent.length).then_some(samples)
     });
     assert!(samples.keys().all(|key| !key.contains("peer=")), "{samples:?}");
+    let all = page(addr, "/metrics");
+    let folded = samples.keys().all(|key| all.contains_key(key));
+    assert!(folded && sum(&all, "seedring_uploaded_bytes_total") == torrent.length, "{all:?}");
     assert_clean(addr);
     assert!(seed.stop().success());
+}
+
+#[test]
+fn addresses_can_be_masked_and_handshakes_that_fail_are_counted() {
+    let stage = Stage::new();
+    let (origin, copy) = (stage.folder("origin"), stage.folder("copy"));
+    payload::file(&origin.join("masked"), 4 << 20, 1);
+    payload::file(&origin.join("other"), 1 << 10, 2);
+    let [torrent, other] =
+        ["masked", "other"].map(|name| Torrent::make(&stage.path(""), &origin, name, 64 << 10, None));
+    let more = [ANYWHERE[0], ANYWHERE[1], "--metrics-mask"];
+    let mut seed = Seedring::seed(&stage, &torrent, &origin, &more);
+    let addr = metrics_addr(&mut seed);
+    let peer = seed.addr().to_string();
+    // Long enough that it is seen at work.
+    let slow = ["--seed", "--download-limit", "1M", "--peer", &peer];
+    let mut leech = Seedring::download(&stage, &torrent, &copy, &slow);
+    until_true("the peer is listed by its network", || {
+        let page = get(addr, "/metrics/peers").expect("the program answers");
+        assert!(!page.contains("127.0.0.1"), "{page}");
+        page.contains("peer=\"127.0.0.0/24\"")
+    });
+    leech.wait_event("completed", |_| true);
+    // Somebody comes for what is not here.
+    let mut stranger = Seedring::download(
+        &stage,
+        &other,
+        &stage.folder("nothing"),
+        &["--encryption", "off", "--peer", &peer],
+    );
+    let failed = "seedring_handshake_failures_total{reason=\"torrent\"}";
+    until_true("it is counted that nothing came of it", || page(addr, "/metrics")[failed] >= 1.0);
+    stranger.stop();
+    assert_clean(addr);
+    assert!(leech.stop().success() && seed.stop().success());
 }
 
 #[test]

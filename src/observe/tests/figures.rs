@@ -1,0 +1,117 @@
+//! Figures of what peers are given and of what it costs, and how much of a peer is told.
+
+use super::*;
+
+/// A board with one node, which two cores have told of: each with a peer of each kind.
+fn told() -> Board {
+    let mut board = Board::new(10, Hosts::Whole);
+    let node = board.add(None, &torrent());
+    for core in 0..2 {
+        let mut peers = Vec::new();
+        for (number, (outgoing, encrypted, flows)) in
+            [(false, false, (true, false)), (true, true, (false, true)), (true, true, (true, true))]
+                .into_iter()
+                .enumerate()
+        {
+            let addr = (Ipv4Addr::new(10, 0, core as u8, number as u8), 1).into();
+            let id = PeerId(*b"-TR3000-............");
+            let who = Introduction { addr, outgoing, id, reserved: Reserved::default() };
+            let number = number as u64;
+            peers.push(PeerView { number, who, rates: (0, 0), totals: (0, 0), pieces: 0, encrypted, flows });
+        }
+        let mut told = snapshot(core, peers);
+        told.requests = RequestCounts { served: 100, refused: 10, cancelled: 7, dropped: 1 };
+        told.uploading = Uploading { slots: 3, most_slots: 8, requests: 2, bytes: 32_768 };
+        told.overhead = Overhead { sent: 1000, received: 200 };
+        told.checked_bytes = 5000;
+        told.hash_sizes.observe(70);
+        (told.ring.busy, told.ring.queue_full) = (1_500_000_000, 4);
+        told.seeding = core == 1;
+        board.take(SECOND, node, told);
+    }
+    board
+}
+
+#[test]
+fn what_peers_ask_for_is_counted_by_what_became_of_it() {
+    let page = samples(&told().metrics());
+    for (series, value) in [
+        ("requests_total{result=\"served\"}", 200),
+        ("requests_total{result=\"refused\"}", 20),
+        ("requests_total{result=\"cancelled\"}", 14),
+        ("requests_total{result=\"dropped\"}", 2),
+        ("upload_queue_bytes", 65_536),
+        ("upload_queue_requests", 4),
+        // The cores share the slots.
+        ("unchoke_slots{state=\"used\"}", 3),
+        ("unchoke_slots{state=\"max\"}", 8),
+        ("protocol_sent_bytes_total", 2000),
+        ("protocol_received_bytes_total", 400),
+        ("hash_bytes_total{kind=\"verify\"}", 10_000),
+        ("hash_bytes_total{kind=\"download\"}", 140),
+        ("handshake_failures_total{reason=\"timeout\"}", 0),
+        ("ring_queue_full_total{core=\"1\"}", 4),
+    ] {
+        assert_eq!(page.get(&format!("seedring_{series}")), Some(&value), "{series} in {page:?}");
+    }
+}
+
+#[test]
+fn peers_are_counted_by_what_they_are() {
+    let page = samples(&told().metrics());
+    let count = |state, direction, encryption| {
+        let labels = format!(
+            "state=\"{state}\",transport=\"tcp\",direction=\"{direction}\",encryption=\"{encryption}\""
+        );
+        page[&format!("seedring_peers{{{labels}}}")]
+    };
+    assert_eq!(count("up", "in", "none"), 2);
+    assert_eq!((count("down", "out", "mse"), count("both", "out", "mse")), (2, 2));
+    assert_eq!((count("idle", "in", "none"), count("up", "in", "mse")), (0, 0));
+    let all = page.iter().filter(|(key, _)| key.starts_with("seedring_peers{"));
+    assert_eq!(all.map(|(_, count)| count).sum::<u64>(), 6);
+}
+
+#[test]
+fn time_has_parts_of_seconds() {
+    assert!(told().metrics().contains("\nseedring_core_busy_seconds_total{core=\"1\"} 1.5\n"));
+}
+
+#[test]
+fn a_torrent_is_in_one_state_at_a_time() {
+    let mut board = Board::new(10, Hosts::Whole);
+    let node = board.add(None, &torrent());
+    let assert_is = |board: &Board, state: &str| {
+        let page = samples(&board.metrics());
+        for other in ["checking", "downloading", "seeding"] {
+            assert_eq!(page[&format!("seedring_torrents{{state=\"{other}\"}}")], u64::from(other == state));
+        }
+    };
+    assert_is(&board, "checking");
+    board.take(SECOND, node, snapshot(0, Vec::new()));
+    assert_is(&board, "downloading");
+    board.take(2 * SECOND, node, Snapshot { seeding: true, ..snapshot(0, Vec::new()) });
+    assert_is(&board, "seeding");
+}
+
+#[test]
+fn masked_peers_are_told_by_their_networks() {
+    let mut world = World::new(10);
+    world.board = Board::new(10, Hosts::Masked);
+    world.node = world.board.add(None, &torrent());
+    let hosts = ["192.0.2.77", "192.0.2.78", "::ffff:198.51.100.9", "2001:db8:1:2:3::9"];
+    for (tag, host) in (1..).zip(hosts) {
+        world.come_as(tag, host.parse().unwrap(), *b"-TR3000-............");
+        world.send(tag, 100);
+    }
+    world.tell();
+    let page = world.page();
+    let name = "seedring_peer_uploaded_bytes_total{peer=\"";
+    let of_peers = page.iter().filter_map(|(key, value)| Some((key.strip_prefix(name)?, *value)));
+    let seen: Vec<(&str, u64)> =
+        of_peers.map(|(rest, value)| (rest.split('"').next().unwrap(), value)).collect();
+    assert_eq!(seen, [("192.0.2.0/24", 200), ("198.51.100.0/24", 100), ("2001:db8:1::/48", 100)]);
+    let text = world.board.peers();
+    assert!(!hosts.iter().any(|host| text.contains(host)), "{text}");
+    world.sums_are_right();
+}
