@@ -1,8 +1,8 @@
 //! Liars among honest peers: found by their blocks, and nobody else.
 
 use super::desk::{BLOCK, Desk, id};
-use super::plan::{NodePlan, Plan};
-use super::world::World;
+use super::sim::plan::{Has, NodePlan, Plan};
+use super::sim::world::World;
 use crate::metainfo::Layout;
 use crate::swarm::{Commons, DropReason, Introduction, PeerSlot, Settings, Wish};
 use crate::wire::extended::ExtendedHandshake;
@@ -149,7 +149,7 @@ fn worlds_with_one_liar_of_many_ban_it_and_end_well() {
     for seed in 0..20 {
         println!("seed {seed}");
         let liar = NodePlan { lies: 0.05, ..NodePlan::seed() };
-        let leech = NodePlan { has: 0.0, cores: 1 + seed as usize % 2, ..NodePlan::seed() };
+        let leech = NodePlan { has: Has::Nothing, cores: 1 + seed as usize % 2, ..NodePlan::seed() };
         let mut nodes = vec![NodePlan::seed(); 7];
         nodes.extend([liar, leech.clone(), leech]);
         World::new(Plan::quiet(seed, 600_000, 3_000_000, nodes)).run();

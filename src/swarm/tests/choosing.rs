@@ -1,8 +1,8 @@
 //! What is fetched, in which order, at what pace, of whom.
 
 use super::desk::{BLOCK, Desk, Said};
-use super::plan::{NodePlan, Plan};
-use super::world::World;
+use super::sim::plan::{Has, NodePlan, Plan};
+use super::sim::world::World;
 use crate::metainfo::Layout;
 use crate::swarm::{Commons, DropReason, IpFilter, PeerSlot, Priority, Selection, Settings, Wish};
 use crate::wire::Message;
@@ -151,7 +151,7 @@ fn worlds_in_which_some_want_only_a_part_or_want_it_in_order_end_well() {
     for seed in 0..40 {
         println!("seed {seed}");
         let leech = |skips, sequential| NodePlan {
-            has: 0.0,
+            has: Has::Nothing,
             cores: 1 + seed as usize % 3,
             skips,
             sequential,

@@ -1,8 +1,8 @@
 //! Several cores on one torrent.
 
 use super::desk::{BLOCK, Desk};
-use super::plan::{NodePlan, Plan};
-use super::world::World;
+use super::sim::plan::{Has, NodePlan, Plan};
+use super::sim::world::World;
 use crate::metainfo::Layout;
 use crate::swarm::{Commons, Completion, DropReason, HandIn, Place, RUN_LEN, Wish};
 use std::sync::Arc;
@@ -224,7 +224,7 @@ fn a_peer_is_connected_once_on_all_cores() {
 fn many_cores_share_a_download() {
     let mut handed = 0;
     for seed in 0..30 {
-        let leech = |cores| NodePlan { has: 0.0, cores, ..NodePlan::seed() };
+        let leech = |cores| NodePlan { has: Has::Nothing, cores, ..NodePlan::seed() };
         let nodes = vec![NodePlan::seed(), NodePlan::seed(), NodePlan::seed(), leech(3), leech(2)];
         let mut world = World::new(Plan::quiet(seed, 300_000, 2_900_000, nodes));
         world.run();

@@ -2,19 +2,16 @@
 
 mod alone;
 mod blame;
-mod check;
 mod choosing;
 mod cores;
 mod desk;
 mod extended;
 mod fast;
 mod fetching;
-mod granting;
 mod limits;
-mod node;
-mod plan;
-mod simulated;
+mod sim;
 mod slots;
+mod spreading;
 mod super_seed;
 mod talk;
-mod world;
+mod turns;

@@ -1,8 +1,8 @@
 //! Super-seeding (BEP 16).
 
 use super::desk::{BLOCK, Desk, Said};
-use super::plan::{NodePlan, Plan};
-use super::world::World;
+use super::sim::plan::{Has, NodePlan, Plan};
+use super::sim::world::World;
 use crate::metainfo::Layout;
 use crate::swarm::{Commons, PeerSlot, Settings};
 use crate::wire::Message;
@@ -103,7 +103,7 @@ fn a_super_seed_gives_little_more_than_one_copy() {
     for seed in 0..10 {
         let uploaded = |super_seed| {
             let first = NodePlan { super_seed, ..NodePlan::seed() };
-            let leech = NodePlan { has: 0.0, ..NodePlan::seed() };
+            let leech = NodePlan { has: Has::Nothing, ..NodePlan::seed() };
             let mut nodes = vec![first];
             nodes.extend(vec![leech; 5]);
             let mut world = World::new(Plan::quiet(seed, 65_536, 3_000_000, nodes));

@@ -1,22 +1,10 @@
-//! Swarms against one another, many seeds.
+//! Small worlds of every kind, many seeds.
 
 use super::plan::Plan;
 use super::world::World;
 use proptest::prelude::*;
 
-/// Prints the seed when the test fails while it is alive.
-struct Seed(u64);
-
-impl Drop for Seed {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("the seed of this world is {}", self.0);
-        }
-    }
-}
-
 fn run(plan: Plan) {
-    let _seed = Seed(plan.seed);
     World::new(plan).run();
 }
 

@@ -1,19 +1,38 @@
 //! The swarms that are measured.
 
-use crate::node::Plan;
-use crate::world::World;
-use seedring::metainfo::Layout;
+use super::plan::{Grain, Has, NodePlan, Plan};
+use super::world::World;
 use std::fmt;
+use std::time::Duration;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 /// Payload, and its pieces.
 const SIZE: u64 = 32 * MIB;
-const PIECE: u64 = 64 * KIB;
+const PIECE: u32 = 64 * KIB as u32;
 /// Bytes a second of a usual link.
 const SPEED: u64 = 128 * KIB;
 const LEECHES: usize = 50;
-const SEEDS: [u64; 1] = [1];
+/// Most upload slots; how many there are follows the link.
+const SLOTS: usize = 50;
+/// Addresses that the tracker gives.
+const ADDRESSES: usize = 40;
+
+/// Seeds of chance that each swarm is run with: the first so many.
+pub(crate) fn seeds() -> std::ops::RangeInclusive<u64> {
+    let count = std::env::var("SEEDRING_SEEDS").ok().map(|count| count.parse().expect("a number of seeds"));
+    1..=count.unwrap_or(1)
+}
+
+/// Somebody honest with nothing, on a link of this speed both ways. As users are told to, it has told its client what the
+/// link is worth.
+fn leech(speed: u64) -> NodePlan {
+    NodePlan { up: speed, down: speed, told: true, slots: SLOTS, slabs: 1 << 20, ..NodePlan::leech() }
+}
+
+fn seed(speed: u64) -> NodePlan {
+    NodePlan { has: Has::Everything, ..leech(speed) }
+}
 
 /// Something that must hold of a figure.
 #[derive(Clone, Debug)]
@@ -80,27 +99,17 @@ struct Run {
     world: World,
 }
 
-fn layout() -> Layout {
-    Layout::new(PIECE, [SIZE]).expect("a sound geometry")
-}
-
-/// Prints the seed when the run fails.
-struct Seed(u64);
-
-impl Drop for Seed {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("the seed of this swarm is {}", self.0);
-        }
-    }
-}
-
-fn run(seed: u64, layout: Layout, plans: &[Plan]) -> Run {
-    let _seed = Seed(seed);
-    let mut world = World::new(seed, layout, plans);
-    world.run(20_000.0);
+fn run(seed: u64, nodes: &[NodePlan]) -> Run {
+    let plan = Plan {
+        grain: Grain::Coarse,
+        tracker: Some(ADDRESSES),
+        limit: Duration::from_secs(20_000),
+        ..Plan::quiet(seed, PIECE, SIZE, nodes.to_vec())
+    };
+    let mut world = World::new(plan);
+    world.run();
     let times = world.nodes.iter().map(|node| {
-        let done = node.done.filter(|_| !node.plan.seed)?;
+        let done = node.done.filter(|_| !node.plan.is_seed())?;
         Some(done as f64 / 1e6 - node.plan.comes)
     });
     let times = times.collect();
@@ -111,10 +120,10 @@ fn run(seed: u64, layout: Layout, plans: &[Plan]) -> Run {
 }
 
 /// The time a fluid swarm would take.
-fn bound(plans: &[Plan]) -> f64 {
-    let leeches = || plans.iter().filter(|plan| !plan.seed);
-    let seeds: u64 = plans.iter().filter(|plan| plan.seed).map(|plan| plan.up).sum();
-    let ups: u64 = leeches().filter(|plan| !plan.rides_free).map(|plan| plan.up).sum();
+fn bound(plans: &[NodePlan]) -> f64 {
+    let leeches = || plans.iter().filter(|plan| !plan.is_seed());
+    let seeds: u64 = plans.iter().filter(|plan| plan.is_seed()).map(|plan| plan.up).sum();
+    let ups: u64 = leeches().filter(|plan| !plan.rides_free()).map(|plan| plan.up).sum();
     let slowest = leeches().map(|plan| plan.down).min().unwrap_or(u64::MAX);
     let size = SIZE as f64;
     let all = leeches().count() as f64 * size / (seeds + ups) as f64;
@@ -131,18 +140,18 @@ fn mean(values: &[f64]) -> f64 {
 }
 
 /// Seconds that those took of whom `which` says so.
-fn times(run: &Run, which: impl Fn(&Plan) -> bool) -> Vec<f64> {
+fn times(run: &Run, which: impl Fn(&NodePlan) -> bool) -> Vec<f64> {
     let of = run.world.nodes.iter().zip(&run.times).filter(|(node, _)| which(&node.plan));
     of.filter_map(|(_, time)| *time).collect()
 }
 
-fn is_honest(plan: &Plan) -> bool {
-    !plan.rides_free && plan.lies == 0.0 && plan.goes.is_infinite()
+fn is_honest(plan: &NodePlan) -> bool {
+    !plan.rides_free() && !plan.is_liar() && plan.stays()
 }
 
 /// The medians of several runs. `aims` is given all of them.
-fn row(plans: &[Plan], bound: f64, aims: impl Fn(&[Run]) -> Vec<Aim>) -> Row {
-    let runs: Vec<Run> = SEEDS.iter().map(|seed| run(*seed, layout(), plans)).collect();
+fn row(plans: &[NodePlan], bound: f64, aims: impl Fn(&[Run]) -> Vec<Aim>) -> Row {
+    let runs: Vec<Run> = seeds().map(|seed| run(seed, plans)).collect();
     let over = |figure: &dyn Fn(&Run) -> f64| median(runs.iter().map(figure).collect());
     Row {
         name: "",
@@ -154,9 +163,9 @@ fn row(plans: &[Plan], bound: f64, aims: impl Fn(&[Run]) -> Vec<Aim>) -> Row {
     }
 }
 
-fn crowd(count: usize) -> Vec<Plan> {
-    let mut plans = vec![Plan::seed(SPEED)];
-    plans.resize(count + 1, Plan::leech(SPEED));
+fn crowd(count: usize) -> Vec<NodePlan> {
+    let mut plans = vec![seed(SPEED)];
+    plans.resize(count + 1, leech(SPEED));
     plans
 }
 
@@ -170,7 +179,7 @@ fn flash_crowd() -> Row {
     row(&plans, bound, |runs| {
         let worst = runs.iter().map(slowest).fold(0.0, f64::max);
         let shares = runs.iter().map(|run| {
-            let sent = run.world.nodes[1..].iter().map(|node| node.sent as f64);
+            let sent = run.world.nodes[1..].iter().map(|node| node.uploaded as f64);
             let (sum, squares) = sent.fold((0.0, 0.0), |(sum, squares), x| (sum + x, squares + x * x));
             sum * sum / (LEECHES as f64 * squares)
         });
@@ -186,12 +195,16 @@ fn mixed_links() -> Row {
     let mut plans = crowd(45);
     for (number, plan) in plans.iter_mut().enumerate().skip(1) {
         let speed = [SPEED / 4, SPEED, SPEED * 4][number % 3];
-        *plan = Plan::leech(speed);
+        *plan = leech(speed);
     }
     let bound = bound(&plans);
     row(&plans, bound, |runs| {
         let of = |speed| {
-            median(runs.iter().map(|run| mean(&times(run, |plan| plan.up == speed && !plan.seed))).collect())
+            median(
+                runs.iter()
+                    .map(|run| mean(&times(run, |plan| plan.up == speed && !plan.is_seed())))
+                    .collect(),
+            )
         };
         let (slow, fast) = (of(SPEED / 4), of(SPEED * 4));
         vec![Aim::most("time of the fast / of the slow", fast / slow, 0.7)]
@@ -201,13 +214,13 @@ fn mixed_links() -> Row {
 fn free_riders() -> Row {
     let riders = LEECHES * 3 / 10;
     let mut plans = crowd(LEECHES);
-    plans[1..=riders].iter_mut().for_each(|plan| plan.rides_free = true);
+    plans[1..=riders].iter_mut().for_each(|plan| plan.slots = 0);
     let without = crowd(LEECHES - riders);
     row(&plans, bound(&without), |runs| {
-        let alone = SEEDS.iter().map(|seed| mean(&times(&run(*seed, layout(), &without), is_honest)));
+        let alone = seeds().map(|seed| mean(&times(&run(seed, &without), is_honest)));
         let alone = median(alone.collect());
         let among = median(runs.iter().map(|run| mean(&times(run, is_honest))).collect());
-        let riding = runs.iter().map(|run| mean(&times(run, |plan| plan.rides_free)));
+        let riding = runs.iter().map(|run| mean(&times(run, |plan| plan.rides_free())));
         let honest_last = runs.iter().map(|run| mean(&times(run, is_honest)));
         let behind = riding.zip(honest_last).map(|(riding, honest)| riding / honest).fold(f64::MAX, f64::min);
         vec![
@@ -223,21 +236,22 @@ fn slow_seed() -> Row {
     row(&plans, bound(&plans), |runs| {
         let useful = runs.iter().map(|run| {
             let distinct: u64 = run.world.first_sent.iter().map(|block| u64::from(block.len)).sum();
-            distinct as f64 / run.world.nodes[0].sent as f64
+            distinct as f64 / run.world.nodes[0].uploaded as f64
         });
         vec![Aim::least("useful share of what the seed sent", useful.fold(1.0, f64::min), 0.95)]
     })
 }
 
 fn last_piece() -> Row {
-    let mut plans = vec![Plan { piece: Some(100), up: SPEED / 8, ..Plan::leech(SPEED) }];
-    let rest = Plan { lacks: Some(100), ..Plan::leech(SPEED) };
+    let mut plans = vec![NodePlan { has: Has::Only(100), up: SPEED / 8, ..leech(SPEED) }];
+    let rest = NodePlan { has: Has::AllBut(100), ..leech(SPEED) };
     plans.resize(21, rest);
     // The slow one gets the rest at its own speed.
     let bound = SIZE as f64 / SPEED as f64;
     row(&plans, bound, |runs| {
-        let rest =
-            runs.iter().map(|run| times(run, |plan| plan.lacks.is_some()).into_iter().fold(0.0, f64::max));
+        let rest = runs
+            .iter()
+            .map(|run| times(run, |plan| plan.has == Has::AllBut(100)).into_iter().fold(0.0, f64::max));
         vec![Aim::most("seconds until the last piece is everywhere", rest.fold(0.0, f64::max), 60.0)]
     })
 }
@@ -245,7 +259,7 @@ fn last_piece() -> Row {
 fn liars() -> Row {
     let mut plans = crowd(LEECHES);
     let liars = (LEECHES / 20).max(2);
-    plans.extend(vec![Plan { seed: true, lies: 0.3, ..Plan::leech(SPEED) }; liars]);
+    plans.extend(vec![NodePlan { lies: 0.3, ..seed(SPEED) }; liars]);
     let honest = crowd(LEECHES);
     row(&plans, bound(&honest), |runs| {
         let bad = runs.iter().map(|run| run.wasted).fold(0.0, f64::max);
@@ -263,7 +277,7 @@ fn churn() -> Row {
             plan.comes = if number % 4 == 1 { 0.0 } else { whole * 0.3 };
         }
     }
-    let staying: Vec<Plan> = plans.iter().copied().filter(|plan| plan.goes.is_infinite()).collect();
+    let staying: Vec<NodePlan> = plans.iter().filter(|plan| plan.stays()).cloned().collect();
     row(&plans, bound(&staying), |runs| {
         let worst = runs.iter().map(slowest).fold(0.0, f64::max);
         vec![Aim::most("slowest run / bound", worst / bound(&staying), 1.5)]

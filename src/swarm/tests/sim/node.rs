@@ -1,27 +1,32 @@
 //! One core of one who takes part in a simulated world: a swarm, and the memory and disk that a shard would give it.
 
-use super::plan::NodePlan;
+use super::fair::Watch;
+use super::plan::{Has, NodePlan};
 use crate::metainfo::{BLOCK_LEN, Block, Layout, PieceIndex};
-use crate::swarm::{Commons, DropReason, Greeting, PeerSlot, Priority, RUN_LEN, Selection, Settings, Swarm};
+use crate::swarm::{Commons, Greeting, PeerSlot, Priority, RUN_LEN, Selection, Settings, Swarm};
 use crate::wire::PeerId;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::rc::Rc;
 use std::sync::Arc;
 
+/// Most connections: more than there are nodes.
+const MOST_PEERS: usize = 200;
+
 /// Which end of which connection.
-pub(super) type EndId = (usize, usize);
+pub(crate) type EndId = (usize, usize);
 
 /// Where the bytes in a block's place come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Origin {
-    pub(super) end: EndId,
-    pub(super) bad: bool,
+pub(crate) struct Origin {
+    pub(crate) end: EndId,
+    pub(crate) bad: bool,
 }
 
 /// What a node remembers of a piece that it is fetching.
 #[derive(Default)]
-pub(super) struct Fetched {
+pub(crate) struct Fetched {
     hashed: usize,
     bad: bool,
     writing: BTreeSet<usize>,
@@ -29,20 +34,21 @@ pub(super) struct Fetched {
 
 /// What the cores of one who takes part have in common.
 #[derive(Clone)]
-pub(super) struct Host {
-    pub(super) number: usize,
-    pub(super) id: PeerId,
-    pub(super) commons: Arc<Commons>,
+pub(crate) struct Host {
+    pub(crate) number: usize,
+    pub(crate) id: PeerId,
+    pub(crate) commons: Arc<Commons>,
     /// Where bad blocks came from that made a piece fail.
-    pub(super) liars: Rc<RefCell<BTreeSet<EndId>>>,
+    pub(crate) liars: Rc<RefCell<BTreeSet<EndId>>>,
     /// Pieces that are good and on disk.
-    pub(super) verified: Rc<RefCell<BTreeSet<PieceIndex>>>,
+    pub(crate) verified: Rc<RefCell<BTreeSet<PieceIndex>>>,
 }
 
 impl Host {
-    pub(super) fn new(number: usize, plan: &NodePlan, layout: &Layout, rng: &mut fastrand::Rng) -> Self {
-        let mut id = [0; 20];
-        (id[0], id[1]) = (rng.u8(..).max(1), number as u8);
+    pub(crate) fn new(number: usize, plan: &NodePlan, layout: &Layout, rng: &mut fastrand::Rng) -> Self {
+        let mut id = *b"-SM0001-            ";
+        id[8..12].copy_from_slice(&(number as u32).to_be_bytes());
+        id[12..].copy_from_slice(&rng.u64(..).to_be_bytes());
         let of = |skipped| {
             layout
                 .files()
@@ -52,7 +58,14 @@ impl Host {
         let selection =
             plan.skips.map_or(all, |skipped| Selection::of_files(layout, &of(skipped).collect::<Vec<_>>()));
         let commons = Arc::new(Commons::of_selection(layout, selection, plan.cores));
-        let verified: BTreeSet<_> = layout.pieces().filter(|_| rng.f64() < plan.has).collect();
+        let mut has = |piece: &PieceIndex| match plan.has {
+            Has::Nothing => false,
+            Has::Everything => true,
+            Has::Chance(chance) => rng.f64() < chance,
+            Has::Only(number) => piece.get() == number,
+            Has::AllBut(number) => piece.get() != number,
+        };
+        let verified: BTreeSet<_> = layout.pieces().filter(|piece| has(piece)).collect();
         verified.iter().for_each(|piece| commons.map.set_have(*piece));
         Self {
             number,
@@ -64,33 +77,44 @@ impl Host {
     }
 }
 
-pub(super) struct Node {
-    pub(super) plan: NodePlan,
-    pub(super) host: Host,
-    pub(super) core: usize,
-    pub(super) swarm: Swarm,
-    pub(super) layout: Arc<Layout>,
+pub(crate) struct Node {
+    pub(crate) plan: NodePlan,
+    pub(crate) host: Host,
+    pub(crate) core: usize,
+    pub(crate) swarm: Swarm,
+    pub(crate) layout: Arc<Layout>,
     /// Runs that have memory.
-    pub(super) slabs: BTreeSet<(PieceIndex, usize)>,
+    pub(crate) slabs: BTreeSet<(PieceIndex, usize)>,
     /// What stands in the places of blocks.
-    pub(super) memory: HashMap<Block, Origin>,
-    pub(super) fetched: BTreeMap<PieceIndex, Fetched>,
+    pub(crate) memory: HashMap<Block, Origin>,
+    pub(crate) fetched: BTreeMap<PieceIndex, Fetched>,
     /// Bytes of pieces that became good and on disk.
-    pub(super) downloaded: u64,
+    pub(crate) downloaded: u64,
     /// Bytes of blocks that came whole.
-    pub(super) received: u64,
-    pub(super) uploaded: u64,
-    pub(super) ends: BTreeMap<PeerSlot, EndId>,
-    pub(super) dropped: Vec<(PeerSlot, DropReason)>,
+    pub(crate) received: u64,
+    pub(crate) uploaded: u64,
+    /// The ends of its connections, and whose turn it is to send.
+    pub(crate) ends: BTreeMap<PeerSlot, EndId>,
+    turn: Option<PeerSlot>,
+    /// A block is on its link, going out; and when that will have brought in all that is on it.
+    pub(crate) sending: bool,
+    pub(crate) arrives: u64,
+    /// It takes part just now.
+    pub(crate) here: bool,
+    /// When it had everything (microseconds).
+    pub(crate) done: Option<u64>,
+    /// Steps since all of it was checked.
+    pub(crate) steps: u32,
+    pub(crate) watch: Watch,
 }
 
 /// The run a block belongs to.
-pub(super) fn run_of(block: &Block) -> usize {
+pub(crate) fn run_of(block: &Block) -> usize {
     (block.begin / RUN_LEN) as usize
 }
 
 impl Node {
-    pub(super) fn new(
+    pub(crate) fn new(
         host: &Host,
         core: usize,
         plan: NodePlan,
@@ -99,17 +123,19 @@ impl Node {
     ) -> Self {
         let settings = Settings {
             id: host.id,
-            most_peers: 50,
+            most_peers: MOST_PEERS,
             slots: plan.slots,
             seed_slots: plan.slots,
             hold: plan.hold,
             fetch: true,
             super_seed: plan.super_seed,
             sequential: plan.sequential,
+            upload_limit: plan.told.then_some(plan.up),
             greeting: Greeting { port: Some(6881), ..Greeting::default() },
             ..Settings::default()
         };
         let commons = Arc::clone(&host.commons);
+        let done = commons.map.is_complete().then_some(0);
         let swarm = Swarm::new(Arc::clone(layout), commons, core, settings, rng.u64(..));
         Self {
             plan,
@@ -124,32 +150,52 @@ impl Node {
             received: 0,
             uploaded: 0,
             ends: BTreeMap::new(),
-            dropped: Vec::new(),
+            turn: None,
+            sending: false,
+            arrives: 0,
+            here: false,
+            done,
+            steps: 0,
+            watch: Watch::default(),
         }
     }
 
-    pub(super) fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.host.commons.map.is_complete()
     }
 
-    pub(super) fn free_slabs(&self) -> usize {
+    /// Whether nobody waits for it any more.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.is_complete() || self.plan.is_liar() || !self.plan.stays()
+    }
+
+    /// The next end whose turn it is to send, among those that `ready` says.
+    pub(crate) fn next_end(&mut self, ready: impl Fn(EndId) -> bool) -> Option<EndId> {
+        let after = self.turn.map_or(Bound::Unbounded, Bound::Excluded);
+        let later = self.ends.range((after, Bound::Unbounded));
+        let (slot, end) = later.chain(&self.ends).find(|(_, end)| ready(**end))?;
+        self.turn = Some(*slot);
+        Some(*end)
+    }
+
+    pub(crate) fn free_slabs(&self) -> usize {
         self.plan.slabs - self.slabs.len()
     }
 
-    pub(super) fn open(&mut self, run: (PieceIndex, usize)) {
+    pub(crate) fn open(&mut self, run: (PieceIndex, usize)) {
         assert!(self.slabs.insert(run), "{run:?} is opened twice");
         assert!(self.slabs.len() <= self.plan.slabs, "{run:?} is opened without memory");
     }
 
     /// Bytes of a block have been put into its place.
-    pub(super) fn store(&mut self, block: &Block, origin: Origin) {
+    pub(crate) fn store(&mut self, block: &Block, origin: Origin) {
         let run = (block.piece, run_of(block));
         assert!(self.slabs.contains(&run), "{block:?} is written where no slab is");
         self.memory.insert(*block, origin);
     }
 
     /// The run has been hashed: says whether it ends the piece, and then whether the piece is good.
-    pub(super) fn hash(&mut self, piece: PieceIndex, run: usize) -> Option<bool> {
+    pub(crate) fn hash(&mut self, piece: PieceIndex, run: usize) -> Option<bool> {
         assert!(self.slabs.contains(&(piece, run)), "run {run} of {piece:?} is hashed without memory");
         let fetched = self.fetched.entry(piece).or_default();
         assert_eq!(fetched.hashed, run, "runs are hashed in order");
@@ -163,26 +209,26 @@ impl Node {
         ((run + 1) * per_run >= blocks).then_some(!fetched.bad)
     }
 
-    pub(super) fn begin_write(&mut self, piece: PieceIndex, run: usize) {
+    pub(crate) fn begin_write(&mut self, piece: PieceIndex, run: usize) {
         assert!(self.slabs.contains(&(piece, run)), "run {run} of {piece:?} is written without memory");
         let fetched = self.fetched.get_mut(&piece).expect("written after it is hashed");
         assert!(fetched.writing.insert(run) && run < fetched.hashed);
     }
 
-    pub(super) fn end_write(&mut self, piece: PieceIndex, run: usize) {
+    pub(crate) fn end_write(&mut self, piece: PieceIndex, run: usize) {
         assert!(self.slabs.remove(&(piece, run)));
         assert!(self.fetched.get_mut(&piece).is_some_and(|fetched| fetched.writing.remove(&run)));
     }
 
     /// The fingerprints of a piece: bad blocks are bad each in its own way.
-    pub(super) fn prints(&self, piece: PieceIndex) -> Vec<u64> {
+    pub(crate) fn prints(&self, piece: PieceIndex) -> Vec<u64> {
         let blocks = (0..self.layout.blocks_in(piece)).map(|index| self.layout.nth_block(piece, index));
         let print = |origin: &Origin| if origin.bad { 1 + origin.end.0 as u64 } else { 0 };
         blocks.map(|block| print(self.memory.get(&block).expect("all blocks are here"))).collect()
     }
 
     /// The piece is done with. When one peer alone sent it and it is bad, that one must have been dropped.
-    pub(super) fn settle(&mut self, piece: PieceIndex, good: bool) {
+    pub(crate) fn settle(&mut self, piece: PieceIndex, good: bool) {
         let fetched = self.fetched.remove(&piece).unwrap_or_default();
         assert!(fetched.writing.is_empty(), "{piece:?} is settled while it is being written");
         self.slabs.retain(|(other, _)| *other != piece);

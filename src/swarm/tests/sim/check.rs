@@ -1,18 +1,25 @@
 //! What must hold after every step.
 
+use super::lines::End;
 use super::node::Node;
-use super::world::{End, World, addr};
+use super::world::{World, addr};
 use crate::metainfo::{BLOCK_LEN, Block, PieceIndex};
-use crate::swarm::PeerSlot;
 use crate::swarm::active::{BlockState, Stage};
+use crate::swarm::peer::Peer;
+use crate::swarm::window::DEFAULT_MOST;
+use crate::swarm::{Bitfield, PeerSlot};
+use crate::wire::{Item, Limits, Message, Reader};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Requests less answers, by what messages name.
+type Owed = BTreeMap<[u32; 3], i32>;
 
 fn is_missing(block: &BlockState) -> bool {
     block.asked == 0 && block.from.is_none() && block.writer.is_none() && !block.away
 }
 
 /// Checks a node; `end` finds the ends of its connections.
-pub(super) fn node<'a>(node: &mut Node, end: impl Fn(PeerSlot) -> Option<&'a End>) {
+pub(crate) fn node<'a>(node: &mut Node, end: impl Fn(PeerSlot) -> Option<&'a End>) {
     requests(node);
     writers(node, end);
     progress(node);
@@ -24,7 +31,6 @@ pub(super) fn node<'a>(node: &mut Node, end: impl Fn(PeerSlot) -> Option<&'a End
 fn requests(node: &Node) {
     let mut asked: BTreeMap<Block, u8> = BTreeMap::new();
     for (slot, peer) in node.swarm.peers.iter() {
-        assert!(peer.asked.len() <= 250, "{slot:?} was asked for {} blocks at once", peer.asked.len());
         let blocks: BTreeSet<Block> = peer.asked.iter().map(|asked| asked.block).collect();
         assert_eq!(blocks.len(), peer.asked.len(), "{slot:?} was asked twice for the same block");
         // One whose line to us works, and ours to it does not, asks now and then for want of hearing our choke.
@@ -96,7 +102,7 @@ fn progress(node: &mut Node) {
 }
 
 /// Every piece is had, missing, or claimed by just one of the cores of a host.
-pub(super) fn claims(cores: &[Node]) {
+pub(crate) fn claims(cores: &[Node]) {
     for host in cores.chunk_by(|a, b| a.host.number == b.host.number) {
         let map = &host[0].host.commons.map;
         let active: usize = host.iter().map(|node| node.swarm.active.len()).sum();
@@ -135,9 +141,33 @@ fn totals(node: &Node) {
     assert_eq!(totals.uploaded, node.uploaded, "bytes sent");
 }
 
+/// What the peer was asked for.
+pub(crate) fn asked(node: &Node, slot: PeerSlot) -> BTreeSet<Block> {
+    let peer = node.swarm.peers.get(slot);
+    peer.into_iter().flat_map(|peer| &peer.asked).map(|asked| asked.block).collect()
+}
+
+/// Most requests that the peer takes at once.
+fn most_requests(peer: &Peer) -> usize {
+    peer.reqq.map_or(DEFAULT_MOST, |most| most as usize).min(2000)
+}
+
+/// Requests made just now, `before` which others were.
+pub(crate) fn asking(node: &mut Node, slot: PeerSlot, before: &BTreeSet<Block>) {
+    let after = asked(node, slot);
+    let Some(peer) = node.swarm.peers.get(slot) else { return };
+    assert_eq!(after.len(), peer.asked.len(), "{slot:?} was asked twice for the same block");
+    if after.is_subset(before) {
+        return;
+    }
+    let (count, most) = (after.len(), most_requests(peer));
+    assert!(count <= most, "{slot:?} was asked for {count} blocks at once and takes {most}");
+    endgame(node, slot, before);
+}
+
 /// Requests made just now: a block that another peer has been asked for too may only be asked for when there was
 /// nothing else to ask for.
-pub(super) fn endgame(node: &mut Node, slot: PeerSlot, before: &BTreeSet<Block>) {
+fn endgame(node: &mut Node, slot: PeerSlot, before: &BTreeSet<Block>) {
     let swarm = &mut node.swarm;
     let Some(peer) = swarm.peers.get(slot) else { return };
     let new = peer.asked.iter().map(|asked| asked.block).filter(|block| !before.contains(block));
@@ -153,30 +183,76 @@ pub(super) fn endgame(node: &mut Node, slot: PeerSlot, before: &BTreeSet<Block>)
         let left = open && !active.sole && peer.offers(*piece);
         assert!(!left, "{block:?} is asked for twice while {piece:?} lacks block {missing:?}");
     }
-    let picked = swarm.picker.pick_any(&peer.has, &mut fastrand::Rng::with_seed(0));
+    let mut rng = fastrand::Rng::with_seed(0);
+    let picked = peer.offered().and_then(|offered| swarm.picker.pick_any(offered, &mut rng));
     assert!(
         picked.is_none_or(|piece| swarm.commons.map.is_suspect(piece)) || free == 0 || swarm.starved,
         "{block:?} is asked for twice while {picked:?} waits"
     );
 }
 
+/// What is said: only what is had is told of, and rejects are answers.
+pub(crate) fn said(node: &Node, slot: PeerSlot, mut bytes: &[u8], owed: &mut Owed) {
+    let verified = node.host.verified.borrow();
+    let count = node.layout.piece_count();
+    let mut reader = Reader::new(Limits::for_pieces(count));
+    while let Some(item) = reader.next(&mut bytes).expect("we speak well") {
+        match item {
+            Item::Message(Message::Reject { index, begin, len }) => answer(owed, [index, begin, len]),
+            Item::Message(Message::Have(number)) => {
+                let had = node.layout.piece(number).is_some_and(|piece| verified.contains(&piece));
+                assert!(had, "{slot:?} is told of piece {number}, which is not had");
+            }
+            Item::Message(Message::HaveAll) => assert_eq!(verified.len(), count as usize, "all is told of"),
+            Item::Message(Message::Bitfield(bits)) => {
+                let told = Bitfield::from_wire(bits, count).expect("we speak well");
+                let wrong = node.layout.pieces().find(|piece| told.has(*piece) && !verified.contains(piece));
+                assert_eq!(wrong, None, "{slot:?} is told of what is not had");
+            }
+            _ => {}
+        }
+    }
+}
+
+fn answer(owed: &mut Owed, request: [u32; 3]) {
+    let count = owed.entry(request).or_default();
+    *count -= 1;
+    if *count == 0 {
+        owed.remove(&request);
+    }
+}
+
+/// A block is taken to be sent.
+pub(crate) fn served(node: &Node, block: &Block, owed: &mut Owed) {
+    assert!(node.host.verified.borrow().contains(&block.piece), "{block:?} is served and not had");
+    answer(owed, [block.piece.get(), block.begin, block.len]);
+}
+
 /// Under the fast extension every request has been answered once, or waits for its answer. `owed` counts the requests
 /// heard less the answers said.
-pub(super) fn answers(node: &Node, slot: PeerSlot, owed: &BTreeMap<[u32; 3], i32>) {
+pub(crate) fn answers(node: &Node, slot: PeerSlot, owed: &Owed) {
     let Some(peer) = node.swarm.peers.get(slot).filter(|peer| peer.fast.on && !peer.dropped) else { return };
-    let waiting = peer.uploads.waiting().chain(peer.fast.owed());
-    let mut left = owed.clone();
-    waiting.for_each(|request| *left.entry(request).or_default() -= 1);
-    let wrong = left.iter().find(|(_, count)| **count != 0);
-    assert_eq!(wrong, None, "{slot:?} is owed another number of answers");
+    let mut waiting = Owed::new();
+    let requests = peer.uploads.waiting().chain(peer.fast.owed());
+    requests.for_each(|request| *waiting.entry(request).or_default() += 1);
+    assert_eq!(*owed, waiting, "{slot:?} is owed another number of answers");
+}
+
+/// What costs next to nothing to look at, after every step.
+pub(crate) fn always(node: &Node) {
+    let (taken, limit) = node.host.commons.slots.taken();
+    assert!(taken <= limit, "{taken} upload slots of {limit}");
+    let (told, had) = (node.host.commons.map.have_count() as usize, node.host.verified.borrow().len());
+    assert_eq!(told, had, "pieces that we say we have, and those that are good and on disk");
+    assert!(node.slabs.len() <= node.plan.slabs, "memory");
 }
 
 impl World {
     /// Whoever sent a bad block that made a piece fail is banned by all cores of who got it.
-    pub(super) fn check_liars(&self) {
-        for node in self.nodes.iter().filter(|node| !node.plan.is_liar()) {
-            for (conn, side) in node.host.liars.borrow().iter().copied() {
-                let liar = &self.nodes[self.conns[conn][1 - side].node].host;
+    pub(crate) fn check_liars(&self) {
+        for node in self.nodes.iter().filter(|node| !node.plan.is_liar() && node.is_complete()) {
+            for (line, side) in node.host.liars.borrow().iter().copied() {
+                let liar = &self.nodes[self.lines[line].ends[1 - side].node].host;
                 let who = (addr(liar.number).ip(), liar.id);
                 assert!(
                     node.host.commons.roster().is_banned(&who),
@@ -187,10 +263,11 @@ impl World {
         }
     }
 
-    pub(super) fn state(&self) -> String {
+    pub(crate) fn state(&self) -> String {
         let node = |node: &Node| {
             format!(
-                "{} of {} pieces, {} slabs of {}, {:?}, active {:#?}",
+                "host {}: {} of {} pieces, {} slabs of {}, {:?}, active {:?}",
+                node.host.number,
                 node.host.verified.borrow().len(),
                 node.layout.piece_count(),
                 node.slabs.len(),
@@ -199,6 +276,7 @@ impl World {
                 node.swarm.active
             )
         };
-        self.nodes.iter().map(node).collect::<Vec<_>>().join("\n")
+        let waiting = self.nodes.iter().filter(|node| !node.is_settled());
+        waiting.map(node).collect::<Vec<_>>().join("\n")
     }
 }

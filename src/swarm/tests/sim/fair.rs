@@ -1,0 +1,109 @@
+//! What may be so for a moment and not for long: that a peer lies idle while there is something to ask it for, and that one
+//! keeps a slot while another has a better right to it.
+
+use super::node::Node;
+use crate::metainfo::BLOCK_LEN;
+use crate::swarm::active::ActivePiece;
+use crate::swarm::choker::ROUND;
+use crate::swarm::peer::Peer;
+use crate::swarm::spreading::HOARD;
+use crate::swarm::{PeerSlot, Swarm};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// All who wait are woken twice a second.
+const IDLE: u64 = 2_000_000;
+/// How long a slot is had for nothing in return, or as a seed's, when others wait for it.
+const TURN: Duration = Duration::from_secs(30);
+/// Until the next round, for the rest of a piece, and some seconds.
+const KEPT: u64 = 45_000_000;
+
+/// Since when (microseconds) what may not last has been so.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    idle: BTreeMap<PeerSlot, u64>,
+    kept: BTreeMap<PeerSlot, u64>,
+    /// By which rule slots were given when last looked at.
+    seeding: bool,
+}
+
+/// Looks at a node at each of its ticks.
+pub(crate) fn watch(node: &mut Node, now: u64) {
+    let idle = idle(node);
+    note(&mut node.watch.idle, idle, now);
+    if let Some((slot, _)) = node.watch.idle.iter().find(|(_, since)| now >= **since + IDLE) {
+        panic!("{slot:?} is asked for nothing, and has what nobody is asked for");
+    }
+    if node.plan.cores > 1 {
+        return;
+    }
+    let seeding = node.swarm.is_seeding();
+    if std::mem::replace(&mut node.watch.seeding, seeding) != seeding {
+        node.watch.kept.clear();
+    }
+    let kept = kept(&node.swarm, now);
+    note(&mut node.watch.kept, kept, now);
+    let long = node.watch.kept.iter().filter(|(_, since)| now >= **since + KEPT).count();
+    // Chance may favour the same one twice.
+    let lucky = usize::from(!seeding);
+    assert!(long <= lucky, "{long} peers keep slots that others have a better right to");
+}
+
+fn note(since: &mut BTreeMap<PeerSlot, u64>, slots: Vec<PeerSlot>, now: u64) {
+    since.retain(|slot, _| slots.contains(slot));
+    slots.into_iter().for_each(|slot| _ = since.entry(slot).or_insert(now));
+}
+
+/// Peers that could be asked and are not, for what nobody is asked for.
+fn idle(node: &mut Node) -> Vec<PeerSlot> {
+    let free = node.free_slabs();
+    let swarm = &mut node.swarm;
+    if swarm.settings.sequential || swarm.starved {
+        return Vec::new();
+    }
+    let hungry = |peer: &Peer| peer.is_hungry() && peer.asked.is_empty() && !peer.snubbed;
+    let peers: Vec<PeerSlot> =
+        swarm.peers.iter().filter(|(_, peer)| hungry(peer)).map(|(slot, _)| slot).collect();
+    peers.into_iter().filter(|slot| could_ask(swarm, *slot, free)).collect()
+}
+
+fn could_ask(swarm: &mut Swarm, slot: PeerSlot, free: usize) -> bool {
+    let Some(peer) = swarm.peers.get(slot) else { return false };
+    let per_run = (crate::swarm::RUN_LEN / BLOCK_LEN) as usize;
+    let peers = &swarm.peers;
+    let owned = |active: &ActivePiece| {
+        let owner = active.owner.and_then(|owner| peers.get(owner));
+        owner.is_some_and(|owner| owner.current == Some(active.piece))
+    };
+    let begun = swarm.active.values_mut().any(|active| {
+        let open = active.next_missing().is_some_and(|index| index / per_run < active.opened || free > 0);
+        open && peer.offers(active.piece) && !(active.sole && owned(active))
+    });
+    let offered = peer.offered();
+    begun
+        || free > 0
+            && offered
+                .and_then(|offered| swarm.picker.pick_any(offered, &mut fastrand::Rng::with_seed(0)))
+                .is_some_and(|piece| swarm.commons.map.is_missing(piece))
+}
+
+/// Peers that have had their turn and keep their slot although others wait who owe no more (when we seed to everybody in
+/// turn) or who give while these do not.
+fn kept(swarm: &Swarm, now: u64) -> Vec<PeerSlot> {
+    let now = Duration::from_micros(now);
+    let seeding = swarm.is_seeding();
+    let long = |peer: &Peer, least: Duration| now >= peer.unchoked_since + least;
+    let waiting = |peer: &&Peer| peer.interested && !peer.unchoked && !peer.dropped && long(peer, ROUND);
+    let waits: Vec<&Peer> = swarm.peers.iter().map(|(_, peer)| peer).filter(waiting).collect();
+    let least_debt = waits.iter().map(|peer| peer.held / HOARD).min();
+    let gives = waits.iter().any(|peer| peer.trade > 0);
+    let passes_over = |peer: &Peer| {
+        if seeding {
+            least_debt.is_some_and(|debt| debt <= peer.held / HOARD)
+        } else {
+            gives && peer.trade == 0
+        }
+    };
+    let has = swarm.peers.iter().filter(|(_, peer)| peer.unchoked && !peer.dropped && long(peer, TURN));
+    has.filter(|(_, peer)| passes_over(peer)).map(|(slot, _)| slot).collect()
+}

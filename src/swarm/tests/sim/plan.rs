@@ -1,0 +1,171 @@
+//! What a seed makes of a simulated world: who takes part, how good the links are, what goes wrong.
+
+use crate::metainfo::Layout;
+use crate::wire::Reserved;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often each line suffers each trouble, 0 to 1.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Trouble {
+    /// One direction goes silent for ever, anywhere in the stream.
+    pub(crate) stall: f64,
+    /// The connection breaks at some time.
+    pub(crate) cut: f64,
+    /// A dial comes to nothing.
+    pub(crate) unreachable: f64,
+}
+
+/// How closely the world is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Grain {
+    /// Lines have a bandwidth each, bytes come in parts of any length; everything is checked after every step.
+    Fine,
+    /// Blocks come whole through the links of both ends; all of a node is checked once in many of its steps.
+    Coarse,
+}
+
+/// Which pieces somebody has at the start.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Has {
+    Nothing,
+    Everything,
+    /// Each with this chance.
+    Chance(f64),
+    Only(u32),
+    AllBut(u32),
+}
+
+/// One who takes part.
+#[derive(Clone, Debug)]
+pub(crate) struct NodePlan {
+    pub(crate) has: Has,
+    /// Chance that a block it sends is bad: it lies, or its disk does.
+    pub(crate) lies: f64,
+    /// Most upload slots; none means that it chokes everybody for ever.
+    pub(crate) slots: usize,
+    /// Slabs for runs.
+    pub(crate) slabs: usize,
+    pub(crate) hold: u32,
+    /// Cores it works on: each has peers, slabs and claims of its own.
+    pub(crate) cores: usize,
+    pub(crate) super_seed: bool,
+    /// A file that it does not want.
+    pub(crate) skips: Option<usize>,
+    pub(crate) sequential: bool,
+    /// The extensions it knows.
+    pub(crate) reserved: Reserved,
+    /// Most requests that it says it takes.
+    pub(crate) reqq: Option<u32>,
+    /// Its link, in bytes a second, and whether its client was told what that is worth.
+    pub(crate) up: u64,
+    pub(crate) down: u64,
+    pub(crate) told: bool,
+    /// Longest time that a write takes, in microseconds.
+    pub(crate) disk: u64,
+    /// Seconds at which it comes, and at which it goes, done or not.
+    pub(crate) comes: f64,
+    pub(crate) goes: f64,
+}
+
+impl NodePlan {
+    pub(crate) fn seed() -> Self {
+        Self {
+            has: Has::Everything,
+            lies: 0.0,
+            slots: 4,
+            slabs: 64,
+            hold: u32::MAX,
+            cores: 1,
+            super_seed: false,
+            skips: None,
+            sequential: false,
+            reserved: Reserved::ours(false),
+            reqq: None,
+            up: 20_000_000,
+            down: 20_000_000,
+            told: false,
+            disk: 60_000,
+            comes: 0.0,
+            goes: f64::INFINITY,
+        }
+    }
+
+    pub(crate) fn leech() -> Self {
+        Self { has: Has::Nothing, ..Self::seed() }
+    }
+
+    pub(crate) fn is_seed(&self) -> bool {
+        self.has == Has::Everything
+    }
+
+    pub(crate) fn is_liar(&self) -> bool {
+        self.lies > 0.0
+    }
+
+    /// Takes and gives nothing.
+    pub(crate) fn rides_free(&self) -> bool {
+        self.slots == 0
+    }
+
+    pub(crate) fn stays(&self) -> bool {
+        self.goes.is_infinite()
+    }
+}
+
+/// Everything that is decided before the world begins.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    pub(crate) layout: Arc<Layout>,
+    pub(crate) nodes: Vec<NodePlan>,
+    pub(crate) grain: Grain,
+    pub(crate) trouble: Trouble,
+    /// Addresses that a tracker gives to whoever comes; none: everybody knows everybody else from the start.
+    pub(crate) tracker: Option<usize>,
+    /// All who are honest and stay must be done by then.
+    pub(crate) limit: Duration,
+}
+
+impl Plan {
+    /// A quiet world with these nodes.
+    pub(crate) fn quiet(seed: u64, piece_length: u32, total: u64, nodes: Vec<NodePlan>) -> Self {
+        let layout = Arc::new(Layout::new(piece_length.into(), [total]).expect("a sound geometry"));
+        let trouble = Trouble { stall: 0.0, cut: 0.0, unreachable: 0.0 };
+        let limit = Duration::from_secs(1200);
+        Self { seed, layout, nodes, grain: Grain::Fine, trouble, tracker: None, limit }
+    }
+
+    /// A world of any kind.
+    pub(crate) fn random(seed: u64) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let lengths = [16_384, 40_000, 65_536, 262_144, 300_000, 600_000, 1_000_000];
+        let piece_length = *rng.choice(&lengths).expect("some");
+        let pieces = rng.u32(1..=24).min(2_500_000 / piece_length);
+        let total = u64::from(pieces * piece_length - rng.u32(0..piece_length));
+        let mut nodes = vec![NodePlan::seed()];
+        for _ in 0..rng.usize(1..=4) {
+            nodes.push(NodePlan {
+                has: if rng.bool() { Has::Nothing } else { Has::Chance(0.5) },
+                slots: if rng.u8(..5) == 0 { 0 } else { rng.usize(1..=4) },
+                slabs: *rng.choice(&[2, 2, 3, 8, 64]).expect("some"),
+                hold: *rng.choice(&[0, 300_000, u32::MAX]).expect("some"),
+                cores: *rng.choice(&[1, 1, 2, 3]).expect("some"),
+                reserved: if rng.u8(..3) == 0 { Reserved::default() } else { Reserved::ours(false) },
+                reqq: *rng.choice(&[None, Some(8), Some(20)]).expect("some"),
+                up: *rng.choice(&[300_000, 2_000_000, 20_000_000]).expect("some"),
+                disk: *rng.choice(&[2_000, 60_000, 1_500_000]).expect("some"),
+                comes: if rng.u8(..4) == 0 { rng.f64() * 20.0 } else { 0.0 },
+                goes: if rng.u8(..6) == 0 { rng.f64() * 40.0 } else { f64::INFINITY },
+                ..NodePlan::seed()
+            });
+        }
+        if rng.u8(..3) == 0 {
+            let lies = if rng.bool() { 1.0 } else { 0.2 };
+            nodes.push(NodePlan { lies, ..NodePlan::seed() });
+        }
+        let mut often = || if rng.bool() { 0.0 } else { 0.2 };
+        let trouble = Trouble { stall: often(), cut: often(), unreachable: often() };
+        Self { nodes, trouble, ..Self::quiet(seed, piece_length, total, Vec::new()) }
+    }
+}

@@ -1,0 +1,138 @@
+//! What a lone seed suggests to whom, and who comes first when not all pass on what they get.
+
+use super::desk::{BLOCK, Desk, Said};
+use crate::metainfo::Layout;
+use crate::swarm::{Commons, PeerSlot, Settings};
+use crate::wire::{Message, Reserved};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A seed of so many pieces of one block, with two slots.
+fn seed(pieces: u32) -> Desk {
+    let layout = Arc::new(Layout::new(BLOCK.into(), [u64::from(pieces * BLOCK)]).unwrap());
+    let commons = Arc::new(Commons::new(pieces, 1));
+    layout.pieces().for_each(|piece| commons.map.set_have(piece));
+    let settings = Settings { most_peers: 10, ..Desk::settings() };
+    let mut desk = Desk::with(layout, commons, 0, settings);
+    desk.reserved = Reserved::ours(false);
+    desk
+}
+
+/// Somebody comes with nothing, and wants something.
+fn comer(desk: &mut Desk, number: u8) -> PeerSlot {
+    let slot = desk.connect(false, number).unwrap();
+    desk.hear(slot, Message::HaveNone);
+    desk.hear(slot, Message::Interested);
+    slot
+}
+
+fn suggested(desk: &mut Desk, slot: PeerSlot) -> Vec<u32> {
+    let piece = |said| if let Said::Suggest(piece) = said { Some(piece) } else { None };
+    desk.say(slot).into_iter().filter_map(piece).collect()
+}
+
+fn unchoked(desk: &Desk, slot: PeerSlot) -> bool {
+    desk.swarm.peers.get(slot).unwrap().unchoked
+}
+
+/// Time passes; whoever has a slot makes use of it.
+fn pass(desk: &mut Desk, seconds: u32) {
+    for _ in 0..seconds * 2 {
+        desk.now += Duration::from_millis(500);
+        desk.swarm.peers.iter_mut().for_each(|(_, peer)| peer.last_asked = desk.now);
+        desk.swarm.tick(desk.now);
+    }
+}
+
+#[test]
+fn each_new_piece_is_suggested_to_one_peer_and_a_few_at_once() {
+    let mut desk = seed(12);
+    let peers = [1, 2].map(|number| comer(&mut desk, number));
+    let first = peers.map(|peer| suggested(&mut desk, peer));
+    assert_eq!(first.each_ref().map(Vec::len), [3, 3]);
+    let all: BTreeSet<u32> = first.iter().flatten().copied().collect();
+    assert_eq!(all.len(), 6, "nobody is suggested what another was: {first:?}");
+    desk.hear(peers[0], Message::Have(first[0][0]));
+    let next = suggested(&mut desk, peers[0]);
+    assert!(next.len() == 1 && !all.contains(&next[0]), "one more for the one that came: {next:?}");
+    assert_eq!(suggested(&mut desk, peers[1]), [0; 0]);
+}
+
+#[test]
+fn who_is_no_lone_seed_or_has_no_slot_to_give_suggests_nothing() {
+    let mut desk = seed(12);
+    let peers = [1, 2, 3].map(|number| comer(&mut desk, number));
+    assert_eq!(suggested(&mut desk, peers[2]), [0; 0], "it is choked");
+    let mut leech = Desk::new(BLOCK, 4, &[0, 1]);
+    leech.reserved = Reserved::ours(false);
+    let peer = comer(&mut leech, 1);
+    assert_eq!(suggested(&mut leech, peer), [0; 0]);
+}
+
+#[test]
+fn what_others_have_is_not_suggested() {
+    let mut desk = seed(6);
+    let other = comer(&mut desk, 1);
+    let open = suggested(&mut desk, other);
+    let rest: Vec<u32> = (0..6).filter(|piece| !open.contains(piece)).collect();
+    desk.hear(other, Message::Have(rest[0]));
+    let peer = comer(&mut desk, 2);
+    let mut found = suggested(&mut desk, peer);
+    found.sort_unstable();
+    assert_eq!(found, rest[1..]);
+}
+
+#[test]
+fn what_was_suggested_to_one_that_loses_its_slot_is_for_others_unless_it_was_sent() {
+    for served in [false, true] {
+        let mut desk = seed(3);
+        let first = comer(&mut desk, 1);
+        let open = suggested(&mut desk, first);
+        if served {
+            desk.ask(first, [open[0], 0, BLOCK]);
+            desk.swarm.take_upload(first, BLOCK, &mut Vec::new());
+        }
+        let [second, third] = [2, 3].map(|number| comer(&mut desk, number));
+        assert_eq!(suggested(&mut desk, second), [0; 0]);
+        desk.hear(first, Message::NotInterested);
+        let mut found = suggested(&mut desk, third);
+        found.sort_unstable();
+        let mut expected = open[usize::from(served)..].to_vec();
+        expected.sort_unstable();
+        assert_eq!(found, expected, "served: {served}");
+    }
+}
+
+#[test]
+fn who_keeps_to_itself_what_it_got_of_a_seed_gives_way_to_who_waits() {
+    for passes_on in [false, true] {
+        let mut desk = seed(12);
+        let [first, second, third] = [1, 2, 3].map(|number| comer(&mut desk, number));
+        for _ in 0..2 {
+            let piece = suggested(&mut desk, first)[0];
+            desk.hear(first, Message::Have(piece));
+            if passes_on {
+                desk.hear(second, Message::Have(piece));
+            }
+        }
+        pass(&mut desk, 12);
+        assert!(unchoked(&desk, second));
+        assert_eq!((unchoked(&desk, first), unchoked(&desk, third)), (passes_on, !passes_on));
+    }
+}
+
+#[test]
+fn what_the_seed_itself_sent_to_two_was_passed_on_by_nobody() {
+    let mut desk = seed(12);
+    let [first, second, third] = [1, 2, 3].map(|number| comer(&mut desk, number));
+    for _ in 0..2 {
+        let piece = suggested(&mut desk, first)[0];
+        desk.hear(first, Message::Have(piece));
+        desk.ask(second, [piece, 0, BLOCK]);
+        desk.swarm.take_upload(second, BLOCK, &mut Vec::new());
+        desk.hear(second, Message::Have(piece));
+    }
+    pass(&mut desk, 12);
+    assert_eq!([first, second, third].map(|peer| unchoked(&desk, peer)), [false, true, true]);
+}

@@ -1,0 +1,180 @@
+//! When a slot is taken back: not in the middle of a piece, but soon when it is not used; and who comes first when nobody gives.
+
+use super::desk::{BLOCK, Desk};
+use crate::metainfo::{Block, Layout};
+use crate::swarm::choker::{Contender, Rule, round};
+use crate::swarm::{Commons, PeerSlot, Settings, Tag};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One slot; two pieces of two blocks, the first had, or both.
+fn desk(pieces: &[u32]) -> Desk {
+    let layout = Arc::new(Layout::new((2 * BLOCK).into(), [u64::from(4 * BLOCK)]).unwrap());
+    let commons = Arc::new(Commons::new(2, 1));
+    pieces.iter().for_each(|piece| commons.map.set_have(layout.piece(*piece).unwrap()));
+    let settings = Settings { slots: 1, seed_slots: 1, ..Desk::settings() };
+    Desk::with(layout, commons, 0, settings)
+}
+
+fn unchoked(desk: &Desk, slots: [PeerSlot; 2]) -> [bool; 2] {
+    slots.map(|slot| desk.swarm.peers.get(slot).unwrap().unchoked)
+}
+
+/// Time passes, and these peers are busy.
+fn pass(desk: &mut Desk, seconds: u32, busy: &[PeerSlot]) {
+    for _ in 0..seconds * 2 {
+        desk.now += Duration::from_millis(500);
+        for slot in busy {
+            desk.swarm.peers.get_mut(*slot).unwrap().last_asked = desk.now;
+        }
+        desk.swarm.tick(desk.now);
+    }
+}
+
+fn take(desk: &mut Desk, slot: PeerSlot) -> Vec<[u32; 2]> {
+    let mut out: Vec<Block> = Vec::new();
+    desk.swarm.take_upload(slot, 1, &mut out);
+    out.into_iter().map(|block| [block.piece.get(), block.begin / BLOCK]).collect()
+}
+
+#[test]
+fn a_slot_is_not_taken_back_in_the_middle_of_a_piece() {
+    let mut desk = desk(&[0, 1]);
+    let peers = [1, 2].map(|number| desk.taker(number));
+    for (piece, begin) in [(0, 0), (0, BLOCK), (1, 0)] {
+        desk.ask(peers[0], [piece, begin, BLOCK]);
+    }
+    assert_eq!(take(&mut desk, peers[0]), [[0, 0]]);
+    pass(&mut desk, 45, &peers);
+    assert_eq!(unchoked(&desk, peers), [true, false], "its turn is over, the piece is not");
+    assert_eq!(take(&mut desk, peers[0]), [[0, 1]]);
+    assert_eq!(take(&mut desk, peers[0]), [[0; 2]; 0], "another piece is not begun");
+    pass(&mut desk, 1, &peers);
+    assert_eq!(unchoked(&desk, peers), [false, true]);
+}
+
+#[test]
+fn a_piece_that_is_not_ended_holds_a_slot_for_half_a_minute_only() {
+    let mut desk = desk(&[0, 1]);
+    let peers = [1, 2].map(|number| desk.taker(number));
+    desk.ask(peers[0], [0, 0, BLOCK]);
+    assert_eq!(take(&mut desk, peers[0]), [[0, 0]]);
+    pass(&mut desk, 55, &peers);
+    assert_eq!(unchoked(&desk, peers), [true, false]);
+    pass(&mut desk, 20, &peers);
+    assert_eq!(unchoked(&desk, peers), [false, true]);
+}
+
+#[test]
+fn a_slot_between_two_pieces_is_taken_back_at_once_when_its_turn_is_over() {
+    let mut desk = desk(&[0, 1]);
+    let peers = [1, 2].map(|number| desk.taker(number));
+    pass(&mut desk, 28, &peers);
+    assert_eq!(unchoked(&desk, peers), [true, false]);
+    pass(&mut desk, 14, &peers);
+    assert_eq!(unchoked(&desk, peers), [false, true]);
+}
+
+#[test]
+fn a_slot_that_is_not_used_goes_to_who_waits_after_three_seconds() {
+    let mut desk = desk(&[0, 1]);
+    let peers = [1, 2].map(|number| desk.taker(number));
+    pass(&mut desk, 2, &[]);
+    assert_eq!(unchoked(&desk, peers), [true, false]);
+    pass(&mut desk, 2, &[]);
+    assert_eq!(unchoked(&desk, peers), [false, true]);
+}
+
+#[test]
+fn requests_that_wait_and_blocks_that_are_sent_are_use_of_a_slot() {
+    let mut desk = desk(&[0, 1]);
+    let peers = [1, 2].map(|number| desk.taker(number));
+    desk.ask(peers[0], [0, 0, BLOCK]);
+    pass(&mut desk, 8, &[]);
+    assert_eq!(unchoked(&desk, peers), [true, false], "it waits for us, not we for it");
+    assert_eq!(take(&mut desk, peers[0]), [[0, 0]]);
+    desk.swarm.sent(desk.now, peers[0], BLOCK.into());
+    pass(&mut desk, 2, &[]);
+    assert_eq!(unchoked(&desk, peers), [true, false], "it was sent something just now");
+    pass(&mut desk, 2, &[]);
+    assert_eq!(unchoked(&desk, peers), [false, true]);
+}
+
+#[test]
+fn who_asks_again_has_its_slot_in_use_and_nobody_loses_one_for_nothing() {
+    let mut desk = desk(&[0, 1]);
+    let first = desk.taker(1);
+    pass(&mut desk, 20, &[]);
+    desk.ask(first, [0, 0, BLOCK]);
+    let second = desk.taker(2);
+    pass(&mut desk, 1, &[]);
+    assert_eq!(unchoked(&desk, [first, second]), [true, false], "it was idle while nobody waited");
+}
+
+/// Two wait for the slot of a third, the first of them longer; says who gets it when the third goes. These bytes the first has
+/// had of us, and given.
+fn heir(uploaded: u64, downloaded: u64) -> [bool; 2] {
+    let mut desk = desk(&[0]);
+    let holder = desk.taker(1);
+    let first = desk.taker(2);
+    desk.now += Duration::from_secs(2);
+    let second = desk.taker(3);
+    let peer = desk.swarm.peers.get_mut(first).unwrap();
+    (peer.uploaded, peer.downloaded) = (uploaded, downloaded);
+    desk.swarm.gone(desk.now, holder);
+    unchoked(&desk, [first, second])
+}
+
+#[test]
+fn who_took_much_and_gave_nothing_waits_longer() {
+    assert_eq!(heir(0, 0), [true, false], "the longest waiting");
+    assert_eq!(heir(1 << 20, 0), [false, true]);
+    assert_eq!(heir(1 << 20, 1 << 19), [true, false], "half of it came back");
+    assert_eq!(heir(100 << 10, 0), [true, false], "a gift to begin with");
+}
+
+#[test]
+fn a_seed_is_owed_nothing_by_who_takes() {
+    let mut desk = desk(&[0, 1]);
+    let holder = desk.taker(1);
+    let first = desk.taker(2);
+    desk.now += Duration::from_secs(2);
+    let second = desk.taker(3);
+    desk.swarm.peers.get_mut(first).unwrap().uploaded = 1 << 30;
+    desk.swarm.gone(desk.now, holder);
+    assert_eq!(unchoked(&desk, [first, second]), [true, false]);
+}
+
+fn contender(number: u64, debt: u32) -> Contender {
+    Contender {
+        tag: Tag { core: 0, number },
+        down: 0,
+        up: 0,
+        unchoked: false,
+        since: Duration::from_secs(number),
+        age: Duration::from_secs(100),
+        debt,
+        progress: 500,
+    }
+}
+
+#[test]
+fn among_those_who_give_nothing_who_owes_least_comes_first() {
+    let all = [3, 0, 1, 2].into_iter().enumerate().map(|(number, debt)| contender(number as u64, debt));
+    let mut rng = fastrand::Rng::with_seed(1);
+    let chosen = round(all.collect(), 3, Rule::Trade, &mut None, &mut rng);
+    assert_eq!([chosen[0].number, chosen[1].number], [1, 2]);
+}
+
+#[test]
+fn chance_favours_who_owes_least() {
+    let mut rng = fastrand::Rng::with_seed(1);
+    let mut lucky = [0, 0];
+    for _ in 0..1700 {
+        // One comes first by its rate; the other two draw for the slot that is left.
+        let all = vec![Contender { down: 9, ..contender(2, 0) }, contender(0, 0), contender(1, 4)];
+        let chosen = round(all, 2, Rule::Trade, &mut None, &mut rng);
+        lucky[chosen[1].number as usize] += 1;
+    }
+    assert!((60..=150).contains(&lucky[1]), "one in seventeen: {lucky:?}");
+}
