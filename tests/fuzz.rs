@@ -1,5 +1,5 @@
 //! The fuzz targets on mutated seeds, with the ordinary toolchain: a fixed number of inputs, by a number that is printed
-//! and can be given (`FUZZ_SEED`). `scripts/fuzz` runs the same bodies under libFuzzer.
+//! and can be given (`FUZZ_SEED`), or for so long each (`FUZZ_SECONDS`). `scripts/fuzz` runs the same bodies under libFuzzer.
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "the module belongs to another crate, too")]
 
 #[path = "../fuzz/src/lib.rs"]
@@ -8,10 +8,14 @@ mod targets;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 use targets::{Mutator, TARGETS, Target};
 
-/// Inputs for each target: a few seconds for all of them.
+/// Inputs for each target, at least: a few seconds for all of them.
 const INPUTS: u64 = 20_000;
+/// Targets at a time when each is given its time.
+const AT_ONCE: usize = 4;
 /// Without a number given, always the same inputs: a failure is the fault of what was changed.
 const SEED: u64 = 4;
 
@@ -27,18 +31,34 @@ fn run(target: &Target, number: u64, input: &[u8]) {
     }
 }
 
+/// A number that the user gives.
+fn given(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|number| number.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
+
+/// Runs so many inputs, and more until the time is over.
+fn try_out(target: &Target, time: Duration) {
+    let (first, begun) = (SEED << 32, Instant::now());
+    let inputs = (first..).take_while(|number| *number < first + INPUTS || begun.elapsed() < time);
+    let count = inputs.map(|number| run(target, number, &input(target, number))).count();
+    println!("{}: {count} inputs, FUZZ_SEED={first} and those that follow", target.name);
+}
+
 #[test]
 fn mutated_input_finds_no_fault() {
-    let given = std::env::var("FUZZ_SEED").ok().map(|number| number.parse().expect("FUZZ_SEED is a number"));
-    for target in TARGETS {
-        if let Some(number) = given {
-            run(target, number, &input(target, number));
-            continue;
-        }
-        let first = SEED << 32;
-        println!("{}: FUZZ_SEED={first} and the {INPUTS} that follow", target.name);
-        (first..first + INPUTS).for_each(|number| run(target, number, &input(target, number)));
+    if let Some(number) = given("FUZZ_SEED") {
+        return TARGETS.iter().for_each(|target| run(target, number, &input(target, number)));
     }
+    let time = Duration::from_secs(given("FUZZ_SECONDS").unwrap_or(0));
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some(target) = TARGETS.get(next.fetch_add(1, Ordering::Relaxed)) {
+            try_out(target, time);
+        }
+    };
+    // Who has no time to fill takes no more threads than there is work for.
+    let threads = if time.is_zero() { 1 } else { AT_ONCE };
+    std::thread::scope(|scope| (0..threads).for_each(|_| _ = scope.spawn(work)));
 }
 
 /// Seeds are what each target takes as good; else fuzzing begins in the dark. With `FUZZ_CORPUS`, they are written there.
