@@ -96,8 +96,6 @@ pub struct Descriptors {
     began: Instant,
     /// Until when the system is held to be short of them, in milliseconds.
     short_until: AtomicU64,
-    /// Times that somebody had to wait, or was refused.
-    waits: AtomicU64,
     told: Once,
 }
 
@@ -125,7 +123,6 @@ impl Descriptors {
             sockets: Places::new(sockets),
             began: Instant::now(),
             short_until: AtomicU64::new(0),
-            waits: AtomicU64::new(0),
             told: Once::new(),
         }
     }
@@ -138,8 +135,7 @@ impl Descriptors {
     }
 
     /// Somebody has to wait for a place. Says so, once.
-    pub fn count_wait(&self) {
-        self.waits.fetch_add(1, Ordering::Relaxed);
+    pub fn warn_once(&self) {
         self.told.call_once(|| {
             tracing::warn!(
                 "file descriptors are short: connections and files wait for each other; raise the limit with `ulimit -n`"
@@ -149,14 +145,9 @@ impl Descriptors {
 
     /// The system has refused a descriptor for which there was a place: others have taken more than was left to them.
     pub fn count_refusal(&self) {
-        self.count_wait();
+        self.warn_once();
         let until = self.began.elapsed() + SHORT_TIME;
         self.short_until.store(until.as_millis() as u64, Ordering::Relaxed);
-    }
-
-    /// How often somebody had to wait, in all.
-    pub fn waits(&self) -> u64 {
-        self.waits.load(Ordering::Relaxed)
     }
 
     /// Whether the system has refused one a moment ago: connections are not begun then.
@@ -214,6 +205,6 @@ mod tests {
         let all = Descriptors::new(100, 10);
         assert!(!all.are_short());
         all.count_refusal();
-        assert!(all.are_short() && all.waits() == 1);
+        assert!(all.are_short());
     }
 }

@@ -5,7 +5,7 @@ use super::failures::{Failure, Refusal};
 use super::receive::Receiver;
 use super::send::Sender;
 use super::torrent::{Line, TorrentShard};
-use crate::ring::{self, Socket};
+use crate::ring::{self, Descriptors, Socket};
 use crate::swarm::{Introduction, PeerSlot};
 use crate::wire::mse::Ciphers;
 use crate::wire::{HANDSHAKE_HEAD_LEN, HANDSHAKE_LEN, Handshake, PeerId, Reserved};
@@ -82,9 +82,11 @@ async fn attempt(
     encrypted: bool,
 ) -> Result<(Socket, Shaken), Unreached> {
     use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
-    torrent.make_place();
     let dialled = Socket::connect(addr, CONNECT_LIMIT).await.map_err(|error| {
         torrent.hits.borrow_mut().dials += u64::from(error.kind() == io::ErrorKind::TimedOut);
+        if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) {
+            Descriptors::of_process().count_refusal();
+        }
         Unreached::Failed(error)
     });
     let socket = dialled?;

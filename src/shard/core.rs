@@ -104,6 +104,7 @@ impl Work {
         let settings = Settings {
             id: self.crew.id,
             most_peers: self.room.peers,
+            most_dials: self.room.dials,
             most_of_host: self.crew.choices.most_of_host,
             slots: SLOTS,
             seed_slots: self.room.peers,

@@ -94,7 +94,7 @@ impl TorrentShard {
     pub(super) fn make_place(&self) {
         let descriptors = Descriptors::of_process();
         if !descriptors.sockets.are_free() {
-            descriptors.count_wait();
+            descriptors.warn_once();
             self.hits.borrow_mut().descriptors += 1;
             self.strangers.borrow_mut().give_way();
         }

@@ -82,7 +82,7 @@ impl Access {
 
     fn count_wait(&self) {
         self.waits.set(self.waits.get() + 1);
-        Descriptors::of_process().count_wait();
+        Descriptors::of_process().warn_once();
     }
 
     /// Does what takes descriptors, again and again as long as the system refuses one: somebody else has taken what was

@@ -15,6 +15,9 @@ use std::time::Duration;
 
 /// To begin anew must save more than this, in seconds, and half of the time.
 const LEAST_SAVED: f64 = 10.0;
+/// So often a piece is begun anew. How fast a peer is that has sent nothing for a while is a guess: two that are slow must not
+/// take it from one another for ever, nor one that never sends keep it from who does.
+const MOST_RESTARTS: u8 = 2;
 
 /// Whether the first time is so much longer, in seconds, that it is worth to begin anew.
 pub(super) fn is_much_longer(time: f64, other: f64) -> bool {
@@ -85,9 +88,13 @@ impl Swarm {
         })
     }
 
-    /// Whether nothing of the piece is under way but requests: no receive, no hash, no write.
+    /// Whether nothing of the piece is under way but requests (no receive, no hash, no write), and it was not begun anew too
+    /// often.
     pub(super) fn may_dismiss(&self, piece: PieceIndex) -> bool {
         let Some(active) = self.active.get(&piece) else { return false };
+        if self.restarts.get(&piece).is_some_and(|times| *times >= MOST_RESTARTS) {
+            return false;
+        }
         let mut blocks = (0..active.blocks.len()).map(|index| self.layout.nth_block(piece, index));
         !active.is_settling() && !blocks.any(|block| self.is_lent(active, &block))
     }
@@ -95,6 +102,7 @@ impl Swarm {
     /// Ends a try at a piece that one peer alone was to send: it is to be begun anew, by one alone again.
     pub(super) fn dismiss(&mut self, piece: PieceIndex) {
         let Some(active) = self.active.get_mut(&piece) else { return };
+        *self.restarts.entry(piece).or_default() += 1;
         active.blocks.iter_mut().for_each(|state| state.writer = None);
         let owner = active.owner;
         let asked = active.blocks.iter().enumerate().filter(|(_, state)| state.asked > 0);

@@ -9,8 +9,6 @@ use std::time::Duration;
 const MOST: usize = 3000;
 /// As long as fewer are remembered, peers may add to them.
 const MOST_EXCHANGED: usize = 2000;
-/// Dials under way at the same time.
-const MOST_DIALS: usize = 30;
 /// After this many failures in a row an address is forgotten.
 const MOST_FAILURES: u32 = 8;
 /// Wait after the first failure; doubled by each further one.
@@ -95,7 +93,6 @@ impl Candidates {
         seeding: bool,
         rank: impl Fn(SocketAddr) -> u32,
     ) -> Vec<SocketAddr> {
-        let room = room.min(MOST_DIALS.saturating_sub(self.dialling));
         if room == 0 {
             return Vec::new();
         }
@@ -111,6 +108,11 @@ impl Candidates {
         self.dialling += due.len();
         let taken = due.into_iter().map(|(addr, _)| addr);
         taken.inspect(|addr| _ = self.book.get_mut(addr).map(|c| c.state = State::Dialling)).collect()
+    }
+
+    /// How many are being dialled.
+    pub(super) fn dialling(&self) -> usize {
+        self.dialling
     }
 
     /// Addresses that were forgotten because too many tries have failed.
@@ -221,8 +223,8 @@ mod tests {
         let mut book = Candidates::default();
         (1..=100).for_each(|port| assert!(book.add(addr(port), Source::Found)));
         assert!(!book.add(addr(0), Source::Found), "nobody listens on port 0");
-        let first = book.take_due(Duration::ZERO, 100, false, |_| 0);
-        assert_eq!(first.len(), MOST_DIALS);
+        let first = book.take_due(Duration::ZERO, 30, false, |_| 0);
+        assert_eq!((first.len(), book.dialling()), (30, 30));
         first.iter().for_each(|addr| book.connected(*addr));
         let second = book.take_due(Duration::ZERO, 5, false, |_| 0);
         assert_eq!(second.len(), 5);

@@ -51,11 +51,12 @@ fn standing(peer: &Peer) -> (bool, bool) {
 }
 
 /// What the peer owes, in steps: to us, or of a seed's pieces to the others.
-fn debt(now: Duration, peer: &Peer, seeding: bool) -> u32 {
+pub(super) fn debt(now: Duration, peer: &Peer, seeding: bool) -> u32 {
     let pardoned = !peer.unchoked && now >= peer.unchoked_since + PARDON;
     match (seeding, pardoned) {
         (true, true) => 0,
-        (true, false) => (peer.held / HOARD).min(MOST_HELD),
+        (true, false) if peer.passes_on => (peer.held / HOARD).min(MOST_HELD),
+        (true, false) => peer.taken.max(peer.held / HOARD).min(MOST_HELD),
         (false, _) => peer.debt(),
     }
 }

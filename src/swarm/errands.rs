@@ -113,10 +113,13 @@ impl Swarm {
                 peer.wanted -= 1;
                 peer.fast.unlearn(piece);
             }
-            if !has || peer.wanted == 0 {
+            // A seed sees by this who passes on what it gave. While it does not choke us, our requests tell it soon enough.
+            let wonders = peer.has.is_full() && peer.chokes_us;
+            if !has || peer.wanted == 0 || wonders {
                 self.wake(slot);
             }
         }
+        self.restarts.remove(&piece);
         self.drop_errands(piece);
     }
 

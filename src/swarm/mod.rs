@@ -86,7 +86,7 @@ use peer::Peers;
 use picker::Picker;
 use priority::Outside;
 use spreading::Spreading;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
@@ -211,6 +211,8 @@ pub struct Swarm {
     nudge: bool,
     /// Somebody could not ask for want of memory.
     starved: bool,
+    /// How often slow senders of whole pieces gave way to others.
+    restarts: HashMap<PieceIndex, u8>,
     rounds: Rounds,
     pace: Pace,
     spreading: Spreading,
@@ -250,6 +252,7 @@ impl Swarm {
             wishes: VecDeque::new(),
             nudge: false,
             starved: false,
+            restarts: HashMap::new(),
             rounds: Rounds::default(),
             pace: Pace::default(),
             spreading: Spreading::default(),
@@ -359,6 +362,7 @@ impl Swarm {
         }
         self.choke(now);
         let room = self.settings.most_peers.saturating_sub(self.commons.roster().len());
+        let room = room.min(self.settings.most_dials.saturating_sub(self.candidates.dialling()));
         let (seeding, port) = (self.is_seeding(), self.settings.greeting.port);
         let rank = |addr| self.outside.rank(port, addr);
         let due = self.candidates.take_due(now, room, seeding, rank);

@@ -113,10 +113,13 @@ pub(super) struct Peer {
     pub(super) serving: Option<(PieceIndex, usize)>,
     /// It is to be choked when it has that piece, or at this time.
     pub(super) leaves: Option<Duration>,
-    /// Pieces that we have suggested to it and that nobody is known to have; those that it alone has, from us; and those
-    /// that it was sent of late: see `spreading`.
+    /// Pieces that we have suggested to it and that nobody is known to have; those that it alone has, from us; those that
+    /// nobody had when it was sent them, until it is seen to pass one on; and those that it was sent of late: see
+    /// `spreading`.
     pub(super) suggestions: Vec<PieceIndex>,
     pub(super) held: u32,
+    pub(super) taken: u32,
+    pub(super) passes_on: bool,
     pub(super) served: VecDeque<PieceIndex>,
     /// It has asked for nothing for a while although it has a slot.
     pub(super) idles: bool,
@@ -194,6 +197,8 @@ impl Peer {
             leaves: None,
             suggestions: Vec::new(),
             held: 0,
+            taken: 0,
+            passes_on: false,
             served: VecDeque::new(),
             idles: false,
             last_asked: now,

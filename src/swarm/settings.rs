@@ -17,6 +17,8 @@ pub struct Settings {
     pub id: PeerId,
     /// Most connections, on all cores together.
     pub most_peers: usize,
+    /// Most dials at a time, on each core.
+    pub most_dials: usize,
     /// Most connections with one host, whoever has dialled, on all cores together; of IPv6 a /64 is a host. `None`:
     /// [`MOST_OF_HOST`], but any number with hosts of networks like ours, for a whole crowd may come through one gateway.
     pub most_of_host: Option<usize>,
@@ -58,6 +60,7 @@ impl Default for Settings {
         Self {
             id: PeerId([0; 20]),
             most_peers: 50,
+            most_dials: 30,
             most_of_host: None,
             slots: 32,
             seed_slots: 50,

@@ -3,10 +3,15 @@
 //! Peers cannot see what others are being sent, so with the rarest piece first several ask a seed for the same one, while
 //! pieces that nobody has yet wait. The seed knows better: it suggests (BEP 6) each new piece to one peer. And it sees by
 //! HAVEs whether that one gives the piece on; who does not has to wait until those are served who do.
+//!
+//! While not all is in the swarm, whatever the seed sends to who keeps it is lost time for all. So newcomers have a turn of one
+//! piece, and the next when one that they were sent is seen elsewhere; those who have given lose their slot after a
+//! piece when they hold too many. That is seen in time because peers tell seeds, too, what they have (`errands`).
 
 use super::{PeerSlot, Swarm, Tag};
 use crate::metainfo::PieceIndex;
 use std::collections::HashMap;
+use std::time::Duration;
 
 /// Suggestions that one peer has and has not fetched yet: the piece it is at, and the next ones.
 const OPEN: usize = 3;
@@ -72,9 +77,16 @@ impl Swarm {
             peer.served.pop_front();
         }
         peer.served.push_back(piece);
+        if !self.picker.is_unseen(piece) {
+            return;
+        }
+        peer.taken += u32::from(!peer.passes_on);
+        if (!peer.passes_on || peer.held >= HOARD) && self.commons.slots.waiting() > 0 {
+            // At once: it is in the middle of no piece.
+            peer.leaves = Some(Duration::ZERO);
+        }
         let tag = peer.tag;
-        if self.picker.is_unseen(piece)
-            && let Some(other) = self.spreading.first.insert(piece, tag).filter(|other| *other != tag)
+        if let Some(other) = self.spreading.first.insert(piece, tag).filter(|other| *other != tag)
             && let Some(other) = self.peers.find(other)
             && let Some(other) = self.peers.get_mut(other)
         {
@@ -96,7 +108,10 @@ impl Swarm {
         let Some(giver) = self.peers.find(first) else { return };
         if let Some(giver_peer) = self.peers.get_mut(giver) {
             match (giver_peer.has.has(piece), ours) {
-                (true, false) => giver_peer.held = giver_peer.held.saturating_sub(1),
+                (true, false) => {
+                    giver_peer.held = giver_peer.held.saturating_sub(1);
+                    giver_peer.passes_on = true;
+                }
                 (true, true) => {}
                 (false, _) => giver_peer.suggestions.retain(|open| *open != piece),
             }

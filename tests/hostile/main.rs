@@ -16,8 +16,8 @@
 //! | pieces; path depth, length; equal names | 2^21; 100, 4095 bytes; 500: `metainfo` | refused by name | `impossible_geometry_is_refused`, `depth_and_length_of_paths_are_limited`, `too_many_duplicates_are_refused` |
 //! | part of a path | 240 bytes with its extension: `metainfo::path` | cut | `long_names_are_cut_and_keep_a_short_extension` |
 //! | metadata from peers | 32 MiB each, 96 MiB of all sizes, 2 requests a peer, 15 s: `swarm::magnet` | `sizes`, `overfull`, `offences`, `silent` of `metadata` in `--json` | `sizes_that_cannot_be_are_refused`, `what_liars_send_of_many_sizes_has_a_bound_…`, `blocks_of_several_peers_make_the_whole`, fuzz `metadata` |
-//! | peers of a magnet link | 40, of which 20 came to us; 2000 addresses, 20 dials each: `session::magnet` | `peers`, `addresses` of `metadata` in `--json` | `who_comes_in_crowds_does_not_keep_a_magnet_link_from_its_peers` |
-//! | metadata to peers | 64 waiting, three times all of it: `swarm::metadata` | `requests` | *flood_of_metadata_requests*, *metadata_asked_for_again_and_again* |
+//! | peers of a magnet link | 40, of which 30 came to us; 2000 addresses, 20 dials each: `session::magnet` | `peers`, `addresses` of `metadata` in `--json` | `who_comes_in_crowds_does_not_keep_a_magnet_link_from_its_peers` |
+//! | metadata to peers | each block, or 64, waiting; three times all of it: `swarm::metadata` | `requests` | *flood_of_metadata_requests*, *metadata_asked_for_again_and_again* |
 //! | message; of extensions; dictionary | 1 MiB; 80 KiB; 64 KiB: `wire::reader`, `wire::extended` | `messages`; `offences` | *wrong_lengths*; *flood_of_long_extended_messages* |
 //! | request | 16 KiB within the torrent; longer is rejected (fast) or closes: `swarm::hear` | `messages`, `offences` | *wrong_requests* |
 //! | requests that wait; rejects that do | 2000 = our `reqq`; 4000: `swarm::hear`, `swarm::fast` | `requests`; `offences` | *flood_of_requests*; *rejects_that_nobody_reads* |
@@ -26,7 +26,7 @@
 //! | allowed pieces to a choked peer | 10, each three times: `swarm::fast` | `offences` | `who_has_nothing_may_have_some_pieces_while_choked` |
 //! | dial, handshake, silence, idleness | 5 s, 10 s, 150 s, 600 s: `shard::connection`, `swarm` | `dials`; `silent`; `silent`; `idle` | `who_does_not_answer_a_dial_or_a_handshake_is_given_up`; *handshakes_that_drip*; `silence_is_broken_after_100_s_…`; `who_has_nothing_to_trade_for_ten_minutes_goes` |
 //! | request unanswered | snubbed after 30 s, asked elsewhere; back after 60 s, of slow ones 300 s: `swarm` | `unanswered` | `requests_that_nobody_answers_are_counted` |
-//! | connections; of one host | 4000, or half the descriptors; 16, within private networks any number, `--peers-per-host`: `swarm::entry`, `swarm::roster` | `peers`; `hosts` | `when_there_is_no_room_the_least_priority_gives_way_…`; `one_host_has_so_many_connections_…`, `one_host_has_no_more_connections_than_the_user_says` |
+//! | connections; of one host | 4000, or what descriptors leave; 16, within private networks any number, `--peers-per-host`: `swarm::entry`, `swarm::roster` | `peers`; `hosts` | `when_there_is_no_room_the_least_priority_gives_way_…`; `one_host_has_so_many_connections_…`, `one_host_has_no_more_connections_than_the_user_says` |
 //! | strangers shaking hands | 100 a core; who has been silent for a second gives way, the greatest crowd first: `shard::strangers` | `handshakes` | *strangers_who_say_nothing*, `those_of_many_hosts_who_say_nothing_…` |
 //! | connections taken | 256 at once, 1000 a second on each core: `shard::listen` | `arrivals` | *strangers_who_come_and_go* |
 //! | descriptors | a part for files, a part for connections, of these a quarter for strangers: `ring::descriptors`, `shard::room` | `descriptors` | `a_want_of_descriptors_ends_no_torrent` |

@@ -93,9 +93,11 @@ impl Places {
         now: Duration,
         is_connected: impl Fn(&SocketAddr) -> bool,
     ) -> Option<SocketAddr> {
+        let (banned, given) = (&self.banned, Source::Given);
         let due = self.book.iter_mut().filter(|(addr, place)| {
-            let left = place.source == Source::Given || place.dials < MOST_DIALS;
-            left && !place.liar && place.not_before <= now && !is_connected(addr)
+            let left = place.source == given || place.dials < MOST_DIALS;
+            let allowed = !place.liar && !banned.contains(&addr.ip());
+            left && allowed && place.not_before <= now && !is_connected(addr)
         });
         let first = |place: &Place| (place.source != Source::Given, place.dials, place.source);
         let (addr, place) = due.min_by_key(|(_, place)| first(place))?;
@@ -260,6 +262,11 @@ mod tests {
         places.ban(addr(1));
         assert_eq!(places.take_due(seconds(5000), |_| false), Some(addr(2)));
         assert_eq!(places.take_due(seconds(9000), |_| false), Some(addr(2)));
+        // One that came to us lies; where it listens was known before.
+        places.add(addr(3), Source::Tracker);
+        places.ban(SocketAddr::new(addr(3).ip(), 50_000));
+        assert_eq!(places.take_due(seconds(19_000), |_| false), Some(addr(2)));
+        assert_eq!(places.take_due(seconds(19_000), |_| false), None);
         places.add(SocketAddr::new(addr(1).ip(), 9), Source::Given);
         assert_eq!(places.into_addresses([addr(1)].into_iter(), false), (vec![], vec![addr(2)]));
     }

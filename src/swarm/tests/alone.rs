@@ -144,3 +144,29 @@ fn a_peer_of_another_core_takes_the_piece_over() {
     }
     panic!("the other core's peer is asked for nothing");
 }
+
+#[test]
+fn two_that_are_slow_do_not_take_the_piece_from_one_another_for_ever() {
+    let mut desk = desk();
+    let peers = suspect(&mut desk, 0);
+    // What they sent at first was quick: nobody knows any more.
+    desk.pass(60);
+    let mut asked = peers.map(|peer| desk.requests(peer));
+    for _ in 0..6 * BLOCKS {
+        desk.pass(5);
+        for (peer, asked) in peers.into_iter().zip(&mut asked) {
+            if !asked.is_empty() {
+                desk.block_comes(peer, asked.remove(0));
+            }
+            asked.extend(desk.requests(peer));
+            let cancelled: Vec<Said> = desk.say(peer);
+            if cancelled.iter().any(|said| matches!(said, Said::Cancel(..))) {
+                asked.clear();
+            }
+        }
+        if desk.settle(&[]).contains(&Wish::Done { piece: desk.piece(0), good: true }) {
+            return;
+        }
+    }
+    panic!("the piece is stuck");
+}

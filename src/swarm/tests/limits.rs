@@ -119,3 +119,15 @@ fn an_address_where_nobody_is_reached_is_given_up() {
     }
     assert_eq!((dials, limits(&desk).failures), (9, 1));
 }
+
+#[test]
+fn only_so_many_are_dialled_at_a_time() {
+    let mut desk = Desk::new(BLOCK, 3, &[]);
+    own(&mut desk).most_dials = 2;
+    (1..=5).for_each(|port| desk.swarm.add_candidate(SocketAddr::from(([8, 8, 8, 8], port)), false));
+    desk.pass(1);
+    assert_eq!(desk.wishes().len(), 2);
+    desk.swarm.dial_failed(desk.now, SocketAddr::from(([8, 8, 8, 8], 1)));
+    desk.pass(1);
+    assert!(desk.wishes().len() <= 1);
+}

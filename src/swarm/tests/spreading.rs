@@ -136,3 +136,57 @@ fn what_the_seed_itself_sent_to_two_was_passed_on_by_nobody() {
     pass(&mut desk, 12);
     assert_eq!([first, second, third].map(|peer| unchoked(&desk, peer)), [false, true, true]);
 }
+
+/// The peer asks for the next piece that it was suggested, and is sent it.
+fn serve(desk: &mut Desk, slot: PeerSlot, piece: u32) {
+    desk.ask(slot, [piece, 0, BLOCK]);
+    let mut sent = Vec::new();
+    desk.swarm.take_upload(slot, BLOCK, &mut sent);
+    assert_eq!(sent.len(), 1);
+    pass(desk, 1);
+}
+
+#[test]
+fn a_newcomer_has_a_turn_of_one_piece_until_it_passes_one_on() {
+    let mut desk = seed(12);
+    let [first, second] = [1, 2].map(|number| comer(&mut desk, number));
+    let open = suggested(&mut desk, first);
+    serve(&mut desk, first, open[0]);
+    assert!(unchoked(&desk, first), "nobody waits");
+    let third = comer(&mut desk, 3);
+    serve(&mut desk, first, open[1]);
+    assert_eq!([first, second, third].map(|peer| unchoked(&desk, peer)), [false, true, true]);
+    // One of them is seen elsewhere.
+    for peer in [first, second] {
+        desk.hear(peer, Message::Have(open[1]));
+    }
+    desk.hear(third, Message::NotInterested);
+    assert!(unchoked(&desk, first));
+    let fourth = comer(&mut desk, 4);
+    let open = suggested(&mut desk, first);
+    for piece in [open[0], open[1]] {
+        serve(&mut desk, first, piece);
+        assert!(unchoked(&desk, first), "it gives: piece {piece}");
+        desk.hear(first, Message::Have(piece));
+    }
+    let next = suggested(&mut desk, first)[0];
+    serve(&mut desk, first, next);
+    assert_eq!([first, fourth].map(|peer| unchoked(&desk, peer)), [false, true], "it holds two");
+}
+
+#[test]
+fn a_seed_that_chokes_us_is_told_at_once_what_we_have() {
+    let layout = Arc::new(Layout::new(BLOCK.into(), [u64::from(3 * BLOCK)]).unwrap());
+    let mut desk = Desk::with(layout, Arc::new(Commons::new(3, 1)), 0, Desk::settings());
+    desk.reserved = Reserved::ours(false);
+    let seed = desk.connect(false, 1).unwrap();
+    desk.hear(seed, Message::HaveAll);
+    let giver = desk.giver(2, &[0]);
+    desk.say(seed);
+    for block in desk.requests(giver) {
+        assert!(desk.block_comes(giver, block).1);
+    }
+    desk.settle(&[]);
+    assert!(desk.swarm.peers.get(seed).unwrap().woken);
+    assert!(desk.say(seed).contains(&Said::Have(0)));
+}

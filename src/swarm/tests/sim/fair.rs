@@ -5,8 +5,8 @@ use super::node::Node;
 use crate::metainfo::BLOCK_LEN;
 use crate::swarm::active::ActivePiece;
 use crate::swarm::choker::ROUND;
+use crate::swarm::choking::debt;
 use crate::swarm::peer::Peer;
-use crate::swarm::spreading::HOARD;
 use crate::swarm::{PeerSlot, Swarm};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -32,7 +32,11 @@ pub(crate) fn watch(node: &mut Node, now: u64) {
     let idle = idle(node);
     note(&mut node.watch.idle, idle, now);
     if let Some((slot, _)) = node.watch.idle.iter().find(|(_, since)| now >= **since + IDLE) {
-        panic!("{slot:?} is asked for nothing, and has what nobody is asked for");
+        let peer = node.swarm.peers.get(*slot);
+        panic!(
+            "{slot:?} is asked for nothing, and has what nobody is asked for: {peer:?}, {:?}",
+            node.swarm.active
+        );
     }
     if node.plan.cores > 1 {
         return;
@@ -84,7 +88,10 @@ fn could_ask(swarm: &mut Swarm, slot: PeerSlot, free: usize) -> bool {
         || free > 0
             && offered
                 .and_then(|offered| swarm.picker.pick_any(offered, &mut fastrand::Rng::with_seed(0)))
-                .is_some_and(|piece| swarm.commons.map.is_missing(piece))
+                .is_some_and(|piece| {
+                    let left = swarm.commons.map.is_suspect(piece) && swarm.is_barred(slot, piece);
+                    swarm.commons.map.is_missing(piece) && !left
+                })
 }
 
 /// Peers that have had their turn and keep their slot although others wait who owe no more (when we seed to everybody in
@@ -95,14 +102,11 @@ fn kept(swarm: &Swarm, now: u64) -> Vec<PeerSlot> {
     let long = |peer: &Peer, least: Duration| now >= peer.unchoked_since + least;
     let waiting = |peer: &&Peer| peer.interested && !peer.unchoked && !peer.dropped && long(peer, ROUND);
     let waits: Vec<&Peer> = swarm.peers.iter().map(|(_, peer)| peer).filter(waiting).collect();
-    let least_debt = waits.iter().map(|peer| peer.held / HOARD).min();
+    let debt = |peer: &Peer| debt(now, peer, true);
+    let least_debt = waits.iter().map(|peer| debt(peer)).min();
     let gives = waits.iter().any(|peer| peer.trade > 0);
     let passes_over = |peer: &Peer| {
-        if seeding {
-            least_debt.is_some_and(|debt| debt <= peer.held / HOARD)
-        } else {
-            gives && peer.trade == 0
-        }
+        if seeding { least_debt.is_some_and(|least| least <= debt(peer)) } else { gives && peer.trade == 0 }
     };
     let has = swarm.peers.iter().filter(|(_, peer)| peer.unchoked && !peer.dropped && long(peer, TURN));
     has.filter(|(_, peer)| passes_over(peer)).map(|(slot, _)| slot).collect()

@@ -288,8 +288,8 @@ impl World {
         number
     }
 
-    /// A block has come through, to this end: what was said after it follows.
-    pub(crate) fn follow(&mut self, (line, side): EndId, len: u32) {
+    /// A block has come through, to this end: gives what was said after it.
+    pub(crate) fn follow(&mut self, (line, side): EndId, len: u32) -> Vec<u8> {
         let sender = &mut self.lines[line].ends[1 - side];
         sender.under_way -= u64::from(len);
         sender.through += 1;
@@ -297,8 +297,6 @@ impl World {
         while sender.behind.front().is_some_and(|(after, _)| *after <= sender.through) {
             behind.extend(sender.behind.pop_front().map(|(_, bytes)| bytes).unwrap_or_default());
         }
-        if !behind.is_empty() {
-            self.after(0, Event::Heard((line, side), behind));
-        }
+        behind
     }
 }

@@ -55,7 +55,10 @@ impl World {
 
     pub(crate) fn came(&mut self, id: EndId, block: Block, bad: bool) -> usize {
         let now = self.time();
-        self.follow(id, block.len);
+        let behind = self.follow(id, block.len);
+        if !behind.is_empty() {
+            self.after(0, Event::Heard(id, behind));
+        }
         let line = &mut self.lines[id.0];
         let sender = line.ends[1 - id.1].node;
         let end = &mut line.ends[id.1];
@@ -107,7 +110,9 @@ impl World {
         end.inbox.extend(bytes);
         self.start_receive(id);
         if let Some(len) = last.filter(|_| whole) {
-            self.follow(id, len);
+            // Before anything of the next block.
+            let behind = self.follow(id, len);
+            self.part(id, behind, None);
             let sender = self.end((id.0, 1 - id.1)).node;
             self.send(sender);
         }
