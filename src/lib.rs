@@ -25,7 +25,8 @@
 //! for upload slots over all cores once in ten seconds (`swarm/choking.rs`); a limit of bytes a second is one number that
 //! all cores move on (`swarm/limiter.rs`). Cores ring each other's bells for news, and write letters for what must arrive
 //! (`shard/crew.rs`). Files and connections of all cores have places in one budget of descriptors (`ring/descriptors.rs`): what
-//! finds none waits, and strangers give way (`shard/strangers.rs`).
+//! finds none waits, and strangers give way (`shard/strangers.rs`). A core takes newcomers at a pace that leaves it to its peers
+//! (`shard/listen.rs`).
 //!
 //! # The walk of a block
 //!
