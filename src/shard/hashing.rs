@@ -5,7 +5,7 @@
 
 use super::memory::RunKey;
 use super::torrent::{Fetched, TorrentShard};
-use crate::digest::{Job, Sha1State, advance};
+use crate::digest::{Engine, Job, Sha1State, advance};
 use crate::metainfo::PieceIndex;
 use crate::ring::{self, Slab};
 use std::cell::{Cell, RefCell};
@@ -14,8 +14,6 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// Stretches that are hashed side by side: one a lane.
-const BATCH: usize = 16;
 /// How long a stretch waits for the batch to fill.
 const PATIENCE: Duration = Duration::from_millis(6);
 
@@ -45,14 +43,15 @@ struct Stretch {
 }
 
 impl TorrentShard {
-    /// Takes runs of a piece to be hashed; with a full batch it is done at once.
+    /// Takes runs of a piece to be hashed; when there is one for every lane it is done at once. More would only leave the
+    /// processor's cache meanwhile.
     pub(super) fn queue_hash(self: &Rc<Self>, piece: PieceIndex, runs: Range<usize>) {
         let waiting = {
             let mut waiting = self.hashing.waiting.borrow_mut();
             waiting.push((piece, runs));
             waiting.len()
         };
-        if waiting >= BATCH {
+        if waiting >= Engine::current().lanes() {
             self.hash_waiting();
         } else if !self.hashing.timed.replace(true) {
             let this = Rc::clone(self);
