@@ -3,12 +3,17 @@
 //! The arena starts small, and the cache gives way before it grows: to make memory resident costs more than to read a run
 //! again from the page cache, and most runs are served once. Only when runs are asked for that were there a short while ago
 //! does it grow for the sake of the cache, and then quickly.
+//!
+//! What is asked of peers is promised a slab ([`Promise`]) and takes it when its first byte comes: a run may be asked for long
+//! before. Memory is never promised twice, so a promise can always be kept.
 
 use super::snapshot::SlabStates;
 use crate::metainfo::PieceIndex;
 use crate::ring::{Arena, Core, FillingSlab, Slab, ZeroCopy};
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::Range;
+use std::rc::Rc;
 
 /// A run of a piece.
 pub(super) type RunKey = (PieceIndex, usize);
@@ -48,10 +53,23 @@ impl Gone {
     }
 }
 
+/// A slab that somebody is to have: nobody else takes the last one.
+pub(super) struct Promise(Rc<Cell<usize>>);
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
 /// The arena with its least-recently-used cache.
 pub(super) struct Memory {
     arena: Arena,
     cached: HashMap<RunKey, Cached>,
+    /// Cached runs that others may hold as well; every one that others do hold is among them.
+    shared: Vec<RunKey>,
+    /// Slabs that are promised.
+    promised: Rc<Cell<usize>>,
     by_age: BTreeMap<u64, RunKey>,
     gone: Gone,
     /// Slabs by which the arena may grow for the sake of the cache.
@@ -68,6 +86,8 @@ impl Memory {
             arena,
             zero_copy,
             cached: HashMap::new(),
+            shared: Vec::new(),
+            promised: Rc::default(),
             by_age: BTreeMap::new(),
             gone: Gone::default(),
             room: 0,
@@ -75,9 +95,26 @@ impl Memory {
         }
     }
 
-    /// A slab to fill that begins `skew` bytes behind a page boundary: one that is free, or else the cache gives way, or else
-    /// the arena grows.
+    /// A slab to fill that begins `skew` bytes behind a page boundary, unless all that could be had are promised: one that is
+    /// free, or else the cache gives way, or else the arena grows.
     pub(super) fn take(&mut self, skew: usize) -> Option<FillingSlab> {
+        (self.available() > 0).then(|| self.take_any(skew)).flatten()
+    }
+
+    /// Promises a slab, if one could be had.
+    pub(super) fn promise(&mut self) -> Option<Promise> {
+        (self.available() > 0).then(|| {
+            self.promised.set(self.promised.get() + 1);
+            Promise(Rc::clone(&self.promised))
+        })
+    }
+
+    /// The slab that was promised, once for each promise.
+    pub(super) fn redeem(&mut self, _: &Promise, skew: usize) -> FillingSlab {
+        self.take_any(skew).expect("no more slabs are promised than could be had")
+    }
+
+    fn take_any(&mut self, skew: usize) -> Option<FillingSlab> {
         if self.gone.regrets >= REGRETS_TO_GROW {
             self.gone.regrets = 0;
             self.room = self.arena.capacity() - self.arena.untouched();
@@ -96,11 +133,11 @@ impl Memory {
         slab
     }
 
-    /// Slabs that could be had now, counted up to `most`.
-    pub(super) fn available(&self, most: usize) -> usize {
-        let free = self.arena.free().min(most);
-        let sole = self.by_age.values().filter(|key| self.cached[*key].slab.is_sole());
-        free + sole.take(most - free).count()
+    /// Slabs that could be had now, and are not promised.
+    pub(super) fn available(&mut self) -> usize {
+        let cached = &self.cached;
+        self.shared.retain(|key| cached.get(key).is_some_and(|cached| !cached.slab.is_sole()));
+        (self.arena.free() + cached.len() - self.shared.len()).saturating_sub(self.promised.get())
     }
 
     /// Slabs in all.
@@ -122,12 +159,19 @@ impl Memory {
         SlabStates { untouched, free, held, cached, sent }
     }
 
-    /// The slab of a run, when all of `range` is in it.
+    /// The slab of a run, when all of `range` is in it, unless it has to give way to what is promised.
     pub(super) fn get(&mut self, key: RunKey, range: &Range<usize>) -> Option<Slab> {
+        let may_share = self.available() > 0;
         let Some(cached) = self.cached.get_mut(&key) else {
             self.gone.ask(key);
             return None;
         };
+        if cached.slab.is_sole() {
+            if !may_share {
+                return None;
+            }
+            self.shared.push(key);
+        }
         self.clock += 1;
         self.by_age.remove(&std::mem::replace(&mut cached.used, self.clock));
         self.by_age.insert(self.clock, key);
@@ -154,6 +198,9 @@ impl Memory {
         if let Some(old) = self.cached.insert(key, Cached { slab, valid, used }) {
             self.by_age.remove(&old.used);
         }
+        if !self.shared.contains(&key) {
+            self.shared.push(key);
+        }
         self.by_age.insert(used, key);
     }
 }
@@ -178,7 +225,7 @@ mod tests {
             memory.forget(bad);
             assert!(memory.get((bad, 0), &(0..10)).is_none() && memory.get((bad, 1), &(0..10)).is_none());
             assert!(memory.get((good, 0), &(0..10)).is_some());
-            assert_eq!((core.arena.free(), memory.available(1000)), (free - 1, free), "their slabs are free");
+            assert_eq!((core.arena.free(), memory.available()), (free - 1, free), "their slabs are free");
         })
         .unwrap();
     }
@@ -218,6 +265,37 @@ mod tests {
             (0..20).for_each(|_| wanted.iter().for_each(|key| keep(&mut memory, *key)));
             assert!(wanted.iter().all(|key| memory.holds(*key)), "all fits now");
             assert!(arena.capacity() - arena.untouched() <= 8 * CHUNK_SLABS as usize);
+        });
+    }
+
+    #[test]
+    fn what_is_promised_nobody_else_takes() {
+        with_runs(|mut memory, arena, runs| {
+            runs[..arena.capacity()].iter().for_each(|key| keep(&mut memory, *key));
+            let promises: Vec<_> = std::iter::from_fn(|| memory.promise()).collect();
+            assert_eq!(promises.len(), arena.capacity(), "what is cached gives way");
+            assert!(memory.take(0).is_none() && memory.available() == 0);
+            let cached = *memory.by_age.values().next_back().unwrap();
+            assert!(memory.get(cached, &(0..100)).is_none(), "who sends it would hold it");
+            let taken: Vec<_> = promises.iter().map(|promise| memory.redeem(promise, 0)).collect();
+            assert_eq!((taken.len(), memory.cached.len()), (arena.capacity(), 0));
+            drop((promises, taken));
+            assert_eq!(memory.available(), arena.capacity());
+        });
+    }
+
+    #[test]
+    fn a_run_that_somebody_holds_is_not_promised() {
+        with_runs(|mut memory, arena, runs| {
+            keep(&mut memory, runs[0]);
+            keep(&mut memory, runs[1]);
+            let held = [memory.get(runs[0], &(0..100)), memory.get(runs[0], &(0..100))];
+            assert_eq!(memory.available(), arena.capacity() - 1);
+            let others = [memory.promise(), memory.promise()];
+            assert_eq!(memory.available(), arena.capacity() - 3);
+            assert!(memory.get(runs[0], &(0..100)).is_some(), "one more holds it");
+            drop((held, others));
+            assert_eq!(memory.available(), arena.capacity());
         });
     }
 

@@ -3,7 +3,7 @@
 use super::crew::{Crew, Letter};
 use super::hashing::Hashing;
 use super::load::Reads;
-use super::memory::{Memory, RunKey};
+use super::memory::{Memory, Promise, RunKey};
 use super::secrecy::Secrecy;
 use super::snapshot::{Gauges, Snapshot};
 use super::strangers::Strangers;
@@ -40,6 +40,8 @@ const SPARE_COPIES: usize = 16;
 
 /// A run that is being fetched.
 pub(super) enum Fetched {
+    /// Asked for; nothing has come.
+    Awaited(Promise),
     Filling(FillingSlab),
     Full(Slab),
 }
@@ -255,15 +257,15 @@ impl TorrentShard {
 
     /// Slabs that runs to be fetched may have now, counted up to `most`.
     fn free_slabs(&self, most: usize) -> usize {
-        let memory = self.memory.borrow();
+        let mut memory = self.memory.borrow_mut();
         let share = memory.capacity() - memory.capacity() / UPLOAD_SHARE;
-        memory.available(share.saturating_sub(self.fetched.borrow().len()).min(most))
+        memory.available().min(share.saturating_sub(self.fetched.borrow().len())).min(most)
     }
 
     fn open_run(&self, key: RunKey) {
-        let slab = self.memory.borrow_mut().take(self.skew(key));
-        let slab = slab.expect("no more runs are opened than slabs are available");
-        self.fetched.borrow_mut().insert(key, Fetched::Filling(slab));
+        let promise = self.memory.borrow_mut().promise();
+        let promise = promise.expect("no more runs are opened than slabs are available");
+        self.fetched.borrow_mut().insert(key, Fetched::Awaited(promise));
     }
 
     /// The run a block belongs to, and its bytes there.
@@ -279,8 +281,13 @@ impl TorrentShard {
         work: impl FnOnce(&mut FillingSlab, Range<usize>) -> T,
     ) -> Option<T> {
         let (key, range) = Self::home(block);
-        match self.fetched.borrow_mut().get_mut(&key) {
-            Some(Fetched::Filling(slab)) => Some(work(slab, range)),
+        let mut fetched = self.fetched.borrow_mut();
+        let run = fetched.get_mut(&key)?;
+        if let Fetched::Awaited(promise) = run {
+            *run = Fetched::Filling(self.memory.borrow_mut().redeem(promise, self.skew(key)));
+        }
+        match run {
+            Fetched::Filling(slab) => Some(work(slab, range)),
             _ => None,
         }
     }
