@@ -26,8 +26,29 @@ pub(super) struct Stretch {
 
 impl Stretch {
     /// Whether it covers these bytes of that run.
-    pub(super) fn holds(&self, key: RunKey, range: &Range<usize>) -> bool {
+    fn holds(&self, key: RunKey, range: &Range<usize>) -> bool {
         self.key == key && covers(&self.range, range)
+    }
+}
+
+/// Stretches and what was loaded of the first of them, found again in the order of the blocks that need them.
+pub(super) struct Loaded<'a, T> {
+    stretches: &'a [Stretch],
+    slabs: &'a [T],
+}
+
+impl<'a, T> Loaded<'a, T> {
+    pub(super) fn new(stretches: &'a [Stretch], slabs: &'a [T]) -> Self {
+        Self { stretches, slabs }
+    }
+
+    /// Where these bytes of the run are. `None` when they were not loaded: then nothing further was.
+    pub(super) fn find(&mut self, key: RunKey, range: &Range<usize>) -> Option<&'a T> {
+        let passed = self.stretches.iter().zip(self.slabs).position(|(stretch, _)| stretch.holds(key, range));
+        let passed = passed.unwrap_or(self.slabs.len());
+        self.stretches = &self.stretches[passed..];
+        self.slabs = &self.slabs[passed..];
+        self.slabs.first()
     }
 }
 
@@ -60,6 +81,10 @@ pub(super) fn stretches(
     for block in blocks {
         let follows = last.is_some_and(|last| follows(layout, &last, &block));
         for (key, range) in parts(block) {
+            // Asked for twice.
+            if out.last().is_some_and(|stretch| stretch.holds(key, &range)) {
+                continue;
+            }
             if let Some(stretch) = out.last_mut().filter(|stretch| follows && stretch.key == key) {
                 stretch.range.end = range.end;
                 stretch.ahead = true;
@@ -223,6 +248,41 @@ mod tests {
         let found = of(&[(0, RUN_LEN - 5, 12), (0, RUN_LEN + 7, 3)], None);
         let end = RUN_LEN as usize;
         assert_eq!(found, [(0, 0, end - 5..end, false), (0, 1, 0..10, true)]);
+    }
+
+    /// Blocks as peers may ask for them: again, within one another, of any length.
+    #[test]
+    fn every_block_finds_its_own_bytes_whatever_is_asked_for() {
+        let layout = Layout::new(1 << 20, [64 << 20]).unwrap();
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..2000 {
+            let count = random.usize(1..8);
+            let blocks: Vec<Block> = std::iter::repeat_with(|| {
+                let (begin, len) = (random.u32(0..6) * BLOCK / 2, random.u32(1..=BLOCK));
+                let begin = begin + random.u32(0..2) * (RUN_LEN - BLOCK);
+                Block { piece: layout.piece(random.u32(0..2)).unwrap(), begin, len }
+            })
+            .take(count)
+            .collect();
+            let mut found = Vec::new();
+            stretches(&layout, blocks.iter().copied(), None, &mut found);
+            let mut loaded = Loaded::new(&found, &found);
+            for (key, range) in blocks.iter().flat_map(|block| parts(*block)) {
+                let stretch = loaded.find(key, &range);
+                assert!(stretch.is_some_and(|stretch| stretch.holds(key, &range)), "{blocks:?}: {found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_not_loaded_is_not_found() {
+        let layout = Layout::new(1 << 20, [64 << 20]).unwrap();
+        let block = |piece| Block { piece: layout.piece(piece).unwrap(), begin: 0, len: BLOCK };
+        let mut found = Vec::new();
+        stretches(&layout, [block(0), block(1), block(2)], None, &mut found);
+        let mut loaded = Loaded::new(&found, &["first", "second"]);
+        let mut find = |piece| loaded.find((layout.piece(piece).unwrap(), 0), &(0..BLOCK as usize)).copied();
+        assert_eq!([find(1), find(2), find(2)], [Some("second"), None, None]);
     }
 
     #[test]

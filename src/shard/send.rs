@@ -1,7 +1,7 @@
 //! Sending to one peer: messages first, then blocks, many in one send.
 
 use super::allowance::Allowance;
-use super::load::{self, ReadFailed, Stretch};
+use super::load::{self, Loaded, ReadFailed, Stretch};
 use super::torrent::TorrentShard;
 use crate::metainfo::{BLOCK_LEN, Block};
 use crate::ring::{Gather, Slab, Socket};
@@ -10,7 +10,6 @@ use crate::wire::mse::Cipher;
 use crate::wire::{PIECE_HEAD_LEN, PieceHead};
 use std::collections::VecDeque;
 use std::io;
-use std::iter::Peekable;
 use std::rc::Rc;
 use tokio::sync::Notify;
 
@@ -141,7 +140,7 @@ impl Sender {
             &mut self.stretches,
         );
         load::load(&self.torrent, &self.stretches, &mut self.slabs).await?;
-        let mut loaded = self.stretches.iter().zip(&self.slabs).peekable();
+        let mut loaded = Loaded::new(&self.stretches, &self.slabs);
         if let Some(rest) = rest {
             gather.push_small(&head(&self.blocks[0])[self.block_sent.min(PIECE_HEAD_LEN)..]);
             if !lay_payload(gather, rest, &mut loaded, &mut left) {
@@ -150,7 +149,7 @@ impl Sender {
         }
         gather.push_small(&self.messages[self.messages_sent..]);
         for block in self.blocks.iter().skip(sent) {
-            if !gather.has_room() || loaded.peek().is_none() || left == 0 {
+            if !gather.has_room() || !begins_in(&mut loaded, *block) || left == 0 {
                 break;
             }
             gather.push_small(&head(block));
@@ -240,23 +239,20 @@ fn head(block: &Block) -> [u8; PIECE_HEAD_LEN] {
     PieceHead { index: block.piece.get(), begin: block.begin, len: block.len }.encode()
 }
 
+/// Whether the first bytes of the block were loaded.
+fn begins_in(loaded: &mut Loaded<'_, Slab>, block: Block) -> bool {
+    load::parts(block).next().is_some_and(|(key, range)| loaded.find(key, &range).is_some())
+}
+
 /// Adds the payload of a block, of which so much is `left` to be sent. `false` when that, or what is loaded of it, is not
 /// all: then nothing can follow.
-fn lay_payload<'a>(
-    gather: &mut Gather,
-    block: Block,
-    loaded: &mut Peekable<impl Iterator<Item = (&'a Stretch, &'a Slab)>>,
-    left: &mut usize,
-) -> bool {
+fn lay_payload(gather: &mut Gather, block: Block, loaded: &mut Loaded<'_, Slab>, left: &mut usize) -> bool {
     for (key, range) in load::parts(block) {
-        if !loaded.peek().is_some_and(|(stretch, _)| stretch.holds(key, &range)) {
-            loaded.next();
-        }
-        let Some((_, slab)) = loaded.peek() else { return false };
+        let Some(slab) = loaded.find(key, &range) else { return false };
         let part = range.start..range.end.min(range.start.saturating_add(*left));
         *left -= part.len();
         if !part.is_empty() {
-            gather.push_payload((*slab).clone(), part.clone());
+            gather.push_payload(slab.clone(), part.clone());
         }
         if part.end < range.end {
             return false;

@@ -1,0 +1,84 @@
+//! Requests as no client of ours would make them: again, within one another, of any length, in any order. Each is answered with
+//! the bytes it asks for.
+
+mod common;
+
+use common::payload::{BLOCK, noise, one_file};
+use common::peer::{INTERESTED, PIECE, REQUEST, UNCHOKE, connect, hear_kind, message};
+use common::program::{Program, client};
+use std::io::Write;
+use std::net::TcpStream;
+
+/// Requests that are under way together, and how often so many are made.
+const PIPELINE: usize = 100;
+const ROUNDS: usize = 40;
+
+/// What is asked for: often near to what was asked for last.
+fn order(rng: &mut fastrand::Rng, pieces: u32, piece_len: u32) -> Vec<[u32; 3]> {
+    let mut last = [0, 0, BLOCK];
+    let next = |_| {
+        let [piece, begin, _] = last;
+        last = match rng.u8(..6) {
+            0 => last,
+            1 => [piece, begin + rng.u32(..100).min(piece_len - 1 - begin), 50],
+            2 => [piece, (begin + BLOCK) % piece_len, BLOCK],
+            3 => [piece, rng.u32(..piece_len), rng.u32(1..=BLOCK)],
+            _ => [rng.u32(..pieces), rng.u32(..piece_len / BLOCK) * BLOCK, BLOCK],
+        };
+        last[2] = last[2].min(piece_len - last[1]);
+        last
+    };
+    (0..PIPELINE).map(next).collect()
+}
+
+/// Asks and checks every answer; they come in the order of the requests.
+fn ask(stream: &mut TcpStream, payload: &[u8], piece_len: u32, rng: &mut fastrand::Rng) {
+    let pieces = payload.len() as u32 / piece_len;
+    for _ in 0..ROUNDS {
+        let asked = order(rng, pieces, piece_len);
+        stream
+            .write_all(&asked.iter().flat_map(|numbers| message(REQUEST, numbers, &[])).collect::<Vec<_>>())
+            .unwrap();
+        for (at, numbers) in asked.iter().enumerate() {
+            let [piece, begin, len] = *numbers;
+            let answer = hear_kind(stream, PIECE);
+            let start = (piece * piece_len + begin) as usize;
+            assert_eq!(answer[..8], [piece.to_be_bytes(), begin.to_be_bytes()].concat(), "{at} of {asked:?}");
+            assert!(answer[8..] == payload[start..start + len as usize], "wrong bytes for {at} of {asked:?}");
+        }
+    }
+}
+
+fn whatever_is_asked_for(more: &[&str]) {
+    let piece_len = 32 * BLOCK;
+    let (folder, path, torrent) = one_file(24 << 20, piece_len);
+    let payload = noise(24 << 20);
+    let mut seed = Program::start(&mut client("seed", &path, folder.path(), more));
+    let addr = seed.address();
+    std::thread::scope(|scope| {
+        for peer in 0..4 {
+            let (torrent, payload) = (&torrent, &payload);
+            scope.spawn(move || {
+                let mut stream = connect(addr, torrent, [peer; 20]).unwrap();
+                stream.write_all(&message(INTERESTED, &[], &[])).unwrap();
+                hear_kind(&mut stream, UNCHOKE);
+                ask(&mut stream, payload, piece_len, &mut fastrand::Rng::with_seed(peer.into()));
+            });
+        }
+    });
+}
+
+#[test]
+fn whatever_is_asked_for_comes_from_the_cache() {
+    whatever_is_asked_for(&["--cores", "2"]);
+}
+
+#[test]
+fn whatever_is_asked_for_comes_from_little_memory() {
+    whatever_is_asked_for(&["--cores", "1", "--memory-limit", "8M"]);
+}
+
+#[test]
+fn whatever_is_asked_for_comes_in_little_sends() {
+    whatever_is_asked_for(&["--cores", "1", "--zero-copy-send", "on", "--upload-limit", "40M"]);
+}
