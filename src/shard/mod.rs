@@ -12,6 +12,7 @@ mod core;
 mod crew;
 mod failures;
 mod fingerprint;
+mod guess;
 mod hashing;
 mod listen;
 mod load;

@@ -2,9 +2,11 @@
 //!
 //! The next blocks are known, for peers answer in the order they were asked. So one receive scatters: 13 bytes of
 //! head into the scratch buffer, the payload into the block's place in its slab, the next head, and so on. If
-//! the peer says something else in between, the bytes after it lie in the wrong places; they are moved, and counted.
+//! the peer says something else in between, the bytes after it lie in the wrong places; they are moved, and counted, and
+//! of this peer less is foreseen (see `guess`).
 
 use super::crew::Letter;
+use super::guess::Guess;
 use super::torrent::TorrentShard;
 use crate::metainfo::Block;
 use crate::ring::{MAX_LEASES, Scatter, Socket};
@@ -43,6 +45,7 @@ pub(super) struct Receiver {
     slot: PeerSlot,
     reader: Reader,
     coming: Option<Coming>,
+    guess: Guess,
     /// For a peer that insists on encryption.
     cipher: Option<Cipher>,
     /// Payload bytes of the last receive.
@@ -52,7 +55,7 @@ pub(super) struct Receiver {
 impl Receiver {
     pub(super) fn new(torrent: Rc<TorrentShard>, slot: PeerSlot, cipher: Option<Cipher>) -> Self {
         let reader = Reader::new(Limits::for_pieces(torrent.crew.store.layout().piece_count()));
-        Self { torrent, slot, reader, coming: None, payload: 0, cipher }
+        Self { torrent, slot, reader, coming: None, guess: Guess::default(), payload: 0, cipher }
     }
 
     /// Receives until the connection ends. `ahead`: bytes that have come with the handshake, decrypted.
@@ -129,22 +132,23 @@ impl Receiver {
         // No more than is booked at a time.
         let most =
             self.torrent.crew.choices.download.quantum().map_or(usize::MAX, |quantum| quantum as usize);
-        let at_home = match &self.coming {
-            Some(coming) if coming.place == Place::Home => Some((coming.block, coming.filled)),
-            // The rest of the block goes elsewhere, and what follows it is not guessed.
-            Some(_) => {
-                plan.push(Stretch::Scratch(scatter.push_scratch(most)));
-                return plan;
-            }
-            None => None,
-        };
+        let home = self.coming.as_ref().filter(|coming| coming.place == Place::Home);
+        let at_home = home.map(|coming| (coming.block, coming.filled));
+        let left = self.reader.message_left();
+        if at_home.is_none() && left > 0 {
+            // The rest goes elsewhere, and what follows it is not guessed.
+            plan.push(Stretch::Scratch(scatter.push_scratch(most.min(left + PIECE_HEAD_LEN))));
+            return plan;
+        }
         // More than the head of a piece message is held: it is another kind of message.
         let Some(mut head) = PIECE_HEAD_LEN.checked_sub(self.reader.head_held()) else {
             plan.push(Stretch::Scratch(scatter.push_scratch(most)));
             return plan;
         };
         let coming = at_home.map(|(block, _)| block);
-        let lent = self.torrent.swarm.borrow_mut().lend(self.slot, coming, MAX_LEASES);
+        let begun = usize::from(coming.is_some());
+        let most_blocks = begun + self.guess.ahead(MAX_LEASES - begun);
+        let lent = self.torrent.swarm.borrow_mut().lend(self.slot, coming, most_blocks);
         for block in lent {
             let from = at_home.filter(|(home, _)| *home == block).map_or(0, |(_, filled)| filled);
             let room = most.saturating_sub(scatter.capacity());
@@ -166,9 +170,10 @@ impl Receiver {
                 return plan;
             }
         }
-        // When more blocks follow than could be laid out, only the next one's head: its payload gets its place next time.
+        // When more blocks may follow than were laid out, only the next one's head: its payload gets its place next time.
         let laid = plan.iter().filter(|stretch| matches!(stretch, Stretch::Home { .. })).count();
-        let rest = if laid == MAX_LEASES { head } else { most.saturating_sub(scatter.capacity()).max(head) };
+        let only_head = laid == most_blocks && !self.guess.is_chatter();
+        let rest = if only_head { head } else { most.saturating_sub(scatter.capacity()).max(head) };
         let rest = scatter.push_scratch(rest);
         plan.push(Stretch::Scratch(rest));
         plan
@@ -187,9 +192,13 @@ impl Receiver {
                 Stretch::Home { block, from } => {
                     let len = (block.len as usize - from).min(left);
                     if !self.is_expected(block, *from, len) {
+                        self.guess.missed();
                         let rest = self.collect(&plan[at..], scatter, left);
-                        self.torrent.count_moved(rest.len());
-                        return self.keep_on(|this| this.take(&rest));
+                        let before = self.payload;
+                        let goes_on = self.keep_on(|this| this.take(&rest));
+                        // Once out of the wrong places, and once more into the right ones, which `put` counts.
+                        self.torrent.count_moved((self.payload - before) as usize);
+                        return goes_on;
                     }
                     left -= len;
                     self.take_at_home(block, *from, len)
@@ -278,12 +287,15 @@ impl Receiver {
             match self.reader.next(&mut input)? {
                 None => return Ok(true),
                 Some(Item::Message(message)) => {
+                    self.guess.heard();
                     torrent.swarm.borrow_mut().hear(torrent.now(), self.slot, message);
                 }
                 Some(Item::PieceHead(head)) => {
                     let head = [head.index, head.begin, head.len];
+                    let next = torrent.swarm.borrow().next_of(self.slot);
                     let begun = torrent.swarm.borrow_mut().begin(torrent.now(), self.slot, head);
                     let Ok((block, place)) = begun else { return Ok(false) };
+                    self.guess.begun(next == Some(block));
                     self.coming = Some(Coming { block, place, filled: 0, aside: Vec::new() });
                 }
                 Some(Item::Payload { len }) => {

@@ -323,7 +323,7 @@ impl Swarm {
     pub fn lend(&mut self, slot: PeerSlot, coming: Option<Block>, most: usize) -> Vec<Block> {
         let Some(peer) = self.peers.get_mut(slot).filter(|peer| !peer.dropped) else { return Vec::new() };
         let mut lent = Vec::new();
-        let expected = peer.asked.iter().map(|asked| asked.block).filter(|block| Some(*block) != coming);
+        let expected = peer.expected().filter(|block| Some(*block) != coming);
         for block in coming.into_iter().chain(expected).take(most) {
             let Some(active) = self.active.get_mut(&block.piece) else { break };
             let state = &mut active.blocks[block.index()];
@@ -426,6 +426,7 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(slot) else { return Completion::Vain };
         let asked = peer.asked.iter().position(|asked| asked.block == *block);
         let asked_at = asked.and_then(|at| peer.asked.remove(at)).map(|asked| asked.at);
+        peer.answered = asked.unwrap_or(peer.answered);
         peer.begun = None;
         peer.count_block(now, block.len, asked_at);
         if let Some(at) = asked_at {

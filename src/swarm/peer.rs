@@ -138,6 +138,8 @@ pub(super) struct Peer {
 
     pub(super) current: Option<PieceIndex>,
     pub(super) asked: VecDeque<Asked>,
+    /// Where in `asked` the last answer was, as far as nothing before it has been taken back since.
+    pub(super) answered: usize,
     /// Requests taken back whose blocks may come all the same, the latest last.
     pub(super) forgone: VecDeque<Block>,
     /// How many requests it is good for.
@@ -211,6 +213,7 @@ impl Peer {
             cancels: Vec::new(),
             current: None,
             asked: VecDeque::new(),
+            answered: 0,
             forgone: VecDeque::new(),
             requests: Window::default(),
             snubbed: false,
@@ -331,6 +334,13 @@ impl Peer {
     pub(super) fn debt(&self) -> u32 {
         let owed = self.uploaded.saturating_sub(self.downloaded.saturating_mul(DEAREST));
         u32::try_from(owed / GIFT).unwrap_or(u32::MAX)
+    }
+
+    /// What it was asked for, in the order in which it is likely to come: on from the last answer, then what was passed over.
+    /// Some peers answer in order but for a block or two that take long to read.
+    pub(super) fn expected(&self) -> impl Iterator<Item = Block> {
+        let at = self.answered.min(self.asked.len());
+        self.asked.range(at..).chain(self.asked.range(..at)).map(|asked| asked.block)
     }
 
     /// Seconds until all it was asked for is here, at its rate.

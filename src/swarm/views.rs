@@ -1,6 +1,7 @@
 //! What a swarm shows of itself to whoever looks: its peers, and what they are being served.
 
-use super::{Introduction, Swarm};
+use super::{Introduction, PeerSlot, Swarm};
+use crate::metainfo::Block;
 
 /// What is told about a connected peer.
 #[derive(Clone, Debug)]
@@ -46,6 +47,11 @@ impl Swarm {
             encrypted: peer.encrypted,
             flows: (peer.unchoked && peer.interested, !peer.chokes_us && peer.wanted > 0),
         })
+    }
+
+    /// The block that the peer is most likely to send next.
+    pub fn next_of(&self, slot: PeerSlot) -> Option<Block> {
+        self.peers.get(slot)?.expected().next()
     }
 
     /// What waits to be served, and the slots.

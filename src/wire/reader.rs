@@ -193,6 +193,15 @@ impl Reader {
         }
     }
 
+    /// Bytes of the current message still to come, of whatever kind it is; 0 while not all of its head is there.
+    pub fn message_left(&self) -> usize {
+        match self.state {
+            State::Payload { left } | State::Skip { left } => left as usize,
+            State::Body { len, .. } => len as usize - self.held_body.len(),
+            State::Head | State::Delivered | State::Failed(_) => 0,
+        }
+    }
+
     /// Bytes held of a head that is not complete. Who receives into prepared places and guesses that a `piece`
     /// message comes leaves room for that many bytes fewer in front of its payload.
     pub fn head_held(&self) -> usize {

@@ -57,6 +57,26 @@ fn a_new_peer_is_asked_for_a_window_in_order_and_it_grows() {
 }
 
 #[test]
+fn what_comes_next_is_what_follows_the_last_answer_though_a_block_was_passed_over() {
+    let mut desk = Desk::new(8 * BLOCK, 1, &[]);
+    let peer = desk.giver(1, &[0]);
+    desk.requests(peer);
+    assert_eq!(lent(&mut desk, peer, None, 3), blocks(0, 0..3));
+    desk.swarm.returned(peer, None);
+    for late in [1, 2] {
+        desk.block_comes(peer, (0, late));
+        let after = (0, late + 1);
+        assert_eq!(desk.swarm.next_of(peer), Some(desk.block(after.0, after.1)));
+        assert_eq!(lent(&mut desk, peer, None, 3)[0], after);
+        desk.swarm.returned(peer, None);
+    }
+    for last in 3..8 {
+        desk.block_comes(peer, (0, last));
+    }
+    assert_eq!(lent(&mut desk, peer, None, 3), [(0, 0)], "nothing else is left");
+}
+
+#[test]
 fn two_peers_get_pieces_of_their_own() {
     let mut desk = Desk::new(64 * BLOCK, 9, &[]);
     let [a, b] = [1, 2].map(|number| desk.giver(number, &(0..9).collect::<Vec<_>>()));
