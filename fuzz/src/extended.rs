@@ -60,7 +60,7 @@ pub fn metadata(input: &[u8]) {
                     number @ 4..8 => Some(i64::from(u32::MAX) << (number - 4)),
                     number => Some(len as i64 + i64::from(number % 3) - 1),
                 };
-                fetch.offer(peer, at(peer), size);
+                fetch.offer(now, peer, at(peer), size);
                 false
             }
             1 | 2 => {
@@ -68,7 +68,10 @@ pub fn metadata(input: &[u8]) {
                 false
             }
             3 => {
-                fetch.rejected(peer);
+                let mine = asked.entry(peer).or_default();
+                if let Some(block) = mine.pop() {
+                    fetch.rejected(now, peer, block);
+                }
                 false
             }
             4 => {

@@ -38,11 +38,12 @@ impl Source {
     }
 }
 
-/// Reads the torrent file that the user named, or finds out what a magnet link stands for.
+/// Reads the torrent file that the user named, or finds out what a magnet link stands for; from peers that the filter does not
+/// hold, and from so many of one host, if not as many as usual.
 pub(super) async fn find(
     name: &Path,
     args: &FindArgs,
-    filter: Option<Arc<IpFilter>>,
+    (filter, most_of_host): (Option<Arc<IpFilter>>, Option<usize>),
     signals: &Signals,
     out: &Output,
 ) -> Result<Source, Error> {
@@ -74,6 +75,7 @@ pub(super) async fn find(
         local_discovery: !args.no_lsd,
         dht: args.dht(),
         encryption: args.encryption,
+        most_of_host,
         filter,
     };
     let resolved = session::resolve(job, watch, signals.stopped()).await?;

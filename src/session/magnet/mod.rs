@@ -61,6 +61,8 @@ pub struct MagnetJob {
     pub dht: Option<DhtOptions>,
     /// How connections to peers are encrypted.
     pub encryption: Encryption,
+    /// Most connections with one host, when not as many as usual.
+    pub most_of_host: Option<usize>,
     /// Addresses to have nothing to do with.
     pub filter: Option<Arc<IpFilter>>,
 }
@@ -136,6 +138,7 @@ pub async fn resolve(
         local_discovery,
         dht,
         encryption,
+        most_of_host,
         filter,
     } = job;
     let (mut listeners, addr) = bind(listen, 1).await?;
@@ -159,7 +162,7 @@ pub async fn resolve(
     let (heard, mut hear) = mpsc::channel(64);
     let handshake = Handshake { reserved: Reserved::ours(false), info_hash: magnet.info_hash, peer_id: id };
     let shared = Shared::new(Secrecy::new(encryption, magnet.info_hash));
-    let mut stage = Stage::new(Ourselves { handshake, port, shared }, Places::new(filter), heard);
+    let mut stage = Stage::new(Ourselves { handshake, port, shared }, Places::new(filter, most_of_host), heard);
     magnet.peers.iter().for_each(|peer| stage.spawn(look_up(peer.clone(), names.clone())));
     stage.add(peers, Source::Given);
     let mut ticks = interval(TICK);
