@@ -121,7 +121,7 @@ pub fn metadata(input: &[u8]) {
     }
     // All have gone but one who is honest.
     (0..6).for_each(|peer| fetch.gone(peer));
-    assert!(fetch.offer(9, at(9), Some(len as i64)));
+    assert!(fetch.offer(now, 9, at(9), Some(len as i64)));
     // What liars have left behind may have to come out wrong first.
     for _ in 0..=2 * len.div_ceil(METADATA_BLOCK_LEN) {
         let Some(block) = fetch.next_request(now, 9) else { break };

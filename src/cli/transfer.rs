@@ -46,7 +46,7 @@ fn run(transfer: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Er
             folder: transfer.dir.clone(),
             goal,
             listen: find.listen(),
-            peers: find.peers.iter().copied().chain(source.given).collect(),
+            peers: find.peers.clone(),
             found: source.found,
             id: source.id,
             cores: args::cores(transfer.cores),

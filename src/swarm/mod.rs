@@ -59,6 +59,7 @@ mod window;
 
 pub use active::RUN_LEN;
 pub use bitfield::Bitfield;
+pub use candidates::Source;
 pub use choker::SeedChoker;
 pub use commons::{Commons, Handover};
 pub use errands::HandIn;
@@ -78,7 +79,7 @@ pub use views::{PeerView, Uploading};
 
 use crate::metainfo::{Block, Layout, PieceIndex};
 use active::ActivePiece;
-use candidates::{Candidates, Source};
+use candidates::Candidates;
 use choking::Rounds;
 use errands::Board;
 use pace::Pace;
@@ -290,9 +291,9 @@ impl Swarm {
         self.is_seeding() && !self.have.is_full()
     }
 
-    /// Adds an address where a peer may be; `given` when the user named it.
-    pub fn add_candidate(&mut self, addr: SocketAddr, given: bool) {
-        self.note_address(addr, if given { Source::Given } else { Source::Found });
+    /// Adds an address where a peer may be.
+    pub fn add_candidate(&mut self, addr: SocketAddr, source: Source) {
+        self.note_address(addr, source);
     }
 
     /// A dial has come to nothing.

@@ -1,7 +1,7 @@
 //! Where the peers of a magnet link may be: who has named each address, when it is dialled next, who is kept out, and who
 //! gives way when there is no place for all. All addresses of the stage come by here.
 
-use crate::swarm::{IpFilter, Service, host, most_of_host};
+use crate::swarm::{self, IpFilter, Service, host, most_of_host};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -187,13 +187,12 @@ impl Places {
         }
     }
 
-    /// What the session goes on with: addresses that were given, and all others, those of peers that had the metadata
-    /// first.
+    /// What the session goes on with: addresses, those of peers that had the metadata first, and who has named them.
     pub(super) fn into_addresses(
         self,
         good: impl Iterator<Item = SocketAddr>,
         private: bool,
-    ) -> (Vec<SocketAddr>, Vec<SocketAddr>) {
+    ) -> Vec<(SocketAddr, swarm::Source)> {
         let good: Vec<SocketAddr> = good.collect();
         let allowed = |addr: &&SocketAddr| match self.book.get(*addr) {
             Some(place) if private => !place.liar && place.source != Source::Search,
@@ -203,9 +202,13 @@ impl Places {
         let named = self.book.iter().filter(|(_, place)| !place.liar).map(|(addr, _)| addr);
         let others = named.filter(|addr| !good.contains(addr));
         let all = good.iter().chain(others).filter(allowed).filter(|addr| self.may_connect(addr.ip()));
-        let is_given =
-            |addr: &SocketAddr| self.book.get(addr).is_some_and(|place| place.source == Source::Given);
-        all.copied().partition(is_given)
+        let source = |addr: &SocketAddr| match self.book.get(addr).map(|place| place.source) {
+            Some(Source::Given) => swarm::Source::Given,
+            Some(Source::Tracker) => swarm::Source::Tracker,
+            Some(Source::Search) => swarm::Source::Dht,
+            None => swarm::Source::Itself,
+        };
+        all.map(|addr| (*addr, source(addr))).collect()
     }
 }
 
@@ -282,6 +285,14 @@ mod tests {
         SocketAddr::from(([10, 0, 0, last], 1))
     }
 
+    /// What was given, and the rest.
+    fn parted(all: Vec<(SocketAddr, swarm::Source)>) -> (Vec<SocketAddr>, Vec<SocketAddr>) {
+        let (given, rest): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|(_, source)| *source == swarm::Source::Given);
+        let addrs = |all: Vec<(SocketAddr, _)>| all.into_iter().map(|(addr, _)| addr).collect();
+        (addrs(given), addrs(rest))
+    }
+
     fn take_due(
         places: &mut Places,
         now: Duration,
@@ -307,7 +318,7 @@ mod tests {
             places.add(addr(4), Source::Tracker);
             // The last one came to us by itself.
             let good = [2, 4, 5].map(addr).into_iter();
-            let (given, found) = places.into_addresses(good, private);
+            let (given, found) = parted(places.into_addresses(good, private));
             assert_eq!(given, [addr(1)]);
             let all: &[u8] = if private { &[4, 3] } else { &[2, 4, 5, 3] };
             assert_eq!(found, all.iter().map(|last| addr(*last)).collect::<Vec<_>>());
@@ -325,7 +336,7 @@ mod tests {
         assert_eq!(take_due(&mut places, seconds(0), |_| false), Some(addr(9)));
         assert_eq!(take_due(&mut places, seconds(0), |_| false), None);
         assert!(!places.may_connect(mapped.ip()) && places.may_connect(addr(9).ip()));
-        assert_eq!(places.into_addresses([addr(3)].into_iter(), false), (vec![addr(9)], vec![]));
+        assert_eq!(parted(places.into_addresses([addr(3)].into_iter(), false)), (vec![addr(9)], vec![]));
     }
 
     #[test]
@@ -362,7 +373,7 @@ mod tests {
         assert_eq!(take_due(&mut places, seconds(19_000), |_| false), Some(addr(2)));
         assert_eq!(take_due(&mut places, seconds(19_000), |_| false), None);
         places.add(SocketAddr::new(addr(1).ip(), 9), Source::Given);
-        assert_eq!(places.into_addresses([addr(1)].into_iter(), false), (vec![], vec![addr(2)]));
+        assert_eq!(parted(places.into_addresses([addr(1)].into_iter(), false)), (vec![], vec![addr(2)]));
     }
 
     #[test]
@@ -444,11 +455,10 @@ mod tests {
         assert!(matches!(room_for(Given, &peers), Room::After(number) if number != 20));
         peers[20].given = false;
         peers.iter_mut().for_each(|peer| peer.age = TURN);
-        assert_eq!([Incoming, Untried, Tried].map(|who| room_for(who, &peers)), [
-            Room::Full,
-            Room::After(20),
-            Room::Full
-        ]);
+        assert_eq!(
+            [Incoming, Untried, Tried].map(|who| room_for(who, &peers)),
+            [Room::Full, Room::After(20), Room::Full]
+        );
         // The places of the silent go round fast enough.
         peers[7].service = Service::default();
         peers[7].age = seconds(1);

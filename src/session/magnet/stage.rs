@@ -2,7 +2,7 @@
 
 use super::peer::{self, Heard, Line, Ourselves};
 use super::places::{Newcomer, Places, Room, Source, Standing, room_for};
-use crate::swarm::{MetadataFetch, MetadataOutcome, host};
+use crate::swarm::{self, MetadataFetch, MetadataOutcome, host};
 use crate::wire::extended::{Extension, ExtensionIds, MetadataMessage};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -227,7 +227,8 @@ impl Stage {
                 let said = hello.port.map(|port| SocketAddr::new(peer.addr.ip().to_canonical(), port));
                 peer.listens = peer.listens.or(said);
                 if peer.ids.get(Extension::Metadata).is_some() {
-                    let offered = self.fetch.offer(self.begun.elapsed(), number, peer.addr, hello.metadata_size);
+                    let offered =
+                        self.fetch.offer(self.begun.elapsed(), number, peer.addr, hello.metadata_size);
                     peer.offered |= offered;
                     // Who names none may not have it yet.
                     self.limits.sizes += u64::from(!offered && hello.metadata_size.is_some());
@@ -307,8 +308,8 @@ impl Stage {
         while self.tasks.try_join_next().is_some() {}
     }
 
-    /// Addresses that were given and others that are worth dialling.
-    pub(super) fn into_addresses(self, private: bool) -> (Vec<SocketAddr>, Vec<SocketAddr>) {
+    /// Addresses that are worth dialling, and who has named them.
+    pub(super) fn into_addresses(self, private: bool) -> Vec<(SocketAddr, swarm::Source)> {
         let good = self.peers.values().filter(|peer| peer.offered).filter_map(|peer| peer.listens);
         self.places.into_addresses(good, private)
     }

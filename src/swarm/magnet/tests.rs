@@ -81,7 +81,11 @@ fn of_several_senders_nobody_is_blamed_but_then_each_sends_all_of_it_beside_the_
     let (bytes, mut fetch) = metadata(3 * METADATA_BLOCK_LEN);
     let lie = vec![9; bytes.len()];
     let size = Some(bytes.len() as i64);
-    assert!(fetch.offer(START, 1, at(1), size) && fetch.offer(START, 2, at(2), size) && fetch.offer(START, 3, at(3), size));
+    assert!(
+        fetch.offer(START, 1, at(1), size)
+            && fetch.offer(START, 2, at(2), size)
+            && fetch.offer(START, 3, at(3), size)
+    );
     let asked = [1, 2, 2].map(|peer| fetch.next_request(START, peer));
     assert_eq!(asked, [Some(0), Some(1), Some(2)]);
     assert_eq!(fetch.data(START, 1, (0, size), block(&lie, 0)), MetadataOutcome::Wait);
