@@ -135,13 +135,17 @@ impl Dht {
     }
 
     /// Sends the answers that have waited for a host that has turned out to be there; and all that have waited for too long,
-    /// as far as there is room.
+    /// as far as there is room. A flood of forged queries must not have us spend on silence what others need.
     pub(super) fn release(&mut self, now: Duration, ip: Option<IpAddr>) {
         let due = |held: &Held| now >= held.until || ip.is_some_and(|ip| host(ip) == host(held.to.ip()));
         let (due, left) = std::mem::take(&mut self.held).into_iter().partition(due);
         self.held = left;
         let due: VecDeque<Held> = due;
         for held in due {
+            if !self.limits.is_proven(held.to.ip()) && self.limits.is_busy(now) {
+                self.counted.over_upload_limit += 1;
+                continue;
+            }
             self.send_reply(now, (held.family, held.to), &held.transaction, held.answer);
         }
     }

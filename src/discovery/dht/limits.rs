@@ -95,17 +95,25 @@ impl Limits {
 
     /// How many bytes the address may have of us now, in answer to its queries.
     pub(super) fn room(&self, now: Duration, ip: IpAddr) -> usize {
-        let upload = u64::try_from(
-            (now + self.burst()).saturating_sub(self.upload_full_at).as_micros() * u128::from(UPLOAD_RATE)
-                / 1_000_000,
-        );
-        let upload = upload.unwrap_or(u64::MAX).min(UPLOAD_BURST);
+        let upload = self.upload(now);
         let own = match self.accounts.get(&key(ip)) {
             Some(account) if account.verified => u64::MAX,
             Some(account) => (FACTOR * account.bytes_in).saturating_sub(account.bytes_out),
             None => 0,
         };
         usize::try_from(own.min(upload)).unwrap_or(usize::MAX)
+    }
+
+    /// Whether there is so much to send to others that nothing is to be spent on strangers who keep silent.
+    pub(super) fn is_busy(&self, now: Duration) -> bool {
+        self.upload(now) < UPLOAD_BURST / 2
+    }
+
+    /// How many bytes may be sent to all together now.
+    fn upload(&self, now: Duration) -> u64 {
+        let time = (now + self.burst()).saturating_sub(self.upload_full_at);
+        let bytes = u64::try_from(time.as_micros() * u128::from(UPLOAD_RATE) / 1_000_000);
+        bytes.unwrap_or(u64::MAX).min(UPLOAD_BURST)
     }
 
     /// So many bytes go to the address.
