@@ -327,6 +327,7 @@ mod tests {
             let added = named.filter(|addr| book.add(*addr, source)).count();
             assert_eq!(added, source.share(), "{source:?}");
         }
+        assert!(OTHERS.iter().all(|source| source.share() <= 1200) && book.book.len() <= 5000);
         assert!(book.add(SocketAddr::from(([10, 0, 0, 1], 1)), Source::Exchange), "known already");
         assert!(book.knows_host([10, 0, 0, 1].into()) && !book.knows_host([127, 0, 0, 2].into()));
     }
