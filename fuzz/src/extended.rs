@@ -60,7 +60,7 @@ pub fn metadata(input: &[u8]) {
                     number @ 4..8 => Some(i64::from(u32::MAX) << (number - 4)),
                     number => Some(len as i64 + i64::from(number % 3) - 1),
                 };
-                fetch.offer(peer, at(peer), size);
+                fetch.offer(now, peer, at(peer), size);
                 false
             }
             1 | 2 => {
@@ -68,7 +68,10 @@ pub fn metadata(input: &[u8]) {
                 false
             }
             3 => {
-                fetch.rejected(peer);
+                let mine = asked.entry(peer).or_default();
+                if let Some(block) = mine.pop() {
+                    fetch.rejected(now, peer, block);
+                }
                 false
             }
             4 => {
@@ -118,7 +121,7 @@ pub fn metadata(input: &[u8]) {
     }
     // All have gone but one who is honest.
     (0..6).for_each(|peer| fetch.gone(peer));
-    assert!(fetch.offer(9, at(9), Some(len as i64)));
+    assert!(fetch.offer(now, 9, at(9), Some(len as i64)));
     // What liars have left behind may have to come out wrong first.
     for _ in 0..=2 * len.div_ceil(METADATA_BLOCK_LEN) {
         let Some(block) = fetch.next_request(now, 9) else { break };

@@ -116,9 +116,14 @@ impl ChoiceArgs {
             super_seed: self.super_seed,
             upload: throttle(self.upload_limit),
             download: throttle(self.download_limit),
-            most_of_host: self.peers_per_host.map(|most| most as usize),
+            most_of_host: self.most_of_host(),
             filter,
         })
+    }
+
+    /// Most connections with one host, if the user has said how many.
+    pub(super) fn most_of_host(&self) -> Option<usize> {
+        self.peers_per_host.map(|most| most as usize)
     }
 
     /// Reads the list of addresses to have nothing to do with.

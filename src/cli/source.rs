@@ -8,7 +8,7 @@ use super::signals::Signals;
 use super::{Error, human, torrent_file};
 use crate::metainfo::{Magnet, Torrent};
 use crate::session::{self, Farewell, MagnetEvent, MagnetJob};
-use crate::swarm::IpFilter;
+use crate::swarm::{self, IpFilter};
 use crate::wire::PeerId;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -20,10 +20,8 @@ use std::time::Instant;
 #[derive(Debug)]
 pub(super) struct Source {
     pub(super) torrent: Torrent,
-    /// Peers that the link names.
-    pub(super) given: Vec<SocketAddr>,
-    /// Where other peers are, and what we have called ourselves to find them.
-    pub(super) found: Vec<SocketAddr>,
+    /// Where peers of the link are and who has named them, and what we have called ourselves to find them.
+    pub(super) found: Vec<(SocketAddr, swarm::Source)>,
     pub(super) id: Option<PeerId>,
     /// Files that a magnet link selects (BEP 53); none named: all.
     pub(super) files: Vec<RangeInclusive<u32>>,
@@ -33,16 +31,17 @@ pub(super) struct Source {
 
 impl Source {
     fn of_file(torrent: Torrent) -> Self {
-        let (given, found, files) = (Vec::new(), Vec::new(), Vec::new());
-        Self { torrent, given, found, id: None, files, farewell: Farewell::default() }
+        let (found, files) = (Vec::new(), Vec::new());
+        Self { torrent, found, id: None, files, farewell: Farewell::default() }
     }
 }
 
-/// Reads the torrent file that the user named, or finds out what a magnet link stands for.
+/// Reads the torrent file that the user named, or finds out what a magnet link stands for; from peers that the filter does not
+/// hold, and from so many of one host, if not as many as usual.
 pub(super) async fn find(
     name: &Path,
     args: &FindArgs,
-    filter: Option<Arc<IpFilter>>,
+    (filter, most_of_host): (Option<Arc<IpFilter>>, Option<usize>),
     signals: &Signals,
     out: &Output,
 ) -> Result<Source, Error> {
@@ -74,15 +73,15 @@ pub(super) async fn find(
         local_discovery: !args.no_lsd,
         dht: args.dht(),
         encryption: args.encryption,
+        most_of_host,
         filter,
     };
     let resolved = session::resolve(job, watch, signals.stopped()).await?;
     let Some(resolved) = resolved else {
         return Err(signals.reason().map_or_else(|| Error::Other("stopped".into()), Error::Stopped));
     };
-    let session::Resolved { torrent, given, peers: found, id, farewell, metadata_len: bytes, limits } =
-        resolved;
+    let session::Resolved { torrent, peers: found, id, farewell, metadata_len: bytes, limits } = resolved;
     out.emit(&Line::Metadata { bytes, limits });
     out.note(&format!("{}: its metadata came in {:.1} s", torrent.name, begun.elapsed().as_secs_f64()));
-    Ok(Source { torrent, given, found, id: Some(id), files, farewell })
+    Ok(Source { torrent, found, id: Some(id), files, farewell })
 }

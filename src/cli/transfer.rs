@@ -28,7 +28,8 @@ fn run(transfer: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Er
         // What is wrong with these is told before anybody is asked for the metadata of a magnet link.
         let filter = transfer.choices.filter(out)?;
         let metrics = Metrics::start(&transfer.metrics, out).await?;
-        let source = source::find(&transfer.file, find, filter.clone(), &signals, out).await?;
+        let shunned = (filter.clone(), transfer.choices.most_of_host());
+        let source = source::find(&transfer.file, find, shunned, &signals, out).await?;
         let choices = match transfer.choices.choices(&source.torrent, &source.files, filter) {
             Ok(choices) => choices,
             Err(error) => {
@@ -45,7 +46,7 @@ fn run(transfer: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Er
             folder: transfer.dir.clone(),
             goal,
             listen: find.listen(),
-            peers: find.peers.iter().copied().chain(source.given).collect(),
+            peers: find.peers.clone(),
             found: source.found,
             id: source.id,
             cores: args::cores(transfer.cores),

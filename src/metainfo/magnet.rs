@@ -108,8 +108,7 @@ impl Magnet {
         if link.len() > MAX_MAGNET_LEN {
             return Err(MagnetError::TooLong);
         }
-        let begins = link.get(..SCHEME.len()).is_some_and(|start| start.eq_ignore_ascii_case(SCHEME));
-        let query = if begins { &link[SCHEME.len()..] } else { return Err(MagnetError::NotMagnet) };
+        let query = query_of(link).ok_or(MagnetError::NotMagnet)?;
         let (mut topic, mut v2) = (None, false);
         let mut magnet = Self {
             info_hash: InfoHash([0; 20]),
@@ -119,8 +118,11 @@ impl Magnet {
             files: Vec::new(),
         };
         for parameter in query.split('&') {
-            let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            let value = percent_decoded(value);
+            // Links are copied out of HTML, where the separator is `&amp;`.
+            let escaped = parameter.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("amp;"));
+            let parameter = if escaped { &parameter[4..] } else { parameter };
+            let (key, text) = parameter.split_once('=').unwrap_or((parameter, ""));
+            let value = percent_decoded(text);
             match plain_key(key).as_str() {
                 "xt" => match Topic::parse(&value)? {
                     Some(Topic::V1(hash)) if topic.is_some_and(|other| other != hash) => {
@@ -130,7 +132,11 @@ impl Magnet {
                     Some(Topic::V2) => v2 = true,
                     None => {}
                 },
-                "dn" => magnet.name = Some(path::display_text(&value)).filter(|name| !name.is_empty()),
+                // In a name, and nowhere else, a plus sign is a space: so other clients read it.
+                "dn" => {
+                    let name = path::display_text(&percent_decoded(&text.replace('+', " ")));
+                    magnet.name = Some(name).filter(|name| !name.is_empty());
+                }
                 "tr" => magnet.trackers.extend(url(&value)),
                 "x.pe" => {
                     magnet.peers.extend(str::from_utf8(&value).ok().and_then(HostPort::parse));
@@ -187,6 +193,13 @@ impl fmt::Display for Magnet {
     }
 }
 
+/// The parameters of a link. Some write it as if it had a path; a fragment behind it is for who shows it.
+fn query_of(link: &str) -> Option<&str> {
+    let link = link.split('#').next()?;
+    let rest = Some(link).filter(|link| Magnet::is_magnet(link))?.get(7..)?;
+    rest.strip_prefix('/').unwrap_or(rest).strip_prefix('?')
+}
+
 /// What an exact topic names.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Topic {
@@ -221,8 +234,8 @@ fn plain_key(key: &str) -> String {
     }
 }
 
-/// `%xx` becomes a byte; all else stays, also a `%` that is followed by something else, and a plus sign: links are made
-/// by programs that encode a space as `%20` or as `+`, and a plus in a tracker's URL must not become a space.
+/// `%xx` becomes a byte; all else stays, also a `%` that is followed by something else, and a plus sign: one in a tracker's
+/// URL must not become a space.
 fn percent_decoded(text: &str) -> Vec<u8> {
     let (bytes, mut out, mut at) = (text.as_bytes(), Vec::with_capacity(text.len()), 0);
     while let Some(byte) = bytes.get(at) {

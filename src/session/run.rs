@@ -13,10 +13,11 @@ use crate::metainfo::{BuildError, Torrent, TorrentError};
 use crate::ring::{StartError, ZeroCopySend};
 use crate::shard::{Assignment, Choices, Progress, Report, Room, Shards};
 use crate::storage::{Folder, StorageError, Store};
-use crate::swarm::Greeting;
+use crate::swarm::{Greeting, Source};
 use crate::wire::PeerId;
 use crate::wire::mse::Encryption;
 use ::ring::rand::{SecureRandom, SystemRandom};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -60,8 +61,8 @@ pub struct Job {
     pub listen: Listen,
     /// Peers that the user named.
     pub peers: Vec<SocketAddr>,
-    /// Addresses where peers may be.
-    pub found: Vec<SocketAddr>,
+    /// Addresses where peers may be, and who has named them.
+    pub found: Vec<(SocketAddr, Source)>,
     /// What we call ourselves; by chance when not given.
     pub id: Option<PeerId>,
     /// Processors to work on, at least 1.
@@ -154,6 +155,9 @@ pub(super) fn random_id() -> PeerId {
     PeerId::generate(random)
 }
 
+/// The way of addresses from one source.
+type Way = (mpsc::Sender<Vec<SocketAddr>>, mpsc::Receiver<Vec<SocketAddr>>);
+
 /// A session under way.
 struct Running<W> {
     job: Job,
@@ -167,7 +171,10 @@ struct Running<W> {
     /// Those of the DHT, until it starts.
     sockets: Option<DhtSockets>,
     dht: Option<DhtSearch>,
-    found: (mpsc::Sender<Vec<SocketAddr>>, mpsc::Receiver<Vec<SocketAddr>>),
+    /// What trackers, the local network and the DHT find comes by ways of their own: each has a share of the book.
+    tracked: Way,
+    nearby: Way,
+    searched: Way,
     notes: (mpsc::Sender<Note>, mpsc::Receiver<Note>),
     watch: W,
     last: Progress,
@@ -219,7 +226,9 @@ pub async fn run(
         local: None,
         sockets,
         dht: None,
-        found: mpsc::channel(16),
+        tracked: mpsc::channel(16),
+        nearby: mpsc::channel(16),
+        searched: mpsc::channel(16),
         notes: mpsc::channel(MOST_NOTES),
         watch,
         last: Progress::default(),
@@ -241,8 +250,16 @@ impl<W: FnMut(Event)> Running<W> {
                     Some(report) => self.take(report).await,
                     None => true,
                 },
-                Some(addrs) = self.found.1.recv() => {
-                    self.shards.offer(addrs, false).await;
+                Some(addrs) = self.tracked.1.recv() => {
+                    self.shards.offer(addrs, Source::Tracker).await;
+                    false
+                }
+                Some(addrs) = self.nearby.1.recv() => {
+                    self.shards.offer(addrs, Source::Local).await;
+                    false
+                }
+                Some(addrs) = self.searched.1.recv() => {
+                    self.shards.offer(addrs, Source::Dht).await;
                     false
                 }
                 Some(note) = self.notes.1.recv() => {
@@ -335,11 +352,15 @@ impl<W: FnMut(Event)> Running<W> {
         }
         (self.watch)(Event::Listening(self.addr));
         let addrs = std::mem::take(&mut self.job.peers);
-        self.shards.offer(addrs, true).await;
-        let addrs = std::mem::take(&mut self.job.found);
-        self.shards.offer(addrs, false).await;
+        self.shards.offer(addrs, Source::Given).await;
+        let mut found: BTreeMap<Source, Vec<SocketAddr>> = BTreeMap::new();
+        let all = std::mem::take(&mut self.job.found);
+        all.into_iter().for_each(|(addr, source)| found.entry(source).or_default().push(addr));
+        for (source, addrs) in found {
+            self.shards.offer(addrs, source).await;
+        }
         self.search_locally();
-        let found = self.found.0.clone();
+        let found = self.searched.0.clone();
         let torrent = &self.job.torrent;
         let dht = self.job.dht.as_ref().zip(self.sockets.take());
         self.dht = DhtSearch::start(dht, torrent.info_hash, &torrent.nodes, self.addr, found);
@@ -351,7 +372,7 @@ impl<W: FnMut(Event)> Running<W> {
             key: fastrand::u32(..),
             tiers: self.job.torrent.trackers.clone(),
         };
-        let (found, notes) = (self.found.0.clone(), self.notes.0.clone());
+        let (found, notes) = (self.tracked.0.clone(), self.notes.0.clone());
         let totals = Arc::clone(&self.totals);
         let limits = self.job.announce;
         self.announcing = Some(Announcing::start(client, identity, limits, totals, found, notes));
@@ -364,7 +385,7 @@ impl<W: FnMut(Event)> Running<W> {
         if !self.job.local_discovery || self.job.torrent.private {
             return;
         }
-        let torrent = (self.job.torrent.info_hash, self.found.0.clone());
+        let torrent = (self.job.torrent.info_hash, self.nearby.0.clone());
         match LocalSearch::start(self.addr, [torrent]) {
             Ok(search) => self.local = Some(search),
             Err(error) => tracing::warn!("peers on the local network are not looked for: {error}"),

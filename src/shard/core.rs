@@ -8,7 +8,7 @@ use super::torrent::TorrentShard;
 use super::{Command, Report, Room};
 use crate::ring::{self, Config};
 use crate::storage::{self, Access, StorageError};
-use crate::swarm::{Settings, Swarm};
+use crate::swarm::{Settings, Source, Swarm};
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -34,8 +34,8 @@ pub(super) struct Work {
     pub(super) reports: mpsc::Sender<Report>,
 }
 
-/// Addresses with whether the user named them.
-type Found = Vec<(Vec<SocketAddr>, bool)>;
+/// Addresses with who has named them.
+type Found = Vec<(Vec<SocketAddr>, Source)>;
 
 impl Work {
     /// Starts the core's thread.
@@ -65,8 +65,8 @@ impl Work {
         ring::spawn(keep_time(Rc::clone(&torrent)));
         ring::spawn(read_mail(Rc::clone(&torrent), self.mail));
         torrent.check_complete();
-        while let Some(Command::Peers { addrs, given }) = self.commands.recv().await {
-            addrs.into_iter().for_each(|addr| torrent.swarm.borrow_mut().add_candidate(addr, given));
+        while let Some(Command::Peers { addrs, source }) = self.commands.recv().await {
+            addrs.into_iter().for_each(|addr| torrent.swarm.borrow_mut().add_candidate(addr, source));
         }
         torrent.stop().await;
         torrent.publish();
@@ -90,7 +90,7 @@ impl Work {
             tokio::select! {
                 checked = &mut checking => return checked.map(|()| Some(found)),
                 command = self.commands.recv() => match command {
-                    Some(Command::Peers { addrs, given }) => found.push((addrs, given)),
+                    Some(Command::Peers { addrs, source }) => found.push((addrs, source)),
                     Some(Command::Stop) | None => {
                         self.crew.queue.close();
                         return Ok(None);
@@ -121,8 +121,8 @@ impl Work {
         let layout = Arc::clone(self.crew.store.layout());
         let commons = Arc::clone(&self.crew.commons);
         let mut swarm = Swarm::new(layout, commons, self.core, settings, fastrand::u64(..));
-        for (addrs, given) in found {
-            addrs.into_iter().for_each(|addr| swarm.add_candidate(addr, given));
+        for (addrs, source) in found {
+            addrs.into_iter().for_each(|addr| swarm.add_candidate(addr, source));
         }
         let memory = Memory::new(core);
         let strangers = Strangers::new(self.room.strangers);

@@ -42,6 +42,7 @@ use crate::ring::{self, Config, ZeroCopySend};
 use crate::storage::{CheckReport, Store};
 use crate::swarm::Greeting;
 use crate::swarm::RUN_LEN;
+use crate::swarm::Source;
 use crate::wire::PeerId;
 use crate::wire::mse::Encryption;
 use std::collections::hash_map::DefaultHasher;
@@ -90,8 +91,8 @@ pub enum Command {
     Peers {
         /// Where.
         addrs: Vec<SocketAddr>,
-        /// Whether the user named them.
-        given: bool,
+        /// Who has named them.
+        source: Source,
     },
     /// End, in order.
     Stop,
@@ -173,7 +174,7 @@ impl Shards {
     }
 
     /// Names addresses where peers may be: each is one core's to dial.
-    pub async fn offer(&self, addrs: Vec<SocketAddr>, given: bool) {
+    pub async fn offer(&self, addrs: Vec<SocketAddr>, source: Source) {
         let cores = self.commands.len();
         let mut parts = vec![Vec::new(); cores];
         for addr in addrs {
@@ -185,7 +186,7 @@ impl Shards {
         }
         for (core, addrs) in self.commands.iter().zip(parts).filter(|(_, addrs)| !addrs.is_empty()) {
             // A core that has ended is noticed where its reports are read.
-            let _ = core.send(Command::Peers { addrs, given }).await;
+            let _ = core.send(Command::Peers { addrs, source }).await;
         }
     }
 

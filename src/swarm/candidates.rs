@@ -5,10 +5,6 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// Addresses remembered for one torrent.
-const MOST: usize = 3000;
-/// As long as fewer are remembered, peers may add to them.
-const MOST_EXCHANGED: usize = 2000;
 /// After this many failures in a row an address is forgotten.
 const MOST_FAILURES: u32 = 8;
 /// Wait after the first failure; doubled by each further one.
@@ -28,15 +24,36 @@ enum State {
     Banned,
 }
 
-/// Who has named an address.
+/// Who has named an address, the most reliable first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Source {
-    /// The user.
+pub enum Source {
+    /// The user, or a magnet link.
     Given,
-    /// A tracker, the DHT, or the peer itself when it came to us.
-    Found,
-    /// Another peer.
+    /// A tracker.
+    Tracker,
+    /// Somebody on the local network (BEP 14).
+    Local,
+    /// The DHT.
+    Dht,
+    /// The peer itself, when it came to us.
+    Itself,
+    /// Another peer (BEP 11).
     Exchange,
+}
+
+impl Source {
+    const COUNT: usize = 6;
+
+    /// Addresses of this source that are remembered for one torrent: no source can fill the book of the others.
+    const fn share(self) -> usize {
+        match self {
+            Self::Given => 2000,
+            Self::Tracker => 1200,
+            Self::Dht => 800,
+            Self::Local | Self::Itself => 200,
+            Self::Exchange => 600,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -54,28 +71,62 @@ struct Candidate {
 #[derive(Debug, Default)]
 pub(super) struct Candidates {
     book: BTreeMap<SocketAddr, Candidate>,
+    /// How many of them each source has named.
+    counts: [usize; Source::COUNT],
+    /// The source that had the last dial when there were more to dial than room.
+    last: Option<Source>,
     dialling: usize,
     given_up: u64,
 }
 
 impl Candidates {
-    /// Adds an address. `false` when there is no room, or nobody can be there.
+    /// Adds an address; a better source takes over one that is known. `false` when there is no room, or nobody can be there.
     pub(super) fn add(&mut self, addr: SocketAddr, source: Source) -> bool {
-        let known = self.book.contains_key(&addr);
-        let most = if source == Source::Exchange { MOST_EXCHANGED } else { MOST };
-        let room = self.book.len() < most && addr.port() != 0;
-        if !known && room {
-            let fresh = Candidate {
-                state: State::Idle,
-                failures: 0,
-                not_before: Duration::ZERO,
-                source,
-                seed: false,
-                encrypts: false,
-            };
-            self.book.insert(addr, fresh);
+        if let Some(known) = self.book.get(&addr).map(|candidate| candidate.source) {
+            if source < known && self.counts[source as usize] < source.share() {
+                self.counts[known as usize] -= 1;
+                self.counts[source as usize] += 1;
+                self.book.get_mut(&addr).into_iter().for_each(|candidate| candidate.source = source);
+            }
+            return true;
         }
-        known || room
+        if addr.port() == 0 || !self.make_room(source) {
+            return false;
+        }
+        let fresh = Candidate {
+            state: State::Idle,
+            failures: 0,
+            not_before: Duration::ZERO,
+            source,
+            seed: false,
+            encrypts: false,
+        };
+        self.counts[source as usize] += 1;
+        self.book.insert(addr, fresh);
+        true
+    }
+
+    /// Whether there is room for one more of this source. When its share is full, that of its addresses gives way which has
+    /// failed most often, if one has.
+    fn make_room(&mut self, source: Source) -> bool {
+        if self.counts[source as usize] < source.share() {
+            return true;
+        }
+        let failed = self.book.iter().filter(|(_, candidate)| {
+            candidate.source == source
+                && candidate.failures > 0
+                && candidate.state == State::Idle
+                && source != Source::Given
+        });
+        let worst = failed.max_by_key(|(_, candidate)| candidate.failures).map(|(addr, _)| *addr);
+        worst.inspect(|worst| self.give_up(worst)).is_some()
+    }
+
+    fn give_up(&mut self, addr: &SocketAddr) {
+        if let Some(gone) = self.book.remove(addr) {
+            self.counts[gone.source as usize] -= 1;
+            self.given_up += 1;
+        }
     }
 
     /// Whether an address of this host is known, whatever its port.
@@ -84,8 +135,8 @@ impl Candidates {
     }
 
     /// Addresses to dial now, at most `room`. Seeds are left alone when `seeding`. When there are more than room, those
-    /// that the user gave come first, then those that were found and those that peers named in turn, by `rank` the
-    /// greatest first: no source can have the others wait.
+    /// that the user gave come first, then those of all other sources in turn: no source can have the others wait. Of each,
+    /// those come first that have failed least, and of these those with the greatest `rank`.
     pub(super) fn take_due(
         &mut self,
         now: Duration,
@@ -99,14 +150,17 @@ impl Candidates {
         let due = self.book.iter().filter(|(_, candidate)| {
             candidate.state == State::Idle && candidate.not_before <= now && !(seeding && candidate.seed)
         });
-        let mut due: Vec<(SocketAddr, Source)> = due.map(|(addr, c)| (*addr, c.source)).collect();
+        let mut due: Vec<(SocketAddr, Source, u32)> =
+            due.map(|(addr, candidate)| (*addr, candidate.source, candidate.failures)).collect();
         if due.len() > room {
-            due.sort_by_cached_key(|(addr, source)| (*source, Reverse(rank(*addr))));
-            due = in_turn(due);
+            due.sort_by_cached_key(|(addr, source, failures)| (*source, *failures, Reverse(rank(*addr))));
+            due = in_turn(&due, self.last);
+            due.truncate(room);
+            let last = due.last().map(|(_, source, _)| *source);
+            self.last = last.filter(|source| *source != Source::Given).or(self.last);
         }
-        due.truncate(room);
         self.dialling += due.len();
-        let taken = due.into_iter().map(|(addr, _)| addr);
+        let taken = due.into_iter().map(|(addr, ..)| addr);
         taken.inspect(|addr| _ = self.book.get_mut(addr).map(|c| c.state = State::Dialling)).collect()
     }
 
@@ -115,7 +169,7 @@ impl Candidates {
         self.dialling
     }
 
-    /// Addresses that were forgotten because too many tries have failed.
+    /// Addresses that were forgotten because too many tries have failed, or to make room when some had.
     pub(super) fn given_up(&self) -> u64 {
         self.given_up
     }
@@ -143,9 +197,7 @@ impl Candidates {
             && candidate.source != Source::Given
             && candidate.state != State::Banned
         {
-            self.book.remove(&addr);
-            self.given_up += 1;
-            return;
+            return self.give_up(&addr);
         }
         let longest = if candidate.source == Source::Given { LONGEST_WAIT_GIVEN } else { LONGEST_WAIT };
         let doublings = (candidate.failures - 1).min(16);
@@ -184,14 +236,17 @@ impl Candidates {
     }
 }
 
-/// Orders what is sorted by source: what was given, then one that was found and one that peers named, in turn.
-fn in_turn(due: Vec<(SocketAddr, Source)>) -> Vec<(SocketAddr, Source)> {
-    let end = |last: Source| due.partition_point(|(_, source)| *source <= last);
-    let (given, rest) = due.split_at(end(Source::Given));
-    let (found, exchanged) = rest.split_at(end(Source::Found) - given.len());
-    let longest = found.len().max(exchanged.len());
-    let turns = (0..longest).flat_map(|at| [found.get(at), exchanged.get(at)]).flatten();
-    given.iter().chain(turns).copied().collect()
+/// Orders what is sorted by source: what was given, then one of each source in turn. The source after the one that was `last`
+/// begins.
+fn in_turn(due: &[(SocketAddr, Source, u32)], last: Option<Source>) -> Vec<(SocketAddr, Source, u32)> {
+    let mut sources: Vec<_> = due.chunk_by(|a, b| a.1 == b.1).collect();
+    let given = sources.iter().take_while(|of_one| of_one[0].1 == Source::Given).count();
+    let (given, rest) = sources.split_at_mut(given);
+    let begins = rest.partition_point(|of_one| Some(of_one[0].1) <= last);
+    rest.rotate_left(begins % rest.len().max(1));
+    let longest = rest.iter().map(|of_one| of_one.len()).max().unwrap_or(0);
+    let turns = (0..longest).flat_map(|at| rest.iter().filter_map(move |of_one| of_one.get(at)));
+    given.iter().copied().flatten().chain(turns).copied().collect()
 }
 
 #[cfg(test)]
@@ -205,7 +260,7 @@ mod tests {
     #[test]
     fn failures_make_it_wait_longer_and_be_forgotten_unless_given() {
         let mut book = Candidates::default();
-        assert!(book.add(addr(1), Source::Found) && book.add(addr(2), Source::Given));
+        assert!(book.add(addr(1), Source::Tracker) && book.add(addr(2), Source::Given));
         let mut now = Duration::ZERO;
         for _ in 0..=MOST_FAILURES {
             assert_eq!(book.take_due(now, 9, false, |_| 0), [addr(1), addr(2)]);
@@ -221,8 +276,8 @@ mod tests {
     #[test]
     fn dials_are_limited_and_connections_not_dialled_again() {
         let mut book = Candidates::default();
-        (1..=100).for_each(|port| assert!(book.add(addr(port), Source::Found)));
-        assert!(!book.add(addr(0), Source::Found), "nobody listens on port 0");
+        (1..=100).for_each(|port| assert!(book.add(addr(port), Source::Tracker)));
+        assert!(!book.add(addr(0), Source::Tracker), "nobody listens on port 0");
         let first = book.take_due(Duration::ZERO, 30, false, |_| 0);
         assert_eq!((first.len(), book.dialling()), (30, 30));
         first.iter().for_each(|addr| book.connected(*addr));
@@ -235,7 +290,7 @@ mod tests {
     fn the_banned_stay_banned_and_seeds_leave_seeds_alone() {
         let mut book = Candidates::default();
         book.add(addr(1), Source::Given);
-        book.add(addr(2), Source::Found);
+        book.add(addr(2), Source::Tracker);
         book.take_due(Duration::ZERO, 9, false, |_| 0);
         book.connected(addr(1));
         book.ban(addr(1));
@@ -259,32 +314,85 @@ mod tests {
         }
     }
 
+    /// All sources but the user.
+    const OTHERS: [Source; 5] =
+        [Source::Tracker, Source::Local, Source::Dht, Source::Itself, Source::Exchange];
+
     #[test]
-    fn no_more_addresses_are_remembered_than_fit() {
+    fn no_source_can_fill_the_book_of_the_others() {
         let mut book = Candidates::default();
-        let added = (1..=MOST as u16 + 10).filter(|port| book.add(addr(*port), Source::Found)).count();
-        assert_eq!(added, MOST);
-        assert!(book.add(addr(1), Source::Found), "known already");
+        for (at, source) in [Source::Given].into_iter().chain(OTHERS).enumerate() {
+            let ip = [10, 0, 0, at as u8];
+            let named = (1..=source.share() as u16 + 10).map(|port| SocketAddr::from((ip, port)));
+            let added = named.filter(|addr| book.add(*addr, source)).count();
+            assert_eq!(added, source.share(), "{source:?}");
+        }
+        assert!(OTHERS.iter().all(|source| source.share() <= 1200) && book.book.len() <= 5000);
+        assert!(book.add(SocketAddr::from(([10, 0, 0, 1], 1)), Source::Exchange), "known already");
+        assert!(book.knows_host([10, 0, 0, 1].into()) && !book.knows_host([127, 0, 0, 2].into()));
+    }
+
+    #[test]
+    fn who_has_failed_most_gives_way_to_the_new_of_its_source() {
+        let mut book = Candidates::default();
+        (1..=200).for_each(|port| assert!(book.add(addr(port), Source::Local)));
+        let fail = |book: &mut Candidates, port, times| {
+            for _ in 0..times {
+                book.ended(Duration::ZERO, addr(port), false);
+            }
+        };
+        fail(&mut book, 7, 1);
+        fail(&mut book, 8, 2);
+        assert!(book.add(addr(1000), Source::Local) && book.add(addr(1001), Source::Local));
+        assert!(!book.add(addr(1002), Source::Local), "the others are yet to be tried");
+        assert_eq!(book.given_up(), 2);
+        let due = book.take_due(LONGEST_WAIT, 999, false, |_| 0);
+        assert!(due.len() == 200 && !due.contains(&addr(7)) && !due.contains(&addr(8)));
+    }
+
+    #[test]
+    fn a_better_source_takes_an_address_over() {
+        let mut book = Candidates::default();
+        book.add(addr(1), Source::Exchange);
+        (2..=700).for_each(|port| _ = book.add(addr(port), Source::Exchange));
+        assert!(book.add(addr(1), Source::Given) && book.add(addr(2), Source::Dht));
+        assert!(book.add(addr(2), Source::Exchange), "and keeps it");
+        assert_eq!(book.take_due(Duration::ZERO, 2, false, |_| 0), [addr(1), addr(2)]);
+        let room = (701..=800).filter(|port| book.add(addr(*port), Source::Exchange)).count();
+        assert_eq!(room, 2);
     }
 
     #[test]
     fn sources_take_turns_and_of_each_the_greatest_rank_comes_first() {
         let mut book = Candidates::default();
         (1..=40).for_each(|port| assert!(book.add(addr(port), Source::Exchange)));
-        (41..=44).for_each(|port| assert!(book.add(addr(port), Source::Found)));
+        (41..=44).for_each(|port| assert!(book.add(addr(port), Source::Tracker)));
         assert!(book.add(addr(50), Source::Given));
         let due = book.take_due(Duration::ZERO, 6, false, |addr| u32::from(addr.port()));
         assert_eq!(due, [50, 44, 40, 43, 39, 42].map(addr));
         let rest = book.take_due(Duration::ZERO, 4, false, |addr| u32::from(addr.port()));
-        assert_eq!(rest, [41, 38, 37, 36].map(addr), "no room is left empty");
+        assert_eq!(rest, [38, 41, 37, 36].map(addr), "no room is left empty");
     }
 
     #[test]
-    fn what_peers_name_leaves_room_for_the_rest() {
+    fn one_dial_at_a_time_goes_round_too() {
         let mut book = Candidates::default();
-        let added = (1..=MOST as u16).filter(|port| book.add(addr(*port), Source::Exchange)).count();
-        assert_eq!(added, MOST_EXCHANGED);
-        assert!(book.add(addr(u16::MAX), Source::Found));
-        assert!(book.knows_host([127, 0, 0, 1].into()) && !book.knows_host([127, 0, 0, 2].into()));
+        for (at, source) in OTHERS.into_iter().enumerate() {
+            (1..=3).for_each(|n| assert!(book.add(addr(10 * at as u16 + n), source)));
+        }
+        let mut one = || book.take_due(Duration::ZERO, 1, false, |_| 0)[0].port() / 10;
+        assert_eq!([(); 10].map(|()| one()), [0, 1, 2, 3, 4, 0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn what_was_never_tried_comes_before_what_has_failed_and_fewer_failures_before_more() {
+        let mut book = Candidates::default();
+        (1..=3).for_each(|port| assert!(book.add(addr(port), Source::Tracker)));
+        for (port, failures) in [(3, 2), (2, 1)] {
+            (0..failures).for_each(|_| book.ended(Duration::ZERO, addr(port), false));
+        }
+        let due = book.take_due(LONGEST_WAIT, 2, false, |addr| u32::from(addr.port()));
+        assert_eq!(due, [1, 2].map(addr));
+        assert_eq!(book.take_due(LONGEST_WAIT, 2, false, |_| 0), [addr(3)]);
     }
 }

@@ -91,7 +91,7 @@ impl Swarm {
             && !self.commons.roster().is_banned(&peer.who.identity())
         {
             // It was worth something: we may go to it as it came to us.
-            self.note_address(addr, Source::Found);
+            self.note_address(addr, Source::Itself);
         }
         self.fill_free_slots(now, None);
         self.wake_hungry();

@@ -25,6 +25,12 @@ const MOST_ALONE: usize = 2 * MAX_LEN;
 const MOST_ASKED: usize = 2;
 /// A peer of which nothing has come for so long is left alone.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// A peer that was asked for a block so long ago, or has sent the one before so long ago, has lost its standing, however
+/// many bytes of it have come since: that is less than 1 KB/s. It may go on all the same.
+const BLOCK_LIMIT: Duration = Duration::from_secs(20);
+/// A peer that has rejected a block is asked nothing for so long; twice as long each time, until it sends one.
+const FIRST_REST: Duration = Duration::from_secs(5);
+const LONGEST_REST: Duration = Duration::from_secs(60);
 /// A block asked for so long ago may be asked of another peer.
 const LATE: Duration = Duration::from_secs(5);
 /// Who is asked alone and gets on worst gives way, when there is no room for others, after so long.
@@ -56,8 +62,28 @@ struct Peer {
     asked: Vec<(u32, Duration)>,
     /// When something of what it was asked for has come.
     heard: Option<Duration>,
-    /// It has rejected a block, or sends nothing.
+    /// Since when it has been here, how many whole blocks it has sent, and when the last of them has come.
+    since: Duration,
+    blocks: usize,
+    whole: Option<Duration>,
+    /// The last block that it was to send did not come in time.
+    late: bool,
+    /// How often in a row it has rejected a block, and until when it is therefore asked for none.
+    rejects: u32,
+    rests_until: Duration,
+    /// It sends nothing.
     useless: bool,
+}
+
+/// What a peer has done for the metadata so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Service {
+    /// It has sent something of what it was asked for.
+    pub sends: bool,
+    /// And that in time, without rejecting anything lately.
+    pub gives: bool,
+    /// Bytes a second that have come as whole blocks.
+    pub rate: u64,
 }
 
 impl Peer {
@@ -65,6 +91,16 @@ impl Peer {
     fn is_late(&self, now: Duration) -> bool {
         let since = self.asked.iter().map(|(_, at)| *at).min();
         since.is_some_and(|at| now >= self.heard.map_or(at, |heard| heard.max(at)) + PATIENCE)
+    }
+
+    /// Whether a block should have come by now. One comes after the other.
+    fn is_overdue(&self, now: Duration) -> bool {
+        let since = self.asked.iter().map(|(_, at)| *at).min();
+        since.is_some_and(|at| now >= self.whole.map_or(at, |whole| whole.max(at)) + BLOCK_LIMIT)
+    }
+
+    fn rests(&self, now: Duration) -> bool {
+        now < self.rests_until
     }
 }
 
@@ -104,22 +140,37 @@ pub struct MetadataFetch {
     peers: BTreeMap<u64, Peer>,
     attempts: BTreeMap<usize, Attempt>,
     overfull: u64,
+    late: u64,
+    rejects: u64,
 }
 
 impl MetadataFetch {
     /// Nothing is here yet.
     pub fn new(info_hash: InfoHash) -> Self {
-        Self { info_hash, peers: BTreeMap::new(), attempts: BTreeMap::new(), overfull: 0 }
+        let (peers, attempts) = (BTreeMap::new(), BTreeMap::new());
+        Self { info_hash, peers, attempts, overfull: 0, late: 0, rejects: 0 }
     }
 
     /// A peer at the address `who` says how long the info dictionary is. `false` when it cannot be that: the peer is of
     /// no use (yet).
-    pub fn offer(&mut self, peer: u64, who: SocketAddr, size: Option<i64>) -> bool {
+    pub fn offer(&mut self, now: Duration, peer: u64, who: SocketAddr, size: Option<i64>) -> bool {
         let size =
             size.and_then(|size| usize::try_from(size).ok()).filter(|size| (1..=MAX_LEN).contains(size));
         let Some(size) = size else { return false };
         // It may not change its mind: what it was asked for would have another length.
-        let fresh = Peer { who, size, asked: Vec::new(), heard: None, useless: false };
+        let fresh = Peer {
+            who,
+            size,
+            asked: Vec::new(),
+            heard: None,
+            since: now,
+            blocks: 0,
+            whole: None,
+            late: false,
+            rejects: 0,
+            rests_until: Duration::ZERO,
+            useless: false,
+        };
         self.peers.entry(peer).or_insert(fresh).size == size
     }
 
@@ -141,7 +192,8 @@ impl MetadataFetch {
 
     /// The next block to ask the peer for; it counts as asked.
     pub fn next_request(&mut self, now: Duration, peer: u64) -> Option<u32> {
-        let asker = self.peers.get(&peer).filter(|asker| !asker.useless && asker.asked.len() < MOST_ASKED)?;
+        let may_ask = |asker: &&Peer| !asker.useless && !asker.rests(now) && asker.asked.len() < MOST_ASKED;
+        let asker = self.peers.get(&peer).filter(may_ask)?;
         let (who, size) = (asker.who, asker.size);
         let alone = self.attempts.entry(size).or_default().spoiled;
         if alone && !self.has_turn(now, who, size) {
@@ -186,14 +238,14 @@ impl MetadataFetch {
         self.attempts.iter().map(|(size, attempt)| size * attempt.alone.len()).sum()
     }
 
-    /// Of those that are asked alone, one that has left; else that which gets on worst, if it has had its turn.
+    /// Of those that are asked alone, one that has left or rests; else that which gets on worst, if it has had its turn.
     fn slowest(&self, now: Duration) -> Option<(usize, SocketAddr)> {
         let all = self
             .attempts
             .iter()
             .flat_map(|(size, attempt)| attempt.alone.iter().map(move |(who, alone)| (*size, *who, alone)));
         let rated = all.filter_map(|(size, who, alone)| {
-            let here = self.peers.values().any(|peer| peer.who == who && !peer.useless);
+            let here = self.peers.values().any(|peer| peer.who == who && !peer.useless && !peer.rests(now));
             let age = now.saturating_sub(alone.since);
             let part = alone.blocks.len() as f64 / size.div_ceil(METADATA_BLOCK_LEN) as f64;
             let rate = part / age.as_secs_f64().max(1.0);
@@ -217,6 +269,7 @@ impl MetadataFetch {
         let Some(at) = sender.asked.iter().position(|(asked, _)| *asked == block) else {
             return MetadataOutcome::Offence;
         };
+        let (was_late, in_time) = (sender.late, !sender.is_overdue(now));
         sender.asked.remove(at);
         let (who, size) = (sender.who, sender.size);
         let begin = block as usize * METADATA_BLOCK_LEN;
@@ -224,7 +277,9 @@ impl MetadataFetch {
         if other_size || bytes.len() != METADATA_BLOCK_LEN.min(size - begin) {
             return MetadataOutcome::Offence;
         }
-        sender.heard = Some(now);
+        (sender.heard, sender.whole, sender.late) = (Some(now), Some(now), !in_time);
+        (sender.blocks, sender.rejects) = (sender.blocks + 1, 0);
+        self.late += u64::from(!in_time && !was_late);
         let Some(attempt) = self.attempts.get_mut(&size) else { return MetadataOutcome::Wait };
         let held = match attempt.spoiled {
             true => attempt.alone.get_mut(&who).map(|alone| &mut alone.blocks),
@@ -247,9 +302,13 @@ impl MetadataFetch {
         }
     }
 
-    /// Whether the peer has sent something of what it was asked for.
-    pub fn has_given(&self, peer: u64) -> bool {
-        self.peers.get(&peer).is_some_and(|peer| peer.heard.is_some())
+    /// What the peer has done so far; nothing, when it has not said how long the metadata is.
+    pub fn service(&self, now: Duration, peer: u64) -> Service {
+        let Some(peer) = self.peers.get(&peer) else { return Service::default() };
+        let sends = peer.heard.is_some();
+        let gives = sends && !peer.late && !peer.is_overdue(now) && !peer.rests(now);
+        let age = now.saturating_sub(peer.since).as_secs().max(1);
+        Service { sends, gives, rate: (peer.blocks * METADATA_BLOCK_LEN) as u64 / age }
     }
 
     /// Throws away what has come of the size that holds most, when all of them hold too much: who names a size that
@@ -261,6 +320,16 @@ impl MetadataFetch {
             attempt.shared.clear();
             self.overfull += 1;
         }
+    }
+
+    /// How often a peer has lost its standing because a block did not come in time.
+    pub fn late(&self) -> u64 {
+        self.late
+    }
+
+    /// Blocks that were asked for and rejected.
+    pub fn rejects(&self) -> u64 {
+        self.rejects
     }
 
     /// How often what had come of a size was thrown away, because all of them together held too much.
@@ -298,17 +367,27 @@ impl MetadataFetch {
         MetadataOutcome::Wrong { liar: None }
     }
 
-    /// The peer will not send a block. Another is asked.
-    pub fn rejected(&mut self, peer: u64) {
+    /// The peer will not send a block now. Others are asked, and it is asked again after a while: it may be busy, or have no
+    /// more of the metadata yet than its length.
+    pub fn rejected(&mut self, now: Duration, peer: u64, block: u32) {
         let Some(sender) = self.peers.get_mut(&peer) else { return };
-        sender.useless = true;
-        sender.asked.clear();
-        let (who, size) = (sender.who, sender.size);
-        self.attempts.get_mut(&size).and_then(|attempt| attempt.alone.remove(&who));
+        let Some(at) = sender.asked.iter().position(|(asked, _)| *asked == block) else { return };
+        sender.asked.remove(at);
+        self.rejects += 1;
+        // Of two that were asked for together both may be rejected.
+        if !sender.rests(now) {
+            let rest = FIRST_REST * 2u32.pow(sender.rejects.min(16));
+            (sender.rests_until, sender.rejects) = (now + rest.min(LONGEST_REST), sender.rejects + 1);
+        }
     }
 
-    /// Leaves those alone that have sent nothing for long; gives their numbers. What they have sent stays.
+    /// Leaves those alone that have sent nothing for long; gives their numbers. What they have sent stays. Notes whose blocks
+    /// are late.
     pub fn tick(&mut self, now: Duration) -> Vec<u64> {
+        for peer in self.peers.values_mut().filter(|peer| !peer.late && peer.is_overdue(now)) {
+            peer.late = true;
+            self.late += 1;
+        }
         let late = self.peers.iter_mut().filter(|(_, peer)| peer.is_late(now));
         let leave = |(number, peer): (&u64, &mut Peer)| {
             peer.useless = true;

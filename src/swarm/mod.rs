@@ -59,6 +59,7 @@ mod window;
 
 pub use active::RUN_LEN;
 pub use bitfield::Bitfield;
+pub use candidates::Source;
 pub use choker::SeedChoker;
 pub use commons::{Commons, Handover};
 pub use errands::HandIn;
@@ -66,19 +67,19 @@ pub use extended::Greeting;
 pub use fetch::{Completion, Place};
 pub use ip_filter::{IpFilter, IpFilterError, UnreadLines};
 pub use limiter::{Limiter, Throttle};
-pub use magnet::{MetadataFetch, MetadataOutcome};
+pub use magnet::{MetadataFetch, MetadataOutcome, Service};
 pub use peer::{Introduction, PeerSlot, Tag};
 pub use piece_map::PieceMap;
 pub use roster::host;
 pub use selection::{Priority, Selection};
-pub use settings::{MOST_OF_HOST, Settings};
+pub use settings::{MOST_OF_HOST, Settings, most_of_host};
 pub use speak::Speech;
 pub use totals::{ExchangeCounts, LimitHits, RequestCounts, Totals};
 pub use views::{PeerView, Uploading};
 
 use crate::metainfo::{Block, Layout, PieceIndex};
 use active::ActivePiece;
-use candidates::{Candidates, Source};
+use candidates::Candidates;
 use choking::Rounds;
 use errands::Board;
 use pace::Pace;
@@ -290,9 +291,9 @@ impl Swarm {
         self.is_seeding() && !self.have.is_full()
     }
 
-    /// Adds an address where a peer may be; `given` when the user named it.
-    pub fn add_candidate(&mut self, addr: SocketAddr, given: bool) {
-        self.note_address(addr, if given { Source::Given } else { Source::Found });
+    /// Adds an address where a peer may be.
+    pub fn add_candidate(&mut self, addr: SocketAddr, source: Source) {
+        self.note_address(addr, source);
     }
 
     /// A dial has come to nothing.

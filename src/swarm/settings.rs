@@ -49,9 +49,14 @@ pub struct Settings {
 impl Settings {
     /// Most connections with this host.
     pub(super) fn most_of(&self, host: IpAddr) -> usize {
-        let usual = if is_local(host) { usize::MAX } else { MOST_OF_HOST };
-        self.most_of_host.unwrap_or(usual)
+        most_of_host(self.most_of_host, host)
     }
+}
+
+/// Most connections with this host, by what the user has said of [`Settings::most_of_host`].
+pub fn most_of_host(said: Option<usize>, host: IpAddr) -> usize {
+    let usual = if is_local(host) { usize::MAX } else { MOST_OF_HOST };
+    said.unwrap_or(usual)
 }
 
 impl Default for Settings {

@@ -52,6 +52,11 @@ pub struct DhtCounters {
     pub over_store_limit: u64,
     /// Queries of ours not sent: too many under way.
     pub over_pending_limit: u64,
+    /// Answers to strangers that did not wait until it was known that they are there, and may be shorter for that: too many
+    /// waited.
+    pub over_held_limit: u64,
+    /// Announced peers of a torrent of ours that were not handed on to it: too many of their host.
+    pub over_host_limit: u64,
     /// Peers and nodes that others told us of, left out: too many waited.
     pub over_queue_limit: u64,
 

@@ -10,6 +10,11 @@ use std::net::SocketAddr;
 pub(super) const MAX_REPLY: usize = 1024;
 /// Most peers of a reply.
 pub(super) const MAX_VALUES: usize = 50;
+/// Length of [`Ask::Proof`], in bytes.
+pub(super) const PROOF_LEN: usize = 58;
+/// When there is little room, peers beyond so many make way for nodes, and nodes beyond so many for peers.
+const FEW_VALUES: usize = 8;
+const FEW_NODES: usize = 2;
 /// Who we are: two letters and a version.
 const VERSION: &[u8; 4] = b"SR\x00\x01";
 
@@ -17,9 +22,16 @@ const VERSION: &[u8; 4] = b"SR\x00\x01";
 #[derive(Clone, Debug)]
 pub(super) enum Ask {
     Ping,
+    /// A ping as short as can be: strangers are asked by it whether they are there, for little that they have sent.
+    Proof,
     FindNode(NodeId),
     GetPeers(InfoHash),
-    Announce { info_hash: InfoHash, port: u16, implied: bool, token: Vec<u8> },
+    Announce {
+        info_hash: InfoHash,
+        port: u16,
+        implied: bool,
+        token: Vec<u8>,
+    },
 }
 
 /// What is said in all queries of a node.
@@ -46,7 +58,7 @@ pub(super) fn query(transaction: &[u8], ask: &Ask, asker: &Asker<'_>) -> Vec<u8>
         }
     };
     let method: &[u8] = match ask {
-        Ask::Ping => b"ping",
+        Ask::Ping | Ask::Proof => b"ping",
         Ask::FindNode(_) => b"find_node",
         Ask::GetPeers(_) => b"get_peers",
         Ask::Announce { .. } => b"announce_peer",
@@ -55,7 +67,7 @@ pub(super) fn query(transaction: &[u8], ask: &Ask, asker: &Asker<'_>) -> Vec<u8>
         root.dict(b"a", |fields| {
             fields.bytes(b"id", &asker.id.0);
             match ask {
-                Ask::Ping => {}
+                Ask::Ping | Ask::Proof => {}
                 Ask::FindNode(target) => {
                     fields.bytes(b"target", &target.0);
                     want(fields);
@@ -77,7 +89,9 @@ pub(super) fn query(transaction: &[u8], ask: &Ask, asker: &Asker<'_>) -> Vec<u8>
             root.int(b"ro", 1);
         }
         root.bytes(b"t", transaction);
-        root.bytes(b"v", VERSION);
+        if !matches!(ask, Ask::Proof) {
+            root.bytes(b"v", VERSION);
+        }
         root.bytes(b"y", b"q");
     })
 }
@@ -91,8 +105,8 @@ pub(super) struct Answer {
     pub(super) values: Vec<SocketAddr>,
 }
 
-/// Writes a reply of at most `room` bytes: peers, then nodes are left out until it fits. `None` when not even the bare
-/// reply does.
+/// Writes a reply of at most `room` bytes: peers and nodes are left out until it fits, most of the peers first, then most of
+/// the nodes. `None` when not even the bare reply does.
 pub(super) fn reply(
     (transaction, to): (&[u8], SocketAddr),
     id: NodeId,
@@ -107,15 +121,25 @@ pub(super) fn reply(
         if over == 0 {
             return Some(bytes);
         }
-        if !answer.values.is_empty() {
-            let left = answer.values.len().saturating_sub(over.div_ceil(21));
-            answer.values.truncate(left);
-        } else if let Some(nodes) = answer.nodes.iter_mut().flatten().rev().find(|nodes| !nodes.is_empty()) {
-            nodes.pop();
-        } else {
-            return None;
+        let known: usize = answer.nodes.iter().flatten().map(Vec::len).sum();
+        let nodes = answer.nodes.iter_mut().flatten().rev().max_by_key(|nodes| nodes.len());
+        match nodes.filter(|nodes| !nodes.is_empty()) {
+            Some(farther) if known > FEW_NODES && answer.values.len() <= FEW_VALUES => _ = farther.pop(),
+            _ if !answer.values.is_empty() => {
+                let least = if known > FEW_NODES { FEW_VALUES } else { 0 };
+                let left = answer.values.len().saturating_sub(over.div_ceil(21));
+                answer.values.truncate(left.max(least));
+            }
+            Some(farther) => _ = farther.pop(),
+            None => return None,
         }
     }
+}
+
+/// Bytes of a reply without peers and nodes.
+pub(super) fn bare_len(to: (&[u8], SocketAddr), id: NodeId, answer: &Answer) -> usize {
+    let nodes = answer.nodes.each_ref().map(|nodes| nodes.as_ref().map(|_| Vec::new()));
+    write_reply(to, id, &Answer { nodes, token: answer.token, values: Vec::new() }).len()
 }
 
 /// Bytes of a whole reply.

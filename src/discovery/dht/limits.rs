@@ -1,5 +1,5 @@
-//! What strangers may have of us: so many queries a second, and no more bytes than twice what they send, for the
-//! address of a packet can be forged. Nobody is punished: whoever asks too much is not heard for as long as he does.
+//! What strangers may have of us: so many queries a second, and no more bytes than twice what they have sent, for the
+//! address of a packet can be forged. Who has answered a query of ours, or sends back a token, is there. Nobody is punished: whoever asks too much is not heard for as long as he does.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -8,8 +8,8 @@ use std::time::Duration;
 /// Queries of an address: how many at once, and how long each takes to be allowed again.
 const QUERIES: u32 = 50;
 const QUERY_TIME: Duration = Duration::from_millis(200);
-/// Bytes that an address may have beside twice what it sends, as long as it has proven nothing.
-pub(super) const ALLOWANCE: u64 = 1024;
+/// Bytes that an address may have for each that it sends, as long as it has proven nothing.
+pub(super) const FACTOR: u64 = 2;
 /// Bytes a second that we send to all together, and how many at once.
 const UPLOAD_RATE: u64 = 8000;
 const UPLOAD_BURST: u64 = 16_000;
@@ -17,6 +17,8 @@ const UPLOAD_BURST: u64 = 16_000;
 const MAX_ADDRESSES: usize = 4096;
 const MEMORY: Duration = Duration::from_secs(10 * 60);
 const SHORT_MEMORY: Duration = Duration::from_secs(30);
+/// A stranger is asked so often whether it is there.
+const PROOF_PAUSE: Duration = Duration::from_secs(60);
 
 /// What an address has had.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ struct Account {
     full_at: Duration,
     seen: Duration,
     verified: bool,
+    /// When it was last asked whether it is there.
+    asked: Option<Duration>,
     bytes_in: u64,
     bytes_out: u64,
 }
@@ -61,7 +65,7 @@ impl Limits {
         Ok(())
     }
 
-    /// The address has answered a query of ours: it is no forgery.
+    /// The address has answered a query of ours, or has a token of ours: it is no forgery.
     pub(super) fn verified(&mut self, now: Duration, ip: IpAddr) {
         if let Some(account) = self.account(now, ip) {
             account.seen = now;
@@ -69,19 +73,47 @@ impl Limits {
         }
     }
 
-    /// How many bytes may be sent to the address now.
+    /// Whether the address is known to be none that is forged.
+    pub(super) fn is_proven(&self, ip: IpAddr) -> bool {
+        self.accounts.get(&key(ip)).is_some_and(|account| account.verified)
+    }
+
+    /// Whether it may be asked if it is there: not when it has just not answered that.
+    pub(super) fn may_prove(&self, now: Duration, ip: IpAddr) -> bool {
+        let paused = |at: Duration| now.saturating_sub(at) < PROOF_PAUSE;
+        self.accounts
+            .get(&key(ip))
+            .is_none_or(|account| account.verified || !account.asked.is_some_and(paused))
+    }
+
+    /// It is asked if it is there.
+    pub(super) fn proving(&mut self, now: Duration, ip: IpAddr) {
+        if let Some(account) = self.accounts.get_mut(&key(ip)) {
+            account.asked = Some(now);
+        }
+    }
+
+    /// How many bytes the address may have of us now, in answer to its queries.
     pub(super) fn room(&self, now: Duration, ip: IpAddr) -> usize {
-        let upload = u64::try_from(
-            (now + self.burst()).saturating_sub(self.upload_full_at).as_micros() * u128::from(UPLOAD_RATE)
-                / 1_000_000,
-        );
-        let upload = upload.unwrap_or(u64::MAX).min(UPLOAD_BURST);
+        let upload = self.upload(now);
         let own = match self.accounts.get(&key(ip)) {
             Some(account) if account.verified => u64::MAX,
-            Some(account) => (ALLOWANCE + 2 * account.bytes_in).saturating_sub(account.bytes_out),
-            None => ALLOWANCE,
+            Some(account) => (FACTOR * account.bytes_in).saturating_sub(account.bytes_out),
+            None => 0,
         };
         usize::try_from(own.min(upload)).unwrap_or(usize::MAX)
+    }
+
+    /// Whether there is so much to send to others that nothing is to be spent on strangers who keep silent.
+    pub(super) fn is_busy(&self, now: Duration) -> bool {
+        self.upload(now) < UPLOAD_BURST / 2
+    }
+
+    /// How many bytes may be sent to all together now.
+    fn upload(&self, now: Duration) -> u64 {
+        let time = (now + self.burst()).saturating_sub(self.upload_full_at);
+        let bytes = u64::try_from(time.as_micros() * u128::from(UPLOAD_RATE) / 1_000_000);
+        bytes.unwrap_or(u64::MAX).min(UPLOAD_BURST)
     }
 
     /// So many bytes go to the address.
@@ -114,7 +146,8 @@ impl Limits {
                 return None;
             }
         }
-        let new = Account { full_at: now, seen: now, verified: false, bytes_in: 0, bytes_out: 0 };
+        let new =
+            Account { full_at: now, seen: now, verified: false, asked: None, bytes_in: 0, bytes_out: 0 };
         Some(self.accounts.entry(key).or_insert(new))
     }
 

@@ -1,5 +1,6 @@
 //! The whole node as one value.
 
+use super::answers::Held;
 use super::compact::{Contact, Family};
 use super::counters::DhtCounters;
 use super::external::External;
@@ -169,6 +170,8 @@ pub struct Dht {
     pub(super) tokens: Tokens,
     pub(super) store: PeerStore,
     pub(super) limits: Limits,
+    /// Answers to strangers.
+    pub(super) held: VecDeque<Held>,
     pub(super) outgoing: VecDeque<(SocketAddr, Vec<u8>)>,
     pub(super) found: VecDeque<Found>,
     pub(super) counted: DhtCounters,
@@ -211,6 +214,7 @@ impl Dht {
             tokens: Tokens::new(secret),
             store: PeerStore::default(),
             limits: Limits::default(),
+            held: VecDeque::new(),
             outgoing: VecDeque::new(),
             found: VecDeque::new(),
             counted: DhtCounters::default(),
@@ -251,6 +255,7 @@ impl Dht {
     /// Does what time has made due.
     pub fn tick(&mut self, now: Duration) {
         self.time_out(now);
+        self.release(now, None);
         if now >= self.upkeep_at {
             self.upkeep(now);
         }
@@ -262,7 +267,8 @@ impl Dht {
     pub fn next_deadline(&self) -> Duration {
         let pending = self.pending.values().map(Pending::deadline);
         let searches = self.searches.values().map(|search| search.next);
-        pending.chain(searches).chain([self.upkeep_at]).min().expect("one at least")
+        let held = self.held.iter().map(|held| held.until);
+        pending.chain(searches).chain(held).chain([self.upkeep_at]).min().expect("one at least")
     }
 
     /// The next datagram to send.

@@ -98,6 +98,7 @@ impl Dht {
         self.counted.replies_in += 1;
         self.answered = Some(now);
         self.limits.verified(now, from.ip());
+        self.release(now, Some(from.ip()));
         if let Some(known) = pending.id.filter(|known| *known != id) {
             self.counted.wrong_ids += 1;
             self.network(family).table.mistaken(known, from);
@@ -119,6 +120,7 @@ impl Dht {
         if let Some(pending) = self.settle(from, transaction) {
             self.counted.errors_in += 1;
             self.limits.verified(now, from.ip());
+            self.release(now, Some(from.ip()));
             self.walk_failed(&pending);
         }
     }

@@ -2,15 +2,16 @@
 
 use super::compact::Family;
 use crate::metainfo::InfoHash;
+use crate::swarm::host;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Most torrents, most peers of one, most of all together, and most of a torrent at one address.
+/// Most torrents, most peers of one, most of all together, and most of a torrent at one host.
 const MAX_TORRENTS: usize = 2000;
 const MAX_PEERS: usize = 500;
 const MAX_ALL: usize = 100_000;
-const MAX_PEERS_AN_IP: usize = 4;
+const MAX_PEERS_A_HOST: usize = 4;
 /// How long an announce counts.
 const EXPIRY: Duration = Duration::from_secs(30 * 60);
 
@@ -18,6 +19,21 @@ const EXPIRY: Duration = Duration::from_secs(30 * 60);
 struct Peer {
     addr: SocketAddr,
     announced: Duration,
+}
+
+/// What has become of an announce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// It is stored.
+    New,
+    /// It was stored already.
+    Again,
+    /// It is stored, and another is not any more, because there were too many.
+    Instead,
+    /// Likewise, because there were too many of its host.
+    InsteadOfItsOwn,
+    /// There were too many of all.
+    Not,
 }
 
 /// Torrents and their peers.
@@ -28,41 +44,41 @@ pub(super) struct PeerStore {
 }
 
 impl PeerStore {
-    /// Takes an announce. `false` when a limit made it push another out, or it was left out itself.
-    pub(super) fn announce(&mut self, now: Duration, info_hash: InfoHash, addr: SocketAddr) -> bool {
+    /// Takes an announce, if there is room.
+    pub(super) fn announce(&mut self, now: Duration, info_hash: InfoHash, addr: SocketAddr) -> Taken {
         let known = self.torrents.contains_key(&info_hash);
-        let mut roomy = true;
+        let mut taken = Taken::New;
         if self.peers >= MAX_ALL || (!known && self.torrents.len() >= MAX_TORRENTS) {
             self.expire(now);
             if self.peers >= MAX_ALL {
-                return false;
+                return Taken::Not;
             }
             if !known && self.torrents.len() >= MAX_TORRENTS {
                 self.forget_smallest();
-                roomy = false;
+                taken = Taken::Instead;
             }
         }
         let peers = self.torrents.entry(info_hash).or_default();
         if let Some(peer) = peers.iter_mut().find(|peer| peer.addr == addr) {
             peer.announced = now;
-            return roomy;
+            return Taken::Again;
         }
-        let of_ip = peers.iter().filter(|peer| peer.addr.ip() == addr.ip()).count();
-        let full = of_ip >= MAX_PEERS_AN_IP;
+        let its_own = |peer: &Peer| host(peer.addr.ip()) == host(addr.ip());
+        let full = peers.iter().filter(|peer| its_own(peer)).count() >= MAX_PEERS_A_HOST;
         if full || peers.len() >= MAX_PEERS {
             let oldest = peers
                 .iter()
                 .enumerate()
-                .filter(|(_, peer)| !full || peer.addr.ip() == addr.ip())
+                .filter(|(_, peer)| !full || its_own(peer))
                 .min_by_key(|(_, peer)| peer.announced)
                 .map(|(at, _)| at);
             peers.swap_remove(oldest.expect("there are some"));
             self.peers -= 1;
-            roomy = false;
+            taken = if full { Taken::InsteadOfItsOwn } else { Taken::Instead };
         }
         peers.push(Peer { addr, announced: now });
         self.peers += 1;
-        roomy
+        taken
     }
 
     /// Peers of a torrent in one family: all, or as many as fit by chance.

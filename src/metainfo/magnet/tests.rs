@@ -85,6 +85,22 @@ fn peers_and_trackers_that_make_no_sense_are_passed_over() {
 }
 
 #[test]
+fn links_that_were_copied_carelessly_are_read_whole() {
+    let clean = with("dn=a&tr=http://a/x&x.pe=10.0.0.1:1");
+    let xt = format!("xt=urn:btih:{HEX}");
+    for link in [
+        format!("magnet:?{xt}&dn=a&tr=http://a/x&x.pe=10.0.0.1:1#fragment&tr=udp://b:1"),
+        format!("magnet:?{xt}&amp;dn=a&amp;tr=http://a/x&AMP;x.pe=10.0.0.1:1"),
+        format!("Magnet:/?{xt}&dn=a&tr=http://a/x&x.pe=10.0.0.1:1#"),
+    ] {
+        assert_eq!(Magnet::parse(&link).as_ref(), Ok(&clean), "{link}");
+    }
+    // A plus is a space in a name, unless it is encoded.
+    assert_eq!(with("dn=a+b%20c%2Bd&tr=http://a/x+y").name.as_deref(), Some("a b c+d"));
+    assert_eq!(with("dn=a+b&tr=http://a/x+y%23z").trackers, ["http://a/x+y#z"]);
+}
+
+#[test]
 fn selections_are_numbers_and_ranges() {
     assert_eq!(with("so=").files, []);
     assert_eq!(with("so=3&so=5-7,").files, [3..=3, 5..=7]);

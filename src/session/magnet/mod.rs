@@ -20,7 +20,7 @@ use crate::discovery::tracker::{
 };
 use crate::metainfo::{HostPort, Magnet, Torrent};
 use crate::shard::Secrecy;
-use crate::swarm::IpFilter;
+use crate::swarm::{self, IpFilter};
 use crate::wire::mse::Encryption;
 use crate::wire::{Handshake, PeerId, Reserved};
 use channel::Shared;
@@ -61,6 +61,8 @@ pub struct MagnetJob {
     pub dht: Option<DhtOptions>,
     /// How connections to peers are encrypted.
     pub encryption: Encryption,
+    /// Most connections with one host, when not as many as usual.
+    pub most_of_host: Option<usize>,
     /// Addresses to have nothing to do with.
     pub filter: Option<Arc<IpFilter>>,
 }
@@ -70,10 +72,8 @@ pub struct MagnetJob {
 pub struct Resolved {
     /// The torrent, with the link's trackers.
     pub torrent: Torrent,
-    /// Peers that the user or the link named.
-    pub given: Vec<SocketAddr>,
-    /// Where other peers are. When the torrent is private, trackers have named all of them.
-    pub peers: Vec<SocketAddr>,
+    /// Where peers are, and who has named them. When the torrent is private, that is the user, the link, or a tracker.
+    pub peers: Vec<(SocketAddr, swarm::Source)>,
     /// What we called ourselves to trackers and peers: the session goes on by that name.
     pub id: PeerId,
     /// Length of the info dictionary.
@@ -136,6 +136,7 @@ pub async fn resolve(
         local_discovery,
         dht,
         encryption,
+        most_of_host,
         filter,
     } = job;
     let (mut listeners, addr) = bind(listen, 1).await?;
@@ -159,7 +160,8 @@ pub async fn resolve(
     let (heard, mut hear) = mpsc::channel(64);
     let handshake = Handshake { reserved: Reserved::ours(false), info_hash: magnet.info_hash, peer_id: id };
     let shared = Shared::new(Secrecy::new(encryption, magnet.info_hash));
-    let mut stage = Stage::new(Ourselves { handshake, port, shared }, Places::new(filter), heard);
+    let mut stage =
+        Stage::new(Ourselves { handshake, port, shared }, Places::new(filter, most_of_host), heard);
     magnet.peers.iter().for_each(|peer| stage.spawn(look_up(peer.clone(), names.clone())));
     stage.add(peers, Source::Given);
     let mut ticks = interval(TICK);
@@ -219,9 +221,9 @@ pub async fn resolve(
     };
     leave(None, dht).await;
     let (metadata_len, limits) = (metadata.len(), stage.limits());
-    let (given, peers) = stage.into_addresses(torrent.private);
+    let peers = stage.into_addresses(torrent.private);
     let farewell = Farewell(announcing);
-    Ok(Some(Resolved { torrent, given, peers, id, metadata_len, limits, farewell }))
+    Ok(Some(Resolved { torrent, peers, id, metadata_len, limits, farewell }))
 }
 
 /// Tells trackers that we have gone, and the DHT keeps its nodes for the next time.

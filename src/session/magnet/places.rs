@@ -1,7 +1,8 @@
 //! Where the peers of a magnet link may be: who has named each address, when it is dialled next, who is kept out, and who
 //! gives way when there is no place for all. All addresses of the stage come by here.
 
-use crate::swarm::IpFilter;
+use crate::swarm::{self, IpFilter, Service, host, most_of_host};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -19,6 +20,9 @@ const LONGEST_WAIT_GIVEN: Duration = Duration::from_secs(9);
 /// Who has given nothing for so long gives way to a newcomer; one that came to us gives way to one that we go to sooner.
 const SILENT: Duration = Duration::from_secs(5);
 const SILENT_BEFORE_DIALS: Duration = Duration::from_secs(1);
+/// Who has sent something, but not in time, gives way after so long also to one that was tried before. When all give, the
+/// slowest of those that have been here for so long gives way to one that was never tried.
+const TURN: Duration = Duration::from_secs(60);
 /// Peers talked to at the same time, and how many of them may have come to us.
 const MOST_PEERS: usize = 40;
 const MOST_INCOMING: usize = 30;
@@ -39,6 +43,8 @@ struct Place {
     source: Source,
     dials: u32,
     not_before: Duration,
+    /// It was due and found no place, since it was last dialled.
+    waited: bool,
     /// Who is there has lied: never dialled again.
     liar: bool,
 }
@@ -50,12 +56,21 @@ pub(super) struct Places {
     book: BTreeMap<SocketAddr, Place>,
     /// Hosts that alone sent wrong metadata.
     banned: BTreeSet<IpAddr>,
+    /// Most peers of one host, if not as many as usual.
+    most_of_host: Option<usize>,
     refused: u64,
+    crowded: u64,
+    waited: u64,
 }
 
 impl Places {
-    pub(super) fn new(filter: Option<Arc<IpFilter>>) -> Self {
-        Self { filter, ..Self::default() }
+    pub(super) fn new(filter: Option<Arc<IpFilter>>, most_of_host: Option<usize>) -> Self {
+        Self { filter, most_of_host, ..Self::default() }
+    }
+
+    /// Whether so many peers of a host are as many as there may be.
+    pub(super) fn is_crowd(&self, ip: IpAddr, count: usize) -> bool {
+        count >= most_of_host(self.most_of_host, ip)
     }
 
     /// Whether there may be a connection with this host.
@@ -74,7 +89,7 @@ impl Places {
         if let Some(place) = self.book.get_mut(&addr) {
             place.source = place.source.min(source);
         } else if self.book.len() < most || source == Source::Given {
-            let fresh = Place { source, dials: 0, not_before: Duration::ZERO, liar: false };
+            let fresh = Place { source, dials: 0, not_before: Duration::ZERO, waited: false, liar: false };
             self.book.insert(addr, fresh);
         } else {
             self.refused += 1;
@@ -86,26 +101,66 @@ impl Places {
         self.refused
     }
 
-    /// The next address to dial now, which counts as dialled: what was given first, then what was dialled least. Those
-    /// where somebody `is_connected` need none.
-    pub(super) fn take_due(
+    /// Addresses that were due while enough peers of their host were here; each is counted once between dials.
+    pub(super) fn crowded(&self) -> u64 {
+        self.crowded
+    }
+
+    /// Addresses that were due when there was no place, likewise.
+    pub(super) fn waited(&self) -> u64 {
+        self.waited
+    }
+
+    /// The next address to dial now: what was given first, then what was dialled least. Those where somebody `is_connected`
+    /// need none; of a host that has enough of `peers` already only those that were given are dialled.
+    pub(super) fn next_due(
         &mut self,
         now: Duration,
+        peers: &BTreeMap<IpAddr, usize>,
         is_connected: impl Fn(&SocketAddr) -> bool,
-    ) -> Option<SocketAddr> {
-        let (banned, given) = (&self.banned, Source::Given);
+    ) -> Option<(SocketAddr, Newcomer)> {
+        let (banned, given, said) = (&self.banned, Source::Given, self.most_of_host);
         let due = self.book.iter_mut().filter(|(addr, place)| {
             let left = place.source == given || place.dials < MOST_DIALS;
             let allowed = !place.liar && !banned.contains(&addr.ip());
             left && allowed && place.not_before <= now && !is_connected(addr)
         });
+        let crowded = &mut self.crowded;
+        let roomy = due.filter_map(|(addr, place)| {
+            let count = peers.get(&host(addr.ip())).copied().unwrap_or(0);
+            let crowd = place.source != given && count >= most_of_host(said, addr.ip());
+            if crowd {
+                *crowded += u64::from(!place.waited);
+                place.waited = true;
+            }
+            (!crowd).then_some((*addr, *place))
+        });
         let first = |place: &Place| (place.source != Source::Given, place.dials, place.source);
-        let (addr, place) = due.min_by_key(|(_, place)| first(place))?;
+        let (addr, place) = roomy.min_by_key(|(_, place)| first(place))?;
+        let newcomer = match place {
+            Place { source: Source::Given, .. } => Newcomer::Given,
+            Place { dials: 0, .. } => Newcomer::Untried,
+            _ => Newcomer::Tried,
+        };
+        Some((addr, newcomer))
+    }
+
+    /// The address is dialled.
+    pub(super) fn dialled(&mut self, now: Duration, addr: SocketAddr) {
+        let Some(place) = self.book.get_mut(&addr) else { return };
         place.dials = place.dials.saturating_add(1);
         let wait = REDIAL * place.dials.min(MOST_DIALS);
         place.not_before =
             now + if place.source == Source::Given { wait.min(LONGEST_WAIT_GIVEN) } else { wait };
-        Some(*addr)
+        place.waited = false;
+    }
+
+    /// The address is due, and there is no place.
+    pub(super) fn waits(&mut self, addr: SocketAddr) {
+        if let Some(place) = self.book.get_mut(&addr) {
+            self.waited += u64::from(!place.waited);
+            place.waited = true;
+        }
     }
 
     /// Forgets those where nobody was at the last dial either: whoever names them again has them tried again.
@@ -132,13 +187,12 @@ impl Places {
         }
     }
 
-    /// What the session goes on with: addresses that were given, and all others, those of peers that had the metadata
-    /// first.
+    /// What the session goes on with: addresses, those of peers that had the metadata first, and who has named them.
     pub(super) fn into_addresses(
         self,
         good: impl Iterator<Item = SocketAddr>,
         private: bool,
-    ) -> (Vec<SocketAddr>, Vec<SocketAddr>) {
+    ) -> Vec<(SocketAddr, swarm::Source)> {
         let good: Vec<SocketAddr> = good.collect();
         let allowed = |addr: &&SocketAddr| match self.book.get(*addr) {
             Some(place) if private => !place.liar && place.source != Source::Search,
@@ -148,9 +202,13 @@ impl Places {
         let named = self.book.iter().filter(|(_, place)| !place.liar).map(|(addr, _)| addr);
         let others = named.filter(|addr| !good.contains(addr));
         let all = good.iter().chain(others).filter(allowed).filter(|addr| self.may_connect(addr.ip()));
-        let is_given =
-            |addr: &SocketAddr| self.book.get(addr).is_some_and(|place| place.source == Source::Given);
-        all.copied().partition(is_given)
+        let source = |addr: &SocketAddr| match self.book.get(addr).map(|place| place.source) {
+            Some(Source::Given) => swarm::Source::Given,
+            Some(Source::Tracker) => swarm::Source::Tracker,
+            Some(Source::Search) => swarm::Source::Dht,
+            None => swarm::Source::Itself,
+        };
+        all.map(|addr| (*addr, source(addr))).collect()
     }
 }
 
@@ -159,10 +217,24 @@ impl Places {
 pub(super) struct Standing {
     pub(super) number: u64,
     pub(super) outgoing: bool,
+    /// The user or the link has named it.
+    pub(super) given: bool,
     /// How long it has been here.
     pub(super) age: Duration,
-    /// It has sent something of the metadata.
-    pub(super) gives: bool,
+    pub(super) service: Service,
+}
+
+/// Who is in want of a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Newcomer {
+    /// A peer that came to us.
+    Incoming,
+    /// An address to dial that the user or the link has named,
+    Given,
+    /// one that was never dialled,
+    Untried,
+    /// and one that was.
+    Tried,
 }
 
 /// Whether there is a place for one more.
@@ -176,18 +248,33 @@ pub(super) enum Room {
     Full,
 }
 
-/// Looks for a place for a peer that came to us, or that we want to dial.
-pub(super) fn room_for(outgoing: bool, peers: &[Standing]) -> Room {
+/// Looks for a place. Who gives metadata in time keeps its own, but there is always one for what was given; and no crowd,
+/// however useful it seems, can keep out those that nobody has tried.
+pub(super) fn room_for(newcomer: Newcomer, peers: &[Standing]) -> Room {
+    let dialled = newcomer != Newcomer::Incoming;
     let incoming = peers.iter().filter(|peer| !peer.outgoing).count();
-    if peers.len() < MOST_PEERS && (outgoing || incoming < MOST_INCOMING) {
+    if peers.len() < MOST_PEERS && (dialled || incoming < MOST_INCOMING) {
         return Room::Free;
     }
     let gives_way = |peer: &&Standing| {
-        let patience = if outgoing && !peer.outgoing { SILENT_BEFORE_DIALS } else { SILENT };
-        !peer.gives && peer.age >= patience && (outgoing || !peer.outgoing)
+        let patience = match newcomer {
+            Newcomer::Tried if peer.service.sends => TURN,
+            _ if dialled && !peer.outgoing => SILENT_BEFORE_DIALS,
+            _ => SILENT,
+        };
+        !peer.service.gives && peer.age >= patience && (dialled || !peer.outgoing)
     };
-    let silent = peers.iter().filter(gives_way).max_by_key(|peer| (!peer.outgoing, peer.age));
-    silent.map_or(Room::Full, |peer| Room::After(peer.number))
+    let least = |peer: &&Standing| (!peer.outgoing, !peer.given, !peer.service.sends, peer.age);
+    let slowness = |peer: &&Standing| (peer.service.gives, peer.service.rate, Reverse(peer.age));
+    let others = || peers.iter().filter(|peer| !peer.given);
+    let leaves = peers.iter().filter(gives_way).max_by_key(least).or_else(|| match newcomer {
+        Newcomer::Given => others().min_by_key(slowness),
+        Newcomer::Untried if peers.iter().all(|peer| peer.service.gives) => {
+            others().filter(|peer| peer.age >= TURN).min_by_key(slowness)
+        }
+        _ => None,
+    });
+    leaves.map_or(Room::Full, |peer| Room::After(peer.number))
 }
 
 #[cfg(test)]
@@ -196,6 +283,24 @@ mod tests {
 
     fn addr(last: u8) -> SocketAddr {
         SocketAddr::from(([10, 0, 0, last], 1))
+    }
+
+    /// What was given, and the rest.
+    fn parted(all: Vec<(SocketAddr, swarm::Source)>) -> (Vec<SocketAddr>, Vec<SocketAddr>) {
+        let (given, rest): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|(_, source)| *source == swarm::Source::Given);
+        let addrs = |all: Vec<(SocketAddr, _)>| all.into_iter().map(|(addr, _)| addr).collect();
+        (addrs(given), addrs(rest))
+    }
+
+    fn take_due(
+        places: &mut Places,
+        now: Duration,
+        is_connected: impl Fn(&SocketAddr) -> bool,
+    ) -> Option<SocketAddr> {
+        let (addr, _) = places.next_due(now, &BTreeMap::new(), is_connected)?;
+        places.dialled(now, addr);
+        Some(addr)
     }
 
     fn seconds(seconds: u64) -> Duration {
@@ -213,7 +318,7 @@ mod tests {
             places.add(addr(4), Source::Tracker);
             // The last one came to us by itself.
             let good = [2, 4, 5].map(addr).into_iter();
-            let (given, found) = places.into_addresses(good, private);
+            let (given, found) = parted(places.into_addresses(good, private));
             assert_eq!(given, [addr(1)]);
             let all: &[u8] = if private { &[4, 3] } else { &[2, 4, 5, 3] };
             assert_eq!(found, all.iter().map(|last| addr(*last)).collect::<Vec<_>>());
@@ -223,15 +328,15 @@ mod tests {
     #[test]
     fn what_is_in_the_filter_is_neither_dialled_nor_let_in_nor_handed_on() {
         let filter = IpFilter::parse(b"10.0.0.0/30").unwrap();
-        let mut places = Places::new(Some(Arc::new(filter)));
+        let mut places = Places::new(Some(Arc::new(filter)), None);
         let mapped = SocketAddr::from((std::net::Ipv4Addr::new(10, 0, 0, 2).to_ipv6_mapped(), 1));
         for source in [Source::Given, Source::Tracker, Source::Search] {
             [addr(1), mapped, addr(9)].into_iter().for_each(|addr| places.add(addr, source));
         }
-        assert_eq!(places.take_due(seconds(0), |_| false), Some(addr(9)));
-        assert_eq!(places.take_due(seconds(0), |_| false), None);
+        assert_eq!(take_due(&mut places, seconds(0), |_| false), Some(addr(9)));
+        assert_eq!(take_due(&mut places, seconds(0), |_| false), None);
         assert!(!places.may_connect(mapped.ip()) && places.may_connect(addr(9).ip()));
-        assert_eq!(places.into_addresses([addr(3)].into_iter(), false), (vec![addr(9)], vec![]));
+        assert_eq!(parted(places.into_addresses([addr(3)].into_iter(), false)), (vec![addr(9)], vec![]));
     }
 
     #[test]
@@ -242,13 +347,13 @@ mod tests {
         let mut dials = [0, 0];
         for now in 0..3600 {
             places.forget_dead(seconds(now), |_| false);
-            while let Some(dialled) = places.take_due(seconds(now), |_| false) {
+            while let Some(dialled) = take_due(&mut places, seconds(now), |_| false) {
                 dials[usize::from(dialled == addr(2))] += 1;
             }
         }
         assert!(dials[0] >= 400 && dials[1] == MOST_DIALS, "{dials:?}");
         places.add(addr(2), Source::Tracker);
-        assert_eq!(places.take_due(seconds(3600), |other| *other == addr(1)), Some(addr(2)));
+        assert_eq!(take_due(&mut places, seconds(3600), |other| *other == addr(1)), Some(addr(2)));
     }
 
     #[test]
@@ -256,19 +361,19 @@ mod tests {
         let mut places = Places::default();
         [1, 2].into_iter().for_each(|last| places.add(addr(last), Source::Tracker));
         for now in 0..5000 {
-            assert_eq!(places.take_due(seconds(now), |_| true), None);
+            assert_eq!(take_due(&mut places, seconds(now), |_| true), None);
             places.forget_dead(seconds(now), |_| true);
         }
         places.ban(addr(1));
-        assert_eq!(places.take_due(seconds(5000), |_| false), Some(addr(2)));
-        assert_eq!(places.take_due(seconds(9000), |_| false), Some(addr(2)));
+        assert_eq!(take_due(&mut places, seconds(5000), |_| false), Some(addr(2)));
+        assert_eq!(take_due(&mut places, seconds(9000), |_| false), Some(addr(2)));
         // One that came to us lies; where it listens was known before.
         places.add(addr(3), Source::Tracker);
         places.ban(SocketAddr::new(addr(3).ip(), 50_000));
-        assert_eq!(places.take_due(seconds(19_000), |_| false), Some(addr(2)));
-        assert_eq!(places.take_due(seconds(19_000), |_| false), None);
+        assert_eq!(take_due(&mut places, seconds(19_000), |_| false), Some(addr(2)));
+        assert_eq!(take_due(&mut places, seconds(19_000), |_| false), None);
         places.add(SocketAddr::new(addr(1).ip(), 9), Source::Given);
-        assert_eq!(places.into_addresses([addr(1)].into_iter(), false), (vec![], vec![addr(2)]));
+        assert_eq!(parted(places.into_addresses([addr(1)].into_iter(), false)), (vec![], vec![addr(2)]));
     }
 
     #[test]
@@ -280,38 +385,93 @@ mod tests {
         all.clone().for_each(|addr| places.add(addr, Source::Tracker));
         assert_eq!(places.book.len(), MOST_ADDRESSES);
         places.add(addr(7), Source::Given);
-        assert_eq!(places.take_due(seconds(0), |_| false), Some(addr(7)));
+        assert_eq!(take_due(&mut places, seconds(0), |_| false), Some(addr(7)));
+    }
+
+    #[test]
+    fn of_one_host_so_many_are_dialled_and_of_a_network_like_ours_or_named_by_the_user_any_number() {
+        let mut places = Places::default();
+        let at = |port| SocketAddr::from(([8, 8, 8, 8], port));
+        (1..=3).for_each(|port| places.add(at(port), Source::Tracker));
+        let here = |count| BTreeMap::from([(at(1).ip(), count), (addr(1).ip(), 99)]);
+        assert_eq!(places.next_due(seconds(0), &here(15), |_| false), Some((at(1), Newcomer::Untried)));
+        for _ in 0..3 {
+            assert_eq!(places.next_due(seconds(0), &here(16), |_| false), None);
+        }
+        assert_eq!(places.crowded(), 3, "each once");
+        places.add(addr(1), Source::Tracker);
+        assert_eq!(places.next_due(seconds(0), &here(16), |_| false), Some((addr(1), Newcomer::Untried)));
+        places.add(at(9), Source::Given);
+        assert_eq!(places.next_due(seconds(0), &here(16), |_| false), Some((at(9), Newcomer::Given)));
+        let strict = Places::new(None, Some(2));
+        assert!(strict.is_crowd(addr(1).ip(), 2) && !strict.is_crowd(addr(1).ip(), 1));
     }
 
     fn crowd(outgoing: usize, incoming: usize, age: u64) -> Vec<Standing> {
         let one = |number| Standing {
             number: number as u64,
             outgoing: number < outgoing,
+            given: false,
             age: seconds(age),
-            gives: false,
+            service: Service::default(),
         };
         (0..outgoing + incoming).map(one).collect()
     }
 
+    use Newcomer::{Given, Incoming, Tried, Untried};
+
     #[test]
     fn silent_strangers_give_way() {
-        assert_eq!(room_for(false, &crowd(5, MOST_INCOMING - 1, 0)), Room::Free);
-        assert_eq!(room_for(false, &crowd(5, MOST_INCOMING, 4)), Room::Full);
-        assert_eq!(room_for(true, &crowd(5, MOST_INCOMING, 0)), Room::Free, "a place is kept for dials");
+        assert_eq!(room_for(Incoming, &crowd(5, MOST_INCOMING - 1, 0)), Room::Free);
+        assert_eq!(room_for(Incoming, &crowd(5, MOST_INCOMING, 4)), Room::Full);
+        assert_eq!(room_for(Tried, &crowd(5, MOST_INCOMING, 0)), Room::Free, "a place is kept for dials");
         let full = |age| crowd(MOST_PEERS - MOST_INCOMING, MOST_INCOMING, age);
-        assert_eq!([false, true].map(|outgoing| room_for(outgoing, &full(0))), [Room::Full; 2]);
+        assert_eq!([Incoming, Tried, Untried].map(|who| room_for(who, &full(0))), [Room::Full; 3]);
         // Who came to us gives way first; whom we dialled never gives way to one that comes to us.
-        assert!(matches!(room_for(true, &full(2)), Room::After(10..)));
-        assert_eq!(room_for(false, &full(2)), Room::Full);
-        assert!(matches!(room_for(false, &full(5)), Room::After(10..)));
+        assert!(matches!(room_for(Tried, &full(2)), Room::After(10..)));
+        assert_eq!(room_for(Incoming, &full(2)), Room::Full);
+        assert!(matches!(room_for(Incoming, &full(5)), Room::After(10..)));
         let ours = crowd(MOST_PEERS, 0, 9);
-        assert_eq!(room_for(false, &ours), Room::Full);
-        assert!(matches!(room_for(true, &ours), Room::After(_)));
-        // Who gives stays, however many come.
-        let mut useful = full(100);
-        useful.iter_mut().for_each(|peer| peer.gives = peer.number != 20);
-        assert_eq!([false, true].map(|outgoing| room_for(outgoing, &useful)), [Room::After(20); 2]);
-        useful[20].gives = true;
-        assert_eq!([false, true].map(|outgoing| room_for(outgoing, &useful)), [Room::Full; 2]);
+        assert_eq!(room_for(Incoming, &ours), Room::Full);
+        assert!(matches!(room_for(Tried, &ours), Room::After(_)));
+    }
+
+    fn serving(age: u64, service: Service) -> Vec<Standing> {
+        let mut peers = crowd(MOST_PEERS - MOST_INCOMING, MOST_INCOMING, age);
+        peers.iter_mut().for_each(|peer| peer.service = service);
+        peers
+    }
+
+    #[test]
+    fn who_gives_stays_but_what_was_given_has_a_place_and_the_untried_have_one_after_a_while() {
+        let giving = Service { sends: true, gives: true, rate: 2000 };
+        let mut peers = serving(59, giving);
+        peers[20].service = Service { sends: true, ..Service::default() };
+        assert_eq!([Incoming, Untried, Given].map(|who| room_for(who, &peers)), [Room::After(20); 3]);
+        peers[20].service = Service { rate: 1000, ..giving };
+        assert_eq!([Incoming, Untried, Tried].map(|who| room_for(who, &peers)), [Room::Full; 3]);
+        assert_eq!(room_for(Given, &peers), Room::After(20), "the slowest");
+        peers[20].given = true;
+        assert!(matches!(room_for(Given, &peers), Room::After(number) if number != 20));
+        peers[20].given = false;
+        peers.iter_mut().for_each(|peer| peer.age = TURN);
+        assert_eq!(
+            [Incoming, Untried, Tried].map(|who| room_for(who, &peers)),
+            [Room::Full, Room::After(20), Room::Full]
+        );
+        // The places of the silent go round fast enough.
+        peers[7].service = Service::default();
+        peers[7].age = seconds(1);
+        assert_eq!(room_for(Untried, &peers), Room::Full);
+    }
+
+    #[test]
+    fn who_is_late_gives_way_to_the_untried_at_once_and_to_the_others_later() {
+        let late = Service { sends: true, gives: false, rate: 500 };
+        let mut peers = serving(20, late);
+        assert_eq!(room_for(Tried, &peers), Room::Full);
+        assert!(matches!(room_for(Untried, &peers), Room::After(10..)));
+        peers[3].age = TURN;
+        assert_eq!(room_for(Tried, &peers), Room::After(3));
     }
 }

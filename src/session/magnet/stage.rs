@@ -1,12 +1,12 @@
 //! The peers of a magnet link: whom to dial, whom to ask for which block of the metadata, and what becomes of the answers.
 
 use super::peer::{self, Heard, Line, Ourselves};
-use super::places::{Places, Room, Source, Standing, room_for};
-use crate::swarm::{MetadataFetch, MetadataOutcome};
+use super::places::{Newcomer, Places, Room, Source, Standing, room_for};
+use crate::swarm::{self, MetadataFetch, MetadataOutcome, host};
 use crate::wire::extended::{Extension, ExtensionIds, MetadataMessage};
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -29,8 +29,16 @@ pub struct MagnetLimits {
     pub overfull: u64,
     /// Peers given up because they named no length, or sent no block, for long.
     pub silent: u64,
-    /// Connections not taken, or given up for them, because there were too many.
+    /// Peers whose blocks came too late.
+    pub late: u64,
+    /// Blocks that were asked for and rejected.
+    pub rejects: u64,
+    /// Connections not taken, and addresses not dialled when they were due, because there were too many peers.
     pub peers: u64,
+    /// Likewise, because there were too many of the same host.
+    pub hosts: u64,
+    /// Peers that gave way to others.
+    pub displaced: u64,
     /// Addresses not remembered because there were too many, or given up after too many tries.
     pub addresses: u64,
 }
@@ -40,6 +48,8 @@ struct Peer {
     line: Line,
     addr: SocketAddr,
     outgoing: bool,
+    /// The user or the link has named it.
+    given: bool,
     /// Where it listens, as far as is known.
     listens: Option<SocketAddr>,
     ids: ExtensionIds,
@@ -78,7 +88,15 @@ impl Stage {
 
     /// How often limits have said no.
     pub(super) fn limits(&self) -> MagnetLimits {
-        MagnetLimits { overfull: self.fetch.overfull(), addresses: self.places.refused(), ..self.limits }
+        MagnetLimits {
+            late: self.fetch.late(),
+            rejects: self.fetch.rejects(),
+            overfull: self.fetch.overfull(),
+            peers: self.limits.peers + self.places.waited(),
+            hosts: self.limits.hosts + self.places.crowded(),
+            addresses: self.places.refused(),
+            ..self.limits
+        }
     }
 
     /// Bytes of the metadata that are here, and the number of peers.
@@ -101,46 +119,69 @@ impl Stage {
     fn dial(&mut self) {
         let now = self.begun.elapsed();
         loop {
-            let room = self.room_for(true);
-            let peers = &self.peers;
+            let (peers, hosts) = (&self.peers, self.hosts());
             let is_connected = |addr: &SocketAddr| peers.values().any(|p| p.outgoing && p.addr == *addr);
             self.places.forget_dead(now, is_connected);
-            let due = if room == Room::Full { None } else { self.places.take_due(now, is_connected) };
-            let Some(addr) = due else { return };
+            let Some((addr, newcomer)) = self.places.next_due(now, &hosts, is_connected) else { return };
+            let room = self.room_for(newcomer);
+            if room == Room::Full {
+                // Nor is there one for those that come after it.
+                return self.places.waits(addr);
+            }
+            self.places.dialled(now, addr);
             self.make(room);
-            self.begin(addr, None);
+            self.begin(addr, newcomer == Newcomer::Given, None);
         }
+    }
+
+    /// How many peers of each host are here.
+    fn hosts(&self) -> BTreeMap<IpAddr, usize> {
+        let mut hosts = BTreeMap::new();
+        self.peers.values().for_each(|peer| *hosts.entry(host(peer.addr.ip())).or_default() += 1);
+        hosts
     }
 
     /// Takes a connection that a peer has made.
     pub(super) fn accept(&mut self, stream: TcpStream, addr: SocketAddr) {
         let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
-        let room = self.room_for(false);
-        self.limits.peers += u64::from(room != Room::Free);
-        if room != Room::Full && self.places.may_connect(addr.ip()) {
-            self.make(room);
-            self.begin(addr, Some(stream));
+        if !self.places.may_connect(addr.ip()) {
+            return;
         }
+        let of_host = self.hosts().get(&host(addr.ip())).copied().unwrap_or(0);
+        if self.places.is_crowd(addr.ip(), of_host) {
+            self.limits.hosts += 1;
+            return;
+        }
+        let room = self.room_for(Newcomer::Incoming);
+        if room == Room::Full {
+            self.limits.peers += 1;
+            return;
+        }
+        self.make(room);
+        self.begin(addr, false, Some(stream));
     }
 
-    fn room_for(&self, outgoing: bool) -> Room {
+    fn room_for(&self, newcomer: Newcomer) -> Room {
+        let now = self.begun.elapsed();
         let peers = self.peers.iter().map(|(number, peer)| Standing {
             number: *number,
             outgoing: peer.outgoing,
+            given: peer.given,
             age: peer.since.elapsed(),
-            gives: self.fetch.has_given(*number),
+            service: self.fetch.service(now, *number),
         });
-        room_for(outgoing, &peers.collect::<Vec<_>>())
+        room_for(newcomer, &peers.collect::<Vec<_>>())
     }
 
     fn make(&mut self, room: Room) {
-        if let Room::After(silent) = room {
-            self.fetch.gone(silent);
-            self.peers.remove(&silent);
+        if let Room::After(peer) = room {
+            self.limits.displaced += 1;
+            self.fetch.gone(peer);
+            self.peers.remove(&peer);
         }
     }
 
-    fn begin(&mut self, addr: SocketAddr, accepted: Option<TcpStream>) {
+    fn begin(&mut self, addr: SocketAddr, given: bool, accepted: Option<TcpStream>) {
         let number = self.next_peer;
         self.next_peer += 1;
         let outgoing = accepted.is_none();
@@ -149,6 +190,7 @@ impl Stage {
             line,
             addr,
             outgoing,
+            given,
             listens: outgoing.then_some(addr),
             ids: ExtensionIds::default(),
             offered: false,
@@ -185,7 +227,8 @@ impl Stage {
                 let said = hello.port.map(|port| SocketAddr::new(peer.addr.ip().to_canonical(), port));
                 peer.listens = peer.listens.or(said);
                 if peer.ids.get(Extension::Metadata).is_some() {
-                    let offered = self.fetch.offer(number, peer.addr, hello.metadata_size);
+                    let offered =
+                        self.fetch.offer(self.begun.elapsed(), number, peer.addr, hello.metadata_size);
                     peer.offered |= offered;
                     // Who names none may not have it yet.
                     self.limits.sizes += u64::from(!offered && hello.metadata_size.is_some());
@@ -224,8 +267,8 @@ impl Stage {
                     }
                 }
             }
-            Some(MetadataMessage::Reject { .. }) => {
-                self.fetch.rejected(number);
+            Some(MetadataMessage::Reject { block }) => {
+                self.fetch.rejected(self.begun.elapsed(), number, block);
                 self.ask_all();
             }
             Some(MetadataMessage::Unknown) => {}
@@ -265,8 +308,8 @@ impl Stage {
         while self.tasks.try_join_next().is_some() {}
     }
 
-    /// Addresses that were given and others that are worth dialling.
-    pub(super) fn into_addresses(self, private: bool) -> (Vec<SocketAddr>, Vec<SocketAddr>) {
+    /// Addresses that are worth dialling, and who has named them.
+    pub(super) fn into_addresses(self, private: bool) -> Vec<(SocketAddr, swarm::Source)> {
         let good = self.peers.values().filter(|peer| peer.offered).filter_map(|peer| peer.listens);
         self.places.into_addresses(good, private)
     }

@@ -33,9 +33,9 @@ fn sizes_that_cannot_be_are_refused() {
     let (_, mut fetch) = metadata(10);
     let sizes =
         [None, Some(-1), Some(0), Some(MAX_LEN as i64 + 1), Some(1 << 31), Some(i64::MAX), Some(i64::MIN)];
-    assert!(sizes.into_iter().all(|size| !fetch.offer(1, at(1), size)));
-    assert!(fetch.offer(1, at(1), Some(1)) && fetch.offer(2, at(2), Some(MAX_LEN as i64)));
-    assert!(!fetch.offer(1, at(1), Some(2)), "no second thoughts");
+    assert!(sizes.into_iter().all(|size| !fetch.offer(START, 1, at(1), size)));
+    assert!(fetch.offer(START, 1, at(1), Some(1)) && fetch.offer(START, 2, at(2), Some(MAX_LEN as i64)));
+    assert!(!fetch.offer(START, 1, at(1), Some(2)), "no second thoughts");
     assert_eq!(fetch.held(), 0, "nothing is held for a claim");
 }
 
@@ -43,7 +43,7 @@ fn sizes_that_cannot_be_are_refused() {
 fn blocks_of_several_peers_make_the_whole() {
     let (bytes, mut fetch) = metadata(5 * METADATA_BLOCK_LEN + 1);
     let size = Some(bytes.len() as i64);
-    assert!(fetch.offer(1, at(1), size) && fetch.offer(2, at(2), size));
+    assert!(fetch.offer(START, 1, at(1), size) && fetch.offer(START, 2, at(2), size));
     let asked = [1, 1, 1, 2, 2, 2].map(|peer| fetch.next_request(START, peer));
     assert_eq!(asked, [Some(0), Some(1), None, Some(2), Some(3), None], "two at a time");
     for (peer, number) in [(2, 3), (1, 0), (1, 1), (2, 2)] {
@@ -60,13 +60,13 @@ fn what_was_not_asked_or_has_a_wrong_length_is_an_offence() {
     for (total, len) in [(size, 3), (size, 0), (size, METADATA_BLOCK_LEN + 1), (Some(7), METADATA_BLOCK_LEN)]
     {
         fetch.gone(1);
-        fetch.offer(1, at(1), size);
+        fetch.offer(START, 1, at(1), size);
         assert_eq!(fetch.next_request(START, 1), Some(0));
         assert_eq!(fetch.data(START, 1, (1, size), block(&bytes, 1)), MetadataOutcome::Offence, "not asked");
         assert_eq!(fetch.data(START, 1, (0, total), &vec![0; len]), MetadataOutcome::Offence);
     }
     fetch.gone(1);
-    fetch.offer(1, at(1), size);
+    fetch.offer(START, 1, at(1), size);
     fetch.next_request(START, 1);
     assert_eq!(
         fetch.data(START, 1, (0, None), block(&bytes, 0)),
@@ -81,7 +81,11 @@ fn of_several_senders_nobody_is_blamed_but_then_each_sends_all_of_it_beside_the_
     let (bytes, mut fetch) = metadata(3 * METADATA_BLOCK_LEN);
     let lie = vec![9; bytes.len()];
     let size = Some(bytes.len() as i64);
-    assert!(fetch.offer(1, at(1), size) && fetch.offer(2, at(2), size) && fetch.offer(3, at(3), size));
+    assert!(
+        fetch.offer(START, 1, at(1), size)
+            && fetch.offer(START, 2, at(2), size)
+            && fetch.offer(START, 3, at(3), size)
+    );
     let asked = [1, 2, 2].map(|peer| fetch.next_request(START, peer));
     assert_eq!(asked, [Some(0), Some(1), Some(2)]);
     assert_eq!(fetch.data(START, 1, (0, size), block(&lie, 0)), MetadataOutcome::Wait);
@@ -102,7 +106,7 @@ fn of_those_that_are_asked_alone_the_slowest_gives_way_when_there_is_no_room() {
     let (bytes, mut fetch) = metadata(MAX_LEN);
     let size = Some(MAX_LEN as i64);
     let blocks = (MAX_LEN / METADATA_BLOCK_LEN) as u32;
-    (1..=3).for_each(|peer| assert!(fetch.offer(peer, at(peer), size)));
+    (1..=3).for_each(|peer| assert!(fetch.offer(START, peer, at(peer), size)));
     // One spoils it all, but for a block of another's.
     assert_eq!(fetch.next_request(START, 2), Some(0));
     assert_eq!(serve(&mut fetch, START, 1, &vec![9; MAX_LEN]), MetadataOutcome::Wait);
@@ -111,7 +115,7 @@ fn of_those_that_are_asked_alone_the_slowest_gives_way_when_there_is_no_room() {
     assert_eq!(fetch.data(START, 1, (0, size), block(&bytes, 0)), MetadataOutcome::Wrong { liar: Some(1) });
     fetch.gone(1);
     // The others drip a block now and then; one that has all must wait for its turn, and no longer.
-    assert!(fetch.offer(4, at(4), size));
+    assert!(fetch.offer(START, 4, at(4), size));
     let mut now = START;
     assert!(fetch.next_request(now, 2).is_some() && fetch.next_request(now, 3).is_some());
     assert_eq!(fetch.next_request(now, 4), None);
@@ -133,7 +137,7 @@ fn a_sole_seed_that_is_slow_and_comes_back_again_and_again_is_enough() {
     let size = Some(bytes.len() as i64);
     let mut now = START;
     for connection in 1.. {
-        assert!(fetch.offer(connection, at(9), size));
+        assert!(fetch.offer(now, connection, at(9), size));
         // Two are asked for at once, and the second comes long after it was asked for, in small parts.
         let asked: Vec<u32> = std::iter::from_fn(|| fetch.next_request(now, connection)).collect();
         for number in asked {
@@ -162,7 +166,7 @@ fn a_sole_seed_that_is_slow_and_comes_back_again_and_again_is_enough() {
 fn what_those_that_left_have_sent_does_not_pile_up() {
     let (_, mut fetch) = metadata(5);
     for peer in 1..100 {
-        assert!(fetch.offer(peer, at(peer), Some((METADATA_BLOCK_LEN + peer as usize) as i64)));
+        assert!(fetch.offer(START, peer, at(peer), Some((METADATA_BLOCK_LEN + peer as usize) as i64)));
         let number = fetch.next_request(START, peer).unwrap();
         fetch.data(START, peer, (number, None), &[0; METADATA_BLOCK_LEN]);
         fetch.gone(peer);
@@ -173,7 +177,7 @@ fn what_those_that_left_have_sent_does_not_pile_up() {
 #[test]
 fn liars_about_the_size_cannot_hold_up_the_others_for_ever() {
     let (bytes, mut fetch) = metadata(100);
-    (1..=5).for_each(|n| assert!(fetch.offer(n, at(n), Some(MAX_LEN as i64 - n as i64))));
+    (1..=5).for_each(|n| assert!(fetch.offer(START, n, at(n), Some(MAX_LEN as i64 - n as i64))));
     (1..=5).for_each(|n| _ = fetch.next_request(START, n));
     assert_eq!(fetch.tick(START + PATIENCE), [1, 2, 3, 4, 5]);
     // Who sends now and then is no better.
@@ -181,19 +185,19 @@ fn liars_about_the_size_cannot_hold_up_the_others_for_ever() {
         let block = fetch.next_request(START, n).unwrap();
         fetch.data(START, n, (block, None), &[0; METADATA_BLOCK_LEN])
     };
-    (11..=15).for_each(|n| assert!(fetch.offer(n, at(n), Some(MAX_LEN as i64 - n as i64))));
+    (11..=15).for_each(|n| assert!(fetch.offer(START, n, at(n), Some(MAX_LEN as i64 - n as i64))));
     (11..=15).for_each(|n| assert_eq!(dripped(&mut fetch, n), MetadataOutcome::Wait));
-    assert!(fetch.offer(9, at(9), Some(100)));
+    assert!(fetch.offer(START, 9, at(9), Some(100)));
     assert_eq!(serve(&mut fetch, START, 9, &bytes), MetadataOutcome::Done(bytes));
 }
 
 #[test]
 fn what_liars_send_of_many_sizes_has_a_bound_and_an_honest_one_is_kept() {
     let (bytes, mut fetch) = metadata(3 * METADATA_BLOCK_LEN);
-    assert!(fetch.offer(9, at(9), Some(bytes.len() as i64)));
+    assert!(fetch.offer(START, 9, at(9), Some(bytes.len() as i64)));
     let first = fetch.next_request(START, 9).unwrap();
     assert_eq!(fetch.data(START, 9, (first, None), block(&bytes, first)), MetadataOutcome::Wait);
-    (1..=5).for_each(|n| assert!(fetch.offer(n, at(n), Some(MAX_LEN as i64 - n as i64))));
+    (1..=5).for_each(|n| assert!(fetch.offer(START, n, at(n), Some(MAX_LEN as i64 - n as i64))));
     for n in (1..=5).cycle().take(5 * 2000) {
         let number = fetch.next_request(START, n).unwrap();
         assert_eq!(fetch.data(START, n, (number, None), &[0; METADATA_BLOCK_LEN]), MetadataOutcome::Wait);
@@ -206,14 +210,74 @@ fn what_liars_send_of_many_sizes_has_a_bound_and_an_honest_one_is_kept() {
 fn late_and_rejected_blocks_are_asked_of_others() {
     let (bytes, mut fetch) = metadata(100);
     let size = Some(100);
-    (1..=3).for_each(|peer| assert!(fetch.offer(peer, at(peer), size)));
+    (1..=3).for_each(|peer| assert!(fetch.offer(START, peer, at(peer), size)));
     assert_eq!(fetch.next_request(START, 1), Some(0));
     assert_eq!(fetch.next_request(START, 2), None);
     assert_eq!(fetch.next_request(START + LATE, 2), Some(0));
-    fetch.rejected(2);
-    fetch.rejected(1);
+    fetch.rejected(START + LATE, 2, 0);
+    fetch.rejected(START + LATE, 1, 0);
     assert_eq!([1, 2].map(|peer| fetch.next_request(START + LATE, peer)), [None, None]);
     assert_eq!(serve(&mut fetch, START + LATE, 3, &bytes), MetadataOutcome::Done(bytes));
+}
+
+#[test]
+fn who_rejects_is_asked_again_after_a_while_and_less_and_less_often() {
+    let (bytes, mut fetch) = metadata(2 * METADATA_BLOCK_LEN);
+    assert!(fetch.offer(START, 1, at(1), Some(bytes.len() as i64)));
+    let mut now = START;
+    for rest in [5, 10, 20, 40, 60, 60] {
+        assert_eq!([(); 3].map(|()| fetch.next_request(now, 1)), [Some(0), Some(1), None]);
+        [1, 0, 7].into_iter().for_each(|block| fetch.rejected(now, 1, block));
+        assert_eq!(fetch.next_request(now, 1), None);
+        assert!(!fetch.service(now, 1).gives);
+        now += Duration::from_secs(rest - 1);
+        assert!(fetch.tick(now).is_empty());
+        assert_eq!(fetch.next_request(now, 1), None);
+        now += Duration::from_secs(1);
+    }
+    assert_eq!(fetch.rejects(), 12, "what nobody asked for is no reject");
+    // What it sends beside what it rejects counts, and it begins anew.
+    assert_eq!([(); 2].map(|()| fetch.next_request(now, 1)), [Some(0), Some(1)]);
+    fetch.rejected(now, 1, 1);
+    assert_eq!(fetch.data(now, 1, (0, None), block(&bytes, 0)), MetadataOutcome::Wait);
+    now += LONGEST_REST;
+    assert_eq!(fetch.next_request(now, 1), Some(1));
+    fetch.rejected(now, 1, 1);
+    now += FIRST_REST;
+    assert_eq!(serve(&mut fetch, now, 1, &bytes), MetadataOutcome::Done(bytes));
+}
+
+#[test]
+fn who_drips_loses_its_standing_and_who_is_slow_keeps_it() {
+    let (bytes, mut fetch) = metadata(9 * METADATA_BLOCK_LEN);
+    let size = Some(bytes.len() as i64);
+    assert!(fetch.offer(START, 1, at(1), size) && fetch.offer(START, 2, at(2), size));
+    // One sends a byte now and then, the other 1 KB/s.
+    let mut asked: Vec<u32> = (0..2).filter_map(|_| fetch.next_request(START, 2)).collect();
+    (0..2).for_each(|_| assert!(fetch.next_request(START, 1).is_some()));
+    for second in 1..=100 {
+        let now = START + Duration::from_secs(second);
+        [1, 2].into_iter().for_each(|peer| fetch.heard(now, peer));
+        if second % 16 == 0 {
+            let number = asked.remove(0);
+            assert_eq!(fetch.data(now, 2, (number, size), block(&bytes, number)), MetadataOutcome::Wait);
+            asked.extend(fetch.next_request(now, 2));
+        }
+        assert!(fetch.tick(now).is_empty());
+        assert_eq!(fetch.service(now, 1).gives, second < BLOCK_LIMIT.as_secs(), "{second}");
+        assert!(fetch.service(now, 2).gives && fetch.service(now, 1).sends);
+    }
+    let now = START + Duration::from_secs(100);
+    assert!((900..1024).contains(&fetch.service(now, 2).rate), "{:?}", fetch.service(now, 2));
+    assert_eq!((fetch.late(), fetch.service(now, 1).rate), (1, 0));
+    // Its standing comes back with a block in time, not with one that is late.
+    let late = fetch.peers[&1].asked[0].0;
+    assert_eq!(fetch.data(now, 1, (late, size), block(&bytes, late)), MetadataOutcome::Wait);
+    assert!(!fetch.service(now, 1).gives);
+    let next = fetch.peers[&1].asked[0].0;
+    assert_eq!(fetch.data(now, 1, (next, size), block(&bytes, next)), MetadataOutcome::Wait);
+    assert!(fetch.service(now, 1).gives);
+    assert_eq!(fetch.late(), 1);
 }
 
 proptest! {
@@ -226,7 +290,7 @@ proptest! {
         let mut kinds: BTreeMap<u64, u8> = (1..).zip(liars).collect();
         kinds.insert(0, 0);
         for (peer, kind) in &kinds {
-            fetch.offer(*peer, at(*peer), Some(if *kind == 3 { size + 1 + *peer as i64 } else { size }));
+            fetch.offer(START, *peer, at(*peer), Some(if *kind == 3 { size + 1 + *peer as i64 } else { size }));
         }
         let mut now = START;
         for _ in 0..2000 {

@@ -4,7 +4,7 @@ use super::desk::{BLOCK, Desk, id};
 use super::sim::plan::{Has, NodePlan, Plan};
 use super::sim::world::World;
 use crate::metainfo::Layout;
-use crate::swarm::{Commons, DropReason, Introduction, PeerSlot, Settings, Wish};
+use crate::swarm::{Commons, DropReason, Introduction, PeerSlot, Settings, Source, Wish};
 use crate::wire::extended::ExtendedHandshake;
 use crate::wire::{Message, Reserved};
 use std::net::SocketAddr;
@@ -118,7 +118,7 @@ fn a_liar_that_came_to_us_is_not_sought_where_it_listens() {
     desk.swarm.gone(desk.now, liar);
     assert_eq!(dials(&mut desk), []);
     // Somebody else may name it; then it turns out who it is.
-    desk.swarm.add_candidate(theirs, false);
+    desk.swarm.add_candidate(theirs, Source::Tracker);
     assert_eq!(dials(&mut desk), [theirs]);
     let again = desk.swarm.connect(desk.now, Introduction { addr: theirs, outgoing: true, ..who });
     assert_eq!(again, Err(DropReason::Banned));
@@ -139,7 +139,7 @@ fn where_a_liar_was_found_no_core_dials_again() {
     let other = SocketAddr::from(([127, 0, 0, 1], 9));
     for desk in &mut desks {
         let mapped = SocketAddr::from((std::net::Ipv4Addr::LOCALHOST.to_ipv6_mapped(), at.port()));
-        [at, mapped, other].into_iter().for_each(|addr| desk.swarm.add_candidate(addr, true));
+        [at, mapped, other].into_iter().for_each(|addr| desk.swarm.add_candidate(addr, Source::Given));
         assert_eq!(dials(desk), [other], "the honest neighbour of a liar is not taken for it");
     }
 }

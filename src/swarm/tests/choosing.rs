@@ -4,7 +4,7 @@ use super::desk::{BLOCK, Desk, Said};
 use super::sim::plan::{Has, NodePlan, Plan};
 use super::sim::world::World;
 use crate::metainfo::Layout;
-use crate::swarm::{Commons, DropReason, IpFilter, PeerSlot, Priority, Selection, Settings, Wish};
+use crate::swarm::{Commons, DropReason, IpFilter, PeerSlot, Priority, Selection, Settings, Source, Wish};
 use crate::wire::Message;
 use std::sync::Arc;
 
@@ -121,8 +121,8 @@ fn with_a_download_limit_no_more_is_asked_for_and_nobody_is_snubbed_for_it() {
 fn filtered_addresses_are_neither_dialled_nor_let_in() {
     let filter = Some(Arc::new(IpFilter::parse(b"127.0.0.0/8").unwrap()));
     let mut desk = desk(&[1], &[], Settings { filter, ..Desk::settings() });
-    desk.swarm.add_candidate(([127, 0, 0, 9], 7).into(), true);
-    desk.swarm.add_candidate(([10, 0, 0, 9], 7).into(), true);
+    desk.swarm.add_candidate(([127, 0, 0, 9], 7).into(), Source::Given);
+    desk.swarm.add_candidate(([10, 0, 0, 9], 7).into(), Source::Given);
     desk.pass(1);
     assert_eq!(desk.wishes(), [Wish::Dial(([10, 0, 0, 9], 7).into())]);
     assert_eq!(desk.connect(false, 1), Err(DropReason::Filtered));

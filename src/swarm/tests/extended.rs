@@ -1,7 +1,7 @@
 //! The extension protocol (BEP 10) and what goes through it: metadata, peer exchange, pieces lost, partial seeds.
 
 use super::desk::{BLOCK, Desk, Said, bits, own};
-use crate::swarm::{DropReason, Greeting, Introduction, IpFilter, PeerSlot, Wish};
+use crate::swarm::{DropReason, Greeting, Introduction, IpFilter, PeerSlot, Source, Wish};
 use crate::wire::extended::{
     ExtendedHandshake, Extension, METADATA_BLOCK_LEN, MetadataMessage, PexFlags, PexMessage, encode_dont_have,
 };
@@ -210,8 +210,8 @@ fn who_is_connected_from_another_port_is_not_dialled() {
         let peer = desk.connect(false, 1).unwrap();
         greet(&mut desk, peer, &ExtendedHandshake { port: Some(99), ..hello() });
         // A tracker, say, names it and another.
-        desk.swarm.add_candidate(addr("127.0.0.1:99"), false);
-        desk.swarm.add_candidate(addr("127.0.0.1:98"), false);
+        desk.swarm.add_candidate(addr("127.0.0.1:99"), Source::Tracker);
+        desk.swarm.add_candidate(addr("127.0.0.1:98"), Source::Tracker);
         assert_eq!(dials(&mut desk), [addr("127.0.0.1:98")]);
         desk.pass(60);
         assert_eq!(dials(&mut desk), []);

@@ -2,7 +2,7 @@
 
 use super::desk::{BLOCK, Desk, id, own};
 use crate::swarm::window::Window;
-use crate::swarm::{DropReason, Introduction, LimitHits, MOST_OF_HOST, PeerSlot, Wish};
+use crate::swarm::{DropReason, Introduction, LimitHits, MOST_OF_HOST, PeerSlot, Source, Wish};
 use std::net::SocketAddr;
 
 fn limits(desk: &Desk) -> LimitHits {
@@ -47,7 +47,7 @@ fn who_is_one_too_many_of_its_host_is_dialled_again_later() {
     let mut desk = Desk::new(BLOCK, 3, &[0]);
     own(&mut desk).most_of_host = Some(1);
     let addr = SocketAddr::from(([8, 8, 8, 8], 1002));
-    desk.swarm.add_candidate(addr, false);
+    desk.swarm.add_candidate(addr, Source::Tracker);
     desk.pass(1);
     assert_eq!(desk.wishes(), [Wish::Dial(addr)]);
     let first = meet(&mut desk, "8.8.8.8", 1, false).unwrap();
@@ -108,7 +108,7 @@ fn who_takes_fewer_requests_than_it_is_worth_is_counted() {
 fn an_address_where_nobody_is_reached_is_given_up() {
     let mut desk = Desk::new(BLOCK, 3, &[]);
     let addr = SocketAddr::from(([8, 8, 8, 8], 7));
-    desk.swarm.add_candidate(addr, false);
+    desk.swarm.add_candidate(addr, Source::Tracker);
     let mut dials = 0;
     for _ in 0..4000 {
         desk.pass(1);
@@ -124,7 +124,8 @@ fn an_address_where_nobody_is_reached_is_given_up() {
 fn only_so_many_are_dialled_at_a_time() {
     let mut desk = Desk::new(BLOCK, 3, &[]);
     own(&mut desk).most_dials = 2;
-    (1..=5).for_each(|port| desk.swarm.add_candidate(SocketAddr::from(([8, 8, 8, 8], port)), false));
+    (1..=5)
+        .for_each(|port| desk.swarm.add_candidate(SocketAddr::from(([8, 8, 8, 8], port)), Source::Tracker));
     desk.pass(1);
     assert_eq!(desk.wishes().len(), 2);
     desk.swarm.dial_failed(desk.now, SocketAddr::from(([8, 8, 8, 8], 1)));

@@ -1,7 +1,7 @@
 //! What is said when, what is served, and what makes us drop a peer.
 
 use super::desk::{BLOCK, Desk, Said, bits};
-use crate::swarm::{DropReason, PeerSlot, Wish};
+use crate::swarm::{DropReason, PeerSlot, Source, Wish};
 use crate::wire::Message;
 use std::time::Duration;
 
@@ -260,7 +260,7 @@ fn seeds_leave_seeds() {
 fn addresses_are_dialled_and_tried_again_later() {
     let mut desk = Desk::new(BLOCK, 2, &[]);
     let addr = ([127, 0, 0, 1], 7).into();
-    desk.swarm.add_candidate(addr, false);
+    desk.swarm.add_candidate(addr, Source::Tracker);
     desk.pass(1);
     assert_eq!(desk.wishes(), [Wish::Dial(addr)]);
     desk.swarm.dial_failed(desk.now, addr);

@@ -3,9 +3,9 @@
 use super::{MINUTE, SECOND, addr, contact, id};
 use crate::discovery::dht::compact::{Contact, Family};
 use crate::discovery::dht::external::External;
-use crate::discovery::dht::limits::{ALLOWANCE, Limits, Over};
+use crate::discovery::dht::limits::{Limits, Over};
 use crate::discovery::dht::state::{self, Kept};
-use crate::discovery::dht::store::PeerStore;
+use crate::discovery::dht::store::{PeerStore, Taken};
 use crate::discovery::dht::tokens::Tokens;
 use crate::metainfo::InfoHash;
 use std::net::{IpAddr, SocketAddr};
@@ -34,14 +34,14 @@ fn an_address_asks_so_often_and_no_more() {
 }
 
 #[test]
-fn strangers_get_twice_what_they_send_and_a_little() {
+fn strangers_get_twice_what_they_send_and_no_more() {
     let mut limits = Limits::default();
-    assert_eq!(limits.room(START, ip(1)) as u64, ALLOWANCE);
+    assert_eq!(limits.room(START, ip(1)), 0);
     limits.query(START, ip(1), 100).unwrap();
-    assert_eq!(limits.room(START, ip(1)) as u64, ALLOWANCE + 200);
-    limits.sent(START, ip(1), 1000);
-    assert_eq!(limits.room(START, ip(1)) as u64, ALLOWANCE + 200 - 1000);
-    limits.sent(START, ip(1), 1000);
+    assert_eq!(limits.room(START, ip(1)), 200);
+    limits.sent(START, ip(1), 150);
+    assert_eq!(limits.room(START, ip(1)), 50);
+    limits.sent(START, ip(1), 150);
     assert_eq!(limits.room(START, ip(1)), 0);
     limits.verified(START, ip(1));
     assert!(limits.room(START, ip(1)) > 10_000);
@@ -106,7 +106,11 @@ fn the_store_has_bounds() {
     let other = InfoHash([6; 20]);
     (1..100).for_each(|port| _ = store.announce(SECOND, other, SocketAddr::new(ip(1), port)));
     assert_eq!(store.len(), (2, 504));
-    assert!(store.announce(SECOND * 2, other, SocketAddr::new(ip(1), 99)), "again is not more");
+    let again = store.announce(SECOND * 2, other, SocketAddr::new(ip(1), 99));
+    assert_eq!(again, Taken::Again, "again is not more");
+    let fifth = store.announce(SECOND * 2, other, SocketAddr::new(ip(1), 100));
+    assert_eq!(fifth, Taken::InsteadOfItsOwn);
+    store.announce(SECOND * 2, other, SocketAddr::new(ip(1), 99));
     assert_eq!(store.len(), (2, 504));
     // Nor can many torrents drive out one that many know.
     for n in 0..5000u32 {
@@ -119,6 +123,14 @@ fn the_store_has_bounds() {
     assert_eq!(store.sample(SECOND * 600, HASH, Family::V4, 1000, &mut rng).len(), 500);
     store.expire(MINUTE * 60);
     assert_eq!(store.len(), (0, 0));
+}
+
+#[test]
+fn of_a_network_of_ipv6_as_many_are_stored_as_of_one_address() {
+    let mut store = PeerStore::default();
+    let peer = |n: u16| SocketAddr::new(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, n]), 9);
+    let taken = [1, 2, 3, 4, 5].map(|n| store.announce(SECOND, HASH, peer(n)));
+    assert_eq!(taken, [Taken::New, Taken::New, Taken::New, Taken::New, Taken::InsteadOfItsOwn]);
 }
 
 #[test]

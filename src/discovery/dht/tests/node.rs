@@ -230,12 +230,156 @@ fn floods_are_dropped_and_counted() {
     }
     let counters = dht.counters();
     assert_eq!((counters.queries_in, counters.over_query_limit), (50, 950));
-    assert!(went <= 2 * 1000 * get.len() + 1024);
+    assert!(went <= 2 * 1000 * get.len());
     (0..1000).for_each(|_| dht.hear(START, addr(2), b"nonsense"));
     (0..200).for_each(|n| dht.add_node(START, addr(n)));
     assert_eq!(dht.counters().malformed, 1000);
     assert_eq!(dht.counters().over_queue_limit, 200 - 64);
     assert_eq!(sent(&mut dht), []);
+}
+
+/// All that goes to an address that sends this, and answers what it is asked as `who`.
+fn talk(dht: &mut Dht, now: Duration, (at, who): (SocketAddr, NodeId), datagram: &[u8]) -> Vec<Vec<u8>> {
+    dht.hear(now, at, datagram);
+    let mut all = Vec::new();
+    loop {
+        let out: Vec<_> = sent(dht).into_iter().filter(|(to, _)| *to == at).collect();
+        if out.is_empty() {
+            return all;
+        }
+        for (_, bytes) in out {
+            if let Message { transaction, body: Body::Query(_) } = parse(&bytes).unwrap() {
+                dht.hear(now, at, &reply(transaction, who, b"", None));
+            }
+            all.push(bytes);
+        }
+    }
+}
+
+/// The token, and the numbers of peers and nodes of the one reply among these.
+fn told(out: &[Vec<u8>]) -> (Vec<u8>, usize, usize) {
+    let to = addr(0);
+    let out: Vec<_> = out.iter().map(|bytes| (to, bytes.clone())).collect();
+    replied(&out, to, |reply| (reply.token.unwrap().to_vec(), reply.values.len(), reply.nodes.len()))
+}
+
+/// A node that has a torrent's peers, and as many nodes as a reply holds.
+fn knowing() -> Dht {
+    let mut dht = node();
+    for n in 1..=60 {
+        let (at, who, now) = (addr(n * 256), id(&[n as u8]), SECOND * n);
+        let (token, ..) = told(&talk(&mut dht, now, (at, who), &query(&Ask::GetPeers(HASH), who)));
+        let announce = Ask::Announce { info_hash: HASH, port: 7, implied: false, token };
+        talk(&mut dht, now, (at, who), &query(&announce, who));
+    }
+    assert!(dht.nodes() >= 8 && dht.counters().stored_peers == 60, "{:?}", dht.counters());
+    dht
+}
+
+#[test]
+fn a_stranger_gets_all_when_it_is_there_and_what_fits_in_twice_its_query_when_it_keeps_silent() {
+    let mut dht = knowing();
+    let now = MINUTE * 2;
+    let get = query(&Ask::GetPeers(HASH), id(&[99]));
+    // One that answers waits for a moment.
+    let out = talk(&mut dht, now, (addr(99 * 256), id(&[99])), &get);
+    assert!(matches!(parse(&out[0]).unwrap().body, Body::Query(_)), "it is asked first");
+    assert_eq!((told(&out).1, told(&out).2, out.len()), (50, 8, 2));
+    let out = talk(&mut dht, now, (addr(99 * 256), id(&[99])), &get);
+    assert_eq!((told(&out).1, out.len()), (50, 1), "once");
+    // One that does not gets something after a second, and then at once; twice what it has sent is not used up.
+    let at = addr(97 * 256);
+    let mut went = 0;
+    for (turn, wait) in [(1, 1), (2, 0)] {
+        dht.hear(now, at, &get);
+        let mut out = sent(&mut dht);
+        dht.tick(dht.next_deadline());
+        dht.tick(now + SECOND);
+        out.extend(sent(&mut dht));
+        went += out.iter().filter(|(to, _)| *to == at).map(|(_, bytes)| bytes.len()).sum::<usize>();
+        assert!(went <= 2 * turn * get.len(), "{went} bytes for {turn} times {}", get.len());
+        replied(&out, at, |reply| {
+            assert!(reply.token.is_some() && reply.values.len() + reply.nodes.len() > turn)
+        });
+        let pings = out
+            .iter()
+            .filter(|(to, bytes)| *to == at && matches!(parse(bytes).unwrap().body, Body::Query(_)));
+        assert_eq!(pings.count(), wait);
+    }
+    // One that never answers is not waited for; that it is there is known when it sends back a token.
+    let (at, mute) = (addr(98 * 256), Asker { id: id(&[98]), read_only: true, want: &[] });
+    let get = encode::query(b"tx", &Ask::GetPeers(HASH), &mute);
+    dht.hear(now, at, &get);
+    let token = replied(&sent(&mut dht), at, |reply| reply.token.unwrap().to_vec());
+    let announce = Ask::Announce { info_hash: HASH, port: 7, implied: false, token };
+    dht.hear(now, at, &encode::query(b"tx", &announce, &mute));
+    sent(&mut dht);
+    dht.hear(now, at, &get);
+    replied(&sent(&mut dht), at, |reply| assert_eq!(reply.values.len(), 50));
+}
+
+#[test]
+fn so_many_answers_wait_and_no_more() {
+    let mut dht = knowing();
+    let get = query(&Ask::GetPeers(HASH), id(&[99]));
+    let now = MINUTE * 2;
+    let ask = |dht: &mut Dht, n: u32| dht.hear(now, addr((100 + n) * 256), &get);
+    (0..128).for_each(|n| (0..2).for_each(|_| ask(&mut dht, n)));
+    assert_eq!((dht.held.len(), dht.counters().over_held_limit), (256, 0));
+    ask(&mut dht, 128);
+    ask(&mut dht, 0);
+    assert_eq!((dht.held.len(), dht.counters().over_held_limit), (256, 2));
+    // There is not enough for all who keep silent; but for one that asks now there is something left.
+    sent(&mut dht);
+    dht.tick(now + SECOND);
+    assert_eq!(dht.held.len(), 0);
+    assert!(!sent(&mut dht).is_empty() && dht.counters().over_upload_limit > 0);
+    dht.hear(now + SECOND, addr(7), &query(&Ask::Ping, id(&[98])));
+    replied(&sent(&mut dht), addr(7), |_| ());
+}
+
+#[test]
+fn no_datagram_of_a_stranger_draws_more_than_twice_its_length() {
+    let who = id(&[1]);
+    let announce = Ask::Announce { info_hash: HASH, port: 7, implied: false, token: b"wrong".to_vec() };
+    let mut datagrams: Vec<Vec<u8>> = [Ask::Ping, Ask::FindNode(id(&[2])), Ask::GetPeers(HASH), announce]
+        .map(|ask| query(&ask, who))
+        .into();
+    datagrams.extend([
+        b"d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t0:1:y1:qe".to_vec(),
+        b"d1:ad2:id20:abcdefghij0123456789e1:q1:x1:t2:aa1:y1:qe".to_vec(),
+        b"d1:t0:1:y1:qe".to_vec(),
+        b"d1:q4:ping1:t2:aa1:y1:qe".to_vec(),
+    ]);
+    let mut dht = knowing();
+    for (n, datagram) in (100..).zip(datagrams) {
+        let mut came = 0;
+        let mut went = 0;
+        for _ in 0..10 {
+            dht.hear(MINUTE * n, addr(n * 256), &datagram);
+            came += datagram.len();
+            went += sent(&mut dht).iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
+            assert!(went <= 2 * came, "{went} bytes for {came} of {}", datagram.escape_ascii());
+        }
+    }
+    assert!(dht.counters().over_upload_limit > 0 && dht.counters().errors_out > 0);
+}
+
+#[test]
+fn of_one_host_a_few_announced_ports_are_handed_on_and_no_more() {
+    let mut dht = node();
+    dht.search(START, HASH, [None; 2]);
+    dht.tick(START);
+    let (at, who) = (addr(1), id(&[1]));
+    dht.hear(START, at, &query(&Ask::GetPeers(HASH), who));
+    let token = replied(&sent(&mut dht), at, |reply| reply.token.unwrap().to_vec());
+    for port in (1..=40).chain([40, 40]) {
+        let ask = Ask::Announce { info_hash: HASH, port, implied: false, token: token.clone() };
+        dht.hear(SECOND * u32::from(port), at, &query(&ask, who));
+    }
+    let told: Vec<_> = std::iter::from_fn(|| dht.take_found()).flat_map(|found| found.peers).collect();
+    assert_eq!(told, [1, 2, 3, 4].map(|port| SocketAddr::new(at.ip(), port)));
+    assert_eq!((dht.counters().stored_peers, dht.counters().over_host_limit), (4, 36));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::lines::Line;
 use super::node::{EndId, Host, Node, Origin, run_of};
 use super::plan::{Grain, Plan};
 use crate::metainfo::{Block, PieceIndex};
-use crate::swarm::{HandIn, Handover, Tag};
+use crate::swarm::{HandIn, Handover, Source, Tag};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -273,12 +273,12 @@ impl World {
             let mut others: Vec<usize> = here.map(|other| other.host.number).collect();
             self.rng.shuffle(&mut others);
             let found = others.into_iter().take(most);
-            found.for_each(|other| self.nodes[node].swarm.add_candidate(addr(other), false));
+            found.for_each(|other| self.nodes[node].swarm.add_candidate(addr(other), Source::Tracker));
         } else {
             // Each address is one core's to dial.
             (0..self.plan.nodes.len())
                 .filter(|other| *other != host && other % cores == core)
-                .for_each(|other| self.nodes[node].swarm.add_candidate(addr(other), true));
+                .for_each(|other| self.nodes[node].swarm.add_candidate(addr(other), Source::Given));
         }
         self.tick(node)
     }
