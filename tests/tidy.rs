@@ -42,7 +42,8 @@ const IMPURE: [&str; 15] = [
     "eprintln!",
 ];
 /// The files beside those of the ring that may use `unsafe`: the kernels of the digests.
-const KERNELS: [&str; 3] = ["src/digest/avx2.rs", "src/digest/avx512.rs", "src/digest/avx512vl.rs"];
+const KERNELS: [&str; 4] =
+    ["src/digest/avx2.rs", "src/digest/avx512.rs", "src/digest/avx512vl.rs", "src/digest/shani.rs"];
 /// Lines after which a file holds a second subject.
 const LONGEST: usize = 500;
 
