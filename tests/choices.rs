@@ -3,31 +3,81 @@
 mod common;
 
 use common::payload::{BLOCK, noise, one_file, torrent_of};
-use common::peer::{BITFIELD, INTERESTED, PIECE, REQUEST, UNCHOKE, connect, hear, hear_kind, message};
+use common::peer::{
+    BITFIELD, INTERESTED, PIECE, REQUEST, Request, UNCHOKE, accept, bitfield, connect, hear, hear_kind,
+    message,
+};
 use common::program::{Program, client};
+use seedring::metainfo::Torrent;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::path::Path;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 const HAVE: u8 = 4;
 
 /// Files of these lengths in a folder, and their torrent.
-fn files(root: &Path, lengths: &[usize], piece_length: u32) -> std::path::PathBuf {
+fn files(root: &Path, lengths: &[usize], piece_length: u32) -> (PathBuf, Torrent) {
     let data = root.join("payload");
     fs::create_dir(&data).unwrap();
     for (number, len) in lengths.iter().enumerate() {
         fs::write(data.join(format!("{number}")), noise(*len)).unwrap();
     }
-    torrent_of(&data, piece_length).0
+    torrent_of(&data, piece_length)
+}
+
+/// The order in which a download with these options asks a peer for its pieces, of a block each. The peer has all of them.
+fn order(torrent: (&Path, &Torrent), into: &Path, payload: &[u8], options: &[&str]) -> Vec<u32> {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let peer = listener.local_addr().unwrap().to_string();
+    let options = [&["--peer", peer.as_str()], options].concat();
+    let mut leech = Program::start(&mut client("download", torrent.0, into, &options));
+    let torrent = torrent.1;
+    let mut stream = accept(&listener, torrent, [1; 20]).unwrap();
+    let pieces = torrent.layout.piece_count();
+    stream.write_all(&[bitfield(torrent, pieces), message(UNCHOKE, &[], &[])].concat()).unwrap();
+    let asked = (0..pieces).map(|_| {
+        let request = Request::hear(&mut stream).unwrap();
+        stream.write_all(&request.answer(torrent, payload)).unwrap();
+        request.piece
+    });
+    let asked = asked.collect();
+    leech.until("completed");
+    assert!(leech.wait().success());
+    asked
+}
+
+#[test]
+fn in_order_means_from_the_start_to_the_end() {
+    let len = 40 * BLOCK as usize;
+    let (folder, path, torrent) = one_file(len, BLOCK);
+    let into = folder.path().join("into");
+    let asked = order((&path, &torrent), &into, &noise(len), &["--sequential"]);
+    // Players look at the end of a file for its index.
+    assert_eq!(asked, [39].into_iter().chain(0..39).collect::<Vec<u32>>());
+    assert!(fs::read(into.join("payload")).unwrap() == noise(len));
+}
+
+#[test]
+fn files_come_in_the_order_of_their_priorities() {
+    let folder = tempfile::tempdir().unwrap();
+    let len = 12 * BLOCK as usize;
+    let (path, torrent) = files(folder.path(), &[len; 4], BLOCK);
+    let into = folder.path().join("into");
+    let options = ["--priority", "low:0,high:2-3", "--priority", "normal:3"];
+    let asked = order((&path, &torrent), &into, &noise(len).repeat(4), &options);
+    let files: Vec<u32> = asked.iter().map(|piece| piece / 12).collect();
+    let in_turn: Vec<Vec<u32>> = files.chunks(12).map(<[u32]>::to_vec).collect();
+    assert_eq!((&in_turn[0], &in_turn[3]), (&vec![2; 12], &vec![0; 12]), "{files:?}");
+    assert_eq!(files[12..36].iter().filter(|file| **file == 1).count(), 12, "{files:?}");
 }
 
 #[test]
 fn only_the_files_that_are_selected_are_made() {
     let folder = tempfile::tempdir().unwrap();
     // File 1 ends within the piece that file 2 begins in; file 4 shares nothing.
-    let torrent = files(folder.path(), &[5 * 32_768, 3 * 32_768, 40_000, 200_000, 500_000], 32_768);
+    let (torrent, _) = files(folder.path(), &[5 * 32_768, 3 * 32_768, 40_000, 200_000, 500_000], 32_768);
     let mut seeder = Program::start(&mut client("seed", &torrent, folder.path(), &[]));
     let addr = seeder.address().to_string();
     let into = folder.path().join("into");
@@ -114,6 +164,32 @@ fn a_super_seed_shows_little_and_serves_only_that() {
     peer.write_all(&message(REQUEST, &[other.unwrap(), 0, BLOCK], &[])).unwrap();
     peer.write_all(&message(REQUEST, &[piece, 0, BLOCK], &[])).unwrap();
     assert_eq!(hear_kind(&mut peer, PIECE)[..4], piece.to_be_bytes());
+}
+
+#[test]
+fn what_a_super_seed_gives_once_two_leeches_trade() {
+    let len = 200 * BLOCK as usize;
+    let (folder, torrent, _) = one_file(len, BLOCK);
+    let options = ["--super-seed", "--cores", "2"];
+    let mut seeder = Program::start(&mut client("seed", &torrent, folder.path(), &options));
+    let seed = seeder.address().to_string();
+    let into = ["a", "b"].map(|name| folder.path().join(name));
+    let options = ["--seed", "--peer", &seed];
+    let mut one = Program::start(&mut client("download", &torrent, &into[0], &options));
+    let addr = one.address().to_string();
+    let options = [&options[..], &["--peer", &addr]].concat();
+    let mut two = Program::start(&mut client("download", &torrent, &into[1], &options));
+    let mut traded = 0;
+    for (leech, into) in [&mut one, &mut two].into_iter().zip(into) {
+        leech.until("completed");
+        assert!(fs::read(into.join("payload")).unwrap() == noise(len));
+    }
+    // Until both have told of all that they have sent.
+    for leech in [&mut one, &mut two] {
+        leech.until("progress");
+        traded += leech.until("progress")["uploaded"].as_u64().unwrap();
+    }
+    assert!(traded >= len as u64 / 2, "they gave each other {traded} bytes of {len}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
-//! The fuzz targets on mutated seeds, with the ordinary toolchain: a fixed number of inputs, by a number that is printed
-//! and can be given (`FUZZ_SEED`), or for so long each (`FUZZ_SECONDS`). `scripts/fuzz` runs the same bodies under libFuzzer.
+//! The fuzz targets on their seeds and on mutated ones, with the ordinary toolchain: a fixed number of inputs, or for so long
+//! each (`FUZZ_SECONDS`). Each input is made by a number. The first of them is taken from the clock, and printed; it can be
+//! given instead (`FUZZ_FIRST`), and so can that of a single input (`FUZZ_SEED`). `scripts/fuzz` runs the same bodies under
+//! libFuzzer.
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "the module belongs to another crate, too")]
 
 #[path = "../fuzz/src/lib.rs"]
@@ -9,18 +11,21 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use targets::{Mutator, TARGETS, Target};
 
-/// Inputs for each target, at least: a few seconds for all of them.
+/// Inputs for each target when there is no time to fill: a few seconds for all of them.
 const INPUTS: u64 = 20_000;
+/// As many for a target whose inputs cost a hundred times as much: key exchanges.
+const FEW_INPUTS: u64 = 2000;
+/// Inputs between two looks at the clock.
+const STRETCH: u64 = 16;
 /// Targets at a time when each is given its time.
 const AT_ONCE: usize = 4;
-/// Without a number given, always the same inputs: a failure is the fault of what was changed.
-const SEED: u64 = 4;
 
-fn input(target: &Target, seed: u64) -> Vec<u8> {
-    Mutator::new(seed, (target.seeds)()).next()
+/// The input of that number.
+fn input(seeds: &[Vec<u8>], number: u64) -> Vec<u8> {
+    Mutator::new(number, seeds).next()
 }
 
 /// Runs one input, and names it when the target finds a fault.
@@ -36,24 +41,38 @@ fn given(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|number| number.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }
 
-/// Runs so many inputs, and more until the time is over.
-fn try_out(target: &Target, time: Duration) {
-    let (first, begun) = (SEED << 32, Instant::now());
-    let inputs = (first..).take_while(|number| *number < first + INPUTS || begun.elapsed() < time);
-    let count = inputs.map(|number| run(target, number, &input(target, number))).count();
-    println!("{}: {count} inputs, FUZZ_SEED={first} and those that follow", target.name);
+/// The number of the first input: another one every time, unless it is given.
+fn first() -> u64 {
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    given("FUZZ_FIRST").unwrap_or_else(|| now() << 32)
+}
+
+/// Runs all seeds as they are, then mutated ones: until the time is over, or a fixed number.
+fn try_out(target: &Target, first: u64, time: Duration) {
+    let (seeds, begun) = ((target.seeds)(), Instant::now());
+    seeds.iter().for_each(|seed| run(target, first, seed));
+    let few = if target.name == "mse" { FEW_INPUTS } else { INPUTS };
+    let goes_on = |number: u64| match number - first {
+        count if time.is_zero() => count < few,
+        count => !count.is_multiple_of(STRETCH) || begun.elapsed() < time,
+    };
+    let inputs = (first..).take_while(|number| goes_on(*number));
+    let count = inputs.map(|number| run(target, number, &input(&seeds, number))).count();
+    println!("{}: {} seeds, {count} inputs in {:?}", target.name, seeds.len(), begun.elapsed());
 }
 
 #[test]
 fn mutated_input_finds_no_fault() {
     if let Some(number) = given("FUZZ_SEED") {
-        return TARGETS.iter().for_each(|target| run(target, number, &input(target, number)));
+        return TARGETS.iter().for_each(|target| run(target, number, &input(&(target.seeds)(), number)));
     }
+    let first = first();
+    println!("FUZZ_FIRST={first}");
     let time = Duration::from_secs(given("FUZZ_SECONDS").unwrap_or(0));
     let next = AtomicUsize::new(0);
     let work = || {
         while let Some(target) = TARGETS.get(next.fetch_add(1, Ordering::Relaxed)) {
-            try_out(target, time);
+            try_out(target, first, time);
         }
     };
     // Who has no time to fill takes no more threads than there is work for.

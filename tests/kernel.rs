@@ -4,7 +4,8 @@
 mod common;
 
 use common::metrics::Samples;
-use common::program::{Program, client};
+use common::payload::{noise, one_file};
+use common::program::{Program, client, seedring};
 use common::until;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -119,6 +120,54 @@ fn a_metric_shows_of_each_core_whether_payload_memory_is_registered_and_it_is_sa
         assert_eq!(said.matches("unregistered buffers").count(), usize::from(registered == 0), "{said}");
         assert_eq!(said.contains("ulimit -l"), registered == 0, "{said}");
     }
+}
+
+/// From here on that much memory may be locked, by a command with these options.
+fn limited(mut command: Command, kib: u64, said: &Path) -> Program {
+    command.stderr(std::fs::File::create(said).unwrap());
+    // SAFETY: as in `check_after`.
+    unsafe { command.pre_exec(move || limit_locked_memory(kib * 1024)) };
+    Program::start(&mut command)
+}
+
+#[test]
+fn the_usual_64_kib_of_lockable_memory_are_enough_for_the_rings_of_several_cores() {
+    let (folder, torrent, _) = one_file(8 << 20, 64 * 1024);
+    let said = folder.path().join("said");
+    let assert_said = |what: &str| {
+        let said = std::fs::read_to_string(&said).unwrap();
+        assert_eq!(said.matches("unregistered buffers").count(), 1, "{what}: {said}");
+        assert_eq!(said.matches("WARN").count(), 1, "{what}: {said}");
+    };
+    for kib in [64, 96, 256] {
+        let mut check = seedring();
+        check.args(["check", "--json", "--cores", "4"]).arg(&torrent).arg("-d").arg(folder.path());
+        assert_eq!(limited(check, kib, &said).wait().code(), Some(0), "{kib} KiB");
+        assert_said("check");
+        let options = ["--cores", "4", "--memory-limit", "64M", "--metrics", "127.0.0.1:0"];
+        let mut seed = limited(client("seed", &torrent, folder.path(), &options), kib, &said);
+        let (metrics, addr) = (seed.metrics_address(), seed.address().to_string());
+        assert_said("seed");
+        until(|| {
+            let shown = Samples::fetch(metrics).by_core("seedring_arena_registered", &[]);
+            if shown == [0; 4] { Ok(()) } else { Err(format!("{shown:?}")) }
+        });
+        let into = folder.path().join(kib.to_string());
+        let options = ["--cores", "4", "--memory-limit", "64M", "--peer", &addr];
+        assert!(limited(client("download", &torrent, &into, &options), kib, &said).wait().success());
+        assert_said("download");
+        assert!(std::fs::read(into.join("payload")).unwrap() == noise(8 << 20), "{kib} KiB");
+    }
+}
+
+#[test]
+fn less_lockable_memory_than_all_rings_need_costs_cores() {
+    let (folder, torrent, _) = one_file(8 << 20, 256 * 1024);
+    let said = folder.path().join("said");
+    let options = ["--cores", "4", "--memory-limit", "64M"];
+    limited(client("seed", &torrent, folder.path(), &options), 24, &said).address();
+    let said = std::fs::read_to_string(&said).unwrap();
+    assert!(said.contains("working on 3 processors, not 4") && said.contains("ulimit -l"), "{said}");
 }
 
 #[test]

@@ -24,26 +24,26 @@ const WORDS: [&[u8]; 14] = [
 const LONGEST: usize = 4096;
 
 /// Makes one input after the other.
-pub struct Mutator {
+pub struct Mutator<'a> {
     random: fastrand::Rng,
-    seeds: Vec<Vec<u8>>,
+    seeds: &'a [Vec<u8>],
 }
 
-impl Mutator {
+impl<'a> Mutator<'a> {
     /// By this number, from these seeds.
-    pub fn new(number: u64, seeds: Vec<Vec<u8>>) -> Self {
+    pub fn new(number: u64, seeds: &'a [Vec<u8>]) -> Self {
         Self { random: fastrand::Rng::with_seed(number), seeds }
     }
 
     /// The next input.
     pub fn next(&mut self) -> Vec<u8> {
         let random = &mut self.random;
-        let mut input = match random.choice(&self.seeds) {
+        let mut input = match random.choice(self.seeds) {
             Some(seed) if random.u8(..) < 240 => seed.clone(),
             _ => (0..random.usize(..300)).map(|_| random.u8(..)).collect(),
         };
         for _ in 0..random.usize(..8) {
-            let other = random.choice(&self.seeds).cloned().unwrap_or_default();
+            let other = random.choice(self.seeds).cloned().unwrap_or_default();
             mutate(random, &mut input, &other);
         }
         input.truncate(LONGEST);

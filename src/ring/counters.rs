@@ -132,6 +132,8 @@ struct Turns {
     last: Option<u64>,
     /// Operations queued in this turn.
     queued: u32,
+    /// Room in the queue.
+    entries: u32,
 }
 
 impl Turns {
@@ -142,7 +144,7 @@ impl Turns {
         let is_new = std::mem::replace(&mut self.last, turn) != turn;
         let before = if is_new { 0 } else { self.queued };
         self.queued = before + 1;
-        (is_new, before > 0 && before.is_multiple_of(super::runtime::ENTRIES))
+        (is_new, before > 0 && before.is_multiple_of(self.entries))
     }
 }
 
@@ -204,10 +206,10 @@ impl Drop for Alive {
     }
 }
 
-/// Begins to count for a new ring on this thread; its loop is the current one.
-pub(super) fn reset() {
+/// Begins to count for a new ring of so many entries on this thread; its loop is the current one.
+pub(super) fn reset(entries: u32) {
     COUNTERS.set(RingCounters::default());
-    TURNS.set(Some(Turns { runtime: Handle::current().metrics(), last: None, queued: 0 }));
+    TURNS.set(Some(Turns { runtime: Handle::current().metrics(), last: None, queued: 0, entries }));
 }
 
 /// An operation under way.

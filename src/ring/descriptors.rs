@@ -18,6 +18,8 @@ const MOST_FILES: usize = 8192;
 const LEAST: usize = 8;
 /// What is left to the rest of the program: one in so many, and at least and at most so many.
 const REST: (usize, usize, usize) = (16, 8, 128);
+/// A file and a connection.
+const ONE_OF_EACH: usize = 2;
 /// What a core has open beside files and connections: its ring and what wakes it, and the folders on the way to a file.
 const PER_CORE: usize = 7;
 /// Open descriptors of a process that cannot see its own.
@@ -86,6 +88,18 @@ impl Drop for Waiting<'_> {
     }
 }
 
+/// Not a single connection has room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{limit} file descriptors leave no room for a single peer: on {cores} processors at least {needed} are needed; raise the \
+     limit with `ulimit -n`, `LimitNOFILE=` in a systemd unit or `--ulimit nofile=` for a container"
+)]
+pub struct TooFewDescriptors {
+    limit: usize,
+    needed: usize,
+    cores: usize,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Descriptors {
@@ -93,6 +107,9 @@ pub struct Descriptors {
     pub files: Places,
     /// For connections.
     pub sockets: Places,
+    /// As many as the process may have, and as many as it had at its start.
+    limit: usize,
+    open: usize,
     began: Instant,
     /// Until when the system is held to be short of them, in milliseconds.
     short_until: AtomicU64,
@@ -121,6 +138,8 @@ impl Descriptors {
         Self {
             files: Places::new(files),
             sockets: Places::new(sockets),
+            limit,
+            open,
             began: Instant::now(),
             short_until: AtomicU64::new(0),
             told: Once::new(),
@@ -128,10 +147,18 @@ impl Descriptors {
     }
 
     /// Sets aside what so many cores need beside files and connections, at the cost of connections.
-    pub fn set_aside(&self, cores: usize) {
+    ///
+    /// # Errors
+    /// When nothing is left for a connection: whoever came would be refused, again and again.
+    pub fn set_aside(&self, cores: usize) -> Result<(), TooFewDescriptors> {
+        let needed = self.open + REST.1 + cores * PER_CORE + ONE_OF_EACH;
+        if self.limit < needed {
+            return Err(TooFewDescriptors { limit: self.limit, needed, cores });
+        }
         let most = self.sockets.all().saturating_sub(LEAST).min(cores * PER_CORE);
         let taken = self.sockets.free.forget_permits(most);
         self.sockets.all.fetch_sub(taken, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Somebody has to wait for a place. Says so, once.
@@ -172,14 +199,16 @@ mod tests {
     fn all_parts_together_are_within_the_limit() {
         for (limit, open, cores) in [(64, 15, 1), (64, 15, 2), (128, 20, 2), (256, 16, 4), (1024, 30, 8)] {
             let all = Descriptors::new(limit, open);
-            all.set_aside(cores);
+            all.set_aside(cores).unwrap();
             let sum = open + cores * PER_CORE + all.files.all() + all.sockets.all();
             assert!(sum + REST.1 <= limit, "{sum} of {limit}");
             assert!(sum + limit / 8 >= limit, "{sum} of {limit}");
         }
-        let none = Descriptors::new(10, 16);
-        none.set_aside(64);
-        assert_eq!((none.files.all(), none.sockets.all()), (LEAST, LEAST), "it will wait for the system");
+        let few = Descriptors::new(41, 16);
+        let none = few.set_aside(3).unwrap_err();
+        assert_eq!(none, TooFewDescriptors { limit: 41, needed: 47, cores: 3 });
+        assert_eq!(few.set_aside(2), Ok(()));
+        assert_eq!((few.files.all(), few.sockets.all()), (LEAST, LEAST), "they will wait for the system");
         assert_eq!(Descriptors::new(MANY, 16).files.all(), MOST_FILES);
     }
 

@@ -16,6 +16,7 @@ mod arena;
 mod blocking;
 mod counters;
 mod descriptors;
+mod entries;
 mod file;
 mod gather;
 mod histogram;
@@ -34,7 +35,8 @@ mod zero_copy;
 
 pub use arena::{Arena, BLOCKS_IN_SLAB, CHUNK_SLABS, FillingSlab, Lease, SLAB_LEN, Slab};
 pub use counters::{DiskTimer, DiskTimes, Kind, Operations, RingCounters, counters};
-pub use descriptors::{Descriptors, Place, Places, raise_limit};
+pub use descriptors::{Descriptors, Place, Places, TooFewDescriptors, raise_limit};
+pub use entries::cores_with_rings;
 pub use file::File;
 pub use gather::Gather;
 pub use histogram::Histogram;

@@ -1,13 +1,17 @@
 //! One core's runtime: a ring, its reactor, and the arena registered with it.
 
 use super::counters::Alive;
+use super::entries::{self, FEWEST};
 use super::registration::descriptor_of;
 use super::support::{StartError, warn_of_unregistered};
 use super::{Arena, ZeroCopy, ZeroCopySend};
 use rustix::thread::CpuSet;
 use std::future::Future;
+use std::io;
+use std::os::fd::RawFd;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 /// What a core gets.
@@ -22,18 +26,20 @@ pub struct Config {
     pub cpu: Option<usize>,
     /// When payload is sent without a copy.
     pub zero_copy_send: ZeroCopySend,
+    /// Cores that run at the same time, this one among them: their rings share the memory that may be locked.
+    pub cores: usize,
 }
 
 impl Config {
     /// A core with so many bytes of payload memory, and nothing special.
     pub fn new(arena_len: usize) -> Self {
-        Self { arena_len, ready_slabs: 0, cpu: None, zero_copy_send: ZeroCopySend::default() }
+        Self { arena_len, ready_slabs: 0, cpu: None, zero_copy_send: ZeroCopySend::default(), cores: 1 }
     }
 }
 
-/// Room in the submission queue. Operations are submitted together when the core runs out of work, so it should
-/// hold what a busy turn makes.
-pub(super) const ENTRIES: u32 = 1024;
+/// Locked memory of a process that has ended is given back some time after, within this as a rule, and looked for so often.
+const GIVEN_BACK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A running core.
 #[derive(Clone)]
@@ -83,6 +89,26 @@ fn ring_flags() -> io_uring::Builder {
     builder
 }
 
+/// A ring, its descriptor if that is known, and the entries it has: fewer than usual where little memory may be locked.
+///
+/// # Errors
+/// What the kernel says; that memory is short, only of the smallest ring.
+fn make_ring(cores: usize) -> io::Result<(tokio_uring::Runtime, Option<RawFd>, u32)> {
+    let (begun, mut entries) = (Instant::now(), entries::of_each(cores));
+    let mut builder = tokio_uring::builder();
+    builder.uring_builder(&ring_flags());
+    loop {
+        builder.entries(entries);
+        match descriptor_of(|| tokio_uring::Runtime::new(&builder)) {
+            Ok((runtime, ring)) => return Ok((runtime, ring, entries)),
+            Err(cause) if cause.raw_os_error() != Some(libc::ENOMEM) => return Err(cause),
+            Err(_) if entries > FEWEST => entries /= 2,
+            Err(cause) if begun.elapsed() > GIVEN_BACK => return Err(cause),
+            Err(_) => std::thread::sleep(LOOK),
+        }
+    }
+}
+
 /// Runs `main` on this thread, with a ring and an arena of its own, until it is done; tasks that are left then are
 /// dropped.
 ///
@@ -94,16 +120,15 @@ pub fn run<T>(config: Config, main: impl AsyncFnOnce(Core) -> T) -> Result<T, St
     if let Some(place) = config.cpu {
         pin(place);
     }
-    let mut builder = tokio_uring::builder();
-    builder.entries(ENTRIES).uring_builder(&ring_flags());
-    let (runtime, ring) = descriptor_of(|| tokio_uring::Runtime::new(&builder))
-        .map_err(|cause| StartError::new("set up io_uring", cause))?;
+    let (runtime, ring, entries) =
+        make_ring(config.cores).map_err(|cause| StartError::new("set up io_uring", cause))?;
+    tracing::debug!("a ring of {entries} entries");
     // A ring whose descriptor is not known registers all there is at once, or never.
     let make = if ring.is_some() { Arena::new } else { Arena::in_one };
     let arena = make(config.arena_len).map_err(|cause| StartError::new("map payload memory", cause))?;
     let zero_copy = ZeroCopy::new(config.zero_copy_send, arena.capacity());
     Ok(runtime.block_on(async {
-        super::counters::reset();
+        super::counters::reset(entries);
         if let Err(cause) = arena.register(ring) {
             warn_of_unregistered(arena.capacity() * super::arena::STRIDE, &cause);
         }

@@ -76,7 +76,7 @@ pub(super) fn warn_of_unregistered(bytes: usize, cause: &io::Error) {
 }
 
 /// How much memory this process may lock, as text.
-fn lockable() -> String {
+pub(super) fn lockable() -> String {
     match rustix::process::getrlimit(rustix::process::Resource::Memlock).current {
         Some(bytes) => format!("the limit is {} KiB", bytes / 1024),
         None => "the limit is none".into(),

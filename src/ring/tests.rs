@@ -83,7 +83,7 @@ fn a_batch_that_outgrows_the_queue_is_counted() {
     on_a_ring(async |_| {
         let (socket, _stream) = pair().await;
         let before = counters();
-        let most = super::runtime::ENTRIES as usize;
+        let most = super::entries::ENTRIES as usize;
         // All in one turn, by one task.
         let mut polls: Vec<_> = (0..2 * most + 1).map(|_| Box::pin(socket.writable())).collect();
         std::future::poll_fn(|context| {

@@ -26,13 +26,13 @@ fn on_cores<T: Send>(
 ) -> Result<Vec<T>, SessionError> {
     let (sender, mut seen) = mpsc::channel(64);
     let queue = Arc::new(PieceQueue::new(store.layout()));
-    let cores = cores.clamp(1, queue.stretches());
+    let cores = ring::cores_with_rings(cores.clamp(1, queue.stretches()));
     let run = |cpu: usize, seen: mpsc::Sender<u32>| -> Result<T, SessionError> {
         let main = async |core| {
             let access = Rc::new(Access::new(Arc::clone(store), cores));
             work(core, access, Arc::clone(&queue), seen).await
         };
-        let config = ring::Config { cpu: Some(cpu), ..ring::Config::new(ARENA_LEN) };
+        let config = ring::Config { cpu: Some(cpu), cores, ..ring::Config::new(ARENA_LEN) };
         // When one core cannot, the others need not.
         let result = ring::run(config, main).inspect_err(|_| queue.close());
         Ok(result??)

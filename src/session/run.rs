@@ -10,7 +10,7 @@ use crate::discovery::tracker::{
     AnnouncerConfig, Announcing, Note, TorrentIdentity, Totals, TrackerClient, TrackerOptions,
 };
 use crate::metainfo::{BuildError, Torrent, TorrentError};
-use crate::ring::{StartError, ZeroCopySend};
+use crate::ring::{self, StartError, TooFewDescriptors, ZeroCopySend};
 use crate::shard::{Assignment, Choices, Progress, Report, Room, Shards};
 use crate::storage::{Folder, StorageError, Store};
 use crate::swarm::{Greeting, Source};
@@ -115,6 +115,9 @@ pub enum SessionError {
     /// The kernel refuses what the program needs.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// Not one peer could connect.
+    #[error(transparent)]
+    Descriptors(#[from] TooFewDescriptors),
     /// A file or folder could not be used.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -193,6 +196,7 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<Outcome, SessionError> {
     let cores = (job.memory_limit / LEAST_MEMORY).clamp(1, job.cores.max(1) as u64) as usize;
+    let cores = ring::cores_with_rings(cores);
     let (listeners, addr) = bind(job.listen, cores).await?;
     // Peers are told of the port before the node starts. A private torrent has none (BEP 27).
     let sockets = (job.dht.is_some() && !job.torrent.private).then(|| DhtSockets::bind(addr));
@@ -206,7 +210,7 @@ pub async fn run(
         download,
         id,
         greeting: greeting(&job, addr, sockets.as_ref()),
-        room: Room::of_process(cores),
+        room: Room::of_process(cores)?,
         arena_len: usize::try_from(job.memory_limit).unwrap_or(usize::MAX) / cores,
         listeners,
         zero_copy_send: job.zero_copy_send,

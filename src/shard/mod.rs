@@ -160,7 +160,12 @@ impl Shards {
         } else {
             runs.div_ceil(listeners.len().max(1)).saturating_add(RUNS_ON_THEIR_WAY)
         };
-        let config = Config { ready_slabs, zero_copy_send: job.zero_copy_send, ..Config::new(job.arena_len) };
+        let config = Config {
+            ready_slabs,
+            zero_copy_send: job.zero_copy_send,
+            cores: listeners.len(),
+            ..Config::new(job.arena_len)
+        };
         let mut shards = Self { crew, commands: Vec::new(), reports };
         let cpus = ring::next_cpus(listeners.len());
         for (core, ((listener, mail), cpu)) in listeners.into_iter().zip(mail).zip(cpus).enumerate() {

@@ -1,6 +1,6 @@
 //! How many connections there may be, as far as the descriptors of the process go.
 
-use crate::ring::Descriptors;
+use crate::ring::{Descriptors, TooFewDescriptors};
 
 /// Most connected peers of a torrent.
 const MOST_PEERS: usize = 4000;
@@ -25,10 +25,13 @@ pub struct Room {
 
 impl Room {
     /// The room for a torrent on so many cores, when what these need besides is set aside.
-    pub fn of_process(cores: usize) -> Self {
+    ///
+    /// # Errors
+    /// When there is none for a single connection.
+    pub fn of_process(cores: usize) -> Result<Self, TooFewDescriptors> {
         let descriptors = Descriptors::of_process();
-        descriptors.set_aside(cores);
-        Self::within(descriptors.sockets.all(), cores)
+        descriptors.set_aside(cores)?;
+        Ok(Self::within(descriptors.sockets.all(), cores))
     }
 
     fn within(places: usize, cores: usize) -> Self {

@@ -38,7 +38,8 @@ pub(crate) fn load(mode: &str, torrent: &Path, folder: &Path, peer: SocketAddr, 
 
 /// The same command, begun with so many descriptors: as the limit that it may raise itself, or as that which it may not.
 pub(crate) fn with_descriptors(command: &Command, most: u64, may_raise: bool) -> Command {
-    let kind = if may_raise { "-S" } else { "-H -S" };
+    // Without a kind, both. Some shells take `-H -S` for the last of the two.
+    let kind = if may_raise { "-S" } else { "" };
     let mut limited = Command::new("sh");
     limited.args(["-c", &format!("ulimit {kind} -n {most} && exec \"$@\""), "sh"]);
     limited.arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());

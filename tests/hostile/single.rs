@@ -153,11 +153,11 @@ fn a_want_of_descriptors_ends_no_torrent() {
     (0..300).for_each(|n| std::fs::write(data.join(n.to_string()), noise(70_000 + n)).unwrap());
     let (path, torrent) = torrent_of(&data, 64 << 10);
     for (limit, idle, silent) in [(64, 0, 40), (128, 20, 100)] {
-        let options = ["--cores", "2", "--memory-limit", "32M"];
+        let options = ["--cores", "2", "--memory-limit", "32M", "--metrics", "127.0.0.1:0"];
         let seed = with_descriptors(&client("seed", &path, folder.path(), &options), limit, false);
         let (log, mut seed) = (folder.path().join("log"), seed);
         let mut seeder = Program::start(seed.stderr(std::fs::File::create(&log).unwrap()));
-        let addr = seeder.address();
+        let (metrics, addr) = (seeder.metrics_address(), seeder.address());
         let mut others: Vec<TcpStream> = (0..idle).map(|n| stranger(addr, n)).collect();
         let hello = |n: usize| handshake(&torrent, [n as u8 + 9; 20]);
         others.iter_mut().enumerate().for_each(|(n, peer)| peer.write_all(&hello(n)).unwrap());
@@ -166,10 +166,38 @@ fn a_want_of_descriptors_ends_no_torrent() {
         let took =
             load("download", &path, folder.path(), addr, &options).stderr(Stdio::null()).output().unwrap();
         assert!(took.status.success(), "{}", String::from_utf8_lossy(&took.stdout));
-        seeder.until("progress");
+        wait_hits(metrics, &[("descriptors", 1)]);
         let said = std::fs::read_to_string(&log).unwrap();
         assert!(said.lines().filter(|line| line.contains("WARN")).count() <= 1, "{said}");
         drop(others);
+    }
+}
+
+#[test]
+fn too_few_descriptors_for_a_single_connection_are_an_error_that_says_how_many_are_needed() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("many");
+    std::fs::create_dir(&data).unwrap();
+    (0..200).for_each(|n| std::fs::write(data.join(n.to_string()), noise(20_000 + n)).unwrap());
+    let (path, torrent) = torrent_of(&data, 16 << 10);
+    let options = ["--cores", "2", "--memory-limit", "32M"];
+    let seed = client("seed", &path, folder.path(), &options);
+    let output = with_descriptors(&seed, 24, false).stderr(Stdio::piped()).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("24 file descriptors leave no room") && said.contains("ulimit -n"), "{said}");
+    let (_, needed) = said.split_once("at least ").unwrap();
+    let needed = needed.split_once(' ').unwrap().0.parse().unwrap();
+    let mut seeder = Program::start(with_descriptors(&seed, needed, false).stderr(Stdio::null()));
+    let mut peer = connect(seeder.address(), &torrent, [1; 20]).unwrap();
+    assert_eq!(hear(&mut peer).0, 5, "a bitfield");
+    // Of every file.
+    peer.write_all(&message(INTERESTED, &[], &[])).unwrap();
+    hear_kind(&mut peer, UNCHOKE);
+    let pieces = torrent.layout.pieces().map(|piece| (piece.get(), torrent.layout.piece_len(piece)));
+    for (piece, len) in pieces {
+        peer.write_all(&message(REQUEST, &[piece, 0, len], &[])).unwrap();
+        hear_kind(&mut peer, PIECE);
     }
 }
 

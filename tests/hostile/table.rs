@@ -35,6 +35,10 @@ const fn figure(name: &'static str) -> Option<(&'static str, &'static str)> {
     Some((name, ""))
 }
 
+const fn refused() -> Option<(&'static str, &'static str)> {
+    Some(("seedring_requests_total", "result=\"refused\""))
+}
+
 const fn dropped(label: &'static str) -> Option<(&'static str, &'static str)> {
     Some(("seedring_dht_dropped_total", label))
 }
@@ -45,7 +49,7 @@ macro_rules! table {
         mod rows {
             use super::Fate::{Closed, Kept};
             use super::Role::{Download, Node, Seed};
-            use super::{Misbehaviour, dropped, figure, limit, play};
+            use super::{Misbehaviour, dropped, figure, limit, play, refused};
             $(
                 #[test]
                 fn $name() {
@@ -64,7 +68,7 @@ table! {
     flood_of_changes_of_interest: Seed, 2, changes_of_interest, Some(Kept), None;
     flood_of_cancels: Seed, 2, cancels, Some(Kept), None;
     flood_of_requests: Seed, 2, requests, Some(Kept), limit("limit=\"requests\"");
-    flood_of_requests_while_choked: Seed, 2, requests_while_choked, None, None;
+    flood_of_requests_while_choked: Seed, 2, requests_while_choked, None, refused();
     flood_of_ports: Seed, 2, ports, Some(Kept), None;
     flood_of_unknown_messages: Seed, 2, unknown, Some(Kept), None;
     flood_of_long_unknown_messages: Seed, 2, long_unknown, Some(Kept), None;
