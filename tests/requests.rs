@@ -1,13 +1,17 @@
 //! Requests as no client of ours would make them: again, within one another, of any length, in any order. Each is answered with
-//! the bytes it asks for.
+//! the bytes it asks for. And answers as no seed of ours would give them.
 
 mod common;
 
 use common::payload::{BLOCK, noise, one_file};
-use common::peer::{INTERESTED, PIECE, REQUEST, UNCHOKE, connect, hear_kind, message};
+use common::peer::{
+    INTERESTED, PIECE, REQUEST, Request, UNCHOKE, accept, bitfield, connect, hear_kind, message,
+};
 use common::program::{Program, client};
 use std::io::Write;
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
+use std::thread::sleep;
+use std::time::Duration;
 
 /// Requests that are under way together, and how often so many are made.
 const PIPELINE: usize = 100;
@@ -81,4 +85,37 @@ fn whatever_is_asked_for_comes_from_little_memory() {
 #[test]
 fn whatever_is_asked_for_comes_in_little_sends() {
     whatever_is_asked_for(&["--cores", "1", "--zero-copy-send", "on", "--upload-limit", "40M"]);
+}
+
+/// What it says fills as many bytes as the head of a block, and more: it is no block all the same.
+#[test]
+fn a_seed_that_answers_out_of_order_and_talks_in_between_is_kept() {
+    const CANCEL: u8 = 8;
+    let (origin, path, torrent) = one_file(1 << 20, 16 * BLOCK);
+    let payload = noise(1 << 20);
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let seed = listener.local_addr().unwrap().to_string();
+    let mut leech =
+        Program::start(&mut client("download", &path, folder.path(), &["--peer", &seed, "--cores", "1"]));
+    let mut stream = accept(&listener, &torrent, [7; 20]).unwrap();
+    stream.write_all(&bitfield(&torrent, torrent.layout.piece_count())).unwrap();
+    stream.write_all(&message(UNCHOKE, &[], &[])).unwrap();
+    let mut queue: Vec<Request> = Vec::new();
+    for answer in 0..payload.len() as u32 / BLOCK {
+        while queue.len() < 2 && answer + (queue.len() as u32) < payload.len() as u32 / BLOCK {
+            queue.push(Request::hear(&mut stream).unwrap());
+        }
+        // Now and then the second one first.
+        let request = queue.remove(usize::from(answer.is_multiple_of(8)).min(queue.len() - 1));
+        stream.write_all(&message(CANCEL, &[0, 0, BLOCK], &[])).unwrap();
+        sleep(Duration::from_millis(2));
+        stream.write_all(&request.answer(&torrent, &payload)).unwrap();
+        sleep(Duration::from_millis(2));
+    }
+    let completed = leech.until("completed");
+    assert_eq!(completed["downloaded"], payload.len(), "{completed}");
+    listener.set_nonblocking(true).unwrap();
+    assert!(listener.accept().is_err(), "it was never dialled again");
+    drop(origin);
 }

@@ -4,8 +4,8 @@
 //! again from the page cache, and most runs are served once. Only when runs are asked for that were there a short while ago
 //! does it grow for the sake of the cache, and then quickly.
 //!
-//! What is asked of peers is promised a slab ([`Promise`]) and takes it when its first byte comes: a run may be asked for long
-//! before. Memory is never promised twice, so a promise can always be kept.
+//! What is asked of peers is promised a slab ([`Promise`]) and takes it when its bytes are about to come: a run may be asked for
+//! long before. Memory is never promised twice, so a promise can always be kept.
 
 use super::snapshot::SlabStates;
 use crate::metainfo::PieceIndex;
@@ -67,7 +67,7 @@ pub(super) struct Memory {
     arena: Arena,
     cached: HashMap<RunKey, Cached>,
     /// Cached runs that others may hold as well; every one that others do hold is among them.
-    shared: Vec<RunKey>,
+    shared: HashSet<RunKey>,
     /// Slabs that are promised.
     promised: Rc<Cell<usize>>,
     by_age: BTreeMap<u64, RunKey>,
@@ -86,7 +86,7 @@ impl Memory {
             arena,
             zero_copy,
             cached: HashMap::new(),
-            shared: Vec::new(),
+            shared: HashSet::new(),
             promised: Rc::default(),
             by_age: BTreeMap::new(),
             gone: Gone::default(),
@@ -161,7 +161,7 @@ impl Memory {
 
     /// The slab of a run, when all of `range` is in it, unless it has to give way to what is promised.
     pub(super) fn get(&mut self, key: RunKey, range: &Range<usize>) -> Option<Slab> {
-        let may_share = self.available() > 0;
+        let may_share = self.promised.get() == 0 || self.available() > 0;
         let Some(cached) = self.cached.get_mut(&key) else {
             self.gone.ask(key);
             return None;
@@ -170,7 +170,7 @@ impl Memory {
             if !may_share {
                 return None;
             }
-            self.shared.push(key);
+            self.shared.insert(key);
         }
         self.clock += 1;
         self.by_age.remove(&std::mem::replace(&mut cached.used, self.clock));
@@ -198,9 +198,7 @@ impl Memory {
         if let Some(old) = self.cached.insert(key, Cached { slab, valid, used }) {
             self.by_age.remove(&old.used);
         }
-        if !self.shared.contains(&key) {
-            self.shared.push(key);
-        }
+        self.shared.insert(key);
         self.by_age.insert(used, key);
     }
 }

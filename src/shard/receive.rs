@@ -77,6 +77,7 @@ impl Receiver {
             let mut scatter = self.torrent.take_scatter();
             let plan = self.plan(&mut scatter);
             let room = scatter.capacity();
+            debug_assert!(room > 0, "to receive nothing is how the end of a connection looks");
             let (result, mut scatter) = socket.recv(scatter).await;
             if let (Some(cipher), Ok(received)) = (&mut self.cipher, &result) {
                 scatter.change(*received, |bytes| cipher.apply(bytes));
@@ -137,14 +138,16 @@ impl Receiver {
         let left = self.reader.message_left();
         if at_home.is_none() && left > 0 {
             // The rest goes elsewhere, and what follows it is not guessed.
-            plan.push(Stretch::Scratch(scatter.push_scratch(most.min(left + PIECE_HEAD_LEN))));
+            let room = if self.guess.is_chatter() { most } else { most.min(left + PIECE_HEAD_LEN) };
+            plan.push(Stretch::Scratch(scatter.push_scratch(room)));
             return plan;
         }
-        // More than the head of a piece message is held: it is another kind of message.
-        let Some(mut head) = PIECE_HEAD_LEN.checked_sub(self.reader.head_held()) else {
+        // As much as the head of a piece message is held, and it is none: it is another kind of message.
+        let mut head = PIECE_HEAD_LEN.saturating_sub(self.reader.head_held());
+        if head == 0 {
             plan.push(Stretch::Scratch(scatter.push_scratch(most)));
             return plan;
-        };
+        }
         let coming = at_home.map(|(block, _)| block);
         let begun = usize::from(coming.is_some());
         let most_blocks = begun + self.guess.ahead(MAX_LEASES - begun);
