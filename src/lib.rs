@@ -36,7 +36,7 @@
 //! by one [`ring::Socket::send`].
 //!
 //! *Down.*
-//! 1. [`swarm::Swarm::speak`] picks blocks for a peer (rarest piece first, whole pieces) and opens the run's slab.
+//! 1. [`swarm::Swarm::speak`] picks blocks for a peer (rarest piece first, whole pieces); their run is promised a slab.
 //! 2. `shard/receive.rs` lays out a receive: the head of each expected block into scratch memory, its payload into its
 //!    place in the slab ([`swarm::Swarm::lend`], [`ring::FillingSlab::lease`], [`ring::Socket::recv`]). What came
 //!    otherwise than guessed is moved.
@@ -73,14 +73,15 @@
 //! | 1 | [`ring`] | the only door to io_uring: runtime, slab arena, sockets, files. All `unsafe` but that of `digest` |
 //! | 0 | [`swarm`] | what to ask of whom and whom to serve: picker, requests, choker, endgame, blame |
 //! | 0 | [`wire`] | bytes ↔ values: handshake, messages and what extensions say in them, encryption |
-//! | 0 | [`digest`] | SHA-1 and SHA-256 of many streams at once: 16 lanes of AVX-512, 8 of AVX2, or one by one |
+//! | 0 | [`digest`] | SHA-1 and SHA-256 of many streams at once: 16 lanes of AVX-512, 8 of AVX2, 4 of SHA instructions, or one by one |
 //! | 0 | [`metainfo`] | torrent files and magnet links, checked once; how pieces lie across files |
 //! | 0 | [`bencode`] | strict reader of spans, canonical writer |
 //!
 //! # What is absent, and stays so
 //!
 //! * No lock on the data path: a core shares with others only atomics ([`swarm::PieceMap`]) and mailboxes.
-//! * No payload byte is copied in user space in the steady state, but for what is sent to peers that insist on encryption.
+//! * No payload byte is copied in user space in the steady state, but for what is sent to peers that insist on encryption, and
+//!   what comes in another order than it was asked for.
 //! * No operation on a slab that can wait for a peer: sockets are waited for with empty hands ([`ring::Socket`]). Sends
 //!   without a copy ([`ring::ZeroCopy`]) do hold slabs until the peer has acknowledged them: a quarter of them at most.
 //! * No path of a torrent is opened but beneath the download folder, through no link ([`storage::Folder`]).
