@@ -2,7 +2,8 @@
 //!
 //! It moves blocks of 16 KiB between disks and peers on io_uring. A payload byte is written into memory once, into a
 //! *slab*, by a disk read or a socket receive; it is hashed there, written to disk from there and sent to peers from
-//! there, and stays there as cache. It is a program first; the library is its parts, for tests and benchmarks.
+//! there, and stays there as cache. What the kernel has in its page cache is sent from where it is. It is a program first; the
+//! library is its parts, for tests and benchmarks.
 //!
 //! ```text
 //!            control thread                      each core ("shard"): a thread
@@ -32,8 +33,9 @@
 //!
 //! *Up.* A REQUEST is parsed by [`wire::Reader`] in `shard/receive.rs` and queued by [`swarm::Swarm::hear`]. While the
 //! connection has room, `shard/send.rs` takes the next requests ([`swarm::Swarm::take_upload`]), has their runs loaded by
-//! `shard/load.rs` (from the cache of `shard/memory.rs`, from a read that is under way for another peer, else by [`storage::Access::read`]) and sends many `[head, block]`
-//! by one [`ring::Socket::send`].
+//! `shard/load.rs` (from the cache of `shard/memory.rs`, from a read that is under way for another peer, as a mapped window of
+//! the page cache ([`storage::Access::windows`]), else by [`storage::Access::read`]) and sends many `[head, block]` by one
+//! [`ring::Socket::send`].
 //!
 //! *Down.*
 //! 1. [`swarm::Swarm::speak`] picks blocks for a peer (rarest piece first, whole pieces); their run is promised a slab.
@@ -82,6 +84,8 @@
 //! * No lock on the data path: a core shares with others only atomics ([`swarm::PieceMap`]) and mailboxes.
 //! * No payload byte is copied in user space in the steady state, but for what is sent to peers that insist on encryption, and
 //!   what comes in another order than it was asked for.
+//! * No byte of a mapped file is touched by our own code, only by sends ([`ring::Window`]); none is sent from there that the disk
+//!   has yet to give.
 //! * No operation on a slab that can wait for a peer: sockets are waited for with empty hands ([`ring::Socket`]). Sends
 //!   without a copy ([`ring::ZeroCopy`]) do hold slabs until the peer has acknowledged them: a quarter of them at most.
 //! * No path of a torrent is opened but beneath the download folder, through no link ([`storage::Folder`]).

@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::metrics::Samples;
 use common::payload::{BLOCK, noise, one_file};
 use common::peer::{
     INTERESTED, PIECE, REQUEST, Request, UNCHOKE, accept, bitfield, connect, hear_kind, message,
@@ -53,11 +54,14 @@ fn ask(stream: &mut TcpStream, payload: &[u8], piece_len: u32, rng: &mut fastran
     }
 }
 
-fn whatever_is_asked_for(more: &[&str]) {
+/// From the page cache, or from memory of our own.
+fn whatever_is_asked_for(more: &[&str], from_page_cache: bool) {
     let piece_len = 32 * BLOCK;
     let (folder, path, torrent) = one_file(24 << 20, piece_len);
     let payload = noise(24 << 20);
-    let mut seed = Program::start(&mut client("seed", &path, folder.path(), more));
+    let more = [&["--metrics", "127.0.0.1:0"], more].concat();
+    let mut seed = Program::start(&mut client("seed", &path, folder.path(), &more));
+    let figures = seed.metrics_address();
     let addr = seed.address();
     std::thread::scope(|scope| {
         for peer in 0..4 {
@@ -70,21 +74,38 @@ fn whatever_is_asked_for(more: &[&str]) {
             });
         }
     });
+    common::until(|| {
+        let page = Samples::fetch(figures);
+        let hits = page.sum("seedring_page_cache_hits_total", &[]);
+        let sent = page.sum("seedring_uploaded_bytes_total", &[]);
+        if sent > 0 && (hits > 0) == from_page_cache {
+            Ok(())
+        } else {
+            Err(format!("{sent} sent, {hits} hits"))
+        }
+    });
 }
 
 #[test]
-fn whatever_is_asked_for_comes_from_the_cache() {
-    whatever_is_asked_for(&["--cores", "2"]);
+fn whatever_is_asked_for_comes_from_the_page_cache() {
+    whatever_is_asked_for(&["--cores", "2"], true);
 }
 
+/// With so little nothing can be mapped.
 #[test]
 fn whatever_is_asked_for_comes_from_little_memory() {
-    whatever_is_asked_for(&["--cores", "1", "--memory-limit", "8M"]);
+    whatever_is_asked_for(&["--cores", "1", "--memory-limit", "8M"], false);
 }
 
 #[test]
 fn whatever_is_asked_for_comes_in_little_sends() {
-    whatever_is_asked_for(&["--cores", "1", "--zero-copy-send", "on", "--upload-limit", "40M"]);
+    whatever_is_asked_for(&["--cores", "1", "--upload-limit", "40M"], true);
+}
+
+#[test]
+fn whatever_is_asked_for_comes_without_a_copy() {
+    whatever_is_asked_for(&["--cores", "1", "--zero-copy-send", "on"], true);
+    whatever_is_asked_for(&["--cores", "1", "--zero-copy-send", "on", "--memory-limit", "8M"], false);
 }
 
 /// What it says fills as many bytes as the head of a block, and more: it is no block all the same.

@@ -28,7 +28,7 @@
 //! | `io_uring` entries submitted, completed, `enter` calls | `ring_operations_total`, `ring_completions_total`, `ring_submissions_total` |
 //! | `sq_full` | `ring_queue_full_total`, counted as operations are queued |
 //! | `cq_overflow` | absent: it stands in memory that only tokio-uring has mapped; the kernel loses no completion that overflows, but hands it over later |
-//! | path of a disk read: `cache`, `direct` | `buffered`, `direct`: the page cache; our own is `cache_hits_total` |
+//! | path of a disk read: `cache`, `direct` | `buffered`, `direct`: the page cache; our own is `cache_hits_total`, and what is sent from the page cache without a read `page_cache_hits_total` |
 //! | peers by transport | always `tcp`: there is no other yet |
 //! | bytes sent by peers that are not listed | `peers_other_uploaded_bytes_total` |
 //! | one series a torrent, free space, errors of categories and tags | absent: the program has no torrents but those of its command line |

@@ -68,6 +68,10 @@ const COUNTERS: &[(&str, &str)] = &[
     ("seedring_disk_writes_total", "Writes to files, by whether they go past the page cache or through it."),
     ("seedring_disk_written_bytes_total", "Bytes of these writes."),
     ("seedring_cache_hits_total", "Lookups of a block to be sent that was in memory."),
+    (
+        "seedring_page_cache_hits_total",
+        "Lookups of a block to be sent that is sent from the page cache, without a read.",
+    ),
     ("seedring_cache_misses_total", "Lookups of a block to be sent that had to be read."),
     ("seedring_ring_operations_total", "Operations put into the submission queue of io_uring."),
     ("seedring_ring_completions_total", "Operations answered by the kernel while somebody waited for them."),
@@ -117,6 +121,7 @@ const GAUGES: &[(&str, &str)] = &[
     ("seedring_sockets", "Connections whose descriptor is open, whether or not they have become peers."),
     ("seedring_slabs", "Slabs of payload memory (256 KiB each) by use."),
     ("seedring_zero_copy_slabs", "Slabs held for sends without a copy that are under way."),
+    ("seedring_mapped_bytes", "Bytes of files that are mapped, to be sent from the page cache."),
     (
         "seedring_arena_registered",
         "Whether payload memory is registered with the kernel (1) or pinned anew each time (0).",
@@ -345,6 +350,7 @@ impl Registry {
         self.counter("seedring_moved_bytes_total", &labels, core.progress.moved);
         self.counter("seedring_copied_bytes_total", &labels, core.ring.copied);
         self.counter("seedring_cache_hits_total", &labels, core.cache_hits);
+        self.counter("seedring_page_cache_hits_total", &labels, core.page_cache_hits);
         self.counter("seedring_cache_misses_total", &labels, core.cache_misses);
         self.counter("seedring_ring_submissions_total", &labels, core.ring.submissions);
         self.counter("seedring_ring_queue_full_total", &labels, core.ring.queue_full);
@@ -364,6 +370,7 @@ impl Registry {
             self.gauge("seedring_slabs", &with(&labels, &[("state", state)]), count as u64);
         }
         self.set_zero_copy(&labels, &core.zero_copy);
+        self.gauge("seedring_mapped_bytes", &labels, core.mapped as u64);
         self.gauge("seedring_arena_registered", &labels, core.arena_registered.into());
     }
 }

@@ -149,11 +149,6 @@ impl Arena {
         Ok(())
     }
 
-    /// Grows to so many slabs at the least, if there may be so many.
-    pub(super) fn grow_to(&self, slabs: usize) {
-        while (self.0.grown.get() as usize) < slabs && self.0.grow() {}
-    }
-
     /// The ring ends: nothing more can be registered.
     pub(super) fn leave_ring(&self) {
         self.0.table.replace(None);

@@ -1,13 +1,15 @@
-//! What goes out on a connection next: small bytes and payload from slabs, sent in order by one SENDMSG.
+//! What goes out on a connection next: small bytes and payload, from slabs or mapped files, sent in order by one SENDMSG.
 
-use super::arena::Slab;
+use super::arena::{SLAB_LEN, Slab};
 use super::counters;
+use super::view::Window;
 use std::ops::Range;
 
 /// One stretch of the outgoing stream.
 enum Part {
     Small(Range<usize>),
     Payload { slab: Slab, range: Range<usize> },
+    Mapped(Window),
 }
 
 /// Bytes for one send, in order. Kept and used again.
@@ -52,14 +54,25 @@ impl Gather {
         self.parts.push(Part::Payload { slab, range });
     }
 
+    /// Appends payload from a mapped file.
+    pub fn push_window(&mut self, window: Window) {
+        self.len += window.len();
+        self.payload_len += window.len();
+        self.parts.push(Part::Mapped(window));
+    }
+
     /// Appends a copy of all that `other` holds, with `change` gone over it: payload, too, becomes small bytes, for the
     /// slabs are shared and never written. Counted as payload copied.
+    ///
+    /// # Panics
+    /// When there is payload from a mapped file: its bytes are the kernel's only.
     pub fn push_changed(&mut self, other: &Self, change: impl FnOnce(&mut [u8])) {
         let begin = self.small.len();
         for part in &other.parts {
             self.small.extend_from_slice(match part {
                 Part::Small(range) => &other.small[range.clone()],
                 Part::Payload { slab, range } => slab.bytes(range.clone()),
+                Part::Mapped(_) => panic!("who changes bytes loads them into slabs"),
             });
         }
         change(&mut self.small[begin..]);
@@ -83,19 +96,31 @@ impl Gather {
         self.len
     }
 
-    /// Number of bytes that lie in slabs.
+    /// Number of bytes that are payload.
     pub(super) fn payload_len(&self) -> usize {
         self.payload_len
     }
 
-    /// Number of slabs with payload; one that comes again after another is counted again.
+    /// Number of slabs with payload; one that comes again after another is counted again. Payload from mapped files counts as
+    /// the slabs that it would fill.
     pub(super) fn slabs(&self) -> usize {
         let mut last = None;
-        let payload = self.parts.iter().filter_map(|part| match part {
-            Part::Payload { slab, .. } => Some(slab.address(0)),
-            Part::Small(_) => None,
-        });
-        payload.filter(|slab| last.replace(*slab) != Some(*slab)).count()
+        let (mut slabs, mut mapped) = (0, 0);
+        for part in &self.parts {
+            match part {
+                Part::Payload { slab, .. } => {
+                    slabs += usize::from(last.replace(slab.address(0)) != Some(slab.address(0)));
+                }
+                Part::Mapped(window) => mapped += window.len(),
+                Part::Small(_) => {}
+            }
+        }
+        slabs + mapped.div_ceil(SLAB_LEN)
+    }
+
+    /// Lets go of mapped files, after a send. The kernel holds the pages that it still reads, mapped or not.
+    pub(super) fn leave_views(&mut self) {
+        self.parts.retain(|part| !matches!(part, Part::Mapped(_)));
     }
 
     /// Whether there is nothing to send.
@@ -108,13 +133,14 @@ impl Gather {
         self.parts.len() + 3 <= libc::UIO_MAXIOV as usize
     }
 
-    /// The message header for the kernel. It points into `self`'s heap and slabs, none of which move with `self`.
+    /// The message header for the kernel. It points into `self`'s heap, slabs and views, none of which move with `self`.
     pub(super) fn header(&mut self) -> *mut libc::msghdr {
         self.iovecs.clear();
         self.iovecs.extend(self.parts.iter().map(|part| {
             let (base, len) = match part {
                 Part::Small(range) => (self.small[range.clone()].as_ptr(), range.len()),
                 Part::Payload { slab, range } => (slab.address(range.start), range.len()),
+                Part::Mapped(window) => (window.address(), window.len()),
             };
             libc::iovec { iov_base: base.cast_mut().cast(), iov_len: len }
         }));

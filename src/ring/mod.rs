@@ -3,7 +3,7 @@
 //! Every `unsafe` block on the data path lives here, and nothing above this room names tokio-uring. What callers
 //! get is safe because the kernel is only ever handed memory that the operation itself owns a share of: a
 //! [`Lease`] (bytes of a slab that only this operation may write), a [`Slab`] (bytes that nobody writes any
-//! more), or a buffer that moves into the operation and comes back with its result. A dropped future leaves its
+//! more), a [`Window`] of a file (which only the kernel reads), or a buffer that moves into the operation and comes back with its result. A dropped future leaves its
 //! operation, and with it that memory, to the driver until the kernel has answered.
 //!
 //! Sockets are driven by readiness: [`Socket::readable`] waits and holds no memory, then
@@ -31,6 +31,7 @@ mod socket;
 mod support;
 #[cfg(test)]
 mod tests;
+mod view;
 mod zero_copy;
 
 pub use arena::{Arena, BLOCKS_IN_SLAB, CHUNK_SLABS, FillingSlab, Lease, SLAB_LEN, Slab};
@@ -46,4 +47,5 @@ pub use runtime::{Config, Core, next_cpus, run, spawn};
 pub use scatter::{MAX_LEASES, Scatter};
 pub use socket::{Deadline, Socket};
 pub use support::StartError;
+pub use view::{VIEW_LEN, View, Window};
 pub use zero_copy::{ZeroCopy, ZeroCopyCounts, ZeroCopySend};

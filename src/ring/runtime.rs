@@ -19,8 +19,6 @@ use tokio::task::JoinHandle;
 pub struct Config {
     /// Bytes of payload memory that there may be, rounded down to whole slabs.
     pub arena_len: usize,
-    /// Slabs of it that will be needed for sure: resident from the start. The rest comes when it is needed.
-    pub ready_slabs: usize,
     /// Run on one CPU only: the one with this place in [`cpus`], counted round and round. `None`: where the system
     /// likes.
     pub cpu: Option<usize>,
@@ -33,7 +31,7 @@ pub struct Config {
 impl Config {
     /// A core with so many bytes of payload memory, and nothing special.
     pub fn new(arena_len: usize) -> Self {
-        Self { arena_len, ready_slabs: 0, cpu: None, zero_copy_send: ZeroCopySend::default(), cores: 1 }
+        Self { arena_len, cpu: None, zero_copy_send: ZeroCopySend::default(), cores: 1 }
     }
 }
 
@@ -132,7 +130,6 @@ pub fn run<T>(config: Config, main: impl AsyncFnOnce(Core) -> T) -> Result<T, St
         if let Err(cause) = arena.register(ring) {
             warn_of_unregistered(arena.capacity() * super::arena::STRIDE, &cause);
         }
-        arena.grow_to(config.ready_slabs);
         let result = main(Core { arena: arena.clone(), zero_copy: zero_copy.clone() }).await;
         arena.leave_ring();
         tracing::debug!("sends without a copy: {:?}", zero_copy.counts());

@@ -198,8 +198,9 @@ impl Flights {
     }
 
     /// The kernel has taken `count` bytes. Gives a gather to go on with.
-    fn flies(&self, flight: Flight, count: usize) -> Gather {
+    fn flies(&self, mut flight: Flight, count: usize) -> Gather {
         self.sending.set(false);
+        flight.gather.leave_views();
         self.core.0.count(|counts| {
             counts.sends += 1;
             counts.bytes += count as u64;

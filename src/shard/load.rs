@@ -1,10 +1,12 @@
-//! What of which runs a peer's next blocks need, and the loading of it: several runs at a time.
+//! What of which runs a peer's next blocks need, and the loading of it: several runs at a time. What the page cache holds is
+//! not loaded, but sent from there.
 
 use super::Report;
 use super::memory::RunKey;
+use super::snapshot::Lookup;
 use super::torrent::TorrentShard;
 use crate::metainfo::{Block, Layout};
-use crate::ring::{self, FillingSlab, Slab};
+use crate::ring::{self, FillingSlab, Gather, Slab, Window};
 use crate::swarm::RUN_LEN;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -31,24 +33,54 @@ impl Stretch {
     }
 }
 
+/// Where the bytes of a stretch are.
+#[derive(Clone)]
+pub(super) enum Payload {
+    /// In a slab, at their places in the run.
+    Slab(Slab),
+    /// In the page cache, from this place in the run on.
+    Mapped(usize, Rc<[Window]>),
+}
+
+impl Payload {
+    /// Adds some bytes of the run.
+    pub(super) fn push_to(&self, gather: &mut Gather, range: Range<usize>) {
+        match self {
+            Self::Slab(slab) => gather.push_payload(slab.clone(), range),
+            Self::Mapped(start, windows) => {
+                let mut at = *start;
+                for window in &**windows {
+                    let end = at + window.len();
+                    let part = range.start.max(at)..range.end.min(end);
+                    if !part.is_empty() {
+                        gather.push_window(window.part(part.start - at..part.end - at));
+                    }
+                    at = end;
+                }
+            }
+        }
+    }
+}
+
 /// Stretches and what was loaded of the first of them, found again in the order of the blocks that need them.
 pub(super) struct Loaded<'a, T> {
     stretches: &'a [Stretch],
-    slabs: &'a [T],
+    payloads: &'a [T],
 }
 
 impl<'a, T> Loaded<'a, T> {
-    pub(super) fn new(stretches: &'a [Stretch], slabs: &'a [T]) -> Self {
-        Self { stretches, slabs }
+    pub(super) fn new(stretches: &'a [Stretch], payloads: &'a [T]) -> Self {
+        Self { stretches, payloads }
     }
 
     /// Where these bytes of the run are. `None` when they were not loaded: then nothing further was.
     pub(super) fn find(&mut self, key: RunKey, range: &Range<usize>) -> Option<&'a T> {
-        let passed = self.stretches.iter().zip(self.slabs).position(|(stretch, _)| stretch.holds(key, range));
-        let passed = passed.unwrap_or(self.slabs.len());
+        let passed =
+            self.stretches.iter().zip(self.payloads).position(|(stretch, _)| stretch.holds(key, range));
+        let passed = passed.unwrap_or(self.payloads.len());
         self.stretches = &self.stretches[passed..];
-        self.slabs = &self.slabs[passed..];
-        self.slabs.first()
+        self.payloads = &self.payloads[passed..];
+        self.payloads.first()
     }
 }
 
@@ -110,7 +142,7 @@ pub(super) type Reads = HashMap<RunKey, Coming>;
 /// A stretch's run as it is found.
 enum Found {
     /// All that is wanted is there.
-    Here(Slab),
+    Here(Payload),
     /// It will be.
     Coming(watch::Receiver<Option<Slab>>),
 }
@@ -120,32 +152,34 @@ enum Found {
 #[error("what the peer asked for cannot be read")]
 pub(super) struct ReadFailed;
 
-/// Loads stretches, all at the same time, into `slabs`: the first one in any case, the others as long as there is memory.
+/// Loads stretches, all at the same time: the first one in any case, the others as long as there is memory. With `map` they
+/// need not be in slabs.
 ///
 /// # Errors
 /// When one cannot be read.
 pub(super) async fn load(
     torrent: &Rc<TorrentShard>,
     stretches: &[Stretch],
-    slabs: &mut Vec<Slab>,
+    map: bool,
+    payloads: &mut Vec<Payload>,
 ) -> Result<(), ReadFailed> {
-    slabs.clear();
+    payloads.clear();
     let [first, others @ ..] = stretches else { return Ok(()) };
     let found = loop {
-        match torrent.find(first) {
+        match torrent.find(first, map) {
             Some(found) => break found,
             // Every slab is being filled or sent: some will be free soon.
             None => tokio::time::sleep(Duration::from_millis(5)).await,
         }
     };
     // Whoever holds slabs must not wait for more: the others may do the same.
-    let further = others.iter().map_while(|stretch| torrent.find(stretch));
+    let further = others.iter().map_while(|stretch| torrent.find(stretch, map));
     for found in std::iter::once(found).chain(further).collect::<Vec<_>>() {
-        slabs.push(match found {
-            Found::Here(slab) => slab,
+        payloads.push(match found {
+            Found::Here(payload) => payload,
             Found::Coming(mut slab) => {
                 let slab = slab.wait_for(Option::is_some).await.map_err(|_| ReadFailed)?;
-                slab.clone().expect("waited for")
+                Payload::Slab(slab.clone().expect("waited for"))
             }
         });
     }
@@ -153,27 +187,41 @@ pub(super) async fn load(
 }
 
 impl TorrentShard {
-    /// The run in the cache, or on its way there. `None` when there is no memory now.
-    fn find(self: &Rc<Self>, stretch: &Stretch) -> Option<Found> {
+    /// The run in a cache, or on its way there. `None` when there is no memory now.
+    fn find(self: &Rc<Self>, stretch: &Stretch, map: bool) -> Option<Found> {
         let key = stretch.key;
         let mut memory = self.memory.borrow_mut();
-        let here = memory.get(key, &stretch.range).map(Found::Here);
+        let here = memory.get(key, &stretch.range).map(|slab| Found::Here(Payload::Slab(slab)));
         let found = here.or_else(|| {
             let reads = self.reads.borrow();
             let coming = reads.get(&key).filter(|coming| covers(&coming.range, &stretch.range))?;
             Some(Found::Coming(coming.slab.clone()))
         });
         if found.is_some() {
-            self.gauges.count_lookup(true);
+            self.gauges.count_lookup(Lookup::Memory);
             return found;
         }
+        if let Some(mapped) = map.then(|| self.mapped(stretch, memory.unused())).flatten() {
+            self.gauges.count_lookup(Lookup::PageCache);
+            return Some(Found::Here(mapped));
+        }
         let slab = memory.take(self.skew(key))?;
-        self.gauges.count_lookup(false);
+        self.gauges.count_lookup(Lookup::Read);
+        memory.miss(key);
+        self.access.map_within(memory.unused());
         // Of a run that is wanted once more, or will be, all is read.
         let again = memory.holds(key) || self.reads.borrow().contains_key(&key);
         let whole = stretch.ahead || again;
         let range = if whole { 0..self.run_len(key) as usize } else { stretch.range.clone() };
         Some(Found::Coming(self.read_run(key, range, slab)))
+    }
+
+    /// The stretch in the page cache, when that holds all of it.
+    fn mapped(&self, stretch: &Stretch, room: usize) -> Option<Payload> {
+        let Stretch { key, range, .. } = stretch;
+        let begin = key.1 as u32 * RUN_LEN + range.start as u32;
+        let windows = self.access.windows(key.0, begin, range.len() as u32, room)?;
+        Some(Payload::Mapped(range.start, windows.into()))
     }
 
     /// Reads part of a run, and keeps it. The task is nobody's: a peer that goes takes nothing from those who wait for the

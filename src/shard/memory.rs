@@ -2,14 +2,15 @@
 //!
 //! The arena starts small, and the cache gives way before it grows: to make memory resident costs more than to read a run
 //! again from the page cache, and most runs are served once. Only when runs are asked for that were there a short while ago
-//! does it grow for the sake of the cache, and then quickly.
+//! does it grow for the sake of the cache, and then quickly. What it has not grown into is room for files that are mapped
+//! ([`Memory::unused`]): the two together stay within the limit.
 //!
 //! What is asked of peers is promised a slab ([`Promise`]) and takes it when its bytes are about to come: a run may be asked for
 //! long before. Memory is never promised twice, so a promise can always be kept.
 
 use super::snapshot::SlabStates;
 use crate::metainfo::PieceIndex;
-use crate::ring::{Arena, Core, FillingSlab, Slab, ZeroCopy};
+use crate::ring::{Arena, Core, FillingSlab, SLAB_LEN, Slab, ZeroCopy};
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::Range;
@@ -25,6 +26,8 @@ struct Cached {
     used: u64,
 }
 
+/// One slab in so many is left to uploads when the others are taken by downloads.
+const UPLOAD_SHARE: usize = 8;
 /// Runs that were asked for again after they had given way, before the arena becomes twice as large: a few are chance.
 const REGRETS_TO_GROW: usize = 4;
 
@@ -140,9 +143,15 @@ impl Memory {
         (self.arena.free() + cached.len() - self.shared.len()).saturating_sub(self.promised.get())
     }
 
-    /// Slabs in all.
-    pub(super) fn capacity(&self) -> usize {
-        self.arena.capacity()
+    /// Slabs that may be promised to downloads now, which have so many already, whatever they do with them.
+    pub(super) fn for_downloads(&mut self, had: usize) -> usize {
+        let share = self.arena.capacity() - self.arena.capacity() / UPLOAD_SHARE;
+        self.available().min(share.saturating_sub(had))
+    }
+
+    /// Bytes of its share of memory that the arena has not grown into.
+    pub(super) fn unused(&self) -> usize {
+        self.arena.untouched() * SLAB_LEN
     }
 
     /// Whether the kernel has the arena pinned once for all.
@@ -162,10 +171,7 @@ impl Memory {
     /// The slab of a run, when all of `range` is in it, unless it has to give way to what is promised.
     pub(super) fn get(&mut self, key: RunKey, range: &Range<usize>) -> Option<Slab> {
         let may_share = self.promised.get() == 0 || self.available() > 0;
-        let Some(cached) = self.cached.get_mut(&key) else {
-            self.gone.ask(key);
-            return None;
-        };
+        let cached = self.cached.get_mut(&key)?;
         if cached.slab.is_sole() {
             if !may_share {
                 return None;
@@ -177,6 +183,11 @@ impl Memory {
         self.by_age.insert(self.clock, key);
         let whole = cached.valid.start <= range.start && range.end <= cached.valid.end;
         whole.then(|| cached.slab.clone())
+    }
+
+    /// The run will be read: had it stayed, it need not be.
+    pub(super) fn miss(&mut self, key: RunKey) {
+        self.gone.ask(key);
     }
 
     /// Whether some of the run is there.
@@ -207,7 +218,7 @@ impl Memory {
 mod tests {
     use super::*;
     use crate::metainfo::Layout;
-    use crate::ring::{CHUNK_SLABS, Config, SLAB_LEN, run};
+    use crate::ring::{CHUNK_SLABS, Config, run};
 
     #[test]
     fn runs_of_a_piece_that_was_bad_are_served_to_nobody() {
@@ -242,6 +253,7 @@ mod tests {
 
     fn keep(memory: &mut Memory, key: RunKey) {
         if memory.get(key, &(0..100)).is_none() {
+            memory.miss(key);
             let slab = memory.take(0).unwrap().seal().ok().unwrap();
             memory.keep(key, slab, 0..SLAB_LEN);
         }
@@ -279,6 +291,19 @@ mod tests {
             assert_eq!((taken.len(), memory.cached.len()), (arena.capacity(), 0));
             drop((promises, taken));
             assert_eq!(memory.available(), arena.capacity());
+        });
+    }
+
+    #[test]
+    fn downloads_leave_something_to_uploads() {
+        with_runs(|mut memory, arena, runs| {
+            let most = arena.capacity() - arena.capacity() / UPLOAD_SHARE;
+            assert_eq!([0, most - 3, most, most + 9].map(|had| memory.for_downloads(had)), [most, 3, 0, 0]);
+            let mut held: Vec<_> = std::iter::from_fn(|| memory.take(0)).collect();
+            held.truncate(arena.capacity() - 2);
+            assert_eq!(memory.for_downloads(0), 2);
+            keep(&mut memory, runs[0]);
+            assert_eq!(memory.for_downloads(0), 2, "what is cached gives way");
         });
     }
 

@@ -41,7 +41,6 @@ use crate::metainfo::Torrent;
 use crate::ring::{self, Config, ZeroCopySend};
 use crate::storage::{CheckReport, Store};
 use crate::swarm::Greeting;
-use crate::swarm::RUN_LEN;
 use crate::swarm::Source;
 use crate::wire::PeerId;
 use crate::wire::mse::Encryption;
@@ -53,8 +52,6 @@ use tokio::sync::mpsc;
 
 /// Reports that wait for the control thread; of those that only tell of something, further ones are dropped.
 const MAILBOX: usize = 1024;
-/// Runs of a seed that are being read while all of its torrent is in memory, or nearly.
-const RUNS_ON_THEIR_WAY: usize = 32;
 
 /// What the cores are to do.
 pub struct Assignment {
@@ -151,17 +148,7 @@ impl Shards {
         let (crew, mail) = Crew::new(&job, listeners.len());
         let crew = Arc::new(crew);
         let (outbox, reports) = mpsc::channel(MAILBOX);
-        // A seed is there to be read from: what its peers want stays in memory as far as there is room. Each core has its
-        // share from the start; the more all its peers want of the rest, the more it gets.
-        let layout = &job.torrent.layout;
-        let runs = layout.piece_count() as usize * layout.piece_length().div_ceil(RUN_LEN) as usize;
-        let ready_slabs = if job.download {
-            0
-        } else {
-            runs.div_ceil(listeners.len().max(1)).saturating_add(RUNS_ON_THEIR_WAY)
-        };
         let config = Config {
-            ready_slabs,
             zero_copy_send: job.zero_copy_send,
             cores: listeners.len(),
             ..Config::new(job.arena_len)

@@ -1,10 +1,10 @@
 //! Sending to one peer: messages first, then blocks, many in one send.
 
 use super::allowance::Allowance;
-use super::load::{self, Loaded, ReadFailed, Stretch};
+use super::load::{self, Loaded, Payload, ReadFailed, Stretch};
 use super::torrent::TorrentShard;
 use crate::metainfo::{BLOCK_LEN, Block};
-use crate::ring::{Gather, Slab, Socket};
+use crate::ring::{Gather, Socket};
 use crate::swarm::{PeerSlot, RUN_LEN};
 use crate::wire::mse::Cipher;
 use crate::wire::{PIECE_HEAD_LEN, PieceHead};
@@ -31,9 +31,12 @@ pub(super) struct Sender {
     block_sent: usize,
     /// The block that was sent last.
     last: Option<Block>,
-    /// What the blocks need, and the slabs of the first of these stretches.
+    /// What the blocks need, and where the bytes of the first of these stretches are.
     stretches: Vec<Stretch>,
-    slabs: Vec<Slab>,
+    payloads: Vec<Payload>,
+    /// Whether they may lie in the page cache: not if we have to change them, nor when the kernel could not get at them
+    /// there. Reading tells why.
+    map: bool,
     /// For a peer that insists on encryption: it stands where the next byte goes out.
     cipher: Option<Cipher>,
     /// Payload bytes that may go out.
@@ -59,7 +62,8 @@ impl Sender {
             block_sent: 0,
             last: None,
             stretches: Vec::new(),
-            slabs: Vec::new(),
+            payloads: Vec::new(),
+            map: cipher.is_none(),
             cipher,
         }
     }
@@ -88,7 +92,7 @@ impl Sender {
             }
             self.lay_out(&mut gather, allowed).await.map_err(io::Error::other)?;
             // From here on the gather holds them.
-            self.slabs.clear();
+            self.payloads.clear();
             let len = gather.len();
             let result = match &mut self.cipher {
                 Some(cipher) => send_encrypted(&self.torrent, socket, cipher, &mut gather).await,
@@ -110,6 +114,7 @@ impl Sender {
                 // The slabs stay in the cache; nothing is pinned while the peer takes its time.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.writable().await?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.raw_os_error() == Some(libc::EFAULT) && self.map => self.map = false,
                 Err(error) => return Err(error),
             }
         }
@@ -139,8 +144,8 @@ impl Sender {
             self.last,
             &mut self.stretches,
         );
-        load::load(&self.torrent, &self.stretches, &mut self.slabs).await?;
-        let mut loaded = Loaded::new(&self.stretches, &self.slabs);
+        load::load(&self.torrent, &self.stretches, self.map, &mut self.payloads).await?;
+        let mut loaded = Loaded::new(&self.stretches, &self.payloads);
         if let Some(rest) = rest {
             gather.push_small(&head(&self.blocks[0])[self.block_sent.min(PIECE_HEAD_LEN)..]);
             if !lay_payload(gather, rest, &mut loaded, &mut left) {
@@ -240,19 +245,24 @@ fn head(block: &Block) -> [u8; PIECE_HEAD_LEN] {
 }
 
 /// Whether the first bytes of the block were loaded.
-fn begins_in(loaded: &mut Loaded<'_, Slab>, block: Block) -> bool {
+fn begins_in(loaded: &mut Loaded<'_, Payload>, block: Block) -> bool {
     load::parts(block).next().is_some_and(|(key, range)| loaded.find(key, &range).is_some())
 }
 
 /// Adds the payload of a block, of which so much is `left` to be sent. `false` when that, or what is loaded of it, is not
 /// all: then nothing can follow.
-fn lay_payload(gather: &mut Gather, block: Block, loaded: &mut Loaded<'_, Slab>, left: &mut usize) -> bool {
+fn lay_payload(
+    gather: &mut Gather,
+    block: Block,
+    loaded: &mut Loaded<'_, Payload>,
+    left: &mut usize,
+) -> bool {
     for (key, range) in load::parts(block) {
-        let Some(slab) = loaded.find(key, &range) else { return false };
+        let Some(payload) = loaded.find(key, &range) else { return false };
         let part = range.start..range.end.min(range.start.saturating_add(*left));
         *left -= part.len();
         if !part.is_empty() {
-            gather.push_payload(slab.clone(), part.clone());
+            payload.push_to(gather, part.clone());
         }
         if part.end < range.end {
             return false;

@@ -42,8 +42,12 @@ pub struct Snapshot {
     pub zero_copy: ZeroCopyCounts,
     /// Whether the kernel has its payload memory pinned once for all.
     pub arena_registered: bool,
-    /// Runs to be sent that were in memory, and that were not.
+    /// Bytes of files that are mapped, to be sent from the page cache.
+    pub mapped: usize,
+    /// Runs to be sent that were in memory, that are sent from the page cache, and that had to be read.
     pub cache_hits: u64,
+    /// See `cache_hits`.
+    pub page_cache_hits: u64,
     /// See `cache_hits`.
     pub cache_misses: u64,
     /// Bytes that were read and hashed to check what was on disk.
@@ -109,8 +113,10 @@ impl Snapshot {
             slabs: memory.states(),
             zero_copy: memory.zero_copy.counts(),
             arena_registered: memory.is_registered(),
-            cache_hits: gauges.cache_hits.get(),
-            cache_misses: gauges.cache_misses.get(),
+            mapped: torrent.access.mapped(),
+            cache_hits: gauges.lookups(Lookup::Memory),
+            page_cache_hits: gauges.lookups(Lookup::PageCache),
+            cache_misses: gauges.lookups(Lookup::Read),
             checked_bytes: gauges.checked_bytes,
             hash_times: gauges.hashing.borrow().0,
             hash_sizes: gauges.hashing.borrow().1,
@@ -119,10 +125,21 @@ impl Snapshot {
     }
 }
 
+/// Where a run to be sent was found.
+#[derive(Clone, Copy)]
+pub(super) enum Lookup {
+    /// In a slab, or on its way into one.
+    Memory,
+    /// In the page cache, to be sent from there.
+    PageCache,
+    /// Nowhere: it is read.
+    Read,
+}
+
 /// What a core counts besides its swarm and its ring.
 pub(super) struct Gauges {
-    cache_hits: Cell<u64>,
-    cache_misses: Cell<u64>,
+    /// By [`Lookup`].
+    lookups: [Cell<u64>; 3],
     /// Times and sizes of batches.
     hashing: RefCell<(Histogram, Histogram)>,
     checked_bytes: u64,
@@ -135,8 +152,7 @@ impl Gauges {
     /// For a core that has done nothing but check its part of what is on disk, which has moved so much.
     pub(super) fn after_check(counts: &Counts) -> Self {
         Self {
-            cache_hits: Cell::default(),
-            cache_misses: Cell::default(),
+            lookups: Default::default(),
             hashing: RefCell::new((Histogram::of_times(), Histogram::of_sizes())),
             checked_bytes: counts.direct_read_bytes + counts.cached_read_bytes,
             failures: Cell::default(),
@@ -157,10 +173,14 @@ impl Gauges {
         self.overhead.set(Overhead { sent: before + sent, received: got + received });
     }
 
-    /// A run to be sent was in memory, or not.
-    pub(super) fn count_lookup(&self, hit: bool) {
-        let counter = if hit { &self.cache_hits } else { &self.cache_misses };
+    /// A run to be sent was looked up.
+    pub(super) fn count_lookup(&self, end: Lookup) {
+        let counter = &self.lookups[end as usize];
         counter.set(counter.get() + 1);
+    }
+
+    fn lookups(&self, end: Lookup) -> u64 {
+        self.lookups[end as usize].get()
     }
 
     /// A batch of so many bytes has been hashed since then.

@@ -26,8 +26,6 @@ const _: () = assert!(RUN_LEN as usize == SLAB_LEN, "a run fills a slab");
 
 /// Wishes served in one go.
 const WISHES: usize = 256;
-/// One slab in so many is left to uploads when the others are taken by downloads.
-const UPLOAD_SHARE: usize = 8;
 /// Files that are synced and renamed at the same time: each takes two descriptors.
 const FINISHERS: usize = 16;
 /// Runs that one speech may open: what a full window of requests needs.
@@ -79,6 +77,8 @@ pub(super) struct TorrentShard {
     /// Room for wishes, not in use.
     wishes: RefCell<Vec<Wish>>,
     reports: mpsc::Sender<Report>,
+    /// Runs that are being written; their slabs are no longer in `fetched`.
+    writing: Cell<usize>,
     /// Writes and renames under way.
     busy: Cell<usize>,
     stopping: Cell<bool>,
@@ -131,6 +131,7 @@ impl TorrentShard {
             scatters: RefCell::default(),
             wishes: RefCell::default(),
             reports,
+            writing: Cell::new(0),
             busy: Cell::new(0),
             stopping: Cell::new(false),
             hits: RefCell::default(),
@@ -257,9 +258,8 @@ impl TorrentShard {
 
     /// Slabs that runs to be fetched may have now, counted up to `most`.
     fn free_slabs(&self, most: usize) -> usize {
-        let mut memory = self.memory.borrow_mut();
-        let share = memory.capacity() - memory.capacity() / UPLOAD_SHARE;
-        memory.available().min(share.saturating_sub(self.fetched.borrow().len())).min(most)
+        let had = self.fetched.borrow().len() + self.writing.get();
+        self.memory.borrow_mut().for_downloads(had).min(most)
     }
 
     fn open_run(&self, key: RunKey) {
@@ -284,7 +284,9 @@ impl TorrentShard {
         let mut fetched = self.fetched.borrow_mut();
         let run = fetched.get_mut(&key)?;
         if let Fetched::Awaited(promise) = run {
-            *run = Fetched::Filling(self.memory.borrow_mut().redeem(promise, self.skew(key)));
+            let mut memory = self.memory.borrow_mut();
+            *run = Fetched::Filling(memory.redeem(promise, self.skew(key)));
+            self.access.map_within(memory.unused());
         }
         match run {
             Fetched::Filling(slab) => Some(work(slab, range)),
@@ -378,7 +380,10 @@ impl TorrentShard {
             unreachable!("{key:?} is not hashed")
         };
         let len = self.run_len(key);
-        self.access.write(piece, run as u32 * RUN_LEN, len, &slab).await?;
+        self.writing.set(self.writing.get() + 1);
+        let written = self.access.write(piece, run as u32 * RUN_LEN, len, &slab).await;
+        self.writing.set(self.writing.get() - 1);
+        written?;
         // Should the piece turn out bad, `settle` takes it out again.
         self.memory.borrow_mut().keep(key, slab, 0..len as usize);
         self.swarm.borrow_mut().written(piece, run);

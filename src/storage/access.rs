@@ -1,11 +1,12 @@
 //! One core's way to a torrent's files: its open descriptors, and the moves of runs between slabs and files.
 
 use super::counts::{Counter, Counts};
-use super::handle::Handle;
+use super::handle::{Handle, LEAST_DIRECT};
 use super::open_files::OpenFiles;
+use super::views::Views;
 use super::{Location, StorageError, Store};
 use crate::metainfo::{FileIndex, FileKind, PieceIndex, Span};
-use crate::ring::{Descriptors, File, FillingSlab, Place, Slab};
+use crate::ring::{Descriptors, File, FillingSlab, Place, Slab, Window};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::ops::Range;
@@ -28,6 +29,7 @@ enum Purpose {
 pub struct Access {
     store: Arc<Store>,
     open: RefCell<OpenFiles>,
+    views: RefCell<Views>,
     /// What [`Store::writes`] said when the files were opened.
     writes: Cell<bool>,
     counter: Counter,
@@ -40,7 +42,8 @@ impl Access {
     pub fn new(store: Arc<Store>, cores: usize) -> Self {
         let writes = Cell::new(store.writes());
         let open = RefCell::new(OpenFiles::new(cores));
-        Self { store, open, writes, counter: Counter::default(), waits: Cell::new(0) }
+        let views = RefCell::new(Views::new(cores));
+        Self { store, open, views, writes, counter: Counter::default(), waits: Cell::new(0) }
     }
 
     /// The files.
@@ -104,15 +107,38 @@ impl Access {
     }
 
     async fn open(&self, index: FileIndex, purpose: Purpose) -> Result<Rc<Handle>, StorageError> {
+        if let Some(file) = self.opened(index) {
+            return Ok(file);
+        }
+        let place = self.place().await;
+        let opened = self.insist(|| self.open_anew(index, purpose)).await?;
+        self.keep_open(index, opened, place)
+    }
+
+    /// The file, if it is open.
+    fn opened(&self, index: FileIndex) -> Option<Rc<Handle>> {
         if self.writes.replace(self.store.writes()) != self.store.writes() {
             // What the check has opened is open for reading only.
             self.open.borrow_mut().close_all();
         }
-        if let Some(file) = self.open.borrow_mut().get(index) {
-            return Ok(file);
-        }
-        let place = self.place().await;
-        let (fd, writable) = self.insist(|| self.open_anew(index, purpose)).await?;
+        self.open.borrow_mut().get(index)
+    }
+
+    /// The file, opened for reading if that takes no waiting.
+    fn open_now(&self, index: FileIndex) -> Option<Rc<Handle>> {
+        self.opened(index).or_else(|| {
+            let place = Descriptors::of_process().files.try_take()?;
+            let opened = self.open_anew(index, Purpose::Read).ok()?;
+            self.keep_open(index, opened, place).ok()
+        })
+    }
+
+    fn keep_open(
+        &self,
+        index: FileIndex,
+        (fd, writable): (OwnedFd, bool),
+        place: Place,
+    ) -> Result<Rc<Handle>, StorageError> {
         let handle = Handle::new(fd, writable, place);
         let handle =
             handle.map_err(|cause| StorageError::new("look at", self.store.display(index), cause))?;
@@ -169,6 +195,46 @@ impl Access {
         let start = self.store.layout().piece_start(piece) + u64::from(begin);
         let keep = self.store.history.note(start, u64::from(len));
         self.read_spans(piece, begin..begin + len, offset, slab, keep).await
+    }
+
+    /// `len` bytes from `begin` of a piece as the page cache holds them, to be sent from there, when it holds all of them. Of
+    /// files that are mapped, there are `room` bytes at most.
+    pub fn windows(&self, piece: PieceIndex, begin: u32, len: u32, room: usize) -> Option<Vec<Window>> {
+        let layout = self.store.layout();
+        let mut windows = Vec::with_capacity(2);
+        for Span { file: index, mut offset, len, .. } in layout.spans(piece, begin, len) {
+            let file_len = layout.file_len(index);
+            // Of small files there would be many mappings for few bytes.
+            if !self.is_stored(index) || file_len < LEAST_DIRECT {
+                return None;
+            }
+            let file = self.open_now(index)?;
+            let end = offset + u64::from(len);
+            if !file.is_in_page_cache(offset..end) {
+                return None;
+            }
+            while offset < end {
+                let (view, at) = self.views.borrow_mut().get((index, &file, file_len), offset, room)?;
+                let until = view.len().min(at + (end - offset) as usize);
+                let window = Window::new(view, at..until);
+                if !window.is_resident() {
+                    return None;
+                }
+                windows.push(window);
+                offset += (until - at) as u64;
+            }
+        }
+        Some(windows)
+    }
+
+    /// Gives up what is mapped beyond `room` bytes.
+    pub fn map_within(&self, room: usize) {
+        self.views.borrow_mut().keep_within(room);
+    }
+
+    /// Bytes of files that are mapped.
+    pub fn mapped(&self) -> usize {
+        self.views.borrow().bytes()
     }
 
     /// Reads as [`Access::read`] does, but what will not be read again soon.

@@ -190,6 +190,16 @@ impl Handle {
         Ok(())
     }
 
+    /// Whether the file has a range, and the page cache a place for all of it, as far as the kernel tells: it may be on its way
+    /// there from the disk.
+    pub(super) fn is_in_page_cache(&self, range: Range<u64>) -> bool {
+        let page = rustix::param::page_size() as u64;
+        let pages = range.end.div_ceil(page) - range.start / page;
+        // Behind the end of a file that was cut short its last page has zeros.
+        let reaches = rustix::fs::fstat(self.file.as_fd()).is_ok_and(|stat| stat.st_size as u64 >= range.end);
+        reaches && self.file.cached(range.start, (range.end - range.start) as usize) == Some(pages)
+    }
+
     /// Whether it is cheaper to read through the page cache, because most of it is there; or the kernel cannot tell.
     fn is_cached(&self, offset: u64, len: usize) -> bool {
         self.file

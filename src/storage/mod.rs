@@ -20,6 +20,7 @@ mod scan;
 mod store;
 #[cfg(test)]
 mod tests;
+mod views;
 
 pub use access::Access;
 pub use check::{check, hash_pieces};

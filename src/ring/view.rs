@@ -1,0 +1,116 @@
+//! Bytes of files to be sent from where the page cache holds them.
+//!
+//! A send from a mapping copies once, from the page cache to the socket, and there is no read before it. Only the kernel
+//! follows these addresses. Our own code never gets at the bytes: of a file that somebody has cut short that would end
+//! the process, where the kernel answers EFAULT.
+
+use super::File;
+use rustix::mm::MapFlags;
+use rustix::mm::ProtFlags;
+use std::ffi::c_uchar;
+use std::io;
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::ptr::NonNull;
+use std::rc::Rc;
+
+/// Bytes of a file that one mapping shows: what one page of the processor's tables describes, so that their memory goes with
+/// the mapping.
+pub const VIEW_LEN: usize = 2 * 1024 * 1024;
+
+/// A part of a file, mapped for reading until the last share is gone.
+pub struct View {
+    base: NonNull<u8>,
+    len: usize,
+}
+
+impl View {
+    /// Maps `len` bytes, at most [`VIEW_LEN`], at `offset`, a multiple of the page size. Nothing is resident before it is sent.
+    ///
+    /// # Errors
+    /// When the file cannot be mapped, or the process has too many mappings.
+    pub fn new(file: &File, offset: u64, len: usize) -> io::Result<Self> {
+        assert!(len <= VIEW_LEN);
+        // SAFETY: a new mapping at an address of the kernel's choice touches no other memory.
+        let base = unsafe {
+            rustix::mm::mmap(
+                std::ptr::null_mut(),
+                len,
+                ProtFlags::READ,
+                MapFlags::SHARED,
+                file.as_fd(),
+                offset,
+            )?
+        };
+        Ok(Self { base: NonNull::new(base.cast()).expect("mmap never returns null"), len })
+    }
+
+    /// Number of bytes.
+    #[expect(clippy::len_without_is_empty, reason = "never empty")]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        // SAFETY: `base` and `len` are what `mmap` gave, and nobody has a window of it any more. What the kernel still sends
+        // without a copy it holds by the page.
+        let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.len) };
+    }
+}
+
+/// Some bytes of a view, to be sent.
+#[derive(Clone)]
+pub struct Window {
+    view: Rc<View>,
+    range: Range<usize>,
+}
+
+impl Window {
+    /// These bytes of it.
+    ///
+    /// # Panics
+    /// When it has not so many.
+    pub fn new(view: Rc<View>, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= view.len, "{range:?} is not in the view");
+        Self { view, range }
+    }
+
+    /// Number of bytes.
+    pub fn len(&self) -> usize {
+        self.range.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.range.is_empty()
+    }
+
+    /// Some of the bytes.
+    pub fn part(&self, range: Range<usize>) -> Self {
+        Self::new(Rc::clone(&self.view), self.range.start + range.start..self.range.start + range.end)
+    }
+
+    /// Whether all of its pages are in memory and have been read: to send them waits for no disk. The kernel says so of every
+    /// page when we neither own the file nor may write it.
+    pub fn is_resident(&self) -> bool {
+        let page = rustix::param::page_size();
+        let start = self.range.start - self.range.start % page;
+        let len = self.range.end - start;
+        // Of pages, the lowest bit of one byte each.
+        let mut pages = [0 as c_uchar; VIEW_LEN / 4096];
+        // SAFETY: whole pages inside the mapping (`base` begins a page), and room for a byte each: no page is smaller than 4096.
+        let result = unsafe {
+            let start = self.view.base.add(start).as_ptr();
+            libc::mincore(start.cast(), len, pages.as_mut_ptr())
+        };
+        result == 0 && pages[..len.div_ceil(page)].iter().all(|page| page & 1 == 1)
+    }
+
+    /// For the kernel.
+    pub(super) fn address(&self) -> *const u8 {
+        // SAFETY: inside the mapping.
+        unsafe { self.view.base.add(self.range.start).as_ptr() }
+    }
+}

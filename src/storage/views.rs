@@ -1,0 +1,158 @@
+//! Parts of files that are mapped, to be sent from the page cache: as many as there is room for, the oldest given up first.
+
+use super::handle::Handle;
+use crate::metainfo::FileIndex;
+use crate::ring::{VIEW_LEN, View};
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+
+/// Mappings of the process at most: the kernel allows 65530, and the allocator needs some.
+const MOST_VIEWS: usize = 16 * 1024;
+
+type Place = (FileIndex, u64);
+
+pub(super) struct Views {
+    views: HashMap<Place, Rc<View>>,
+    in_order: VecDeque<Place>,
+    bytes: usize,
+    most: usize,
+}
+
+impl Views {
+    /// None, with this core's share of the mappings.
+    pub(super) fn new(cores: usize) -> Self {
+        let most = MOST_VIEWS / cores.max(1);
+        Self { views: HashMap::new(), in_order: VecDeque::new(), bytes: 0, most }
+    }
+
+    /// Bytes that are mapped, all of which may be resident.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The view of a file of `len` bytes in which `offset` lies, and where in it. `None` when it has no room in `room` bytes, or
+    /// the file cannot be mapped.
+    pub(super) fn get(
+        &mut self,
+        (index, file, len): (FileIndex, &Handle, u64),
+        offset: u64,
+        room: usize,
+    ) -> Option<(Rc<View>, usize)> {
+        let number = offset / VIEW_LEN as u64;
+        let (place, start) = ((index, number), number * VIEW_LEN as u64);
+        let within = (offset - start) as usize;
+        if let Some(view) = self.views.get(&place) {
+            return Some((Rc::clone(view), within));
+        }
+        let len = (len - start).min(VIEW_LEN as u64) as usize;
+        self.shrink(room.checked_sub(len)?, self.most - 1);
+        let view = Rc::new(View::new(file.file(), start, len).ok()?);
+        self.bytes += len;
+        self.in_order.push_back(place);
+        self.views.insert(place, Rc::clone(&view));
+        Some((view, within))
+    }
+
+    /// Keeps no more than `room` bytes.
+    pub(super) fn keep_within(&mut self, room: usize) {
+        self.shrink(room, self.most);
+    }
+
+    /// Gives up the oldest until there are no more than so many bytes and views. What is being sent stays until it is sent.
+    fn shrink(&mut self, room: usize, most: usize) {
+        while self.bytes > room || self.in_order.len() > most {
+            let oldest = self.in_order.pop_front().expect("there are bytes");
+            let view = self.views.remove(&oldest).expect("in order, so there");
+            self.bytes -= view.len();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::metainfo::{FileEntry, FileKind, Layout};
+    use crate::ring::VIEW_LEN;
+    use crate::storage::{Access, Folder, Store};
+    use std::fs;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    const PIECE: u64 = 1024 * 1024;
+
+    /// Files with bytes, and the way to them.
+    fn stored(root: &Path, files: &[(FileKind, u64)]) -> Access {
+        let entry = |(number, (kind, length)): (usize, &(FileKind, u64))| FileEntry {
+            path: vec![number.to_string()],
+            length: *length,
+            kind: *kind,
+            executable: false,
+        };
+        let files: Vec<_> = files.iter().enumerate().map(entry).collect();
+        for file in files.iter().filter(|file| file.kind == FileKind::Regular) {
+            fs::write(root.join(&file.path[0]), vec![7; file.length as usize]).unwrap();
+        }
+        let layout = Layout::new(PIECE, files.iter().map(|file| file.length)).unwrap();
+        let store = Store::new(Folder::open(root, true).unwrap(), Arc::new(layout), &files).unwrap();
+        Access::new(Arc::new(store), 1)
+    }
+
+    /// The lengths of the windows for bytes of the first piece.
+    fn windows(access: &Access, begin: u32, len: u32, room: usize) -> Option<Vec<usize>> {
+        let piece = access.store().layout().piece(0).unwrap();
+        let windows = access.windows(piece, begin, len, room)?;
+        Some(windows.iter().map(crate::ring::Window::len).collect())
+    }
+
+    const VIEW: u32 = VIEW_LEN as u32;
+    const REGULAR: FileKind = FileKind::Regular;
+
+    #[test]
+    fn a_range_is_cut_where_views_and_files_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let access = stored(folder.path(), &[(REGULAR, 5 << 20), (REGULAR, 1 << 20)]);
+        let all = usize::MAX;
+        assert_eq!(windows(&access, 5, 100, all), Some(vec![100]));
+        assert_eq!(windows(&access, VIEW - 30, 100, all), Some(vec![30, 70]));
+        assert_eq!(windows(&access, (5 << 20) - 10, 30, all), Some(vec![10, 20]));
+        assert_eq!(access.mapped(), VIEW_LEN + VIEW_LEN + (1 << 20) + (1 << 20), "both ends are shorter");
+    }
+
+    #[test]
+    fn no_more_is_mapped_than_there_is_room_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let access = stored(folder.path(), &[(REGULAR, 7 << 20)]);
+        assert_eq!(windows(&access, 0, 10, VIEW_LEN - 1), None, "not one");
+        for view in [0, 1, 2, 1, 0] {
+            assert_eq!(windows(&access, view * VIEW, 10, 2 * VIEW_LEN), Some(vec![10]));
+            assert!(access.mapped() <= 2 * VIEW_LEN);
+        }
+        access.map_within(3 * VIEW_LEN);
+        assert_eq!(access.mapped(), 2 * VIEW_LEN);
+        access.map_within(2 * VIEW_LEN - 1);
+        assert_eq!(access.mapped(), VIEW_LEN);
+        access.map_within(0);
+        assert_eq!(access.mapped(), 0);
+    }
+
+    #[test]
+    fn only_what_the_page_cache_holds_of_larger_files_is_mapped() {
+        // Where the test lies: a file system with a disk behind it.
+        let here = std::env::current_exe().unwrap();
+        let folder = tempfile::tempdir_in(here.parent().unwrap()).unwrap();
+        let files = [(REGULAR, 1 << 20), (FileKind::Pad, 1 << 20), (REGULAR, 60_000), (REGULAR, 1 << 20)];
+        let access = stored(folder.path(), &files);
+        let all = usize::MAX;
+        assert_eq!(windows(&access, (1 << 20) - 10, 10, all), Some(vec![10]));
+        assert_eq!(windows(&access, (1 << 20) - 10, 11, all), None, "padding");
+        assert_eq!(windows(&access, 2 << 20, 10, all), None, "a small file");
+        let cut = fs::File::options().write(true).open(folder.path().join("0")).unwrap();
+        cut.set_len((1 << 20) - 5).unwrap();
+        assert_eq!(windows(&access, (1 << 20) - 10, 5, all), Some(vec![5]));
+        assert_eq!(windows(&access, (1 << 20) - 10, 6, all), None, "behind the end");
+        cut.sync_all().unwrap();
+        rustix::fs::fadvise(&cut, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        assert_eq!(windows(&access, 0, 100, all), None, "not in the page cache");
+        fs::read(folder.path().join("0")).unwrap();
+        assert_eq!(windows(&access, 0, 100, all), Some(vec![100]));
+    }
+}
