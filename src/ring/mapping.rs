@@ -1,8 +1,7 @@
 //! Anonymous memory, on huge pages where the system has them.
 
-use rustix::mm::Advice;
 #[cfg(not(miri))]
-use rustix::mm::{MapFlags, ProtFlags};
+use rustix::mm::{Advice, MapFlags, ProtFlags};
 use std::io;
 use std::ptr::NonNull;
 
@@ -69,9 +68,6 @@ impl Mapping {
         let base = unsafe { std::alloc::alloc_zeroed(layout) };
         Ok(Self { base: NonNull::new(base).ok_or(io::ErrorKind::OutOfMemory)?, len })
     }
-
-    #[cfg(miri)]
-    pub(super) fn advise(&self, _: Advice) {}
 }
 
 impl Drop for Mapping {

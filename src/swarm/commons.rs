@@ -7,11 +7,12 @@ use super::evidence::Evidence;
 use super::pex::Neighbours;
 use super::roster::Roster;
 use super::selection::Selection;
+use super::sightings::Sightings;
 use super::slots::Slots;
 use super::{PieceMap, Tag};
 use crate::metainfo::{Block, Layout, PieceIndex};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// Shared by the swarms of all cores of one torrent.
@@ -26,6 +27,8 @@ pub struct Commons {
     evidence: Mutex<Evidence>,
     /// Upload slots.
     pub(super) slots: Slots,
+    /// What peers have.
+    pub(super) sightings: Arc<Sightings>,
     /// How many peers have each piece or were shown it, while super-seeding.
     spread: OnceLock<Box<[AtomicU32]>>,
     neighbours: Mutex<Neighbours>,
@@ -93,6 +96,7 @@ impl Commons {
             roster: Mutex::default(),
             evidence: Mutex::default(),
             slots: Slots::new(cores),
+            sightings: Arc::new(Sightings::new(pieces)),
             spread: OnceLock::new(),
             neighbours: Mutex::default(),
         }

@@ -46,6 +46,7 @@ mod roster;
 mod selection;
 mod settings;
 mod settle;
+mod sightings;
 mod slots;
 mod speak;
 mod spreading;
@@ -230,7 +231,7 @@ impl Swarm {
         settings: Settings,
         seed: u64,
     ) -> Self {
-        let picker = Picker::new(&layout, &commons.selection, settings.fetch);
+        let picker = Picker::new(&layout, &commons.selection, settings.fetch, Arc::clone(&commons.sightings));
         let have = Bitfield::new(layout.piece_count());
         let mut swarm = Self {
             layout,
@@ -357,6 +358,7 @@ impl Swarm {
         let slots: Vec<PeerSlot> = self.peers.iter().map(|(slot, _)| slot).collect();
         let (share, turn) = self.fair_share();
         self.count_leeches();
+        self.see_passed();
         for slot in slots {
             self.look_after(now, slot, share, turn);
             self.note_use(now, slot);

@@ -2,7 +2,9 @@
 
 use super::bitfield::Bitfield;
 use super::selection::{Priority, Selection};
+use super::sightings::Sightings;
 use crate::metainfo::{Layout, PieceIndex};
+use std::sync::Arc;
 
 /// A piece that is not to be picked has no place in a bucket.
 const NOWHERE: u32 = u32::MAX;
@@ -28,6 +30,8 @@ pub(super) struct Hint {
 #[derive(Debug)]
 pub(super) struct Picker {
     availability: Vec<u16>,
+    /// What the peers of all cores have; this core's part is kept up here.
+    sightings: Arc<Sightings>,
     /// Where in its bucket each piece lies.
     place: Vec<u32>,
     class: Box<[u8]>,
@@ -44,7 +48,12 @@ pub(super) struct Picker {
 
 impl Picker {
     /// Nobody has any piece yet; what is selected is to be fetched, or nothing.
-    pub(super) fn new(layout: &Layout, selection: &Selection, fetch: bool) -> Self {
+    pub(super) fn new(
+        layout: &Layout,
+        selection: &Selection,
+        fetch: bool,
+        sightings: Arc<Sightings>,
+    ) -> Self {
         let count = layout.piece_count() as usize;
         let class = |piece| match selection.piece(piece) {
             Priority::High => 0,
@@ -55,6 +64,7 @@ impl Picker {
         let spans = wanted.map(|file| layout.pieces_of(file)).filter(|pieces| !pieces.is_empty());
         let mut picker = Self {
             availability: vec![0; count],
+            sightings,
             place: vec![NOWHERE; count],
             class: layout.pieces().map(class).collect(),
             buckets: Default::default(),
@@ -103,11 +113,6 @@ impl Picker {
         }
     }
 
-    /// Whether no connected peer has the piece, those apart that have everything.
-    pub(super) fn is_unseen(&self, piece: PieceIndex) -> bool {
-        self.availability[piece.as_usize()] == 0
-    }
-
     /// Whether the piece is among those to fetch.
     pub(super) fn holds(&self, piece: PieceIndex) -> bool {
         self.place[piece.as_usize()] != NOWHERE
@@ -117,7 +122,12 @@ impl Picker {
         let present = self.holds(piece);
         self.remove(piece);
         let availability = &mut self.availability[piece.as_usize()];
-        *availability = to(*availability);
+        let before = std::mem::replace(availability, to(*availability));
+        match (before, *availability) {
+            (0, 1..) => self.sightings.appear(piece),
+            (1.., 0) => self.sightings.vanish(piece),
+            _ => {}
+        }
         if present {
             self.insert(piece);
         }
@@ -250,7 +260,11 @@ mod tests {
     }
 
     fn picker(layout: &Layout) -> Picker {
-        Picker::new(layout, &Selection::all(layout.piece_count()), true)
+        picker_of(layout, &Selection::all(layout.piece_count()))
+    }
+
+    fn picker_of(layout: &Layout, selection: &Selection) -> Picker {
+        Picker::new(layout, selection, true, Arc::new(Sightings::new(layout.piece_count())))
     }
 
     fn gain(picker: &mut Picker, piece: PieceIndex) {
@@ -338,7 +352,7 @@ mod tests {
         let piece = |n| layout.piece(n).unwrap();
         let of =
             [1, 2, 3, 0, 2, 3].map(|n| [Priority::Skip, Priority::Low, Priority::Normal, Priority::High][n]);
-        let mut picker = Picker::new(&layout, &Selection::of_files(&layout, &of), true);
+        let mut picker = picker_of(&layout, &Selection::of_files(&layout, &of));
         let all = set(&layout, 0..6);
         [2, 2, 5].into_iter().for_each(|n| gain(&mut picker, piece(n)));
         gain(&mut picker, piece(1));
@@ -370,7 +384,7 @@ mod tests {
     #[test]
     fn in_order_the_end_of_the_file_at_hand_comes_first_then_the_lowest_of_a_window() {
         let layout = Layout::new(1, [5, 0, 10]).unwrap();
-        let mut picker = Picker::new(&layout, &Selection::all(15), true);
+        let mut picker = picker(&layout);
         assert_eq!(
             in_order(&mut picker, &layout, 3),
             [4, 0, 1, 2, 3, 14, 5, 6, 7, 8, 9, 10, 11, 12, 13],
@@ -390,13 +404,13 @@ mod tests {
     #[test]
     fn in_order_short_files_come_one_after_another_and_those_of_high_priority_first() {
         let layout = Layout::new(1, [2; 10]).unwrap();
-        let plain = in_order(&mut Picker::new(&layout, &Selection::all(20), true), &layout, 8);
+        let plain = in_order(&mut picker(&layout), &layout, 8);
         let files = |order: &[u32]| order.chunks(2).map(|pair| pair[0] / 2).collect::<Vec<_>>();
         assert_eq!(files(&plain), (0..10).collect::<Vec<_>>());
         let mut of = [Priority::Normal; 10];
         (of[7], of[0], of[3]) = (Priority::High, Priority::Low, Priority::Skip);
         let selection = Selection::of_files(&layout, &of);
-        let chosen = in_order(&mut Picker::new(&layout, &selection, true), &layout, 8);
+        let chosen = in_order(&mut picker_of(&layout, &selection), &layout, 8);
         assert_eq!(files(&chosen), [7, 1, 2, 4, 5, 6, 8, 9, 0]);
     }
 }

@@ -6,7 +6,8 @@
 //!
 //! While not all is in the swarm, whatever the seed sends to who keeps it is lost time for all. So newcomers have a turn of one
 //! piece, and the next when one that they were sent is seen elsewhere; those who have given lose their slot after a
-//! piece when they hold too many. That is seen in time because peers tell seeds, too, what they have (`errands`).
+//! piece when they hold too many. That is seen in time because peers tell seeds, too, what they have (`errands`). Who gets a
+//! piece of whom is often a matter of two cores: what their peers have, each learns of the others by the `sightings`.
 
 use super::{PeerSlot, Swarm, Tag};
 use crate::metainfo::PieceIndex;
@@ -27,6 +28,8 @@ pub(super) struct Spreading {
     fresh: Option<Vec<PieceIndex>>,
     /// Who was suggested which piece, until another has it.
     first: HashMap<PieceIndex, Tag>,
+    /// [`Sightings::passes`](super::sightings::Sightings::passes) when last looked at.
+    passes: u32,
 }
 
 impl Swarm {
@@ -48,7 +51,8 @@ impl Swarm {
         while peer.suggestions.len() < OPEN
             && let Some(piece) = fresh.pop()
         {
-            if self.picker.is_unseen(piece) {
+            let sightings = &self.commons.sightings;
+            if !sightings.is_seen(piece) && sightings.suggest(piece) {
                 peer.suggestions.push(piece);
                 self.spreading.first.insert(piece, peer.tag);
                 news |= peer.fast.suggest(piece);
@@ -65,6 +69,7 @@ impl Swarm {
         let served = &peer.served;
         for piece in peer.suggestions.extract_if(.., |piece| !served.contains(piece)) {
             self.spreading.first.remove(&piece);
+            self.commons.sightings.unsuggest(piece);
             self.spreading.fresh.iter_mut().for_each(|fresh| fresh.push(piece));
         }
     }
@@ -72,12 +77,13 @@ impl Swarm {
     /// The peer has been sent a whole piece. If nobody has it yet, it is for this peer to pass it on, whoever was suggested
     /// it.
     pub(super) fn note_served(&mut self, slot: PeerSlot, piece: PieceIndex) {
+        self.see_passed();
         let Some(peer) = self.peers.get_mut(slot).filter(|_| self.have.is_full()) else { return };
         if peer.served.len() == MOST_SERVED {
             peer.served.pop_front();
         }
         peer.served.push_back(piece);
-        if !self.picker.is_unseen(piece) {
+        if self.commons.sightings.is_seen(piece) {
             return;
         }
         peer.taken += u32::from(!peer.passes_on);
@@ -96,15 +102,41 @@ impl Swarm {
 
     /// The peer says that it has a piece.
     pub(super) fn note_spread(&mut self, slot: PeerSlot, piece: PieceIndex) {
-        let Some(first) = self.spreading.first.get(&piece).copied() else { return };
+        if !self.have.is_full() {
+            return;
+        }
+        let first = self.spreading.first.get(&piece).copied();
         let Some(peer) = self.peers.get_mut(slot) else { return };
-        if peer.tag == first {
+        if first == Some(peer.tag) {
             peer.suggestions.retain(|open| *open != piece);
             peer.held += 1;
             return self.suggest(slot);
         }
-        self.spreading.first.remove(&piece);
         let ours = peer.served.contains(&piece);
+        if !ours {
+            self.commons.sightings.pass(piece);
+        }
+        if let Some(first) = first {
+            self.settle_first(piece, first, ours);
+        }
+    }
+
+    /// Looks for what peers of other cores have got of peers of this one.
+    pub(super) fn see_passed(&mut self) {
+        let passes = self.commons.sightings.passes();
+        if self.commons.cores() == 1 || std::mem::replace(&mut self.spreading.passes, passes) == passes {
+            return;
+        }
+        let first = self.spreading.first.iter().map(|(piece, tag)| (*piece, *tag));
+        let mut passed: Vec<_> =
+            first.filter(|(piece, _)| self.commons.sightings.is_passed(*piece)).collect();
+        passed.sort_unstable();
+        passed.into_iter().for_each(|(piece, first)| self.settle_first(piece, first, false));
+    }
+
+    /// Another peer has the piece than the first one; `ours`: that one, too, got it from us.
+    fn settle_first(&mut self, piece: PieceIndex, first: Tag, ours: bool) {
+        self.spreading.first.remove(&piece);
         let Some(giver) = self.peers.find(first) else { return };
         if let Some(giver_peer) = self.peers.get_mut(giver) {
             match (giver_peer.has.has(piece), ours) {

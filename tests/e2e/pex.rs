@@ -1,5 +1,5 @@
 //! Peer exchange: nobody but a peer in the middle knows who else is there. It goes before the download is done: the rest can
-//! only come from whom it has told of.
+//! only come from whom it has told of. So the seed is slow, and no longer when that has been seen.
 
 use crate::clients::Client;
 use crate::clients::libtorrent::Libtorrent;
@@ -23,11 +23,12 @@ fn middle(stage: &Stage) -> (Torrent, Libtorrent, Seedring, String) {
 #[test]
 fn one_of_ours_finds_the_seed_by_one_of_ours() {
     let stage = Stage::new();
-    let (torrent, _seed, mut middle, addr) = middle(&stage);
+    let (torrent, seed, mut middle, addr) = middle(&stage);
     let mut end = Seedring::download(&stage, &torrent, &stage.folder("end"), &["--peer", &addr]);
     end.wait_event("progress", |event| number(event, "peers") >= 2);
     assert_eq!(middle.stop().code(), Some(128 + 15));
     assert!(end.events("completed").is_empty(), "too early");
+    seed.hurry();
     end.wait_success();
     assert_same(&stage.path("origin"), &stage.path("end"));
 }
@@ -35,10 +36,11 @@ fn one_of_ours_finds_the_seed_by_one_of_ours() {
 #[test]
 fn libtorrent_finds_the_seed_by_one_of_ours() {
     let stage = Stage::new();
-    let (torrent, _seed, mut middle, addr) = middle(&stage);
+    let (torrent, seed, mut middle, addr) = middle(&stage);
     let mut end = Libtorrent::start(&stage, &torrent, &stage.folder("end"), &["--peer", &addr]);
     end.wait_peers(2);
     assert_eq!(middle.stop().code(), Some(128 + 15));
+    seed.hurry();
     end.wait_complete();
     assert_same(&stage.path("origin"), &stage.path("end"));
 }
@@ -54,10 +56,10 @@ fn one_of_ours_finds_the_seed_by_libtorrent() {
     let middle = Libtorrent::start(&stage, &torrent, &stage.folder("middle"), &["--peer", &known]);
     let addr = middle.addr().to_string();
     let mut end = Seedring::download(&stage, &torrent, &stage.folder("end"), &["--peer", &addr]);
-    // libtorrent tells of others once a minute.
     end.wait_event("progress", |event| number(event, "peers") >= 2);
     drop(middle);
     assert!(end.events("completed").is_empty(), "too early");
+    seed.hurry();
     end.wait_success();
     assert_same(&stage.path("origin"), &stage.path("end"));
 }

@@ -44,7 +44,8 @@ enum End {
     Failed(&'static str),
     /// It has answered with so many peers.
     Answered(u64),
-    /// It is still waited for: an answer is given half a minute, one over UDP some more.
+    /// It has not answered: it is still waited for, or that took too long. How soon the others are through is a matter of
+    /// the machine.
     Waited,
 }
 use End::{Answered, Failed, Waited};
@@ -318,7 +319,8 @@ fn check(name: &str, end: End, told: Option<&serde_json::Value>) {
             assert!(warning.len() <= 1000 && !warning.contains(['\x1b', '\n']), "{name}: {told}");
         }
         (Waited, None) => {}
-        (Failed(_) | Answered(_) | Waited, told) => panic!("{name}: {told:?}"),
+        (Waited, Some(_)) => assert!(reason.is_some_and(|told| told.contains("in time")), "{name}: {told:?}"),
+        (Failed(_) | Answered(_), None) => panic!("{name}: nothing was told"),
     }
 }
 
@@ -347,9 +349,14 @@ fn hostile_trackers_harm_nobody() {
             AT_ONCE.. => Ok(()),
             fewer => Err(format!("{fewer} trackers are being asked")),
         });
-        // More would come at once.
-        thread::sleep(Duration::from_millis(500));
-        assert_eq!(open.load(Ordering::SeqCst), AT_ONCE);
+        // More would come at once, and stay. For a moment there may be more: one that the program has closed counts until its
+        // tracker has seen that.
+        let looks = (0..50).map(|_| {
+            thread::sleep(Duration::from_millis(10));
+            open.load(Ordering::SeqCst)
+        });
+        let fewest = looks.min().unwrap();
+        assert!(fewest <= AT_ONCE, "{fewest} trackers are being asked at once");
         let mut told = BTreeMap::new();
         let awaited = |end: &End| !matches!(end, Waited);
         let mut left = rows.values().filter(|(_, end)| awaited(end)).count();
@@ -370,9 +377,6 @@ fn hostile_trackers_harm_nobody() {
             }
         }
         rows.iter().for_each(|(url, (name, end))| check(name, *end, told.get(url)));
-        let samples = Samples::fetch(metrics);
-        let counted =
-            |event: &str| samples.sum("seedring_tracker_events_total", &[&format!("event=\"{event}\"")]);
         let expected = [
             ("waited", (SILENT + over_http().len() + 1 - AT_ONCE) as u64),
             ("too_large", 3),
@@ -381,9 +385,14 @@ fn hostile_trackers_harm_nobody() {
             ("datagram_ignored", 200),
             ("peer_dropped", 149_800),
         ];
-        for (event, least) in expected {
-            assert!(counted(event) >= least, "{event}: {} of {least}", counted(event));
-        }
+        // The last that are too slow may be so after all others have been told.
+        until(|| {
+            let samples = Samples::fetch(metrics);
+            let counted =
+                |event: &str| samples.sum("seedring_tracker_events_total", &[&format!("event=\"{event}\"")]);
+            let lacking = expected.iter().find(|(event, least)| counted(event) < *least);
+            lacking.map_or(Ok(()), |(event, least)| Err(format!("{event}: {} of {least}", counted(event))))
+        });
         assert!(sockets <= AT_ONCE + SOCKETS, "{sockets} sockets");
     });
     assert!(memory <= usual + MORE_MEMORY, "{memory} bytes of memory, {usual} with a good tracker");

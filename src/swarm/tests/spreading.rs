@@ -10,13 +10,21 @@ use std::time::Duration;
 
 /// A seed of so many pieces of one block, with two slots.
 fn seed(pieces: u32) -> Desk {
-    let layout = Arc::new(Layout::new(BLOCK.into(), [u64::from(pieces * BLOCK)]).unwrap());
-    let commons = Arc::new(Commons::new(pieces, 1));
-    layout.pieces().for_each(|piece| commons.map.set_have(piece));
-    let settings = Settings { most_peers: 10, ..Desk::settings() };
-    let mut desk = Desk::with(layout, commons, 0, settings);
-    desk.reserved = Reserved::ours(false);
+    let [desk] = cores(pieces);
     desk
+}
+
+/// The same on several cores.
+fn cores<const CORES: usize>(pieces: u32) -> [Desk; CORES] {
+    let layout = Arc::new(Layout::new(BLOCK.into(), [u64::from(pieces * BLOCK)]).unwrap());
+    let commons = Arc::new(Commons::new(pieces, CORES));
+    layout.pieces().for_each(|piece| commons.map.set_have(piece));
+    std::array::from_fn(|core| {
+        let settings = Settings { most_peers: 10, ..Desk::settings() };
+        let mut desk = Desk::with(Arc::clone(&layout), Arc::clone(&commons), core, settings);
+        desk.reserved = Reserved::ours(false);
+        desk
+    })
 }
 
 /// Somebody comes with nothing, and wants something.
@@ -172,6 +180,68 @@ fn a_newcomer_has_a_turn_of_one_piece_until_it_passes_one_on() {
     let next = suggested(&mut desk, first)[0];
     serve(&mut desk, first, next);
     assert_eq!([first, fourth].map(|peer| unchoked(&desk, peer)), [false, true], "it holds two");
+}
+
+/// A peer of the first core with a slot, and the pieces that it was suggested, while another of that core waits for its
+/// turn; and a peer of the other core with a slot.
+fn giver_and_taker(desks: &mut [Desk; 2]) -> (PeerSlot, Vec<u32>, PeerSlot) {
+    let giver = comer(&mut desks[0], 1);
+    let open = suggested(&mut desks[0], giver);
+    let taker = comer(&mut desks[1], 2);
+    let waits = comer(&mut desks[0], 3);
+    assert_eq!([giver, waits].map(|peer| unchoked(&desks[0], peer)), [true, false]);
+    assert!(unchoked(&desks[1], taker));
+    (giver, open, taker)
+}
+
+#[test]
+fn what_a_peer_of_another_core_has_ends_no_turn_until_it_goes() {
+    for goes in [false, true] {
+        let mut desks = cores(12);
+        let (giver, open, taker) = giver_and_taker(&mut desks);
+        desks[1].hear(taker, Message::Have(open[0]));
+        if goes {
+            let now = desks[1].now;
+            // Its slot is for another of its core: nobody who waits on the first one gets it.
+            let other = comer(&mut desks[1], 4);
+            desks[1].swarm.gone(now, taker);
+            assert!(unchoked(&desks[1], other));
+        }
+        serve(&mut desks[0], giver, open[0]);
+        assert_eq!(unchoked(&desks[0], giver), !goes, "goes: {goes}");
+    }
+}
+
+#[test]
+fn who_gives_to_a_peer_of_another_core_is_not_done_after_a_piece() {
+    for served in [false, true] {
+        let mut desks = cores(12);
+        let (giver, open, taker) = giver_and_taker(&mut desks);
+        desks[0].ask(giver, [open[0], 0, BLOCK]);
+        desks[0].swarm.take_upload(giver, BLOCK, &mut Vec::new());
+        desks[0].hear(giver, Message::Have(open[0]));
+        if served {
+            desks[1].ask(taker, [open[0], 0, BLOCK]);
+            desks[1].swarm.take_upload(taker, BLOCK, &mut Vec::new());
+        }
+        desks[1].hear(taker, Message::Have(open[0]));
+        let now = desks[0].now + Duration::from_secs(1);
+        desks[0].swarm.tick(now);
+        let peer = desks[0].swarm.peers.get(giver).unwrap();
+        assert_eq!((peer.passes_on, peer.held), (!served, u32::from(served)), "sent by us to both: {served}");
+    }
+}
+
+#[test]
+fn no_two_cores_suggest_the_same_piece_until_it_is_given_up() {
+    let mut desks: [Desk; 2] = cores(6);
+    let peers = [comer(&mut desks[0], 1), comer(&mut desks[1], 2)];
+    let mut found: Vec<u32> = (0..2).flat_map(|n| suggested(&mut desks[n], peers[n])).collect();
+    found.sort_unstable();
+    assert_eq!(found, [0, 1, 2, 3, 4, 5]);
+    let other = comer(&mut desks[0], 3);
+    desks[0].hear(peers[0], Message::NotInterested);
+    assert_eq!(suggested(&mut desks[0], other).len(), 3);
 }
 
 #[test]

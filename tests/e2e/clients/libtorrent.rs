@@ -5,6 +5,7 @@ use crate::support::net::{free_port, own_loopback};
 use crate::support::process::Process;
 use crate::support::wait::until;
 use crate::support::{Stage, Torrent};
+use rustix::process::Signal;
 use serde_json::Value;
 use std::fs;
 use std::net::SocketAddr;
@@ -48,6 +49,11 @@ impl Libtorrent {
         until(&format!("libtorrent has {peers} peers"), || {
             self.process.said().contains(&wanted).then_some(())
         });
+    }
+
+    /// Has it send as fast as it can from now on.
+    pub(crate) fn hurry(&self) {
+        self.process.signal(Signal::USR1);
     }
 
     /// Where it listens.

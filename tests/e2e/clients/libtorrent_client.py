@@ -7,11 +7,13 @@
     libtorrent_client.py create PATH PIECE_LENGTH FILE...
 
 With `--dht` (repeated: several nodes to begin with) a session uses the DHT; `node` does nothing else.
-`run` and `node` print one JSON object a line until they are killed, `show` and `create` print one object.
+`run` and `node` print one JSON object a line until they are killed, `show` and `create` print one object. At SIGUSR1 `run`
+forgets its limit.
 """
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 
@@ -29,9 +31,12 @@ def place(text):
 
 
 def session(listen, encryption=None, lsd=False, dht=()):
+    host = place(listen)[0]
     policy, level = (lt.enc_policy.pe_enabled, "both") if encryption is None else (lt.enc_policy.pe_forced, encryption)
     ses = lt.session({
         "listen_interfaces": listen,
+        # A client that is alone on its host comes from the address that it listens at: it can be dialled in turn.
+        "outgoing_interfaces": host if host.startswith("127.") else "",
         "enable_dht": bool(dht),
         # No node of the world. And all of ours are local, which it would not believe.
         "dht_bootstrap_nodes": "",
@@ -93,6 +98,7 @@ def run(args):
     handle = ses.add_torrent(params)
     if args.upload_limit:
         handle.set_upload_limit(args.upload_limit)
+    signal.signal(signal.SIGUSR1, lambda *_: handle.set_upload_limit(-1))
     for peer in args.peer:
         handle.connect_peer(place(peer))
     said, asked, written = None, False, False
