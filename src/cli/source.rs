@@ -59,6 +59,7 @@ pub(super) async fn find(
             out.note(&format!("{} of metadata from {peers}", human::size(bytes as u64)));
         }
         MagnetEvent::Progress { .. } => {}
+        MagnetEvent::Refused { bytes, limits } => out.emit(&Line::Metadata { bytes, limits }),
         MagnetEvent::Tracker { url, result: Ok(peers) } => {
             tracing::info!("the tracker {url} knows {}", human::count(peers as u64, "peer"));
         }

@@ -40,6 +40,7 @@ pub(super) fn set(registry: &Registry, node: &Node, counted: &DhtCounters) {
         ("upload", counted.over_upload_limit),
         ("store", counted.over_store_limit),
         ("pending", counted.over_pending_limit),
+        ("proofs", counted.over_proof_limit),
         ("held", counted.over_held_limit),
         ("host", counted.over_host_limit),
         ("queue", counted.over_queue_limit),

@@ -1,12 +1,14 @@
 //! Addresses where peers may be found, and when to dial them.
 
+use super::tellers::{Teller, Tellers};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// After this many failures in a row an address is forgotten.
+/// After this many failures in a row an address is forgotten; sooner when only peers tell of it.
 const MOST_FAILURES: u32 = 8;
+const MOST_FAILURES_TOLD: u32 = 3;
 /// Wait after the first failure; doubled by each further one.
 const FIRST_WAIT: Duration = Duration::from_secs(2);
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
@@ -62,6 +64,8 @@ struct Candidate {
     failures: u32,
     not_before: Duration,
     source: Source,
+    /// The peer that has told of it, until somebody was met there.
+    teller: Option<Teller>,
     seed: bool,
     /// It is said to encrypt.
     encrypts: bool,
@@ -75,22 +79,38 @@ pub(super) struct Candidates {
     counts: [usize; Source::COUNT],
     /// The source that had the last dial when there were more to dial than room.
     last: Option<Source>,
+    pub(super) tellers: Tellers,
     dialling: usize,
     given_up: u64,
+    outshared: u64,
 }
 
 impl Candidates {
     /// Adds an address; a better source takes over one that is known. `false` when there is no room, or nobody can be there.
     pub(super) fn add(&mut self, addr: SocketAddr, source: Source) -> bool {
+        self.note(addr, source, None)
+    }
+
+    /// Likewise, an address that a peer has told of; `false` also when it has told of too many.
+    pub(super) fn add_told(&mut self, addr: SocketAddr, teller: Teller) -> bool {
+        self.note(addr, Source::Exchange, Some(teller))
+    }
+
+    fn note(&mut self, addr: SocketAddr, source: Source, teller: Option<Teller>) -> bool {
         if let Some(known) = self.book.get(&addr).map(|candidate| candidate.source) {
             if source < known && self.counts[source as usize] < source.share() {
                 self.counts[known as usize] -= 1;
                 self.counts[source as usize] += 1;
                 self.book.get_mut(&addr).into_iter().for_each(|candidate| candidate.source = source);
+                self.release(addr);
             }
             return true;
         }
-        if addr.port() == 0 || !self.make_room(source) {
+        if teller.is_some_and(|teller| self.tellers.has_all(&teller)) {
+            self.outshared += 1;
+            return false;
+        }
+        if addr.port() == 0 || !self.make_room(source, teller) {
             return false;
         }
         let fresh = Candidate {
@@ -98,34 +118,49 @@ impl Candidates {
             failures: 0,
             not_before: Duration::ZERO,
             source,
+            teller,
             seed: false,
             encrypts: false,
         };
         self.counts[source as usize] += 1;
+        teller.into_iter().for_each(|teller| self.tellers.add(teller));
         self.book.insert(addr, fresh);
         true
     }
 
-    /// Whether there is room for one more of this source. When its share is full, that of its addresses gives way which has
-    /// failed most often, if one has.
-    fn make_room(&mut self, source: Source) -> bool {
+    /// The address is no more in the book by the word of a peer.
+    fn release(&mut self, addr: SocketAddr) {
+        let teller = self.book.get_mut(&addr).and_then(|candidate| candidate.teller.take());
+        teller.into_iter().for_each(|teller| self.tellers.remove(teller));
+    }
+
+    /// Whether there is room for one more of this source, and of this peer that tells of it. When the source's share is full,
+    /// that of its addresses gives way which has failed most often, if one has. Peers that tell of many make way for those
+    /// that tell of fewer, also with what was not tried yet, and never the other way round.
+    fn make_room(&mut self, source: Source, teller: Option<Teller>) -> bool {
         if self.counts[source as usize] < source.share() {
             return true;
         }
-        let failed = self.book.iter().filter(|(_, candidate)| {
-            candidate.source == source
-                && candidate.failures > 0
-                && candidate.state == State::Idle
-                && source != Source::Given
+        let told = |teller: Option<Teller>| teller.map_or(0, |teller| self.tellers.count(&teller));
+        let own = told(teller);
+        let idle = self.book.iter().filter(|(_, candidate)| {
+            candidate.source == source && candidate.state == State::Idle && source != Source::Given
         });
-        let worst = failed.max_by_key(|(_, candidate)| candidate.failures).map(|(addr, _)| *addr);
+        let leaving = idle.filter_map(|(addr, candidate)| {
+            let theirs = told(candidate.teller);
+            let leaves = (candidate.failures > 0 && theirs >= own) || theirs > own + 1;
+            leaves.then_some(((theirs, candidate.failures), *addr))
+        });
+        let worst = leaving.max_by_key(|(badness, _)| *badness).map(|(_, addr)| addr);
         worst.inspect(|worst| self.give_up(worst)).is_some()
     }
 
     fn give_up(&mut self, addr: &SocketAddr) {
+        self.release(*addr);
         if let Some(gone) = self.book.remove(addr) {
             self.counts[gone.source as usize] -= 1;
-            self.given_up += 1;
+            let count = if gone.failures > 0 { &mut self.given_up } else { &mut self.outshared };
+            *count += 1;
         }
     }
 
@@ -134,9 +169,9 @@ impl Candidates {
         self.book.range(SocketAddr::new(ip, 0)..=SocketAddr::new(ip, u16::MAX)).next().is_some()
     }
 
-    /// Addresses to dial now, at most `room`. Seeds are left alone when `seeding`. When there are more than room, those
-    /// that the user gave come first, then those of all other sources in turn: no source can have the others wait. Of each,
-    /// those come first that have failed least, and of these those with the greatest `rank`.
+    /// Addresses to dial now, at most `room`. Seeds are left alone when `seeding`. When there are more than room, those of
+    /// all sources come in turn, of what the user gave, too: no source can have the others wait. Of each, those come first
+    /// that have failed least, and of these those with the greatest `rank`.
     pub(super) fn take_due(
         &mut self,
         now: Duration,
@@ -156,8 +191,7 @@ impl Candidates {
             due.sort_by_cached_key(|(addr, source, failures)| (*source, *failures, Reverse(rank(*addr))));
             due = in_turn(&due, self.last);
             due.truncate(room);
-            let last = due.last().map(|(_, source, _)| *source);
-            self.last = last.filter(|source| *source != Source::Given).or(self.last);
+            self.last = due.last().map(|(_, source, _)| *source).or(self.last);
         }
         self.dialling += due.len();
         let taken = due.into_iter().map(|(addr, ..)| addr);
@@ -174,6 +208,11 @@ impl Candidates {
         self.given_up
     }
 
+    /// Addresses that were not remembered, or forgotten for others, because the peer that had told of them told of many.
+    pub(super) fn outshared(&self) -> u64 {
+        self.outshared
+    }
+
     fn leave(&mut self, addr: SocketAddr, to: State) -> Option<&mut Candidate> {
         let candidate = self.book.get_mut(&addr)?;
         self.dialling -= usize::from(candidate.state == State::Dialling);
@@ -186,6 +225,7 @@ impl Candidates {
     /// The dial has become a connection.
     pub(super) fn connected(&mut self, addr: SocketAddr) {
         self.leave(addr, State::Connected);
+        self.release(addr);
     }
 
     /// The dial has failed, or the connection has ended. A connection that was worth something (`useful`) counts as
@@ -193,7 +233,9 @@ impl Candidates {
     pub(super) fn ended(&mut self, now: Duration, addr: SocketAddr, useful: bool) {
         let Some(candidate) = self.leave(addr, State::Idle) else { return };
         candidate.failures = if useful { 1 } else { candidate.failures + 1 };
-        if candidate.failures > MOST_FAILURES
+        let told = candidate.source == Source::Exchange;
+        let most_failures = if told { MOST_FAILURES_TOLD } else { MOST_FAILURES };
+        if candidate.failures > most_failures
             && candidate.source != Source::Given
             && candidate.state != State::Banned
         {
@@ -236,17 +278,15 @@ impl Candidates {
     }
 }
 
-/// Orders what is sorted by source: what was given, then one of each source in turn. The source after the one that was `last`
-/// begins.
+/// Orders what is sorted by source: one of each in turn. The source after the one that was `last` begins.
 fn in_turn(due: &[(SocketAddr, Source, u32)], last: Option<Source>) -> Vec<(SocketAddr, Source, u32)> {
     let mut sources: Vec<_> = due.chunk_by(|a, b| a.1 == b.1).collect();
-    let given = sources.iter().take_while(|of_one| of_one[0].1 == Source::Given).count();
-    let (given, rest) = sources.split_at_mut(given);
-    let begins = rest.partition_point(|of_one| Some(of_one[0].1) <= last);
-    rest.rotate_left(begins % rest.len().max(1));
-    let longest = rest.iter().map(|of_one| of_one.len()).max().unwrap_or(0);
-    let turns = (0..longest).flat_map(|at| rest.iter().filter_map(move |of_one| of_one.get(at)));
-    given.iter().copied().flatten().chain(turns).copied().collect()
+    let begins = sources.partition_point(|of_one| Some(of_one[0].1) <= last);
+    let count = sources.len().max(1);
+    sources.rotate_left(begins % count);
+    let longest = sources.iter().map(|of_one| of_one.len()).max().unwrap_or(0);
+    let turns = (0..longest).flat_map(|at| sources.iter().filter_map(move |of_one| of_one.get(at)));
+    turns.copied().collect()
 }
 
 #[cfg(test)]
@@ -372,6 +412,19 @@ mod tests {
         assert_eq!(due, [50, 44, 40, 43, 39, 42].map(addr));
         let rest = book.take_due(Duration::ZERO, 4, false, |addr| u32::from(addr.port()));
         assert_eq!(rest, [38, 41, 37, 36].map(addr), "no room is left empty");
+    }
+
+    #[test]
+    fn what_the_user_gave_takes_turns_with_the_others() {
+        let mut book = Candidates::default();
+        (1..=200).for_each(|port| assert!(book.add(addr(port), Source::Given)));
+        assert!(book.add(addr(300), Source::Tracker) && book.add(addr(400), Source::Exchange));
+        let due = book.take_due(Duration::ZERO, 9, false, |_| 0);
+        assert_eq!(due[..4], [1, 300, 400, 2].map(addr));
+        // Also of one dial at a time.
+        (301..=302).for_each(|port| assert!(book.add(addr(port), Source::Tracker)));
+        let mut one = || book.take_due(Duration::ZERO, 1, false, |_| 0)[0].port() / 100;
+        assert_eq!([one(), one(), one()], [3, 0, 3]);
     }
 
     #[test]

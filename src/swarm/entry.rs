@@ -1,9 +1,10 @@
 //! Who is let in, who gives way for it, and what is left behind by those who go.
 
-use super::candidates::Source;
+use super::candidates::{Candidates, Source};
 use super::peer::Peer;
 use super::roster::{Entry, host};
 use super::super_seed::Shown;
+use super::tellers::Teller;
 use super::{DropReason, Introduction, PeerSlot, Swarm, Tag, Wish};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -24,13 +25,23 @@ impl Swarm {
     /// Remembers an address to dial, whoever has named it: all of them come by here. `false` when it is in the filter, or
     /// there is no room.
     pub(super) fn note_address(&mut self, addr: SocketAddr, source: Source) -> bool {
+        self.note_by(addr, |book, addr| book.add(addr, source))
+    }
+
+    /// Likewise, an address that a peer has told of.
+    pub(super) fn note_told(&mut self, addr: SocketAddr, teller: Teller) -> bool {
+        self.note_by(addr, |book, addr| book.add_told(addr, teller))
+    }
+
+    fn note_by(&mut self, addr: SocketAddr, note: impl FnOnce(&mut Candidates, SocketAddr) -> bool) -> bool {
         if !self.may_connect(addr.ip()) {
             return false;
         }
         // One host has one name: else it would be dialled twice, and a ban would hold for one of them.
         let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
-        let added = self.candidates.add(addr, source);
-        self.totals.limits.addresses += u64::from(!added);
+        let outshared = self.candidates.outshared();
+        let added = note(&mut self.candidates, addr);
+        self.totals.limits.addresses += u64::from(!added && self.candidates.outshared() == outshared);
         added
     }
 

@@ -92,8 +92,11 @@ mod tests {
 
     /// Peers that book in turn as they can, each on a thread of its own clock steps; the bytes each has moved in every second.
     fn run(rate: u64, delays: &[u64], seconds: u64) -> Vec<Vec<u64>> {
-        let throttle = Throttle::new(vec![Arc::new(Limiter::new(rate))]);
-        let quantum = throttle.quantum().unwrap();
+        run_under(&vec![Throttle::new(vec![Arc::new(Limiter::new(rate))]); delays.len()], delays, seconds)
+    }
+
+    /// Likewise, each under limits of its own.
+    fn run_under(throttles: &[Throttle], delays: &[u64], seconds: u64) -> Vec<Vec<u64>> {
         let end = Duration::from_secs(seconds);
         let mut moved = vec![vec![0; seconds as usize]; delays.len()];
         // When each may act next, and whether it has bytes booked.
@@ -101,6 +104,7 @@ mod tests {
         loop {
             let next = (0..turns.len()).min_by_key(|peer| turns[*peer].0).unwrap();
             let (now, holds) = turns[next];
+            let quantum = throttles[next].quantum().unwrap();
             if now >= end {
                 return moved;
             }
@@ -110,7 +114,7 @@ mod tests {
                 turns[next] = (now + Duration::from_micros(delays[next]), false);
             } else {
                 // Threads wake a millisecond late.
-                turns[next] = (throttle.book(now, quantum).max(now) + Duration::from_millis(1), true);
+                turns[next] = (throttles[next].book(now, quantum).max(now) + Duration::from_millis(1), true);
             }
         }
     }
@@ -157,6 +161,34 @@ mod tests {
         );
         let free = Throttle::default();
         assert_eq!((free.quantum(), free.book(now, u64::MAX)), (None, now));
+    }
+
+    #[test]
+    fn the_limits_of_the_program_and_of_each_torrent_are_exact_at_once() {
+        let limiter = |rate| Arc::new(Limiter::new(rate));
+        // Two peers of each torrent; what all have together, which is less than the program's limit when their own are lower.
+        for (limits, all) in [
+            ([Some(100_000), Some(2_000_000), None], 1_000_000),
+            ([Some(150_000), Some(250_000), Some(350_000)], 750_000),
+            ([Some(600_000), Some(700_000), Some(800_000)], 1_000_000),
+        ] {
+            let global = limiter(1_000_000);
+            let under = |own: &Option<u64>| {
+                let own = own.map(limiter);
+                Throttle::new([Some(Arc::clone(&global)), own].into_iter().flatten().collect())
+            };
+            let throttles: Vec<Throttle> =
+                limits.iter().map(under).flat_map(|one| [one.clone(), one]).collect();
+            let moved = run_under(&throttles, &[100, 1000, 0, 100, 50, 3000], 10);
+            for second in 1..10 {
+                let of: Vec<u64> = moved.chunks(2).map(|peers| peers[0][second] + peers[1][second]).collect();
+                let sum: u64 = of.iter().sum();
+                assert!((all * 95 / 100..=all * 105 / 100).contains(&sum), "{limits:?}: {of:?} in {second}");
+                let is_within =
+                    |(bytes, own): (&u64, &Option<u64>)| own.is_none_or(|own| *bytes <= own * 105 / 100);
+                assert!(of.iter().zip(&limits).all(is_within), "{limits:?}: {of:?} in {second}");
+            }
+        }
     }
 
     #[test]

@@ -51,6 +51,7 @@ mod slots;
 mod speak;
 mod spreading;
 mod super_seed;
+mod tellers;
 #[cfg(test)]
 mod tests;
 mod totals;
@@ -273,7 +274,8 @@ impl Swarm {
 
     /// Sums so far.
     pub fn totals(&self) -> Totals {
-        let limits = LimitHits { failures: self.candidates.given_up(), ..self.totals.limits };
+        let (failures, tellers) = (self.candidates.given_up(), self.candidates.outshared());
+        let limits = LimitHits { failures, tellers, ..self.totals.limits };
         Totals { limits, ..self.totals }
     }
 

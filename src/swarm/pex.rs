@@ -1,7 +1,7 @@
 //! Peer exchange (BEP 11): peers tell each other whom they are connected to.
 
-use super::candidates::Source;
 use super::speak::Speech;
+use super::tellers::Teller;
 use super::{DropReason, PeerSlot, Swarm, Tag};
 use crate::wire::extended::{Extension, MAX_PEX_PEERS, PexFlags, PexMessage};
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
@@ -186,7 +186,7 @@ impl Swarm {
             return Ok(());
         }
         let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
-        let sender = peer.who.addr.ip();
+        let (sender, teller) = (peer.who.addr.ip(), Teller::new(peer.who.addr));
         let counts = &mut self.totals.exchange;
         if !peer.extended.pex.take(now) {
             counts.too_often += 1;
@@ -210,7 +210,7 @@ impl Swarm {
                 self.totals.exchange.unused += 1;
                 continue;
             }
-            let added = self.note_address(addr, Source::Exchange);
+            let added = self.note_told(addr, teller);
             if added && flags.is_seed() && self.is_seeding() {
                 self.candidates.is_seed(addr);
             }

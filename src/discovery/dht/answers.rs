@@ -16,7 +16,7 @@ use std::time::Duration;
 /// How long an answer waits for a stranger to say that it is there; a lookup asks others beside who takes longer. Most
 /// answers that wait, and most of them for one host.
 const HOLD: Duration = Duration::from_secs(1);
-const MAX_HELD: usize = 256;
+const MAX_HELD: usize = 128;
 const MAX_HELD_A_HOST: usize = 4;
 
 /// An answer that waits until it is known that somebody is there.
@@ -127,7 +127,7 @@ impl Dht {
         if under_way || self.limits.room(now, contact.addr.ip()) < PROOF_LEN {
             return false;
         }
-        let asked = self.ask(now, (Some(contact.id), contact.addr), &Ask::Proof, Purpose::Ping);
+        let asked = self.ask(now, (Some(contact.id), contact.addr), &Ask::Proof, Purpose::Proof);
         if asked {
             self.limits.proving(now, contact.addr.ip());
         }

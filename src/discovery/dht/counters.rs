@@ -52,6 +52,8 @@ pub struct DhtCounters {
     pub over_store_limit: u64,
     /// Queries of ours not sent: too many under way.
     pub over_pending_limit: u64,
+    /// Strangers not asked whether they are there: too many were being asked.
+    pub over_proof_limit: u64,
     /// Answers to strangers that did not wait until it was known that they are there, and may be shorter for that: too many
     /// waited.
     pub over_held_limit: u64,

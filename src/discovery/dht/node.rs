@@ -112,6 +112,8 @@ pub(super) struct Walk {
 pub(super) enum Purpose {
     /// To see whether a node lives.
     Ping,
+    /// To see whether a stranger who asks is there.
+    Proof,
     /// For the walk of this number.
     Walk(u64),
     /// To announce.
@@ -160,6 +162,8 @@ pub struct Dht {
     pub(super) config: DhtConfig,
     pub(super) networks: [Option<Network>; 2],
     pub(super) pending: HashMap<[u8; 4], Pending>,
+    /// How many of them are proofs.
+    pub(super) proofs: usize,
     /// How many queries were sent: transaction ids follow from it.
     pub(super) asked: u64,
     pub(super) walks: BTreeMap<u64, Walk>,
@@ -206,6 +210,7 @@ impl Dht {
             config,
             networks,
             pending: HashMap::new(),
+            proofs: 0,
             asked: 0,
             walks: BTreeMap::new(),
             next_walk: 0,

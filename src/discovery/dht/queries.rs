@@ -13,8 +13,10 @@ use std::time::Duration;
 /// After so long without an answer another node is asked beside, and after so long it is given up.
 const SLOW: Duration = Duration::from_millis(1500);
 const TIMEOUT: Duration = Duration::from_secs(6);
-/// Most queries under way.
+/// Most queries of our own under way; and most of those that ask strangers whether they are there. Their number is up to
+/// the strangers: it must not take places from our own.
 const MAX_PENDING: usize = 256;
+const MAX_PROOFS: usize = 64;
 /// While nobody has answered for so long, silence says nothing about a node.
 const CUT_OFF: Duration = Duration::from_secs(30);
 /// Most peers of one lookup that are believed, and most batches of them that wait.
@@ -26,7 +28,12 @@ const RENAME_PAUSE: Duration = Duration::from_secs(10 * 60);
 impl Pending {
     /// When something is to be done about it.
     pub(super) fn deadline(&self) -> Duration {
-        self.sent + if self.slow { TIMEOUT } else { SLOW }
+        self.sent + if self.slow { self.timeout() } else { SLOW }
+    }
+
+    /// After how long it is given up. What a stranger asked for waits for less than that.
+    fn timeout(&self) -> Duration {
+        if self.purpose == Purpose::Proof { SLOW } else { TIMEOUT }
     }
 }
 
@@ -40,11 +47,16 @@ impl Dht {
         purpose: Purpose,
     ) -> bool {
         let Some(family) = self.family_of(to) else { return false };
-        if self.pending.len() >= MAX_PENDING {
+        if purpose == Purpose::Proof && self.proofs >= MAX_PROOFS {
+            self.counted.over_proof_limit += 1;
+            return false;
+        }
+        if purpose != Purpose::Proof && !self.has_place() {
             self.counted.over_pending_limit += 1;
             return false;
         }
         let transaction = self.new_transaction();
+        self.proofs += usize::from(purpose == Purpose::Proof);
         self.pending.insert(transaction, Pending { to, id, purpose, sent: now, slow: false });
         // The other family's nodes are welcome while we know few.
         let few = |other: &Family| {
@@ -58,6 +70,18 @@ impl Dht {
         self.counted.queries_out += 1;
         self.send(now, to, bytes);
         true
+    }
+
+    /// Whether one more query of our own may be under way.
+    fn has_place(&self) -> bool {
+        self.pending.len() - self.proofs < MAX_PENDING
+    }
+
+    /// A query is under way no more.
+    fn take_pending(&mut self, key: &[u8; 4]) -> Option<Pending> {
+        let pending = self.pending.remove(key)?;
+        self.proofs -= usize::from(pending.purpose == Purpose::Proof);
+        Some(pending)
     }
 
     /// Ids of queries cannot be guessed by who did not see them.
@@ -76,7 +100,7 @@ impl Dht {
     fn settle(&mut self, from: SocketAddr, transaction: &[u8]) -> Option<Pending> {
         let key = <[u8; 4]>::try_from(transaction).ok();
         let key = key.filter(|key| self.pending.get(key).is_some_and(|pending| pending.to == from));
-        match key.and_then(|key| self.pending.remove(&key)) {
+        match key.and_then(|key| self.take_pending(&key)) {
             None => {
                 self.counted.unsolicited += 1;
                 None
@@ -132,7 +156,7 @@ impl Dht {
         let cut_off = self.answered.is_none_or(|at| now.saturating_sub(at) >= CUT_OFF);
         for key in due {
             let pending = self.pending.get_mut(&key).expect("seen a moment ago");
-            if !pending.slow && now < pending.sent + TIMEOUT {
+            if !pending.slow && now < pending.sent + pending.timeout() {
                 pending.slow = true;
                 if let Purpose::Walk(number) = pending.purpose
                     && let Some(walk) = self.walks.get_mut(&number)
@@ -141,7 +165,7 @@ impl Dht {
                 }
                 continue;
             }
-            let pending = self.pending.remove(&key).expect("seen a moment ago");
+            let pending = self.take_pending(&key).expect("seen a moment ago");
             self.counted.timeouts += 1;
             if let (Some(id), false) = (pending.id, cut_off) {
                 self.network(Family::of(pending.to)).table.failed(now, id, pending.to);
@@ -200,7 +224,7 @@ impl Dht {
     pub(super) fn advance(&mut self, now: Duration) {
         let numbers: Vec<u64> = self.walks.keys().copied().collect();
         for number in numbers {
-            while self.pending.len() < MAX_PENDING
+            while self.has_place()
                 && let Some(walk) = self.walks.get_mut(&number)
                 && let Some(node) = walk.lookup.next(now)
             {

@@ -6,6 +6,7 @@
 mod channel;
 mod peer;
 mod places;
+mod room;
 mod stage;
 
 pub use stage::MagnetLimits;
@@ -107,6 +108,13 @@ pub enum MagnetEvent {
         /// Peers connected.
         peers: usize,
         /// How often limits have said no.
+        limits: MagnetLimits,
+    },
+    /// All has come, and cannot be used: it breaks a limit, or is not what a torrent says.
+    Refused {
+        /// Length of the metadata.
+        bytes: usize,
+        /// How often limits have said no, this time included.
         limits: MagnetLimits,
     },
     /// A tracker has answered, or not.
@@ -215,6 +223,8 @@ pub async fn resolve(
     let torrent = match Torrent::from_metadata(&metadata, &magnet.tiers()) {
         Ok(torrent) => torrent,
         Err(error) => {
+            let limits = MagnetLimits { refused: 1, ..stage.limits() };
+            watch(MagnetEvent::Refused { bytes: metadata.len(), limits });
             leave(announcing, dht).await;
             return Err(SessionError::Metadata(error));
         }

@@ -1,14 +1,15 @@
-//! Where the peers of a magnet link may be: who has named each address, when it is dialled next, who is kept out, and who
-//! gives way when there is no place for all. All addresses of the stage come by here.
+//! Where the peers of a magnet link may be: who has named each address, when it is dialled next, and who is kept out. All
+//! addresses of the stage come by here.
 
-use crate::swarm::{self, IpFilter, Service, host, most_of_host};
-use std::cmp::Reverse;
+use super::room::{Newcomer, Room};
+use crate::swarm::{self, IpFilter, host, most_of_host};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Addresses remembered; those that were found without a tracker leave room for others. Hosts that are banned.
+/// Addresses remembered beside what was given; those that were found without a tracker leave room for others. Hosts that
+/// are banned.
 const MOST_ADDRESSES: usize = 2000;
 const MOST_FOUND: usize = 1500;
 const MOST_BANNED: usize = 10_000;
@@ -17,15 +18,6 @@ const MOST_BANNED: usize = 10_000;
 const MOST_DIALS: u32 = 20;
 const REDIAL: Duration = Duration::from_secs(3);
 const LONGEST_WAIT_GIVEN: Duration = Duration::from_secs(9);
-/// Who has given nothing for so long gives way to a newcomer; one that came to us gives way to one that we go to sooner.
-const SILENT: Duration = Duration::from_secs(5);
-const SILENT_BEFORE_DIALS: Duration = Duration::from_secs(1);
-/// Who has sent something, but not in time, gives way after so long also to one that was tried before. When all give, the
-/// slowest of those that have been here for so long gives way to one that was never tried.
-const TURN: Duration = Duration::from_secs(60);
-/// Peers talked to at the same time, and how many of them may have come to us.
-const MOST_PEERS: usize = 40;
-const MOST_INCOMING: usize = 30;
 
 /// Who has named an address. A private torrent has its peers from the first two alone (BEP 27).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,8 +35,10 @@ struct Place {
     source: Source,
     dials: u32,
     not_before: Duration,
-    /// It was due and found no place, since it was last dialled.
+    /// It was due and found no place, since it was last dialled;
     waited: bool,
+    /// or enough peers of its host here.
+    crowded: bool,
     /// Who is there has lied: never dialled again.
     liar: bool,
 }
@@ -54,6 +48,10 @@ struct Place {
 pub(super) struct Places {
     filter: Option<Arc<IpFilter>>,
     book: BTreeMap<SocketAddr, Place>,
+    /// How many of them were given.
+    given: usize,
+    /// Whose address was dialled last: all sources take turns.
+    last: Option<Source>,
     /// Hosts that alone sent wrong metadata.
     banned: BTreeSet<IpAddr>,
     /// Most peers of one host, if not as many as usual.
@@ -87,9 +85,12 @@ impl Places {
         let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
         let most = if source == Source::Search { MOST_FOUND } else { MOST_ADDRESSES };
         if let Some(place) = self.book.get_mut(&addr) {
+            self.given += usize::from(source == Source::Given && place.source != source);
             place.source = place.source.min(source);
-        } else if self.book.len() < most || source == Source::Given {
-            let fresh = Place { source, dials: 0, not_before: Duration::ZERO, waited: false, liar: false };
+        } else if self.book.len() - self.given < most || source == Source::Given {
+            self.given += usize::from(source == Source::Given);
+            let not_before = Duration::ZERO;
+            let fresh = Place { source, dials: 0, not_before, waited: false, crowded: false, liar: false };
             self.book.insert(addr, fresh);
         } else {
             self.refused += 1;
@@ -111,18 +112,42 @@ impl Places {
         self.waited
     }
 
-    /// The next address to dial now: what was given first, then what was dialled least. Those where somebody `is_connected`
-    /// need none; of a host that has enough of `peers` already only those that were given are dialled.
-    pub(super) fn next_due(
+    /// The next address to dial now, and the `room` that there is for it. For sources that have more addresses than there are
+    /// places, it is the others' turn first.
+    pub(super) fn take_due(
         &mut self,
         now: Duration,
         peers: &BTreeMap<IpAddr, usize>,
         is_connected: impl Fn(&SocketAddr) -> bool,
-    ) -> Option<(SocketAddr, Newcomer)> {
+        room: impl Fn(Newcomer) -> Room,
+    ) -> Option<(SocketAddr, Newcomer, Room)> {
+        let mut full = Vec::new();
+        loop {
+            let (addr, source, newcomer) = self.next_due(now, (peers, &full), &is_connected)?;
+            let room = room(newcomer);
+            if room != Room::Full {
+                self.dialled(now, addr);
+                return Some((addr, newcomer, room));
+            }
+            // Nor is there one for those of its source that come after it.
+            self.waits(addr);
+            full.push(source);
+        }
+    }
+
+    /// The next address that is due: of the source whose turn it is, what was dialled least. Those where somebody
+    /// `is_connected` need none; of a host that has enough of `peers` already only those that were given are dialled; and
+    /// none of sources that there is no room for (`full`).
+    fn next_due(
+        &mut self,
+        now: Duration,
+        (peers, full): (&BTreeMap<IpAddr, usize>, &[Source]),
+        is_connected: impl Fn(&SocketAddr) -> bool,
+    ) -> Option<(SocketAddr, Source, Newcomer)> {
         let (banned, given, said) = (&self.banned, Source::Given, self.most_of_host);
         let due = self.book.iter_mut().filter(|(addr, place)| {
             let left = place.source == given || place.dials < MOST_DIALS;
-            let allowed = !place.liar && !banned.contains(&addr.ip());
+            let allowed = !place.liar && !banned.contains(&addr.ip()) && !full.contains(&place.source);
             left && allowed && place.not_before <= now && !is_connected(addr)
         });
         let crowded = &mut self.crowded;
@@ -130,33 +155,36 @@ impl Places {
             let count = peers.get(&host(addr.ip())).copied().unwrap_or(0);
             let crowd = place.source != given && count >= most_of_host(said, addr.ip());
             if crowd {
-                *crowded += u64::from(!place.waited);
-                place.waited = true;
+                *crowded += u64::from(!place.crowded);
+                place.crowded = true;
             }
             (!crowd).then_some((*addr, *place))
         });
-        let first = |place: &Place| (place.source != Source::Given, place.dials, place.source);
+        let last = self.last;
+        let first =
+            |place: &Place| (last.is_some_and(|last| place.source <= last), place.source, place.dials);
         let (addr, place) = roomy.min_by_key(|(_, place)| first(place))?;
         let newcomer = match place {
             Place { source: Source::Given, .. } => Newcomer::Given,
             Place { dials: 0, .. } => Newcomer::Untried,
             _ => Newcomer::Tried,
         };
-        Some((addr, newcomer))
+        Some((addr, place.source, newcomer))
     }
 
     /// The address is dialled.
-    pub(super) fn dialled(&mut self, now: Duration, addr: SocketAddr) {
+    fn dialled(&mut self, now: Duration, addr: SocketAddr) {
         let Some(place) = self.book.get_mut(&addr) else { return };
         place.dials = place.dials.saturating_add(1);
         let wait = REDIAL * place.dials.min(MOST_DIALS);
         place.not_before =
             now + if place.source == Source::Given { wait.min(LONGEST_WAIT_GIVEN) } else { wait };
-        place.waited = false;
+        (place.waited, place.crowded) = (false, false);
+        self.last = Some(place.source);
     }
 
     /// The address is due, and there is no place.
-    pub(super) fn waits(&mut self, addr: SocketAddr) {
+    fn waits(&mut self, addr: SocketAddr) {
         if let Some(place) = self.book.get_mut(&addr) {
             self.waited += u64::from(!place.waited);
             place.waited = true;
@@ -212,74 +240,11 @@ impl Places {
     }
 }
 
-/// How a connected peer stands, for the question who gives way.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Standing {
-    pub(super) number: u64,
-    pub(super) outgoing: bool,
-    /// The user or the link has named it.
-    pub(super) given: bool,
-    /// How long it has been here.
-    pub(super) age: Duration,
-    pub(super) service: Service,
-}
-
-/// Who is in want of a place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Newcomer {
-    /// A peer that came to us.
-    Incoming,
-    /// An address to dial that the user or the link has named,
-    Given,
-    /// one that was never dialled,
-    Untried,
-    /// and one that was.
-    Tried,
-}
-
-/// Whether there is a place for one more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Room {
-    /// There is.
-    Free,
-    /// There is when this one leaves.
-    After(u64),
-    /// There is not.
-    Full,
-}
-
-/// Looks for a place. Who gives metadata in time keeps its own, but there is always one for what was given; and no crowd,
-/// however useful it seems, can keep out those that nobody has tried.
-pub(super) fn room_for(newcomer: Newcomer, peers: &[Standing]) -> Room {
-    let dialled = newcomer != Newcomer::Incoming;
-    let incoming = peers.iter().filter(|peer| !peer.outgoing).count();
-    if peers.len() < MOST_PEERS && (dialled || incoming < MOST_INCOMING) {
-        return Room::Free;
-    }
-    let gives_way = |peer: &&Standing| {
-        let patience = match newcomer {
-            Newcomer::Tried if peer.service.sends => TURN,
-            _ if dialled && !peer.outgoing => SILENT_BEFORE_DIALS,
-            _ => SILENT,
-        };
-        !peer.service.gives && peer.age >= patience && (dialled || !peer.outgoing)
-    };
-    let least = |peer: &&Standing| (!peer.outgoing, !peer.given, !peer.service.sends, peer.age);
-    let slowness = |peer: &&Standing| (peer.service.gives, peer.service.rate, Reverse(peer.age));
-    let others = || peers.iter().filter(|peer| !peer.given);
-    let leaves = peers.iter().filter(gives_way).max_by_key(least).or_else(|| match newcomer {
-        Newcomer::Given => others().min_by_key(slowness),
-        Newcomer::Untried if peers.iter().all(|peer| peer.service.gives) => {
-            others().filter(|peer| peer.age >= TURN).min_by_key(slowness)
-        }
-        _ => None,
-    });
-    leaves.map_or(Room::Full, |peer| Room::After(peer.number))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::room::{Standing, room_for};
     use super::*;
+    use crate::swarm::Service;
 
     fn addr(last: u8) -> SocketAddr {
         SocketAddr::from(([10, 0, 0, last], 1))
@@ -298,9 +263,14 @@ mod tests {
         now: Duration,
         is_connected: impl Fn(&SocketAddr) -> bool,
     ) -> Option<SocketAddr> {
-        let (addr, _) = places.next_due(now, &BTreeMap::new(), is_connected)?;
-        places.dialled(now, addr);
+        let (addr, ..) = places.take_due(now, &BTreeMap::new(), is_connected, |_| Room::Free)?;
         Some(addr)
+    }
+
+    /// What would be dialled now.
+    fn due(places: &mut Places, here: &BTreeMap<IpAddr, usize>) -> Option<(SocketAddr, Newcomer)> {
+        let (addr, _, newcomer) = places.next_due(seconds(0), (here, &[]), |_| false)?;
+        Some((addr, newcomer))
     }
 
     fn seconds(seconds: u64) -> Duration {
@@ -394,84 +364,88 @@ mod tests {
         let at = |port| SocketAddr::from(([8, 8, 8, 8], port));
         (1..=3).for_each(|port| places.add(at(port), Source::Tracker));
         let here = |count| BTreeMap::from([(at(1).ip(), count), (addr(1).ip(), 99)]);
-        assert_eq!(places.next_due(seconds(0), &here(15), |_| false), Some((at(1), Newcomer::Untried)));
+        assert_eq!(due(&mut places, &here(15)), Some((at(1), Newcomer::Untried)));
         for _ in 0..3 {
-            assert_eq!(places.next_due(seconds(0), &here(16), |_| false), None);
+            assert_eq!(due(&mut places, &here(16)), None);
         }
         assert_eq!(places.crowded(), 3, "each once");
         places.add(addr(1), Source::Tracker);
-        assert_eq!(places.next_due(seconds(0), &here(16), |_| false), Some((addr(1), Newcomer::Untried)));
+        assert_eq!(due(&mut places, &here(16)), Some((addr(1), Newcomer::Untried)));
         places.add(at(9), Source::Given);
-        assert_eq!(places.next_due(seconds(0), &here(16), |_| false), Some((at(9), Newcomer::Given)));
+        assert_eq!(due(&mut places, &here(16)), Some((at(9), Newcomer::Given)));
         let strict = Places::new(None, Some(2));
         assert!(strict.is_crowd(addr(1).ip(), 2) && !strict.is_crowd(addr(1).ip(), 1));
     }
 
-    fn crowd(outgoing: usize, incoming: usize, age: u64) -> Vec<Standing> {
-        let one = |number| Standing {
-            number: number as u64,
-            outgoing: number < outgoing,
-            given: false,
-            age: seconds(age),
-            service: Service::default(),
+    #[test]
+    fn what_finds_no_place_and_what_is_one_too_many_of_its_host_are_counted_each() {
+        let mut places = Places::default();
+        let at = SocketAddr::from(([8, 8, 8, 8], 1));
+        places.add(at, Source::Tracker);
+        let take = |places: &mut Places, count, room| {
+            places.take_due(seconds(0), &BTreeMap::from([(at.ip(), count)]), |_| false, |_| room)
         };
-        (0..outgoing + incoming).map(one).collect()
+        let counts = |places: &Places| (places.crowded(), places.waited());
+        for _ in 0..2 {
+            assert_eq!(take(&mut places, 16, Room::Free), None);
+            assert_eq!(counts(&places), (1, 0));
+        }
+        for _ in 0..2 {
+            assert_eq!(take(&mut places, 0, Room::Full), None);
+            assert_eq!(counts(&places), (1, 1));
+        }
+        assert_eq!(take(&mut places, 0, Room::Free), Some((at, Newcomer::Untried, Room::Free)));
     }
 
-    use Newcomer::{Given, Incoming, Tried, Untried};
-
-    #[test]
-    fn silent_strangers_give_way() {
-        assert_eq!(room_for(Incoming, &crowd(5, MOST_INCOMING - 1, 0)), Room::Free);
-        assert_eq!(room_for(Incoming, &crowd(5, MOST_INCOMING, 4)), Room::Full);
-        assert_eq!(room_for(Tried, &crowd(5, MOST_INCOMING, 0)), Room::Free, "a place is kept for dials");
-        let full = |age| crowd(MOST_PEERS - MOST_INCOMING, MOST_INCOMING, age);
-        assert_eq!([Incoming, Tried, Untried].map(|who| room_for(who, &full(0))), [Room::Full; 3]);
-        // Who came to us gives way first; whom we dialled never gives way to one that comes to us.
-        assert!(matches!(room_for(Tried, &full(2)), Room::After(10..)));
-        assert_eq!(room_for(Incoming, &full(2)), Room::Full);
-        assert!(matches!(room_for(Incoming, &full(5)), Room::After(10..)));
-        let ours = crowd(MOST_PEERS, 0, 9);
-        assert_eq!(room_for(Incoming, &ours), Room::Full);
-        assert!(matches!(room_for(Tried, &ours), Room::After(_)));
-    }
-
-    fn serving(age: u64, service: Service) -> Vec<Standing> {
-        let mut peers = crowd(MOST_PEERS - MOST_INCOMING, MOST_INCOMING, age);
-        peers.iter_mut().for_each(|peer| peer.service = service);
-        peers
-    }
-
-    #[test]
-    fn who_gives_stays_but_what_was_given_has_a_place_and_the_untried_have_one_after_a_while() {
-        let giving = Service { sends: true, gives: true, rate: 2000 };
-        let mut peers = serving(59, giving);
-        peers[20].service = Service { sends: true, ..Service::default() };
-        assert_eq!([Incoming, Untried, Given].map(|who| room_for(who, &peers)), [Room::After(20); 3]);
-        peers[20].service = Service { rate: 1000, ..giving };
-        assert_eq!([Incoming, Untried, Tried].map(|who| room_for(who, &peers)), [Room::Full; 3]);
-        assert_eq!(room_for(Given, &peers), Room::After(20), "the slowest");
-        peers[20].given = true;
-        assert!(matches!(room_for(Given, &peers), Room::After(number) if number != 20));
-        peers[20].given = false;
-        peers.iter_mut().for_each(|peer| peer.age = TURN);
-        assert_eq!(
-            [Incoming, Untried, Tried].map(|who| room_for(who, &peers)),
-            [Room::Full, Room::After(20), Room::Full]
-        );
-        // The places of the silent go round fast enough.
-        peers[7].service = Service::default();
-        peers[7].age = seconds(1);
-        assert_eq!(room_for(Untried, &peers), Room::Full);
+    /// Addresses where nobody answers, as many of each source as said; those that get one of 40 places in so many seconds, each
+    /// for five.
+    fn dialled_in(duration: u64, silent: &[(Source, u16)]) -> Vec<(Source, SocketAddr)> {
+        let mut places = Places::default();
+        for (source, count) in silent {
+            let ip = [10, 0, 1, *source as u8];
+            (1..=*count).for_each(|port| places.add(SocketAddr::from((ip, port)), *source));
+        }
+        let (mut here, mut dialled): (Vec<Standing>, _) = (Vec::new(), Vec::new());
+        for half in 0..2 * duration {
+            let now = Duration::from_millis(500 * half);
+            here.iter_mut().for_each(|peer| peer.age += Duration::from_millis(500));
+            here.retain(|peer| peer.age < seconds(5));
+            loop {
+                let standings = here.clone();
+                let taken =
+                    places.take_due(now, &BTreeMap::new(), |_| false, |who| room_for(who, &standings));
+                let Some((addr, newcomer, room)) = taken else { break };
+                if let Room::After(gone) = room {
+                    here.retain(|peer| peer.number != gone);
+                }
+                dialled.push((places.book[&addr].source, addr));
+                here.push(Standing {
+                    number: dialled.len() as u64,
+                    outgoing: true,
+                    given: newcomer == Newcomer::Given,
+                    age: Duration::ZERO,
+                    service: Service::default(),
+                });
+            }
+        }
+        dialled
     }
 
     #[test]
-    fn who_is_late_gives_way_to_the_untried_at_once_and_to_the_others_later() {
-        let late = Service { sends: true, gives: false, rate: 500 };
-        let mut peers = serving(20, late);
-        assert_eq!(room_for(Tried, &peers), Room::Full);
-        assert!(matches!(room_for(Untried, &peers), Room::After(10..)));
-        peers[3].age = TURN;
-        assert_eq!(room_for(Tried, &peers), Room::After(3));
+    fn two_hundred_of_one_source_where_nobody_answers_leave_turns_to_the_others() {
+        let all = [Source::Given, Source::Tracker, Source::Search];
+        for crowd in all {
+            let counts = all.map(|source| (source, if source == crowd { 200 } else { 1 }));
+            let dialled = dialled_in(6, &counts);
+            for source in all {
+                assert!(dialled.iter().any(|(of, _)| *of == source), "{source:?} behind {crowd:?}");
+            }
+        }
+        // Nor do those that are told later wait until all others were dialled.
+        let crowds = dialled_in(60, &all.map(|source| (source, 200)));
+        for source in all {
+            let share = crowds.iter().filter(|(of, _)| *of == source).count();
+            assert!(share * 4 >= crowds.len(), "{share} of {} for {source:?}", crowds.len());
+        }
     }
 }

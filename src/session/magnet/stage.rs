@@ -1,7 +1,8 @@
 //! The peers of a magnet link: whom to dial, whom to ask for which block of the metadata, and what becomes of the answers.
 
 use super::peer::{self, Heard, Line, Ourselves};
-use super::places::{Newcomer, Places, Room, Source, Standing, room_for};
+use super::places::{Places, Source};
+use super::room::{Newcomer, Room, Standing, room_for};
 use crate::swarm::{self, MetadataFetch, MetadataOutcome, host};
 use crate::wire::extended::{Extension, ExtensionIds, MetadataMessage};
 use std::collections::BTreeMap;
@@ -33,6 +34,9 @@ pub struct MagnetLimits {
     pub late: u64,
     /// Blocks that were asked for and rejected.
     pub rejects: u64,
+    /// Times that all was there and right, and could not be used: it breaks a limit of torrents, or is none. The error that
+    /// follows says why.
+    pub refused: u64,
     /// Connections not taken, and addresses not dialled when they were due, because there were too many peers.
     pub peers: u64,
     /// Likewise, because there were too many of the same host.
@@ -119,16 +123,12 @@ impl Stage {
     fn dial(&mut self) {
         let now = self.begun.elapsed();
         loop {
-            let (peers, hosts) = (&self.peers, self.hosts());
+            let (peers, hosts, standings) = (&self.peers, self.hosts(), self.standings());
             let is_connected = |addr: &SocketAddr| peers.values().any(|p| p.outgoing && p.addr == *addr);
             self.places.forget_dead(now, is_connected);
-            let Some((addr, newcomer)) = self.places.next_due(now, &hosts, is_connected) else { return };
-            let room = self.room_for(newcomer);
-            if room == Room::Full {
-                // Nor is there one for those that come after it.
-                return self.places.waits(addr);
-            }
-            self.places.dialled(now, addr);
+            let due =
+                self.places.take_due(now, &hosts, is_connected, |newcomer| room_for(newcomer, &standings));
+            let Some((addr, newcomer, room)) = due else { return };
             self.make(room);
             self.begin(addr, newcomer == Newcomer::Given, None);
         }
@@ -152,7 +152,7 @@ impl Stage {
             self.limits.hosts += 1;
             return;
         }
-        let room = self.room_for(Newcomer::Incoming);
+        let room = room_for(Newcomer::Incoming, &self.standings());
         if room == Room::Full {
             self.limits.peers += 1;
             return;
@@ -161,7 +161,8 @@ impl Stage {
         self.begin(addr, false, Some(stream));
     }
 
-    fn room_for(&self, newcomer: Newcomer) -> Room {
+    /// How all peers stand that are here.
+    fn standings(&self) -> Vec<Standing> {
         let now = self.begun.elapsed();
         let peers = self.peers.iter().map(|(number, peer)| Standing {
             number: *number,
@@ -170,7 +171,7 @@ impl Stage {
             age: peer.since.elapsed(),
             service: self.fetch.service(now, *number),
         });
-        room_for(newcomer, &peers.collect::<Vec<_>>())
+        peers.collect()
     }
 
     fn make(&mut self, room: Room) {

@@ -192,6 +192,22 @@ fn whom_peers_tell_of_is_dialled_within_limits() {
 }
 
 #[test]
+fn one_peer_that_tells_of_many_leaves_room_for_what_others_tell() {
+    let mut desk = desk(3, &[0]);
+    let [first, second] = [1, 2].map(|number| desk.connect(false, number).unwrap());
+    [first, second].into_iter().for_each(|peer| greet(&mut desk, peer, &hello()));
+    for net in 0..4 {
+        let added = (1..=50).map(|n| (SocketAddr::from(([9, 9, net, n], 1)), PexFlags(0))).collect();
+        tell(&mut desk, first, Extension::Pex, &PexMessage { added, ..Default::default() }.encode());
+    }
+    let limits = |desk: &Desk| desk.swarm.totals().limits;
+    assert_eq!((limits(&desk).tellers, limits(&desk).addresses), (150, 0));
+    tell(&mut desk, second, Extension::Pex, &exchange(&["8.8.8.8:1"]));
+    assert!(dials(&mut desk).contains(&addr("8.8.8.8:1")));
+    assert_eq!(limits(&desk).tellers, 150);
+}
+
+#[test]
 fn whom_peers_tell_of_is_not_dialled_when_it_is_in_the_filter() {
     let mut desk = desk(3, &[0]);
     own(&mut desk).filter = Some(Arc::new(IpFilter::parse(b"9.9.9.0/24").unwrap()));

@@ -324,11 +324,11 @@ fn so_many_answers_wait_and_no_more() {
     let get = query(&Ask::GetPeers(HASH), id(&[99]));
     let now = MINUTE * 2;
     let ask = |dht: &mut Dht, n: u32| dht.hear(now, addr((100 + n) * 256), &get);
-    (0..128).for_each(|n| (0..2).for_each(|_| ask(&mut dht, n)));
-    assert_eq!((dht.held.len(), dht.counters().over_held_limit), (256, 0));
-    ask(&mut dht, 128);
+    (0..64).for_each(|n| (0..2).for_each(|_| ask(&mut dht, n)));
+    assert_eq!((dht.held.len(), dht.counters().over_held_limit), (128, 0));
+    ask(&mut dht, 64);
     ask(&mut dht, 0);
-    assert_eq!((dht.held.len(), dht.counters().over_held_limit), (256, 2));
+    assert_eq!((dht.held.len(), dht.counters().over_held_limit), (128, 2));
     // There is not enough for all who keep silent; but for one that asks now there is something left.
     sent(&mut dht);
     dht.tick(now + SECOND);
@@ -336,6 +336,36 @@ fn so_many_answers_wait_and_no_more() {
     assert!(!sent(&mut dht).is_empty() && dht.counters().over_upload_limit > 0);
     dht.hear(now + SECOND, addr(7), &query(&Ask::Ping, id(&[98])));
     replied(&sent(&mut dht), addr(7), |_| ());
+}
+
+#[test]
+fn strangers_who_must_prove_that_they_are_there_take_no_places_of_our_own_lookups() {
+    let mut dht = knowing();
+    // Strangers who ask and never answer, sixty in each second.
+    let get = query(&Ask::GetPeers(HASH), id(&[99]));
+    let flood = |dht: &mut Dht, second: u32| {
+        for n in 0..60 {
+            let now = MINUTE * 2 + SECOND * second + SECOND * n / 60;
+            dht.tick(now);
+            dht.hear(now, addr((200 + second * 100 + n) * 256), &get);
+        }
+    };
+    (0..10).for_each(|second| flood(&mut dht, second));
+    let counted = dht.counters();
+    assert_eq!((dht.proofs <= 64, counted.over_pending_limit), (true, 0));
+    assert!(counted.over_proof_limit > 0);
+    sent(&mut dht);
+    let now = MINUTE * 2 + SECOND * 10;
+    dht.search(now, InfoHash([6; 20]), [None; 2]);
+    dht.tick(now);
+    let calls = sent(&mut dht).into_iter().filter(|(_, bytes)| {
+        let Body::Query(query) = parse(bytes).unwrap().body else { return false };
+        matches!(query.call, Call::GetPeers(hash) if hash == InfoHash([6; 20]))
+    });
+    assert!(calls.count() > 0, "we look for peers of our own");
+    // Whoever proves it late, or not at all, leaves the place to another.
+    dht.tick(now + SECOND * 10);
+    assert_eq!(dht.proofs, 0);
 }
 
 #[test]
