@@ -192,10 +192,21 @@ fn wait_for(counter: &Counter, bytes: u64) {
 }
 
 fn an_upload_limit_is_exact(cores: usize, limit: u64) {
+    an_upload_is_exact(cores, limit, &[format!("--upload-limit={limit}")]);
+}
+
+/// Of the program's limit and the torrent's own, the lower.
+fn the_lower_upload_limit_is_exact(cores: usize, limit: u64) {
+    let own = format!("--torrent-upload-limit={limit}");
+    an_upload_is_exact(cores, limit, &[own, format!("--upload-limit={}", 2 * limit)]);
+}
+
+fn an_upload_is_exact(cores: usize, limit: u64, limits: &[String]) {
     let _turn = turn();
     let (folder, path, torrent) = one_file(4 << 20, 256 * 1024);
-    let (limit_option, cores) = (format!("--upload-limit={limit}"), cores.to_string());
-    let options = [limit_option.as_str(), "--cores", &cores];
+    let cores = cores.to_string();
+    let mut options = vec!["--cores", &cores];
+    options.extend(limits.iter().map(String::as_str));
     let mut seeder = Program::start(&mut client("seed", &path, folder.path(), &options));
     let (addr, counter) = (seeder.address(), Counter::default());
     let began = Instant::now();
@@ -241,6 +252,7 @@ limits! {
     upload_on_two_cores: an_upload_limit_is_exact, 2, 1;
     upload_on_four_cores: an_upload_limit_is_exact, 4, 1;
     upload_on_four_cores_at_a_higher_rate: an_upload_limit_is_exact, 4, 6;
+    upload_on_two_cores_by_the_torrents_own_limit: the_lower_upload_limit_is_exact, 2, 1;
     download_on_one_core: a_download_limit_is_exact, 1, 4;
     download_on_two_cores: a_download_limit_is_exact, 2, 6;
     download_on_four_cores: a_download_limit_is_exact, 4, 4;

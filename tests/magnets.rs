@@ -3,14 +3,20 @@
 mod common;
 
 use common::payload::{BLOCK, noise, one_file, torrent_of};
+use common::peer::{hear_kind, message};
 use common::program::{Program, client, seedring};
 use common::until;
-use seedring::metainfo::Torrent;
+use seedring::metainfo::{InfoHash, Torrent};
+use seedring::wire::extended::{Extension, MetadataMessage};
+use sha1::{Digest, Sha1};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+
+/// Kind of a message of the extension protocol.
+const EXTENDED: u8 = 20;
 
 fn link(torrent: &Torrent, more: &str) -> String {
     format!("magnet:?xt=urn:btih:{}{more}", torrent.info_hash)
@@ -114,6 +120,38 @@ fn a_link_selects_files_and_a_filter_holds_before_there_is_metadata() {
     assert!(fs::read(into.join("payload/1")).unwrap() == noise(2 * BLOCK as usize));
     assert!(!into.join("payload/0").exists() && !into.join("payload/2").exists());
     assert_eq!(shunned.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "it was dialled");
+}
+
+/// A peer that has the metadata, and gives it when it is asked.
+fn give_metadata(listener: &TcpListener, metadata: &[u8], info_hash: &[u8]) -> std::io::Result<()> {
+    let (mut stream, _) = listener.accept()?;
+    stream.read_exact(&mut [0; 68])?;
+    stream.write_all(&[b"\x13BitTorrent protocol\0\0\0\0\0\x10\0\0", info_hash, &[7; 20]].concat())?;
+    let hello = format!("d1:md11:ut_metadatai1ee13:metadata_sizei{}ee", metadata.len());
+    stream.write_all(&message(EXTENDED, &[], &[b"\0", hello.as_bytes()].concat()))?;
+    // The first is its handshake.
+    while hear_kind(&mut stream, EXTENDED)[0] != 1 {}
+    let total_size = Some(metadata.len() as i64);
+    let data = MetadataMessage::Data { block: 0, total_size, bytes: metadata }.encode();
+    stream.write_all(&message(EXTENDED, &[], &[&[Extension::Metadata.id()], &data[..]].concat()))?;
+    stream.read(&mut [0; 1]).map(|_| ())
+}
+
+#[test]
+fn metadata_that_breaks_a_limit_is_counted_and_the_error_says_which() {
+    let (path, hash) = ("1:a".repeat(101), "h".repeat(20));
+    let files = format!("5:filesld6:lengthi1e4:pathl{path}eee");
+    let metadata = format!("d{files}4:name1:n12:piece lengthi16384e6:pieces20:{hash}e").into_bytes();
+    let info_hash: [u8; 20] = Sha1::digest(&metadata).into();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let peer = listener.local_addr().unwrap();
+    std::thread::spawn(move || give_metadata(&listener, &metadata, &info_hash));
+    let folder = tempfile::tempdir().unwrap();
+    let link = format!("magnet:?xt=urn:btih:{}&x.pe={peer}", InfoHash(info_hash));
+    let output = client("download", Path::new(&link), folder.path(), &[]).output().unwrap();
+    let [told, said] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    assert!(!output.status.success() && said.contains("more than 100 components"), "{said}");
+    assert!(told.contains("\"refused\":1"), "{told}");
 }
 
 #[test]

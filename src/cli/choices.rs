@@ -28,13 +28,21 @@ pub(super) struct ChoiceArgs {
     #[arg(long, env = "SEEDRING_SEQUENTIAL", value_parser = super::args::switch)]
     sequential: bool,
 
-    /// Send no more than this many bytes a second, with K, M or G for powers of 1024
+    /// Send no more than this many bytes a second, of all torrents together, with K, M or G for powers of 1024
     #[arg(long, value_name = "BYTES", env = "SEEDRING_UPLOAD_LIMIT", value_parser = size)]
     upload_limit: Option<u64>,
 
-    /// Receive no more than this many bytes a second, with K, M or G for powers of 1024
+    /// Receive no more than this many bytes a second, of all torrents together, with K, M or G for powers of 1024
     #[arg(long, value_name = "BYTES", env = "SEEDRING_DOWNLOAD_LIMIT", value_parser = size)]
     download_limit: Option<u64>,
+
+    /// Send no more than this many bytes a second of this torrent
+    #[arg(long, value_name = "BYTES", env = "SEEDRING_TORRENT_UPLOAD_LIMIT", value_parser = size)]
+    torrent_upload_limit: Option<u64>,
+
+    /// Receive no more than this many bytes a second of this torrent
+    #[arg(long, value_name = "BYTES", env = "SEEDRING_TORRENT_DOWNLOAD_LIMIT", value_parser = size)]
+    torrent_download_limit: Option<u64>,
 
     /// Whom to serve when seeding and not everybody can be: each in turn, the fastest, or those at the start or the end
     #[arg(long, value_name = "WHO", env = "SEEDRING_SEED_CHOKER", default_value = "round-robin")]
@@ -89,8 +97,9 @@ fn level(text: &str) -> Result<(Priority, Span), String> {
     Ok((priority, span(files)?))
 }
 
-fn throttle(limit: Option<u64>) -> Throttle {
-    Throttle::new(limit.into_iter().map(|rate| Arc::new(Limiter::new(rate))).collect())
+/// The limit of the program and that of the torrent: what moves has to be let by both.
+fn throttle(limits: [Option<u64>; 2]) -> Throttle {
+    Throttle::new(limits.into_iter().flatten().map(|rate| Arc::new(Limiter::new(rate))).collect())
 }
 
 impl ChoiceArgs {
@@ -114,11 +123,19 @@ impl ChoiceArgs {
                 Choker::AntiLeech => SeedChoker::AntiLeech,
             },
             super_seed: self.super_seed,
-            upload: throttle(self.upload_limit),
-            download: throttle(self.download_limit),
+            upload: self.upload(),
+            download: self.download(),
             most_of_host: self.most_of_host(),
             filter,
         })
+    }
+
+    fn upload(&self) -> Throttle {
+        throttle([self.upload_limit, self.torrent_upload_limit])
+    }
+
+    fn download(&self) -> Throttle {
+        throttle([self.download_limit, self.torrent_download_limit])
     }
 
     /// Most connections with one host, if the user has said how many.
@@ -221,6 +238,20 @@ mod tests {
             assert!(error.contains("selects only files that the torrent does not have: it has 3"), "{error}");
         }
         assert!(linked("--priority skip:1", 3, &[1..=1]).unwrap_err().contains("no file is left"));
+    }
+
+    #[test]
+    fn the_lower_of_the_programs_and_the_torrents_limits_holds() {
+        for (line, up, down) in [
+            ("", None, None),
+            ("--upload-limit 5K --torrent-upload-limit 3K", Some(3 << 10), None),
+            ("--upload-limit 5K --torrent-upload-limit 7K", Some(5 << 10), None),
+            ("--torrent-download-limit 2M", None, Some(2 << 20)),
+            ("--download-limit 1M --torrent-download-limit 2M", None, Some(1 << 20)),
+        ] {
+            let line = Line::try_parse_from(format!("x {line}").split_whitespace()).unwrap().choices;
+            assert_eq!((line.upload().rate(), line.download().rate()), (up, down));
+        }
     }
 
     #[test]
