@@ -194,6 +194,7 @@ fn whom_peers_tell_of_is_dialled_within_limits() {
 #[test]
 fn one_peer_that_tells_of_many_leaves_room_for_what_others_tell() {
     let mut desk = desk(3, &[0]);
+    (own(&mut desk).most_peers, own(&mut desk).most_dials) = (100, 100);
     let [first, second] = [1, 2].map(|number| desk.connect(false, number).unwrap());
     [first, second].into_iter().for_each(|peer| greet(&mut desk, peer, &hello()));
     for net in 0..4 {
