@@ -7,7 +7,6 @@
 use super::File;
 use rustix::mm::MapFlags;
 use rustix::mm::ProtFlags;
-use std::ffi::c_uchar;
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsFd;
@@ -90,22 +89,6 @@ impl Window {
     /// Some of the bytes.
     pub fn part(&self, range: Range<usize>) -> Self {
         Self::new(Rc::clone(&self.view), self.range.start + range.start..self.range.start + range.end)
-    }
-
-    /// Whether all of its pages are in memory and have been read: to send them waits for no disk. The kernel says so of every
-    /// page when we neither own the file nor may write it.
-    pub fn is_resident(&self) -> bool {
-        let page = rustix::param::page_size();
-        let start = self.range.start - self.range.start % page;
-        let len = self.range.end - start;
-        // Of pages, the lowest bit of one byte each.
-        let mut pages = [0 as c_uchar; VIEW_LEN / 4096];
-        // SAFETY: whole pages inside the mapping (`base` begins a page), and room for a byte each: no page is smaller than 4096.
-        let result = unsafe {
-            let start = self.view.base.add(start).as_ptr();
-            libc::mincore(start.cast(), len, pages.as_mut_ptr())
-        };
-        result == 0 && pages[..len.div_ceil(page)].iter().all(|page| page & 1 == 1)
     }
 
     /// For the kernel.

@@ -210,17 +210,13 @@ impl Access {
             }
             let file = self.open_now(index)?;
             let end = offset + u64::from(len);
-            if !file.is_in_page_cache(offset..end) {
+            if !file.is_resident(offset..end) {
                 return None;
             }
             while offset < end {
                 let (view, at) = self.views.borrow_mut().get((index, &file, file_len), offset, room)?;
                 let until = view.len().min(at + (end - offset) as usize);
-                let window = Window::new(view, at..until);
-                if !window.is_resident() {
-                    return None;
-                }
-                windows.push(window);
+                windows.push(Window::new(view, at..until));
                 offset += (until - at) as u64;
             }
         }

@@ -11,7 +11,7 @@
 
 use super::counts::Counter;
 use crate::ring::{Descriptors, File, FillingSlab, Place, Slab};
-use rustix::fs::{AtFlags, IFlags, Mode, OFlags, SeekFrom, StatxFlags};
+use rustix::fs::{Advice, AtFlags, IFlags, Mode, OFlags, SeekFrom, StatxFlags};
 use std::cell::{Cell, OnceCell};
 use std::io;
 use std::ops::Range;
@@ -64,8 +64,14 @@ impl Handle {
         let way = if MEMORY.contains(&system) { Way::Memory } else { Way::of(&fd)? };
         let writes_direct = system != BTRFS || !has_checksums(&fd);
         let flags = if writable { OFlags::RDWR } else { OFlags::RDONLY };
+        let file = File::new(fd);
+        // Where the kernel tells what it has cached, pages that it is still reading count: let none be read but what we
+        // wait for.
+        if file.cached(0, 1).is_some() {
+            _ = rustix::fs::fadvise(file.as_fd(), 0, None, Advice::Random);
+        }
         Ok(Self {
-            file: File::new(fd),
+            file,
             way,
             writes_direct,
             flags,
@@ -190,9 +196,8 @@ impl Handle {
         Ok(())
     }
 
-    /// Whether the file has a range, and the page cache a place for all of it, as far as the kernel tells: it may be on its way
-    /// there from the disk.
-    pub(super) fn is_in_page_cache(&self, range: Range<u64>) -> bool {
+    /// Whether the file has a range, and the page cache all of it, as far as the kernel tells.
+    pub(super) fn is_resident(&self, range: Range<u64>) -> bool {
         let page = rustix::param::page_size() as u64;
         let pages = range.end.div_ceil(page) - range.start / page;
         // Behind the end of a file that was cut short its last page has zeros.

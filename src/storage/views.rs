@@ -1,9 +1,10 @@
-//! Parts of files that are mapped, to be sent from the page cache: as many as there is room for, the oldest given up first.
+//! Parts of files that are mapped, to be sent from the page cache: as many as there is room for. Which are given up is left to
+//! chance: of peers that all go through a torrent in its order, the oldest would be what is wanted next.
 
 use super::handle::Handle;
 use crate::metainfo::FileIndex;
 use crate::ring::{VIEW_LEN, View};
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::rc::Rc;
 
 /// Mappings of the process at most: the kernel allows 65530, and the allocator needs some.
@@ -13,7 +14,8 @@ type Place = (FileIndex, u64);
 
 pub(super) struct Views {
     views: HashMap<Place, Rc<View>>,
-    in_order: VecDeque<Place>,
+    places: Vec<Place>,
+    chance: fastrand::Rng,
     bytes: usize,
     most: usize,
 }
@@ -22,7 +24,7 @@ impl Views {
     /// None, with this core's share of the mappings.
     pub(super) fn new(cores: usize) -> Self {
         let most = MOST_VIEWS / cores.max(1);
-        Self { views: HashMap::new(), in_order: VecDeque::new(), bytes: 0, most }
+        Self { views: HashMap::new(), places: Vec::new(), chance: fastrand::Rng::new(), bytes: 0, most }
     }
 
     /// Bytes that are mapped, all of which may be resident.
@@ -48,7 +50,7 @@ impl Views {
         self.shrink(room.checked_sub(len)?, self.most - 1);
         let view = Rc::new(View::new(file.file(), start, len).ok()?);
         self.bytes += len;
-        self.in_order.push_back(place);
+        self.places.push(place);
         self.views.insert(place, Rc::clone(&view));
         Some((view, within))
     }
@@ -58,11 +60,11 @@ impl Views {
         self.shrink(room, self.most);
     }
 
-    /// Gives up the oldest until there are no more than so many bytes and views. What is being sent stays until it is sent.
+    /// Gives up some until there are no more than so many bytes and views. What is being sent stays until it is sent.
     fn shrink(&mut self, room: usize, most: usize) {
-        while self.bytes > room || self.in_order.len() > most {
-            let oldest = self.in_order.pop_front().expect("there are bytes");
-            let view = self.views.remove(&oldest).expect("in order, so there");
+        while self.bytes > room || self.places.len() > most {
+            let leaving = self.places.swap_remove(self.chance.usize(..self.places.len()));
+            let view = self.views.remove(&leaving).expect("each place has one");
             self.bytes -= view.len();
         }
     }
