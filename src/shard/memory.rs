@@ -1,8 +1,8 @@
 //! Payload memory of one core: the arena, and the clean runs that stay in it as cache until the room is needed.
 //!
 //! The arena starts small, and the cache gives way before it grows: to make memory resident costs more than to read a run
-//! again from the page cache, and most runs are served once. Only when runs are asked for that were there a short while ago
-//! does it grow for the sake of the cache, and then quickly. What it has not grown into is room for files that are mapped
+//! again from the page cache, and most runs are served once. Only when runs had to leave that several peers have taken, or are
+//! asked for again a short while after, does it grow for the sake of the cache, and then quickly. What it has not grown into is room for files that are mapped
 //! ([`Memory::unused`]): the two together stay within the limit.
 //!
 //! What is asked of peers is promised a slab ([`Promise`]) and takes it when its bytes are about to come: a run may be asked for
@@ -24,11 +24,14 @@ struct Cached {
     /// The bytes of the run that are there.
     valid: Range<usize>,
     used: u64,
+    /// The first peer that took it; and whether another one did.
+    taker: Option<u32>,
+    by_several: bool,
 }
 
 /// One slab in so many is left to uploads when the others are taken by downloads.
 const UPLOAD_SHARE: usize = 8;
-/// Runs that were asked for again after they had given way, before the arena becomes twice as large: a few are chance.
+/// Runs that gave way and should not have, before the arena becomes twice as large: a few are chance.
 const REGRETS_TO_GROW: usize = 4;
 
 /// The runs that gave way last: as many as would still be there, had the arena all its memory.
@@ -36,7 +39,7 @@ const REGRETS_TO_GROW: usize = 4;
 struct Gone {
     in_order: VecDeque<RunKey>,
     runs: HashSet<RunKey>,
-    /// How many were asked for again since the cache got more room.
+    /// How many were asked for again, or will be, since the cache got more room.
     regrets: usize,
 }
 
@@ -127,7 +130,9 @@ impl Memory {
             let sole = |(_, key): &(&u64, &RunKey)| self.cached[*key].slab.is_sole();
             let Some(oldest) = self.by_age.iter().find(sole).map(|(age, _)| *age) else { break };
             let key = self.by_age.remove(&oldest).expect("just seen");
-            self.cached.remove(&key);
+            let leaves = self.cached.remove(&key).expect("as old as it is");
+            // Where two have been there are more to come.
+            self.gone.regrets += usize::from(leaves.by_several);
             self.gone.add(key, self.arena.untouched());
         }
         let before = self.arena.untouched();
@@ -185,6 +190,13 @@ impl Memory {
         whole.then(|| cached.slab.clone())
     }
 
+    /// The run, which is there, is sent to the peer with this number.
+    pub(super) fn taken(&mut self, key: RunKey, peer: u32) {
+        if let Some(cached) = self.cached.get_mut(&key) {
+            cached.by_several |= *cached.taker.get_or_insert(peer) != peer;
+        }
+    }
+
     /// The run will be read: had it stayed, it need not be.
     pub(super) fn miss(&mut self, key: RunKey) {
         self.gone.ask(key);
@@ -206,7 +218,8 @@ impl Memory {
     pub(super) fn keep(&mut self, key: RunKey, slab: Slab, valid: Range<usize>) {
         self.clock += 1;
         let used = self.clock;
-        if let Some(old) = self.cached.insert(key, Cached { slab, valid, used }) {
+        let fresh = Cached { slab, valid, used, taker: None, by_several: false };
+        if let Some(old) = self.cached.insert(key, fresh) {
             self.by_age.remove(&old.used);
         }
         self.shared.insert(key);
@@ -265,6 +278,24 @@ mod tests {
             runs.iter().for_each(|key| keep(&mut memory, *key));
             assert_eq!(arena.capacity() - arena.untouched(), CHUNK_SLABS as usize);
             assert!(memory.gone.in_order.len() <= arena.untouched());
+        });
+    }
+
+    #[test]
+    fn memory_grows_before_runs_leave_that_several_peers_take() {
+        with_runs(|mut memory, arena, runs| {
+            for key in &runs {
+                keep(&mut memory, *key);
+                // One peer, again and again, is not several.
+                (0..3).for_each(|_| memory.taken(*key, 1));
+            }
+            assert_eq!(arena.capacity() - arena.untouched(), CHUNK_SLABS as usize);
+            let wanted = &runs[..5 * CHUNK_SLABS as usize];
+            for key in wanted {
+                keep(&mut memory, *key);
+                (1..=2).for_each(|peer| memory.taken(*key, peer));
+            }
+            assert!(arena.capacity() - arena.untouched() > 4 * CHUNK_SLABS as usize);
         });
     }
 
