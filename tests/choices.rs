@@ -166,6 +166,22 @@ fn a_super_seed_shows_little_and_serves_only_that() {
     assert_eq!(hear_kind(&mut peer, PIECE)[..4], piece.to_be_bytes());
 }
 
+/// It learns what a peer has got by what the peer says: the peer must tell it, though it has shown that very piece.
+#[test]
+fn a_super_seed_gives_a_peer_that_is_alone_everything_by_and_by() {
+    let len = 100 * BLOCK as usize;
+    let (folder, torrent, _) = one_file(len, BLOCK);
+    for cores in ["1", "2"] {
+        let options = ["--super-seed", "--cores", cores];
+        let mut seeder = Program::start(&mut client("seed", &torrent, folder.path(), &options));
+        let seed = seeder.address().to_string();
+        let into = folder.path().join(cores);
+        let mut leech = Program::start(&mut client("download", &torrent, &into, &["--peer", &seed]));
+        leech.until("completed");
+        assert!(fs::read(into.join("payload")).unwrap() == noise(len));
+    }
+}
+
 #[test]
 fn what_a_super_seed_gives_once_two_leeches_trade() {
     let len = 200 * BLOCK as usize;

@@ -206,10 +206,14 @@ impl TorrentShard {
             self.gauges.count_lookup(Lookup::PageCache);
             return Some(Found::Here(mapped));
         }
+        // The two together stay within the limit: what is mapped makes way, and as long as it is being sent we wait.
+        let room = memory.unused().saturating_sub(memory.growth());
+        if !self.access.map_within(room) {
+            return None;
+        }
         let slab = memory.take(self.skew(key))?;
         self.gauges.count_lookup(Lookup::Read);
         memory.miss(key);
-        self.access.map_within(memory.unused());
         // Of a run that is wanted once more, or will be, all is read.
         let again = memory.holds(key) || self.reads.borrow().contains_key(&key);
         let whole = stretch.ahead || again;

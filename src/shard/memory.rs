@@ -10,7 +10,7 @@
 
 use super::snapshot::SlabStates;
 use crate::metainfo::PieceIndex;
-use crate::ring::{Arena, Core, FillingSlab, SLAB_LEN, Slab, ZeroCopy};
+use crate::ring::{Arena, CHUNK_SLABS, Core, FillingSlab, SLAB_LEN, Slab, ZeroCopy};
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::Range;
@@ -123,7 +123,9 @@ impl Memory {
     fn take_any(&mut self, skew: usize) -> Option<FillingSlab> {
         if self.gone.regrets >= REGRETS_TO_GROW {
             self.gone.regrets = 0;
-            self.room = self.arena.capacity() - self.arena.untouched();
+            // Half of the memory is left to what the page cache holds, and to blocks under way.
+            let (grown, half) = (self.arena.capacity() - self.arena.untouched(), self.arena.capacity() / 2);
+            self.room = grown.min(half.saturating_sub(grown));
         }
         while self.arena.ready() == 0 && (self.room == 0 || self.arena.untouched() == 0) {
             // Runs that are being sent stay until they are; giving up their entry frees nothing.
@@ -152,6 +154,14 @@ impl Memory {
     pub(super) fn for_downloads(&mut self, had: usize) -> usize {
         let share = self.arena.capacity() - self.arena.capacity() / UPLOAD_SHARE;
         self.available().min(share.saturating_sub(had))
+    }
+
+    /// Bytes by which the arena has to grow for the next slab.
+    pub(super) fn growth(&mut self) -> usize {
+        // Counts anew what others hold.
+        self.available();
+        let gives_way = self.room == 0 && self.cached.len() > self.shared.len();
+        if self.arena.ready() > 0 || gives_way { 0 } else { CHUNK_SLABS as usize * SLAB_LEN }
     }
 
     /// Bytes of its share of memory that the arena has not grown into.
@@ -231,7 +241,7 @@ impl Memory {
 mod tests {
     use super::*;
     use crate::metainfo::Layout;
-    use crate::ring::{CHUNK_SLABS, Config, run};
+    use crate::ring::{Config, run};
 
     #[test]
     fn runs_of_a_piece_that_was_bad_are_served_to_nobody() {
@@ -295,7 +305,11 @@ mod tests {
                 keep(&mut memory, *key);
                 (1..=2).for_each(|peer| memory.taken(*key, peer));
             }
-            assert!(arena.capacity() - arena.untouched() > 4 * CHUNK_SLABS as usize);
+            let grown = arena.capacity() - arena.untouched();
+            assert!(
+                (4 * CHUNK_SLABS as usize..=arena.capacity() / 2 + CHUNK_SLABS as usize).contains(&grown),
+                "{grown}"
+            );
         });
     }
 

@@ -286,7 +286,7 @@ impl TorrentShard {
         if let Fetched::Awaited(promise) = run {
             let mut memory = self.memory.borrow_mut();
             *run = Fetched::Filling(memory.redeem(promise, self.skew(key)));
-            self.access.map_within(memory.unused());
+            let _ = self.access.map_within(memory.unused());
         }
         match run {
             Fetched::Filling(slab) => Some(work(slab, range)),

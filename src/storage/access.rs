@@ -223,9 +223,9 @@ impl Access {
         Some(windows)
     }
 
-    /// Gives up what is mapped beyond `room` bytes.
-    pub fn map_within(&self, room: usize) {
-        self.views.borrow_mut().keep_within(room);
+    /// Gives up what is mapped beyond `room` bytes; `false` when so much of it is being sent that more is left.
+    pub fn map_within(&self, room: usize) -> bool {
+        self.views.borrow_mut().keep_within(room)
     }
 
     /// Bytes of files that are mapped.

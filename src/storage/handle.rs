@@ -27,6 +27,8 @@ const MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
 /// btrfs: a file of which it keeps checksums it writes direct on a worker thread only, and since Linux 6.14 through the
 /// page cache even so, for the memory might change meanwhile.
 const BTRFS: u64 = 0x9123_683e;
+/// overlayfs: the kernel tells what its own page cache holds, which is nothing; the bytes are in that of the file system below.
+const OVERLAY: u64 = 0x794c_7630;
 
 /// What moves a file's bytes.
 enum Way {
@@ -41,6 +43,8 @@ enum Way {
 /// See the module.
 pub(super) struct Handle {
     file: File,
+    /// Whether the kernel tells what is in the page cache.
+    tells: bool,
     way: Way,
     /// Whether what may go direct is also written so.
     writes_direct: bool,
@@ -67,11 +71,13 @@ impl Handle {
         let file = File::new(fd);
         // Where the kernel tells what it has cached, pages that it is still reading count: let none be read but what we
         // wait for.
-        if file.cached(0, 1).is_some() {
+        let tells = system != OVERLAY && file.cached(0, 1).is_some();
+        if tells {
             _ = rustix::fs::fadvise(file.as_fd(), 0, None, Advice::Random);
         }
         Ok(Self {
             file,
+            tells,
             way,
             writes_direct,
             flags,
@@ -202,14 +208,15 @@ impl Handle {
         let pages = range.end.div_ceil(page) - range.start / page;
         // Behind the end of a file that was cut short its last page has zeros.
         let reaches = rustix::fs::fstat(self.file.as_fd()).is_ok_and(|stat| stat.st_size as u64 >= range.end);
-        reaches && self.file.cached(range.start, (range.end - range.start) as usize) == Some(pages)
+        reaches
+            && self.tells
+            && self.file.cached(range.start, (range.end - range.start) as usize) == Some(pages)
     }
 
     /// Whether it is cheaper to read through the page cache, because most of it is there; or the kernel cannot tell.
     fn is_cached(&self, offset: u64, len: usize) -> bool {
-        self.file
-            .cached(offset, len)
-            .is_none_or(|pages| pages * rustix::param::page_size() as u64 * 2 >= len as u64)
+        let pages = if self.tells { self.file.cached(offset, len) } else { None };
+        pages.is_none_or(|pages| pages * rustix::param::page_size() as u64 * 2 >= len as u64)
     }
 
     /// Writes a range of the slab at `offset` of the file.

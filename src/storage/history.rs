@@ -7,10 +7,8 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bytes that one bit stands for.
-const RUN: u64 = 256 * 1024;
-/// A shorter read (bytes) says nothing of the run it lies in.
-const LEAST: u64 = 64 * 1024;
+/// Bytes that one bit stands for. A shorter read says nothing.
+const CHUNK: u64 = 64 * 1024;
 
 /// See the module. Shared by all cores. What they do at the same time may count twice or not at all: it is a guess anyway.
 pub(super) struct History {
@@ -36,16 +34,21 @@ impl History {
 
     /// Notes a read of `len` bytes at `offset` of the torrent; says whether it was read not long ago.
     pub(super) fn note(&self, offset: u64, len: u64) -> bool {
-        let words = (self.total / RUN / u64::from(u64::BITS) + 1) as usize;
+        let words = (self.total / CHUNK / u64::from(u64::BITS) + 1) as usize;
         let seen = self.seen.get_or_init(|| (0..words).map(|_| AtomicU64::new(0)).collect());
-        let bit = offset / RUN;
-        let mask = 1 << (bit % u64::from(u64::BITS));
-        let word = &seen[(bit / u64::from(u64::BITS)) as usize];
+        let place = |chunk: u64| {
+            (&seen[(chunk / u64::from(u64::BITS)) as usize], 1 << (chunk % u64::from(u64::BITS)))
+        };
+        // Those that begin in it, so that reads beside each other have none in common.
+        let chunks = offset.div_ceil(CHUNK)..(offset + len).div_ceil(CHUNK);
+        let (word, mask) = place(if len < CHUNK { offset / CHUNK } else { chunks.start });
         let known = word.load(Ordering::Relaxed) & mask != 0;
-        if known || len < LEAST {
+        if known || len < CHUNK {
             return known;
         }
-        word.fetch_or(mask, Ordering::Relaxed);
+        for (word, mask) in chunks.map(place) {
+            word.fetch_or(mask, Ordering::Relaxed);
+        }
         if self.read.fetch_add(len, Ordering::Relaxed) + len > self.memory {
             self.read.store(0, Ordering::Relaxed);
             seen.iter().for_each(|word| word.store(0, Ordering::Relaxed));
@@ -60,12 +63,22 @@ mod tests {
 
     #[test]
     fn what_was_read_is_known_until_memory_would_have_forgotten_it() {
-        let history = History::with_memory(100 * RUN, 10 * RUN);
-        assert!(!history.note(70 * RUN, LEAST - 1) && !history.note(70 * RUN + 5, RUN));
-        assert!(history.note(70 * RUN, RUN) && history.note(71 * RUN - 1, 1));
-        (0..9).for_each(|run| assert!(!history.note(run * RUN, RUN)));
-        assert!(history.note(70 * RUN, RUN) && history.note(0, RUN));
-        assert!(!history.note(99 * RUN, RUN), "one too many");
-        assert!(!history.note(70 * RUN, RUN));
+        let history = History::with_memory(100 * CHUNK, 10 * CHUNK);
+        assert!(!history.note(70 * CHUNK, CHUNK - 1) && !history.note(70 * CHUNK, CHUNK));
+        assert!(history.note(70 * CHUNK, CHUNK) && history.note(71 * CHUNK - 1, 1));
+        (0..9).for_each(|run| assert!(!history.note(run * CHUNK, CHUNK)));
+        assert!(history.note(70 * CHUNK, CHUNK) && history.note(0, CHUNK));
+        assert!(!history.note(99 * CHUNK, CHUNK), "one too many");
+        assert!(!history.note(70 * CHUNK, CHUNK));
+    }
+
+    #[test]
+    fn what_lies_beside_it_is_not_known() {
+        for len in [CHUNK, CHUNK + 1, CHUNK * 3 / 2, 4 * CHUNK, 5 * CHUNK - 7] {
+            let history = History::with_memory(100 * CHUNK, 1000 * CHUNK);
+            let mut runs = (0..).map(|run| run * len).take_while(|start| start + len <= 100 * CHUNK);
+            let known = |start| history.note(start, len);
+            assert!(!runs.clone().any(known) && runs.all(known), "{len}");
+        }
     }
 }

@@ -47,7 +47,11 @@ impl Views {
             return Some((Rc::clone(view), within));
         }
         let len = (len - start).min(VIEW_LEN as u64) as usize;
-        self.shrink(room.checked_sub(len)?, self.most - 1);
+        let left = room.checked_sub(len)?;
+        self.shrink(left, self.most - 1);
+        if self.bytes > left || self.places.len() >= self.most {
+            return None;
+        }
         let view = Rc::new(View::new(file.file(), start, len).ok()?);
         self.bytes += len;
         self.places.push(place);
@@ -55,15 +59,22 @@ impl Views {
         Some((view, within))
     }
 
-    /// Keeps no more than `room` bytes.
-    pub(super) fn keep_within(&mut self, room: usize) {
+    /// Keeps no more than `room` bytes, but for what is being sent; says whether there are no more.
+    pub(super) fn keep_within(&mut self, room: usize) -> bool {
         self.shrink(room, self.most);
+        self.bytes <= room
     }
 
-    /// Gives up some until there are no more than so many bytes and views. What is being sent stays until it is sent.
+    /// Gives up some until there are no more than so many bytes and views, or all that are left are being sent: to give those
+    /// up would free nothing.
     fn shrink(&mut self, room: usize, most: usize) {
         while self.bytes > room || self.places.len() > most {
-            let leaving = self.places.swap_remove(self.chance.usize(..self.places.len()));
+            let (first, count) = (self.chance.usize(..self.places.len()), self.places.len());
+            let mut turned = (first..count).chain(0..first);
+            let Some(at) = turned.find(|at| Rc::strong_count(&self.views[&self.places[*at]]) == 1) else {
+                break;
+            };
+            let leaving = self.places.swap_remove(at);
             let view = self.views.remove(&leaving).expect("each place has one");
             self.bytes -= view.len();
         }
@@ -128,12 +139,26 @@ mod tests {
             assert_eq!(windows(&access, view * VIEW, 10, 2 * VIEW_LEN), Some(vec![10]));
             assert!(access.mapped() <= 2 * VIEW_LEN);
         }
-        access.map_within(3 * VIEW_LEN);
+        assert!(access.map_within(3 * VIEW_LEN));
         assert_eq!(access.mapped(), 2 * VIEW_LEN);
-        access.map_within(2 * VIEW_LEN - 1);
+        assert!(access.map_within(2 * VIEW_LEN - 1));
         assert_eq!(access.mapped(), VIEW_LEN);
-        access.map_within(0);
+        assert!(access.map_within(0));
         assert_eq!(access.mapped(), 0);
+    }
+
+    #[test]
+    fn what_is_being_sent_keeps_its_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let access = stored(folder.path(), &[(REGULAR, 7 << 20)]);
+        let piece = access.store().layout().piece(0).unwrap();
+        let ask = |view: u32| access.windows(piece, view * VIEW, 10, 2 * VIEW_LEN);
+        let held = [ask(0).unwrap(), ask(1).unwrap()];
+        assert!(ask(2).is_none() && ask(1).is_some());
+        assert!(!access.map_within(0));
+        assert_eq!(access.mapped(), 2 * VIEW_LEN, "nothing would be freed");
+        drop(held);
+        assert!(ask(2).is_some() && access.mapped() <= 2 * VIEW_LEN);
     }
 
     #[test]

@@ -131,7 +131,10 @@ impl Swarm {
             peer.uploads.pop();
             self.totals.requests.served += 1;
         }
-        done.into_iter().for_each(|piece| self.note_served(slot, piece));
+        for piece in done {
+            self.note_served(slot, piece);
+            self.note_shown_sent(slot, piece);
+        }
     }
 
     /// Whether requests of the peer wait to be served.

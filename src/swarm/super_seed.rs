@@ -19,8 +19,10 @@ struct Offer {
     piece: PieceIndex,
     /// How many had it, or had been shown it, then; this peer counted.
     spread: u32,
-    /// Since when the peer has it.
+    /// Since when the peer has it, by its own word or because it was sent all of it.
     had: Option<Duration>,
+    /// All of it was sent. Not every client tells a peer of pieces that the peer has.
+    sent: bool,
 }
 
 /// What one peer has been shown.
@@ -90,12 +92,27 @@ impl Swarm {
         }
     }
 
+    /// The peer was sent a whole piece. If it is alone it is shown the next at once.
+    pub(super) fn note_shown_sent(&mut self, slot: PeerSlot, piece: PieceIndex) {
+        let alone = self.commons.leeches() < 2;
+        let Some(shown) = self.peers.get_mut(slot).and_then(|peer| peer.shown.as_mut()) else { return };
+        let before = shown.open.len();
+        shown.open.iter_mut().filter(|offer| offer.piece == piece).for_each(|offer| offer.sent = true);
+        shown.open.retain(|offer| !(alone && offer.sent));
+        if shown.open.len() < before {
+            self.wake(slot);
+        }
+    }
+
     /// Closes the offers that have done their work, and has the peer told of others.
     pub(super) fn review_offers(&mut self, now: Duration, slot: PeerSlot) {
         let commons = Arc::clone(&self.commons);
         // One that is alone, on whatever core, has nobody to give anything to.
         let alone = commons.leeches() < 2;
         let Some(shown) = self.peers.get_mut(slot).and_then(|peer| peer.shown.as_mut()) else { return };
+        for offer in shown.open.iter_mut().filter(|offer| offer.sent) {
+            offer.had.get_or_insert(now);
+        }
         shown.open.retain(|offer| {
             let waited = offer.had.is_some_and(|had| alone || now >= had + STALL);
             !waited && commons.spread(offer.piece) <= offer.spread
@@ -116,7 +133,7 @@ impl Swarm {
         let piece = turned.filter(lacks).min_by_key(|piece| self.commons.spread(*piece))?;
         shown.pieces.insert(piece);
         self.commons.count_spread(piece, true);
-        shown.open.push(Offer { piece, spread: self.commons.spread(piece), had: None });
+        shown.open.push(Offer { piece, spread: self.commons.spread(piece), had: None, sent: false });
         Some(piece)
     }
 }
