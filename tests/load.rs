@@ -108,7 +108,7 @@ impl Stage {
 
 /// A seed whose check is over, and how many bytes that has read. `cached`: the page cache still has them.
 fn checked_seed(stage: &Stage, cached: bool, more: &[&str]) -> (Program, SocketAddr, u64) {
-    let metrics = ["--cores", "1", "--memory-limit", "256M", "--metrics", "127.0.0.1:0"];
+    let metrics = ["--cores", "1", "--metrics", "127.0.0.1:0"];
     let mut seeder = beside_client(stage, "seed", &stage.here(), &[&metrics, more].concat());
     let figures = seeder.metrics_address();
     let before = common::until(|| {
@@ -150,29 +150,77 @@ fn what_peers_ask_for_side_by_side_is_read_once() {
     assert!((stage.total()..=most).contains(&read), "{read} bytes");
 }
 
-/// Each connection begins at another place, and comes to where others were long before: what then is read again stays in the
-/// page cache.
+/// Bytes that the disk has given when 24 peers got all of a torrent that it had to be asked for, each beginning at another
+/// place: so it comes to where others were long before.
+fn read_for_many(stage: &Stage, order: &str, memory: &str) -> u64 {
+    let (mut seeder, figures, _) = checked_seed(stage, false, &["--memory-limit", memory]);
+    let before = seeder.disk_reads();
+    let addr = seeder.address().to_string();
+    let (code, summary, said) =
+        stage.run("download", &["--peer", &addr, "--connections", "24", "--order", order]);
+    assert_eq!((code, said.as_str()), (Some(0), ""), "{summary}");
+    when_sent(stage, figures, 24);
+    seeder.disk_reads() - before
+}
+
 #[test]
-fn what_many_peers_ask_for_one_after_the_other_is_read_twice_at_most() {
+fn a_block_wanted_by_many_peers_is_read_once() {
     let stage = Stage::new(&[48 << 20]);
-    for (order, cached) in [("sequential", true), ("sequential", false), ("scattered", false)] {
-        let (mut seeder, figures, before) = checked_seed(&stage, cached, &[]);
-        let addr = seeder.address().to_string();
-        let (code, summary, said) =
-            stage.run("download", &["--peer", &addr, "--connections", "24", "--order", order]);
-        assert_eq!((code, said.as_str()), (Some(0), ""), "{summary}");
-        let page = when_sent(&stage, figures, 24);
-        let read = bytes_read(&page) - before;
-        let from_there = page.sum("seedring_page_cache_hits_total", &[]);
-        if cached {
-            assert!(read == 0 && from_there > 0, "{read} bytes are read, {from_there} loads are not");
-        } else {
-            // A run of which at first a single block is wanted is read whole when more of it is.
-            let runs = stage.total() / 65_536;
-            let most = 2 * stage.total() + runs * BLOCK as u64;
-            assert!((stage.total()..=most).contains(&read), "{order}: {read} bytes");
-        }
+    for order in ["sequential", "scattered"] {
+        // Runs of 64 KiB, each in a slab of its own: half of the memory holds them all.
+        let read = read_for_many(&stage, order, "512M");
+        // A run of which at first a single block is wanted is read whole when more of it is.
+        let most = stage.total() + stage.total() / 65_536 * BLOCK as u64;
+        assert!((stage.total()..=most).contains(&read), "{order}: {read} bytes");
     }
+}
+
+/// What has no room in our own memory and is read again stays in the page cache.
+#[test]
+fn a_block_for_which_there_is_no_memory_is_read_twice_at_most() {
+    let stage = Stage::new(&[48 << 20]);
+    let read = read_for_many(&stage, "sequential", "32M");
+    let most = 2 * stage.total() + stage.total() / 65_536 * BLOCK as u64;
+    assert!((stage.total()..=most).contains(&read), "{read} bytes");
+}
+
+#[test]
+fn what_the_page_cache_holds_is_not_read() {
+    let stage = Stage::new(&[16 << 20]);
+    let (mut seeder, figures, before) = checked_seed(&stage, true, &[]);
+    let addr = seeder.address().to_string();
+    assert_eq!(stage.run("download", &["--peer", &addr, "--connections", "3"]).0, Some(0));
+    let page = when_sent(&stage, figures, 3);
+    let (read, from_there) = (bytes_read(&page) - before, page.sum("seedring_page_cache_hits_total", &[]));
+    assert!(read == 0 && from_there > 0, "{read} bytes are read, {from_there} loads are not");
+}
+
+/// The program keeps no file on the disk that its owner has removed or replaced, and sends what has the name now.
+#[test]
+fn files_that_are_gone_are_let_go() {
+    let stage = Stage::new(&[2 << 20, 1 << 20, 300_000]);
+    let (mut seeder, figures, _) = checked_seed(&stage, true, &[]);
+    let addr = seeder.address().to_string();
+    let all = ["--peer", addr.as_str()];
+    assert_eq!(stage.run("download", &all).0, Some(0));
+    let file = |number: u32| stage.here().join(format!("set/{number:04}"));
+    assert!(seeder.files().iter().filter(|path| **path == file(0)).count() > 1, "open, and mapped");
+    // The same bytes in another file, and a file that is there no more.
+    fs::copy(file(0), stage.here().join("copy")).unwrap();
+    fs::rename(stage.here().join("copy"), file(0)).unwrap();
+    fs::remove_file(file(1)).unwrap();
+    common::until(|| {
+        let gone = |path: &PathBuf| path.to_str().unwrap().ends_with("(deleted)");
+        let kept: Vec<_> = seeder.files().into_iter().filter(gone).collect();
+        if kept.is_empty() { Ok(()) } else { Err(format!("{kept:?}")) }
+    });
+    let hits = |page: Samples| page.sum("seedring_page_cache_hits_total", &[]);
+    let before = hits(Samples::fetch(figures));
+    let part = ["--peer", &addr, "--bytes", "1M"];
+    let (code, summary, said) = stage.run("download", &part);
+    assert_eq!((code, said.as_str()), (Some(0), ""), "{summary}");
+    common::until(|| if hits(Samples::fetch(figures)) > before { Ok(()) } else { Err("no hit".to_owned()) });
+    assert!(seeder.files().contains(&file(0)));
 }
 
 /// What nobody has asked for takes no memory: each core begins with as much as its arena grows by.

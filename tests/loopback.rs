@@ -143,6 +143,49 @@ fn sends_without_a_copy() {
     }
 }
 
+/// Takes the pages of files below `folder` that are mapped here from whoever follows their addresses, as it happens when
+/// somebody cuts the files short. Says how many mappings there are.
+#[expect(unsafe_code, reason = "no safe call takes pages away")]
+fn take_mapped_pages(folder: &Path) -> usize {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let ours = maps.lines().filter(|line| line.contains(folder.to_str().unwrap()));
+    let take = |line: &str| {
+        let (start, end) = line.split_once(' ').unwrap().0.split_once('-').unwrap();
+        let [start, end] = [start, end].map(|hex| usize::from_str_radix(hex, 16).unwrap());
+        let address = std::ptr::with_exposed_provenance_mut(start);
+        // SAFETY: what is mapped of files only the kernel reads, which says so when it cannot.
+        unsafe { rustix::mm::mprotect(address, end - start, rustix::mm::MprotectFlags::empty()) }.unwrap();
+    };
+    ours.map(take).count()
+}
+
+#[test]
+fn what_cannot_be_sent_from_where_it_is_mapped_is_read() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let seed = folder.path().join("seed");
+    make_payload(&seed.join("payload"));
+    let (_, torrent) =
+        session::create(&seed.join("payload"), &CreateOptions::default(), 2, |_, _| {}).unwrap();
+    let torrent = Arc::new(torrent);
+    let (tell_stop, stop) = watch::channel(false);
+    runtime().block_on(async {
+        let seeder = Job { cores: 1, ..job(&torrent, &seed, Goal::Seed, vec![]) };
+        let (seeding, addr) = start(seeder, stop.clone());
+        let leeching = async {
+            let addr = addr.await.unwrap();
+            for name in ["first", "second"] {
+                let leech = folder.path().join(name);
+                let (downloading, _) = start(job(&torrent, &leech, Goal::Download, vec![addr]), stop.clone());
+                assert!(downloading.await.complete);
+                same(&seed.join("payload"), &leech.join("payload"));
+                assert!(take_mapped_pages(&seed) >= 3, "all that is large was sent from there");
+            }
+            tell_stop.send(true).unwrap();
+        };
+        tokio::join!(seeding, leeching);
+    });
+}
+
 /// All payload copied to be sent encrypted, and all that was uploaded, when the seeder is in this mode.
 fn copied_by_a_seed(encryption: Encryption, leech: Encryption, piece_length: u32) -> (u64, u64) {
     let folder = tempfile::tempdir().unwrap();

@@ -166,6 +166,7 @@ async fn keep_time(torrent: Rc<TorrentShard>) {
         if torrent.now() >= next_progress {
             next_progress = torrent.now() + Duration::from_secs(1);
             torrent.publish();
+            torrent.access.let_go();
             if torrent.core == 0 {
                 torrent.report(Report::Progress(torrent.crew.progress()));
             }

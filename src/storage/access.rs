@@ -1,6 +1,7 @@
 //! One core's way to a torrent's files: its open descriptors, and the moves of runs between slabs and files.
 
 use super::counts::{Counter, Counts};
+use super::folder::FileId;
 use super::handle::{Handle, LEAST_DIRECT};
 use super::open_files::OpenFiles;
 use super::views::Views;
@@ -18,6 +19,9 @@ use std::time::Duration;
 /// The first and the longest pause before the system is asked again for a descriptor that it has refused.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
+/// Files that are looked for at a time.
+const LOOKS: usize = 16;
+
 /// What a file is opened for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Purpose {
@@ -30,6 +34,8 @@ pub struct Access {
     store: Arc<Store>,
     open: RefCell<OpenFiles>,
     views: RefCell<Views>,
+    /// The file behind which it is looked next whether files have gone.
+    looked: Cell<Option<FileIndex>>,
     /// What [`Store::writes`] said when the files were opened.
     writes: Cell<bool>,
     counter: Counter,
@@ -43,7 +49,8 @@ impl Access {
         let writes = Cell::new(store.writes());
         let open = RefCell::new(OpenFiles::new(cores));
         let views = RefCell::new(Views::new(cores));
-        Self { store, open, views, writes, counter: Counter::default(), waits: Cell::new(0) }
+        let (looked, waits) = (Cell::new(None), Cell::new(0));
+        Self { store, open, views, looked, writes, counter: Counter::default(), waits }
     }
 
     /// The files.
@@ -66,6 +73,35 @@ impl Access {
         if Descriptors::of_process().files.are_wanted() {
             self.open.borrow_mut().close_all();
         }
+    }
+
+    /// Closes files, and gives up what is mapped of them, whose name another one has now, or none: their disk space is free
+    /// then. Looks at a few, others each time.
+    pub fn let_go(&self) {
+        let mut known: Vec<_> = self.views.borrow().files().collect();
+        known.extend(self.open.borrow().all().map(|(index, file)| (index, file.id())));
+        let behind = |(index, _): &(FileIndex, FileId)| Some(*index) > self.looked.get();
+        if !known.iter().any(behind) {
+            self.looked.set(None);
+        }
+        known.retain(behind);
+        known.sort_unstable_by_key(|(index, _)| *index);
+        known.dedup();
+        for same in known.chunk_by(|one, other| one.0 == other.0).take(LOOKS) {
+            for (index, id) in same.iter().filter(|(index, id)| self.has_gone(*index, *id)) {
+                self.open.borrow_mut().close(*index);
+                self.views.borrow_mut().give_up_file(*index, *id);
+            }
+            self.looked.set(same.first().map(|(index, _)| *index));
+        }
+    }
+
+    /// Whether this file has neither of its names any more. One that cannot be looked at has not gone.
+    fn has_gone(&self, index: FileIndex, id: FileId) -> bool {
+        let file = self.store.file(index);
+        let is_there =
+            |path: &[String]| !matches!(self.store.folder.identity(path), Ok(now) if now != Some(id));
+        !is_there(&file.path) && !is_there(&file.part_path())
     }
 
     /// A place for a file. While there is none, files that are open for later only are closed. Whoever waits has no

@@ -1,7 +1,7 @@
 //! The download folder: every path below it is resolved by the kernel with a promise not to leave it.
 
 use super::StorageError;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, openat2};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat, openat2};
 use rustix::io::Errno;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -9,6 +9,19 @@ use std::path::Path;
 /// Beneath the folder, through no link at all.
 const CONFINED: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
+
+/// One file, whatever its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    pub(super) fn of(stat: &Stat) -> Self {
+        Self { device: stat.st_dev, inode: stat.st_ino }
+    }
+}
 
 /// An open folder.
 #[derive(Debug)]
@@ -73,32 +86,42 @@ impl Folder {
         Ok(fd)
     }
 
+    /// What is there under a name; `None` when there is nothing.
+    fn look(&self, path: Components<'_>) -> Result<Option<Stat>, StorageError> {
+        let name = path[path.len() - 1].as_str();
+        let stat = self
+            .parent(path, false)
+            .and_then(|parent| rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW));
+        match stat {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(cause) => Err(self.fail("look at", path)(cause)),
+        }
+    }
+
     /// The size of a regular file; `None` when there is nothing.
     ///
     /// # Errors
     /// When something else is there, or the path cannot be followed without leaving the folder.
     pub(super) fn size(&self, path: Components<'_>) -> Result<Option<u64>, StorageError> {
-        let fail = self.fail("look at", path);
-        let parent = match self.parent(path, false) {
-            Ok(parent) => parent,
-            Err(Errno::NOENT) => return Ok(None),
-            Err(cause) => return Err(fail(cause)),
-        };
-        let stat = match rustix::fs::statat(&parent, path[path.len() - 1].as_str(), AtFlags::SYMLINK_NOFOLLOW)
-        {
-            Ok(stat) => stat,
-            Err(Errno::NOENT) => return Ok(None),
-            Err(cause) => return Err(fail(cause)),
-        };
+        let Some(stat) = self.look(path)? else { return Ok(None) };
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Ok(Some(u64::try_from(stat.st_size).unwrap_or(0))),
-            FileType::Symlink => Err(fail(Errno::LOOP)),
+            FileType::Symlink => Err(self.fail("look at", path)(Errno::LOOP)),
             _ => Err(StorageError::because(
                 "use",
                 self.display(path),
                 "something that is not a file is in the way",
             )),
         }
+    }
+
+    /// Which file has the name now; `None` when none has.
+    ///
+    /// # Errors
+    /// When the path cannot be followed without leaving the folder.
+    pub(super) fn identity(&self, path: Components<'_>) -> Result<Option<FileId>, StorageError> {
+        Ok(self.look(path)?.map(|stat| FileId::of(&stat)))
     }
 
     /// Bytes of disk that a file takes.

@@ -10,6 +10,7 @@
 //! same page could lose the bytes of one of them.
 
 use super::counts::Counter;
+use super::folder::FileId;
 use crate::ring::{Descriptors, File, FillingSlab, Place, Slab};
 use rustix::fs::{Advice, AtFlags, IFlags, Mode, OFlags, SeekFrom, StatxFlags};
 use std::cell::{Cell, OnceCell};
@@ -43,6 +44,7 @@ enum Way {
 /// See the module.
 pub(super) struct Handle {
     file: File,
+    id: FileId,
     /// Whether the kernel tells what is in the page cache.
     tells: bool,
     way: Way,
@@ -68,6 +70,7 @@ impl Handle {
         let way = if MEMORY.contains(&system) { Way::Memory } else { Way::of(&fd)? };
         let writes_direct = system != BTRFS || !has_checksums(&fd);
         let flags = if writable { OFlags::RDWR } else { OFlags::RDONLY };
+        let id = FileId::of(&rustix::fs::fstat(&fd)?);
         let file = File::new(fd);
         // Where the kernel tells what it has cached, pages that it is still reading count: let none be read but what we
         // wait for.
@@ -77,6 +80,7 @@ impl Handle {
         }
         Ok(Self {
             file,
+            id,
             tells,
             way,
             writes_direct,
@@ -91,6 +95,11 @@ impl Handle {
     /// The file, to be synced or asked.
     pub(super) fn file(&self) -> &File {
         &self.file
+    }
+
+    /// Which file it is: its name may be another one's by now.
+    pub(super) fn id(&self) -> FileId {
+        self.id
     }
 
     /// Whether nothing was written into this range. Where the file system cannot tell, something was.

@@ -65,6 +65,11 @@ impl<T> OpenFiles<T> {
         self.files.clear();
     }
 
+    /// All that are open.
+    pub(super) fn all(&self) -> impl Iterator<Item = (FileIndex, &T)> {
+        self.files.iter().map(|(index, (file, _))| (*index, &**file))
+    }
+
     pub(super) fn close(&mut self, index: FileIndex) {
         self.files.remove(&index);
     }

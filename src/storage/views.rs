@@ -1,6 +1,7 @@
 //! Parts of files that are mapped, to be sent from the page cache: as many as there is room for. Which are given up is left to
 //! chance: of peers that all go through a torrent in its order, the oldest would be what is wanted next.
 
+use super::folder::FileId;
 use super::handle::Handle;
 use crate::metainfo::FileIndex;
 use crate::ring::{VIEW_LEN, View};
@@ -13,7 +14,8 @@ const MOST_VIEWS: usize = 16 * 1024;
 type Place = (FileIndex, u64);
 
 pub(super) struct Views {
-    views: HashMap<Place, Rc<View>>,
+    /// With the file that each is of: the name may be another one's by now.
+    views: HashMap<Place, (FileId, Rc<View>)>,
     places: Vec<Place>,
     chance: fastrand::Rng,
     bytes: usize,
@@ -43,8 +45,10 @@ impl Views {
         let number = offset / VIEW_LEN as u64;
         let (place, start) = ((index, number), number * VIEW_LEN as u64);
         let within = (offset - start) as usize;
-        if let Some(view) = self.views.get(&place) {
-            return Some((Rc::clone(view), within));
+        match self.views.get(&place) {
+            Some((id, view)) if *id == file.id() => return Some((Rc::clone(view), within)),
+            Some(_) => self.give_up(|mapped, _| *mapped == place),
+            None => {}
         }
         let len = (len - start).min(VIEW_LEN as u64) as usize;
         let left = room.checked_sub(len)?;
@@ -55,8 +59,25 @@ impl Views {
         let view = Rc::new(View::new(file.file(), start, len).ok()?);
         self.bytes += len;
         self.places.push(place);
-        self.views.insert(place, Rc::clone(&view));
+        self.views.insert(place, (file.id(), Rc::clone(&view)));
         Some((view, within))
+    }
+
+    /// The files of which something is mapped, and which those are.
+    pub(super) fn files(&self) -> impl Iterator<Item = (FileIndex, FileId)> {
+        self.views.iter().map(|((index, _), (id, _))| (*index, *id))
+    }
+
+    /// Gives up what is mapped of a file: that one, whatever has its name now.
+    pub(super) fn give_up_file(&mut self, index: FileIndex, id: FileId) {
+        self.give_up(|place, mapped| place.0 == index && *mapped == id);
+    }
+
+    /// What is being sent of these goes with the send.
+    fn give_up(&mut self, which: impl Fn(&Place, &FileId) -> bool) {
+        let leaving = self.views.extract_if(|place, (id, _)| which(place, id));
+        self.bytes -= leaving.map(|(_, (_, view))| view.len()).sum::<usize>();
+        self.places.retain(|place| self.views.contains_key(place));
     }
 
     /// Keeps no more than `room` bytes, but for what is being sent; says whether there are no more.
@@ -71,11 +92,11 @@ impl Views {
         while self.bytes > room || self.places.len() > most {
             let (first, count) = (self.chance.usize(..self.places.len()), self.places.len());
             let mut turned = (first..count).chain(0..first);
-            let Some(at) = turned.find(|at| Rc::strong_count(&self.views[&self.places[*at]]) == 1) else {
+            let Some(at) = turned.find(|at| Rc::strong_count(&self.views[&self.places[*at]].1) == 1) else {
                 break;
             };
             let leaving = self.places.swap_remove(at);
-            let view = self.views.remove(&leaving).expect("each place has one");
+            let (_, view) = self.views.remove(&leaving).expect("each place has one");
             self.bytes -= view.len();
         }
     }

@@ -2,9 +2,11 @@
 
 use super::DEADLINE;
 use serde_json::Value;
+use std::collections::BTreeSet;
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
@@ -116,6 +118,22 @@ impl Program {
         let links: Vec<_> = links.collect();
         let sockets = links.iter().filter(|link| link.to_string_lossy().starts_with("socket:")).count();
         (sockets, links.len() - sockets)
+    }
+
+    /// The files that it has open or mapped, once for each; `(deleted)` stands behind those that are gone.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let process = PathBuf::from(format!("/proc/{}", self.child.id()));
+        let maps = fs::read_to_string(process.join("maps")).unwrap();
+        let mapped: BTreeSet<_> =
+            maps.lines().filter_map(|line| line.find('/').map(|at| PathBuf::from(&line[at..]))).collect();
+        let open = fs::read_dir(process.join("fd")).unwrap();
+        open.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok()).chain(mapped).collect()
+    }
+
+    /// Bytes that disks have read for it.
+    pub(crate) fn disk_reads(&self) -> u64 {
+        let counts = fs::read_to_string(format!("/proc/{}/io", self.child.id())).unwrap();
+        counts.lines().find_map(|line| line.strip_prefix("read_bytes: ")).unwrap().parse().unwrap()
     }
 
     /// The processors that each of its threads of that name may run on, as the system writes them.

@@ -255,6 +255,25 @@ fn on_btrfs() {
     works_on(r#"mount -o loop "$2" "$1""#, |stage| image(stage, "mkfs.btrfs", "btrfs-progs", 128 << 20));
 }
 
+/// What a program says of itself to Prometheus.
+struct Figures(SocketAddr);
+
+impl Figures {
+    fn of(seedring: &mut Seedring) -> Self {
+        let event = seedring.wait_event("metrics", |_| true);
+        Self(event["addr"].as_str().and_then(|addr| addr.parse().ok()).expect("an address"))
+    }
+
+    /// One of them; 0 when it is not there.
+    fn get(&self, name: &str) -> u64 {
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.0);
+        let (_, page) = http(self.0, &request).expect("the program answers");
+        let page = String::from_utf8(page).expect("a page is UTF-8");
+        let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map_or(0, |line| line.parse::<f64>().expect("a number") as u64)
+    }
+}
+
 /// What btrfs keeps checksums of is not written direct: that it does on a worker thread.
 #[test]
 fn on_btrfs_only_what_has_no_checksums_is_written_direct() {
@@ -270,18 +289,10 @@ fn on_btrfs_only_what_has_no_checksums_is_written_direct() {
         let command = transfer("download", &torrent, &mount, &more);
         let script = format!(r#"mount -o loop "$2" "$1"; {plain}:"#);
         let mut seedring = Seedring::start(&stage, &mut with_mounts(&script, &[&mount, &disk], &command));
-        let figures = seedring.wait_event("metrics", |_| true);
-        let figures: SocketAddr =
-            figures["addr"].as_str().and_then(|addr| addr.parse().ok()).expect("an address");
+        let figures = Figures::of(&mut seedring);
         seedring.wait_event("completed", |_| true);
-        let written = |path: &str| {
-            let request = format!("GET /metrics HTTP/1.1\r\nHost: {figures}\r\nConnection: close\r\n\r\n");
-            let (_, page) = http(figures, &request).expect("the program answers");
-            let page = String::from_utf8(page).expect("a page is UTF-8");
-            let start = format!("seedring_disk_written_bytes_total{{path=\"{path}\"}} ");
-            let line = page.lines().find_map(|line| line.strip_prefix(&start).map(str::to_owned));
-            line.map_or(0, |line| line.parse::<f64>().expect("a number") as u64)
-        };
+        let written =
+            |path: &str| figures.get(&format!("seedring_disk_written_bytes_total{{path=\"{path}\"}}"));
         until_true("all that was written is told", || written("buffered") + written("direct") >= 4 << 20);
         assert_eq!(written(path), 4 << 20, "{path}");
         seedring.stop();
@@ -293,8 +304,31 @@ fn on_tmpfs() {
     works_on(r#"mount -t tmpfs -o size=64m tmpfs "$1""#, |stage| stage.folder("unused"));
 }
 
+const OVERLAY: &str = r#"mkdir -p "$2/lower" "$2/upper" "$2/work"; mount -t overlay -o "lowerdir=$2/lower,upperdir=$2/upper,workdir=$2/work" overlay "$1""#;
+
 #[test]
 fn on_an_overlay() {
-    let script = r#"mkdir -p "$2/lower" "$2/upper" "$2/work"; mount -t overlay -o "lowerdir=$2/lower,upperdir=$2/upper,workdir=$2/work" overlay "$1""#;
-    works_on(script, |stage| stage.folder("layers"));
+    works_on(OVERLAY, |stage| stage.folder("layers"));
+}
+
+/// The kernel does not tell what an overlay has cached, so nothing is read past that.
+#[test]
+fn a_seed_on_an_overlay_reads_through_the_page_cache() {
+    let stage = Stage::new();
+    let (layers, mount) = (stage.folder("layers"), stage.folder("mount"));
+    let origin = stage.folder("layers/lower");
+    payload::files(&origin, &[("solo", 4 << 20)], 1);
+    let torrent = Torrent::make(&stage.path(""), &origin, "solo", 256 << 10, None);
+    let command = transfer("seed", &torrent, &mount, &["--metrics", "127.0.0.1:0"]);
+    let mut seed = Seedring::start(&stage, &mut with_mounts(OVERLAY, &[&mount, &layers], &command));
+    let figures = Figures::of(&mut seed);
+    let peer = seed.addr().to_string();
+    let copy = stage.folder("copy");
+    run_command(&stage, &mut transfer("download", &torrent, &copy, &["--peer", &peer])).good();
+    assert_same(&origin, &copy);
+    let read = |path: &str| figures.get(&format!("seedring_disk_read_bytes_total{{path=\"{path}\"}}"));
+    // By the check, and to be sent.
+    until_true("all that was read is told", || read("buffered") + read("direct") >= 8 << 20);
+    assert_eq!((read("direct"), figures.get("seedring_page_cache_hits_total")), (0, 0));
+    seed.stop();
 }
