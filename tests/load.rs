@@ -165,9 +165,9 @@ fn read_for_many(stage: &Stage, order: &str, memory: &str) -> u64 {
 
 #[test]
 fn a_block_wanted_by_many_peers_is_read_once() {
-    let stage = Stage::new(&[48 << 20]);
+    let stage = Stage::new(&[12 << 20]);
     for order in ["sequential", "scattered"] {
-        // Runs of 64 KiB, each in a slab of its own: half of the memory holds them all.
+        // Runs of 64 KiB, each in a slab of its own: an eighth of the memory holds them all.
         let read = read_for_many(&stage, order, "512M");
         // A run of which at first a single block is wanted is read whole when more of it is.
         let most = stage.total() + stage.total() / 65_536 * BLOCK as u64;

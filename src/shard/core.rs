@@ -8,7 +8,7 @@ use super::torrent::TorrentShard;
 use super::{Command, Report, Room};
 use crate::ring::{self, Config};
 use crate::storage::{self, Access, StorageError};
-use crate::swarm::{Settings, Source, Swarm};
+use crate::swarm::{RUN_LEN, Settings, Source, Swarm};
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -119,12 +119,13 @@ impl Work {
             greeting: self.crew.greeting.clone(),
         };
         let layout = Arc::clone(self.crew.store.layout());
+        let runs = layout.piece_count() as usize * layout.piece_length().div_ceil(RUN_LEN) as usize;
         let commons = Arc::clone(&self.crew.commons);
         let mut swarm = Swarm::new(layout, commons, self.core, settings, fastrand::u64(..));
         for (addrs, source) in found {
             addrs.into_iter().for_each(|addr| swarm.add_candidate(addr, source));
         }
-        let memory = Memory::new(core);
+        let memory = Memory::new(core, runs);
         let strangers = Strangers::new(self.room.strangers);
         let (crew, reports) = (Arc::clone(&self.crew), self.reports.clone());
         TorrentShard::new(crew, self.core, swarm, access, memory, strangers, reports)

@@ -7,7 +7,7 @@ use super::snapshot::Lookup;
 use super::torrent::TorrentShard;
 use crate::metainfo::{Block, Layout};
 use crate::ring::{self, FillingSlab, Gather, Slab, Window};
-use crate::swarm::RUN_LEN;
+use crate::swarm::{PeerSlot, RUN_LEN};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
@@ -153,27 +153,27 @@ enum Found {
 pub(super) struct ReadFailed;
 
 /// Loads stretches, all at the same time: the first one in any case, the others as long as there is memory. With `map` they
-/// need not be in slabs.
+/// need not be in slabs. They are for `peer`.
 ///
 /// # Errors
 /// When one cannot be read.
 pub(super) async fn load(
     torrent: &Rc<TorrentShard>,
     stretches: &[Stretch],
-    map: bool,
+    (peer, map): (PeerSlot, bool),
     payloads: &mut Vec<Payload>,
 ) -> Result<(), ReadFailed> {
     payloads.clear();
     let [first, others @ ..] = stretches else { return Ok(()) };
     let found = loop {
-        match torrent.find(first, map) {
+        match torrent.find(first, peer, map) {
             Some(found) => break found,
             // Every slab is being filled or sent: some will be free soon.
             None => tokio::time::sleep(Duration::from_millis(5)).await,
         }
     };
     // Whoever holds slabs must not wait for more: the others may do the same.
-    let further = others.iter().map_while(|stretch| torrent.find(stretch, map));
+    let further = others.iter().map_while(|stretch| torrent.find(stretch, peer, map));
     for found in std::iter::once(found).chain(further).collect::<Vec<_>>() {
         payloads.push(match found {
             Found::Here(payload) => payload,
@@ -188,7 +188,7 @@ pub(super) async fn load(
 
 impl TorrentShard {
     /// The run in a cache, or on its way there. `None` when there is no memory now.
-    fn find(self: &Rc<Self>, stretch: &Stretch, map: bool) -> Option<Found> {
+    fn find(self: &Rc<Self>, stretch: &Stretch, peer: PeerSlot, map: bool) -> Option<Found> {
         let key = stretch.key;
         let mut memory = self.memory.borrow_mut();
         let here = memory.get(key, &stretch.range).map(|slab| Found::Here(Payload::Slab(slab)));
@@ -198,6 +198,7 @@ impl TorrentShard {
             Some(Found::Coming(coming.slab.clone()))
         });
         if found.is_some() {
+            memory.taken(key, peer.index());
             self.gauges.count_lookup(Lookup::Memory);
             return found;
         }
@@ -212,6 +213,7 @@ impl TorrentShard {
         }
         let slab = memory.take(self.skew(key))?;
         self.gauges.count_lookup(Lookup::Read);
+        memory.miss(key);
         // Of a run that is wanted once more, or will be, all is read.
         let again = memory.holds(key) || self.reads.borrow().contains_key(&key);
         let whole = stretch.ahead || again;

@@ -1,9 +1,10 @@
 //! Payload memory of one core: the arena, and the clean runs that stay in it as cache until the room is needed.
 //!
-//! The arena starts small. What is read of the disk makes it grow, up to half of its memory: so a run that several peers want
-//! is read once, as far as that reaches. To make memory resident costs more than to let an older run go, so downloads let
-//! the cache give way first; when what has gone is asked for, it is read, and the arena grows by that. What it has
-//! not grown into is room for files that are mapped ([`Memory::unused`]): the two together stay within the limit.
+//! The arena starts small, and the cache gives way before it grows: to make memory resident costs more than to read a run
+//! again, and most runs are served once. For the sake of the cache it grows to all runs of a torrent that takes an eighth
+//! of it or less; else only when runs had to leave that several peers have taken, or are asked for again a short while
+//! after, and then quickly. What it has not grown into is room for files that are mapped ([`Memory::unused`]): the two together
+//! stay within the limit.
 //!
 //! What is asked of peers is promised a slab ([`Promise`]) and takes it when its bytes are about to come: a run may be asked for
 //! long before. Memory is never promised twice, so a promise can always be kept.
@@ -12,7 +13,7 @@ use super::snapshot::SlabStates;
 use crate::metainfo::PieceIndex;
 use crate::ring::{Arena, CHUNK_SLABS, Core, FillingSlab, SLAB_LEN, Slab, ZeroCopy};
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -24,10 +25,43 @@ struct Cached {
     /// The bytes of the run that are there.
     valid: Range<usize>,
     used: u64,
+    /// The first peer that took it; and whether another one did.
+    taker: Option<u32>,
+    by_several: bool,
 }
 
 /// One slab in so many is left to uploads when the others are taken by downloads.
 const UPLOAD_SHARE: usize = 8;
+/// A torrent that takes one slab in so many, or less, stays in memory.
+const SMALL_TORRENT: usize = 8;
+/// Runs that gave way and should not have, before the arena becomes twice as large: a few are chance.
+const REGRETS_TO_GROW: usize = 4;
+
+/// The runs that gave way last: as many as would still be there, had the arena all its memory.
+#[derive(Default)]
+struct Gone {
+    in_order: VecDeque<RunKey>,
+    runs: HashSet<RunKey>,
+    /// How many were asked for again, or will be, since the cache got more room.
+    regrets: usize,
+}
+
+impl Gone {
+    fn add(&mut self, key: RunKey, most: usize) {
+        if self.runs.insert(key) {
+            self.in_order.push_back(key);
+        }
+        while self.in_order.len() > most {
+            let oldest = self.in_order.pop_front().expect("not empty");
+            self.runs.remove(&oldest);
+        }
+    }
+
+    fn ask(&mut self, key: RunKey) {
+        self.regrets += usize::from(self.runs.remove(&key));
+    }
+}
+
 /// A slab that somebody is to have: nobody else takes the last one.
 pub(super) struct Promise(Rc<Cell<usize>>);
 
@@ -46,14 +80,19 @@ pub(super) struct Memory {
     /// Slabs that are promised.
     promised: Rc<Cell<usize>>,
     by_age: BTreeMap<u64, RunKey>,
+    gone: Gone,
+    /// Slabs by which the arena may grow for the sake of the cache.
+    room: usize,
     clock: u64,
     /// How connections send from the slabs.
     pub(super) zero_copy: ZeroCopy,
 }
 
 impl Memory {
-    pub(super) fn new(core: &Core) -> Self {
+    /// Memory for a torrent of so many `runs`.
+    pub(super) fn new(core: &Core, runs: usize) -> Self {
         let (arena, zero_copy) = (core.arena.clone(), core.zero_copy.clone());
+        let stays = runs <= arena.capacity() / SMALL_TORRENT;
         Self {
             arena,
             zero_copy,
@@ -61,15 +100,16 @@ impl Memory {
             shared: HashSet::new(),
             promised: Rc::default(),
             by_age: BTreeMap::new(),
+            gone: Gone::default(),
+            room: if stays { runs } else { 0 },
             clock: 0,
         }
     }
 
-    /// A slab for what is read, which begins `skew` bytes behind a page boundary, unless all that could be had are promised:
-    /// one that is free, or else the arena grows to half, or else the cache gives way, or else the arena grows.
+    /// A slab to fill that begins `skew` bytes behind a page boundary, unless all that could be had are promised: one that is
+    /// free, or else the cache gives way, or else the arena grows.
     pub(super) fn take(&mut self, skew: usize) -> Option<FillingSlab> {
-        let grows = self.room_for_reads() > 0;
-        (self.available() > 0).then(|| self.take_any(skew, grows)).flatten()
+        (self.available() > 0).then(|| self.take_any(skew)).flatten()
     }
 
     /// Promises a slab, if one could be had.
@@ -80,27 +120,32 @@ impl Memory {
         })
     }
 
-    /// The slab that was promised, once for each promise: the arena grows for it only when nothing gives way.
+    /// The slab that was promised, once for each promise.
     pub(super) fn redeem(&mut self, _: &Promise, skew: usize) -> FillingSlab {
-        self.take_any(skew, false).expect("no more slabs are promised than could be had")
+        self.take_any(skew).expect("no more slabs are promised than could be had")
     }
 
-    /// Slabs by which the arena may grow before what was read gives way: the other half is left to what the page cache holds,
-    /// and to blocks under way.
-    fn room_for_reads(&self) -> usize {
-        (self.arena.capacity() / 2).saturating_sub(self.arena.capacity() - self.arena.untouched())
-    }
-
-    /// A slab. When none is free, the arena `grows` before the cache gives way, or after.
-    fn take_any(&mut self, skew: usize, grows: bool) -> Option<FillingSlab> {
-        while self.arena.ready() == 0 && !grows {
+    fn take_any(&mut self, skew: usize) -> Option<FillingSlab> {
+        if self.gone.regrets >= REGRETS_TO_GROW {
+            self.gone.regrets = 0;
+            // Half of the memory is left to what the page cache holds, and to blocks under way.
+            let (grown, half) = (self.arena.capacity() - self.arena.untouched(), self.arena.capacity() / 2);
+            self.room = grown.min(half.saturating_sub(grown));
+        }
+        while self.arena.ready() == 0 && (self.room == 0 || self.arena.untouched() == 0) {
             // Runs that are being sent stay until they are; giving up their entry frees nothing.
             let sole = |(_, key): &(&u64, &RunKey)| self.cached[*key].slab.is_sole();
             let Some(oldest) = self.by_age.iter().find(sole).map(|(age, _)| *age) else { break };
             let key = self.by_age.remove(&oldest).expect("just seen");
-            self.cached.remove(&key).expect("as old as it is");
+            let leaves = self.cached.remove(&key).expect("as old as it is");
+            // Where two have been there are more to come.
+            self.gone.regrets += usize::from(leaves.by_several);
+            self.gone.add(key, self.arena.untouched());
         }
-        self.arena.take_at(skew)
+        let before = self.arena.untouched();
+        let slab = self.arena.take_at(skew);
+        self.room = self.room.saturating_sub(before - self.arena.untouched());
+        slab
     }
 
     /// Slabs that could be had now, and are not promised.
@@ -116,11 +161,11 @@ impl Memory {
         self.available().min(share.saturating_sub(had))
     }
 
-    /// Bytes by which the arena has to grow for the next slab that [`Memory::take`] gives.
+    /// Bytes by which the arena has to grow for the next slab.
     pub(super) fn growth(&mut self) -> usize {
         // Counts anew what others hold.
         self.available();
-        let gives_way = self.room_for_reads() == 0 && self.cached.len() > self.shared.len();
+        let gives_way = self.room == 0 && self.cached.len() > self.shared.len();
         if self.arena.ready() > 0 || gives_way { 0 } else { CHUNK_SLABS as usize * SLAB_LEN }
     }
 
@@ -160,6 +205,18 @@ impl Memory {
         whole.then(|| cached.slab.clone())
     }
 
+    /// The run, which is there, is sent to the peer with this number.
+    pub(super) fn taken(&mut self, key: RunKey, peer: u32) {
+        if let Some(cached) = self.cached.get_mut(&key) {
+            cached.by_several |= *cached.taker.get_or_insert(peer) != peer;
+        }
+    }
+
+    /// The run will be read: had it stayed, it need not be.
+    pub(super) fn miss(&mut self, key: RunKey) {
+        self.gone.ask(key);
+    }
+
     /// Whether some of the run is there.
     pub(super) fn holds(&self, key: RunKey) -> bool {
         self.cached.contains_key(&key)
@@ -180,7 +237,7 @@ impl Memory {
         }
         self.clock += 1;
         let used = self.clock;
-        let fresh = Cached { slab, valid, used };
+        let fresh = Cached { slab, valid, used, taker: None, by_several: false };
         if let Some(old) = self.cached.insert(key, fresh) {
             self.by_age.remove(&old.used);
         }
@@ -200,7 +257,7 @@ mod tests {
         let layout = Layout::new(1 << 20, [2 << 20]).unwrap();
         let [good, bad] = [0, 1].map(|number| layout.piece(number).unwrap());
         run(Config::new(4 << 20), async |core| {
-            let mut memory = Memory::new(&core);
+            let mut memory = Memory::new(&core, usize::MAX);
             let free = core.arena.free();
             for key in [(good, 0), (bad, 0), (bad, 1)] {
                 let slab = memory.take(0).unwrap().seal().ok().unwrap();
@@ -219,49 +276,73 @@ mod tests {
         const CHUNK: usize = CHUNK_SLABS as usize;
         let pieces = Layout::new(1 << 20, [20 * CHUNK as u64 * (1 << 18)]).unwrap();
         let runs = (0..20 * CHUNK as u32).map(|run| (pieces.piece(run / 4).unwrap(), run as usize % 4));
-        let runs = runs.collect();
+        let runs: Vec<RunKey> = runs.collect();
         run(Config::new(10 * CHUNK * (SLAB_LEN + 4096)), async |core| {
-            work(Memory::new(&core), core.arena.clone(), runs);
+            work(Memory::new(&core, runs.len()), core.arena.clone(), runs);
         })
         .unwrap();
     }
 
-    /// Has the run in memory: as a peer that asks for it does.
     fn keep(memory: &mut Memory, key: RunKey) {
         if memory.get(key, &(0..100)).is_none() {
+            memory.miss(key);
             let slab = memory.take(0).unwrap().seal().ok().unwrap();
             memory.keep(key, slab, 0..SLAB_LEN);
         }
     }
 
-    fn grown(arena: &Arena) -> usize {
-        arena.capacity() - arena.untouched()
-    }
-
     #[test]
-    fn runs_that_are_downloaded_take_one_chunk() {
+    fn runs_that_are_used_once_take_one_chunk() {
         with_runs(|mut memory, arena, runs| {
-            for key in &runs {
-                let promise = memory.promise().unwrap();
-                let slab = memory.redeem(&promise, 0).seal().ok().unwrap();
-                memory.keep(*key, slab, 0..SLAB_LEN);
-            }
-            assert_eq!(grown(&arena), CHUNK_SLABS as usize);
-            assert!(runs[..runs.len() - CHUNK_SLABS as usize].iter().all(|key| !memory.holds(*key)));
-            assert!(runs[runs.len() - CHUNK_SLABS as usize..].iter().all(|key| memory.holds(*key)));
+            runs.iter().for_each(|key| keep(&mut memory, *key));
+            assert_eq!(arena.capacity() - arena.untouched(), CHUNK_SLABS as usize);
+            assert!(memory.gone.in_order.len() <= arena.untouched());
         });
     }
 
     #[test]
-    fn what_is_read_stays_as_far_as_half_of_the_memory_reaches() {
+    fn memory_grows_to_all_of_a_small_torrent() {
+        run(Config::new(16 * CHUNK_SLABS as usize * (SLAB_LEN + 4096)), async |core| {
+            let layout = Layout::new(1 << 18, [(2 * u64::from(CHUNK_SLABS)) << 18]).unwrap();
+            let runs: Vec<RunKey> =
+                (0..layout.piece_count()).map(|piece| (layout.piece(piece).unwrap(), 0)).collect();
+            let mut memory = Memory::new(&core, runs.len());
+            (0..2).for_each(|_| runs.iter().for_each(|key| keep(&mut memory, *key)));
+            assert!(runs.iter().all(|key| memory.holds(*key)));
+            assert_eq!(memory.arena.capacity() - memory.arena.untouched(), runs.len(), "and no further");
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn memory_grows_before_runs_leave_that_several_peers_take() {
         with_runs(|mut memory, arena, runs| {
-            let half = arena.capacity() / 2;
-            runs[..half].iter().for_each(|key| keep(&mut memory, *key));
-            assert!(runs[..half].iter().all(|key| memory.holds(*key)));
-            assert_eq!(memory.growth(), 0, "now the oldest gives way");
-            runs.iter().for_each(|key| keep(&mut memory, *key));
-            assert_eq!(grown(&arena), half);
-            assert!(!memory.holds(runs[0]));
+            for key in &runs {
+                keep(&mut memory, *key);
+                // One peer, again and again, is not several.
+                (0..3).for_each(|_| memory.taken(*key, 1));
+            }
+            assert_eq!(arena.capacity() - arena.untouched(), CHUNK_SLABS as usize);
+            let wanted = &runs[..5 * CHUNK_SLABS as usize];
+            for key in wanted {
+                keep(&mut memory, *key);
+                (1..=2).for_each(|peer| memory.taken(*key, peer));
+            }
+            let grown = arena.capacity() - arena.untouched();
+            assert!(
+                (4 * CHUNK_SLABS as usize..=arena.capacity() / 2 + CHUNK_SLABS as usize).contains(&grown),
+                "{grown}"
+            );
+        });
+    }
+
+    #[test]
+    fn memory_grows_to_what_is_asked_for_again() {
+        with_runs(|mut memory, arena, runs| {
+            let wanted = &runs[..3 * CHUNK_SLABS as usize];
+            (0..20).for_each(|_| wanted.iter().for_each(|key| keep(&mut memory, *key)));
+            assert!(wanted.iter().all(|key| memory.holds(*key)), "all fits now");
+            assert!(arena.capacity() - arena.untouched() <= 8 * CHUNK_SLABS as usize);
         });
     }
 

@@ -144,7 +144,7 @@ impl Sender {
             self.last,
             &mut self.stretches,
         );
-        load::load(&self.torrent, &self.stretches, self.map, &mut self.payloads).await?;
+        load::load(&self.torrent, &self.stretches, (self.slot, self.map), &mut self.payloads).await?;
         let mut loaded = Loaded::new(&self.stretches, &self.payloads);
         if let Some(rest) = rest {
             gather.push_small(&head(&self.blocks[0])[self.block_sent.min(PIECE_HEAD_LEN)..]);
