@@ -171,6 +171,16 @@ fn long_pieces_from_many_peers_stay_within_the_memory_limit() {
 }
 
 #[test]
+fn all_processors_are_used_unless_something_else_is_said() {
+    let (folder, path, _) = one_file(100_000, BLOCK);
+    let mut seeder = Program::start(&mut client("seed", &path, folder.path(), &[]));
+    seeder.address();
+    let processors = thread::available_parallelism().unwrap().get();
+    let threads = |core: usize| seeder.processors_of(&format!("shard-{core}")).len();
+    assert_eq!((0..=processors).map(threads).collect::<Vec<_>>(), [vec![1; processors], vec![0]].concat());
+}
+
+#[test]
 fn each_core_is_pinned_however_few_there_are() {
     let (folder, path, _) = one_file(100_000, BLOCK);
     for cores in [1, 2] {

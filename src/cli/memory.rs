@@ -12,7 +12,12 @@ pub(super) fn default_limit() -> u64 {
     #[expect(clippy::useless_conversion, reason = "the kernel's type depends on the machine")]
     let machine = u64::from(info.totalram).saturating_mul(u64::from(info.mem_unit));
     let read = |path: &Path| std::fs::read_to_string(path).ok();
-    MOST.min(machine.min(cgroup_limit(read).unwrap_or(u64::MAX)) / PART)
+    part_of(machine, cgroup_limit(read))
+}
+
+/// Payload memory where the machine has so much, and the cgroup may have so much of it.
+fn part_of(machine: u64, cgroup: Option<u64>) -> u64 {
+    MOST.min(machine.min(cgroup.unwrap_or(u64::MAX)) / PART)
 }
 
 /// The least of the limits on the memory (bytes) of this process's cgroup and of those above it, as far as they can be seen;
@@ -85,6 +90,15 @@ fn unescape(field: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn it_is_a_quarter_and_a_gibibyte_at_most() {
+        const GIB: u64 = 1 << 30;
+        assert_eq!(part_of(2 * GIB, None), GIB / 2);
+        assert_eq!(part_of(64 * GIB, None), GIB);
+        assert_eq!(part_of(64 * GIB, Some(GIB)), GIB / 4);
+        assert_eq!(part_of(2 * GIB, Some(8 * GIB)), GIB / 2);
+    }
 
     const V2: &str = "25 1 0:22 / / rw - ext4 /dev/sda rw\n\
         30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n";

@@ -38,6 +38,61 @@ fn the_arena_is_registered() {
     assert!(on_a_ring(async |core| core.arena.is_registered()), "run the tests with enough lockable memory");
 }
 
+/// What may be done with some pages, as the processor sees it.
+fn protect(at: *const u8, len: usize, how: rustix::mm::MprotectFlags) {
+    // SAFETY: the pages are of an arena that outlives the test's use of them, and nobody looks at them meanwhile.
+    unsafe { rustix::mm::mprotect(at.cast_mut().cast(), len, how) }.unwrap();
+}
+
+/// The kernel holds the pages of registered memory and follows no address to them.
+#[test]
+fn files_are_read_and_written_by_what_is_registered() {
+    use rustix::mm::MprotectFlags;
+    let (content, open) = (bytes(BLOCK, 4), MprotectFlags::READ | MprotectFlags::WRITE);
+    let from = tempfile::tempfile().unwrap();
+    from.write_all_at(&content, 0).unwrap();
+    let to = tempfile::tempfile().unwrap();
+    let copy = File::new(OwnedFd::from(to.try_clone().unwrap()));
+    on_a_ring(async |core| {
+        let filling = core.arena.take().unwrap();
+        let lease = filling.lease(0..BLOCK).unwrap();
+        let at = lease.address().cast_const();
+        protect(at, BLOCK, MprotectFlags::empty());
+        let read = File::new(OwnedFd::from(from)).read_exact(lease, BLOCK, 0).await;
+        assert!(read.is_ok(), "{:?}", read.err());
+        drop(read);
+        let slab = filling.seal().ok().unwrap();
+        let written = copy.write_direct(&slab, 0..BLOCK, 0).await;
+        protect(at, BLOCK, open);
+        written.unwrap();
+        assert!(slab.bytes(0..BLOCK) == content);
+    });
+    let mut arrived = vec![0; BLOCK];
+    to.read_exact_at(&mut arrived, 0).unwrap();
+    assert!(arrived == content);
+}
+
+#[test]
+fn huge_pages_are_asked_for() {
+    let flags = run(Config::new(4 << 20), async |core| {
+        let filling = core.arena.take().unwrap();
+        let at = filling.lease(0..1).unwrap().address() as usize;
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut inside = false;
+        let flags = maps.lines().find_map(|line| {
+            let range = line.split(' ').next().and_then(|range| range.split_once('-'));
+            if let Some((start, end)) = range {
+                let [start, end] = [start, end].map(|hex| usize::from_str_radix(hex, 16).unwrap());
+                inside = (start..end).contains(&at);
+            }
+            line.strip_prefix("VmFlags:").filter(|_| inside).map(str::to_owned)
+        });
+        flags.expect("the arena is mapped")
+    });
+    let flags = flags.unwrap();
+    assert!(flags.split(' ').any(|flag| flag == "hg"), "{flags}");
+}
+
 #[test]
 fn operations_are_counted_one_by_one_and_batches_as_batches() {
     let file = || File::new(OwnedFd::from(tempfile::tempfile().unwrap()));

@@ -5,6 +5,7 @@ pub(crate) mod metrics;
 pub(crate) mod payload;
 pub(crate) mod peer;
 pub(crate) mod program;
+pub(crate) mod stage;
 
 use std::time::{Duration, Instant};
 

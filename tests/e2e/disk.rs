@@ -1,15 +1,15 @@
 //! Disks that are full, closed, or laid as a trap.
 
 use crate::clients::seedring::{Seedring, binary, number, run_command, transfer};
-use crate::support::net::http;
+use crate::metrics::{metrics_addr, page, sum, sum_of};
 use crate::support::payload::{self, assert_same, tree};
 use crate::support::peer::{Conduct, Seeder};
 use crate::support::process::program;
-use crate::support::wait::until_true;
+use crate::support::wait::until;
 use crate::support::{Stage, Torrent};
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -255,46 +255,37 @@ fn on_btrfs() {
     works_on(r#"mount -o loop "$2" "$1""#, |stage| image(stage, "mkfs.btrfs", "btrfs-progs", 128 << 20));
 }
 
-/// What a program says of itself to Prometheus.
-struct Figures(SocketAddr);
-
-impl Figures {
-    fn of(seedring: &mut Seedring) -> Self {
-        let event = seedring.wait_event("metrics", |_| true);
-        Self(event["addr"].as_str().and_then(|addr| addr.parse().ok()).expect("an address"))
-    }
-
-    /// One of them; 0 when it is not there.
-    fn get(&self, name: &str) -> u64 {
-        let request = format!("GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.0);
-        let (_, page) = http(self.0, &request).expect("the program answers");
-        let page = String::from_utf8(page).expect("a page is UTF-8");
-        let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.map_or(0, |line| line.parse::<f64>().expect("a number") as u64)
-    }
-}
-
-/// What btrfs keeps checksums of is not written direct: that it does on a worker thread.
+/// Runs are written direct, by the ring, where that is possible; where it is not, the ring writes nothing: it would hand it to
+/// a thread of its own each time. What btrfs keeps checksums of is such, and was since Linux 6.14 not even written direct.
 #[test]
-fn on_btrfs_only_what_has_no_checksums_is_written_direct() {
-    for (plain, path) in [("", "buffered"), ("chattr +C \"$1\"; ", "direct")] {
+fn runs_are_written_direct_or_beside_the_ring() {
+    for (format, package, size, plain, direct) in [
+        ("mkfs.ext4", "e2fsprogs", 64 << 20, "", true),
+        ("mkfs.xfs", "xfsprogs", 320 << 20, "", true),
+        ("mkfs.btrfs", "btrfs-progs", 128 << 20, "", false),
+        ("mkfs.btrfs", "btrfs-progs", 128 << 20, "chattr +C \"$1\"; ", true),
+    ] {
         let stage = Stage::new();
         let (origin, mount) = (stage.folder("origin"), stage.folder("mount"));
         payload::files(&origin, &[("solo", 4 << 20)], 1);
         let torrent = Torrent::make(&stage.path(""), &origin, "solo", 256 << 10, None);
         let seeder = Seeder::start(&torrent, Ipv4Addr::LOCALHOST, Conduct::honest(Duration::ZERO));
-        let disk = image(&stage, "mkfs.btrfs", "btrfs-progs", 128 << 20);
+        let disk = image(&stage, format, package, size);
         let peer = seeder.addr().to_string();
         let more = ["--peer", &peer, "--seed", "--metrics", "127.0.0.1:0"];
         let command = transfer("download", &torrent, &mount, &more);
         let script = format!(r#"mount -o loop "$2" "$1"; {plain}:"#);
         let mut seedring = Seedring::start(&stage, &mut with_mounts(&script, &[&mount, &disk], &command));
-        let figures = Figures::of(&mut seedring);
+        let figures = metrics_addr(&mut seedring);
         seedring.wait_event("completed", |_| true);
-        let written =
-            |path: &str| figures.get(&format!("seedring_disk_written_bytes_total{{path=\"{path}\"}}"));
-        until_true("all that was written is told", || written("buffered") + written("direct") >= 4 << 20);
-        assert_eq!(written(path), 4 << 20, "{path}");
+        let bytes = "seedring_disk_written_bytes_total";
+        let seen = until("all that was written is told", || {
+            Some(page(figures, "/metrics")).filter(|seen| sum(seen, bytes) >= 4 << 20)
+        });
+        let of_ring = sum_of(&seen, "seedring_ring_operations_total", "operation=\"write\"");
+        let told = ["direct", "buffered"].map(|path| sum_of(&seen, bytes, &format!("path=\"{path}\"")));
+        assert_eq!(told, if direct { [4 << 20, 0] } else { [0, 4 << 20] }, "{format} {plain}");
+        assert_eq!(of_ring > 0, direct, "{of_ring} operations on {format} {plain}");
         seedring.stop();
     }
 }
@@ -321,14 +312,17 @@ fn a_seed_on_an_overlay_reads_through_the_page_cache() {
     let torrent = Torrent::make(&stage.path(""), &origin, "solo", 256 << 10, None);
     let command = transfer("seed", &torrent, &mount, &["--metrics", "127.0.0.1:0"]);
     let mut seed = Seedring::start(&stage, &mut with_mounts(OVERLAY, &[&mount, &layers], &command));
-    let figures = Figures::of(&mut seed);
+    let figures = metrics_addr(&mut seed);
     let peer = seed.addr().to_string();
     let copy = stage.folder("copy");
     run_command(&stage, &mut transfer("download", &torrent, &copy, &["--peer", &peer])).good();
     assert_same(&origin, &copy);
-    let read = |path: &str| figures.get(&format!("seedring_disk_read_bytes_total{{path=\"{path}\"}}"));
+    let bytes = "seedring_disk_read_bytes_total";
     // By the check, and to be sent.
-    until_true("all that was read is told", || read("buffered") + read("direct") >= 8 << 20);
-    assert_eq!((read("direct"), figures.get("seedring_page_cache_hits_total")), (0, 0));
+    let seen = until("all that was read is told", || {
+        Some(page(figures, "/metrics")).filter(|seen| sum(seen, bytes) >= 8 << 20)
+    });
+    let past = sum_of(&seen, bytes, "path=\"direct\"");
+    assert_eq!((past, sum(&seen, "seedring_page_cache_hits_total")), (0, 0));
     seed.stop();
 }

@@ -50,6 +50,12 @@ pub(crate) fn sum(samples: &Samples, name: &str) -> u64 {
     of_name.map(|(_, value)| *value as u64).sum()
 }
 
+/// The sum of those with this label.
+pub(crate) fn sum_of(samples: &Samples, name: &str, label: &str) -> u64 {
+    let labelled = samples.iter().filter(|(key, _)| key.contains(label));
+    sum(&labelled.map(|(key, value)| (key.clone(), *value)).collect(), name)
+}
+
 /// What the page of peers counts in all, one way.
 fn all_peers(samples: &Samples, way: &str) -> u64 {
     let parts = ["peer", "peers_other", "peers_delisted"];

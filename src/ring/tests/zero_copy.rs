@@ -1,6 +1,7 @@
 //! Sends without a copy: the right bytes, and no memory used again too early.
 
 use super::super::arena::STRIDE;
+use super::super::zero_copy::Flights;
 use super::super::*;
 use super::{BLOCK, bytes, pair};
 use std::io::Read;
@@ -59,6 +60,24 @@ async fn fill(core: &Core, socket: &Socket, seed: u64) -> Vec<u8> {
 fn reset(plain: TcpStream) {
     rustix::net::sockopt::set_socket_linger(plain.as_fd(), Some(Duration::ZERO)).unwrap();
     drop(plain);
+}
+
+#[test]
+fn by_choice_of_the_program_only_runs_of_16_kib_or_more_are_not_copied() {
+    for (mode, least) in [(ZeroCopySend::Auto, BLOCK), (ZeroCopySend::On, 1)] {
+        let config = Config { zero_copy_send: mode, ..Config::new(SLABS * STRIDE) };
+        run(config, async |core| {
+            let flights = Flights::new(&core.zero_copy);
+            let (_, plain) = pair().await;
+            let wants = |len: usize| {
+                let mut gather = Gather::default();
+                gather.push_payload(sealed(&core, &bytes(BLOCK, 1)), 0..len);
+                flights.wants(&plain.try_clone().unwrap().into(), &gather)
+            };
+            assert!(wants(least) && (least == 1 || !wants(least - 1)), "{mode:?}");
+        })
+        .unwrap();
+    }
 }
 
 #[test]

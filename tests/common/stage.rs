@@ -1,0 +1,98 @@
+//! A torrent, its payload, and programs that move it.
+
+use super::program::{Program, client, seedring};
+use seedring::metainfo::Torrent;
+use seedring::session::{CreateOptions, create};
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// A program that runs beside the test and is not heard on stderr.
+pub(crate) fn beside(command: &mut Command) -> Program {
+    Program::start(command.stderr(Stdio::null()))
+}
+
+/// `seed` or `download`, listening at some port.
+pub(crate) fn beside_client(stage: &Stage, name: &str, folder: &Path, more: &[&str]) -> Program {
+    beside(&mut client(name, &stage.file, folder, more))
+}
+
+/// A folder with a torrent, and its payload twice: in `here` for the client, in `there` for the generator.
+pub(crate) struct Stage {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) file: PathBuf,
+    pub(crate) torrent: Torrent,
+}
+
+impl Stage {
+    /// Files of these lengths, 64 KiB pieces.
+    pub(crate) fn new(lengths: &[usize]) -> Self {
+        // On a file system with a disk behind it.
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let mut rng = fastrand::Rng::with_seed(5);
+        for (number, len) in lengths.iter().enumerate() {
+            let mut bytes = vec![0; *len];
+            rng.fill(&mut bytes);
+            for side in ["here", "there"] {
+                fs::create_dir_all(folder.path().join(side).join("set")).unwrap();
+                fs::write(folder.path().join(side).join(format!("set/{number:04}")), &bytes).unwrap();
+            }
+        }
+        let options = CreateOptions { piece_length: Some(65_536), ..CreateOptions::default() };
+        let (bytes, torrent) = create(&folder.path().join("here/set"), &options, 1, |_, _| {}).unwrap();
+        let file = folder.path().join("set.torrent");
+        fs::write(&file, bytes).unwrap();
+        Self { folder, file, torrent }
+    }
+
+    pub(crate) fn here(&self) -> PathBuf {
+        self.folder.path().join("here")
+    }
+
+    pub(crate) fn there(&self) -> PathBuf {
+        self.folder.path().join("there")
+    }
+
+    /// Has the kernel forget the files' bytes, as if nobody had read them for long.
+    pub(crate) fn leave_page_cache(&self) {
+        for file in &self.torrent.files {
+            let file = fs::File::open(self.here().join(file.path.join("/"))).unwrap();
+            file.sync_all().unwrap();
+            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        }
+    }
+
+    pub(crate) fn total(&self) -> u64 {
+        self.torrent.layout.total()
+    }
+
+    pub(crate) fn load(&self, mode: &str, more: &[&str]) -> Command {
+        let mut command = seedring();
+        command.args(["load", mode, "--timeout", "120", "-d"]).arg(self.there());
+        command.args(more).arg(&self.file);
+        command
+    }
+
+    /// Runs the generator; its exit code, its summary and what it said on stderr.
+    pub(crate) fn run(&self, mode: &str, more: &[&str]) -> (Option<i32>, Value, String) {
+        Self::told(&mut self.load(mode, more))
+    }
+
+    pub(crate) fn told(command: &mut Command) -> (Option<i32>, Value, String) {
+        let Output { status, stdout, stderr } = command.output().unwrap();
+        let stderr = String::from_utf8(stderr).unwrap();
+        let summary = serde_json::from_slice(&stdout).unwrap_or_else(|error| panic!("{error}: {stderr}"));
+        (status.code(), summary, stderr)
+    }
+
+    pub(crate) fn assert_same(&self, other: &Path) {
+        for file in &self.torrent.files {
+            let path = file.path.join("/");
+            assert!(
+                fs::read(self.here().join(&path)).unwrap() == fs::read(other.join(&path)).unwrap(),
+                "{path}"
+            );
+        }
+    }
+}

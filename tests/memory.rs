@@ -1,0 +1,225 @@
+//! What a program reads of disks, keeps in memory, and maps.
+
+mod common;
+
+use common::metrics::Samples;
+use common::program::Program;
+use common::stage::{Stage, beside_client};
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+const BLOCK: usize = 16 * 1024;
+
+/// A seed whose check is over, and how many bytes that has read. `cached`: the page cache still has them.
+fn checked_seed(stage: &Stage, cached: bool, more: &[&str]) -> (Program, SocketAddr, u64) {
+    let metrics = ["--cores", "1", "--metrics", "127.0.0.1:0"];
+    let mut seeder = beside_client(stage, "seed", &stage.here(), &[&metrics, more].concat());
+    let figures = seeder.metrics_address();
+    let before = common::until(|| {
+        let before = bytes_read(&Samples::fetch(figures));
+        if before >= stage.total() { Ok(before) } else { Err(format!("{before} bytes")) }
+    });
+    if !cached {
+        stage.leave_page_cache();
+    }
+    (seeder, figures, before)
+}
+
+fn bytes_read(page: &Samples) -> u64 {
+    page.sum("seedring_disk_read_bytes_total", &[])
+}
+
+/// The figures when the whole torrent has been sent so often.
+fn when_sent(stage: &Stage, figures: SocketAddr, times: u64) -> Samples {
+    common::until(|| {
+        let page = Samples::fetch(figures);
+        let sent = page.sum("seedring_uploaded_bytes_total", &[]);
+        if sent == times * stage.total() { Ok(page) } else { Err(format!("{sent} bytes")) }
+    })
+}
+
+#[test]
+fn what_peers_ask_for_side_by_side_is_read_once() {
+    let stage = Stage::new(&[48 << 20]);
+    // So slow that none is far ahead of the others.
+    let (mut seeder, figures, before) = checked_seed(&stage, false, &["--upload-limit", "64M"]);
+    let addr = seeder.address().to_string();
+    let mut loads: Vec<_> =
+        (0..3).map(|_| stage.load("download", &["--peer", &addr, "--connections", "1"])).collect();
+    let running: Vec<_> = loads.iter_mut().map(|load| load.stdout(Stdio::null()).spawn().unwrap()).collect();
+    running.into_iter().for_each(|mut load| assert!(load.wait().unwrap().success()));
+    let read = bytes_read(&when_sent(&stage, figures, 3)) - before;
+    // The first of several requests for a run may be for one block of it.
+    let most = stage.total() + 64 * 65_536;
+    assert!((stage.total()..=most).contains(&read), "{read} bytes");
+}
+
+/// Bytes that the disk has given when 24 peers got all of a torrent that it had to be asked for, each beginning at another
+/// place: so it comes to where others were long before.
+fn read_for_many(stage: &Stage, order: &str, memory: &str) -> u64 {
+    let (mut seeder, figures, _) = checked_seed(stage, false, &["--memory-limit", memory]);
+    let before = seeder.disk_reads();
+    let addr = seeder.address().to_string();
+    let (code, summary, said) =
+        stage.run("download", &["--peer", &addr, "--connections", "24", "--order", order]);
+    assert_eq!((code, said.as_str()), (Some(0), ""), "{summary}");
+    when_sent(stage, figures, 24);
+    seeder.disk_reads() - before
+}
+
+#[test]
+fn a_block_wanted_by_many_peers_is_read_once() {
+    let stage = Stage::new(&[12 << 20]);
+    for order in ["sequential", "scattered"] {
+        // Runs of 64 KiB, each in a slab of its own: an eighth of the memory holds them all.
+        let read = read_for_many(&stage, order, "512M");
+        // A run of which at first a single block is wanted is read whole when more of it is.
+        let most = stage.total() + stage.total() / 65_536 * BLOCK as u64;
+        assert!((stage.total()..=most).contains(&read), "{order}: {read} bytes");
+    }
+}
+
+/// What has no room in our own memory and is read again stays in the page cache.
+#[test]
+fn a_block_for_which_there_is_no_memory_is_read_twice_at_most() {
+    let stage = Stage::new(&[48 << 20]);
+    let read = read_for_many(&stage, "sequential", "32M");
+    let most = 2 * stage.total() + stage.total() / 65_536 * BLOCK as u64;
+    assert!((stage.total()..=most).contains(&read), "{read} bytes");
+}
+
+#[test]
+fn what_the_page_cache_holds_is_not_read() {
+    let stage = Stage::new(&[16 << 20]);
+    let (mut seeder, figures, before) = checked_seed(&stage, true, &[]);
+    let addr = seeder.address().to_string();
+    assert_eq!(stage.run("download", &["--peer", &addr, "--connections", "3"]).0, Some(0));
+    let page = when_sent(&stage, figures, 3);
+    let (read, from_there) = (bytes_read(&page) - before, page.sum("seedring_page_cache_hits_total", &[]));
+    assert!(read == 0 && from_there > 0, "{read} bytes are read, {from_there} loads are not");
+}
+
+/// The program keeps no file on the disk that its owner has removed or replaced, and sends what has the name now.
+#[test]
+fn files_that_are_gone_are_let_go() {
+    let stage = Stage::new(&[2 << 20, 1 << 20, 300_000]);
+    let (mut seeder, figures, _) = checked_seed(&stage, true, &[]);
+    let addr = seeder.address().to_string();
+    let all = ["--peer", addr.as_str(), "--connections", "1"];
+    assert_eq!(stage.run("download", &all).0, Some(0));
+    let file = |number: u32| stage.here().join(format!("set/{number:04}"));
+    assert!(seeder.files().iter().filter(|path| **path == file(0)).count() > 1, "open, and mapped");
+    // The same bytes in another file, and a file that is there no more.
+    fs::copy(file(0), stage.here().join("copy")).unwrap();
+    fs::rename(stage.here().join("copy"), file(0)).unwrap();
+    fs::remove_file(file(1)).unwrap();
+    common::until(|| {
+        let gone = |path: &PathBuf| path.to_str().unwrap().ends_with("(deleted)");
+        let kept: Vec<_> = seeder.files().into_iter().filter(gone).collect();
+        if kept.is_empty() { Ok(()) } else { Err(format!("{kept:?}")) }
+    });
+    let hits = |page: Samples| page.sum("seedring_page_cache_hits_total", &[]);
+    let before = hits(Samples::fetch(figures));
+    let part = ["--peer", &addr, "--connections", "1", "--bytes", "1M"];
+    let (code, summary, said) = stage.run("download", &part);
+    assert_eq!((code, said.as_str()), (Some(0), ""), "{summary}");
+    common::until(|| if hits(Samples::fetch(figures)) > before { Ok(()) } else { Err("no hit".to_owned()) });
+    assert!(seeder.files().contains(&file(0)));
+}
+
+/// What nobody has asked for takes no memory: each core begins with as much as its arena grows by.
+#[test]
+fn a_seed_begins_with_little_memory() {
+    const CHUNK: u64 = 63;
+    let stage = Stage::new(&[96 << 20]);
+    for cores in [1, 4] {
+        let count = cores.to_string();
+        let more = ["--cores", &count, "--memory-limit", "1G", "--metrics", "127.0.0.1:0"];
+        let mut seeder = beside_client(&stage, "seed", &stage.here(), &more);
+        let figures = seeder.metrics_address();
+        seeder.address();
+        let room = |page: &Samples| {
+            ["free", "held", "cached", "sent"]
+                .map(|state| page.sum("seedring_slabs", &[&format!("state=\"{state}\"")]))
+                .into_iter()
+                .sum::<u64>()
+        };
+        let room = common::until(|| {
+            let page = Samples::fetch(figures);
+            let told = page.by_core("seedring_slabs", &["state=\"untouched\""]).len() == cores as usize;
+            if told { Ok(room(&page)) } else { Err("a core has not told".to_owned()) }
+        });
+        assert_eq!(room, cores * CHUNK, "{cores} cores");
+    }
+}
+
+/// Pages of files that are sent from where they are count as our memory while they are mapped.
+#[test]
+fn what_is_sent_from_the_page_cache_stays_within_the_limit() {
+    let stage = Stage::new(&[160 << 20]);
+    let more = ["--cores", "1", "--memory-limit", "48M", "--metrics", "127.0.0.1:0"];
+    let mut seeder = beside_client(&stage, "seed", &stage.here(), &more);
+    let figures = seeder.metrics_address();
+    let addr = seeder.address().to_string();
+    let (code, summary, _) = stage.run("download", &["--peer", &addr, "--connections", "4"]);
+    assert_eq!(code, Some(0), "{summary}");
+    let mapped = common::until(|| {
+        let page = Samples::fetch(figures);
+        let told = page.sum("seedring_uploaded_bytes_total", &[]) == 4 * stage.total();
+        if told { Ok(page.sum("seedring_mapped_bytes", &[])) } else { Err("it has not told".to_owned()) }
+    });
+    assert!(mapped > 16 << 20, "it is sent from where it is");
+    assert!(mapped <= 48 << 20, "{mapped} bytes");
+    // Many that want something of everywhere at the same time.
+    let many = ["--peer", &addr, "--connections", "100", "--order", "scattered", "--bytes", "200M"];
+    let (code, summary, _) = stage.run("download", &many);
+    assert_eq!(code, Some(0), "{summary}");
+    let peak = seeder.peak_memory();
+    assert!(peak <= (48 + 64) << 20, "{peak} bytes");
+}
+
+/// Everything goes its shortest way when one peer answers in the order it is asked: into its place, to the disk, and from
+/// memory to whoever wants it next.
+#[test]
+fn what_is_downloaded_is_neither_copied_nor_read() {
+    let stage = Stage::new(&[12 << 20]);
+    let leech = stage.folder.path().join("leech");
+    let more = ["--cores", "1", "--memory-limit", "512M", "--metrics", "127.0.0.1:0", "--seed"];
+    let mut program = beside_client(&stage, "download", &leech, &more);
+    let figures = program.metrics_address();
+    let addr = program.address().to_string();
+    assert_eq!(stage.run("upload", &["--peer", &addr, "--connections", "1"]).0, Some(0));
+    assert_eq!(program.until("completed")["moved"], 0);
+    assert_eq!(stage.run("download", &["--peer", &addr, "--connections", "2"]).0, Some(0));
+    let page = when_sent(&stage, figures, 2);
+    assert_eq!(page.sum("seedring_moved_bytes_total", &[]) + page.sum("seedring_copied_bytes_total", &[]), 0);
+    assert_eq!(bytes_read(&page), 0);
+    let [memory, elsewhere] =
+        ["cache_hits", "page_cache_hits"].map(|name| page.sum(&format!("seedring_{name}_total"), &[]));
+    assert!(memory > 0 && elsewhere == 0, "{memory} and {elsewhere} hits");
+}
+
+/// Requests that follow each other are one read of a run, and many blocks are one send.
+#[test]
+fn few_operations_move_many_blocks() {
+    let stage = Stage::new(&[32 << 20]);
+    let blocks = stage.total() / BLOCK as u64;
+    for cached in [true, false] {
+        let (mut seeder, figures, _) = checked_seed(&stage, cached, &[]);
+        let count = |page: &Samples, kind: &str| {
+            page.sum("seedring_ring_operations_total", &[&format!("operation=\"{kind}\"")])
+        };
+        let before = Samples::fetch(figures);
+        let addr = seeder.address().to_string();
+        let one = ["--peer", &addr, "--connections", "1", "--requests", "250"];
+        assert_eq!(stage.run("download", &one).0, Some(0));
+        let page = when_sent(&stage, figures, 1);
+        let [reads, sends] = ["read", "send"].map(|kind| count(&page, kind) - count(&before, kind));
+        // What the send buffer has no room for takes another one.
+        assert!(sends < blocks / 2, "{sends} sends for {blocks} blocks");
+        let runs = if cached { 0 } else { stage.total() / 65_536 };
+        assert!(reads <= runs + runs / 8, "{reads} reads of {runs} runs");
+    }
+}
