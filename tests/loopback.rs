@@ -176,7 +176,8 @@ fn what_cannot_be_sent_from_where_it_is_mapped_is_read() {
             for name in ["first", "second"] {
                 let leech = folder.path().join(name);
                 let (downloading, _) = start(job(&torrent, &leech, Goal::Download, vec![addr]), stop.clone());
-                assert!(downloading.await.complete);
+                let downloaded = tokio::time::timeout(Duration::from_secs(60), downloading).await;
+                assert!(downloaded.expect("it is served").complete);
                 same(&seed.join("payload"), &leech.join("payload"));
                 assert!(take_mapped_pages(&seed) >= 3, "all that is large was sent from there");
             }
