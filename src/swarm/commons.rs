@@ -9,10 +9,11 @@ use super::roster::Roster;
 use super::selection::Selection;
 use super::sightings::Sightings;
 use super::slots::Slots;
+use super::spread::Spread;
 use super::{PieceMap, Tag};
-use crate::metainfo::{Block, Layout, PieceIndex};
+use crate::metainfo::{Block, Layout};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Shared by the swarms of all cores of one torrent.
@@ -30,7 +31,7 @@ pub struct Commons {
     /// What peers have.
     pub(super) sightings: Arc<Sightings>,
     /// How many peers have each piece or were shown it, while super-seeding.
-    spread: OnceLock<Box<[AtomicU32]>>,
+    pub(super) spread: Spread,
     neighbours: Mutex<Neighbours>,
 }
 
@@ -97,7 +98,7 @@ impl Commons {
             evidence: Mutex::default(),
             slots: Slots::new(cores),
             sightings: Arc::new(Sightings::new(pieces)),
-            spread: OnceLock::new(),
+            spread: Spread::new(pieces),
             neighbours: Mutex::default(),
         }
     }
@@ -188,23 +189,6 @@ impl Commons {
     /// A block that was taken for its holder cannot be fetched after all.
     pub(super) fn give_back(&self, holder: usize, block: Block) {
         self.show_lacking(holder, vec![Lacking { block, whole: false, wait: Duration::MAX }]);
-    }
-
-    fn spread_of(&self, piece: PieceIndex) -> &AtomicU32 {
-        let counters = || (0..self.selection.pieces()).map(|_| AtomicU32::new(0)).collect();
-        let spread = self.spread.get_or_init(counters);
-        &spread[piece.as_usize()]
-    }
-
-    /// How many peers have the piece or were shown it.
-    pub(super) fn spread(&self, piece: PieceIndex) -> u32 {
-        self.spread_of(piece).load(Ordering::Acquire)
-    }
-
-    /// One peer more, or less, has the piece or was shown it.
-    pub(super) fn count_spread(&self, piece: PieceIndex, more: bool) {
-        let spread = self.spread_of(piece);
-        _ = if more { spread.fetch_add(1, Ordering::AcqRel) } else { spread.fetch_sub(1, Ordering::AcqRel) };
     }
 }
 

@@ -49,6 +49,7 @@ mod settle;
 mod sightings;
 mod slots;
 mod speak;
+mod spread;
 mod spreading;
 mod super_seed;
 mod tellers;
