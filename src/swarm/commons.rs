@@ -1,9 +1,10 @@
 //! What the cores that work on one torrent have in common.
 //!
-//! Nothing here is touched for a block. A piece costs one exchange in the [`PieceMap`]; a connection that comes or goes,
-//! a core that has run out of work, and a piece that came out wrong cost a short lock each.
+//! Nothing here is touched for a block. A piece costs one exchange in the [`PieceMap`]; a connection or an address that
+//! comes or goes, a core that has run out of work, and a piece that came out wrong cost a short lock each.
 
 use super::evidence::Evidence;
+use super::known::Known;
 use super::pex::Neighbours;
 use super::roster::Roster;
 use super::selection::Selection;
@@ -26,6 +27,8 @@ pub struct Commons {
     desks: Box<[Desk]>,
     roster: Mutex<Roster>,
     evidence: Mutex<Evidence>,
+    /// What is known of addresses to dial.
+    pub(super) known: Arc<Mutex<Known>>,
     /// Upload slots.
     pub(super) slots: Slots,
     /// What peers have.
@@ -96,6 +99,7 @@ impl Commons {
             desks,
             roster: Mutex::default(),
             evidence: Mutex::default(),
+            known: Arc::default(),
             slots: Slots::new(cores),
             sightings: Arc::new(Sightings::new(pieces)),
             spread: Spread::new(pieces),
