@@ -138,6 +138,29 @@ fn give_metadata(listener: &TcpListener, metadata: &[u8], info_hash: &[u8]) -> s
 }
 
 #[test]
+fn who_sends_wrong_metadata_is_banned_and_counted_and_another_of_its_host_is_heard() {
+    let metadata = format!("d6:lengthi1e4:name1:n12:piece lengthi16384e6:pieces20:{}e", "h".repeat(20));
+    let info_hash: [u8; 20] = Sha1::digest(&metadata).into();
+    let peers = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+    let named = peers.each_ref().map(|peer| format!("--peer={}", peer.local_addr().unwrap()));
+    std::thread::spawn(move || {
+        let wrong = metadata.replace("hh", "hx");
+        // The other one keeps silent until the liar is gone.
+        let _ = give_metadata(&peers[0], wrong.as_bytes(), &info_hash);
+        give_metadata(&peers[1], metadata.as_bytes(), &info_hash)
+    });
+    let link = format!("magnet:?xt=urn:btih:{}", InfoHash(info_hash));
+    let mut show = seedring();
+    show.args(["show", "--json", "--listen", "127.0.0.1:0"]).args(named).arg(link);
+    let output = show.output().unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{told}");
+    for count in ["wrong\":1", "liars\":1", "liar_hosts\":0", "\"bans\":0"] {
+        assert!(told.contains(count), "{count} is not in {told}");
+    }
+}
+
+#[test]
 fn metadata_that_breaks_a_limit_is_counted_and_the_error_says_which() {
     let (path, hash) = ("1:a".repeat(101), "h".repeat(20));
     let files = format!("5:filesld6:lengthi1e4:pathl{path}eee");
