@@ -120,6 +120,12 @@ fn a_link_selects_files_and_a_filter_holds_before_there_is_metadata() {
     assert!(fs::read(into.join("payload/1")).unwrap() == noise(2 * BLOCK as usize));
     assert!(!into.join("payload/0").exists() && !into.join("payload/2").exists());
     assert_eq!(shunned.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "it was dialled");
+    // So it does for who only wants to see what is behind the link.
+    let mut show = seedring();
+    assert!(
+        show.args(["show", "--listen", "127.0.0.1:0", &named]).args(more).output().unwrap().status.success()
+    );
+    assert_eq!(shunned.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "`show` has dialled it");
 }
 
 /// A peer that has the metadata, and gives it when it is asked.
