@@ -67,7 +67,9 @@ impl Swarm {
         let counted = shown.is_some();
         let offers = shown.iter_mut().flat_map(|shown| &mut shown.open);
         offers.filter(|offer| offer.piece == piece).for_each(|offer| offer.had = Some(now));
-        if !counted {
+        if counted {
+            self.close_had(slot);
+        } else {
             self.commons.spread.gain(piece);
         }
         // Who was shown the piece may have passed it on: they get the next. (There are at most a few on this core.)
@@ -125,6 +127,25 @@ impl Swarm {
         let before = shown.open.len();
         shown.open.iter_mut().filter(|offer| offer.piece == piece).for_each(|offer| offer.sent = true);
         shown.close(&commons.spread, |offer| !(alone && offer.sent));
+        if shown.open.len() < before {
+            self.wake(slot);
+        }
+    }
+
+    /// The peer has lost interest: it has what it was shown, wherever it got it. Not every client tells a peer of pieces that the
+    /// peer has.
+    pub(super) fn note_had_all(&mut self, now: Duration, slot: PeerSlot) {
+        let Some(shown) = self.peers.get_mut(slot).and_then(|peer| peer.shown.as_mut()) else { return };
+        shown.open.iter_mut().for_each(|offer| _ = offer.had.get_or_insert(now));
+        self.close_had(slot);
+    }
+
+    /// Closes offers of what the peer has and was not sent: it got that from another who had it or was shown it.
+    fn close_had(&mut self, slot: PeerSlot) {
+        let spread = &self.commons.spread;
+        let Some(shown) = self.peers.get_mut(slot).and_then(|peer| peer.shown.as_mut()) else { return };
+        let before = shown.open.len();
+        shown.close(spread, |offer| offer.had.is_none() || offer.sent || spread.count(offer.piece) < 2);
         if shown.open.len() < before {
             self.wake(slot);
         }

@@ -44,6 +44,43 @@ fn pieces_are_shown_by_twos_and_the_next_when_another_peer_has_one() {
 }
 
 #[test]
+fn what_a_peer_got_of_others_that_were_shown_it_keeps_it_waiting_for_nothing() {
+    for tells in [false, true] {
+        let mut desk = seed(8);
+        let [a, b, c] = [1, 2, 3].map(|number| desk.connect(false, number).unwrap());
+        let [to_a, to_b, to_c] = [a, b, c].map(|peer| shown(&mut desk, peer));
+        let to_d = desk.connect(false, 4).map(|peer| shown(&mut desk, peer)).unwrap();
+        desk.pass(1);
+        desk.hear(a, Message::Interested);
+        to_a.iter().for_each(|piece| desk.hear(b, Message::Have(*piece)));
+        let second = shown(&mut desk, a);
+        assert!(second.len() == 2 && to_a.iter().all(|piece| !second.contains(piece)), "of those of others");
+        let get = |desk: &mut Desk, pieces: &[u32]| {
+            if tells {
+                pieces.iter().for_each(|piece| desk.hear(a, Message::Have(*piece)));
+            }
+            desk.hear(a, Message::NotInterested);
+            desk.hear(a, Message::Interested);
+            shown(desk, a)
+        };
+        let third = get(&mut desk, &second);
+        let last = get(&mut desk, &third);
+        let mut all = [to_a, second, third, last].concat();
+        all.sort_unstable();
+        assert_eq!(all, (0..8).collect::<Vec<_>>());
+        assert_eq!([to_b, to_c, to_d].map(|pieces| pieces.len()), [2; 3]);
+    }
+    // What nobody else was shown it can have from nobody else.
+    let mut desk = seed(8);
+    let [a, _] = [1, 2].map(|number| desk.connect(false, number).unwrap());
+    assert_eq!(shown(&mut desk, a).len(), 2);
+    desk.pass(1);
+    desk.hear(a, Message::Interested);
+    desk.hear(a, Message::NotInterested);
+    assert_eq!(shown(&mut desk, a), [0u32; 0]);
+}
+
+#[test]
 fn only_what_was_shown_is_served() {
     let mut desk = seed(20);
     let peer = desk.connect(false, 1).unwrap();
