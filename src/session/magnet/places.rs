@@ -358,11 +358,11 @@ mod tests {
         let hosts = ["10.0.0.1", "2001:db8::1", "127.0.0.1"];
         let at = |host: usize, port| SocketAddr::new(hosts[host].parse().unwrap(), port);
         let mut places = Places::default();
-        for host in 0..3 {
+        for (host, name) in hosts.iter().enumerate() {
             places.add(at(host, 1), Source::Given);
             places.add(at(host, 2), Source::Tracker);
             for lies in 1..=3 {
-                assert!(places.may_connect(at(host, 0).ip()), "{lies} of {}", hosts[host]);
+                assert!(places.may_connect(at(host, 0).ip()), "{lies} of {name}");
                 // Those of IPv6 have a whole net to come from.
                 let ip =
                     if host == 1 { format!("2001:db8::{lies}").parse().unwrap() } else { at(host, 0).ip() };
