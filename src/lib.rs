@@ -19,8 +19,9 @@
 //!
 //! Every core has a ring, an arena, a listener of the same port and peers of its own; a peer stays where it was accepted or
 //! dialled. What the cores of a torrent share is [`swarm::Commons`]: one atomic state a piece, a log of what is had, from
-//! which each core reads what it has to tell its peers, and a roster of who is connected. Seeding touches
-//! nothing of it for a block, and for a HAVE at most one word of what the cores see of a piece (`swarm/sightings.rs`).
+//! which each core reads what it has to tell its peers, a roster of who is connected, and what is known of addresses to dial
+//! (`swarm/known.rs`). Seeding touches nothing of it for a block, and for a HAVE at most one word of what the cores see of a
+//! piece (`swarm/sightings.rs`).
 //! A download costs one exchange a piece: whoever claims it fetches it by its own peers, hashes and writes it. A
 //! core that has run out of work says so; the others then show which blocks their pieces lack, it fetches some by its peers
 //! and hands them over (`swarm/errands.rs`). So no piece hangs on the peers of one core. Peers are ranked

@@ -120,6 +120,12 @@ fn a_link_selects_files_and_a_filter_holds_before_there_is_metadata() {
     assert!(fs::read(into.join("payload/1")).unwrap() == noise(2 * BLOCK as usize));
     assert!(!into.join("payload/0").exists() && !into.join("payload/2").exists());
     assert_eq!(shunned.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "it was dialled");
+    // So it does for who only wants to see what is behind the link.
+    let mut show = seedring();
+    assert!(
+        show.args(["show", "--listen", "127.0.0.1:0", &named]).args(more).output().unwrap().status.success()
+    );
+    assert_eq!(shunned.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "`show` has dialled it");
 }
 
 /// A peer that has the metadata, and gives it when it is asked.
@@ -135,6 +141,29 @@ fn give_metadata(listener: &TcpListener, metadata: &[u8], info_hash: &[u8]) -> s
     let data = MetadataMessage::Data { block: 0, total_size, bytes: metadata }.encode();
     stream.write_all(&message(EXTENDED, &[], &[&[Extension::Metadata.id()], &data[..]].concat()))?;
     stream.read(&mut [0; 1]).map(|_| ())
+}
+
+#[test]
+fn who_sends_wrong_metadata_is_banned_and_counted_and_another_of_its_host_is_heard() {
+    let metadata = format!("d6:lengthi1e4:name1:n12:piece lengthi16384e6:pieces20:{}e", "h".repeat(20));
+    let info_hash: [u8; 20] = Sha1::digest(&metadata).into();
+    let peers = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+    let named = peers.each_ref().map(|peer| format!("--peer={}", peer.local_addr().unwrap()));
+    std::thread::spawn(move || {
+        let wrong = metadata.replace("hh", "hx");
+        // The other one keeps silent until the liar is gone.
+        let _ = give_metadata(&peers[0], wrong.as_bytes(), &info_hash);
+        give_metadata(&peers[1], metadata.as_bytes(), &info_hash)
+    });
+    let link = format!("magnet:?xt=urn:btih:{}", InfoHash(info_hash));
+    let mut show = seedring();
+    show.args(["show", "--json", "--listen", "127.0.0.1:0"]).args(named).arg(link);
+    let output = show.output().unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{told}");
+    for count in ["wrong\":1", "liars\":1", "liar_hosts\":0", "\"bans\":0"] {
+        assert!(told.contains(count), "{count} is not in {told}");
+    }
 }
 
 #[test]

@@ -1,18 +1,13 @@
-//! The options of `download` and `seed` that say what of a torrent is wanted, how fast, and of whom.
+//! The options of `download` and `seed` that say what of a torrent is wanted, how fast, and who comes first.
 
 use super::Error;
 use super::args::size;
-use super::output::Output;
+use super::shunned::Shunned;
 use crate::metainfo::Torrent;
 use crate::session::Choices;
-use crate::swarm::{IpFilter, Limiter, Priority, SeedChoker, Throttle, UnreadLines};
-use std::fs;
+use crate::swarm::{Limiter, Priority, SeedChoker, Throttle};
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Longest list of addresses that is read, in bytes.
-const MOST_FILTER: u64 = 256 << 20;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ChoiceArgs {
@@ -51,14 +46,6 @@ pub(super) struct ChoiceArgs {
     /// When seeding, show each peer only a few pieces, others to each, until they are seen to spread (BEP 16)
     #[arg(long, env = "SEEDRING_SUPER_SEED", value_parser = super::args::switch)]
     super_seed: bool,
-
-    /// Connect to no more than this many peers of one host [default: 16, within private networks any number]
-    #[arg(long, value_name = "COUNT", env = "SEEDRING_PEERS_PER_HOST", value_parser = clap::value_parser!(u32).range(1..))]
-    peers_per_host: Option<u32>,
-
-    /// Have nothing to do with the addresses in this file: a list as eMule or PeerGuardian write it, or nets as 10.0.0.0/8
-    #[arg(long, value_name = "FILE", env = "SEEDRING_IP_FILTER")]
-    ip_filter: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -112,7 +99,7 @@ impl ChoiceArgs {
         &self,
         torrent: &Torrent,
         linked: &[RangeInclusive<u32>],
-        filter: Option<Arc<IpFilter>>,
+        (filter, most_of_host): Shunned,
     ) -> Result<Choices, Error> {
         Ok(Choices {
             files: self.files(torrent.files.len(), linked)?,
@@ -125,7 +112,7 @@ impl ChoiceArgs {
             super_seed: self.super_seed,
             upload: self.upload(),
             download: self.download(),
-            most_of_host: self.most_of_host(),
+            most_of_host,
             filter,
         })
     }
@@ -136,24 +123,6 @@ impl ChoiceArgs {
 
     fn download(&self) -> Throttle {
         throttle([self.download_limit, self.torrent_download_limit])
-    }
-
-    /// Most connections with one host, if the user has said how many.
-    pub(super) fn most_of_host(&self) -> Option<usize> {
-        self.peers_per_host.map(|most| most as usize)
-    }
-
-    /// Reads the list of addresses to have nothing to do with.
-    ///
-    /// # Errors
-    /// When it cannot be read, or is none.
-    pub(super) fn filter(&self, out: &Output) -> Result<Option<Arc<IpFilter>>, Error> {
-        let Some(path) = &self.ip_filter else { return Ok(None) };
-        let (filter, unread) = read_filter(path)?;
-        if let Some(unread) = unread {
-            out.warn(&format!("{}: {unread}", path.display()));
-        }
-        Ok(Some(Arc::new(filter)))
     }
 
     fn files(&self, count: usize, linked: &[RangeInclusive<u32>]) -> Result<Option<Vec<Priority>>, Error> {
@@ -187,17 +156,6 @@ impl ChoiceArgs {
         }
         Ok(Some(files))
     }
-}
-
-/// A list of addresses, and what could not be read of it.
-fn read_filter(path: &Path) -> Result<(IpFilter, Option<UnreadLines>), Error> {
-    let len = fs::metadata(path).map_err(Error::file("read", path))?.len();
-    if len > MOST_FILTER {
-        return Err(Error::Other(format!("cannot read {}: it is longer than any list", path.display())));
-    }
-    let bytes = fs::read(path).map_err(Error::file("read", path))?;
-    IpFilter::parse_list(&bytes)
-        .map_err(|cause| Error::Other(format!("cannot use {}: {cause}", path.display())))
 }
 
 #[cfg(test)]
@@ -252,22 +210,6 @@ mod tests {
             let line = Line::try_parse_from(format!("x {line}").split_whitespace()).unwrap().choices;
             assert_eq!((line.upload().rate(), line.download().rate()), (up, down));
         }
-    }
-
-    #[test]
-    fn a_list_of_addresses_that_is_of_no_use_is_told_of() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("list");
-        let read = |bytes: &[u8]| {
-            fs::write(&path, bytes).unwrap();
-            read_filter(&path).map_err(|error| error.to_string())
-        };
-        let (filter, unread) = read(b"10.0.0.0/8\nnonsense\n2001:db8::5-2001:db8::1\n").unwrap();
-        assert!(filter.contains([10, 1, 1, 1].into()) && filter.len() == 1);
-        assert!(unread.unwrap().to_string().starts_with("2 lines are passed over, the first of them line 2"));
-        assert!(read(b"1.1.1.1\n").unwrap().1.is_none());
-        assert!(read(b"nonsense\n").unwrap_err().contains("list: line 1 is no range"));
-        assert!(read(b"\x1f\x8b\x08\0").unwrap_err().contains("unpack it first"));
     }
 
     #[test]

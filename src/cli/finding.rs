@@ -2,6 +2,7 @@
 
 use super::Error;
 use super::args::switch;
+use super::shunned::ShunArgs;
 use crate::session::{AnnounceLimits, Authorities, DhtOptions, Listen, TrackerOptions};
 use crate::wire::mse::Encryption;
 use std::net::SocketAddr;
@@ -24,6 +25,9 @@ pub(super) struct FindArgs {
     /// Encrypt connections to peers: off, allowed (for peers that insist) or required (of all, all that is sent)
     #[arg(long, value_name = "MODE", env = "SEEDRING_ENCRYPTION", value_parser = encryption, default_value = "allowed")]
     pub(super) encryption: Encryption,
+
+    #[command(flatten)]
+    pub(super) shun: ShunArgs,
 
     #[command(flatten)]
     dht: DhtArgs,

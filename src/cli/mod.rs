@@ -11,6 +11,7 @@
 //! | `scrape` | `show --scrape`: what trackers count |
 //! | `watch` | what people see of one session while it runs |
 //! | `metrics` | `--metrics`: figures over HTTP |
+//! | `finding`, `shunned`, `choices` | options that several commands take: how peers are found, which are not wanted, and what of a torrent is |
 //! | `signals` | the ways to be stopped |
 //! | `source` | where a torrent comes from: a file, or a magnet link |
 //! | `torrent_file` | reading and writing the torrent file that a command names |
@@ -33,6 +34,7 @@ mod output;
 mod progress;
 mod scrape;
 mod show;
+mod shunned;
 mod signals;
 mod source;
 mod torrent_file;

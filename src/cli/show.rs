@@ -27,7 +27,8 @@ fn find(args: &ShowArgs, out: &Output) -> Result<Torrent, Error> {
     let runtime = super::control_runtime()?;
     let result = runtime.block_on(async {
         let signals = Signals::catch()?;
-        let source = source::find(&args.file, &args.find, (None, None), &signals, out).await?;
+        let shunned = args.find.shun.read(out)?;
+        let source = source::find(&args.file, &args.find, shunned, &signals, out).await?;
         source.farewell.say().await;
         Ok(source.torrent)
     });

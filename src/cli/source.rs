@@ -4,16 +4,16 @@ use super::finding::FindArgs;
 use super::json::Line;
 use super::output::Output;
 use super::progress::Pace;
+use super::shunned::Shunned;
 use super::signals::Signals;
 use super::{Error, human, torrent_file};
 use crate::metainfo::{Magnet, Torrent};
 use crate::session::{self, Farewell, MagnetEvent, MagnetJob};
-use crate::swarm::{self, IpFilter};
+use crate::swarm;
 use crate::wire::PeerId;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 
 /// What a command is about.
@@ -41,7 +41,7 @@ impl Source {
 pub(super) async fn find(
     name: &Path,
     args: &FindArgs,
-    (filter, most_of_host): (Option<Arc<IpFilter>>, Option<usize>),
+    (filter, most_of_host): Shunned,
     signals: &Signals,
     out: &Output,
 ) -> Result<Source, Error> {

@@ -26,11 +26,10 @@ fn run(transfer: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Er
         let signals = Signals::catch()?;
         let find = &transfer.find;
         // What is wrong with these is told before anybody is asked for the metadata of a magnet link.
-        let filter = transfer.choices.filter(out)?;
+        let shunned = find.shun.read(out)?;
         let metrics = Metrics::start(&transfer.metrics, out).await?;
-        let shunned = (filter.clone(), transfer.choices.most_of_host());
-        let source = source::find(&transfer.file, find, shunned, &signals, out).await?;
-        let choices = match transfer.choices.choices(&source.torrent, &source.files, filter) {
+        let source = source::find(&transfer.file, find, shunned.clone(), &signals, out).await?;
+        let choices = match transfer.choices.choices(&source.torrent, &source.files, shunned) {
             Ok(choices) => choices,
             Err(error) => {
                 source.farewell.say().await;

@@ -1,16 +1,18 @@
 //! Addresses where peers may be found, and when to dial them.
 
-use super::tellers::{Teller, Tellers};
+use super::commons::unpoisoned;
+use super::known::Known;
+use super::tellers::Teller;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 /// After this many failures in a row an address is forgotten; sooner when only peers tell of it.
 const MOST_FAILURES: u32 = 8;
 const MOST_FAILURES_TOLD: u32 = 3;
-/// Wait after the first failure; doubled by each further one.
-const FIRST_WAIT: Duration = Duration::from_secs(2);
+/// Longest wait after a failure.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 /// Until an address is dialled whose peer is connected already.
 const CONNECTED_WAIT: Duration = Duration::from_secs(120);
@@ -61,6 +63,7 @@ impl Source {
 #[derive(Debug)]
 struct Candidate {
     state: State,
+    /// Of dials by whichever core, as of the last look.
     failures: u32,
     not_before: Duration,
     source: Source,
@@ -71,21 +74,39 @@ struct Candidate {
     encrypts: bool,
 }
 
-/// The book of addresses.
+impl Candidate {
+    /// Whether so many dials have failed that it is forgotten.
+    fn is_hopeless(&self) -> bool {
+        let most = if self.source == Source::Exchange { MOST_FAILURES_TOLD } else { MOST_FAILURES };
+        self.failures > most && self.source != Source::Given && self.state != State::Banned
+    }
+}
+
+/// The book of addresses of one core.
 #[derive(Debug, Default)]
 pub(super) struct Candidates {
+    /// What the other cores know, too.
+    pub(super) known: Arc<Mutex<Known>>,
     book: BTreeMap<SocketAddr, Candidate>,
     /// How many of them each source has named.
     counts: [usize; Source::COUNT],
     /// The source that had the last dial when there were more to dial than room.
     last: Option<Source>,
-    pub(super) tellers: Tellers,
     dialling: usize,
     given_up: u64,
     outshared: u64,
 }
 
 impl Candidates {
+    /// An empty book.
+    pub(super) fn new(known: Arc<Mutex<Known>>) -> Self {
+        Self { known, ..Self::default() }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        unpoisoned(&self.known)
+    }
+
     /// Adds an address; a better source takes over one that is known. `false` when there is no room, or nobody can be there.
     pub(super) fn add(&mut self, addr: SocketAddr, source: Source) -> bool {
         self.note(addr, source, None)
@@ -106,7 +127,7 @@ impl Candidates {
             }
             return true;
         }
-        if teller.is_some_and(|teller| self.tellers.has_all(&teller)) {
+        if teller.is_some_and(|teller| self.known().tellers.has_all(&teller)) {
             self.outshared += 1;
             return false;
         }
@@ -115,7 +136,7 @@ impl Candidates {
         }
         let fresh = Candidate {
             state: State::Idle,
-            failures: 0,
+            failures: self.known().enter(addr),
             not_before: Duration::ZERO,
             source,
             teller,
@@ -123,7 +144,7 @@ impl Candidates {
             encrypts: false,
         };
         self.counts[source as usize] += 1;
-        teller.into_iter().for_each(|teller| self.tellers.add(teller));
+        teller.into_iter().for_each(|teller| self.known().tellers.add(teller));
         self.book.insert(addr, fresh);
         true
     }
@@ -131,7 +152,7 @@ impl Candidates {
     /// The address is no more in the book by the word of a peer.
     fn release(&mut self, addr: SocketAddr) {
         let teller = self.book.get_mut(&addr).and_then(|candidate| candidate.teller.take());
-        teller.into_iter().for_each(|teller| self.tellers.remove(teller));
+        teller.into_iter().for_each(|teller| self.known().tellers.remove(teller));
     }
 
     /// Whether there is room for one more of this source, and of this peer that tells of it. When the source's share is full,
@@ -141,7 +162,8 @@ impl Candidates {
         if self.counts[source as usize] < source.share() {
             return true;
         }
-        let told = |teller: Option<Teller>| teller.map_or(0, |teller| self.tellers.count(&teller));
+        let known = self.known();
+        let told = |teller: Option<Teller>| teller.map_or(0, |teller| known.tellers.count(&teller));
         let own = told(teller);
         let idle = self.book.iter().filter(|(_, candidate)| {
             candidate.source == source && candidate.state == State::Idle && source != Source::Given
@@ -152,21 +174,28 @@ impl Candidates {
             leaves.then_some(((theirs, candidate.failures), *addr))
         });
         let worst = leaving.max_by_key(|(badness, _)| *badness).map(|(_, addr)| addr);
+        drop(known);
         worst.inspect(|worst| self.give_up(worst)).is_some()
     }
 
     fn give_up(&mut self, addr: &SocketAddr) {
-        self.release(*addr);
-        if let Some(gone) = self.book.remove(addr) {
-            self.counts[gone.source as usize] -= 1;
+        if let Some(gone) = self.forget(addr) {
             let count = if gone.failures > 0 { &mut self.given_up } else { &mut self.outshared };
             *count += 1;
         }
     }
 
-    /// Whether an address of this host is known, whatever its port.
+    fn forget(&mut self, addr: &SocketAddr) -> Option<Candidate> {
+        self.release(*addr);
+        let gone = self.book.remove(addr)?;
+        self.counts[gone.source as usize] -= 1;
+        self.known().leave(addr);
+        Some(gone)
+    }
+
+    /// Whether an address of this host is known to any core, whatever its port.
     pub(super) fn knows_host(&self, ip: IpAddr) -> bool {
-        self.book.range(SocketAddr::new(ip, 0)..=SocketAddr::new(ip, u16::MAX)).next().is_some()
+        self.known().knows_host(ip)
     }
 
     /// Addresses to dial now, at most `room`. Seeds are left alone when `seeding`. When there are more than room, those of
@@ -182,20 +211,40 @@ impl Candidates {
         if room == 0 {
             return Vec::new();
         }
-        let due = self.book.iter().filter(|(_, candidate)| {
-            candidate.state == State::Idle && candidate.not_before <= now && !(seeding && candidate.seed)
-        });
-        let mut due: Vec<(SocketAddr, Source, u32)> =
-            due.map(|(addr, candidate)| (*addr, candidate.source, candidate.failures)).collect();
+        let mut due = self.due(now, seeding);
         if due.len() > room {
             due.sort_by_cached_key(|(addr, source, failures)| (*source, *failures, Reverse(rank(*addr))));
             due = in_turn(&due, self.last);
             due.truncate(room);
             self.last = due.last().map(|(_, source, _)| *source).or(self.last);
         }
+        let mut known = unpoisoned(&self.known);
+        due.retain(|(addr, ..)| known.begin(addr));
         self.dialling += due.len();
         let taken = due.into_iter().map(|(addr, ..)| addr);
         taken.inspect(|addr| _ = self.book.get_mut(addr).map(|c| c.state = State::Dialling)).collect()
+    }
+
+    /// All that may be dialled now: another core may be at it, or may have found that nobody is there.
+    fn due(&mut self, now: Duration, seeding: bool) -> Vec<(SocketAddr, Source, u32)> {
+        let (known, mut due, mut dead) = (unpoisoned(&self.known), Vec::new(), Vec::new());
+        for (addr, candidate) in &mut self.book {
+            let idle = candidate.state == State::Idle && !(seeding && candidate.seed);
+            if !idle || candidate.not_before > now {
+                continue;
+            }
+            (candidate.failures, candidate.not_before) =
+                known.standing(addr, now, candidate.source == Source::Given);
+            if candidate.is_hopeless() {
+                dead.push(*addr);
+            } else if candidate.not_before <= now {
+                due.push((*addr, candidate.source, candidate.failures));
+            }
+        }
+        drop(known);
+        // The core whose dial was the last one has counted it.
+        dead.iter().for_each(|addr| _ = self.forget(addr));
+        due
     }
 
     /// How many are being dialled.
@@ -203,7 +252,7 @@ impl Candidates {
         self.dialling
     }
 
-    /// Addresses that were forgotten because too many tries have failed, or to make room when some had.
+    /// Addresses forgotten because too many tries have failed, or to make room when some had.
     pub(super) fn given_up(&self) -> u64 {
         self.given_up
     }
@@ -215,7 +264,10 @@ impl Candidates {
 
     fn leave(&mut self, addr: SocketAddr, to: State) -> Option<&mut Candidate> {
         let candidate = self.book.get_mut(&addr)?;
-        self.dialling -= usize::from(candidate.state == State::Dialling);
+        if candidate.state == State::Dialling {
+            self.dialling -= 1;
+            unpoisoned(&self.known).end(&addr);
+        }
         if candidate.state != State::Banned {
             candidate.state = to;
         }
@@ -231,19 +283,14 @@ impl Candidates {
     /// The dial has failed, or the connection has ended. A connection that was worth something (`useful`) counts as
     /// a new start.
     pub(super) fn ended(&mut self, now: Duration, addr: SocketAddr, useful: bool) {
-        let Some(candidate) = self.leave(addr, State::Idle) else { return };
-        candidate.failures = if useful { 1 } else { candidate.failures + 1 };
-        let told = candidate.source == Source::Exchange;
-        let most_failures = if told { MOST_FAILURES_TOLD } else { MOST_FAILURES };
-        if candidate.failures > most_failures
-            && candidate.source != Source::Given
-            && candidate.state != State::Banned
-        {
-            return self.give_up(&addr);
+        let Some(source) = self.leave(addr, State::Idle).map(|candidate| candidate.source) else { return };
+        let longest = if source == Source::Given { LONGEST_WAIT_GIVEN } else { LONGEST_WAIT };
+        let (failures, not_before) = self.known().fails(&addr, now, useful, longest);
+        let Some(candidate) = self.book.get_mut(&addr) else { return };
+        (candidate.failures, candidate.not_before) = (failures, not_before);
+        if candidate.is_hopeless() {
+            self.give_up(&addr);
         }
-        let longest = if candidate.source == Source::Given { LONGEST_WAIT_GIVEN } else { LONGEST_WAIT };
-        let doublings = (candidate.failures - 1).min(16);
-        candidate.not_before = now + FIRST_WAIT.saturating_mul(1 << doublings).min(longest);
     }
 
     /// The peer there is connected otherwise: that is no failure, and it is not dialled for a while.
@@ -291,6 +338,7 @@ fn in_turn(due: &[(SocketAddr, Source, u32)], last: Option<Source>) -> Vec<(Sock
 
 #[cfg(test)]
 mod tests {
+    use super::super::known::FIRST_WAIT;
     use super::*;
 
     fn addr(port: u16) -> SocketAddr {

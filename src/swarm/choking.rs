@@ -89,9 +89,13 @@ impl Swarm {
 
     /// The peer is interested in what we have, or is no more.
     pub(super) fn hear_interest(&mut self, now: Duration, slot: PeerSlot, interested: bool) {
+        let had_all = !interested && self.peers.get(slot).is_some_and(|peer| peer.interested);
         self.alter(slot, |peer| peer.interested = interested);
         if !interested {
             self.clear_uploads(slot, true);
+        }
+        if had_all {
+            self.note_had_all(now, slot);
         }
         self.fill_free_slots(now, Some(slot));
     }

@@ -1,18 +1,20 @@
 //! What the cores that work on one torrent have in common.
 //!
-//! Nothing here is touched for a block. A piece costs one exchange in the [`PieceMap`]; a connection that comes or goes,
-//! a core that has run out of work, and a piece that came out wrong cost a short lock each.
+//! Nothing here is touched for a block. A piece costs one exchange in the [`PieceMap`]; a connection or an address that
+//! comes or goes, a core that has run out of work, and a piece that came out wrong cost a short lock each.
 
 use super::evidence::Evidence;
+use super::known::Known;
 use super::pex::Neighbours;
 use super::roster::Roster;
 use super::selection::Selection;
 use super::sightings::Sightings;
 use super::slots::Slots;
+use super::spread::Spread;
 use super::{PieceMap, Tag};
-use crate::metainfo::{Block, Layout, PieceIndex};
+use crate::metainfo::{Block, Layout};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Shared by the swarms of all cores of one torrent.
@@ -25,12 +27,14 @@ pub struct Commons {
     desks: Box<[Desk]>,
     roster: Mutex<Roster>,
     evidence: Mutex<Evidence>,
+    /// What is known of addresses to dial.
+    pub(super) known: Arc<Mutex<Known>>,
     /// Upload slots.
     pub(super) slots: Slots,
     /// What peers have.
     pub(super) sightings: Arc<Sightings>,
     /// How many peers have each piece or were shown it, while super-seeding.
-    spread: OnceLock<Box<[AtomicU32]>>,
+    pub(super) spread: Spread,
     neighbours: Mutex<Neighbours>,
 }
 
@@ -95,9 +99,10 @@ impl Commons {
             desks,
             roster: Mutex::default(),
             evidence: Mutex::default(),
+            known: Arc::default(),
             slots: Slots::new(cores),
             sightings: Arc::new(Sightings::new(pieces)),
-            spread: OnceLock::new(),
+            spread: Spread::new(pieces),
             neighbours: Mutex::default(),
         }
     }
@@ -188,23 +193,6 @@ impl Commons {
     /// A block that was taken for its holder cannot be fetched after all.
     pub(super) fn give_back(&self, holder: usize, block: Block) {
         self.show_lacking(holder, vec![Lacking { block, whole: false, wait: Duration::MAX }]);
-    }
-
-    fn spread_of(&self, piece: PieceIndex) -> &AtomicU32 {
-        let counters = || (0..self.selection.pieces()).map(|_| AtomicU32::new(0)).collect();
-        let spread = self.spread.get_or_init(counters);
-        &spread[piece.as_usize()]
-    }
-
-    /// How many peers have the piece or were shown it.
-    pub(super) fn spread(&self, piece: PieceIndex) -> u32 {
-        self.spread_of(piece).load(Ordering::Acquire)
-    }
-
-    /// One peer more, or less, has the piece or was shown it.
-    pub(super) fn count_spread(&self, piece: PieceIndex, more: bool) {
-        let spread = self.spread_of(piece);
-        _ = if more { spread.fetch_add(1, Ordering::AcqRel) } else { spread.fetch_sub(1, Ordering::AcqRel) };
     }
 }
 

@@ -86,7 +86,7 @@ impl Swarm {
         self.commons.roster().leave(peer.who.identity(), peer.tag);
         self.commons.neighbours().remove(&peer.tag);
         self.remember(&peer);
-        self.forget_spread(&peer);
+        self.forget_spread(&mut peer);
         if !peer.has.is_full() {
             self.layout
                 .pieces()

@@ -68,6 +68,7 @@ impl Swarm {
             return;
         }
         self.choke(now);
+        self.see_others_spread(now);
         let news = self.read_log() | self.regain();
         let idle = self.peers.iter().any(|(_, peer)| peer.is_hungry() && peer.asked.is_empty());
         // That there is nothing to ask is found when somebody is to be asked.

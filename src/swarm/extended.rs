@@ -178,7 +178,7 @@ impl Swarm {
         let was_full = peer.has.is_full();
         peer.has.remove(piece);
         if self.settings.super_seed && peer.shown.as_ref().is_none_or(|shown| !shown.has(piece)) {
-            self.commons.count_spread(piece, false);
+            self.commons.spread.lose(piece);
         }
         peer.fast.unlearn(piece);
         peer.wanted -= u32::from(wanted);

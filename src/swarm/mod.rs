@@ -32,6 +32,7 @@ mod fast;
 mod fetch;
 mod hear;
 mod ip_filter;
+mod known;
 mod limiter;
 mod magnet;
 mod metadata;
@@ -49,6 +50,7 @@ mod settle;
 mod sightings;
 mod slots;
 mod speak;
+mod spread;
 mod spreading;
 mod super_seed;
 mod tellers;
@@ -233,6 +235,7 @@ impl Swarm {
         seed: u64,
     ) -> Self {
         let picker = Picker::new(&layout, &commons.selection, settings.fetch, Arc::clone(&commons.sightings));
+        let candidates = Candidates::new(Arc::clone(&commons.known));
         let have = Bitfield::new(layout.piece_count());
         let mut swarm = Self {
             layout,
@@ -244,7 +247,7 @@ impl Swarm {
             rng: fastrand::Rng::with_seed(seed),
             peers: Peers::default(),
             connections: 0,
-            candidates: Candidates::default(),
+            candidates,
             outside: Outside::default(),
             have,
             picker,

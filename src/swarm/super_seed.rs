@@ -3,6 +3,7 @@
 
 use super::bitfield::Bitfield;
 use super::peer::Peer;
+use super::spread::Spread;
 use super::{PeerSlot, Swarm};
 use crate::metainfo::PieceIndex;
 use std::sync::Arc;
@@ -42,6 +43,11 @@ impl Shown {
     pub(super) fn has(&self, piece: PieceIndex) -> bool {
         self.pieces.has(piece)
     }
+
+    /// Closes the offers that are not to be kept.
+    fn close(&mut self, spread: &Spread, kept: impl Fn(&Offer) -> bool) {
+        self.open.extract_if(.., |offer| !kept(offer)).for_each(|offer| spread.close(offer.piece));
+    }
 }
 
 impl Swarm {
@@ -61,8 +67,10 @@ impl Swarm {
         let counted = shown.is_some();
         let offers = shown.iter_mut().flat_map(|shown| &mut shown.open);
         offers.filter(|offer| offer.piece == piece).for_each(|offer| offer.had = Some(now));
-        if !counted {
-            self.commons.count_spread(piece, true);
+        if counted {
+            self.close_had(slot);
+        } else {
+            self.commons.spread.gain(piece);
         }
         // Who was shown the piece may have passed it on: they get the next. (There are at most a few on this core.)
         let others = self.peers.iter().filter(|(other, peer)| {
@@ -71,17 +79,36 @@ impl Swarm {
         });
         let others: Vec<PeerSlot> = others.map(|(other, _)| other).collect();
         others.into_iter().for_each(|other| self.review_offers(now, other));
+        // Or it was a peer of another core, which hears of it at once.
+        self.nudge |= !counted && self.commons.spread.is_awaited(piece);
     }
 
-    /// The peer has gone: what it had counts no more.
-    pub(super) fn forget_spread(&self, peer: &Peer) {
+    /// Looks for offers of this core that peers of others have spread.
+    pub(super) fn see_others_spread(&mut self, now: Duration) {
         if !self.settings.super_seed {
             return;
         }
+        let spread = &self.commons.spread;
+        let has_spread = |offer: &Offer| spread.count(offer.piece) > offer.spread;
+        let givers = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.shown.as_ref().is_some_and(|shown| shown.open.iter().any(has_spread)));
+        let givers: Vec<PeerSlot> = givers.map(|(slot, _)| slot).collect();
+        givers.into_iter().for_each(|slot| self.review_offers(now, slot));
+    }
+
+    /// The peer has gone: what it had counts no more.
+    pub(super) fn forget_spread(&self, peer: &mut Peer) {
+        if !self.settings.super_seed {
+            return;
+        }
+        let spread = &self.commons.spread;
+        peer.shown.iter_mut().for_each(|shown| shown.close(spread, |_| false));
         let counted = |piece: &PieceIndex| {
             peer.has.has(*piece) || peer.shown.as_ref().is_some_and(|shown| shown.has(*piece))
         };
-        self.layout.pieces().filter(counted).for_each(|piece| self.commons.count_spread(piece, false));
+        self.layout.pieces().filter(counted).for_each(|piece| spread.lose(piece));
     }
 
     /// Counts those of this core's peers that have not everything, for all cores: once a tick, not once a peer.
@@ -94,11 +121,31 @@ impl Swarm {
 
     /// The peer was sent a whole piece. If it is alone it is shown the next at once.
     pub(super) fn note_shown_sent(&mut self, slot: PeerSlot, piece: PieceIndex) {
-        let alone = self.commons.leeches() < 2;
+        let commons = Arc::clone(&self.commons);
+        let alone = commons.leeches() < 2;
         let Some(shown) = self.peers.get_mut(slot).and_then(|peer| peer.shown.as_mut()) else { return };
         let before = shown.open.len();
         shown.open.iter_mut().filter(|offer| offer.piece == piece).for_each(|offer| offer.sent = true);
-        shown.open.retain(|offer| !(alone && offer.sent));
+        shown.close(&commons.spread, |offer| !(alone && offer.sent));
+        if shown.open.len() < before {
+            self.wake(slot);
+        }
+    }
+
+    /// The peer has lost interest: it has what it was shown, wherever it got it. Not every client tells a peer of pieces that the
+    /// peer has.
+    pub(super) fn note_had_all(&mut self, now: Duration, slot: PeerSlot) {
+        let Some(shown) = self.peers.get_mut(slot).and_then(|peer| peer.shown.as_mut()) else { return };
+        shown.open.iter_mut().for_each(|offer| _ = offer.had.get_or_insert(now));
+        self.close_had(slot);
+    }
+
+    /// Closes offers of what the peer has and was not sent: it got that from another who had it or was shown it.
+    fn close_had(&mut self, slot: PeerSlot) {
+        let spread = &self.commons.spread;
+        let Some(shown) = self.peers.get_mut(slot).and_then(|peer| peer.shown.as_mut()) else { return };
+        let before = shown.open.len();
+        shown.close(spread, |offer| offer.had.is_none() || offer.sent || spread.count(offer.piece) < 2);
         if shown.open.len() < before {
             self.wake(slot);
         }
@@ -113,9 +160,9 @@ impl Swarm {
         for offer in shown.open.iter_mut().filter(|offer| offer.sent) {
             offer.had.get_or_insert(now);
         }
-        shown.open.retain(|offer| {
+        shown.close(&commons.spread, |offer| {
             let waited = offer.had.is_some_and(|had| alone || now >= had + STALL);
-            !waited && commons.spread(offer.piece) <= offer.spread
+            !waited && commons.spread.count(offer.piece) <= offer.spread
         });
         if shown.open.len() < OPEN {
             self.wake(slot);
@@ -130,10 +177,10 @@ impl Swarm {
         let count = self.layout.piece_count();
         let start = self.rng.u32(..count);
         let turned = (start..count).chain(0..start).filter_map(|number| self.layout.piece(number));
-        let piece = turned.filter(lacks).min_by_key(|piece| self.commons.spread(*piece))?;
+        let piece = turned.filter(lacks).min_by_key(|piece| self.commons.spread.count(*piece))?;
         shown.pieces.insert(piece);
-        self.commons.count_spread(piece, true);
-        shown.open.push(Offer { piece, spread: self.commons.spread(piece), had: None, sent: false });
+        let spread = self.commons.spread.offer(piece);
+        shown.open.push(Offer { piece, spread, had: None, sent: false });
         Some(piece)
     }
 }

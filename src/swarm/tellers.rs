@@ -1,11 +1,12 @@
-//! Which peers have told of the addresses in the book (BEP 11): none can fill the book by itself, however often it tells.
+//! Which peers have told of the addresses in the books (BEP 11): none can fill them by itself, however often it tells and
+//! whichever cores it tells.
 
 use super::pex::is_local;
 use super::roster::host;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-/// Addresses in the book by the word of one peer, as long as nobody was met there.
+/// Addresses in the books of all cores by the word of one peer, as long as nobody was met there.
 const MOST_OF_TELLER: usize = 50;
 
 /// A peer that tells of others. A host is one, whatever its port: it could come again from another. In a network like ours
@@ -20,7 +21,7 @@ impl Teller {
     }
 }
 
-/// How many addresses are in the book by whose word.
+/// How many addresses are in the books by whose word.
 #[derive(Debug, Default)]
 pub(super) struct Tellers(BTreeMap<Teller, usize>);
 
@@ -48,6 +49,7 @@ impl Tellers {
 mod tests {
     use super::super::candidates::{Candidates, Source};
     use super::*;
+    use std::sync::Arc;
     use std::time::Duration;
 
     fn teller(n: u8) -> Teller {
@@ -57,6 +59,11 @@ mod tests {
     /// The addresses that a teller knows: each has its own.
     fn told(n: u8, numbers: std::ops::Range<u16>) -> impl Iterator<Item = SocketAddr> {
         numbers.map(move |number| SocketAddr::from(([n, 1, (number >> 8) as u8, number as u8], 1)))
+    }
+
+    /// How many addresses are remembered by the word of a peer.
+    fn told_by(book: &Candidates, n: u8) -> usize {
+        book.known.lock().unwrap().tellers.count(&teller(n))
     }
 
     /// Has a peer tell of addresses; gives how many are remembered.
@@ -88,6 +95,19 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_has_no_more_addresses_in_the_books_of_many_cores() {
+        let known = Arc::default();
+        let [mut one, mut other] = [0, 1].map(|_| Candidates::new(Arc::clone(&known)));
+        assert_eq!((tell(&mut one, 1, 0..30), tell(&mut other, 1, 30..100)), (30, 20));
+        assert_eq!((one.outshared(), other.outshared()), (0, 50));
+        assert_eq!(tell(&mut other, 2, 0..60), 50, "another is another");
+        // What is somebody else's word, too, leaves room for more on any core.
+        assert!(told(1, 0..10).all(|addr| one.add(addr, Source::Tracker)));
+        assert_eq!((tell(&mut other, 1, 100..200), told_by(&one, 1)), (10, 50));
+        assert!(one.knows_host(told(2, 0..1).next().unwrap().ip()), "each core knows what all know");
+    }
+
+    #[test]
     fn who_tells_of_many_makes_way_for_who_tells_of_few_and_not_the_other_way_round() {
         let mut book = Candidates::default();
         assert_eq!(tell(&mut book, 100, 0..20), 20);
@@ -96,16 +116,16 @@ mod tests {
         assert_eq!((tell(&mut book, 12, 0..50), book.outshared()), (48, 18));
         assert_eq!(book.given_up(), 0);
         for n in 1..=11 {
-            assert!(book.tellers.count(&teller(n)) >= 47, "{:?}", book.tellers);
+            assert!(told_by(&book, n) >= 47, "{book:?}");
             tell(&mut book, n, 100..1000);
         }
-        assert_eq!(book.tellers.count(&teller(100)), 20);
+        assert_eq!(told_by(&book, 100), 20);
         assert!(told(100, 0..20).all(|addr| book.knows_host(addr.ip())), "nothing of the honest one is gone");
         // Nor does what has failed there.
         let mut honest = told(100, 0..20);
         book.take_due(Duration::ZERO, 1000, false, |_| 0);
         honest.by_ref().take(10).for_each(|addr| book.ended(Duration::ZERO, addr, false));
         (1..=12).for_each(|n| _ = tell(&mut book, n, 2000..3000));
-        assert_eq!(book.tellers.count(&teller(100)), 20);
+        assert_eq!(told_by(&book, 100), 20);
     }
 }

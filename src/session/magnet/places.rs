@@ -1,18 +1,17 @@
 //! Where the peers of a magnet link may be: who has named each address, when it is dialled next, and who is kept out. All
 //! addresses of the stage come by here.
 
+use super::liars::Liars;
 use super::room::{Newcomer, Room};
 use crate::swarm::{self, IpFilter, host, most_of_host};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Addresses remembered beside what was given; those that were found without a tracker leave room for others. Hosts that
-/// are banned.
+/// Addresses remembered beside what was given; those that were found without a tracker leave room for others.
 const MOST_ADDRESSES: usize = 2000;
 const MOST_FOUND: usize = 1500;
-const MOST_BANNED: usize = 10_000;
 /// How often an address is dialled, and the wait in between, which grows with each dial. What the user has named is dialled
 /// for ever, and waits for less.
 const MOST_DIALS: u32 = 20;
@@ -52,8 +51,7 @@ pub(super) struct Places {
     given: usize,
     /// Whose address was dialled last: all sources take turns.
     last: Option<Source>,
-    /// Hosts that alone sent wrong metadata.
-    banned: BTreeSet<IpAddr>,
+    liars: Liars,
     /// Most peers of one host, if not as many as usual.
     most_of_host: Option<usize>,
     refused: u64,
@@ -71,15 +69,23 @@ impl Places {
         count >= most_of_host(self.most_of_host, ip)
     }
 
-    /// Whether there may be a connection with this host.
+    /// Whether who comes from this host may be let in.
     pub(super) fn may_connect(&self, ip: IpAddr) -> bool {
-        !self.banned.contains(&ip.to_canonical())
-            && !self.filter.as_ref().is_some_and(|filter| filter.contains(ip))
+        !self.liars.shut_out(ip) && !self.is_filtered(ip)
+    }
+
+    fn is_filtered(&self, ip: IpAddr) -> bool {
+        self.filter.as_ref().is_some_and(|filter| filter.contains(ip))
+    }
+
+    /// Whether what `source` names may be dialled at this host: for what was given, the lies of others there do not count.
+    fn may_dial(&self, ip: IpAddr, source: Source) -> bool {
+        if source == Source::Given { !self.is_filtered(ip) } else { self.may_connect(ip) }
     }
 
     /// Remembers an address to dial.
     pub(super) fn add(&mut self, addr: SocketAddr, source: Source) {
-        if addr.port() == 0 || !self.may_connect(addr.ip()) {
+        if addr.port() == 0 || !self.may_dial(addr.ip(), source) {
             return;
         }
         let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
@@ -144,10 +150,10 @@ impl Places {
         (peers, full): (&BTreeMap<IpAddr, usize>, &[Source]),
         is_connected: impl Fn(&SocketAddr) -> bool,
     ) -> Option<(SocketAddr, Source, Newcomer)> {
-        let (banned, given, said) = (&self.banned, Source::Given, self.most_of_host);
+        let (liars, given, said) = (&self.liars, Source::Given, self.most_of_host);
         let due = self.book.iter_mut().filter(|(addr, place)| {
-            let left = place.source == given || place.dials < MOST_DIALS;
-            let allowed = !place.liar && !banned.contains(&addr.ip()) && !full.contains(&place.source);
+            let left = place.source == given || (place.dials < MOST_DIALS && !liars.shut_out(addr.ip()));
+            let allowed = !place.liar && !full.contains(&place.source);
             left && allowed && place.not_before <= now && !is_connected(addr)
         });
         let crowded = &mut self.crowded;
@@ -204,15 +210,16 @@ impl Places {
         self.refused += (before - self.book.len()) as u64;
     }
 
-    /// Who is at this address has alone sent wrong metadata.
+    /// Who is at this address, or came from there, has alone sent wrong metadata. It is not dialled again; and its host is shut
+    /// out when there were several.
     pub(super) fn ban(&mut self, addr: SocketAddr) {
-        if let Some(place) = self.book.get_mut(&addr) {
-            place.liar = true;
-        }
-        // On one host there may be many who are honest.
-        if !addr.ip().is_loopback() && self.banned.len() < MOST_BANNED {
-            self.banned.insert(addr.ip());
-        }
+        self.book.get_mut(&addr).into_iter().for_each(|place| place.liar = true);
+        self.liars.add(addr.ip());
+    }
+
+    /// Who was banned.
+    pub(super) fn liars(&self) -> &Liars {
+        &self.liars
     }
 
     /// What the session goes on with: addresses, those of peers that had the metadata first, and who has named them.
@@ -223,13 +230,13 @@ impl Places {
     ) -> Vec<(SocketAddr, swarm::Source)> {
         let good: Vec<SocketAddr> = good.collect();
         let allowed = |addr: &&SocketAddr| match self.book.get(*addr) {
-            Some(place) if private => !place.liar && place.source != Source::Search,
-            Some(place) => !place.liar,
-            None => !private,
+            Some(place) if private && place.source == Source::Search => false,
+            Some(place) => !place.liar && self.may_dial(addr.ip(), place.source),
+            None => !private && self.may_connect(addr.ip()),
         };
         let named = self.book.iter().filter(|(_, place)| !place.liar).map(|(addr, _)| addr);
         let others = named.filter(|addr| !good.contains(addr));
-        let all = good.iter().chain(others).filter(allowed).filter(|addr| self.may_connect(addr.ip()));
+        let all = good.iter().chain(others).filter(allowed);
         let source = |addr: &SocketAddr| match self.book.get(addr).map(|place| place.source) {
             Some(Source::Given) => swarm::Source::Given,
             Some(Source::Tracker) => swarm::Source::Tracker,
@@ -337,13 +344,52 @@ mod tests {
         places.ban(addr(1));
         assert_eq!(take_due(&mut places, seconds(5000), |_| false), Some(addr(2)));
         assert_eq!(take_due(&mut places, seconds(9000), |_| false), Some(addr(2)));
-        // One that came to us lies; where it listens was known before.
-        places.add(addr(3), Source::Tracker);
-        places.ban(SocketAddr::new(addr(3).ip(), 50_000));
-        assert_eq!(take_due(&mut places, seconds(19_000), |_| false), Some(addr(2)));
-        assert_eq!(take_due(&mut places, seconds(19_000), |_| false), None);
-        places.add(SocketAddr::new(addr(1).ip(), 9), Source::Given);
-        assert_eq!(parted(places.into_addresses([addr(1)].into_iter(), false)), (vec![], vec![addr(2)]));
+        // Others at its host may be honest.
+        let other = SocketAddr::new(addr(1).ip(), 9);
+        places.add(other, Source::Tracker);
+        places.add(addr(1), Source::Given);
+        assert_eq!(take_due(&mut places, seconds(19_000), |_| false), Some(other));
+        let found = vec![other, addr(2)];
+        assert_eq!(parted(places.into_addresses([addr(1)].into_iter(), false)), (vec![], found));
+    }
+
+    #[test]
+    fn a_host_of_several_liars_is_shut_out_but_for_what_was_given() {
+        let hosts = ["10.0.0.1", "2001:db8::1", "127.0.0.1"];
+        let at = |host: usize, port| SocketAddr::new(hosts[host].parse().unwrap(), port);
+        let mut places = Places::default();
+        for (host, name) in hosts.iter().enumerate() {
+            places.add(at(host, 1), Source::Given);
+            places.add(at(host, 2), Source::Tracker);
+            for lies in 1..=3 {
+                assert!(places.may_connect(at(host, 0).ip()), "{lies} of {name}");
+                // Those of IPv6 have a whole net to come from.
+                let ip =
+                    if host == 1 { format!("2001:db8::{lies}").parse().unwrap() } else { at(host, 0).ip() };
+                places.ban(SocketAddr::new(ip, 50_000 + lies));
+            }
+        }
+        let shut =
+            ["10.0.0.1", "::ffff:10.0.0.1", "2001:db8::99", "10.0.0.2", "2001:db8:0:1::1", "127.0.0.1"];
+        let shut = shut.map(|ip| places.may_connect(ip.parse().unwrap()));
+        assert_eq!(shut, [false, false, false, true, true, true]);
+        // Of these the given are dialled, and of our own host all; nor are others taken into the book.
+        places.add(at(0, 3), Source::Tracker);
+        places.add(at(1, 3), Source::Given);
+        let dialled = |places: &mut Places, now| {
+            let due = std::iter::from_fn(|| take_due(places, seconds(now), |_| false));
+            let mut due: Vec<SocketAddr> = due.collect();
+            due.sort_unstable();
+            due
+        };
+        let given = [at(0, 1), at(2, 1), at(2, 2), at(1, 1), at(1, 3)];
+        assert_eq!(dialled(&mut places, 0), given);
+        // Until one of them lies itself.
+        places.ban(at(0, 1));
+        assert_eq!(dialled(&mut places, 1000), given[1..]);
+        let (mut to_dial, found) = parted(places.into_addresses([at(0, 9), at(1, 9)].into_iter(), false));
+        to_dial.sort_unstable();
+        assert_eq!((to_dial, found), (vec![at(2, 1), at(1, 1), at(1, 3)], vec![at(2, 2)]));
     }
 
     #[test]

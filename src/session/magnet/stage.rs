@@ -26,6 +26,12 @@ pub struct MagnetLimits {
     pub offences: u64,
     /// Times that all was there and had the wrong hash.
     pub wrong: u64,
+    /// Peers that alone sent what had the wrong hash, and were banned for it.
+    pub liars: u64,
+    /// Hosts that were banned because several of their peers were.
+    pub liar_hosts: u64,
+    /// Liars that do not count against their hosts because there are too many.
+    pub bans: u64,
     /// Times that what had come of a length was thrown away, because there was too much of all of them.
     pub overfull: u64,
     /// Peers given up because they named no length, or sent no block, for long.
@@ -95,6 +101,9 @@ impl Stage {
         MagnetLimits {
             late: self.fetch.late(),
             rejects: self.fetch.rejects(),
+            liars: self.places.liars().all,
+            liar_hosts: self.places.liars().shut_out,
+            bans: self.places.liars().forgotten,
             overfull: self.fetch.overfull(),
             peers: self.limits.peers + self.places.waited(),
             hosts: self.limits.hosts + self.places.crowded(),

@@ -136,8 +136,8 @@ fn where_a_liar_was_found_no_core_dials_again() {
     assert_eq!(fetch(&mut desks[0], &[liar]).len(), 1);
     assert_eq!(liars(&mut desks[0], &[0]), [liar]);
     desks[0].swarm.gone(desks[0].now, liar);
-    let other = SocketAddr::from(([127, 0, 0, 1], 9));
-    for desk in &mut desks {
+    for (desk, port) in desks.iter_mut().zip(8..) {
+        let other = SocketAddr::from(([127, 0, 0, 1], port));
         let mapped = SocketAddr::from((std::net::Ipv4Addr::LOCALHOST.to_ipv6_mapped(), at.port()));
         [at, mapped, other].into_iter().for_each(|addr| desk.swarm.add_candidate(addr, Source::Given));
         assert_eq!(dials(desk), [other], "the honest neighbour of a liar is not taken for it");

@@ -1,6 +1,7 @@
 //! The extension protocol (BEP 10) and what goes through it: metadata, peer exchange, pieces lost, partial seeds.
 
-use super::desk::{BLOCK, Desk, Said, bits, own};
+use super::cores::two;
+use super::desk::{BLOCK, Desk, Said, bits, id, own};
 use crate::swarm::{DropReason, Greeting, Introduction, IpFilter, PeerSlot, Source, Wish};
 use crate::wire::extended::{
     ExtendedHandshake, Extension, METADATA_BLOCK_LEN, MetadataMessage, PexFlags, PexMessage, encode_dont_have,
@@ -206,6 +207,26 @@ fn one_peer_that_tells_of_many_leaves_room_for_what_others_tell() {
     tell(&mut desk, second, Extension::Pex, &exchange(&["8.8.8.8:1"]));
     assert!(dials(&mut desk).contains(&addr("8.8.8.8:1")));
     assert_eq!(limits(&desk).tellers, 150);
+}
+
+#[test]
+fn who_tells_several_cores_fills_no_more_than_one_book() {
+    let mut desks = two(BLOCK, 3);
+    let told = [0, 1].map(|net| (1..=40).map(move |n| format!("9.9.{net}.{n}:1")).collect::<Vec<_>>());
+    for (number, desk) in desks.iter_mut().enumerate() {
+        (own(desk).most_peers, own(desk).most_dials) = (100, 100);
+        let (reserved, id) = (Reserved::ours(true), id(number as u8));
+        let who = Introduction { addr: addr("8.8.8.8:1"), outgoing: false, id, reserved };
+        let peer = desk.swarm.connect(desk.now, who).unwrap();
+        greet(desk, peer, &hello());
+        let told: Vec<&str> = told[number].iter().map(String::as_str).collect();
+        tell(desk, peer, Extension::Pex, &exchange(&told));
+        // A host that one of the cores has heard of.
+        tell(desk, peer, Extension::Pex, &exchange(&["9.9.0.1:2"]));
+    }
+    assert_eq!(desks.each_mut().map(|desk| dials(desk).len()), [40, 10]);
+    assert_eq!(desks.each_ref().map(|desk| desk.swarm.totals().limits.tellers), [0, 30]);
+    assert_eq!(desks.each_ref().map(|desk| desk.swarm.totals().exchange.unused), [1, 1]);
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! Super-seeding (BEP 16).
 
+use super::cores::nudge;
 use super::desk::{BLOCK, Desk, Said};
 use super::sim::plan::{Has, NodePlan, Plan};
 use super::sim::world::World;
 use crate::metainfo::Layout;
-use crate::swarm::{Commons, PeerSlot, Settings};
+use crate::swarm::{Commons, PeerSlot, Settings, Wish};
 use crate::wire::Message;
 use std::sync::Arc;
 
@@ -40,6 +41,43 @@ fn pieces_are_shown_by_twos_and_the_next_when_another_peer_has_one() {
     desk.hear(a, Message::Have(second));
     desk.pass(30);
     assert_eq!(shown(&mut desk, a).len(), 1, "nobody wants it of that peer");
+}
+
+#[test]
+fn what_a_peer_got_of_others_that_were_shown_it_keeps_it_waiting_for_nothing() {
+    for tells in [false, true] {
+        let mut desk = seed(8);
+        let [a, b, c] = [1, 2, 3].map(|number| desk.connect(false, number).unwrap());
+        let [to_a, to_b, to_c] = [a, b, c].map(|peer| shown(&mut desk, peer));
+        let to_d = desk.connect(false, 4).map(|peer| shown(&mut desk, peer)).unwrap();
+        desk.pass(1);
+        desk.hear(a, Message::Interested);
+        to_a.iter().for_each(|piece| desk.hear(b, Message::Have(*piece)));
+        let second = shown(&mut desk, a);
+        assert!(second.len() == 2 && to_a.iter().all(|piece| !second.contains(piece)), "of those of others");
+        let get = |desk: &mut Desk, pieces: &[u32]| {
+            if tells {
+                pieces.iter().for_each(|piece| desk.hear(a, Message::Have(*piece)));
+            }
+            desk.hear(a, Message::NotInterested);
+            desk.hear(a, Message::Interested);
+            shown(desk, a)
+        };
+        let third = get(&mut desk, &second);
+        let last = get(&mut desk, &third);
+        let mut all = [to_a, second, third, last].concat();
+        all.sort_unstable();
+        assert_eq!(all, (0..8).collect::<Vec<_>>());
+        assert_eq!([to_b, to_c, to_d].map(|pieces| pieces.len()), [2; 3]);
+    }
+    // What nobody else was shown it can have from nobody else.
+    let mut desk = seed(8);
+    let [a, _] = [1, 2].map(|number| desk.connect(false, number).unwrap());
+    assert_eq!(shown(&mut desk, a).len(), 2);
+    desk.pass(1);
+    desk.hear(a, Message::Interested);
+    desk.hear(a, Message::NotInterested);
+    assert_eq!(shown(&mut desk, a), [0u32; 0]);
 }
 
 #[test]
@@ -96,6 +134,38 @@ fn who_is_alone_on_all_cores_need_not_wait_for_others() {
     desks[0].pass(1);
     take(&mut desks, 1);
     assert_eq!(take(&mut desks, 20), 0, "the other one is there to be given pieces");
+}
+
+#[test]
+fn a_core_hears_at_once_when_a_peer_of_another_has_what_it_waits_for() {
+    let layout = Arc::new(Layout::new(BLOCK.into(), [u64::from(20 * BLOCK)]).unwrap());
+    let commons = Arc::new(Commons::new(20, 2));
+    layout.pieces().for_each(|piece| commons.map.set_have(piece));
+    let settings = || Settings { super_seed: true, seed_slots: 4, ..Desk::settings() };
+    let [mut one, mut other] =
+        [0, 1].map(|core| Desk::with(Arc::clone(&layout), Arc::clone(&commons), core, settings()));
+    let (giver, taker) = (one.connect(false, 1).unwrap(), other.connect(false, 2).unwrap());
+    let (first, to_taker) = (shown(&mut one, giver), shown(&mut other, taker));
+    [&mut one, &mut other].into_iter().for_each(|desk| desk.pass(1));
+    nudge(&mut other, &mut one);
+    assert!(first.len() == 2 && shown(&mut one, giver).is_empty());
+    for piece in first {
+        other.hear(taker, Message::Have(piece));
+        assert!(nudge(&mut other, &mut one).contains(&Wish::Nudge), "no time has passed");
+        assert!(one.wishes().contains(&Wish::Wake(giver)));
+        assert_eq!(shown(&mut one, giver).len(), 1, "the next");
+    }
+    // What nobody waits for is no news.
+    let told = (0..20).filter(|piece| !commons.spread.is_awaited(layout.piece(*piece).unwrap()));
+    told.for_each(|piece| other.hear(taker, Message::Have(piece)));
+    to_taker.iter().for_each(|piece| other.hear(taker, Message::Have(*piece)));
+    assert!(!nudge(&mut other, &mut one).contains(&Wish::Nudge));
+    // Who goes waits for nothing.
+    one.swarm.gone(one.now, giver);
+    other.swarm.gone(other.now, taker);
+    assert!(
+        layout.pieces().all(|piece| !commons.spread.is_awaited(piece) && commons.spread.count(piece) == 0)
+    );
 }
 
 #[test]

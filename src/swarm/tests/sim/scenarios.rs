@@ -220,12 +220,12 @@ fn free_riders() -> Row {
         let alone = seeds().map(|seed| mean(&times(&run(seed, &without), is_honest)));
         let alone = median(alone.collect());
         let among = median(runs.iter().map(|run| mean(&times(run, is_honest))).collect());
-        let riding = runs.iter().map(|run| mean(&times(run, |plan| plan.rides_free())));
-        let honest_last = runs.iter().map(|run| mean(&times(run, is_honest)));
-        let behind = riding.zip(honest_last).map(|(riding, honest)| riding / honest).fold(f64::MAX, f64::min);
+        // Not one of them before anybody else is done.
+        let first = |run: &Run| times(run, NodePlan::rides_free).into_iter().fold(f64::MAX, f64::min);
+        let behind = runs.iter().map(|run| first(run) / slowest(run)).fold(f64::MAX, f64::min);
         vec![
             Aim::most("mean time of the others / without riders", among / alone, 1.05),
-            Aim::least("mean time of riders / of the others", behind, 1.0),
+            Aim::least("time of the first rider / of the last of the others", behind, 1.1),
         ]
     })
 }

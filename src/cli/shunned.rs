@@ -1,0 +1,73 @@
+//! The options of all commands that look for peers: with whom to have nothing to do, and with how many of one host.
+
+use super::Error;
+use super::output::Output;
+use crate::swarm::{IpFilter, UnreadLines};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Longest list of addresses that is read, in bytes.
+const MOST_FILTER: u64 = 256 << 20;
+
+/// Addresses to have nothing to do with, and most connections with one host, if the user has said so.
+pub(super) type Shunned = (Option<Arc<IpFilter>>, Option<usize>);
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ShunArgs {
+    /// Connect to no more than this many peers of one host [default: 16, within private networks any number]
+    #[arg(long, value_name = "COUNT", env = "SEEDRING_PEERS_PER_HOST", value_parser = clap::value_parser!(u32).range(1..))]
+    peers_per_host: Option<u32>,
+
+    /// Have nothing to do with the addresses in this file: a list as eMule or PeerGuardian write it, or nets as 10.0.0.0/8
+    #[arg(long, value_name = "FILE", env = "SEEDRING_IP_FILTER")]
+    ip_filter: Option<PathBuf>,
+}
+
+impl ShunArgs {
+    /// What the user has said; reads the list of addresses.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is none.
+    pub(super) fn read(&self, out: &Output) -> Result<Shunned, Error> {
+        let most_of_host = self.peers_per_host.map(|most| most as usize);
+        let Some(path) = &self.ip_filter else { return Ok((None, most_of_host)) };
+        let (filter, unread) = read_filter(path)?;
+        if let Some(unread) = unread {
+            out.warn(&format!("{}: {unread}", path.display()));
+        }
+        Ok((Some(Arc::new(filter)), most_of_host))
+    }
+}
+
+/// A list of addresses, and what could not be read of it.
+fn read_filter(path: &Path) -> Result<(IpFilter, Option<UnreadLines>), Error> {
+    let len = fs::metadata(path).map_err(Error::file("read", path))?.len();
+    if len > MOST_FILTER {
+        return Err(Error::Other(format!("cannot read {}: it is longer than any list", path.display())));
+    }
+    let bytes = fs::read(path).map_err(Error::file("read", path))?;
+    IpFilter::parse_list(&bytes)
+        .map_err(|cause| Error::Other(format!("cannot use {}: {cause}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_addresses_that_is_of_no_use_is_told_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("list");
+        let read = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            read_filter(&path).map_err(|error| error.to_string())
+        };
+        let (filter, unread) = read(b"10.0.0.0/8\nnonsense\n2001:db8::5-2001:db8::1\n").unwrap();
+        assert!(filter.contains([10, 1, 1, 1].into()) && filter.len() == 1);
+        assert!(unread.unwrap().to_string().starts_with("2 lines are passed over, the first of them line 2"));
+        assert!(read(b"1.1.1.1\n").unwrap().1.is_none());
+        assert!(read(b"nonsense\n").unwrap_err().contains("list: line 1 is no range"));
+        assert!(read(b"\x1f\x8b\x08\0").unwrap_err().contains("unpack it first"));
+    }
+}

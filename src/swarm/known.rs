@@ -1,0 +1,160 @@
+//! What all cores know together of the addresses in their books, so that no limit holds on each core for itself: how many are there by
+//! the word of whom, where somebody is dialling, and how often that has failed.
+
+use super::tellers::Tellers;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// Wait after the first failure, and until another look when another core is dialling; doubled by each further failure.
+pub(super) const FIRST_WAIT: Duration = Duration::from_secs(2);
+
+/// An address that is in the book of some core.
+#[derive(Clone, Copy, Debug, Default)]
+struct Target {
+    /// In how many books.
+    books: usize,
+    dialling: bool,
+    failures: u32,
+    not_before: Duration,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    pub(super) tellers: Tellers,
+    targets: BTreeMap<SocketAddr, Target>,
+}
+
+impl Known {
+    /// A core takes the address into its book. Gives how many failures it begins with there.
+    pub(super) fn enter(&mut self, addr: SocketAddr) -> u32 {
+        let target = self.targets.entry(addr).or_default();
+        target.books += 1;
+        target.failures
+    }
+
+    /// A core has it in its book no more. What has failed is forgotten with the last one.
+    pub(super) fn leave(&mut self, addr: &SocketAddr) {
+        let Some(target) = self.targets.get_mut(addr) else { return };
+        target.books -= 1;
+        if target.books == 0 {
+            self.targets.remove(addr);
+        }
+    }
+
+    /// Whether an address of this host is in some book, whatever its port.
+    pub(super) fn knows_host(&self, ip: IpAddr) -> bool {
+        self.targets.range(SocketAddr::new(ip, 0)..=SocketAddr::new(ip, u16::MAX)).next().is_some()
+    }
+
+    /// How often dials there have failed in a row, and when it may be dialled next. What was `given` to a core by the user need not wait
+    /// as long as others have to.
+    pub(super) fn standing(&self, addr: &SocketAddr, now: Duration, given: bool) -> (u32, Duration) {
+        let target = self.targets.get(addr).copied().unwrap_or_default();
+        let waits = if given { Duration::ZERO } else { target.not_before };
+        (target.failures, if target.dialling { now + FIRST_WAIT } else { waits })
+    }
+
+    /// A core dials it; `false` when another one does.
+    pub(super) fn begin(&mut self, addr: &SocketAddr) -> bool {
+        self.targets.get_mut(addr).is_some_and(|target| !std::mem::replace(&mut target.dialling, true))
+    }
+
+    /// The dial is over.
+    pub(super) fn end(&mut self, addr: &SocketAddr) {
+        self.targets.get_mut(addr).into_iter().for_each(|target| target.dialling = false);
+    }
+
+    /// A dial has failed, or a connection has ended; one that was `useful` is a new start. Waits are no longer than `longest`.
+    /// Gives how often it has failed and when it may be dialled next.
+    pub(super) fn fails(
+        &mut self,
+        addr: &SocketAddr,
+        now: Duration,
+        useful: bool,
+        longest: Duration,
+    ) -> (u32, Duration) {
+        let Some(target) = self.targets.get_mut(addr) else { return (0, now) };
+        target.failures = if useful { 1 } else { target.failures + 1 };
+        let doublings = (target.failures - 1).min(16);
+        target.not_before = now + FIRST_WAIT.saturating_mul(1 << doublings).min(longest);
+        (target.failures, target.not_before)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::candidates::{Candidates, Source};
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    fn addr(last: u8) -> SocketAddr {
+        SocketAddr::from(([8, 8, 8, last], 1))
+    }
+
+    /// The books of so many cores.
+    fn books(cores: usize) -> Vec<Candidates> {
+        let known = Arc::<Mutex<Known>>::default();
+        (0..cores).map(|_| Candidates::new(Arc::clone(&known))).collect()
+    }
+
+    #[test]
+    fn an_address_that_all_cores_know_is_dialled_as_often_as_one_that_one_knows() {
+        let dials = |cores| {
+            let mut books = books(cores);
+            books.iter_mut().for_each(|book| assert!(book.add(addr(1), Source::Tracker)));
+            let mut dials = 0;
+            for second in 0..20_000 {
+                let now = Duration::from_secs(second);
+                let due: Vec<bool> =
+                    books.iter_mut().map(|book| !book.take_due(now, 9, false, |_| 0).is_empty()).collect();
+                let at_once = due.iter().filter(|due| **due).count();
+                assert!(at_once <= 1, "{at_once} cores dial at the same time");
+                dials += at_once;
+                let dialling = books.iter_mut().zip(due).filter(|(_, due)| *due);
+                dialling.for_each(|(book, _)| book.ended(now, addr(1), false));
+            }
+            (dials, books.iter().map(Candidates::given_up).sum::<u64>(), books[0].knows_host(addr(1).ip()))
+        };
+        assert_eq!([dials(1), dials(4)], [(9, 1, false); 2]);
+    }
+
+    #[test]
+    fn what_one_core_has_tried_in_vain_is_forgotten_when_none_has_it_in_its_book() {
+        let mut books = books(2);
+        books.iter_mut().for_each(|book| assert!(book.add(addr(1), Source::Tracker)));
+        (0..9).for_each(|_| books[0].ended(Duration::ZERO, addr(1), false));
+        assert!(books[0].add(addr(1), Source::Tracker));
+        let late = Duration::from_secs(1000);
+        assert_eq!(books[0].take_due(late, 9, false, |_| 0), [], "the other core would have it");
+        assert_eq!(books[1].take_due(late, 9, false, |_| 0), []);
+        assert!(books[1].add(addr(1), Source::Tracker));
+        assert_eq!(books[1].take_due(late, 9, false, |_| 0), [addr(1)]);
+    }
+
+    #[test]
+    fn what_the_user_gave_to_one_core_does_not_wait_as_what_others_were_told() {
+        let mut books = books(2);
+        assert!(books[0].add(addr(1), Source::Given) && books[1].add(addr(1), Source::Tracker));
+        (0..8).for_each(|_| books[1].ended(Duration::ZERO, addr(1), false));
+        let soon = Duration::from_secs(11);
+        assert_eq!(books[1].take_due(soon, 9, false, |_| 0), []);
+        assert_eq!(books[0].take_due(soon, 9, false, |_| 0), [addr(1)]);
+    }
+
+    #[test]
+    fn a_dial_that_is_over_is_over_for_all() {
+        let mut books = books(2);
+        books.iter_mut().for_each(|book| assert!(book.add(addr(1), Source::Given)));
+        let take = |book: &mut Candidates, now| book.take_due(Duration::from_secs(now), 9, false, |_| 0);
+        assert_eq!(take(&mut books[0], 0), [addr(1)]);
+        assert_eq!(take(&mut books[1], 1), []);
+        books[0].connected(addr(1));
+        // That somebody is connected there, all know by the roster.
+        assert_eq!(take(&mut books[1], 9), [addr(1)]);
+        books[1].put_off(Duration::from_secs(9), addr(1));
+        books[0].ended(Duration::from_secs(9), addr(1), true);
+        assert_eq!(take(&mut books[0], 11), [addr(1)]);
+    }
+}
