@@ -31,11 +31,13 @@ def summary(runs, name):
 
 
 def show(about, clients):
-    print(f"\n{title(about)}\n  {'client':31}{'CPU s/GB (min..max)':26}{'GB/s (min..max)':26}{'peak MiB':>9}", flush=True)
+    print(f"\n{title(about)}\n  {'client':31}{'CPU s/GB (min..max)':26}{'GB/s (min..max)':26}{'peak MiB':>9}"
+          f"{'generator CPU s/GB':>20}", flush=True)
     for name, told in clients.items():
         cell = lambda key: "{median:.3f} ({min:.3f}..{max:.3f})".format(**told[key])
         peak = told["peak_mib"]["median"]
-        print(f"  {name:31}{cell('cpu_seconds_per_gb'):26}{cell('gb_per_second'):26}{peak or float('nan'):9.0f}")
+        generator = told.get("generator_cpu_seconds_per_gb", {"median": float("nan")})["median"]
+        print(f"  {name:31}{cell('cpu_seconds_per_gb'):26}{cell('gb_per_second'):26}{peak or float('nan'):9.0f}{generator:20.3f}")
     ours = [name for name in clients if name == "seedring"]
     others = [name for name in clients if not name.startswith("seedring")]
     if ours and others:
