@@ -174,6 +174,10 @@ impl Plan {
         }
         let mut often = || if rng.bool() { 0.0 } else { 0.2 };
         let trouble = Trouble { stall: often(), cut: often(), unreachable: often() };
+        // The first one has everything, and keeps it.
+        for node in &mut nodes[1..] {
+            node.fails = if !node.is_liar() && rng.u8(..8) == 0 { 0.1 } else { 0.0 };
+        }
         let replay = format!("{REPLAY}={seed} cargo test --lib sim::random runs it alone");
         Self { nodes, trouble, replay, ..Self::quiet(seed, piece_length, total, Vec::new()) }
     }
