@@ -15,7 +15,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Kind of a message of the extension protocol.
 const EXTENDED: u8 = 20;
@@ -297,6 +297,7 @@ fn who_lies_about_metadata_is_counted_and_keeps_nobody_from_it() {
         ("late", 1),
         ("rejects", 1),
     ];
+    let deadline = Instant::now() + common::DEADLINE;
     loop {
         let told = leech.until("metadata");
         let limits = &told["limits"];
@@ -304,7 +305,7 @@ fn who_lies_about_metadata_is_counted_and_keeps_nobody_from_it() {
         if awaited.iter().all(|(limit, least)| limits[limit].as_u64().unwrap() >= *least) {
             break;
         }
-        println!("{told}");
+        assert!(Instant::now() < deadline, "{told}");
     }
     let mut command = seedring();
     command.args(["seed", "--json", "--listen", &honest.to_string()]).arg(&path).arg("-d").arg(folder.path());

@@ -322,7 +322,7 @@ async fn no_sentence_shows_the_passkey() {
         "udp://127.0.0.1:1".into(),
         format!("http://{}", unknown_host()),
         "http://127.0.0.1:1".into(),
-        "http://169.254.169.254".into(),
+        "http://169.254.7.7".into(),
     ] {
         let error = announce(&format!("{base}/announce/secret"), &request(), &limits).await.unwrap_err();
         assert!(!error.to_string().contains("secret"), "{error}");

@@ -79,7 +79,7 @@ async fn what_else_listens_on_this_machine_hears_nothing_unless_it_is_allowed() 
     let base = canned(response("200 OK", b"d8:intervali900ee")).await;
     let path = format!("{base}/any/announce");
     let by_udp = path.replace("http:", "udp:");
-    for url in [&path, &by_udp, "http://169.254.169.254/announce", "udp://169.254.169.254:80"] {
+    for url in [&path, &by_udp, "http://169.254.7.7/announce", "udp://169.254.7.7:80"] {
         let client = TrackerClient::new(TrackerOptions::default());
         let error = client.announce(url, &request()).await.unwrap_err();
         assert!(matches!(error, TrackerError::Forbidden(_)), "{url}: {error:?}");
