@@ -22,6 +22,10 @@ const FEW_INPUTS: u64 = 2000;
 const STRETCH: u64 = 16;
 /// Targets at a time when each is given its time.
 const AT_ONCE: usize = 4;
+/// A target that has not had this part of the fixed number of inputs when its time is over goes on, so many times as long at
+/// most: a run that did next to nothing has found no fault, and is none.
+const LEAST_PART: u64 = 10;
+const MOST_TIMES: u32 = 5;
 
 /// The input of that number.
 fn input(seeds: &[Vec<u8>], number: u64) -> Vec<u8> {
@@ -52,13 +56,32 @@ fn try_out(target: &Target, first: u64, time: Duration) {
     let (seeds, begun) = ((target.seeds)(), Instant::now());
     seeds.iter().for_each(|seed| run(target, first, seed));
     let few = if target.name == "mse" { FEW_INPUTS } else { INPUTS };
-    let goes_on = |number: u64| match number - first {
-        count if time.is_zero() => count < few,
-        count => !count.is_multiple_of(STRETCH) || begun.elapsed() < time,
-    };
-    let inputs = (first..).take_while(|number| goes_on(*number));
-    let count = inputs.map(|number| run(target, number, &input(&seeds, number))).count();
+    let inputs = (first..).take_while(|number| match number - first {
+        count if !time.is_zero() && !count.is_multiple_of(STRETCH) => true,
+        count => goes_on(count, begun.elapsed(), time, few),
+    });
+    let count = inputs.map(|number| run(target, number, &input(&seeds, number))).count() as u64;
     println!("{}: {} seeds, {count} inputs in {:?}", target.name, seeds.len(), begun.elapsed());
+    assert!(count >= few / LEAST_PART, "{}: {count} inputs in {:?}", target.name, begun.elapsed());
+}
+
+/// Whether there is another input after so many, in so much of the time: until that is over, or of a fixed number.
+fn goes_on(count: u64, spent: Duration, time: Duration, fixed: u64) -> bool {
+    match time.is_zero() {
+        true => count < fixed,
+        false => spent < time || count < fixed / LEAST_PART && spent < time * MOST_TIMES,
+    }
+}
+
+#[test]
+fn no_target_is_through_before_it_has_done_something() {
+    let [minute, moment] = [60, 1].map(Duration::from_secs);
+    assert!(goes_on(19_999, minute * 9, Duration::ZERO, 20_000));
+    assert!(!goes_on(20_000, moment, Duration::ZERO, 20_000));
+    assert!(goes_on(1 << 40, moment, minute, 20_000), "there is time left");
+    assert!(!goes_on(2000, minute, minute, 20_000));
+    assert!(goes_on(1999, minute * 2, minute, 20_000), "it has done too little");
+    assert!(!goes_on(16, minute * 5, minute, 20_000), "it gets nowhere");
 }
 
 #[test]

@@ -3,17 +3,19 @@
 mod common;
 
 use common::payload::{BLOCK, noise, one_file, torrent_of};
-use common::peer::{hear_kind, message};
+use common::peer::{hear_kind, message, try_hear_kind};
 use common::program::{Program, client, seedring};
 use common::until;
 use seedring::metainfo::{InfoHash, Torrent};
 use seedring::wire::extended::{Extension, MetadataMessage};
 use sha1::{Digest, Sha1};
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 /// Kind of a message of the extension protocol.
 const EXTENDED: u8 = 20;
@@ -181,6 +183,165 @@ fn metadata_that_breaks_a_limit_is_counted_and_the_error_says_which() {
     let [told, said] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
     assert!(!output.status.success() && said.contains("more than 100 components"), "{said}");
     assert!(told.contains("\"refused\":1"), "{told}");
+}
+
+/// A peer that says how long the metadata is, and then does as it likes, on one connection after the other.
+fn liar(
+    torrent: &Torrent,
+    size: i64,
+    conduct: impl Fn(&mut TcpStream) -> io::Result<()> + Send + 'static,
+) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let (addr, info_hash) = (listener.local_addr().unwrap(), torrent.info_hash.0);
+    let hello = format!("d1:md11:ut_metadatai1ee13:metadata_sizei{size}ee");
+    let id = addr.port().to_be_bytes().repeat(10);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let greet = |stream: &mut TcpStream| {
+                stream.read_exact(&mut [0; 68])?;
+                stream.write_all(
+                    &[b"\x13BitTorrent protocol\0\0\0\0\0\x10\0\0", &info_hash[..], &id].concat(),
+                )?;
+                stream.write_all(&message(EXTENDED, &[], &[b"\0", hello.as_bytes()].concat()))
+            };
+            // However it ends, the next one may come.
+            let _ = greet(&mut stream).and_then(|()| conduct(&mut stream));
+        }
+    });
+    addr
+}
+
+/// The next block of the metadata that it is asked for.
+fn asked(stream: &mut TcpStream) -> io::Result<u32> {
+    loop {
+        let said = try_hear_kind(stream, EXTENDED)?;
+        if let Some(MetadataMessage::Request { block }) = MetadataMessage::parse(&said[1..])
+            && said[0] == 1
+        {
+            return Ok(block);
+        }
+    }
+}
+
+fn extended(payload: &[u8]) -> Vec<u8> {
+    message(EXTENDED, &[], &[&[Extension::Metadata.id()], payload].concat())
+}
+
+/// Zeros, as if they were that block of the metadata.
+fn zeros(block: u32, size: i64, len: usize) -> Vec<u8> {
+    extended(&MetadataMessage::Data { block, total_size: Some(size), bytes: &vec![0; len] }.encode())
+}
+
+/// Reads on until the program has enough of it.
+fn keep_silent(stream: &mut TcpStream) -> io::Result<()> {
+    loop {
+        asked(stream)?;
+    }
+}
+
+/// All who lie about metadata of which the right length is this, each in a way of its own; those who fill the memory do so
+/// until it is `over`.
+fn liars(torrent: &Torrent, right: i64, over: &Arc<AtomicBool>) -> Vec<SocketAddr> {
+    let block = BLOCK as usize;
+    let mut all: Vec<SocketAddr> =
+        [-1, 0, 1 << 31, i64::MAX].into_iter().map(|size| liar(torrent, size, keep_silent)).collect();
+    // Sizes of their own, so that nobody else sends what they are asked for.
+    all.push(liar(torrent, 100, move |stream| {
+        let block = asked(stream)?;
+        stream.write_all(&zeros(block, 100, 100))?;
+        keep_silent(stream)
+    }));
+    all.push(liar(torrent, right, move |stream| {
+        stream.write_all(&zeros(7, right, block))?;
+        keep_silent(stream)
+    }));
+    all.push(liar(torrent, 3 * i64::from(BLOCK), move |stream| {
+        asked(stream)?;
+        let middle = asked(stream)?;
+        stream.write_all(&zeros(middle, 3 * i64::from(BLOCK), block - 1))?;
+        keep_silent(stream)
+    }));
+    all.push(liar(torrent, 300, |stream| {
+        stream.write_all(&extended(b"nonsense"))?;
+        keep_silent(stream)
+    }));
+    all.push(liar(torrent, 400, |stream| {
+        loop {
+            let block = asked(stream)?;
+            stream.write_all(&extended(&MetadataMessage::Reject { block }.encode()))?;
+        }
+    }));
+    // One says nothing more, and one a byte now and then.
+    all.push(liar(torrent, 500, keep_silent));
+    all.push(liar(torrent, 600, |stream| {
+        let block = asked(stream)?;
+        for byte in zeros(block, 600, 600) {
+            stream.write_all(&[byte])?;
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        keep_silent(stream)
+    }));
+    // Together, these have more than is held; none of them ever has all of it.
+    for number in 0..4 {
+        let (size, over) = ((32 << 20) - number, Arc::clone(over));
+        all.push(liar(torrent, size, move |stream| {
+            while !over.load(Ordering::Relaxed) {
+                let block = asked(stream)?;
+                if i64::from(block + 1) * i64::from(BLOCK) < size {
+                    stream.write_all(&zeros(block, size, BLOCK as usize))?;
+                }
+            }
+            keep_silent(stream)
+        }));
+    }
+    all
+}
+
+#[test]
+fn who_lies_about_metadata_is_counted_and_keeps_nobody_from_it() {
+    // Long names make metadata of several blocks.
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("payload");
+    fs::create_dir(&data).unwrap();
+    (0..200u8).for_each(|n| fs::write(data.join(format!("{n:0200}")), [n; 100]).unwrap());
+    let (path, torrent) = torrent_of(&data, BLOCK);
+    let right = torrent.metadata().len() as i64;
+    assert!(right > 2 * i64::from(BLOCK), "{right} bytes are several blocks");
+    let over = Arc::new(AtomicBool::new(false));
+    let [honest, _] = common::peer::listener_pair().map(|listener| listener.local_addr().unwrap());
+    let mut peers: Vec<String> =
+        liars(&torrent, right, &over).iter().map(|addr| format!("--peer={addr}")).collect();
+    peers.push(format!("--peer={honest}"));
+    let into = folder.path().join("into");
+    let name = link(&torrent, "");
+    let more: Vec<&str> = peers.iter().map(String::as_str).collect();
+    let mut leech = Program::start(&mut client("download", Path::new(&name), &into, &more));
+    // At least so often; those who are dropped come again.
+    let awaited = [
+        ("sizes", 4),
+        ("offences", 3),
+        ("wrong", 1),
+        ("overfull", 1),
+        ("silent", 1),
+        ("late", 1),
+        ("rejects", 1),
+    ];
+    let deadline = Instant::now() + common::DEADLINE;
+    loop {
+        let told = leech.until("metadata");
+        let limits = &told["limits"];
+        over.fetch_or(limits["overfull"].as_u64() > Some(0), Ordering::Relaxed);
+        if awaited.iter().all(|(limit, least)| limits[limit].as_u64().unwrap() >= *least) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{told}");
+    }
+    let mut command = seedring();
+    command.args(["seed", "--json", "--listen", &honest.to_string()]).arg(&path).arg("-d").arg(folder.path());
+    let _seeder = Program::start(&mut command);
+    leech.until("completed");
+    assert!(leech.wait().success());
+    (0..200u8).for_each(|n| assert_eq!(fs::read(into.join(format!("payload/{n:0200}"))).unwrap(), [n; 100]));
 }
 
 #[test]

@@ -80,31 +80,36 @@ pub(super) struct TrackerArgs {
     pub(super) announce_hostname: Option<String>,
 
     #[command(flatten)]
-    pub(super) authorities: AuthorityArgs,
+    pub(super) trust: TrustArgs,
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct AuthorityArgs {
+pub(super) struct TrustArgs {
     /// Trust the authorities in this PEM file, too, when an HTTPS tracker shows its certificate
     #[arg(long, value_name = "FILE", env = "SEEDRING_TRACKER_CA")]
-    pub(super) tracker_ca: Option<PathBuf>,
+    tracker_ca: Option<PathBuf>,
+
+    /// Ask trackers at any address: of this machine with other paths than /announce, of its link (169.254.0.0/16), too
+    #[arg(long, env = "SEEDRING_ANY_TRACKER_ADDRESS", value_parser = switch)]
+    any_tracker_address: bool,
 }
 
 impl TrackerArgs {
     /// How trackers are to be asked, if they are.
     pub(super) fn options(&self) -> Result<Option<TrackerOptions>, Error> {
         // A file that is of no use is told of in any case.
-        let authorities = self.authorities.read()?;
-        let hostname = self.announce_hostname.clone();
-        let options = TrackerOptions { authorities, hostname, ..TrackerOptions::default() };
+        let options = TrackerOptions { hostname: self.announce_hostname.clone(), ..self.trust.options()? };
         Ok((!self.no_trackers).then_some(options))
     }
 }
 
-impl AuthorityArgs {
-    pub(super) fn read(&self) -> Result<Authorities, Error> {
+impl TrustArgs {
+    /// Which trackers are believed, and asked.
+    pub(super) fn options(&self) -> Result<TrackerOptions, Error> {
         let read = self.tracker_ca.as_deref().map(Authorities::read).transpose();
-        read.map(Option::unwrap_or_default).map_err(|cause| Error::Other(cause.to_string()))
+        let authorities = read.map_err(|cause| Error::Other(cause.to_string()))?.unwrap_or_default();
+        let any_address = self.any_tracker_address;
+        Ok(TrackerOptions { authorities, any_address, ..TrackerOptions::default() })
     }
 }
 

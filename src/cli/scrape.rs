@@ -1,16 +1,16 @@
 //! `seedring show --scrape`: what the trackers of a torrent count.
 
-use super::finding::AuthorityArgs;
+use super::finding::TrustArgs;
 use super::json::Line;
 use super::output::Output;
 use super::{Error, human};
 use crate::metainfo::Torrent;
-use crate::session::{Scraped, TrackerOptions, scrape};
+use crate::session::{Scraped, scrape};
 use std::process::ExitCode;
 
 /// Asks all trackers at once, and tells what each says as soon as it does. Fails when none answers.
-pub(super) fn run(torrent: &Torrent, authorities: &AuthorityArgs, out: &Output) -> Result<ExitCode, Error> {
-    let options = TrackerOptions { authorities: authorities.read()?, ..TrackerOptions::default() };
+pub(super) fn run(torrent: &Torrent, trust: &TrustArgs, out: &Output) -> Result<ExitCode, Error> {
+    let options = trust.options()?;
     let mut answered = false;
     let runtime = super::control_runtime()?;
     let all = scrape(torrent, options, |scraped| {

@@ -16,11 +16,7 @@ pub(super) fn run(args: &ShowArgs, out: &Output) -> Result<ExitCode, Error> {
     } else {
         out.print(&text(&torrent));
     }
-    if args.scrape {
-        scrape::run(&torrent, &args.find.trackers.authorities, out)
-    } else {
-        Ok(ExitCode::SUCCESS)
-    }
+    if args.scrape { scrape::run(&torrent, &args.find.trackers.trust, out) } else { Ok(ExitCode::SUCCESS) }
 }
 
 fn find(args: &ShowArgs, out: &Output) -> Result<Torrent, Error> {

@@ -9,6 +9,7 @@ use crate::storage::{Access, CheckReport, Extent, PieceQueue, StorageError, Stor
 use crate::swarm::{Commons, Greeting, Handover, Priority, Tag};
 use crate::wire::PeerId;
 use crate::wire::mse::Encryption;
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, mpsc, watch};
@@ -68,6 +69,35 @@ pub(super) struct Crew {
     /// Somebody has told that all is there, or that it cannot be.
     settled: AtomicBool,
     posts: Box<[Post]>,
+}
+
+impl Post {
+    /// Puts a letter into the mailbox. When it is full the letter is lost, and comes back.
+    fn write(&self, letter: Letter) -> Result<(), Letter> {
+        self.letters.try_send(letter).map_err(|error| error.into_inner())
+    }
+}
+
+/// What found no room in the mailboxes of others.
+#[derive(Debug, Default)]
+pub(super) struct Unposted {
+    letters: Cell<u64>,
+    payload: Cell<u64>,
+}
+
+impl Unposted {
+    /// Counts a letter if it was lost. A block is asked for again, a twin is found out by the peer.
+    pub(super) fn note(&self, written: Result<(), Letter>) {
+        let Err(lost) = written else { return };
+        let payload = if let Letter::HandIn(_, bytes) = lost { bytes.len() as u64 } else { 0 };
+        self.letters.update(|letters| letters + 1);
+        self.payload.update(|bytes| bytes + payload);
+    }
+
+    /// Letters, and payload bytes in them.
+    pub(super) fn count(&self) -> (u64, u64) {
+        (self.letters.get(), self.payload.get())
+    }
 }
 
 impl Crew {
@@ -260,6 +290,34 @@ impl Crew {
 
     /// Writes to a core. When its mailbox is full the letter is lost, and comes back.
     pub(super) fn write_to(&self, core: usize, letter: Letter) -> Result<(), Letter> {
-        self.posts[core].letters.try_send(letter).map_err(|error| error.into_inner())
+        self.posts[core].write(letter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metainfo::Layout;
+
+    #[test]
+    fn letters_that_find_no_room_are_counted_with_what_is_in_them() {
+        let (letters, mut inbox) = mpsc::channel(2);
+        let post = Post { bell: Arc::default(), letters, progress: Mutex::default() };
+        let layout = Layout::new(1 << 14, [1 << 14]).unwrap();
+        let (piece, tag) = (layout.piece(0).unwrap(), Tag::numbered(7));
+        let block = || {
+            let handover = Handover { block: layout.nth_block(piece, 0), from: tag };
+            Letter::HandIn(handover, vec![1; 1 << 14])
+        };
+        let unposted = Unposted::default();
+        unposted.note(post.write(Letter::Evict(tag)));
+        unposted.note(post.write(block()));
+        assert_eq!(unposted.count(), (0, 0));
+        unposted.note(post.write(Letter::Blame(tag, piece)));
+        unposted.note(post.write(block()));
+        assert_eq!(unposted.count(), (2, 1 << 14));
+        assert!(inbox.try_recv().is_ok(), "the first has arrived");
+        unposted.note(post.write(block()));
+        assert_eq!(unposted.count(), (2, 1 << 14), "there is room again");
     }
 }

@@ -1,6 +1,6 @@
 //! One torrent on one core: the swarm's wishes become operations, their answers go back to the swarm.
 
-use super::crew::{Crew, Letter};
+use super::crew::{Crew, Letter, Unposted};
 use super::hashing::Hashing;
 use super::load::Reads;
 use super::memory::{Memory, Promise, RunKey};
@@ -89,7 +89,7 @@ pub(super) struct TorrentShard {
     /// Rings when one of them has a handshake, or has gone.
     pub(super) settled: Notify,
     /// Letters that found another core's mailbox full, and the payload bytes in them.
-    unposted: Cell<(u64, u64)>,
+    unposted: Unposted,
     /// Payload bytes copied in memory: because they came elsewhere than was guessed, or through another core. What is
     /// copied twice counts twice.
     moved: Cell<u64>,
@@ -137,7 +137,7 @@ impl TorrentShard {
             hits: RefCell::default(),
             strangers: RefCell::new(strangers),
             settled: Notify::new(),
-            unposted: Cell::default(),
+            unposted: Unposted::default(),
             moved: Cell::new(0),
             gauges,
         })
@@ -168,7 +168,7 @@ impl TorrentShard {
             peers += 1;
             rates = (rates.0 + peer.rates.0, rates.1 + peer.rates.1);
         }
-        let (letters, lost) = self.unposted.get();
+        let (letters, lost) = self.unposted.count();
         let mut limits = *self.hits.borrow();
         limits += totals.limits;
         limits.handshakes += self.strangers.borrow().crowded_out;
@@ -423,13 +423,9 @@ impl TorrentShard {
 
     // ---- other cores ----
 
-    /// Writes to another core. What is lost is counted: a block is asked for again, a twin is found out by the peer.
+    /// Writes to another core. What is lost is counted.
     pub(super) fn post(&self, core: usize, letter: Letter) {
-        if let Err(lost) = self.crew.write_to(core, letter) {
-            let payload = if let Letter::HandIn(_, bytes) = lost { bytes.len() } else { 0 };
-            let (letters, bytes) = self.unposted.get();
-            self.unposted.set((letters + 1, bytes + payload as u64));
-        }
+        self.unposted.note(self.crew.write_to(core, letter));
     }
 
     /// Takes mail from another core.

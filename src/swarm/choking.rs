@@ -129,6 +129,7 @@ impl Swarm {
     pub(super) fn set_unchoked(&mut self, now: Duration, slot: PeerSlot, unchoked: bool) {
         self.alter(slot, |peer| {
             (peer.unchoked, peer.unchoked_since, peer.idles) = (unchoked, now, false);
+            peer.choked_at = if unchoked { peer.choked_at } else { Some(now) };
             (peer.serving, peer.leaves) = (None, None);
         });
         if unchoked {

@@ -166,7 +166,7 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
         let shown = peer.shown.as_ref().is_none_or(|shown| shown.has(block.piece));
         let has = self.have.has(block.piece) && shown;
-        let crossing = has && !peer.unchoked && now < peer.unchoked_since + CROSSING;
+        let crossing = has && !peer.unchoked && peer.choked_at.is_some_and(|at| now < at + CROSSING);
         let granted = has && peer.fast.grants(&block);
         let crowded = self.commons.slots.is_crowded();
         if !has || !(peer.unchoked || (!crowded && peer.fast.spend(&block))) {

@@ -40,6 +40,12 @@ pub struct Tag {
 }
 
 impl Tag {
+    /// One for tests of other rooms.
+    #[cfg(test)]
+    pub(crate) fn numbered(number: u64) -> Self {
+        Self { core: 0, number }
+    }
+
     /// The core that the connection belongs, or belonged, to.
     pub fn core(self) -> usize {
         self.core as usize
@@ -109,6 +115,8 @@ pub(super) struct Peer {
 
     pub(super) unchoked: bool,
     pub(super) unchoked_since: Duration,
+    /// When it was choked last, if it ever had a slot.
+    pub(super) choked_at: Option<Duration>,
     /// The piece that it is being sent, and how many of its blocks have been.
     pub(super) serving: Option<(PieceIndex, usize)>,
     /// It is to be choked when it has that piece, or at this time.
@@ -195,6 +203,7 @@ impl Peer {
             interested: false,
             unchoked: false,
             unchoked_since: now,
+            choked_at: None,
             serving: None,
             leaves: None,
             suggestions: Vec::new(),

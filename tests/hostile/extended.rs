@@ -187,6 +187,12 @@ pub(crate) fn late_have_nones(scene: &Scene, _: usize) -> io::Result<Fate> {
     flood(scene, stream, &message(HAVE_NONE, &[], &[]).repeat(5000))
 }
 
+pub(crate) fn late_have_alls(scene: &Scene, _: usize) -> io::Result<Fate> {
+    let mut stream = dial(scene)?;
+    stream.write_all(&bitfield(&scene.torrent, 3))?;
+    flood(scene, stream, &message(HAVE_ALL, &[], &[]).repeat(5000))
+}
+
 pub(crate) fn suggestions(scene: &Scene, _: usize) -> io::Result<Fate> {
     let all: Vec<u8> = (0..100).flat_map(|piece| message(SUGGEST, &[piece], &[])).collect();
     flood(scene, dial(scene)?, &all.repeat(50))

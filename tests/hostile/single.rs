@@ -9,11 +9,10 @@ use crate::common::peer::{
 use crate::common::program::{Program, client, load, seedring, with_descriptors};
 use crate::common::until;
 use seedring::metainfo::Torrent;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::Command;
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 fn seed(torrent: &Path, folder: &Path) -> Program {
@@ -252,6 +251,45 @@ fn one_host_has_no_more_connections_than_the_user_says() {
     wait_hits(metrics, &[("hosts", 5)]);
     here.clear();
     until(|| come(9).map(drop).ok_or_else(|| "there is still no room".into()));
+}
+
+/// A program that is not listened to; killed when dropped.
+struct Unheard(Child);
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn who_is_not_listened_to_goes_on_and_counts_what_was_not_told() {
+    let (folder, path, torrent) = one_file(1000, BLOCK);
+    let options = ["--cores", "1", "--metrics", "127.0.0.1:0"];
+    let mut command = client("seed", &path, folder.path(), &options);
+    let mut seeder = Unheard(command.stdout(Stdio::piped()).spawn().unwrap());
+    let mut told = BufReader::new(seeder.0.stdout.take().unwrap());
+    let mut address = |event: &str| -> SocketAddr {
+        loop {
+            let mut line = String::new();
+            told.read_line(&mut line).unwrap();
+            let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+            if line["event"] == event {
+                return line["addr"].as_str().unwrap().parse().unwrap();
+            }
+        }
+    };
+    let (metrics, addr) = (address("metrics"), address("listening"));
+    // It has a word to say about each of these. Its standard output takes some hundreds of them.
+    for number in 0..4000u32 {
+        let id = [&number.to_be_bytes()[..], &[7; 16]].concat().try_into().unwrap();
+        let mut stranger = connect(addr, &torrent, id).unwrap();
+        stranger.write_all(&message(4, &[u32::MAX], &[])).unwrap();
+        while stranger.read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
+    }
+    std::thread::spawn(move || std::io::copy(&mut told, &mut std::io::sink()));
+    wait_hits(metrics, &[("reports", 1), ("messages", 4000)]);
 }
 
 #[test]

@@ -10,8 +10,8 @@ use crate::common::peer::{INTERESTED, PIECE, REQUEST, UNCHOKE, bitfield, handsha
 use crate::datagrams::{dht_answers, dht_queries, dht_queries_of_many, dht_rubbish};
 use crate::encrypted::{encrypted_handshakes, held_encrypted_handshakes, wrong_encrypted_handshakes};
 use crate::extended::{
-    deep_extended, greetings, late_have_nones, lies_in_greetings, long_extended, losses, metadata_again,
-    metadata_of_nowhere, metadata_requests, metadata_unasked, pex, pex_of_nobody, promises,
+    deep_extended, greetings, late_have_alls, late_have_nones, lies_in_greetings, long_extended, losses,
+    metadata_again, metadata_of_nowhere, metadata_requests, metadata_unasked, pex, pex_of_nobody, promises,
     reject_everything, rejects_unasked, rejects_unread, suggestions, unknown_extensions, wrong_fast_messages,
 };
 use crate::scene::{Fate, Misbehaviour, PIECE_LEN, Role, Scene, play};
@@ -35,10 +35,6 @@ const fn figure(name: &'static str) -> Option<(&'static str, &'static str)> {
     Some((name, ""))
 }
 
-const fn refused() -> Option<(&'static str, &'static str)> {
-    Some(("seedring_requests_total", "result=\"refused\""))
-}
-
 const fn dropped(label: &'static str) -> Option<(&'static str, &'static str)> {
     Some(("seedring_dht_dropped_total", label))
 }
@@ -49,7 +45,7 @@ macro_rules! table {
         mod rows {
             use super::Fate::{Closed, Kept};
             use super::Role::{Download, Node, Seed};
-            use super::{Misbehaviour, dropped, figure, limit, play, refused};
+            use super::{Misbehaviour, dropped, figure, limit, play};
             $(
                 #[test]
                 fn $name() {
@@ -68,7 +64,7 @@ table! {
     flood_of_changes_of_interest: Seed, 2, changes_of_interest, Some(Kept), None;
     flood_of_cancels: Seed, 2, cancels, Some(Kept), None;
     flood_of_requests: Seed, 2, requests, Some(Kept), limit("limit=\"requests\"");
-    flood_of_requests_while_choked: Seed, 2, requests_while_choked, None, refused();
+    flood_of_requests_while_choked: Seed, 2, requests_while_choked, Some(Closed), limit("limit=\"offences\"");
     flood_of_ports: Seed, 2, ports, Some(Kept), None;
     flood_of_unknown_messages: Seed, 2, unknown, Some(Kept), None;
     flood_of_long_unknown_messages: Seed, 2, long_unknown, Some(Kept), None;
@@ -118,6 +114,7 @@ table! {
     flood_of_rejects_to_a_downloader: Download, 2, rejects_unasked, Some(Closed), limit("limit=\"offences\"");
     rejects_that_nobody_reads: Seed, 2, rejects_unread, Some(Closed), None;
     nothing_behind_a_bitfield: Seed, 2, late_have_nones, Some(Closed), limit("limit=\"offences\"");
+    everything_behind_a_bitfield: Download, 2, late_have_alls, Some(Closed), limit("limit=\"offences\"");
     flood_of_suggestions: Download, 2, suggestions, Some(Kept), None;
     flood_of_promises: Download, 2, promises, Some(Closed), limit("limit=\"offences\"");
     flood_of_lost_pieces: Download, 2, losses, Some(Kept), None;

@@ -325,6 +325,39 @@ fn check(name: &str, end: End, told: Option<&serde_json::Value>) {
 }
 
 #[test]
+fn no_torrent_has_other_services_of_this_machine_asked_unless_the_user_says_so() {
+    let service = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    service.set_nonblocking(true).unwrap();
+    let url = format!("http://{}/any/path", service.local_addr().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("payload");
+    std::fs::write(&data, noise(LEN)).unwrap();
+    let tiers = [&url, "http://169.254.7.7/announce"].map(|url| vec![url.to_owned()]).to_vec();
+    let (path, _) = torrent_for(&data, BLOCK, tiers);
+    let seed = |more: &[&str]| {
+        let options = [&["--announce-to-all", "--metrics", "127.0.0.1:0"], more].concat();
+        Program::start(&mut client("seed", &path, folder.path(), &options))
+    };
+    let mut strict = seed(&[]);
+    let metrics = strict.metrics_address();
+    for _ in 0..2 {
+        let failed = strict.until("tracker_failed");
+        let reason = failed["reason"].as_str().unwrap();
+        assert!(reason.contains("are not asked for this path"), "{failed}");
+    }
+    until(|| {
+        let event = "event=\"address_refused\"";
+        match Samples::fetch(metrics).sum("seedring_tracker_events_total", &[event]) {
+            2.. => Ok(()),
+            fewer => Err(format!("{fewer} are counted")),
+        }
+    });
+    assert!(service.accept().is_err(), "it was asked");
+    let _lax = seed(&["--any-tracker-address"]);
+    until(|| service.accept().map(drop).map_err(|why| why.to_string()));
+}
+
+#[test]
 fn hostile_trackers_harm_nobody() {
     let usual = download(&[], &Open::default(), |_, _| {});
     let open = Open::default();

@@ -5,6 +5,7 @@ use super::counters::{Count, Counters, TrackerCounts};
 use super::error::TrackerError;
 use super::http::{Http, HttpLimits, Page};
 use super::names::{self, PeerNames};
+use super::reach::Reach;
 use super::reply::{AnnounceResponse, PeerAddr, ReplyError, first};
 use super::scrape::{self, Scrape};
 use super::tls::{Authorities, Tls};
@@ -45,6 +46,9 @@ pub struct TrackerOptions {
     pub hostname: Option<String>,
     /// What to tell of how connections to peers are encrypted.
     pub encryption: Encryption,
+    /// Whether to ask trackers at addresses where a torrent could do harm: other paths of this machine than
+    /// `/announce`, and its link, where clouds keep secrets.
+    pub any_address: bool,
 }
 
 /// Asks trackers for any number of torrents.
@@ -167,6 +171,7 @@ impl TrackerClient {
     {
         let (host, port) = url.place();
         let addrs = names::resolve(host, port).await?;
+        let addrs = self.reach().permitted(addrs, url.path())?;
         let (v4, v6): (Vec<_>, Vec<_>) = addrs.into_iter().partition(SocketAddr::is_ipv4);
         if v6.is_empty() {
             return ask(v4).await;
@@ -200,7 +205,12 @@ impl TrackerClient {
 
     fn http(&self, addrs: &[SocketAddr]) -> Http<'_> {
         let family = addrs.first().map_or(Family::V4, Family::of);
-        Http { limits: &self.options.limits, tls: &self.tls, counters: &self.counters, family }
+        let (limits, reach) = (&self.options.limits, self.reach());
+        Http { limits, tls: &self.tls, counters: &self.counters, family, reach }
+    }
+
+    fn reach(&self) -> Reach {
+        Reach::new(self.options.any_address)
     }
 
     async fn announce_http(
@@ -262,7 +272,7 @@ impl TrackerClient {
     }
 
     /// Asks the addresses of a UDP tracker one after the other until one answers.
-    async fn ask_udp(
+    pub(super) async fn ask_udp(
         &self,
         addrs: Vec<SocketAddr>,
         question: Question,
@@ -304,6 +314,7 @@ impl TrackerClient {
             Err(TrackerError::TooLarge(_)) => Count::TooLarge,
             Err(TrackerError::Timeout(_)) => Count::TooSlow,
             Err(TrackerError::TooManyRedirects(_) | TrackerError::LocalRedirect(_)) => Count::RedirectRefused,
+            Err(TrackerError::Forbidden(_)) => Count::AddressRefused,
             Err(TrackerError::Tls { .. }) => Count::Untrusted,
             _ => return,
         };

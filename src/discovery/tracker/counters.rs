@@ -33,6 +33,8 @@ pub enum Count {
     TooSlow,
     /// Redirects that were not followed: too many, or into the local network.
     RedirectRefused,
+    /// Trackers that were not asked: of this machine or its link, and not as trackers are there.
+    AddressRefused,
     /// Certificates that were not trusted.
     Untrusted,
     /// Datagrams that answered nothing that was asked.
@@ -49,7 +51,7 @@ pub enum Count {
 
 impl Count {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::HttpAnnounced,
         Self::HttpRefused,
         Self::HttpFailed,
@@ -64,6 +66,7 @@ impl Count {
         Self::TooLarge,
         Self::TooSlow,
         Self::RedirectRefused,
+        Self::AddressRefused,
         Self::Untrusted,
         Self::DatagramIgnored,
         Self::NameDropped,
@@ -89,6 +92,7 @@ impl Count {
             Self::TooLarge => "too_large",
             Self::TooSlow => "too_slow",
             Self::RedirectRefused => "redirect_refused",
+            Self::AddressRefused => "address_refused",
             Self::Untrusted => "untrusted",
             Self::DatagramIgnored => "datagram_ignored",
             Self::NameDropped => "name_dropped",

@@ -54,6 +54,11 @@ pub enum TrackerError {
     /// A tracker on the internet sent us to an address of our own network.
     #[error("the tracker redirects into the local network, to {0}")]
     LocalRedirect(SocketAddr),
+    /// A torrent's tracker is at an address where no torrent should send us, with that path.
+    #[error(
+        "trackers at {0} are not asked for this path: of this machine only for /announce, of its link not at all"
+    )]
+    Forbidden(SocketAddr),
     /// Another status than success, without a reason a tracker gives.
     #[error("the tracker answered with HTTP status {0}")]
     Status(StatusCode),

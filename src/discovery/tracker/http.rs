@@ -4,9 +4,10 @@
 use super::counters::{Count, Counters};
 use super::error::TrackerError;
 use super::names;
+use super::reach::Reach;
 use super::tls::Tls;
 use super::udp_packet::Family;
-use super::url::{HttpUrl, UrlError, is_local};
+use super::url::{HttpUrl, UrlError};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
@@ -63,6 +64,7 @@ pub(super) struct Http<'a> {
     pub(super) counters: &'a Counters,
     /// The family that all of the way keeps to: the tracker is to see this address of ours.
     pub(super) family: Family,
+    pub(super) reach: Reach,
 }
 
 enum Answer {
@@ -84,9 +86,10 @@ impl Http<'_> {
             if hop > 0 {
                 addrs = names::resolve(&url.host, url.port).await?;
                 addrs.retain(|addr| Family::of(addr) == self.family);
+                addrs = self.reach.permitted(addrs, &url.path_and_query)?;
             }
             let stream = self.connect(&url, &addrs, came_from_outside).await?;
-            came_from_outside |= stream.peer_addr().is_ok_and(|addr| !is_local(addr.ip()));
+            came_from_outside |= stream.peer_addr().is_ok_and(|addr| !(self.reach.is_local)(addr.ip()));
             let answer = if url.secure {
                 let handshake = timeout(self.limits.idle, self.tls.connect(&url.host, stream)).await;
                 let stream = handshake.map_err(|_| TrackerError::Timeout("shake hands"))??;
@@ -114,7 +117,7 @@ impl Http<'_> {
             source: io::Error::new(io::ErrorKind::NotFound, "it has no address of this family"),
         };
         for &addr in addrs {
-            if only_outside && is_local(addr.ip()) {
+            if only_outside && (self.reach.is_local)(addr.ip()) {
                 return Err(TrackerError::LocalRedirect(addr));
             }
             match timeout(self.limits.connect, TcpStream::connect(addr)).await {

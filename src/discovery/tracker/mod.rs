@@ -6,6 +6,7 @@
 //! | `reply` | what a tracker answers, from hostile bytes. Pure |
 //! | `scrape` | what a tracker answers to a scrape. Pure |
 //! | `url` | which URLs are asked at all, and where a redirect leads. Pure |
+//! | `reach` | which addresses are asked at. Pure |
 //! | `http` | one request over HTTP/1.1, with every limit a hostile server needs |
 //! | `tls` | whom to trust as an HTTPS tracker |
 //! | `udp_packet` | the datagrams of UDP trackers. Pure |
@@ -28,6 +29,7 @@ mod embedded;
 mod error;
 mod http;
 mod names;
+mod reach;
 mod reply;
 mod scrape;
 mod swarms;

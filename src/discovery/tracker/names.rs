@@ -30,23 +30,33 @@ pub(super) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Tr
     let dns = |source| TrackerError::Dns { host: host.to_owned(), source };
     let found = timeout(LOOKUP_TIME, lookup_host((host, port))).await;
     let found = found.map_err(|_| dns(io::ErrorKind::TimedOut.into()))?.map_err(dns)?;
-    let (mut v4, mut v6) = (0, 0);
-    let mut addrs: Vec<SocketAddr> =
-        found.map(|addr| SocketAddr::new(addr.ip().to_canonical(), addr.port())).collect();
-    addrs.retain(|addr| {
-        let taken = if addr.is_ipv4() { &mut v4 } else { &mut v6 };
-        *taken += 1;
-        *taken <= ADDRESSES_A_TRACKER
-    });
+    let addrs = of_tracker(found);
     if addrs.is_empty() {
         return Err(dns(io::Error::new(io::ErrorKind::NotFound, "it has no address")));
     }
     Ok(addrs)
 }
 
+/// The first addresses of each family.
+pub(super) fn of_tracker(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+    let (mut v4, mut v6) = (0, 0);
+    let plain = found.map(|addr| SocketAddr::new(addr.ip().to_canonical(), addr.port()));
+    let taken = plain.filter(|addr| {
+        let taken = if addr.is_ipv4() { &mut v4 } else { &mut v6 };
+        *taken += 1;
+        *taken <= ADDRESSES_A_TRACKER
+    });
+    taken.collect()
+}
+
+/// The first addresses that are any peer's.
+pub(super) fn of_peer(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+    found.filter_map(usable).take(ADDRESSES_A_PEER).collect()
+}
+
 /// Looks up peers that are given by name.
 #[derive(Clone, Debug)]
-pub(super) struct PeerNames(Arc<Semaphore>);
+pub(super) struct PeerNames(pub(super) Arc<Semaphore>);
 
 impl Default for PeerNames {
     fn default() -> Self {
@@ -100,7 +110,7 @@ async fn look_up(host: String, port: u16, turns: Arc<Semaphore>) -> Option<Vec<S
         let lookup = tokio::spawn(async move {
             let found = lookup_host((host.as_str(), port)).await;
             drop(turn);
-            found.map(|addrs| addrs.filter_map(usable).take(ADDRESSES_A_PEER).collect()).unwrap_or_default()
+            found.map(of_peer).unwrap_or_default()
         });
         lookup.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
     });

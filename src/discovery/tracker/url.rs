@@ -3,7 +3,6 @@
 use super::announce::percent_decode;
 use super::reply::shown;
 use hyper::Uri;
-use std::net::{IpAddr, Ipv4Addr};
 
 /// Longest path and query of a UDP tracker's URL in bytes, so that a request fits into a datagram of any path.
 const MAX_URL_DATA: usize = 1000;
@@ -88,6 +87,14 @@ impl TrackerUrl {
         match self {
             Self::Http(url) => (&url.host, url.port),
             Self::Udp(url) => (&url.host, url.port),
+        }
+    }
+
+    /// Path and query as the torrent names them; of a UDP tracker empty when there is neither.
+    pub(super) fn path(&self) -> &str {
+        match self {
+            Self::Http(url) => &url.path_and_query,
+            Self::Udp(url) => &url.url_data,
         }
     }
 }
@@ -256,30 +263,4 @@ pub fn label(url: &str) -> String {
     let host = authority.rsplit('@').next().unwrap_or("");
     let separator = if scheme.is_empty() { "" } else { "://" };
     shown(format!("{scheme}{separator}{host}").as_bytes())
-}
-
-/// Whether an address belongs to this machine or its own network, where a tracker elsewhere must not send us.
-pub(super) fn is_local(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => is_local_v4(ip),
-        IpAddr::V6(ip) => {
-            let translated = match ip.segments() {
-                // A translator to IPv4 (RFC 6052) leads to the address in the last four bytes.
-                [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
-                    let [[a, b], [c, d]] = [high.to_be_bytes(), low.to_be_bytes()];
-                    is_local_v4(Ipv4Addr::new(a, b, c, d))
-                }
-                _ => false,
-            };
-            let own = ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local();
-            own || ip.is_unspecified() || translated
-        }
-    }
-}
-
-fn is_local_v4(ip: Ipv4Addr) -> bool {
-    let [first, second, ..] = ip.octets();
-    // 0/8 is "this network", 100.64/10 what carriers put their customers into.
-    let shared = first == 100 && second & 0xc0 == 64;
-    ip.is_loopback() || ip.is_private() || ip.is_link_local() || first == 0 || shared
 }

@@ -4,7 +4,7 @@ use super::desk::{BLOCK, Desk, id};
 use super::sim::plan::{Has, NodePlan, Plan};
 use super::sim::world::World;
 use crate::metainfo::Layout;
-use crate::swarm::{Commons, DropReason, Introduction, PeerSlot, Settings, Source, Wish};
+use crate::swarm::{Commons, DropReason, Introduction, PeerSlot, Settings, Source, Tag, Wish};
 use crate::wire::extended::ExtendedHandshake;
 use crate::wire::{Message, Reserved};
 use std::net::SocketAddr;
@@ -94,6 +94,51 @@ fn a_liar_that_has_left_may_not_come_back_and_one_that_is_back_goes() {
         assert_eq!(liars(&mut desk, &[]), again.into_iter().collect::<Vec<_>>());
         assert_eq!(desk.connect(false, 2), Err(DropReason::Banned));
     }
+}
+
+#[test]
+fn liars_who_find_no_room_among_the_banned_are_counted() {
+    for (addresses, counted) in [(false, 1), (true, 2)] {
+        let (mut desk, peers) = crowd(1, 1);
+        let mut others = (0..20_000u32).map(|n| SocketAddr::new(n.to_be_bytes().into(), 1));
+        let mut roster = desk.swarm.commons.roster();
+        assert!(others.clone().any(|addr| !roster.ban((addr.ip(), id(9)))), "it is full");
+        assert!(!addresses || others.any(|addr| !roster.ban_address(addr)), "and so is this");
+        drop(roster);
+        assert_eq!(desk.swarm.totals().limits.bans, 0);
+        fetch(&mut desk, &peers);
+        assert_eq!(liars(&mut desk, &[0]), peers);
+        assert_eq!(desk.swarm.totals().limits.bans, counted);
+    }
+}
+
+#[test]
+fn what_is_forgotten_of_bad_tries_is_counted() {
+    let (mut desk, peers) = crowd(4, 2);
+    let piece = desk.piece(0);
+    // As much as is remembered of another time.
+    let full = vec![(Tag { core: 0, number: 99 }, 0); 64 * 1024];
+    assert_eq!(desk.swarm.commons.evidence().file(piece, full.into()), 0);
+    desk.requests(peers[0]);
+    desk.requests(peers[1]);
+    assert!(desk.block_comes(peers[1], (0, 3)).1);
+    (0..3).for_each(|block| assert!(desk.block_comes(peers[0], (0, block)).1));
+    desk.bad_blocks = vec![3];
+    assert_eq!(liars(&mut desk, &[0]), []);
+    assert_eq!(desk.swarm.totals().limits.evidence, 1);
+}
+
+#[test]
+fn connections_that_are_forgotten_after_their_end_are_counted() {
+    let mut desk = Desk::new(BLOCK, 3, &[0]);
+    let mut comes_and_goes = || {
+        let peer = desk.connect(false, 1).unwrap();
+        desk.swarm.peers.get_mut(peer).unwrap().downloaded = 1;
+        desk.swarm.gone(desk.now, peer);
+        desk.swarm.totals().limits.departed
+    };
+    assert!((0..1000).all(|_| comes_and_goes() == 0), "so many are remembered");
+    assert_eq!([comes_and_goes(), comes_and_goes()], [1, 2]);
 }
 
 /// Dials of these addresses, after some time.

@@ -411,4 +411,6 @@ fn when_there_is_no_room_the_least_priority_gives_way_if_it_does_not_trade() {
     assert!(refused > 0, "some are of less priority");
     assert!(newcomer(&mut desk, greater[0]).is_ok());
     assert_eq!(desk.drops(), [(least, DropReason::Full(4))]);
+    // All of them the first time; of the second, those that were refused, and one that another made way for.
+    assert_eq!(desk.swarm.totals().limits.peers, 140 + refused + 1);
 }

@@ -138,10 +138,31 @@ fn who_has_nothing_may_have_some_pieces_while_choked() {
     assert_eq!(taken(&mut desk, peer), [first]);
     (0..3).for_each(|_| desk.ask(peer, [first, 0, BLOCK]));
     assert_eq!((taken(&mut desk, peer), desk.say(peer)), (vec![first; 2], vec![Said::Reject(first, 0)]));
+    let totals = desk.swarm.totals();
+    assert_eq!(totals.limits.offences, 2, "a piece that is not allowed, and one for the fourth time");
+    assert_eq!(totals.requests.refused, 2);
     let full = desk.connect(false, 2).unwrap();
     desk.say(full);
     desk.hear(full, Message::Bitfield(&bits(100, &(0..10).collect::<Vec<_>>())));
     assert!(desk.say(full).iter().all(|said| !matches!(said, Said::AllowedFast(_))), "it can trade");
+}
+
+#[test]
+fn late_words_on_what_a_peer_has_change_nothing_and_are_forgiven_so_often() {
+    for late in [Message::HaveAll, Message::HaveNone] {
+        for first in [Message::HaveNone, Message::Bitfield(&[0x80]), Message::Have(0)] {
+            let mut desk = desk(BLOCK, 3, &[]);
+            let peer = desk.connect(true, 1).unwrap();
+            let told = |desk: &Desk| desk.swarm.peers.get(peer).unwrap().has.count();
+            desk.hear(peer, first);
+            let before = told(&desk);
+            (0..300).for_each(|_| desk.hear(peer, late));
+            assert_eq!((told(&desk), desk.drops()), (before, vec![]), "{late:?} behind {first:?}");
+            desk.hear(peer, late);
+            assert_eq!(desk.drops(), [(peer, DropReason::Offences)], "{late:?} behind {first:?}");
+            assert_eq!(desk.swarm.totals().limits.offences, 301);
+        }
+    }
 }
 
 #[test]

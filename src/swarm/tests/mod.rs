@@ -9,6 +9,7 @@ mod extended;
 mod fast;
 mod fetching;
 mod limits;
+mod picking;
 mod sim;
 mod slots;
 mod spreading;

@@ -285,6 +285,29 @@ fn a_late_bitfield_is_taken_as_so_many_haves() {
 }
 
 #[test]
+fn late_bitfields_are_forgiven_so_often_and_no_more() {
+    let mut desk = Desk::new(BLOCK, 9, &[]);
+    let peer = desk.connect(true, 1).unwrap();
+    desk.hear(peer, Message::Have(8));
+    (0..300).for_each(|_| desk.hear(peer, Message::Bitfield(&[0, 0])));
+    assert_eq!((desk.drops(), desk.swarm.totals().limits.offences), (vec![], 300));
+    desk.hear(peer, Message::Bitfield(&[0, 0]));
+    assert_eq!(desk.drops(), [(peer, DropReason::Offences)]);
+    assert_eq!(desk.swarm.totals().limits.offences, 301);
+}
+
+#[test]
+fn who_never_had_a_slot_cannot_have_crossed_a_choke() {
+    let mut desk = Desk::new(BLOCK, 3, &[0]);
+    let peer = desk.connect(false, 1).unwrap();
+    (0..300).for_each(|_| desk.ask(peer, [0, 0, BLOCK]));
+    assert_eq!((desk.drops(), desk.swarm.totals().limits.offences), (vec![], 300));
+    desk.ask(peer, [0, 0, BLOCK]);
+    assert_eq!(desk.drops(), [(peer, DropReason::Offences)]);
+    assert_eq!(desk.swarm.totals().requests.refused, 301);
+}
+
+#[test]
 fn when_there_is_no_room_the_idle_give_way() {
     let mut desk = Desk::new(BLOCK, 3, &[0]);
     let [_, busy, first] = [1, 2, 3].map(|number| desk.connect(false, number).unwrap());
@@ -301,4 +324,5 @@ fn when_there_is_no_room_the_idle_give_way() {
     desk.connect(false, 8).unwrap();
     assert_eq!(dropped(&mut desk), [waiting], "there may be something to trade with it");
     assert_eq!(desk.connect(false, 9), Err(DropReason::Full(4)), "the others are new or busy");
+    assert_eq!(desk.swarm.totals().limits.peers, 5, "two refused, three dropped");
 }

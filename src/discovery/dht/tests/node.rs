@@ -107,6 +107,22 @@ fn an_announce_needs_a_token_and_is_told_to_others() {
 }
 
 #[test]
+fn what_is_not_stored_and_who_is_not_heard_for_want_of_room_is_counted() {
+    let mut dht = node();
+    let (host, who) = (addr(1), id(&[1]));
+    dht.hear(START, host, &query(&Ask::GetPeers(HASH), who));
+    let token = replied(&sent(&mut dht), host, |reply| reply.token.unwrap().to_vec());
+    for port in 1..=6 {
+        let announce = Ask::Announce { info_hash: HASH, port, implied: false, token: token.clone() };
+        dht.hear(SECOND, host, &query(&announce, who));
+    }
+    assert_eq!((dht.counters().announces_in, dht.counters().over_store_limit), (6, 2), "four of one host");
+    let mut dht = node();
+    (0..5000).for_each(|n| dht.hear(SECOND, addr(n), &query(&Ask::Ping, who)));
+    assert_eq!((dht.counters().queries_in, dht.counters().over_address_limit), (4096, 904));
+}
+
+#[test]
 fn only_who_answers_gets_into_the_table() {
     let mut dht = node();
     let who = id(&[1]);

@@ -1,10 +1,13 @@
 use super::{request, response, stub};
 use crate::discovery::tracker::client::merged;
+use crate::discovery::tracker::udp_exchange::Question;
+use crate::discovery::tracker::udp_packet::Response;
 use crate::discovery::tracker::{
     AnnounceResponse, Count, MAX_PEERS, PeerAddr, ReplyError, Scrape, TrackerClient, TrackerError,
     TrackerOptions, UdpPatience,
 };
 use crate::metainfo::InfoHash;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -94,6 +97,21 @@ async fn a_refusal_over_udp_is_an_answer() {
     let TrackerError::Reply(ReplyError::Refused(reason)) = &error else { panic!("{error:?}") };
     assert_eq!(reason, "not here");
     assert_eq!(client.counts().get(Count::UdpRefused), 1);
+}
+
+#[tokio::test]
+async fn of_several_addresses_over_udp_one_that_answers_is_enough() {
+    let url = udp_tracker("127.0.0.1", good).await;
+    let live: SocketAddr = url.trim_start_matches("udp://").trim_end_matches("/announce").parse().unwrap();
+    // The same port of another address of this machine, where nobody listens.
+    let dead: SocketAddr = ([127, 0, 0, 7], live.port()).into();
+    let client = client();
+    for addrs in [vec![dead, live], vec![live, dead]] {
+        let question = Question::Scrape(vec![request().info_hash]);
+        let patience = UdpPatience { first_wait: Duration::from_millis(300), retries: 1 };
+        let answer = client.ask_udp(addrs, question, patience).await;
+        assert!(matches!(answer, Ok(Response::Scraped(_))), "{answer:?}");
+    }
 }
 
 #[tokio::test]

@@ -39,7 +39,8 @@ fn start_with(options: TrackerOptions, to_all: bool, port: u16, left: u64, tiers
     let torrent = TorrentIdentity { info_hash: InfoHash([1; 20]), peer_id, port, key: 1, tiers };
     let totals = Arc::new(Totals::default());
     totals.left.store(left, Ordering::Relaxed);
-    let client = Arc::new(TrackerClient::new(options));
+    // The trackers of these tests have no path.
+    let client = Arc::new(TrackerClient::new(TrackerOptions { any_address: true, ..options }));
     let (peers_out, peers) = mpsc::channel(16);
     let (notes_out, notes) = mpsc::channel(16);
     let announcing = Announcing::start(client, torrent, config, totals.clone(), peers_out, notes_out);

@@ -1,6 +1,7 @@
-use super::{announce, canned, request, response, stub};
+use super::{announce, canned, request, response, stub, stub_at};
 use crate::discovery::tracker::counters::Counters;
 use crate::discovery::tracker::http::Http;
+use crate::discovery::tracker::reach::Reach;
 use crate::discovery::tracker::tls::Tls;
 use crate::discovery::tracker::udp_packet::Family;
 use crate::discovery::tracker::url::HttpUrl;
@@ -8,6 +9,8 @@ use crate::discovery::tracker::{
     AnnounceResponse, Authorities, EmbeddedTracker, EmbeddedTrackerConfig, HttpLimits, MAX_PEERS, ReplyError,
     TrackerError, UrlError,
 };
+use hyper::StatusCode;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// Limits that a test can wait for.
@@ -169,7 +172,7 @@ async fn a_drip_is_not_listened_to_for_ever() {
     })
     .await;
     let limits = HttpLimits { total: Duration::from_millis(700), ..limits() };
-    let error = announce(&base, &request(), &limits).await.unwrap_err();
+    let error = announce(&format!("{base}/announce"), &request(), &limits).await.unwrap_err();
     assert!(matches!(error, TrackerError::Timeout("answer")), "{error:?}");
 }
 
@@ -210,10 +213,10 @@ async fn redirects_are_followed_as_far_as_allowed() {
     for (hops, arrives) in [(1, true), (5, true), (6, false)] {
         let base = stub(move |head, mut stream| async move {
             let path = head.split(' ').nth(1).unwrap();
-            let hop = path.strip_prefix("/hop/").map_or(0, |n| n.parse::<u32>().unwrap());
+            let hop = path.strip_prefix("/announce/").map_or(0, |n| n.parse::<u32>().unwrap());
             let answer = match hop == hops {
                 true => response("200 OK", b"d8:intervali900ee"),
-                false => redirect(&format!("/hop/{}", hop + 1)).into_bytes(),
+                false => redirect(&format!("/announce/{}", hop + 1)).into_bytes(),
             };
             stream.write_all(&answer).await.unwrap();
         })
@@ -239,15 +242,67 @@ async fn redirects_that_lead_nowhere_are_refused() {
     assert!(matches!(error, TrackerError::Url(UrlError::Malformed(_))), "{error:?}");
 }
 
+/// Asks with a notion of our own network.
+async fn follow(url: &str, is_local: fn(IpAddr) -> bool) -> Result<StatusCode, TrackerError> {
+    let url = HttpUrl::parse(url).unwrap();
+    let (limits, tls, counters) = (limits(), Tls::new(Authorities::default()), Counters::default());
+    let reach = Reach { any_address: false, is_local };
+    let http = Http { limits: &limits, tls: &tls, counters: &counters, family: Family::V4, reach };
+    let addrs = vec![format!("{}:{}", url.host, url.port).parse().unwrap()];
+    http.get(url, addrs).await.map(|(status, _)| status)
+}
+
 #[tokio::test]
 async fn nobody_from_outside_sends_us_into_our_own_network() {
-    let url = HttpUrl::parse(&canned(response("200 OK", b"de")).await).unwrap();
+    let page = response("200 OK", b"de");
+    let at = async |ip, bytes: Vec<u8>| {
+        let base = stub_at(ip, move |_, mut stream| {
+            let bytes = bytes.clone();
+            async move { stream.write_all(&bytes).await.unwrap() }
+        });
+        format!("{}/announce", base.await)
+    };
+    // In this world 127.0.0.9 is our own network, and all else the internet.
+    let own = |ip: IpAddr| ip == IpAddr::from([127, 0, 0, 9]);
+    let inside = at("127.0.0.9", page.clone()).await;
+    let outside = at("127.0.0.8", page).await;
+    let to = |url: &str| redirect(url).into_bytes();
+    let in_to_in = at("127.0.0.9", to(&inside)).await;
+    let in_to_out = at("127.0.0.9", to(&outside)).await;
+    let out_to_in = at("127.0.0.8", to(&inside)).await;
+    let out_to_out_to_in = at("127.0.0.8", to(&out_to_in)).await;
+    let in_to_out_to_in = at("127.0.0.9", to(&out_to_in)).await;
+    for url in [&inside, &outside, &in_to_in, &in_to_out] {
+        assert_eq!(follow(url, own).await.unwrap(), StatusCode::OK, "{url}");
+    }
+    for url in [&out_to_in, &out_to_out_to_in, &in_to_out_to_in] {
+        let refused = follow(url, own).await;
+        assert!(matches!(refused, Err(TrackerError::LocalRedirect(_))), "{url}: {refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn of_several_addresses_one_that_answers_is_enough() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let live = listener.local_addr().unwrap();
+    let url = HttpUrl::parse(&format!("http://{live}/announce")).unwrap();
     let (limits, tls, counters) = (limits(), Tls::new(Authorities::default()), Counters::default());
-    let http = Http { limits: &limits, tls: &tls, counters: &counters, family: Family::V4 };
-    let addrs = [format!("{}:{}", url.host, url.port).parse().unwrap()];
-    let refused = http.connect(&url, &addrs, true).await;
-    assert!(matches!(refused, Err(TrackerError::LocalRedirect(_))), "{refused:?}");
-    http.connect(&url, &addrs, false).await.unwrap();
+    let http = Http {
+        limits: &limits,
+        tls: &tls,
+        counters: &counters,
+        family: Family::V4,
+        reach: Reach::new(false),
+    };
+    // The same port of another address of this machine, where nobody listens.
+    let dead: SocketAddr = ([127, 0, 0, 7], live.port()).into();
+    for addrs in [vec![dead, live], vec![live, dead], vec![dead, dead, live]] {
+        assert_eq!(http.connect(&url, &addrs, false).await.unwrap().peer_addr().unwrap(), live);
+    }
+    let refused = http.connect(&url, &[dead], false).await;
+    assert!(matches!(refused, Err(TrackerError::Connect { addr, .. }) if addr == dead), "{refused:?}");
+    let refused = http.connect(&url, &[], false).await;
+    assert!(matches!(refused, Err(TrackerError::Dns { .. })), "{refused:?}");
 }
 
 #[tokio::test]
@@ -267,8 +322,9 @@ async fn no_sentence_shows_the_passkey() {
         "udp://127.0.0.1:1".into(),
         format!("http://{}", unknown_host()),
         "http://127.0.0.1:1".into(),
+        "http://169.254.7.7".into(),
     ] {
-        let error = announce(&format!("{base}/secret/announce"), &request(), &limits).await.unwrap_err();
+        let error = announce(&format!("{base}/announce/secret"), &request(), &limits).await.unwrap_err();
         assert!(!error.to_string().contains("secret"), "{error}");
     }
 }

@@ -7,6 +7,8 @@ mod driver;
 mod embedded;
 mod hostile;
 mod http;
+mod names;
+mod reach;
 mod reply;
 mod scrape;
 mod tls;
@@ -93,7 +95,15 @@ async fn stub<F>(answer: impl Fn(String, Conn) -> F + Send + 'static) -> String
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    stub_at("127.0.0.1", answer).await
+}
+
+/// A server as [`stub`], at this address.
+async fn stub_at<F>(ip: &str, answer: impl Fn(String, Conn) -> F + Send + 'static) -> String
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind((ip, 0)).await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
         loop {

@@ -74,14 +74,16 @@ fn idle(node: &mut Node) -> Vec<PeerSlot> {
 fn could_ask(swarm: &mut Swarm, slot: PeerSlot, free: usize) -> bool {
     let Some(peer) = swarm.peers.get(slot) else { return false };
     let per_run = (crate::swarm::RUN_LEN / BLOCK_LEN) as usize;
-    let peers = &swarm.peers;
+    let (peers, layout) = (&swarm.peers, &swarm.layout);
     let owned = |active: &ActivePiece| {
         let owner = active.owner.and_then(|owner| peers.get(owner));
         owner.is_some_and(|owner| owner.current == Some(active.piece))
     };
     let begun = swarm.active.values_mut().any(|active| {
         let open = active.next_missing().is_some_and(|index| index / per_run < active.opened || free > 0);
-        open && peer.offers(active.piece) && !(active.sole && owned(active))
+        // What one alone shall send waits for who is much faster.
+        let left = active.sole && (owned(active) || peers.is_outdone(slot, active.piece, layout));
+        open && peer.offers(active.piece) && !left
     });
     let offered = peer.offered();
     begun

@@ -23,8 +23,13 @@ impl World {
             Wish::Hash(piece, runs) => self.later(1000, 3000, Event::Hashed(node, piece, runs)),
             Wish::Write(piece, run) => {
                 self.nodes[node].begin_write(piece, run);
-                let slowest = self.nodes[node].plan.disk;
-                self.later(2000, slowest, Event::Written(node, piece, run));
+                let (slowest, fails) = (self.nodes[node].plan.disk, self.nodes[node].plan.fails);
+                let written = if fails > 0.0 && self.rng.f64() < fails {
+                    Event::Failed(node)
+                } else {
+                    Event::Written(node, piece, run)
+                };
+                self.later(2000, slowest, written);
             }
             Wish::Fingerprint(piece) => self.later(3000, 20_000, Event::Printed(node, piece)),
             Wish::Done { piece, good } => self.nodes[node].settle(piece, good),

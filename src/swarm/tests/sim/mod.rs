@@ -1,5 +1,5 @@
 //! The simulator: many swarms of the real core in one thread and in virtual time. Everything that happens comes from the
-//! seed, which is printed when a run fails; the same seed gives the same run.
+//! seed, which is printed when a run fails, with what runs it again; the same seed gives the same run.
 //!
 //! | file | what it is about |
 //! |---|---|

@@ -101,6 +101,8 @@ pub(crate) struct Node {
     pub(crate) arrives: u64,
     /// It takes part just now.
     pub(crate) here: bool,
+    /// Its disk has failed.
+    pub(crate) failed: bool,
     /// When it had everything (microseconds).
     pub(crate) done: Option<u64>,
     /// Steps since all of it was checked.
@@ -154,6 +156,7 @@ impl Node {
             sending: false,
             arrives: 0,
             here: false,
+            failed: false,
             done,
             steps: 0,
             watch: Watch::default(),
@@ -166,7 +169,7 @@ impl Node {
 
     /// Whether nobody waits for it any more.
     pub(crate) fn is_settled(&self) -> bool {
-        self.is_complete() || self.plan.is_liar() || !self.plan.stays()
+        self.is_complete() || self.plan.is_liar() || !self.plan.stays() || self.failed
     }
 
     /// The next end whose turn it is to send, among those that `ready` says.

@@ -5,6 +5,9 @@ use crate::wire::Reserved;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Names the one seed of which the random worlds are to be made.
+pub(crate) const REPLAY: &str = "SEEDRING_SIM_SEED";
+
 /// How often each line suffers each trouble, 0 to 1.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Trouble {
@@ -61,8 +64,9 @@ pub(crate) struct NodePlan {
     pub(crate) up: u64,
     pub(crate) down: u64,
     pub(crate) told: bool,
-    /// Longest time that a write takes, in microseconds.
+    /// Longest time that a write takes, in microseconds; and the chance that one fails, which ends all it does.
     pub(crate) disk: u64,
+    pub(crate) fails: f64,
     /// Seconds at which it comes, and at which it goes, done or not.
     pub(crate) comes: f64,
     pub(crate) goes: f64,
@@ -86,6 +90,7 @@ impl NodePlan {
             down: 20_000_000,
             told: false,
             disk: 60_000,
+            fails: 0.0,
             comes: 0.0,
             goes: f64::INFINITY,
         }
@@ -125,6 +130,8 @@ pub(crate) struct Plan {
     pub(crate) tracker: Option<usize>,
     /// All who are honest and stay must be done by then.
     pub(crate) limit: Duration,
+    /// How to see it again.
+    pub(crate) replay: String,
 }
 
 impl Plan {
@@ -133,7 +140,8 @@ impl Plan {
         let layout = Arc::new(Layout::new(piece_length.into(), [total]).expect("a sound geometry"));
         let trouble = Trouble { stall: 0.0, cut: 0.0, unreachable: 0.0 };
         let limit = Duration::from_secs(1200);
-        Self { seed, layout, nodes, grain: Grain::Fine, trouble, tracker: None, limit }
+        let replay = "the test that failed always takes it".to_owned();
+        Self { seed, layout, nodes, grain: Grain::Fine, trouble, tracker: None, limit, replay }
     }
 
     /// A world of any kind.
@@ -166,6 +174,11 @@ impl Plan {
         }
         let mut often = || if rng.bool() { 0.0 } else { 0.2 };
         let trouble = Trouble { stall: often(), cut: often(), unreachable: often() };
-        Self { nodes, trouble, ..Self::quiet(seed, piece_length, total, Vec::new()) }
+        // The first one has everything, and keeps it.
+        for node in &mut nodes[1..] {
+            node.fails = if !node.is_liar() && rng.u8(..8) == 0 { 0.1 } else { 0.0 };
+        }
+        let replay = format!("{REPLAY}={seed} cargo test --lib sim::random runs it alone");
+        Self { nodes, trouble, replay, ..Self::quiet(seed, piece_length, total, Vec::new()) }
     }
 }

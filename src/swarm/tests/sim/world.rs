@@ -45,6 +45,8 @@ pub(crate) enum Event {
     Pump(EndId),
     Hashed(usize, PieceIndex, Range<usize>),
     Written(usize, PieceIndex, usize),
+    /// A write has failed: all cores of the host stop.
+    Failed(usize),
     Printed(usize, PieceIndex),
     /// The end learns that the connection has ended.
     Closed(EndId),
@@ -78,12 +80,15 @@ pub(crate) fn host_at(addr: SocketAddr) -> usize {
 }
 
 /// Prints the seed when the world fails while it is alive.
-struct Seed(u64);
+struct Seed {
+    number: u64,
+    replay: String,
+}
 
 impl Drop for Seed {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("the seed of this world is {}", self.0);
+            eprintln!("the seed of this world is {}; {}", self.number, self.replay);
         }
     }
 }
@@ -144,7 +149,7 @@ impl World {
 
     /// Runs until everybody is done who is honest and stays. Time out is a failure.
     pub(crate) fn run(&mut self) {
-        let _seed = Seed(self.plan.seed);
+        let _seed = Seed { number: self.plan.seed, replay: self.plan.replay.clone() };
         while !self.nodes.iter().all(Node::is_settled) {
             self.step();
             assert!(self.time() < self.plan.limit, "not done in time: {}", self.state());
@@ -220,6 +225,7 @@ impl World {
                 self.nodes[node].swarm.fingerprinted(piece, &prints);
                 self.note_done(node)
             }
+            Event::Failed(node) => self.fail(node),
             Event::CatchUp(node) => {
                 let now = self.time();
                 self.nodes[node].swarm.catch_up(now);
@@ -287,6 +293,16 @@ impl World {
         self.nodes[node].here = false;
         let ends: Vec<EndId> = self.nodes[node].ends.values().copied().collect();
         ends.into_iter().for_each(|end| self.hang_up(end));
+        node
+    }
+
+    /// As a program whose torrent cannot go on: it leaves, and says so.
+    fn fail(&mut self, node: usize) -> usize {
+        let first = node - self.nodes[node].core;
+        for core in first..first + self.nodes[node].plan.cores {
+            self.nodes[core].failed = true;
+            self.goes(core);
+        }
         node
     }
 

@@ -1,0 +1,73 @@
+use crate::discovery::tracker::counters::Counters;
+use crate::discovery::tracker::names::{PeerNames, of_peer, of_tracker};
+use crate::discovery::tracker::{Count, PeerAddr};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// The first of so many addresses of a net, as a resolver has them.
+fn v4(count: u8) -> impl Iterator<Item = SocketAddr> {
+    (1..=count).map(|n| ([192, 0, 2, n], 80).into())
+}
+
+fn v6(count: u16) -> impl Iterator<Item = SocketAddr> {
+    (1..=count).map(|n| ([0x2001, 0xdb8, 0, 0, 0, 0, 0, n], 80).into())
+}
+
+#[test]
+fn a_tracker_has_eight_addresses_of_each_family_at_most() {
+    let eight: Vec<_> = v6(8).chain(v4(8)).collect();
+    assert_eq!(of_tracker(v6(20).chain(v4(20))), eight);
+    assert_eq!(of_tracker(v6(3)), v6(3).collect::<Vec<_>>());
+    // Whoever writes a v4 address as a v6 one has no more of them for it.
+    let mapped = |addr: SocketAddr| match addr {
+        SocketAddr::V4(addr) => (addr.ip().to_ipv6_mapped(), addr.port()).into(),
+        SocketAddr::V6(_) => addr,
+    };
+    assert_eq!(of_tracker(v4(20).map(mapped)), v4(8).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_peer_has_four_addresses_at_most() {
+    let nobody: SocketAddr = "0.0.0.0:80".parse().unwrap();
+    let found: Vec<_> = [nobody].into_iter().chain(v4(20)).collect();
+    assert_eq!(of_peer(found.into_iter()), v4(4).collect::<Vec<_>>());
+}
+
+/// What is delivered of peers with these names, and how many names were dropped.
+async fn delivered(names: PeerNames, hosts: Vec<String>) -> (Vec<SocketAddr>, u64) {
+    let (counters, (out, mut found)) = (Arc::new(Counters::default()), mpsc::channel(100));
+    let peers = hosts.into_iter().map(|host| PeerAddr::Host(host, 7)).collect();
+    names.deliver(peers, out, counters.clone()).await;
+    let mut all = Vec::new();
+    while let Some(addrs) = found.recv().await {
+        all.extend(addrs);
+    }
+    (all, counters.read().get(Count::NameDropped))
+}
+
+#[tokio::test]
+async fn of_one_reply_fifty_names_are_looked_up() {
+    // Labels that are too long for DNS, so no resolver asks the network for them.
+    let hosts = |count: usize| (0..count).map(|n| format!("{n}{}.invalid", "x".repeat(64))).collect();
+    assert_eq!(delivered(PeerNames::default(), hosts(50)).await, (Vec::new(), 0));
+    assert_eq!(delivered(PeerNames::default(), hosts(63)).await, (Vec::new(), 13));
+}
+
+#[tokio::test]
+async fn eight_are_looked_up_at_once_and_others_wait_for_a_while() {
+    let hosts = || vec!["localhost".to_owned()];
+    for (busy, dropped) in [(7, 0), (8, 1)] {
+        let names = PeerNames::default();
+        let _busy = names.0.clone().acquire_many_owned(busy).await.unwrap();
+        let (addrs, lost) = delivered(names, hosts()).await;
+        assert_eq!((addrs.is_empty(), lost), (dropped > 0, dropped), "{busy} look-ups are under way");
+    }
+    let names = PeerNames::default();
+    let busy = names.0.clone().acquire_many_owned(8).await.unwrap();
+    let waiting = tokio::spawn(delivered(names, hosts()));
+    tokio::task::yield_now().await;
+    drop(busy);
+    let (addrs, lost) = waiting.await.unwrap();
+    assert_eq!((addrs.is_empty(), lost), (false, 0));
+}

@@ -1,0 +1,105 @@
+use super::{canned, request, response};
+use crate::discovery::tracker::reach::{Reach, is_local};
+use crate::discovery::tracker::{Count, TrackerClient, TrackerError, TrackerOptions};
+use std::net::SocketAddr;
+
+#[test]
+fn own_networks_are_told_from_the_internet() {
+    for (ip, local) in [
+        ("127.0.0.1", true),
+        ("10.1.2.3", true),
+        ("192.168.0.1", true),
+        ("169.254.169.254", true),
+        ("0.0.0.0", true),
+        ("::1", true),
+        ("fe80::1", true),
+        ("fd00::1", true),
+        ("::ffff:127.0.0.1", true),
+        ("0.1.2.3", true),
+        ("100.64.0.1", true),
+        ("100.128.0.1", false),
+        ("64:ff9b::127.0.0.1", true),
+        ("64:ff9b::8.8.8.8", false),
+        ("192.0.2.1", false),
+        ("8.8.8.8", false),
+        ("2001:db8::1", false),
+    ] {
+        assert_eq!(is_local(ip.parse().unwrap()), local, "{ip}");
+    }
+}
+
+#[test]
+fn a_torrent_sends_us_to_nothing_but_trackers() {
+    for (ip, path, asked) in [
+        ("127.0.0.1", "/announce", true),
+        ("127.0.0.1", "/announce.php?passkey=7", true),
+        ("127.0.0.1", "/announce/7", true),
+        ("127.0.0.1", "", true),
+        ("127.0.0.1", "/", false),
+        ("127.0.0.1", "/?/announce", false),
+        ("127.0.0.1", "/any/announce", false),
+        ("127.0.0.1", "/announce/../admin", false),
+        ("127.0.0.1", "/announce/%2E%2e/admin", false),
+        ("127.255.1.2", "/admin", false),
+        ("0.0.0.0", "/admin", false),
+        ("::1", "/admin", false),
+        ("::1", "/announce", true),
+        ("::", "/admin", false),
+        ("::ffff:127.0.0.1", "/admin", false),
+        ("64:ff9b::127.0.0.1", "/admin", false),
+        ("169.254.169.254", "/announce", false),
+        ("169.254.1.1", "", false),
+        ("::ffff:169.254.169.254", "/announce", false),
+        ("64:ff9b::169.254.169.254", "/announce", false),
+        ("fe80::1", "/announce", false),
+        ("fd00:ec2::254", "/announce", false),
+        ("fd20:ce::254", "/announce", false),
+        ("100.100.100.200", "/announce", false),
+        ("10.1.2.3", "/any/path", true),
+        ("fd00::1", "/any/path", true),
+        ("192.0.2.1", "/any/path", true),
+        ("2001:db8::1", "/any/path", true),
+    ] {
+        let addr = SocketAddr::new(ip.parse().unwrap(), 80);
+        let permitted = Reach::new(false).permitted(vec![addr], path);
+        assert_eq!(permitted.is_ok(), asked, "{ip} {path}: {permitted:?}");
+        assert_eq!(Reach::new(true).permitted(vec![addr], path).unwrap(), [addr]);
+    }
+}
+
+#[test]
+fn of_several_addresses_the_others_are_asked() {
+    let [bad, good] = ["127.0.0.1:80", "192.0.2.1:80"].map(|addr| addr.parse::<SocketAddr>().unwrap());
+    assert_eq!(Reach::new(false).permitted(vec![bad, good], "/x").unwrap(), [good]);
+    assert_eq!(Reach::new(false).permitted(Vec::new(), "/x").unwrap(), []);
+}
+
+#[tokio::test]
+async fn what_else_listens_on_this_machine_hears_nothing_unless_it_is_allowed() {
+    let base = canned(response("200 OK", b"d8:intervali900ee")).await;
+    let path = format!("{base}/any/announce");
+    let by_udp = path.replace("http:", "udp:");
+    for url in [&path, &by_udp, "http://169.254.7.7/announce", "udp://169.254.7.7:80"] {
+        let client = TrackerClient::new(TrackerOptions::default());
+        let error = client.announce(url, &request()).await.unwrap_err();
+        assert!(matches!(error, TrackerError::Forbidden(_)), "{url}: {error:?}");
+        assert_eq!(client.counts().get(Count::AddressRefused), 1);
+        let error = client.scrape(url, &[request().info_hash]).await.unwrap_err();
+        assert!(matches!(error, TrackerError::Forbidden(_) | TrackerError::Url(_)), "{url}: {error:?}");
+        assert_eq!(client.counts().get(Count::BytesSent), 0);
+    }
+    let options = TrackerOptions { any_address: true, ..TrackerOptions::default() };
+    TrackerClient::new(options).announce(&path, &request()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_redirect_leads_no_further_on_this_machine() {
+    let target = canned(response("200 OK", b"d8:intervali900ee")).await;
+    for (path, asked) in [("/announce", true), ("/admin", false)] {
+        let location = format!("HTTP/1.1 302 Found\r\nLocation: {target}{path}\r\nContent-Length: 0\r\n\r\n");
+        let url = format!("{}/announce", canned(location).await);
+        let result = TrackerClient::new(TrackerOptions::default()).announce(&url, &request()).await;
+        assert_eq!(matches!(result, Err(TrackerError::Forbidden(_))), !asked, "{path}: {result:?}");
+        assert_eq!(result.is_ok(), asked);
+    }
+}

@@ -1,0 +1,82 @@
+//! What a pick and a HAVE cost in a torrent of many pieces: next to nothing more than in one of few. Only how the times of the
+//! two compare is looked at, each the shortest of several.
+
+use super::desk::{BLOCK, Desk};
+use crate::metainfo::Layout;
+use crate::swarm::window::Window;
+use crate::swarm::{Commons, PeerSlot, Settings};
+use crate::wire::Message;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const FEW: u32 = 1000;
+const MANY: u32 = 100 * FEW;
+const PEERS: u8 = 20;
+/// Requests, or HAVEs, that are timed together.
+const TIMED: usize = 200;
+/// How often that is done.
+const TRIES: usize = 15;
+/// The cost for many pieces may be so many times that for few. What looks at every piece would cost a hundred times as much.
+const MOST: u32 = 20;
+
+/// Pieces that we have: the first ones are taken by chance, in another way.
+const HAD: u32 = 10;
+
+/// Peers that have every other piece, of one block each, and are asked for as many as are timed.
+fn crowd(pieces: u32) -> (Desk, Vec<PeerSlot>) {
+    let layout = Arc::new(Layout::new(BLOCK.into(), [u64::from(pieces) * u64::from(BLOCK)]).unwrap());
+    let settings = Settings { most_peers: 50, hold: u32::MAX, ..Desk::settings() };
+    let commons = Arc::new(Commons::new(pieces, 1));
+    (0..HAD).for_each(|number| commons.map.set_have(layout.piece(number).unwrap()));
+    let mut desk = Desk::with(layout, commons, 0, settings);
+    desk.slabs = usize::MAX / 2;
+    let mut rng = fastrand::Rng::with_seed(1);
+    let peers = (1..=PEERS).map(|number| {
+        let peer = desk.connect(true, number).unwrap();
+        let bits: Vec<u8> = (0..pieces.div_ceil(8)).map(|_| rng.u8(..)).collect();
+        desk.hear(peer, Message::Bitfield(&bits));
+        desk.hear(peer, Message::Unchoke);
+        desk.swarm.peers.get_mut(peer).unwrap().requests = Window::beginning(TIMED);
+        peer
+    });
+    let peers = peers.collect();
+    (desk, peers)
+}
+
+/// The shortest time for the requests of one peer.
+fn pick(pieces: u32) -> Duration {
+    let times = (0..TRIES).map(|_| {
+        let (mut desk, peers) = crowd(pieces);
+        // The first word is what we have, and the first request is where all begins.
+        desk.say(peers[0]);
+        let begun = Instant::now();
+        let asked = desk.requests(peers[1]).len();
+        let time = begun.elapsed();
+        assert_eq!(asked, TIMED);
+        time
+    });
+    times.min().unwrap()
+}
+
+/// The shortest time for the HAVEs of one peer that comes with nothing.
+fn have(pieces: u32) -> Duration {
+    let (mut desk, _) = crowd(pieces);
+    let mut rng = fastrand::Rng::with_seed(2);
+    let times = (0..TRIES).map(|number| {
+        let peer = desk.connect(true, 110 + number as u8).unwrap();
+        let told = rng.choose_multiple(0..pieces, TIMED);
+        let begun = Instant::now();
+        told.into_iter().for_each(|piece| desk.hear(peer, Message::Have(piece)));
+        begun.elapsed()
+    });
+    times.min().unwrap()
+}
+
+#[test]
+fn many_pieces_make_no_pick_and_no_have_much_dearer() {
+    for (what, cost) in [("picks", pick as fn(u32) -> Duration), ("HAVEs", have)] {
+        let (few, many) = (cost(FEW), cost(MANY));
+        println!("{TIMED} {what}: {few:?} of {FEW} pieces, {many:?} of {MANY}");
+        assert!(many < few * MOST, "{TIMED} {what}: {few:?} of {FEW} pieces, {many:?} of {MANY}");
+    }
+}
