@@ -174,14 +174,18 @@ impl Socket {
     ///
     /// # Errors
     /// `WouldBlock` when there is no room; else what the kernel says.
-    pub async fn send(&self, gather: Gather) -> (io::Result<usize>, Gather) {
+    pub async fn send(&self, mut gather: Gather) -> (io::Result<usize>, Gather) {
         let Some(flights) = self.0.flights.get() else { return self.send_copy(gather).await };
         flights.land(&self.0.fd);
         if !flights.wants(&self.0.fd, &gather) {
             return self.send_copy(gather).await;
         }
+        let len = gather.len();
+        let entry = self.entry(&mut gather, libc::MSG_ZEROCOPY);
+        // From here on its slabs count: those who send next see that.
+        let parcel = Parcel::new(Flying(Rc::clone(&self.0)), gather);
         // In a task of its own: what has become of it must be known also when nobody waits for it any more.
-        let sending = super::spawn(self.clone().send_without_copy(gather));
+        let sending = super::spawn(Self::send_without_copy(len, entry, parcel));
         match sending.await {
             Ok((Err(error), gather)) if error.raw_os_error() == Some(libc::ENOBUFS) => {
                 self.send_copy(gather).await
@@ -207,10 +211,11 @@ impl Socket {
         (result, gather)
     }
 
-    async fn send_without_copy(self, mut gather: Gather) -> (io::Result<usize>, Gather) {
-        let len = gather.len();
-        let entry = self.entry(&mut gather, libc::MSG_ZEROCOPY);
-        let parcel = Parcel::new(Flying(Rc::clone(&self.0)), gather);
+    async fn send_without_copy(
+        len: usize,
+        entry: squeue::Entry,
+        parcel: Parcel<Flying>,
+    ) -> (io::Result<usize>, Gather) {
         // SAFETY: as in `send_copy`. What the kernel reads after the operation's end stays with the connection until
         // the kernel has let go of it, and is leaked when that is not known: so works `Parcel`.
         let (result, parcel) = unsafe { submit(Kind::Send, len, entry, parcel) }.await;

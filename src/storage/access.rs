@@ -1,7 +1,6 @@
 //! One core's way to a torrent's files: its open descriptors, and the moves of runs between slabs and files.
 
 use super::counts::{Counter, Counts};
-use super::folder::FileId;
 use super::handle::{Handle, LEAST_DIRECT};
 use super::open_files::OpenFiles;
 use super::views::Views;
@@ -9,6 +8,7 @@ use super::{Location, StorageError, Store};
 use crate::metainfo::{FileIndex, FileKind, PieceIndex, Span};
 use crate::ring::{Descriptors, File, FillingSlab, Place, Slab, Window};
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
@@ -75,33 +75,29 @@ impl Access {
         }
     }
 
-    /// Closes files, and gives up what is mapped of them, whose name another one has now, or none: their disk space is free
-    /// then. Looks at a few, others each time.
+    /// Closes files, and gives up what is mapped of them, that were removed: their disk space is free then. What another
+    /// file has replaced stays open, for it was verified and the other was not. Looks at a few, others each time.
     pub fn let_go(&self) {
-        let mut known: Vec<_> = self.views.borrow().files().collect();
-        known.extend(self.open.borrow().all().map(|(index, file)| (index, file.id())));
-        let behind = |(index, _): &(FileIndex, FileId)| Some(*index) > self.looked.get();
-        if !known.iter().any(behind) {
+        let known: BTreeSet<FileIndex> =
+            self.views.borrow().files().chain(self.open.borrow().files()).collect();
+        let behind = |index: &&FileIndex| Some(**index) > self.looked.get();
+        if !known.iter().any(|index| behind(&index)) {
             self.looked.set(None);
         }
-        known.retain(behind);
-        known.sort_unstable_by_key(|(index, _)| *index);
-        known.dedup();
-        for same in known.chunk_by(|one, other| one.0 == other.0).take(LOOKS) {
-            for (index, id) in same.iter().filter(|(index, id)| self.has_gone(*index, *id)) {
-                self.open.borrow_mut().close(*index);
-                self.views.borrow_mut().give_up_file(*index, *id);
+        for index in known.iter().filter(behind).take(LOOKS).copied().collect::<Vec<_>>() {
+            self.looked.set(Some(index));
+            if self.has_gone(index) {
+                self.open.borrow_mut().close(index);
+                self.views.borrow_mut().give_up_file(index);
             }
-            self.looked.set(same.first().map(|(index, _)| *index));
         }
     }
 
-    /// Whether this file has neither of its names any more. One that cannot be looked at has not gone.
-    fn has_gone(&self, index: FileIndex, id: FileId) -> bool {
+    /// Whether nothing has one of the file's names any more. One that cannot be looked at has not gone.
+    fn has_gone(&self, index: FileIndex) -> bool {
         let file = self.store.file(index);
-        let is_there =
-            |path: &[String]| !matches!(self.store.folder.identity(path), Ok(now) if now != Some(id));
-        !is_there(&file.path) && !is_there(&file.part_path())
+        let gone = |path: &[String]| matches!(self.store.folder.size(path), Ok(None));
+        gone(&file.path) && gone(&file.part_path())
     }
 
     /// A place for a file. While there is none, files that are open for later only are closed. Whoever waits has no

@@ -116,14 +116,6 @@ impl Folder {
         }
     }
 
-    /// Which file has the name now; `None` when none has.
-    ///
-    /// # Errors
-    /// When the path cannot be followed without leaving the folder.
-    pub(super) fn identity(&self, path: Components<'_>) -> Result<Option<FileId>, StorageError> {
-        Ok(self.look(path)?.map(|stat| FileId::of(&stat)))
-    }
-
     /// Bytes of disk that a file takes.
     ///
     /// # Errors

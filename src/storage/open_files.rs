@@ -65,9 +65,9 @@ impl<T> OpenFiles<T> {
         self.files.clear();
     }
 
-    /// All that are open.
-    pub(super) fn all(&self) -> impl Iterator<Item = (FileIndex, &T)> {
-        self.files.iter().map(|(index, (file, _))| (*index, &**file))
+    /// Those that are open.
+    pub(super) fn files(&self) -> impl Iterator<Item = FileIndex> {
+        self.files.keys().copied()
     }
 
     pub(super) fn close(&mut self, index: FileIndex) {

@@ -47,7 +47,7 @@ impl Views {
         let within = (offset - start) as usize;
         match self.views.get(&place) {
             Some((id, view)) if *id == file.id() => return Some((Rc::clone(view), within)),
-            Some(_) => self.give_up(|mapped, _| *mapped == place),
+            Some(_) => self.give_up(|mapped| *mapped == place),
             None => {}
         }
         let len = (len - start).min(VIEW_LEN as u64) as usize;
@@ -63,19 +63,19 @@ impl Views {
         Some((view, within))
     }
 
-    /// The files of which something is mapped, and which those are.
-    pub(super) fn files(&self) -> impl Iterator<Item = (FileIndex, FileId)> {
-        self.views.iter().map(|((index, _), (id, _))| (*index, *id))
+    /// The files of which something is mapped.
+    pub(super) fn files(&self) -> impl Iterator<Item = FileIndex> {
+        self.views.keys().map(|(index, _)| *index)
     }
 
-    /// Gives up what is mapped of a file: that one, whatever has its name now.
-    pub(super) fn give_up_file(&mut self, index: FileIndex, id: FileId) {
-        self.give_up(|place, mapped| place.0 == index && *mapped == id);
+    /// Gives up what is mapped of a file.
+    pub(super) fn give_up_file(&mut self, index: FileIndex) {
+        self.give_up(|place| place.0 == index);
     }
 
     /// What is being sent of these goes with the send.
-    fn give_up(&mut self, which: impl Fn(&Place, &FileId) -> bool) {
-        let leaving = self.views.extract_if(|place, (id, _)| which(place, id));
+    fn give_up(&mut self, which: impl Fn(&Place) -> bool) {
+        let leaving = self.views.extract_if(|place, _| which(place));
         self.bytes -= leaving.map(|(_, (_, view))| view.len()).sum::<usize>();
         self.places.retain(|place| self.views.contains_key(place));
     }

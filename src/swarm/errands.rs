@@ -344,6 +344,7 @@ impl Swarm {
         let suits = |lacking: &Lacking| {
             let block = &lacking.block;
             let fit = peer.offers(block.piece)
+                && (!peer.snubbed || !self.peers.any_goes_on(block.piece))
                 && !self.have.has(block.piece)
                 && !self.errands.contains_key(block)
                 && !self.active.contains_key(&block.piece);
@@ -365,8 +366,34 @@ impl Swarm {
         Some(lacking.block)
     }
 
-    /// A block will not be fetched for another core, which may do so itself.
+    /// A block that is fetched for another core by peers that are late with it, to be asked of this one, too. Who has sent nothing
+    /// yet may never do: one that has need not wait for it.
+    pub(super) fn errand_again(&self, now: Duration, slot: PeerSlot) -> Option<Block> {
+        let peer = self.peers.get(slot)?;
+        let usual = self.pace.response();
+        let goes_on = |block: &Block| {
+            self.peers.iter().any(|(other, holder)| {
+                let asked = holder.asked.iter().find(|asked| asked.block == *block);
+                asked.is_some_and(|asked| {
+                    let late = now >= asked.at.max(holder.last_block) + holder.late(usual);
+                    let untried = holder.downloaded == 0 && peer.downloaded > 0;
+                    other == slot || !(late || untried)
+                })
+            })
+        };
+        let fits = |block: &&Block| {
+            peer.offers(block.piece)
+                && (!peer.snubbed || !self.peers.any_goes_on(block.piece))
+                && !goes_on(block)
+        };
+        self.errands.keys().find(fits).copied()
+    }
+
+    /// A block will not be fetched for another core, which may do so itself, unless another peer of ours was asked for it.
     pub(super) fn return_errand(&mut self, block: &Block) {
+        if self.peers.iter().any(|(_, peer)| peer.asked.iter().any(|asked| asked.block == *block)) {
+            return;
+        }
         if let Some(holder) = self.errands.remove(block) {
             self.commons.give_back(holder, *block);
             self.nudge = true;

@@ -55,11 +55,7 @@ impl Swarm {
         let found = found.or_else(|| self.help_out(slot, slabs, opened));
         let block = match found {
             Some(found) => self.ask(found),
-            None => self.errand(slot).or_else(|| {
-                // Endgame: all that is left was asked of others. Peers with nothing else to do ask for it once more.
-                let found = if idle { self.twice(now, slot) } else { None };
-                found.and_then(|found| self.ask(found))
-            }),
+            None => self.errand(slot).or_else(|| if idle { self.once_more(now, slot) } else { None }),
         };
         if block.is_none() && idle {
             if self.take_over(slot) {
@@ -70,6 +66,14 @@ impl Swarm {
         }
         self.peers.get_mut(slot)?.asked.push_back(Asked { block: block?, at: now });
         block
+    }
+
+    /// Endgame: all that is left was asked of others. A peer with nothing else to do is asked for it once more.
+    fn once_more(&mut self, now: Duration, slot: PeerSlot) -> Option<Block> {
+        match self.twice(now, slot) {
+            Some(found) => self.ask(found),
+            None => self.errand_again(now, slot),
+        }
     }
 
     /// The block counts as asked.

@@ -7,6 +7,7 @@ use super::{BLOCK, bytes, pair};
 use std::io::Read;
 use std::net::TcpStream;
 use std::os::fd::AsFd;
+use std::task::Poll;
 use std::time::Duration;
 
 const SLABS: usize = 64;
@@ -78,6 +79,35 @@ fn by_choice_of_the_program_only_runs_of_16_kib_or_more_are_not_copied() {
         })
         .unwrap();
     }
+}
+
+#[test]
+fn who_sends_at_the_same_time_as_others_counts_what_they_hold() {
+    flying(async |core| {
+        let mut pairs = Vec::new();
+        for _ in 0..SLABS / 2 {
+            pairs.push(flying_pair(&core).await);
+        }
+        let mut sends: Vec<_> = pairs
+            .iter()
+            .map(|(socket, _)| {
+                let mut gather = Gather::default();
+                gather.push_payload(sealed(&core, &bytes(SLAB_LEN, 1)), 0..SLAB_LEN);
+                Box::pin(socket.send(gather))
+            })
+            .collect();
+        // All begin before one of them goes out.
+        std::future::poll_fn(|context| {
+            sends.iter_mut().for_each(|send| assert!(send.as_mut().poll(context).is_pending()));
+            Poll::Ready(())
+        })
+        .await;
+        let counts = core.zero_copy.counts();
+        assert_eq!((counts.in_flight, counts.fallbacks), (SLABS as u64 / 4, SLABS as u64 / 4));
+        for send in sends {
+            assert!(send.await.0.is_ok());
+        }
+    });
 }
 
 #[test]

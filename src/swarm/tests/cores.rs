@@ -4,7 +4,7 @@ use super::desk::{BLOCK, Desk};
 use super::sim::plan::{Has, NodePlan, Plan};
 use super::sim::world::World;
 use crate::metainfo::Layout;
-use crate::swarm::{Commons, Completion, DropReason, HandIn, Place, RUN_LEN, Wish};
+use crate::swarm::{Commons, Completion, DropReason, HandIn, PeerSlot, Place, RUN_LEN, Wish};
 use std::sync::Arc;
 
 /// Two cores of one torrent.
@@ -24,6 +24,49 @@ pub(super) fn nudge(from: &mut Desk, to: &mut Desk) -> Vec<Wish> {
     wishes
 }
 
+/// A peer of `other` sends all that it is asked for on behalf of core 0, which gets it. Says how many blocks that were.
+fn fetch_for(one: &mut Desk, other: &mut Desk, helper: PeerSlot) -> usize {
+    let mut fetched = Vec::new();
+    for (piece, index) in other.requests(helper) {
+        let block = other.block(piece, index);
+        let (_, place) = other.swarm.begin(other.now, helper, [piece, block.begin, BLOCK]).unwrap();
+        assert_eq!(place, Place::Aside, "its place is on the other core");
+        let completion = other.swarm.complete(other.now, helper, &block, place);
+        let Completion::Handover(0, handover) = completion else { panic!("{completion:?}") };
+        fetched.push(handover);
+    }
+    for handover in &fetched {
+        assert!(matches!(one.swarm.hand_in(one.now, handover, 8), HandIn::Taken { .. }));
+    }
+    fetched.len()
+}
+
+/// Who sends nothing is asked first, and holds up nobody: neither those who have sent something nor, for long, those who have
+/// not.
+#[test]
+fn what_a_helpers_peers_do_not_send_another_of_them_is_asked_for() {
+    for mutes in [1, 5, 40] {
+        let [mut one, mut other] = two(2 * RUN_LEN, 1);
+        let staller = one.giver(1, &[0]);
+        one.requests(staller);
+        let mutes: Vec<PeerSlot> = (2..2 + mutes).map(|number| other.giver(number, &[0])).collect();
+        let helper = other.giver(99, &[0]);
+        let mut seconds = 0;
+        while !one.settle(&[]).contains(&Wish::Done { piece: one.piece(0), good: true }) {
+            assert!(seconds < 60, "the piece is stuck");
+            nudge(&mut other, &mut one);
+            nudge(&mut one, &mut other);
+            mutes.iter().for_each(|mute| _ = other.requests(*mute));
+            for _ in 0..4 {
+                fetch_for(&mut one, &mut other, helper);
+            }
+            one.pass(1);
+            other.pass(1);
+            seconds += 1;
+        }
+    }
+}
+
 #[test]
 fn no_piece_waits_for_the_only_peer_of_the_core_that_claimed_it() {
     let [mut one, mut other] = two(2 * RUN_LEN, 1);
@@ -33,19 +76,7 @@ fn no_piece_waits_for_the_only_peer_of_the_core_that_claimed_it() {
     let helper = other.giver(2, &[0]);
     let mut handed = 0;
     for _ in 0..100 {
-        let mut fetched = Vec::new();
-        for (piece, index) in other.requests(helper) {
-            let block = other.block(piece, index);
-            let (_, place) = other.swarm.begin(other.now, helper, [piece, block.begin, BLOCK]).unwrap();
-            assert_eq!(place, Place::Aside, "its place is on the other core");
-            let completion = other.swarm.complete(other.now, helper, &block, place);
-            let Completion::Handover(0, handover) = completion else { panic!("{completion:?}") };
-            fetched.push(handover);
-        }
-        for handover in fetched {
-            assert!(matches!(one.swarm.hand_in(one.now, &handover, 8), HandIn::Taken { .. }));
-            handed += 1;
-        }
+        handed += fetch_for(&mut one, &mut other, helper);
         let done = one.settle(&[]);
         if done.contains(&Wish::Done { piece: one.piece(0), good: true }) {
             assert_eq!(handed, 31, "all but the one block that came");
