@@ -11,12 +11,16 @@ use crate::wire::{PIECE_HEAD_LEN, PieceHead};
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Payload that goes into one send.
 const SEND_LEN: u32 = RUN_LEN;
 /// Payload that goes into one encrypted send: what the send buffer does not take of it has been encrypted in vain.
 const ENCRYPTED_SEND_LEN: u32 = 4 * BLOCK_LEN;
+
+/// Payload that is taken to be sent to a peer that is slow, or not known yet.
+const FIRST_SEND_LEN: u64 = 4 * BLOCK_LEN as u64;
 
 /// The sending side of a connection.
 pub(super) struct Sender {
@@ -75,19 +79,16 @@ impl Sender {
     pub(super) async fn run(mut self, socket: &Socket) -> io::Result<()> {
         let mut gather = Gather::default();
         loop {
-            self.gather_work();
+            let now = self.torrent.now();
+            self.gather_work(now);
             if self.messages.is_empty() && self.blocks.is_empty() {
-                self.bell.notified().await;
+                self.wait(now).await;
                 continue;
             }
-            let now = self.torrent.now();
             let allowed = if self.blocks.is_empty() { 0 } else { self.allowance.get(now) };
             // In the middle of a block nothing else can be said.
             if allowed == 0 && (self.messages.is_empty() || self.block_sent > 0) {
-                tokio::select! {
-                    () = self.bell.notified() => {}
-                    () = tokio::time::sleep(self.allowance.wait(now)) => {}
-                }
+                self.wait(now).await;
                 continue;
             }
             self.lay_out(&mut gather, allowed).await.map_err(io::Error::other)?;
@@ -120,16 +121,34 @@ impl Sender {
         }
     }
 
-    /// Takes what there is to say and to serve.
-    fn gather_work(&mut self) {
+    /// Waits until there is something to do, or more may be sent.
+    async fn wait(&self, now: Duration) {
+        let wait = self.allowance.wait(now);
+        if wait.is_zero() {
+            return self.bell.notified().await;
+        }
+        tokio::select! {
+            () = self.bell.notified() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+
+    /// Takes what there is to say and to serve: no more than goes out soon. What is left in the queue can be cancelled, and
+    /// refused when the peer loses its slot.
+    fn gather_work(&mut self, now: Duration) {
         if self.messages.is_empty() {
             self.torrent.speak(self.slot, &mut self.messages);
             // What was asked for may have wishes of its own: for memory, or for the help of other cores.
             self.torrent.pump();
         }
-        if self.blocks.is_empty() {
+        let mut swarm = self.torrent.swarm.borrow_mut();
+        if self.blocks.is_empty() && swarm.has_uploads(self.slot) {
             let most = if self.cipher.is_some() { ENCRYPTED_SEND_LEN } else { SEND_LEN };
-            self.torrent.swarm.borrow_mut().take_upload(self.slot, most, &mut self.blocks);
+            let soon = (swarm.upload_rate(self.slot) / 2).max(FIRST_SEND_LEN).min(self.allowance.get(now));
+            if soon > 0 {
+                let most = most.min(u32::try_from(soon).unwrap_or(u32::MAX));
+                swarm.take_upload(self.slot, most, &mut self.blocks);
+            }
         }
     }
 

@@ -118,7 +118,12 @@ impl Swarm {
         let (mut len, mut done) = (0, Vec::new());
         while let Some(block) = peer.uploads.front() {
             let other = peer.serving.is_none_or(|(piece, _)| piece != block.piece);
-            if (len > 0 && len + block.len > most) || (other && peer.leaves.is_some()) {
+            if other && peer.leaves.is_some() {
+                // It has the rest of that piece from others: what it asks for now it had better ask of others, too.
+                peer.serving = None;
+                break;
+            }
+            if len > 0 && len + block.len > most {
                 break;
             }
             let sent = peer.serving.filter(|_| !other).map_or(1, |(_, sent)| sent + 1);
@@ -140,6 +145,11 @@ impl Swarm {
     /// Whether requests of the peer wait to be served.
     pub fn has_uploads(&self, slot: PeerSlot) -> bool {
         self.peers.get(slot).is_some_and(|peer| !peer.uploads.is_empty())
+    }
+
+    /// Payload bytes a second that go to the peer of late.
+    pub fn upload_rate(&self, slot: PeerSlot) -> u64 {
+        self.peers.get(slot).map_or(0, |peer| peer.up.get())
     }
 
     /// Payload bytes have been sent to the peer.

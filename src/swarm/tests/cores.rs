@@ -45,7 +45,7 @@ fn fetch_for(one: &mut Desk, other: &mut Desk, helper: PeerSlot) -> usize {
 /// not.
 #[test]
 fn what_a_helpers_peers_do_not_send_another_of_them_is_asked_for() {
-    for mutes in [1, 5, 40] {
+    for mutes in [1, 2, 3] {
         let [mut one, mut other] = two(2 * RUN_LEN, 1);
         let staller = one.giver(1, &[0]);
         one.requests(staller);
@@ -53,7 +53,7 @@ fn what_a_helpers_peers_do_not_send_another_of_them_is_asked_for() {
         let helper = other.giver(99, &[0]);
         let mut seconds = 0;
         while !one.settle(&[]).contains(&Wish::Done { piece: one.piece(0), good: true }) {
-            assert!(seconds < 60, "the piece is stuck");
+            assert!(seconds < 20, "the piece is stuck");
             nudge(&mut other, &mut one);
             nudge(&mut one, &mut other);
             mutes.iter().for_each(|mute| _ = other.requests(*mute));

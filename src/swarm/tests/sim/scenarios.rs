@@ -283,35 +283,3 @@ fn churn() -> Row {
         vec![Aim::most("slowest run / bound", worst / bound(&staying), 1.5)]
     })
 }
-
-#[test]
-fn probe() {
-    for (n, size, up, speed) in [
-        (20, 32 * MIB, 12 * KIB, 128 * KIB),
-        (16, 10_000_000, 400 * KIB, 4 * MIB),
-        (8, 10_000_000, 400 * KIB, 4 * MIB),
-        (16, 40_000_000, 400 * KIB, 4 * MIB),
-        (16, 10_000_000, 40 * KIB, 400 * KIB),
-    ] {
-        let mut plans = vec![seed(up)];
-        plans.resize(n + 1, leech(speed));
-        let plan = Plan {
-            grain: Grain::Coarse,
-            tracker: Some(ADDRESSES),
-            limit: Duration::from_secs(20_000),
-            ..Plan::quiet(1, PIECE, size, plans)
-        };
-        let mut world = World::new(plan);
-        world.run();
-        let times: Vec<f64> =
-            world.nodes.iter().skip(1).filter_map(|node| Some(node.done? as f64 / 1e6)).collect();
-        let distinct: u64 = world.first_sent.iter().map(|block| u64::from(block.len)).sum();
-        eprintln!(
-            "PROBE n {n} size {size} up {up}: useful {:.3} last {:.1} mean {:.1} bound {:.1}",
-            distinct as f64 / world.nodes[0].uploaded as f64,
-            times.iter().copied().fold(0.0, f64::max),
-            times.iter().sum::<f64>() / n as f64,
-            size as f64 / up as f64,
-        );
-    }
-}
