@@ -163,7 +163,8 @@ fn who_sends_wrong_metadata_is_banned_and_counted_and_another_of_its_host_is_hea
     let output = show.output().unwrap();
     let told = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{told}");
-    for count in ["wrong\":1", "liars\":1", "liar_hosts\":0", "\"bans\":0"] {
+    for count in ["wrong\":1", "liars\":1", "liar_hosts\":0", "\"bans\":0", "\"filtered\":0", "\"barred\":0"]
+    {
         assert!(told.contains(count), "{count} is not in {told}");
     }
 }

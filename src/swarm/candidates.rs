@@ -4,8 +4,8 @@ use super::commons::unpoisoned;
 use super::known::Known;
 use super::tellers::Teller;
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -69,9 +69,6 @@ struct Candidate {
     source: Source,
     /// The peer that has told of it, until somebody was met there.
     teller: Option<Teller>,
-    seed: bool,
-    /// It is said to encrypt.
-    encrypts: bool,
 }
 
 impl Candidate {
@@ -103,7 +100,7 @@ impl Candidates {
         Self { known, ..Self::default() }
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    pub(super) fn known(&self) -> MutexGuard<'_, Known> {
         unpoisoned(&self.known)
     }
 
@@ -136,12 +133,10 @@ impl Candidates {
         }
         let fresh = Candidate {
             state: State::Idle,
-            failures: self.known().enter(addr),
+            failures: self.known().enter(addr, teller),
             not_before: Duration::ZERO,
             source,
             teller,
-            seed: false,
-            encrypts: false,
         };
         self.counts[source as usize] += 1;
         teller.into_iter().for_each(|teller| self.known().tellers.add(teller));
@@ -153,6 +148,7 @@ impl Candidates {
     fn release(&mut self, addr: SocketAddr) {
         let teller = self.book.get_mut(&addr).and_then(|candidate| candidate.teller.take());
         teller.into_iter().for_each(|teller| self.known().tellers.remove(teller));
+        self.known().confirm(&addr);
     }
 
     /// Whether there is room for one more of this source, and of this peer that tells of it. When the source's share is full,
@@ -194,7 +190,8 @@ impl Candidates {
     }
 
     /// Whether an address of this host is known to any core, whatever its port.
-    pub(super) fn knows_host(&self, ip: IpAddr) -> bool {
+    #[cfg(test)]
+    pub(super) fn knows_host(&self, ip: std::net::IpAddr) -> bool {
         self.known().knows_host(ip)
     }
 
@@ -219,7 +216,12 @@ impl Candidates {
             self.last = due.last().map(|(_, source, _)| *source).or(self.last);
         }
         let mut known = unpoisoned(&self.known);
-        due.retain(|(addr, ..)| known.begin(addr));
+        // Of a host that rests in between, what has failed least comes first.
+        let mut turns = due.clone();
+        turns.sort_by_key(|(_, _, failures)| *failures);
+        turns.retain(|(addr, source, _)| known.begin(addr, *source, now));
+        let begun: BTreeSet<SocketAddr> = turns.into_iter().map(|(addr, ..)| addr).collect();
+        due.retain(|(addr, ..)| begun.contains(addr));
         self.dialling += due.len();
         let taken = due.into_iter().map(|(addr, ..)| addr);
         taken.inspect(|addr| _ = self.book.get_mut(addr).map(|c| c.state = State::Dialling)).collect()
@@ -229,15 +231,15 @@ impl Candidates {
     fn due(&mut self, now: Duration, seeding: bool) -> Vec<(SocketAddr, Source, u32)> {
         let (known, mut due, mut dead) = (unpoisoned(&self.known), Vec::new(), Vec::new());
         for (addr, candidate) in &mut self.book {
-            let idle = candidate.state == State::Idle && !(seeding && candidate.seed);
-            if !idle || candidate.not_before > now {
+            let idle = candidate.state == State::Idle && candidate.not_before <= now;
+            if !idle || (seeding && known.has_all(addr)) {
                 continue;
             }
             (candidate.failures, candidate.not_before) =
                 known.standing(addr, now, candidate.source == Source::Given);
             if candidate.is_hopeless() {
                 dead.push(*addr);
-            } else if candidate.not_before <= now {
+            } else if candidate.not_before <= now && !known.rests(addr, candidate.source, now) {
                 due.push((*addr, candidate.source, candidate.failures));
             }
         }
@@ -307,21 +309,7 @@ impl Candidates {
 
     /// The peer there has everything.
     pub(super) fn is_seed(&mut self, addr: SocketAddr) {
-        if let Some(candidate) = self.book.get_mut(&addr) {
-            candidate.seed = true;
-        }
-    }
-
-    /// The peer there is said to encrypt its connections.
-    pub(super) fn encrypts(&mut self, addr: SocketAddr) {
-        if let Some(candidate) = self.book.get_mut(&addr) {
-            candidate.encrypts = true;
-        }
-    }
-
-    /// Whether the peer there is said to.
-    pub(super) fn is_encrypting(&self, addr: &SocketAddr) -> bool {
-        self.book.get(addr).is_some_and(|candidate| candidate.encrypts)
+        self.known().is_seed(&addr);
     }
 }
 

@@ -7,10 +7,6 @@ use std::time::Duration;
 /// The first pieces are taken by chance: what is rare is slow to come, and there is nothing to trade until then. Not those
 /// of seeds: of them the rarest come as fast, and are worth more to others.
 const BY_CHANCE: u32 = 4;
-/// In order, so many bytes ahead of the first that is lacking; behind that, the rarest come first.
-const AHEAD: u32 = 32 * 1024 * 1024;
-/// The same in pieces, at least.
-const LEAST_AHEAD: u32 = 8;
 
 /// With a limit of our own, so many seconds of it are asked for.
 const ASKED_AHEAD: u64 = 2;
@@ -36,16 +32,14 @@ impl Swarm {
             return self.picker.pick_any(peer.offered()?, &mut self.rng);
         }
         if self.settings.sequential {
-            let window = (AHEAD / self.layout.piece_length()).max(LEAST_AHEAD);
-            let (have, selection) = (&self.have, &self.commons.selection);
-            let done = |piece| have.has(piece) || !selection.wants(piece);
-            let next = self.picker.pick_in_order(&peer.has, window, &self.layout, done);
+            let next = self.next_in_order(slot);
             if next.is_some() {
                 return next;
             }
         } else if self.have.count() < BY_CHANCE && !peer.has.is_full() {
             return self.picker.pick_any(&peer.has, &mut self.rng);
         }
+        let peer = self.peers.get_mut(slot)?;
         self.picker.pick(&peer.has, peer.wanted, &mut peer.hint, &mut self.rng)
     }
 }

@@ -13,7 +13,7 @@ use super::slots::Slots;
 use super::spread::Spread;
 use super::{PieceMap, Tag};
 use crate::metainfo::{Block, Layout};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -47,6 +47,9 @@ struct Desk {
     lacking: Mutex<Vec<Lacking>>,
     /// Its peers that have not everything, while super-seeding.
     leeches: AtomicU32,
+    /// Bytes a second that its peers send, and that the fastest of them sends, while pieces are fetched in order.
+    speed: AtomicU64,
+    fastest: AtomicU64,
 }
 
 /// What a core shows the others.
@@ -181,6 +184,19 @@ impl Commons {
     pub(super) fn leeches(&self) -> u32 {
         let counts = self.desks.iter().map(|desk| desk.leeches.load(Ordering::Acquire));
         counts.fold(0, u32::saturating_add)
+    }
+
+    /// A core says how many bytes a second its peers send, and the fastest of them.
+    pub(super) fn tell_speed(&self, core: usize, speed: u64, fastest: u64) {
+        self.desks[core].speed.store(speed, Ordering::Relaxed);
+        self.desks[core].fastest.store(fastest, Ordering::Relaxed);
+    }
+
+    /// The same of all cores, as was last said.
+    pub(super) fn speeds(&self) -> (u64, u64) {
+        let speeds = self.desks.iter().map(|desk| desk.speed.load(Ordering::Relaxed));
+        let fastest = self.desks.iter().map(|desk| desk.fastest.load(Ordering::Relaxed));
+        (speeds.sum(), fastest.max().unwrap_or(0))
     }
 
     /// A core takes back a block that it shows, for a peer of its own; `false` when another was faster.

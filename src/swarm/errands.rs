@@ -163,7 +163,7 @@ impl Swarm {
     /// given back.
     fn show_lacking(&mut self, now: Duration) {
         let wanted = self.commons.others_idle(self.core);
-        if !wanted && self.board.is_clear() {
+        if !wanted && !self.settings.sequential && self.board.is_clear() {
             return;
         }
         let before = self.look_at_board(now);
@@ -171,7 +171,7 @@ impl Swarm {
             self.give_up_hopeless();
             self.lacking(now)
         } else {
-            Vec::new()
+            self.lacking_at_playhead(now)
         };
         let shown: BTreeSet<Block> = lacking.iter().map(|lacking| lacking.block).collect();
         self.nudge |= wanted && shown != before;
@@ -277,7 +277,7 @@ impl Swarm {
     }
 
     /// Whether a block may come from another core: it is not here, not being written just now, and there is memory.
-    fn may_come(&self, now: Duration, active: &ActivePiece, block: &Block) -> bool {
+    pub(super) fn may_come(&self, now: Duration, active: &ActivePiece, block: &Block) -> bool {
         let state = &active.blocks[block.index()];
         // Runs get their memory in order: the next one may be begun when there is some, those after it have to wait.
         let next = usize::from(!self.starved);
@@ -335,15 +335,17 @@ impl Swarm {
 
     // ---- helping ----
 
-    /// A block to ask the peer for on behalf of another core.
-    pub(super) fn errand(&mut self, slot: PeerSlot) -> Option<Block> {
+    /// A block to ask the peer for on behalf of another core; of what is urgent only, when given by what (see
+    /// [`Swarm::is_urgent`]).
+    pub(super) fn errand(&mut self, slot: PeerSlot, urgent: Option<(f64, PieceIndex)>) -> Option<Block> {
         if self.commons.cores() == 1 || self.errands.len() >= (MOST_ERRANDS / self.commons.cores()).max(1) {
             return None;
         }
         let peer = self.peers.get(slot)?;
         let suits = |lacking: &Lacking| {
             let block = &lacking.block;
-            let fit = peer.offers(block.piece)
+            let fit = urgent.is_none_or(|(own, next)| self.is_urgent(lacking, own, next))
+                && peer.offers(block.piece)
                 && (!peer.snubbed || !self.peers.any_goes_on(block.piece))
                 && !self.have.has(block.piece)
                 && !self.errands.contains_key(block)

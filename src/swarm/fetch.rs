@@ -48,14 +48,9 @@ impl Swarm {
     ) -> Option<Block> {
         let peer = self.peers.get(slot).filter(|peer| peer.is_hungry())?;
         let idle = peer.asked.is_empty();
-        let found = self.current_block(slot, slabs, opened).or_else(|| {
-            self.choose_piece(slot, *slabs);
-            self.current_block(slot, slabs, opened)
-        });
-        let found = found.or_else(|| self.help_out(slot, slabs, opened));
-        let block = match found {
+        let block = match self.current_block(slot, slabs, opened) {
             Some(found) => self.ask(found),
-            None => self.errand(slot).or_else(|| if idle { self.once_more(now, slot) } else { None }),
+            None => self.urgent(now, slot, slabs, opened).or_else(|| self.go_on(now, slot, slabs, opened)),
         };
         if block.is_none() && idle {
             if self.take_over(slot) {
@@ -68,16 +63,25 @@ impl Swarm {
         block
     }
 
-    /// Endgame: all that is left was asked of others. A peer with nothing else to do is asked for it once more.
-    fn once_more(&mut self, now: Duration, slot: PeerSlot) -> Option<Block> {
-        match self.twice(now, slot) {
+    /// The next block to ask the peer for when it was asked for all of its piece. Counts as asked.
+    fn go_on(
+        &mut self,
+        now: Duration,
+        slot: PeerSlot,
+        slabs: &mut usize,
+        opened: &mut Vec<(PieceIndex, usize)>,
+    ) -> Option<Block> {
+        let idle = self.peers.get(slot)?.asked.is_empty();
+        self.choose_piece(slot, *slabs);
+        let found = self.current_block(slot, slabs, opened).or_else(|| self.help_out(slot, slabs, opened));
+        match found {
             Some(found) => self.ask(found),
-            None => self.errand_again(now, slot),
+            None => self.errand(slot, None).or_else(|| if idle { self.once_more(now, slot) } else { None }),
         }
     }
 
     /// The block counts as asked.
-    fn ask(&mut self, (piece, index): (PieceIndex, usize)) -> Option<Block> {
+    pub(super) fn ask(&mut self, (piece, index): (PieceIndex, usize)) -> Option<Block> {
         self.active.get_mut(&piece)?.blocks[index].asked += 1;
         Some(self.layout.nth_block(piece, index))
     }
@@ -107,7 +111,7 @@ impl Swarm {
         Some((piece, index))
     }
 
-    fn current_block(
+    pub(super) fn current_block(
         &mut self,
         slot: PeerSlot,
         slabs: &mut usize,
@@ -123,7 +127,7 @@ impl Swarm {
     /// Gives the peer a piece of its own: one that was begun and left, else the rarest one.
     fn choose_piece(&mut self, slot: PeerSlot, slabs: usize) {
         let Some(peer) = self.peers.get(slot) else { return };
-        let (peers, layout) = (&self.peers, &self.layout);
+        let (peers, layout, spared) = (&self.peers, &self.layout, self.spared(peer));
         // An owner that has gone on to another piece has asked for all of this one, and lost blocks of it since.
         let owned = |active: &ActivePiece| {
             active
@@ -134,6 +138,7 @@ impl Swarm {
         let mut open = self.active.values_mut().filter_map(|active| {
             let fit = !owned(active) && peer.offers(active.piece) && active.may_ask(slabs);
             let fit = fit && !(active.sole && peers.is_outdone(slot, active.piece, layout));
+            let fit = fit && !spared.contains(&active.piece);
             fit.then_some(active)
         });
         // What a seed suggests nobody else has; what was begun others can end.
@@ -200,38 +205,6 @@ impl Swarm {
     ) -> Option<(PieceIndex, usize)> {
         let piece = self.may_help(slot, *slabs)?;
         self.open_block(piece, slabs, opened)
-    }
-
-    /// Whether every block that is left was asked of somebody, as far as this core knows. (While blocks only wait for
-    /// memory, asking for others twice would cost more than it brings.)
-    pub(super) fn is_endgame(&mut self) -> bool {
-        let mut active = self.active.values_mut();
-        self.commons.map.missing_count() == 0 && active.all(|active| active.next_missing().is_none())
-    }
-
-    /// A block that another peer was asked for: the last one in the longest queue, if this peer is likely to bring it much
-    /// sooner: what comes twice takes the place of what is lacking. One that several were asked for, or
-    /// before the endgame, counts only when it has not come for a while: they may be such as never send.
-    fn twice(&mut self, now: Duration, slot: PeerSlot) -> Option<(PieceIndex, usize)> {
-        let endgame = self.is_endgame();
-        let peer = self.peers.get(slot)?;
-        let (own, usual) = (peer.block_seconds(), self.pace.response());
-        let wanted = |holder: &Peer, asked: &Asked, slower: bool| {
-            let (block, late) = (asked.block, now >= asked.at.max(holder.last_block) + holder.late(usual));
-            let active = self.active.get(&block.piece)?;
-            let state = &active.blocks[block.index()];
-            let open = (endgame && slower && state.asked == 1) || (late && state.asked < u8::MAX);
-            let fit = open && !state.is_received() && !active.sole && peer.offers(block.piece);
-            fit.then_some((block.piece, block.index()))
-        };
-        let queues = self.peers.iter().filter(|(other, _)| *other != slot);
-        let ends = queues.filter_map(|(_, other)| {
-            let backlog = other.backlog_seconds();
-            let slower = backlog > 2.0 * own + LEAST_GAIN;
-            let found = other.asked.iter().rev().find_map(|asked| wanted(other, asked, slower))?;
-            Some((backlog, found))
-        });
-        ends.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, found)| found)
     }
 
     /// Memory is short: runs are hashed and written as soon as they are full, for their slabs.

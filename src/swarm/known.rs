@@ -1,13 +1,19 @@
 //! What all cores know together of the addresses in their books, so that no limit holds on each core for itself: how many are there by
 //! the word of whom, where somebody is dialling, and how often that has failed.
 
-use super::tellers::Tellers;
+use super::candidates::Source;
+use super::pex::is_local;
+use super::tellers::{Teller, Tellers};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// Wait after the first failure, and until another look when another core is dialling; doubled by each further failure.
 pub(super) const FIRST_WAIT: Duration = Duration::from_secs(2);
+/// Ports of a host that are taken from peers as long as nobody knows whether somebody is there; and of these, by the word of one.
+/// So one that names dead ports does not hide the right one that another names.
+const MOST_TOLD: usize = 3;
+const MOST_TOLD_BY_ONE: usize = 2;
 
 /// An address that is in the book of some core.
 #[derive(Clone, Copy, Debug, Default)]
@@ -17,6 +23,13 @@ struct Target {
     dialling: bool,
     failures: u32,
     not_before: Duration,
+    /// The peer that told of it, until somebody was met there or a better source has named it.
+    teller: Option<Teller>,
+    /// When it was dialled last.
+    dialled: Option<Duration>,
+    /// Whoever is there is said to have everything, to encrypt.
+    seed: bool,
+    encrypts: bool,
 }
 
 /// See the module.
@@ -27,9 +40,11 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// A core takes the address into its book. Gives how many failures it begins with there.
-    pub(super) fn enter(&mut self, addr: SocketAddr) -> u32 {
+    /// A core takes the address into its book, by the word of that peer if nobody else has named it. Gives how many failures it
+    /// begins with there.
+    pub(super) fn enter(&mut self, addr: SocketAddr, teller: Option<Teller>) -> u32 {
         let target = self.targets.entry(addr).or_default();
+        target.teller = if target.books == 0 { teller } else { target.teller.and(teller) };
         target.books += 1;
         target.failures
     }
@@ -43,9 +58,67 @@ impl Known {
         }
     }
 
+    /// The address is there by more than the word of a peer.
+    pub(super) fn confirm(&mut self, addr: &SocketAddr) {
+        self.targets.get_mut(addr).into_iter().for_each(|target| target.teller = None);
+    }
+
+    /// What is known of a host, whatever the port.
+    fn of_host(&self, ip: IpAddr) -> impl Iterator<Item = &Target> {
+        self.targets.range(SocketAddr::new(ip, 0)..=SocketAddr::new(ip, u16::MAX)).map(|(_, target)| target)
+    }
+
     /// Whether an address of this host is in some book, whatever its port.
+    #[cfg(test)]
     pub(super) fn knows_host(&self, ip: IpAddr) -> bool {
-        self.targets.range(SocketAddr::new(ip, 0)..=SocketAddr::new(ip, u16::MAX)).next().is_some()
+        self.of_host(ip).next().is_some()
+    }
+
+    /// Whether the address is in some book.
+    pub(super) fn is_known(&self, addr: &SocketAddr) -> bool {
+        self.targets.contains_key(addr)
+    }
+
+    /// Whether so many ports of a host were told of by peers, and by this one, that no more are taken. What has failed does not
+    /// count, nor seeds that nobody would dial.
+    pub(super) fn is_crowd(&self, ip: IpAddr, teller: Teller) -> bool {
+        let open = self.of_host(ip).filter(|target| target.failures == 0 && !target.seed);
+        let tellers: Vec<Teller> = open.filter_map(|target| target.teller).collect();
+        let own = tellers.iter().filter(|other| **other == teller).count();
+        tellers.len() >= MOST_TOLD || own >= MOST_TOLD_BY_ONE
+    }
+
+    /// Whoever is there is said to have everything. (What a better source than peers has named none of them can hide by that.)
+    pub(super) fn is_told_seed(&mut self, addr: &SocketAddr) {
+        let told = self.targets.get_mut(addr).filter(|target| target.teller.is_some());
+        told.into_iter().for_each(|target| target.seed = true);
+    }
+
+    /// Whoever is there has everything.
+    pub(super) fn is_seed(&mut self, addr: &SocketAddr) {
+        self.targets.get_mut(addr).into_iter().for_each(|target| target.seed = true);
+    }
+
+    /// Whether that is known, or said.
+    pub(super) fn has_all(&self, addr: &SocketAddr) -> bool {
+        self.targets.get(addr).is_some_and(|target| target.seed)
+    }
+
+    /// Whoever is there is said to encrypt.
+    pub(super) fn encrypts(&mut self, addr: &SocketAddr) {
+        self.targets.get_mut(addr).into_iter().for_each(|target| target.encrypts = true);
+    }
+
+    /// Whether that is said.
+    pub(super) fn is_encrypting(&self, addr: &SocketAddr) -> bool {
+        self.targets.get(addr).is_some_and(|target| target.encrypts)
+    }
+
+    /// Whether the host was dialled just before: where only peers say that somebody is, whoever has their victim dialled by many
+    /// names of it has to wait.
+    pub(super) fn rests(&self, addr: &SocketAddr, source: Source, now: Duration) -> bool {
+        let lately = |target: &Target| target.dialled.is_some_and(|at| now < at + FIRST_WAIT);
+        source == Source::Exchange && !is_local(addr.ip()) && self.of_host(addr.ip()).any(lately)
     }
 
     /// How often dials there have failed in a row, and when it may be dialled next. What was `given` to a core by the user need not wait
@@ -56,9 +129,14 @@ impl Known {
         (target.failures, if target.dialling { now + FIRST_WAIT } else { waits })
     }
 
-    /// A core dials it; `false` when another one does.
-    pub(super) fn begin(&mut self, addr: &SocketAddr) -> bool {
-        self.targets.get_mut(addr).is_some_and(|target| !std::mem::replace(&mut target.dialling, true))
+    /// A core dials it; `false` when another one does, or the host rests.
+    pub(super) fn begin(&mut self, addr: &SocketAddr, source: Source, now: Duration) -> bool {
+        if self.rests(addr, source, now) {
+            return false;
+        }
+        let Some(target) = self.targets.get_mut(addr) else { return false };
+        target.dialled = Some(now);
+        !std::mem::replace(&mut target.dialling, true)
     }
 
     /// The dial is over.

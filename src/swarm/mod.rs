@@ -24,6 +24,7 @@ mod choker;
 mod choking;
 mod choosing;
 mod commons;
+mod endgame;
 mod entry;
 mod errands;
 mod evidence;
@@ -31,6 +32,7 @@ mod extended;
 mod fast;
 mod fetch;
 mod hear;
+mod in_order;
 mod ip_filter;
 mod known;
 mod limiter;
@@ -368,6 +370,7 @@ impl Swarm {
             self.look_after(now, slot, share, turn);
             self.note_use(now, slot);
         }
+        self.tell_speed();
         self.choke(now);
         let room = self.settings.most_peers.saturating_sub(self.commons.roster().len());
         let room = room.min(self.settings.most_dials.saturating_sub(self.candidates.dialling()));

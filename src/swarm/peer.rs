@@ -334,7 +334,7 @@ impl Peer {
     }
 
     /// Bytes a second to expect of it, when it has sent something.
-    fn pace(&self) -> Option<f64> {
+    pub(super) fn pace(&self) -> Option<f64> {
         Some(self.down.get().max(self.trade)).filter(|rate| *rate > 0).map(|rate| rate as f64)
     }
 
@@ -356,6 +356,12 @@ impl Peer {
     pub(super) fn backlog_seconds(&self) -> f64 {
         let bytes: u64 = self.asked.iter().map(|asked| u64::from(asked.block.len)).sum();
         bytes as f64 / self.pace().unwrap_or(1.0)
+    }
+
+    /// Seconds until a block that it was asked for is here, at its rate.
+    pub(super) fn seconds_until(&self, block: &Block) -> f64 {
+        let before = self.expected().take_while(|expected| expected != block).count();
+        (before + 1) as f64 * self.block_seconds()
     }
 
     /// Seconds that one block of it takes; a guess when it has not sent any.

@@ -150,7 +150,7 @@ impl Swarm {
 
     /// Whether the peer at this address is said to encrypt its connections: then it is best dialled so.
     pub fn may_encrypt(&self, addr: &SocketAddr) -> bool {
-        self.candidates.is_encrypting(addr)
+        self.candidates.known().is_encrypting(addr)
     }
 
     /// Whether the peer should be told who has come and gone.
@@ -174,6 +174,13 @@ impl Swarm {
             speech.say_extended(id, &news.encode());
             self.totals.exchange.said += 1;
         }
+    }
+
+    /// Whether an address that a peer tells of is new, and not one port of a host too many: whoever wants a host to be dialled
+    /// over and over names many of them. In networks like ours any number may be on one.
+    fn takes_told(&self, addr: SocketAddr, teller: Teller) -> bool {
+        let known = self.candidates.known();
+        is_local(addr.ip()) || !(known.is_known(&addr) || known.is_crowd(addr.ip(), teller))
     }
 
     pub(super) fn hear_pex(
@@ -204,18 +211,15 @@ impl Swarm {
             let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
             let ourselves =
                 self.settings.greeting.port == Some(addr.port()) && self.outside.ip(addr.ip()) == addr.ip();
-            // Whoever wants a host to be dialled over and over names many of its ports.
-            let crowd = !is_local(addr.ip()) && self.candidates.knows_host(addr.ip());
-            if ourselves || crowd || !is_usable(addr, sender) {
-                self.totals.exchange.unused += 1;
-                continue;
+            let useful = !ourselves && is_usable(addr, sender) && self.takes_told(addr, teller);
+            self.totals.exchange.unused += u64::from(!useful);
+            // What is known already nobody shall hide by saying that it is a seed.
+            if useful && self.note_told(addr, teller) && flags.is_seed() && self.is_seeding() {
+                self.candidates.known().is_told_seed(&addr);
             }
-            let added = self.note_told(addr, teller);
-            if added && flags.is_seed() && self.is_seeding() {
-                self.candidates.is_seed(addr);
-            }
-            if added && flags.encrypts() {
-                self.candidates.encrypts(addr);
+            // That it encrypts is heard of what is known, too.
+            if flags.encrypts() {
+                self.candidates.known().encrypts(&addr);
             }
         }
         Ok(())

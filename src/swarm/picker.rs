@@ -118,6 +118,11 @@ impl Picker {
         self.place[piece.as_usize()] != NOWHERE
     }
 
+    /// Its class: those of lower ones are fetched first.
+    pub(super) fn class(&self, piece: PieceIndex) -> u8 {
+        self.class[piece.as_usize()]
+    }
+
     fn shift(&mut self, piece: PieceIndex, to: impl Fn(u16) -> u16) -> bool {
         let present = self.holds(piece);
         self.remove(piece);
@@ -208,11 +213,11 @@ impl Picker {
 
     /// The next piece in `peer` for who wants them in order, those of a higher priority before all others: the last one of
     /// the file where the first that is not `done` lies (players look there for an index), else the lowest within `window`
-    /// pieces from that first.
+    /// pieces from that first. A slow peer is to `skip` so many, and gets the first of a window there, else the last before it.
     pub(super) fn pick_in_order(
         &mut self,
         peer: &Bitfield,
-        window: u32,
+        (window, skip): (u32, u32),
         layout: &Layout,
         done: impl Fn(PieceIndex) -> bool,
     ) -> Option<PieceIndex> {
@@ -224,9 +229,11 @@ impl Picker {
                 first += 1;
             }
             self.cursors[class] = first;
-            let last = self.last_beside(first).and_then(|number| layout.piece(number));
-            let within = (first..first.saturating_add(window)).map_while(|number| layout.piece(number));
-            let mut next = last.into_iter().chain(within);
+            let last = self.last_beside(first).filter(|_| skip == 0).and_then(|number| layout.piece(number));
+            let from = first.saturating_add(skip).min(layout.piece_count());
+            let within = (from..from.saturating_add(window)).map_while(|number| layout.piece(number));
+            let before = (first..from).rev().filter_map(|number| layout.piece(number));
+            let mut next = last.into_iter().chain(within).chain(before);
             next.find(|piece| of_class(*piece) && self.holds(*piece) && peer.has(*piece))
         })
     }
@@ -374,7 +381,7 @@ mod tests {
     fn in_order(picker: &mut Picker, layout: &Layout, window: u32) -> Vec<u32> {
         let all = set(layout, 0..layout.piece_count());
         let mut order = Vec::new();
-        while let Some(next) = picker.pick_in_order(&all, window, layout, |p| order.contains(&p.get())) {
+        while let Some(next) = picker.pick_in_order(&all, (window, 0), layout, |p| order.contains(&p.get())) {
             picker.remove(next);
             order.push(next.get());
         }
@@ -392,13 +399,30 @@ mod tests {
         );
         let all = set(&layout, 0..15);
         picker.add(layout.piece(9).unwrap());
-        let next = picker.pick_in_order(&all, 3, &layout, |p| p.get() != 9);
+        let next = picker.pick_in_order(&all, (3, 0), &layout, |p| p.get() != 9);
         assert_eq!(next.map(PieceIndex::get), Some(9), "given back");
         picker.remove(layout.piece(9).unwrap());
         let stuck = |p: PieceIndex| p.get() != 2;
         picker.cursors = [0; CLASSES];
         picker.add(layout.piece(6).unwrap());
-        assert_eq!(picker.pick_in_order(&all, 3, &layout, stuck), None, "6 is past the window");
+        assert_eq!(picker.pick_in_order(&all, (3, 0), &layout, stuck), None, "6 is past the window");
+    }
+
+    #[test]
+    fn in_order_who_skips_gets_what_is_later_and_at_the_end_what_there_is() {
+        let layout = Layout::new(1, [10]).unwrap();
+        let mut picker = picker(&layout);
+        let all = set(&layout, 0..10);
+        let mut order = Vec::new();
+        while let Some(next) = picker.pick_in_order(&all, (3, 4), &layout, |p| p.get() < 2) {
+            picker.remove(next);
+            order.push(next.get());
+        }
+        assert_eq!(
+            order,
+            [6, 7, 8, 5, 4, 3, 2],
+            "not the end of the file before all others, nor what is past the window"
+        );
     }
 
     #[test]

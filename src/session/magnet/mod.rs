@@ -4,6 +4,7 @@
 //! over its connections are closed, and the session begins with the addresses that were found.
 
 mod channel;
+mod door;
 mod liars;
 mod peer;
 mod places;

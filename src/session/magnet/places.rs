@@ -1,7 +1,7 @@
 //! Where the peers of a magnet link may be: who has named each address, when it is dialled next, and who is kept out. All
 //! addresses of the stage come by here.
 
-use super::liars::Liars;
+use super::door::Door;
 use super::room::{Newcomer, Room};
 use crate::swarm::{self, IpFilter, host, most_of_host};
 use std::collections::BTreeMap;
@@ -45,13 +45,13 @@ struct Place {
 /// The book of addresses.
 #[derive(Debug, Default)]
 pub(super) struct Places {
-    filter: Option<Arc<IpFilter>>,
+    /// Who is kept out.
+    pub(super) door: Door,
     book: BTreeMap<SocketAddr, Place>,
     /// How many of them were given.
     given: usize,
     /// Whose address was dialled last: all sources take turns.
     last: Option<Source>,
-    liars: Liars,
     /// Most peers of one host, if not as many as usual.
     most_of_host: Option<usize>,
     refused: u64,
@@ -61,7 +61,7 @@ pub(super) struct Places {
 
 impl Places {
     pub(super) fn new(filter: Option<Arc<IpFilter>>, most_of_host: Option<usize>) -> Self {
-        Self { filter, most_of_host, ..Self::default() }
+        Self { door: Door::new(filter), most_of_host, ..Self::default() }
     }
 
     /// Whether so many peers of a host are as many as there may be.
@@ -69,23 +69,9 @@ impl Places {
         count >= most_of_host(self.most_of_host, ip)
     }
 
-    /// Whether who comes from this host may be let in.
-    pub(super) fn may_connect(&self, ip: IpAddr) -> bool {
-        !self.liars.shut_out(ip) && !self.is_filtered(ip)
-    }
-
-    fn is_filtered(&self, ip: IpAddr) -> bool {
-        self.filter.as_ref().is_some_and(|filter| filter.contains(ip))
-    }
-
-    /// Whether what `source` names may be dialled at this host: for what was given, the lies of others there do not count.
-    fn may_dial(&self, ip: IpAddr, source: Source) -> bool {
-        if source == Source::Given { !self.is_filtered(ip) } else { self.may_connect(ip) }
-    }
-
     /// Remembers an address to dial.
     pub(super) fn add(&mut self, addr: SocketAddr, source: Source) {
-        if addr.port() == 0 || !self.may_dial(addr.ip(), source) {
+        if addr.port() == 0 || !self.door.admit(addr.ip(), source) {
             return;
         }
         let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
@@ -150,7 +136,7 @@ impl Places {
         (peers, full): (&BTreeMap<IpAddr, usize>, &[Source]),
         is_connected: impl Fn(&SocketAddr) -> bool,
     ) -> Option<(SocketAddr, Source, Newcomer)> {
-        let (liars, given, said) = (&self.liars, Source::Given, self.most_of_host);
+        let (liars, given, said) = (&self.door.liars, Source::Given, self.most_of_host);
         let due = self.book.iter_mut().filter(|(addr, place)| {
             let left = place.source == given || (place.dials < MOST_DIALS && !liars.shut_out(addr.ip()));
             let allowed = !place.liar && !full.contains(&place.source);
@@ -214,12 +200,7 @@ impl Places {
     /// out when there were several.
     pub(super) fn ban(&mut self, addr: SocketAddr) {
         self.book.get_mut(&addr).into_iter().for_each(|place| place.liar = true);
-        self.liars.add(addr.ip());
-    }
-
-    /// Who was banned.
-    pub(super) fn liars(&self) -> &Liars {
-        &self.liars
+        self.door.liars.add(addr.ip());
     }
 
     /// What the session goes on with: addresses, those of peers that had the metadata first, and who has named them.
@@ -231,8 +212,8 @@ impl Places {
         let good: Vec<SocketAddr> = good.collect();
         let allowed = |addr: &&SocketAddr| match self.book.get(*addr) {
             Some(place) if private && place.source == Source::Search => false,
-            Some(place) => !place.liar && self.may_dial(addr.ip(), place.source),
-            None => !private && self.may_connect(addr.ip()),
+            Some(place) => !place.liar && self.door.keeps_out(addr.ip(), place.source).is_none(),
+            None => !private && self.door.keeps_out(addr.ip(), Source::Search).is_none(),
         };
         let named = self.book.iter().filter(|(_, place)| !place.liar).map(|(addr, _)| addr);
         let others = named.filter(|addr| !good.contains(addr));
@@ -312,7 +293,8 @@ mod tests {
         }
         assert_eq!(take_due(&mut places, seconds(0), |_| false), Some(addr(9)));
         assert_eq!(take_due(&mut places, seconds(0), |_| false), None);
-        assert!(!places.may_connect(mapped.ip()) && places.may_connect(addr(9).ip()));
+        assert!(!places.door.lets_in(mapped.ip()) && places.door.lets_in(addr(9).ip()));
+        assert_eq!((places.door.filtered, places.door.barred), (7, 0), "each time");
         assert_eq!(parted(places.into_addresses([addr(3)].into_iter(), false)), (vec![addr(9)], vec![]));
     }
 
@@ -362,7 +344,7 @@ mod tests {
             places.add(at(host, 1), Source::Given);
             places.add(at(host, 2), Source::Tracker);
             for lies in 1..=3 {
-                assert!(places.may_connect(at(host, 0).ip()), "{lies} of {name}");
+                assert!(places.door.lets_in(at(host, 0).ip()), "{lies} of {name}");
                 // Those of IPv6 have a whole net to come from.
                 let ip =
                     if host == 1 { format!("2001:db8::{lies}").parse().unwrap() } else { at(host, 0).ip() };
@@ -371,11 +353,12 @@ mod tests {
         }
         let shut =
             ["10.0.0.1", "::ffff:10.0.0.1", "2001:db8::99", "10.0.0.2", "2001:db8:0:1::1", "127.0.0.1"];
-        let shut = shut.map(|ip| places.may_connect(ip.parse().unwrap()));
+        let shut = shut.map(|ip| places.door.lets_in(ip.parse().unwrap()));
         assert_eq!(shut, [false, false, false, true, true, true]);
         // Of these the given are dialled, and of our own host all; nor are others taken into the book.
         places.add(at(0, 3), Source::Tracker);
         places.add(at(1, 3), Source::Given);
+        assert_eq!((places.door.filtered, places.door.barred), (0, 4), "those and what the tracker named");
         let dialled = |places: &mut Places, now| {
             let due = std::iter::from_fn(|| take_due(places, seconds(now), |_| false));
             let mut due: Vec<SocketAddr> = due.collect();

@@ -32,6 +32,10 @@ pub struct MagnetLimits {
     pub liar_hosts: u64,
     /// Liars that do not count against their hosts because there are too many.
     pub bans: u64,
+    /// Connections and addresses not taken because of the user's filter.
+    pub filtered: u64,
+    /// Likewise, because their hosts were banned.
+    pub barred: u64,
     /// Times that what had come of a length was thrown away, because there was too much of all of them.
     pub overfull: u64,
     /// Peers given up because they named no length, or sent no block, for long.
@@ -98,12 +102,15 @@ impl Stage {
 
     /// How often limits have said no.
     pub(super) fn limits(&self) -> MagnetLimits {
+        let door = &self.places.door;
         MagnetLimits {
             late: self.fetch.late(),
             rejects: self.fetch.rejects(),
-            liars: self.places.liars().all,
-            liar_hosts: self.places.liars().shut_out,
-            bans: self.places.liars().forgotten,
+            liars: door.liars.all,
+            liar_hosts: door.liars.shut_out,
+            bans: door.liars.forgotten,
+            filtered: door.filtered,
+            barred: door.barred,
             overfull: self.fetch.overfull(),
             peers: self.limits.peers + self.places.waited(),
             hosts: self.limits.hosts + self.places.crowded(),
@@ -153,7 +160,7 @@ impl Stage {
     /// Takes a connection that a peer has made.
     pub(super) fn accept(&mut self, stream: TcpStream, addr: SocketAddr) {
         let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
-        if !self.places.may_connect(addr.ip()) {
+        if !self.places.door.lets_in(addr.ip()) {
             return;
         }
         let of_host = self.hosts().get(&host(addr.ip())).copied().unwrap_or(0);
@@ -322,5 +329,45 @@ impl Stage {
     pub(super) fn into_addresses(self, private: bool) -> Vec<(SocketAddr, swarm::Source)> {
         let good = self.peers.values().filter(|peer| peer.offered).filter_map(|peer| peer.listens);
         self.places.into_addresses(good, private)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::channel::Shared;
+    use super::*;
+    use crate::metainfo::InfoHash;
+    use crate::shard::Secrecy;
+    use crate::swarm::IpFilter;
+    use crate::wire::mse::Encryption;
+    use crate::wire::{Handshake, PeerId, Reserved};
+    use std::sync::Arc;
+    use tokio::net::TcpListener;
+
+    fn stage(places: Places) -> Stage {
+        let info_hash = InfoHash([1; 20]);
+        let handshake = Handshake { reserved: Reserved::ours(false), info_hash, peer_id: PeerId([2; 20]) };
+        let shared = Shared::new(Secrecy::new(Encryption::default(), info_hash));
+        Stage::new(Ourselves { handshake, port: 1, shared }, places, mpsc::channel(64).0)
+    }
+
+    #[tokio::test]
+    async fn who_is_kept_out_is_counted_by_the_reason() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let filter = IpFilter::parse(b"10.0.0.0/30").unwrap();
+        let mut stage = stage(Places::new(Some(Arc::new(filter)), None));
+        (1..=3).for_each(|port| stage.places.ban(SocketAddr::from(([11, 0, 0, 1], port))));
+        for (ip, counts) in [([10, 0, 0, 1], (1, 0)), ([11, 0, 0, 1], (1, 1)), ([12, 0, 0, 1], (1, 1))] {
+            let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            stage.accept(stream, SocketAddr::from((ip, 1)));
+            let limits = stage.limits();
+            assert_eq!((limits.filtered, limits.barred), counts, "{ip:?}");
+        }
+        assert_eq!(stage.standing().1, 1);
+        stage.add(
+            vec![SocketAddr::from(([10, 0, 0, 2], 1)), SocketAddr::from(([11, 0, 0, 1], 9))],
+            Source::Tracker,
+        );
+        assert_eq!((stage.limits().filtered, stage.limits().barred), (2, 2));
     }
 }

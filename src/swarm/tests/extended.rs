@@ -177,9 +177,9 @@ fn whom_peers_tell_of_is_dialled_within_limits() {
     let mut desk = desk(3, &[0]);
     let peer = desk.connect(false, 1).unwrap();
     greet(&mut desk, peer, &hello());
-    let told = exchange(&["9.9.9.9:1", "9.9.9.9:2", "127.0.0.1:5", "8.8.8.8:0", "224.0.0.1:1"]);
+    let told = exchange(&["9.9.9.9:1", "9.9.9.9:1", "127.0.0.1:5", "8.8.8.8:0", "224.0.0.1:1"]);
     tell(&mut desk, peer, Extension::Pex, &told);
-    assert_eq!(dials(&mut desk), [addr("9.9.9.9:1"), addr("127.0.0.1:5")], "one port of a host");
+    assert_eq!(dials(&mut desk), [addr("9.9.9.9:1"), addr("127.0.0.1:5")]);
     (0..6).for_each(|n| tell(&mut desk, peer, Extension::Pex, &exchange(&[&format!("1.1.1.{n}:1")])));
     assert_eq!(desk.swarm.totals().limits.offences, 1, "the seventh in a minute");
     tell(&mut desk, peer, Extension::Pex, b"nonsense");
@@ -221,8 +221,8 @@ fn who_tells_several_cores_fills_no_more_than_one_book() {
         greet(desk, peer, &hello());
         let told: Vec<&str> = told[number].iter().map(String::as_str).collect();
         tell(desk, peer, Extension::Pex, &exchange(&told));
-        // A host that one of the cores has heard of.
-        tell(desk, peer, Extension::Pex, &exchange(&["9.9.0.1:2"]));
+        // What one of the cores has heard of.
+        tell(desk, peer, Extension::Pex, &exchange(&["9.9.0.1:1"]));
     }
     assert_eq!(desks.each_mut().map(|desk| dials(desk).len()), [40, 10]);
     assert_eq!(desks.each_ref().map(|desk| desk.swarm.totals().limits.tellers), [0, 30]);
@@ -282,6 +282,61 @@ fn that_a_peer_encrypts_is_told_and_heard() {
     assert_eq!([open, closed].map(|addr| desk.swarm.may_encrypt(&addr)), [false, true]);
     let counts = desk.swarm.totals().exchange;
     assert_eq!((counts.said, counts.heard, counts.peers, counts.unused), (1, 1, 2, 0));
+}
+
+/// Hears one peer after the other tell of these, again and again; what is dialled within two minutes, where dials come to
+/// nothing or nobody answers.
+fn dialled_by(told: &[&[&str]], refused: bool) -> Vec<SocketAddr> {
+    let mut desk = desk(3, &[0]);
+    (own(&mut desk).most_peers, own(&mut desk).most_dials) = (100, 100);
+    // A port that has gone stale.
+    desk.swarm.add_candidate(addr("9.9.9.9:99"), Source::Tracker);
+    let peers: Vec<PeerSlot> =
+        (1..=told.len() as u8).map(|number| desk.connect(false, number).unwrap()).collect();
+    peers.iter().for_each(|peer| greet(&mut desk, *peer, &hello()));
+    let mut dialled = Vec::new();
+    for second in 0..120 {
+        for (peer, told) in peers.iter().zip(told).filter(|_| second % 12 == 0) {
+            tell(&mut desk, *peer, Extension::Pex, &exchange(told));
+        }
+        let now = dials(&mut desk);
+        now.iter().filter(|_| refused).for_each(|addr| desk.swarm.dial_failed(desk.now, *addr));
+        dialled.extend(now);
+    }
+    dialled.retain(|addr| addr.port() != 99);
+    dialled
+}
+
+#[test]
+fn who_names_dead_ports_of_a_host_does_not_hide_the_right_one() {
+    let liar: Vec<String> = (1..=40).map(|port| format!("9.9.9.9:{port}")).collect();
+    let liar: Vec<&str> = liar.iter().map(String::as_str).collect();
+    let honest = ["9.9.9.9:50"];
+    // As long as nobody knows better, two are the liar's.
+    let dialled = dialled_by(&[&liar, &honest], false);
+    assert_eq!(dialled, ["9.9.9.9:1", "9.9.9.9:2", "9.9.9.9:50"].map(addr));
+    // What has failed makes room, and yet the host is dialled no more often than once in two seconds.
+    let dialled = dialled_by(&[&liar, &honest, &liar[20..]], true);
+    assert!(dialled.contains(&addr(honest[0])) && dialled.len() <= 61, "{dialled:?}");
+    let others = dialled.iter().filter(|addr| addr.port() > 2).count();
+    assert!(others > 4, "{dialled:?}");
+    // Two of one honest peer are two.
+    assert_eq!(dialled_by(&[&["9.9.9.9:7", "9.9.9.9:8"]], false).len(), 2);
+}
+
+#[test]
+fn of_an_address_that_is_known_it_is_heard_that_it_encrypts_but_not_that_it_is_a_seed() {
+    let mut desk = desk(1, &[0]);
+    let peer = desk.connect(false, 1).unwrap();
+    greet(&mut desk, peer, &hello());
+    let [known, told, fresh] = ["9.9.9.9:1", "9.9.9.8:1", "9.9.9.7:1"].map(addr);
+    desk.swarm.add_candidate(known, Source::Tracker);
+    let flags = PexFlags(PexFlags::SEED | PexFlags::ENCRYPTION);
+    tell(&mut desk, peer, Extension::Pex, &exchange(&["9.9.9.8:1"]));
+    let added = [known, told, fresh].map(|addr| (addr, flags)).to_vec();
+    tell(&mut desk, peer, Extension::Pex, &PexMessage { added, ..Default::default() }.encode());
+    assert!([known, told, fresh].iter().all(|addr| desk.swarm.may_encrypt(addr)));
+    assert_eq!(dials(&mut desk), [told, known], "a seed leaves seeds alone");
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod desk;
 mod extended;
 mod fast;
 mod fetching;
+mod in_order;
 mod limits;
 mod picking;
 mod sim;

@@ -165,7 +165,7 @@ pub(crate) fn asking(node: &mut Node, slot: PeerSlot, before: &BTreeSet<Block>) 
 }
 
 /// Requests made just now: a block that another peer has been asked for too may only be asked for when there was
-/// nothing else to ask for.
+/// nothing else to ask for; or, of pieces fetched in order, when it belongs to the first.
 fn endgame(node: &mut Node, slot: PeerSlot, before: &BTreeSet<Block>) {
     let swarm = &mut node.swarm;
     let Some(peer) = swarm.peers.get(slot) else { return };
@@ -173,7 +173,9 @@ fn endgame(node: &mut Node, slot: PeerSlot, before: &BTreeSet<Block>) {
     let twice = |block: &Block| {
         swarm.active.get(&block.piece).is_some_and(|active| active.blocks[block.index()].asked > 1)
     };
-    let Some(block) = new.into_iter().find(twice) else { return };
+    let heads = if swarm.settings.sequential { swarm.heads() } else { Vec::new() };
+    let mut others = new.into_iter().filter(|block| !heads.contains(&block.piece));
+    let Some(block) = others.find(twice) else { return };
     let free = node.plan.slabs - node.slabs.len();
     let run_len = (crate::swarm::RUN_LEN / BLOCK_LEN) as usize;
     for (piece, active) in &swarm.active {

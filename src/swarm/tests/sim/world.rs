@@ -150,7 +150,7 @@ impl World {
     /// Runs until everybody is done who is honest and stays. Time out is a failure.
     pub(crate) fn run(&mut self) {
         let _seed = Seed { number: self.plan.seed, replay: self.plan.replay.clone() };
-        while !self.nodes.iter().all(Node::is_settled) {
+        while !self.is_over() {
             self.step();
             assert!(self.time() < self.plan.limit, "not done in time: {}", self.state());
         }
@@ -172,7 +172,12 @@ impl World {
         self.check_liars();
     }
 
-    fn step(&mut self) {
+    /// Whether everybody is done who is honest and stays.
+    pub(crate) fn is_over(&self) -> bool {
+        self.nodes.iter().all(Node::is_settled)
+    }
+
+    pub(crate) fn step(&mut self) {
         let ((at, _), event) = self.queue.pop_first().expect("ticks never end");
         self.now = at;
         let node = self.happen(event);

@@ -1,0 +1,49 @@
+//! Asking once more for a block that another peer was asked for: when nothing else is left, and for what is late.
+
+use super::fetch::LEAST_GAIN;
+use super::peer::{Asked, Peer};
+use super::{PeerSlot, Swarm};
+use crate::metainfo::{Block, PieceIndex};
+use std::time::Duration;
+
+impl Swarm {
+    /// Endgame: all that is left was asked of others. A peer with nothing else to do is asked for it once more.
+    pub(super) fn once_more(&mut self, now: Duration, slot: PeerSlot) -> Option<Block> {
+        match self.twice(now, slot) {
+            Some(found) => self.ask(found),
+            None => self.errand_again(now, slot),
+        }
+    }
+
+    /// Whether every block that is left was asked of somebody, as far as this core knows. (While blocks only wait for
+    /// memory, asking for others twice would cost more than it brings.)
+    pub(super) fn is_endgame(&mut self) -> bool {
+        let mut active = self.active.values_mut();
+        self.commons.map.missing_count() == 0 && active.all(|active| active.next_missing().is_none())
+    }
+
+    /// A block that another peer was asked for: the last one in the longest queue, if this peer is likely to bring it much
+    /// sooner: what comes twice takes the place of what is lacking. One that several were asked for, or
+    /// before the endgame, counts only when it has not come for a while: they may be such as never send.
+    fn twice(&mut self, now: Duration, slot: PeerSlot) -> Option<(PieceIndex, usize)> {
+        let endgame = self.is_endgame();
+        let peer = self.peers.get(slot)?;
+        let (own, usual) = (peer.block_seconds(), self.pace.response());
+        let wanted = |holder: &Peer, asked: &Asked, slower: bool| {
+            let (block, late) = (asked.block, now >= asked.at.max(holder.last_block) + holder.late(usual));
+            let active = self.active.get(&block.piece)?;
+            let state = &active.blocks[block.index()];
+            let open = (endgame && slower && state.asked == 1) || (late && state.asked < u8::MAX);
+            let fit = open && !state.is_received() && !active.sole && peer.offers(block.piece);
+            fit.then_some((block.piece, block.index()))
+        };
+        let queues = self.peers.iter().filter(|(other, _)| *other != slot);
+        let ends = queues.filter_map(|(_, other)| {
+            let backlog = other.backlog_seconds();
+            let slower = backlog > 2.0 * own + LEAST_GAIN;
+            let found = other.asked.iter().rev().find_map(|asked| wanted(other, asked, slower))?;
+            Some((backlog, found))
+        });
+        ends.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, found)| found)
+    }
+}

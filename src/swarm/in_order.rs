@@ -1,0 +1,212 @@
+//! Playing while downloading: pieces come in order, and one slow peer does not hold up those after it.
+//!
+//! Who would bring a piece long after the others is given one that is played later. And who is fast looks, before it begins
+//! another piece, whether a slow peer has one at the playhead: it takes that over, and is asked once more for blocks of it
+//! that would come much later. So little comes twice: of the first pieces only, and of these what is worth waiting for least.
+
+use super::active::ActivePiece;
+use super::commons::Lacking;
+use super::fetch::LEAST_GAIN;
+use super::peer::{Asked, Peer};
+use super::{PeerSlot, Swarm};
+use crate::metainfo::{BLOCK_LEN, Block, PieceIndex};
+use std::time::Duration;
+
+/// So many bytes ahead of the first that is lacking; behind that, the rarest come first.
+const AHEAD: u32 = 32 * 1024 * 1024;
+/// The same in pieces, at least.
+const LEAST_AHEAD: u32 = 8;
+/// The slowest skip so many times that.
+const MOST_SKIPPED: u32 = 4;
+/// Unfinished pieces at the playhead that are looked at.
+const HEAD: usize = 2;
+
+/// Whether so many seconds are much longer than others.
+fn is_longer(seconds: f64, others: f64) -> bool {
+    seconds > 2.0 * others + LEAST_GAIN
+}
+
+impl Swarm {
+    /// Says to all cores how fast our peers are.
+    pub(super) fn tell_speed(&self) {
+        if !self.settings.sequential {
+            return;
+        }
+        let givers = self.peers.iter().filter(|(_, peer)| !peer.dropped && !peer.chokes_us);
+        let paces = givers.filter_map(|(_, peer)| peer.pace()).map(|pace| pace as u64);
+        let (all, fastest) = paces.fold((0, 0), |(all, most), pace: u64| (all + pace, most.max(pace)));
+        self.commons.tell_speed(self.core, all, fastest);
+    }
+
+    /// Pieces between the playhead and what the peer can bring in time: as many as all peers together bring while it brings one,
+    /// when that takes it much longer than the fastest.
+    fn skips(&self, peer: &Peer) -> u32 {
+        let (all, fastest) = self.commons.speeds();
+        if fastest == 0 {
+            return 0;
+        }
+        let (len, own) = (f64::from(self.layout.piece_length()), f64::from(BLOCK_LEN) / peer.block_seconds());
+        if is_longer(len / own, len / fastest as f64) { (all as f64 / own) as u32 } else { 0 }
+    }
+
+    /// The next piece for the peer, if there is one within what is fetched in order. Does not take it.
+    pub(super) fn next_in_order(&mut self, slot: PeerSlot) -> Option<PieceIndex> {
+        let peer = self.peers.get(slot)?;
+        let window = (AHEAD / self.layout.piece_length()).max(LEAST_AHEAD);
+        let skip = self.skips(peer).min(MOST_SKIPPED * window);
+        let (have, selection) = (&self.have, &self.commons.selection);
+        let done = |piece| have.has(piece) || !selection.wants(piece);
+        loop {
+            let next = self.picker.pick_in_order(&peer.has, (window, skip), &self.layout, done)?;
+            if self.commons.map.is_missing(next) {
+                return Some(next);
+            }
+            // Another core has claimed it.
+            self.picker.remove(next);
+        }
+    }
+
+    /// The first pieces that are begun and not all here.
+    pub(super) fn heads(&self) -> Vec<PieceIndex> {
+        let filling = self.active.values().filter(|active| active.is_filling());
+        let mut heads: Vec<PieceIndex> = filling.map(|active| active.piece).collect();
+        heads.sort_by_key(|piece| self.place(*piece));
+        heads.truncate(HEAD);
+        heads
+    }
+
+    /// Pieces that were begun and left, and that this peer shall not go on with.
+    pub(super) fn spared(&self, peer: &Peer) -> Vec<PieceIndex> {
+        if self.settings.sequential && self.skips(peer) > 0 { self.heads() } else { Vec::new() }
+    }
+
+    /// A block at the playhead that comes much later than this peer brings it, before it begins a piece that is played later.
+    /// Counts as asked.
+    pub(super) fn urgent(
+        &mut self,
+        now: Duration,
+        slot: PeerSlot,
+        slabs: &mut usize,
+        opened: &mut Vec<(PieceIndex, usize)>,
+    ) -> Option<Block> {
+        let fit = |peer: &&Peer| !peer.chokes_us && !peer.snubbed && peer.pace().is_some();
+        if !self.settings.sequential || self.peers.get(slot).filter(fit).is_none() {
+            return None;
+        }
+        let next = self.next_in_order(slot);
+        let mut heads = self.heads();
+        heads.retain(|piece| next.is_none_or(|next| self.place(*piece) < self.place(next)));
+        for piece in heads {
+            let found = if self.outdoes(slot, piece, *slabs) {
+                self.take_from_owner(slot, piece);
+                self.current_block(slot, slabs, opened)
+            } else {
+                None
+            };
+            if let Some(found) = found.or_else(|| self.overdue(now, slot, piece)) {
+                return self.ask(found);
+            }
+        }
+        let own = self.peers.get(slot).map(|peer| peer.backlog_seconds() + peer.block_seconds())?;
+        self.errand(slot, Some((own, next?)))
+    }
+
+    /// Where in the order the piece is.
+    fn place(&self, piece: PieceIndex) -> (u8, PieceIndex) {
+        (self.picker.class(piece), piece)
+    }
+
+    /// Whether what another core lacks is played before a piece, and comes much later than in `own` seconds.
+    pub(super) fn is_urgent(&self, lacking: &Lacking, own: f64, next: PieceIndex) -> bool {
+        let earlier = self.place(lacking.block.piece) < self.place(next);
+        !lacking.whole && earlier && is_longer(lacking.wait.as_secs_f64(), own)
+    }
+
+    /// Whether blocks of the piece that nobody was asked for come by its owner much later than by this peer.
+    fn outdoes(&mut self, slot: PeerSlot, piece: PieceIndex, slabs: usize) -> bool {
+        let Some(active) = self.active.get_mut(&piece) else { return false };
+        let open = !active.sole && active.owner != Some(slot) && active.may_ask(slabs);
+        let (owner, blocks) = (active.owner.and_then(|owner| self.peers.get(owner)), active.lacks() as f64);
+        let (Some(owner), Some(peer)) = (owner.filter(|_| open), self.peers.get(slot)) else { return false };
+        let seconds = |peer: &Peer| peer.backlog_seconds() + blocks * peer.block_seconds();
+        peer.offers(piece)
+            && owner.current == Some(piece)
+            && is_longer(blocks * owner.block_seconds(), seconds(peer))
+    }
+
+    /// The rest of the piece is this peer's to send.
+    fn take_from_owner(&mut self, slot: PeerSlot, piece: PieceIndex) {
+        if let Some(active) = self.active.get_mut(&piece) {
+            active.owner = Some(slot);
+        }
+        if let Some(peer) = self.peers.get_mut(slot) {
+            peer.current = Some(piece);
+        }
+    }
+
+    /// The first block of the piece that whoever was asked for it brings much later than this peer would.
+    fn overdue(&self, now: Duration, slot: PeerSlot, piece: PieceIndex) -> Option<(PieceIndex, usize)> {
+        let (active, peer) = (self.active.get(&piece)?, self.peers.get(slot)?);
+        if active.sole || !peer.offers(piece) {
+            return None;
+        }
+        let own = peer.backlog_seconds() + peer.block_seconds();
+        let open = |index: &usize| {
+            let (state, block) = (&active.blocks[*index], self.layout.nth_block(piece, *index));
+            let waits = state.asked > 0 && state.asked < u8::MAX && !state.is_received() && !state.away;
+            waits
+                && self.holders(&block).all(|(holder, peer, asked)| {
+                    let slow = state.asked == 1 && self.is_slow(now, peer, asked, own);
+                    holder != slot && (slow || self.is_late(now, peer, asked))
+                })
+        };
+        (0..active.blocks.len()).find(open).map(|index| (piece, index))
+    }
+
+    /// All who were asked for the block.
+    fn holders(&self, block: &Block) -> impl Iterator<Item = (PeerSlot, &Peer, &Asked)> {
+        self.peers.iter().filter_map(move |(slot, peer)| {
+            let asked = peer.asked.iter().find(|asked| asked.block == *block)?;
+            Some((slot, peer, asked))
+        })
+    }
+
+    fn is_late(&self, now: Duration, peer: &Peer, asked: &Asked) -> bool {
+        now >= asked.at.max(peer.last_block) + peer.late(self.pace.response())
+    }
+
+    /// Whether the block comes much later than in `own` seconds. Who has sent nothing yet may never do.
+    fn is_slow(&self, now: Duration, peer: &Peer, asked: &Asked, own: f64) -> bool {
+        if peer.pace().is_some() {
+            return is_longer(peer.seconds_until(&asked.block), own);
+        }
+        now >= asked.at + Duration::from_secs_f64(LEAST_GAIN) + self.pace.response() * 2
+    }
+
+    /// What other cores may fetch for us before they begin pieces that are played later: blocks at the playhead, by the time in
+    /// which they come.
+    pub(super) fn lacking_at_playhead(&self, now: Duration) -> Vec<Lacking> {
+        if !self.settings.sequential || self.is_seeding() {
+            return Vec::new();
+        }
+        let heads = self.heads().into_iter().filter_map(|piece| self.active.get(&piece));
+        heads.filter(|active| !active.sole).flat_map(|active| self.lacking_of(now, active)).collect()
+    }
+
+    fn lacking_of(&self, now: Duration, active: &ActivePiece) -> Vec<Lacking> {
+        let owner = active.owner.and_then(|owner| self.peers.get(owner));
+        let blocks =
+            (0..active.blocks.len()).map(|index| (index, self.layout.nth_block(active.piece, index)));
+        let blocks = blocks.filter(|(_, block)| self.may_come(now, active, block));
+        let waits = blocks.filter_map(|(index, block)| {
+            let seconds = match active.blocks[index].asked {
+                0 => active.lacks() as f64 * owner?.block_seconds(),
+                1 => self.holders(&block).map(|(_, peer, _)| peer.seconds_until(&block)).next()?,
+                _ => return None,
+            };
+            let wait = Duration::from_secs_f64(seconds.min(1e6));
+            (seconds > LEAST_GAIN).then_some(Lacking { block, wait, whole: false })
+        });
+        waits.collect()
+    }
+}

@@ -1,0 +1,144 @@
+//! Playing while downloading: slow peers do not hold up the first pieces.
+
+use super::cores::two;
+use super::desk::{BLOCK, Desk, Said, own};
+use super::sim::plan::{Grain, NodePlan, Plan};
+use super::sim::world::World;
+use crate::swarm::window::Window;
+use crate::swarm::{PeerSlot, Place};
+use std::time::Duration;
+
+const PIECES: u32 = 100;
+/// Blocks of a piece.
+const BLOCKS: u32 = 8;
+const FAST: u64 = 500_000;
+
+fn desk() -> Desk {
+    let mut desk = Desk::new(BLOCKS * BLOCK, PIECES, &[]);
+    (own(&mut desk).sequential, desk.window) = (true, Some(BLOCKS as usize));
+    desk
+}
+
+/// The peer is known to send so many bytes a second.
+fn has_rate(desk: &mut Desk, peer: PeerSlot, rate: u64) {
+    desk.swarm.peers.get_mut(peer).unwrap().trade = rate;
+    desk.swarm.tell_speed();
+}
+
+fn giver(desk: &mut Desk, number: u8, rate: u64) -> PeerSlot {
+    let peer = desk.giver(number, &(0..PIECES).collect::<Vec<_>>());
+    has_rate(desk, peer, rate);
+    peer
+}
+
+fn blocks(piece: u32, range: std::ops::Range<u32>) -> Vec<(u32, u32)> {
+    range.map(|block| (piece, block)).collect()
+}
+
+#[test]
+fn a_slow_peer_gets_what_it_can_bring_before_it_is_played() {
+    for (rate, skipped) in [(FAST, 0), (FAST / 3, 0), (FAST / 10, 21), (FAST / 25, 51), (3_000, 98)] {
+        let mut desk = desk();
+        let [first, second] = [1, 2].map(|number| giver(&mut desk, number, FAST));
+        assert_eq!(desk.requests(first)[0], (99, 0), "the end of the file");
+        let slow = giver(&mut desk, 3, rate);
+        assert_eq!(desk.requests(slow)[0].0, skipped, "at {rate} bytes a second");
+        // It is not the one to go on with what others have left.
+        let head = desk.requests(second)[0].0;
+        assert_eq!(head, u32::from(skipped == 0));
+    }
+}
+
+#[test]
+fn a_slow_peer_does_not_go_on_with_what_was_left_at_the_playhead_and_gets_something_at_the_end() {
+    let mut desk = desk();
+    let fast = [1, 2].map(|number| giver(&mut desk, number, FAST));
+    fast.into_iter().for_each(|peer| assert_eq!(desk.requests(peer).len(), 8));
+    desk.swarm.release_all(fast[1]);
+    let slow = giver(&mut desk, 3, 3_000);
+    assert_eq!(desk.requests(slow)[0].0, 98, "piece 0 was left");
+    let mut desk = Desk::new(BLOCKS * BLOCK, 1, &[]);
+    own(&mut desk).sequential = true;
+    let [_, slow] = [(1, FAST), (2, 3_000)].map(|(number, rate)| {
+        let peer = desk.giver(number, &[0]);
+        has_rate(&mut desk, peer, rate);
+        peer
+    });
+    assert_eq!(desk.requests(slow), blocks(0, 0..8), "there is nothing else");
+}
+
+#[test]
+fn who_is_fast_ends_what_a_slow_peer_has_begun_at_the_playhead() {
+    let mut desk = desk();
+    let [first, slow, other] = [1, 2, 3].map(|number| giver(&mut desk, number, 0));
+    assert_eq!(desk.requests(first), blocks(99, 0..8));
+    desk.swarm.peers.get_mut(slow).unwrap().requests = Window::beginning(2);
+    assert_eq!(desk.requests(slow), blocks(0, 0..2), "nothing is known of it");
+    has_rate(&mut desk, slow, 3_000);
+    [first, other].into_iter().for_each(|peer| has_rate(&mut desk, peer, FAST));
+    blocks(99, 0..8).into_iter().for_each(|block| assert!(desk.block_comes(first, block).1));
+    let asked = desk.requests(first);
+    assert_eq!(asked[..8], [blocks(0, 2..8), blocks(0, 0..2)].concat(), "what it was not asked for first");
+    assert_eq!(asked[8].0, 1, "then it goes on");
+    assert_eq!(desk.requests(other)[0], (2, 0), "once is enough");
+    assert_eq!(desk.block_comes(first, (0, 0)), (Place::Aside, true));
+    assert_eq!(desk.say(slow)[0], Said::Cancel(0, 0));
+}
+
+#[test]
+fn who_is_fast_ends_what_a_slow_peer_of_another_core_has_begun_at_the_playhead() {
+    let [mut one, mut other] = two(BLOCKS * BLOCK, PIECES);
+    [&mut one, &mut other].into_iter().for_each(|desk| own(desk).sequential = true);
+    let fast = giver(&mut other, 1, 0);
+    other.swarm.peers.get_mut(fast).unwrap().requests = Window::beginning(8);
+    assert_eq!(other.requests(fast), blocks(99, 0..8));
+    let slow = giver(&mut one, 2, 0);
+    one.swarm.peers.get_mut(slow).unwrap().requests = Window::beginning(2);
+    assert_eq!(one.requests(slow), blocks(0, 0..2));
+    one.pass(1);
+    has_rate(&mut one, slow, 3_000);
+    one.swarm.catch_up(one.now);
+    has_rate(&mut other, fast, FAST);
+    blocks(99, 0..8).into_iter().for_each(|block| assert!(other.block_comes(fast, block).1));
+    let mut asked = other.requests(fast);
+    let later = asked.split_off(8);
+    asked.sort_unstable();
+    assert_eq!((asked, later[0].0), (blocks(0, 0..8), 1));
+}
+
+/// The most that has come beyond the pieces before the first that is lacking, of those who give so many bytes a second; and how
+/// much came in vain, in percent.
+fn furthest_behind(rates: &[u64], cores: usize, seed: u64) -> (usize, f64) {
+    let link = |speed| NodePlan { up: speed, down: 20_000_000, told: true, slots: 50, ..NodePlan::seed() };
+    let mut nodes = vec![NodePlan { sequential: true, slabs: 1 << 12, cores, ..NodePlan::leech() }];
+    nodes.extend(rates.iter().map(|rate| link(*rate)));
+    let plan = Plan {
+        grain: Grain::Coarse,
+        limit: Duration::from_secs(600),
+        ..Plan::quiet(seed, BLOCKS * BLOCK, u64::from(2 * PIECES * BLOCKS * BLOCK), nodes)
+    };
+    let mut world = World::new(plan);
+    let mut most = 0;
+    while !world.is_over() {
+        world.step();
+        let have = world.nodes[0].host.verified.borrow();
+        let first = have.iter().zip(0..).take_while(|(piece, number)| piece.get() == *number).count();
+        most = most.max(have.len() - first);
+    }
+    let totals = world.nodes[..cores].iter().map(|node| node.swarm.totals());
+    let (wasted, received) =
+        totals.fold((0, 0), |(wasted, all), totals| (wasted + totals.wasted, all + totals.received));
+    (most, 100.0 * wasted as f64 / received as f64)
+}
+
+#[test]
+fn slow_peers_do_not_hold_up_the_first_pieces() {
+    for (cores, seed) in [(1, 1), (1, 2), (2, 3), (2, 4)] {
+        for slow in [3_000, 15_000] {
+            let (most, wasted) = furthest_behind(&[250_000, 250_000, 600_000, slow, slow], cores, seed);
+            println!("{cores} cores, two at {slow}: {most} pieces behind, {wasted:.2} % wasted");
+            assert!(most <= 80, "{most} of {} pieces wait for those before them", 2 * PIECES);
+            assert!(wasted < 5.0, "{wasted} % came in vain");
+        }
+    }
+}
