@@ -183,6 +183,19 @@ fn a_super_seed_gives_a_peer_that_is_alone_everything_by_and_by() {
 }
 
 #[test]
+fn a_super_seed_gives_a_part_to_who_wants_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let (torrent, _) = files(folder.path(), &[BLOCK as usize, 60 * BLOCK as usize], BLOCK);
+    let mut seeder = Program::start(&mut client("seed", &torrent, folder.path(), &["--super-seed"]));
+    let seed = seeder.address().to_string();
+    let into = folder.path().join("into");
+    let options = ["--select", "0", "--peer", &seed];
+    let mut leech = Program::start(&mut client("download", &torrent, &into, &options));
+    leech.until("completed");
+    assert!(fs::read(into.join("payload/0")).unwrap() == noise(BLOCK as usize));
+}
+
+#[test]
 fn what_a_super_seed_gives_once_two_leeches_trade() {
     let len = 200 * BLOCK as usize;
     let (folder, torrent, _) = one_file(len, BLOCK);

@@ -3,7 +3,7 @@
 use super::candidates::{Candidates, Source};
 use super::peer::Peer;
 use super::roster::{Entry, host};
-use super::super_seed::Shown;
+use super::shown::Shown;
 use super::tellers::Teller;
 use super::{DropReason, Introduction, PeerSlot, Swarm, Tag, Wish};
 use std::collections::HashMap;
@@ -66,8 +66,11 @@ impl Swarm {
             return Err(reason);
         }
         let mut peer = Peer::new(now, who, tag, self.layout.piece_count(), self.have.count());
-        peer.shown = self.is_super_seed().then(|| Box::new(Shown::new(self.layout.piece_count())));
+        let layout = &self.layout;
+        let shown = || Box::new(Shown::new(layout.piece_count(), layout.piece_length()));
+        peer.shown = self.is_super_seed().then(shown);
         let slot = self.peers.insert(peer);
+        self.count_leeches(now);
         self.make_known(slot);
         self.wake(slot);
         Ok(slot)
@@ -87,6 +90,7 @@ impl Swarm {
         self.commons.neighbours().remove(&peer.tag);
         self.remember(&peer);
         self.forget_spread(&mut peer);
+        self.count_leeches(now);
         if !peer.has.is_full() {
             self.layout
                 .pieces()

@@ -177,7 +177,7 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(slot).filter(|peer| peer.has.has(piece)) else { return Ok(()) };
         let was_full = peer.has.is_full();
         peer.has.remove(piece);
-        if self.settings.super_seed && peer.shown.as_ref().is_none_or(|shown| !shown.has(piece)) {
+        if self.settings.super_seed && peer.shown.as_ref().is_none_or(|shown| !shown.counts(piece)) {
             self.commons.spread.lose(piece);
         }
         peer.fast.unlearn(piece);

@@ -90,6 +90,7 @@ impl Swarm {
         if wanted {
             self.wake(slot);
         }
+        self.note_got(now, slot);
         self.see_spread(now, slot, piece);
         self.note_spread(slot, piece);
         self.check_seed(slot)
@@ -180,6 +181,7 @@ impl Swarm {
             if peer.idles {
                 self.alter(slot, |peer| peer.idles = false);
             }
+            self.note_shown_asked(now, slot, block.piece);
             self.wake(slot);
             return Ok(());
         }

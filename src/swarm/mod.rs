@@ -49,6 +49,7 @@ mod roster;
 mod selection;
 mod settings;
 mod settle;
+mod shown;
 mod sightings;
 mod slots;
 mod speak;
@@ -364,7 +365,7 @@ impl Swarm {
         self.next_tick = now + TICK;
         let slots: Vec<PeerSlot> = self.peers.iter().map(|(slot, _)| slot).collect();
         let (share, turn) = self.fair_share();
-        self.count_leeches();
+        self.count_leeches(now);
         self.see_passed();
         for slot in slots {
             self.look_after(now, slot, share, turn);

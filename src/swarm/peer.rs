@@ -7,7 +7,7 @@ use super::fetch::LATE;
 use super::picker::Hint;
 use super::rate::Rate;
 use super::roster::Identity;
-use super::super_seed::Shown;
+use super::shown::Shown;
 use super::uploads::Uploads;
 use super::window::{self, Window};
 use crate::metainfo::{BLOCK_LEN, Block, PieceIndex};

@@ -50,7 +50,7 @@ impl Swarm {
         self.say_state(slot, speech);
         self.say_fast(slot, speech);
         self.say_extensions(now, slot, speech);
-        self.say_haves(slot, speech);
+        self.say_haves(now, slot, speech);
         self.say_requests(now, slot, speech);
         let Some(peer) = self.peers.get_mut(slot) else { return };
         if speech.bytes.len() == before && now >= peer.last_said + super::KEEP_ALIVE {
@@ -77,9 +77,9 @@ impl Swarm {
         }
     }
 
-    fn say_haves(&mut self, slot: PeerSlot, speech: &mut Speech<'_>) {
+    fn say_haves(&mut self, now: Duration, slot: PeerSlot, speech: &mut Speech<'_>) {
         if self.peers.get(slot).is_some_and(|peer| peer.shown.is_some()) {
-            while let Some(piece) = self.next_offer(slot) {
+            while let Some(piece) = self.next_offer(now, slot) {
                 speech.say(Message::Have(piece.get()));
             }
             return;

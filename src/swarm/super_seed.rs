@@ -1,53 +1,50 @@
 //! Super-seeding (BEP 16): a seed that shows each peer one piece or two at a time, and the next when another peer is seen
 //! to have one of them. So nearly every byte that goes up is one that the others did not have.
 
-use super::bitfield::Bitfield;
 use super::peer::Peer;
-use super::spread::Spread;
+use super::shown::{Offer, Shown};
 use super::{PeerSlot, Swarm};
 use crate::metainfo::PieceIndex;
-use std::sync::Arc;
 use std::time::Duration;
 
-/// Pieces that one peer is shown before any of them is seen elsewhere: one to fetch while the other spreads.
-const OPEN: usize = 2;
-/// A peer that has had a piece for this long gets the next, seen elsewhere or not: perhaps nobody wants it of that peer.
-const STALL: Duration = Duration::from_secs(30);
+/// What a peer has not asked for in this time it does not want; the shorter one if there is nobody else who might.
+const UNASKED: Duration = Duration::from_secs(10);
+const UNASKED_ALONE: Duration = Duration::from_secs(2);
+/// One that has neither asked for anything nor got anything for so long takes no part; the shorter one if it never has.
+const QUIET: Duration = Duration::from_secs(30);
+const QUIET_NEWCOMER: Duration = Duration::from_secs(10);
+/// Who has had nothing to do for so long is shown what others have too: of them it seems to get nothing.
+const LULL: Duration = Duration::from_secs(1);
+/// That a peer is not interested says nothing of what it was shown so late: the two may have crossed on the way.
+const CROSSING: Duration = Duration::from_secs(1);
 
-/// A piece that was shown to a peer.
-#[derive(Clone, Copy, Debug)]
-struct Offer {
-    piece: PieceIndex,
-    /// How many had it, or had been shown it, then; this peer counted.
-    spread: u32,
-    /// Since when the peer has it, by its own word or because it was sent all of it.
-    had: Option<Duration>,
-    /// All of it was sent. Not every client tells a peer of pieces that the peer has.
-    sent: bool,
+/// Whether all that a peer asked for was sent.
+fn is_served(peer: &Peer) -> bool {
+    peer.uploads.is_empty() && peer.leaving == 0
 }
 
-/// What one peer has been shown.
-#[derive(Debug)]
-pub(super) struct Shown {
-    /// What it may ask for.
-    pieces: Bitfield,
-    open: Vec<Offer>,
+/// Since when a peer has asked for nothing, as far as it could.
+fn idle_since(peer: &Peer) -> Duration {
+    peer.last_asked.max(peer.unchoked_since)
 }
 
-impl Shown {
-    pub(super) fn new(pieces: u32) -> Self {
-        Self { pieces: Bitfield::new(pieces), open: Vec::new() }
-    }
+/// Whether a peer wants a slot first.
+fn waits(peer: &Peer) -> bool {
+    peer.interested && !peer.unchoked
+}
 
-    /// Whether the peer may ask for the piece.
-    pub(super) fn has(&self, piece: PieceIndex) -> bool {
-        self.pieces.has(piece)
+/// Whether others may be given what the peer gets, and it may be given what they get, as far as is seen.
+fn takes_part(now: Duration, peer: &Peer) -> bool {
+    if peer.has.is_full() || peer.dropped {
+        return false;
     }
-
-    /// Closes the offers that are not to be kept.
-    fn close(&mut self, spread: &Spread, kept: impl Fn(&Offer) -> bool) {
-        self.open.extract_if(.., |offer| !kept(offer)).for_each(|offer| spread.close(offer.piece));
-    }
+    let told = peer.shown.as_ref().and_then(|shown| shown.told);
+    let sign = peer.last_asked.max(told.unwrap_or_default());
+    let patience = if sign > peer.since { QUIET } else { QUIET_NEWCOMER };
+    // The first slot may be long in coming.
+    let waits = waits(peer) && peer.choked_at.is_none();
+    let begun = if peer.unchoked { sign.max(peer.unchoked_since) } else { sign };
+    waits || now < begun + patience || !is_served(peer)
 }
 
 impl Swarm {
@@ -62,10 +59,9 @@ impl Swarm {
             return;
         }
         let Some(peer) = self.peers.get_mut(slot) else { return };
-        let mut shown = peer.shown.as_mut().filter(|shown| shown.has(piece));
         // It was counted when it was shown the piece.
-        let counted = shown.is_some();
-        let offers = shown.iter_mut().flat_map(|shown| &mut shown.open);
+        let counted = peer.shown.as_mut().is_some_and(|shown| shown.has(piece) && !shown.revive(piece));
+        let offers = peer.shown.iter_mut().flat_map(|shown| &mut shown.open);
         offers.filter(|offer| offer.piece == piece).for_each(|offer| offer.had = Some(now));
         if counted {
             self.close_had(slot);
@@ -74,8 +70,7 @@ impl Swarm {
         }
         // Who was shown the piece may have passed it on: they get the next. (There are at most a few on this core.)
         let others = self.peers.iter().filter(|(other, peer)| {
-            *other != slot
-                && peer.shown.as_ref().is_some_and(|shown| shown.open.iter().any(|o| o.piece == piece))
+            *other != slot && peer.shown.as_ref().is_some_and(|shown| shown.awaits(piece))
         });
         let others: Vec<PeerSlot> = others.map(|(other, _)| other).collect();
         others.into_iter().for_each(|other| self.review_offers(now, other));
@@ -89,11 +84,10 @@ impl Swarm {
             return;
         }
         let spread = &self.commons.spread;
-        let has_spread = |offer: &Offer| spread.count(offer.piece) > offer.spread;
-        let givers = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.shown.as_ref().is_some_and(|shown| shown.open.iter().any(has_spread)));
+        let has_spread =
+            |shown: &Shown| shown.open.iter().any(|offer| spread.count(offer.piece) > offer.spread);
+        let givers =
+            self.peers.iter().filter(|(_, peer)| peer.shown.as_ref().is_some_and(|shown| has_spread(shown)));
         let givers: Vec<PeerSlot> = givers.map(|(slot, _)| slot).collect();
         givers.into_iter().for_each(|slot| self.review_offers(now, slot));
     }
@@ -104,30 +98,51 @@ impl Swarm {
             return;
         }
         let spread = &self.commons.spread;
-        peer.shown.iter_mut().for_each(|shown| shown.close(spread, |_| false));
+        peer.shown.iter_mut().for_each(|shown| _ = shown.close(spread, |_| false));
         let counted = |piece: &PieceIndex| {
-            peer.has.has(*piece) || peer.shown.as_ref().is_some_and(|shown| shown.has(*piece))
+            peer.has.has(*piece) || peer.shown.as_ref().is_some_and(|shown| shown.counts(*piece))
         };
         self.layout.pieces().filter(counted).for_each(|piece| spread.lose(piece));
     }
 
-    /// Counts those of this core's peers that have not everything, for all cores: once a tick, not once a peer.
-    pub(super) fn count_leeches(&self) {
-        if self.settings.super_seed {
-            let leeches = self.peers.iter().filter(|(_, peer)| !peer.has.is_full()).count();
-            self.commons.tell_leeches(self.core, leeches);
+    /// Counts those of this core's peers that take part, for all cores: when one comes or goes, and once a tick.
+    pub(super) fn count_leeches(&mut self, now: Duration) {
+        if !self.settings.super_seed {
+            return;
+        }
+        let mut leeches = 0;
+        for (_, peer) in self.peers.iter_mut() {
+            let counted = takes_part(now, peer);
+            leeches += usize::from(counted);
+            peer.shown.iter_mut().for_each(|shown| shown.counted = counted);
+        }
+        self.commons.tell_leeches(self.core, leeches);
+    }
+
+    /// The peer says that it has got a piece, of whomever.
+    pub(super) fn note_got(&mut self, now: Duration, slot: PeerSlot) {
+        if let Some(shown) = self.peers.get_mut(slot).and_then(|peer| peer.shown.as_mut()) {
+            shown.told = Some(now);
+        }
+    }
+
+    /// The peer asks for a block of a piece. Who was silent until now takes part again.
+    pub(super) fn note_shown_asked(&mut self, now: Duration, slot: PeerSlot, piece: PieceIndex) {
+        let Some(shown) = self.peers.get_mut(slot).and_then(|peer| peer.shown.as_mut()) else { return };
+        if shown.revive(piece) {
+            shown.offer(now, piece, &self.commons.spread);
+        }
+        if !shown.counted {
+            self.count_leeches(now);
         }
     }
 
     /// The peer was sent a whole piece. If it is alone it is shown the next at once.
     pub(super) fn note_shown_sent(&mut self, slot: PeerSlot, piece: PieceIndex) {
-        let commons = Arc::clone(&self.commons);
-        let alone = commons.leeches() < 2;
+        let alone = self.commons.leeches() < 2;
         let Some(shown) = self.peers.get_mut(slot).and_then(|peer| peer.shown.as_mut()) else { return };
-        let before = shown.open.len();
         shown.open.iter_mut().filter(|offer| offer.piece == piece).for_each(|offer| offer.sent = true);
-        shown.close(&commons.spread, |offer| !(alone && offer.sent));
-        if shown.open.len() < before {
+        if shown.close_spread(&self.commons.spread, |offer| !(alone && offer.sent)) > 0 {
             self.wake(slot);
         }
     }
@@ -136,7 +151,8 @@ impl Swarm {
     /// peer has.
     pub(super) fn note_had_all(&mut self, now: Duration, slot: PeerSlot) {
         let Some(shown) = self.peers.get_mut(slot).and_then(|peer| peer.shown.as_mut()) else { return };
-        shown.open.iter_mut().for_each(|offer| _ = offer.had.get_or_insert(now));
+        let heard = shown.open.iter_mut().filter(|offer| now >= offer.since + CROSSING);
+        heard.for_each(|offer| _ = offer.had.get_or_insert(now));
         self.close_had(slot);
     }
 
@@ -144,43 +160,67 @@ impl Swarm {
     fn close_had(&mut self, slot: PeerSlot) {
         let spread = &self.commons.spread;
         let Some(shown) = self.peers.get_mut(slot).and_then(|peer| peer.shown.as_mut()) else { return };
-        let before = shown.open.len();
-        shown.close(spread, |offer| offer.had.is_none() || offer.sent || spread.count(offer.piece) < 2);
-        if shown.open.len() < before {
+        let kept = |offer: &Offer| offer.had.is_none() || offer.sent || spread.count(offer.piece) < 2;
+        if shown.close(spread, kept) > 0 {
             self.wake(slot);
         }
     }
 
-    /// Closes the offers that have done their work, and has the peer told of others.
+    /// Closes the offers that have done their work or never will, and has the peer told of others.
     pub(super) fn review_offers(&mut self, now: Duration, slot: PeerSlot) {
-        let commons = Arc::clone(&self.commons);
         // One that is alone, on whatever core, has nobody to give anything to.
-        let alone = commons.leeches() < 2;
-        let Some(shown) = self.peers.get_mut(slot).and_then(|peer| peer.shown.as_mut()) else { return };
-        for offer in shown.open.iter_mut().filter(|offer| offer.sent) {
-            offer.had.get_or_insert(now);
+        let alone = self.commons.leeches() < 2;
+        let spread = &self.commons.spread;
+        let Some(peer) = self.peers.get_mut(slot) else { return };
+        let (idle, served, waits) = (idle_since(peer), is_served(peer), waits(peer));
+        let Some(shown) = peer.shown.as_mut() else { return };
+        for offer in &mut shown.open {
+            // Of those who had it some may have gone.
+            offer.spread = offer.spread.min(spread.count(offer.piece));
+            if offer.sent {
+                offer.had.get_or_insert(now);
+            }
         }
-        shown.close(&commons.spread, |offer| {
-            let waited = offer.had.is_some_and(|had| alone || now >= had + STALL);
-            !waited && commons.spread.count(offer.piece) <= offer.spread
+        shown.close_spread(spread, |offer| {
+            !(alone && offer.had.is_some()) && spread.count(offer.piece) <= offer.spread
         });
-        if shown.open.len() < OPEN {
+        let (patience, times) = match (waits, alone) {
+            (true, _) => (QUIET, 1),
+            (false, true) => (UNASKED_ALONE, usize::MAX),
+            (false, false) => (UNASKED, 2),
+        };
+        let unasked = |offer: &Offer| served && now >= idle.max(offer.since) + patience;
+        shown.close_vain(now, spread, self.layout.piece_length(), unasked, times);
+        if (shown.has_room(true) || shown.has_room(false)) && now >= shown.look {
             self.wake(slot);
         }
     }
 
     /// The next piece to show the peer, of those that the fewest have.
-    pub(super) fn next_offer(&mut self, slot: PeerSlot) -> Option<PieceIndex> {
+    pub(super) fn next_offer(&mut self, now: Duration, slot: PeerSlot) -> Option<PieceIndex> {
+        let spread = &self.commons.spread;
         let peer = self.peers.get_mut(slot)?;
-        let shown = peer.shown.as_mut().filter(|shown| shown.open.len() < OPEN)?;
-        let lacks = |piece: &PieceIndex| !peer.has.has(*piece) && !shown.pieces.has(*piece);
+        let begun = (is_served(peer) && !waits(peer)).then(|| idle_since(peer));
+        let shown = peer.shown.as_mut()?;
+        let rooms = [true, false].map(|fresh| shown.has_room(fresh));
+        if rooms == [false; 2] || now < shown.look {
+            return None;
+        }
+        let lull = begun.is_some_and(|at| now >= at.max(shown.told.unwrap_or_default()) + LULL);
+        let again = rooms[1] && lull;
+        let lacks = |piece: &PieceIndex| !peer.has.has(*piece) && !shown.has(*piece);
         let count = self.layout.piece_count();
         let start = self.rng.u32(..count);
         let turned = (start..count).chain(0..start).filter_map(|number| self.layout.piece(number));
-        let piece = turned.filter(lacks).min_by_key(|piece| self.commons.spread.count(*piece))?;
-        shown.pieces.insert(piece);
-        let spread = self.commons.spread.offer(piece);
-        shown.open.push(Offer { piece, spread, had: None, sent: false });
+        let rank = |piece: &PieceIndex| (spread.count(*piece), spread.is_awaited(*piece));
+        let piece = turned.filter(lacks).min_by_key(rank);
+        let Some(piece) = piece.filter(|piece| if spread.count(*piece) > 0 { again } else { rooms[0] })
+        else {
+            // What it has to look through is long, and changes little until then.
+            shown.look = now + LULL / 2;
+            return None;
+        };
+        shown.offer(now, piece, spread);
         Some(piece)
     }
 }

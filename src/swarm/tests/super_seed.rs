@@ -7,6 +7,7 @@ use super::sim::world::World;
 use crate::metainfo::Layout;
 use crate::swarm::{Commons, PeerSlot, Settings, Wish};
 use crate::wire::Message;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 fn seed(pieces: u32) -> Desk {
@@ -22,6 +23,38 @@ fn shown(desk: &mut Desk, slot: PeerSlot) -> Vec<u32> {
     said.filter_map(|said| if let Said::Have(piece) = said { Some(piece) } else { None }).collect()
 }
 
+/// A peer that wants all.
+fn leech(desk: &mut Desk, number: u8) -> PeerSlot {
+    let slot = desk.connect(false, number).unwrap();
+    desk.hear(slot, Message::Interested);
+    slot
+}
+
+/// A peer asks for a piece of one block, and is sent it.
+fn fetch(desk: &mut Desk, slot: PeerSlot, piece: u32) {
+    desk.ask(slot, [piece, 0, BLOCK]);
+    let mut blocks = Vec::new();
+    desk.swarm.take_upload(slot, u32::MAX, &mut blocks);
+    assert_eq!(blocks, [desk.block(piece, 0)]);
+    desk.swarm.sent(desk.now, slot, BLOCK.into());
+}
+
+/// A peer fetches whatever it is shown, and says that it has it; how many that was.
+fn take(desk: &mut Desk, slot: PeerSlot) -> u32 {
+    let mut got = 0;
+    loop {
+        let pieces = shown(desk, slot);
+        if pieces.is_empty() {
+            return got;
+        }
+        for piece in pieces {
+            fetch(desk, slot, piece);
+            desk.hear(slot, Message::Have(piece));
+            got += 1;
+        }
+    }
+}
+
 #[test]
 fn pieces_are_shown_by_twos_and_the_next_when_another_peer_has_one() {
     let mut desk = seed(20);
@@ -32,15 +65,98 @@ fn pieces_are_shown_by_twos_and_the_next_when_another_peer_has_one() {
     let to_b = shown(&mut desk, b);
     assert!(to_b.len() == 2 && !to_b.contains(&first) && !to_b.contains(&second), "others: {to_b:?}");
     desk.hear(a, Message::Have(first));
-    desk.pass(10);
+    desk.pass(5);
     assert!(shown(&mut desk, a).is_empty(), "it has that one for itself");
     desk.hear(b, Message::Have(first));
     let next = shown(&mut desk, a);
     assert!(next.len() == 1 && !to_b.contains(&next[0]), "{next:?}");
     assert!(shown(&mut desk, b).is_empty());
     desk.hear(a, Message::Have(second));
-    desk.pass(30);
-    assert_eq!(shown(&mut desk, a).len(), 1, "nobody wants it of that peer");
+    desk.pass(11);
+    assert!(!shown(&mut desk, a).is_empty(), "nobody wants it of that peer");
+}
+
+#[test]
+fn what_a_peer_does_not_want_keeps_nobody_waiting() {
+    let mut desk = seed(160);
+    let (picky, other) = (desk.connect(false, 1).unwrap(), leech(&mut desk, 2));
+    let (mut got, mut others, mut told) = (Vec::new(), 0, 0);
+    for _ in 0..60 {
+        let pieces = shown(&mut desk, picky);
+        told += pieces.len();
+        for piece in pieces.into_iter().filter(|piece| [3, 77].contains(piece)) {
+            desk.hear(picky, Message::Interested);
+            fetch(&mut desk, picky, piece);
+            desk.hear(picky, Message::Have(piece));
+            got.push(piece);
+        }
+        others += take(&mut desk, other);
+        desk.pass(1);
+    }
+    got.sort_unstable();
+    assert_eq!((&got[..], others), (&[3, 77][..], 160), "of {told} pieces");
+    [picky, other].into_iter().for_each(|slot| desk.swarm.gone(desk.now, slot));
+    let commons = &desk.swarm.commons;
+    let counted = |piece| commons.spread.is_awaited(piece) || commons.spread.count(piece) > 0;
+    assert!(!desk.layout.pieces().any(counted));
+}
+
+#[test]
+fn who_says_nothing_is_not_waited_for() {
+    let mut desk = seed(160);
+    let (_, other) = (leech(&mut desk, 1), leech(&mut desk, 2));
+    let mut got = 0;
+    for _ in 0..15 {
+        got += take(&mut desk, other);
+        desk.pass(1);
+    }
+    assert_eq!(got, 160);
+}
+
+#[test]
+fn who_sees_nobody_else_gets_more_and_more_at_a_time() {
+    let mut desk = seed(160);
+    let peers = [1, 2].map(|number| leech(&mut desk, number));
+    let mut got = [0; 2];
+    for _ in 0..120 {
+        (0..2).for_each(|number| got[number] += take(&mut desk, peers[number]));
+        desk.pass(1);
+    }
+    assert_eq!(got, [160; 2]);
+}
+
+#[test]
+fn who_tells_late_of_what_it_has_gets_as_much_as_spreads_meanwhile() {
+    let mut desk = seed(320);
+    let peers = [1, 2].map(|number| leech(&mut desk, number));
+    let (mut sent, mut late) = (vec![0; 320], VecDeque::new());
+    for second in 0..60 {
+        for (number, peer) in peers.into_iter().enumerate() {
+            for piece in shown(&mut desk, peer).into_iter() {
+                // What is on its way from the other it does not ask for.
+                if sent[piece as usize] == 0 {
+                    fetch(&mut desk, peer, piece);
+                    sent[piece as usize] += 1;
+                    late.push_back((second + 4, peers[number], piece));
+                    late.push_back((second + 8, peers[1 - number], piece));
+                }
+            }
+        }
+        late.make_contiguous().sort_unstable();
+        while let Some((_, peer, piece)) = late.pop_front_if(|(at, _, _)| *at <= second) {
+            desk.hear(peer, Message::Have(piece));
+        }
+        desk.pass(1);
+    }
+    assert_eq!(sent, vec![1; 320], "in a minute");
+}
+
+#[test]
+fn who_has_just_come_counts() {
+    let mut desk = seed(160);
+    let peers = [1, 2, 3].map(|number| leech(&mut desk, number));
+    let got = peers.map(|peer| take(&mut desk, peer));
+    assert_eq!(got, [2; 3], "nobody is alone");
 }
 
 #[test]
@@ -52,15 +168,18 @@ fn what_a_peer_got_of_others_that_were_shown_it_keeps_it_waiting_for_nothing() {
         let to_d = desk.connect(false, 4).map(|peer| shown(&mut desk, peer)).unwrap();
         desk.pass(1);
         desk.hear(a, Message::Interested);
+        desk.pass(1);
         to_a.iter().for_each(|piece| desk.hear(b, Message::Have(*piece)));
         let second = shown(&mut desk, a);
         assert!(second.len() == 2 && to_a.iter().all(|piece| !second.contains(piece)), "of those of others");
         let get = |desk: &mut Desk, pieces: &[u32]| {
+            desk.pass(1);
             if tells {
                 pieces.iter().for_each(|piece| desk.hear(a, Message::Have(*piece)));
             }
             desk.hear(a, Message::NotInterested);
             desk.hear(a, Message::Interested);
+            desk.pass(1);
             shown(desk, a)
         };
         let third = get(&mut desk, &second);
@@ -129,11 +248,12 @@ fn who_is_alone_on_all_cores_need_not_wait_for_others() {
         }
         got
     };
-    assert!(take(&mut desks, 2) > 2, "there is nobody to give anything to");
+    let got = take(&mut desks, 2);
+    assert!(got > 2 && got < 7, "there is nobody to give anything to");
     desks[0].connect(false, 2).unwrap();
-    desks[0].pass(1);
-    take(&mut desks, 1);
-    assert_eq!(take(&mut desks, 20), 0, "the other one is there to be given pieces");
+    let shown = got + take(&mut desks, 1);
+    assert_eq!(take(&mut desks, 5), 0, "the other one is there to be given pieces");
+    assert_eq!(shown + take(&mut desks, 15), 9, "but takes none");
 }
 
 #[test]
