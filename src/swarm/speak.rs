@@ -118,12 +118,7 @@ impl Swarm {
         let (mut len, mut done) = (0, Vec::new());
         while let Some(block) = peer.uploads.front() {
             let other = peer.serving.is_none_or(|(piece, _)| piece != block.piece);
-            if other && peer.leaves.is_some() {
-                // It has the rest of that piece from others: what it asks for now it had better ask of others, too.
-                peer.serving = None;
-                break;
-            }
-            if len > 0 && len + block.len > most {
+            if (len > 0 && len + block.len > most) || (other && peer.leaves.is_some()) {
                 break;
             }
             let sent = peer.serving.filter(|_| !other).map_or(1, |(_, sent)| sent + 1);

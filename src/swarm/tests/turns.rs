@@ -65,21 +65,6 @@ fn a_piece_that_is_not_ended_holds_a_slot_for_half_a_minute_only() {
     assert_eq!(unchoked(&desk, peers), [false, true]);
 }
 
-/// In the endgame blocks of a piece come from several. Who is told nothing of the end of its turn would wait.
-#[test]
-fn who_goes_on_to_another_piece_when_its_turn_is_over_loses_its_slot_at_once() {
-    let mut desk = desk(&[0, 1]);
-    let peers = [1, 2].map(|number| desk.taker(number));
-    desk.ask(peers[0], [0, 0, BLOCK]);
-    assert_eq!(take(&mut desk, peers[0]), [[0, 0]]);
-    pass(&mut desk, 45, &peers);
-    assert_eq!(unchoked(&desk, peers), [true, false]);
-    desk.ask(peers[0], [1, 0, BLOCK]);
-    assert_eq!(take(&mut desk, peers[0]), [[0; 2]; 0]);
-    pass(&mut desk, 1, &peers);
-    assert_eq!(unchoked(&desk, peers), [false, true]);
-}
-
 #[test]
 fn a_slot_between_two_pieces_is_taken_back_at_once_when_its_turn_is_over() {
     let mut desk = desk(&[0, 1]);

@@ -69,9 +69,15 @@ impl World {
             let (block, place) = node.swarm.begin(now, slot, [index, begin, len]).expect("we speak well");
             let taken = node.swarm.complete(now, slot, &block, place);
             node.swarm.returned(slot, None);
-            node.received += u64::from(block.len);
-            if taken == Completion::Taken {
-                node.store(&block, Origin { end: id, bad });
+            let origin = Origin { end: id, bad };
+            if let Completion::Handover(core, handover) = taken {
+                let to = self.neighbour(number, core);
+                self.soon(500, Event::HandIn(to, handover, origin));
+            } else {
+                node.received += u64::from(block.len);
+                if taken == Completion::Taken {
+                    node.store(&block, origin);
+                }
             }
             self.serve(number);
         }
