@@ -1,6 +1,5 @@
 //! Asking once more for a block that another peer was asked for: when nothing else is left, and for what is late.
 
-use super::fetch::LEAST_GAIN;
 use super::peer::{Asked, Peer};
 use super::{PeerSlot, Swarm};
 use crate::metainfo::{Block, PieceIndex};
@@ -28,21 +27,20 @@ impl Swarm {
     fn twice(&mut self, now: Duration, slot: PeerSlot) -> Option<(PieceIndex, usize)> {
         let endgame = self.is_endgame();
         let peer = self.peers.get(slot)?;
-        let (own, usual) = (peer.block_seconds(), self.pace.response());
-        let wanted = |holder: &Peer, asked: &Asked, slower: bool| {
-            let (block, late) = (asked.block, now >= asked.at.max(holder.last_block) + holder.late(usual));
+        let own = peer.block_seconds();
+        let wanted = |holder: &Peer, asked: &Asked| {
+            let (block, late) = (asked.block, self.is_late(now, holder, asked));
             let active = self.active.get(&block.piece)?;
             let state = &active.blocks[block.index()];
-            let open = (endgame && slower && state.asked == 1) || (late && state.asked < u8::MAX);
+            let slower = endgame && state.asked == 1 && self.is_behind(now, holder, asked, own);
+            let open = slower || (late && state.asked < u8::MAX);
             let fit = open && !state.is_received() && !active.sole && peer.offers(block.piece);
             fit.then_some((block.piece, block.index()))
         };
         let queues = self.peers.iter().filter(|(other, _)| *other != slot);
         let ends = queues.filter_map(|(_, other)| {
-            let backlog = other.backlog_seconds();
-            let slower = backlog > 2.0 * own + LEAST_GAIN;
-            let found = other.asked.iter().rev().find_map(|asked| wanted(other, asked, slower))?;
-            Some((backlog, found))
+            let found = other.asked.iter().rev().find_map(|asked| wanted(other, asked))?;
+            Some((other.backlog_seconds(), found))
         });
         ends.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, found)| found)
     }

@@ -12,7 +12,7 @@
 
 use super::active::{ActivePiece, is_whole};
 use super::commons::Lacking;
-use super::fetch::{LATE, LEAST_GAIN};
+use super::lateness::{LATE, is_longer};
 use super::{DropReason, Handover, PeerSlot, Swarm};
 use crate::metainfo::{Block, PieceIndex};
 use std::cmp::Reverse;
@@ -251,15 +251,16 @@ impl Swarm {
                 }
             }
         }
-        let (endgame, usual) = (self.is_endgame(), self.pace.response());
+        let endgame = self.is_endgame();
         for (_, peer) in self.peers.iter() {
             let backlog = peer.backlog_seconds();
             for asked in &peer.asked {
                 let Some(active) = self.active.get(&asked.block.piece).filter(|active| !active.sole) else {
                     continue;
                 };
-                let late = now >= asked.at.max(peer.last_block) + peer.late(usual);
-                let slow = endgame && backlog > LEAST_GAIN && active.blocks[asked.block.index()].asked == 1;
+                let late = self.is_late(now, peer, asked);
+                let once = active.blocks[asked.block.index()].asked == 1;
+                let slow = endgame && once && self.is_behind(now, peer, asked, 0.0);
                 if (late || slow) && self.may_come(now, active, &asked.block) {
                     let wait = if late { Duration::MAX } else { Duration::from_secs_f64(backlog) };
                     found.push((if late { 1 } else { 2 }, Reverse(wait), Reverse(asked.block)));
@@ -354,7 +355,7 @@ impl Swarm {
             let worth = if lacking.whole {
                 !peer.snubbed && super::alone::is_much_longer(wait, self.seconds_for(peer, block.piece))
             } else {
-                wait > 2.0 * peer.block_seconds() + LEAST_GAIN
+                is_longer(wait, peer.block_seconds())
             };
             fit && worth
         };
@@ -368,19 +369,14 @@ impl Swarm {
         Some(lacking.block)
     }
 
-    /// A block that is fetched for another core by peers that are late with it, to be asked of this one, too. Who has sent nothing
-    /// yet may never do: one that has need not wait for it.
+    /// A block that is fetched for another core by peers that are late with it, or who say nothing though this one does: to be
+    /// asked of this one, too.
     pub(super) fn errand_again(&self, now: Duration, slot: PeerSlot) -> Option<Block> {
         let peer = self.peers.get(slot)?;
-        let usual = self.pace.response();
         let goes_on = |block: &Block| {
-            self.peers.iter().any(|(other, holder)| {
-                let asked = holder.asked.iter().find(|asked| asked.block == *block);
-                asked.is_some_and(|asked| {
-                    let late = now >= asked.at.max(holder.last_block) + holder.late(usual);
-                    let untried = holder.downloaded == 0 && peer.downloaded > 0;
-                    other == slot || !(late || untried)
-                })
+            self.holders(block).any(|(other, holder, asked)| {
+                let mute = peer.pace().is_some() && self.is_mute(now, holder, asked);
+                other == slot || !(mute || self.is_late(now, holder, asked))
             })
         };
         let fits = |block: &&Block| {

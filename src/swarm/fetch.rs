@@ -6,13 +6,6 @@ use super::{DropReason, Handover, PeerSlot, Swarm};
 use crate::metainfo::{Block, PieceIndex};
 use std::time::Duration;
 
-/// A block asked for this long ago, of however many peers, may be asked of one more when nothing else is left and its
-/// peer has sent nothing for as long. (One that sends is only slow: on slow links every block is that old.)
-pub(super) const LATE: Duration = Duration::from_secs(5);
-
-/// In the endgame a block is asked for once more when that may save more than this, in seconds.
-pub(super) const LEAST_GAIN: f64 = 1.0;
-
 /// Where the bytes of a block that is coming belong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {

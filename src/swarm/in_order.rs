@@ -6,8 +6,8 @@
 
 use super::active::ActivePiece;
 use super::commons::Lacking;
-use super::fetch::LEAST_GAIN;
-use super::peer::{Asked, Peer};
+use super::lateness::{LEAST_GAIN, is_longer};
+use super::peer::Peer;
 use super::{PeerSlot, Swarm};
 use crate::metainfo::{BLOCK_LEN, Block, PieceIndex};
 use std::time::Duration;
@@ -20,11 +20,6 @@ const LEAST_AHEAD: u32 = 8;
 const MOST_SKIPPED: u32 = 4;
 /// Unfinished pieces at the playhead that are looked at.
 const HEAD: usize = 2;
-
-/// Whether so many seconds are much longer than others.
-fn is_longer(seconds: f64, others: f64) -> bool {
-    seconds > 2.0 * others + LEAST_GAIN
-}
 
 impl Swarm {
     /// Says to all cores how fast our peers are.
@@ -161,26 +156,6 @@ impl Swarm {
                 })
         };
         (0..active.blocks.len()).find(open).map(|index| (piece, index))
-    }
-
-    /// All who were asked for the block.
-    fn holders(&self, block: &Block) -> impl Iterator<Item = (PeerSlot, &Peer, &Asked)> {
-        self.peers.iter().filter_map(move |(slot, peer)| {
-            let asked = peer.asked.iter().find(|asked| asked.block == *block)?;
-            Some((slot, peer, asked))
-        })
-    }
-
-    fn is_late(&self, now: Duration, peer: &Peer, asked: &Asked) -> bool {
-        now >= asked.at.max(peer.last_block) + peer.late(self.pace.response())
-    }
-
-    /// Whether the block comes much later than in `own` seconds. Who has sent nothing yet may never do.
-    fn is_slow(&self, now: Duration, peer: &Peer, asked: &Asked, own: f64) -> bool {
-        if peer.pace().is_some() {
-            return is_longer(peer.seconds_until(&asked.block), own);
-        }
-        now >= asked.at + Duration::from_secs_f64(LEAST_GAIN) + self.pace.response() * 2
     }
 
     /// What other cores may fetch for us before they begin pieces that are played later: blocks at the playhead, by the time in

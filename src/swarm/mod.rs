@@ -35,6 +35,7 @@ mod hear;
 mod in_order;
 mod ip_filter;
 mod known;
+mod lateness;
 mod limiter;
 mod magnet;
 mod metadata;

@@ -3,7 +3,7 @@
 use super::bitfield::Bitfield;
 use super::extended::Extended;
 use super::fast::Fast;
-use super::fetch::LATE;
+use super::lateness::LATE;
 use super::picker::Hint;
 use super::rate::Rate;
 use super::roster::Identity;

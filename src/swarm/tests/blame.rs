@@ -72,6 +72,7 @@ fn a_lie_in_the_endgame_is_found() {
     let (mut desk, peers) = crowd(4, 2);
     let [honest, liar] = [peers[0], peers[1]];
     assert_eq!(desk.requests(honest), [(0, 0), (0, 1), (0, 2), (0, 3)]);
+    desk.pass(1);
     assert_eq!(desk.requests(liar), [(0, 3)], "both are asked for it");
     assert!(desk.block_comes(liar, (0, 3)).1);
     (0..3).for_each(|block| assert!(desk.block_comes(honest, (0, block)).1));
@@ -120,6 +121,7 @@ fn what_is_forgotten_of_bad_tries_is_counted() {
     let full = vec![(Tag { core: 0, number: 99 }, 0); 64 * 1024];
     assert_eq!(desk.swarm.commons.evidence().file(piece, full.into()), 0);
     desk.requests(peers[0]);
+    desk.pass(1);
     desk.requests(peers[1]);
     assert!(desk.block_comes(peers[1], (0, 3)).1);
     (0..3).for_each(|block| assert!(desk.block_comes(peers[0], (0, block)).1));

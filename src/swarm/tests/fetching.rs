@@ -89,6 +89,7 @@ fn a_choke_gives_the_blocks_to_others() {
     let mut desk = Desk::new(4 * BLOCK, 1, &[]);
     let [a, b] = [1, 2].map(|number| desk.giver(number, &[0]));
     assert_eq!(desk.requests(a), blocks(0, 0..4));
+    desk.pass(1);
     assert_eq!(desk.requests(b), [(0, 3)]);
     desk.block_comes(a, (0, 0));
     desk.wishes();
@@ -97,6 +98,7 @@ fn a_choke_gives_the_blocks_to_others() {
     assert_eq!(desk.requests(a), []);
     assert_eq!(desk.requests(b), blocks(0, 1..3));
     desk.hear(a, Message::Unchoke);
+    desk.pass(3);
     assert_eq!(desk.requests(a).len(), 1, "endgame: one block for an idle peer");
 }
 
@@ -105,7 +107,10 @@ fn endgame_takes_the_first_and_cancels_at_the_losers() {
     let mut desk = Desk::new(4 * BLOCK, 1, &[]);
     let [a, b] = [1, 2].map(|number| desk.giver(number, &[0]));
     assert_eq!(desk.requests(a), blocks(0, 0..4));
+    assert_eq!(desk.requests(b), [], "who was asked just now has had no time to answer");
+    desk.pass(1);
     assert_eq!(desk.requests(b), [(0, 3)], "the last one of the longest queue");
+    assert_eq!(desk.requests(a), []);
     assert_eq!(lent(&mut desk, a, None, 9), blocks(0, 0..3), "what two were asked for is nobody's place");
     desk.swarm.returned(a, None);
     desk.wishes();
@@ -205,6 +210,7 @@ fn who_has_a_block_whole_beats_who_is_in_the_middle_of_it() {
     let block = desk.block(0, 0);
     let (_, place) = desk.swarm.begin(desk.now, a, [0, 0, BLOCK]).unwrap();
     assert_eq!((place, desk.swarm.is_home(a, &block)), (Place::Home, true));
+    desk.pass(1);
     assert_eq!(desk.requests(b), [(0, 0)]);
     assert_eq!(lent(&mut desk, a, Some((0, 0)), 1), [], "two were asked for it");
     desk.swarm.returned(a, Some(block));
@@ -221,6 +227,7 @@ fn what_is_lent_is_not_taken_from_another() {
     let [a, b] = [1, 2].map(|number| desk.giver(number, &[0]));
     desk.requests(a);
     assert_eq!(lent(&mut desk, a, None, 1), [(0, 0)]);
+    desk.pass(1);
     assert_eq!(desk.requests(b), [(0, 0)]);
     assert_eq!(desk.block_comes(b, (0, 0)), (Place::Aside, false), "a receive may be writing there");
     assert_eq!(desk.block_comes(a, (0, 0)), (Place::Home, true));
@@ -255,6 +262,7 @@ fn a_bad_piece_of_several_is_asked_of_one_alone_next_time() {
     let mut desk = Desk::new(4 * BLOCK, 1, &[]);
     let [a, b] = [1, 2].map(|number| desk.giver(number, &[0]));
     desk.requests(a);
+    desk.pass(1);
     let block = desk.requests(b)[0];
     desk.block_comes(b, block);
     blocks(0, 0..3).into_iter().for_each(|block| assert!(desk.block_comes(a, block).1));
@@ -390,7 +398,10 @@ fn a_piece_nobody_goes_on_with_gives_its_memory_to_others() {
 fn silent_peers_cannot_keep_the_last_blocks_to_themselves() {
     let mut desk = Desk::new(4 * BLOCK, 1, &[]);
     let liars = [1, 2, 3].map(|number| desk.giver(number, &[0]));
-    liars.into_iter().for_each(|liar| assert!(!desk.requests(liar).is_empty()));
+    for liar in liars {
+        assert!(!desk.requests(liar).is_empty());
+        desk.pass(1);
+    }
     let honest = desk.giver(4, &[0]);
     for _ in 0..40 {
         // The liars are always faster.
@@ -410,13 +421,14 @@ fn a_snubbed_peer_does_not_get_the_piece_that_one_alone_shall_send() {
     let mut desk = Desk::new(2 * BLOCK, 1, &[]);
     let [liar, honest] = [1, 2].map(|number| desk.giver(number, &[0]));
     assert_eq!(desk.requests(liar), blocks(0, 0..2));
+    desk.pass(1);
     assert_eq!(desk.requests(honest), [(0, 1)]);
     assert!(desk.block_comes(liar, (0, 0)).1);
     assert!(desk.block_comes(honest, (0, 1)).1);
     desk.settle(&[0]);
     assert_eq!(desk.requests(liar), blocks(0, 0..2), "nobody knows who it was");
     assert_eq!(desk.requests(honest), []);
-    desk.pass(30);
+    desk.pass(32);
     assert_eq!(desk.requests(liar), []);
     assert_eq!(desk.requests(honest), blocks(0, 0..2));
     desk.hear(honest, Message::Choke);

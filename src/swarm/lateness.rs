@@ -1,0 +1,50 @@
+//! Which blocks are late, or slow: those that another peer may be asked for once more.
+
+use super::peer::{Asked, Peer};
+use super::{PeerSlot, Swarm};
+use crate::metainfo::Block;
+use std::time::Duration;
+
+/// A block asked for this long ago, of however many peers, may be asked of one more when nothing else is left and its
+/// peer has sent nothing for as long. (One that sends is only slow: on slow links every block is that old.)
+pub(super) const LATE: Duration = Duration::from_secs(5);
+/// A block is asked for once more, or left to somebody faster, when that may save more than this, in seconds.
+pub(super) const LEAST_GAIN: f64 = 1.0;
+
+/// Whether so many seconds are so much longer than others that it is worth to ask twice.
+pub(super) fn is_longer(seconds: f64, others: f64) -> bool {
+    seconds > 2.0 * others + LEAST_GAIN
+}
+
+impl Swarm {
+    /// All who were asked for the block.
+    pub(super) fn holders(&self, block: &Block) -> impl Iterator<Item = (PeerSlot, &Peer, &Asked)> {
+        self.peers.iter().filter_map(move |(slot, peer)| {
+            let asked = peer.asked.iter().find(|asked| asked.block == *block)?;
+            Some((slot, peer, asked))
+        })
+    }
+
+    /// Whether the peer is late with a block that it was asked for: it has sent none for long, for one of its speed.
+    pub(super) fn is_late(&self, now: Duration, peer: &Peer, asked: &Asked) -> bool {
+        now >= asked.at.max(peer.last_block) + peer.late(self.pace.response())
+    }
+
+    /// Whether the peer has sent no block of late, and not this one after a time in which others would have: it may never do.
+    pub(super) fn is_mute(&self, now: Duration, peer: &Peer, asked: &Asked) -> bool {
+        let patience = Duration::from_secs_f64(LEAST_GAIN) + self.pace.response() * 2;
+        peer.pace().is_none() && now >= asked.at + patience
+    }
+
+    /// Whether the block comes much later than in `own` seconds.
+    pub(super) fn is_slow(&self, now: Duration, peer: &Peer, asked: &Asked, own: f64) -> bool {
+        let much_later = peer.pace().is_some() && is_longer(peer.seconds_until(&asked.block), own);
+        much_later || self.is_mute(now, peer, asked)
+    }
+
+    /// Whether all that the peer was asked for comes much later than in `own` seconds.
+    pub(super) fn is_behind(&self, now: Duration, peer: &Peer, asked: &Asked, own: f64) -> bool {
+        let much_later = peer.pace().is_some() && is_longer(peer.backlog_seconds(), own);
+        much_later || self.is_mute(now, peer, asked)
+    }
+}
