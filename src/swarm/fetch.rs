@@ -2,6 +2,7 @@
 
 use super::active::{ActivePiece, is_whole};
 use super::peer::{Asked, Peer};
+use super::speak::Speech;
 use super::{DropReason, Handover, PeerSlot, Swarm};
 use crate::metainfo::{Block, PieceIndex};
 use std::time::Duration;
@@ -36,14 +37,13 @@ impl Swarm {
         &mut self,
         now: Duration,
         slot: PeerSlot,
-        slabs: &mut usize,
-        opened: &mut Vec<(PieceIndex, usize)>,
+        speech: &mut Speech<'_>,
     ) -> Option<Block> {
         let peer = self.peers.get(slot).filter(|peer| peer.is_hungry())?;
         let idle = peer.asked.is_empty();
-        let block = match self.current_block(slot, slabs, opened) {
+        let block = match self.current_block(slot, speech) {
             Some(found) => self.ask(found),
-            None => self.urgent(now, slot, slabs, opened).or_else(|| self.go_on(now, slot, slabs, opened)),
+            None => self.urgent(now, slot, speech).or_else(|| self.go_on(now, slot, idle, speech)),
         };
         if block.is_none() && idle {
             if self.take_over(slot) {
@@ -56,17 +56,11 @@ impl Swarm {
         block
     }
 
-    /// The next block to ask the peer for when it was asked for all of its piece. Counts as asked.
-    fn go_on(
-        &mut self,
-        now: Duration,
-        slot: PeerSlot,
-        slabs: &mut usize,
-        opened: &mut Vec<(PieceIndex, usize)>,
-    ) -> Option<Block> {
-        let idle = self.peers.get(slot)?.asked.is_empty();
-        self.choose_piece(slot, *slabs);
-        let found = self.current_block(slot, slabs, opened).or_else(|| self.help_out(slot, slabs, opened));
+    /// The next block to ask the peer for when it was asked for all of its piece; `idle` when it was asked for nothing else. Counts
+    /// as asked.
+    fn go_on(&mut self, now: Duration, slot: PeerSlot, idle: bool, speech: &mut Speech<'_>) -> Option<Block> {
+        self.choose_piece(slot, speech.slabs);
+        let found = self.current_block(slot, speech).or_else(|| self.help_out(slot, speech));
         match found {
             Some(found) => self.ask(found),
             None => self.errand(slot, None).or_else(|| if idle { self.once_more(now, slot) } else { None }),
@@ -80,12 +74,7 @@ impl Swarm {
     }
 
     /// The next missing block of a piece, with memory for its run.
-    fn open_block(
-        &mut self,
-        piece: PieceIndex,
-        slabs: &mut usize,
-        opened: &mut Vec<(PieceIndex, usize)>,
-    ) -> Option<(PieceIndex, usize)> {
+    fn open_block(&mut self, piece: PieceIndex, speech: &mut Speech<'_>) -> Option<(PieceIndex, usize)> {
         let mut index = self.active.get_mut(&piece)?.next_missing()?;
         while !self.withdraw(piece, index) {
             index = self.active.get_mut(&piece)?.next_missing()?;
@@ -93,12 +82,12 @@ impl Swarm {
         let active = self.active.get_mut(&piece)?;
         // Those before may lack memory too, when all their blocks come from other cores.
         while active.opened <= ActivePiece::run_of(index) {
-            if *slabs == 0 {
+            if speech.slabs == 0 {
                 self.starve();
                 return None;
             }
-            *slabs -= 1;
-            opened.push((piece, active.opened));
+            speech.slabs -= 1;
+            speech.opened.push((piece, active.opened));
             active.opened += 1;
         }
         Some((piece, index))
@@ -107,14 +96,13 @@ impl Swarm {
     pub(super) fn current_block(
         &mut self,
         slot: PeerSlot,
-        slabs: &mut usize,
-        opened: &mut Vec<(PieceIndex, usize)>,
+        speech: &mut Speech<'_>,
     ) -> Option<(PieceIndex, usize)> {
         let piece = self.peers.get(slot)?.current?;
         if self.active.get(&piece).is_none_or(|active| active.owner != Some(slot)) {
             return None;
         }
-        self.open_block(piece, slabs, opened)
+        self.open_block(piece, speech)
     }
 
     /// Gives the peer a piece of its own: one that was begun and left, else the rarest one.
@@ -190,14 +178,9 @@ impl Swarm {
     }
 
     /// A missing block of a piece that another peer fetches: when there are no pieces left to begin.
-    fn help_out(
-        &mut self,
-        slot: PeerSlot,
-        slabs: &mut usize,
-        opened: &mut Vec<(PieceIndex, usize)>,
-    ) -> Option<(PieceIndex, usize)> {
-        let piece = self.may_help(slot, *slabs)?;
-        self.open_block(piece, slabs, opened)
+    fn help_out(&mut self, slot: PeerSlot, speech: &mut Speech<'_>) -> Option<(PieceIndex, usize)> {
+        let piece = self.may_help(slot, speech.slabs)?;
+        self.open_block(piece, speech)
     }
 
     /// Memory is short: runs are hashed and written as soon as they are full, for their slabs.

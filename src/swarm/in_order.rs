@@ -8,6 +8,7 @@ use super::active::ActivePiece;
 use super::commons::Lacking;
 use super::lateness::{LEAST_GAIN, is_longer};
 use super::peer::Peer;
+use super::speak::Speech;
 use super::{PeerSlot, Swarm};
 use crate::metainfo::{BLOCK_LEN, Block, PieceIndex};
 use std::time::Duration;
@@ -77,13 +78,7 @@ impl Swarm {
 
     /// A block at the playhead that comes much later than this peer brings it, before it begins a piece that is played later.
     /// Counts as asked.
-    pub(super) fn urgent(
-        &mut self,
-        now: Duration,
-        slot: PeerSlot,
-        slabs: &mut usize,
-        opened: &mut Vec<(PieceIndex, usize)>,
-    ) -> Option<Block> {
+    pub(super) fn urgent(&mut self, now: Duration, slot: PeerSlot, speech: &mut Speech<'_>) -> Option<Block> {
         let fit = |peer: &&Peer| !peer.chokes_us && !peer.snubbed && peer.pace().is_some();
         if !self.settings.sequential || self.peers.get(slot).filter(fit).is_none() {
             return None;
@@ -92,9 +87,9 @@ impl Swarm {
         let mut heads = self.heads();
         heads.retain(|piece| next.is_none_or(|next| self.place(*piece) < self.place(next)));
         for piece in heads {
-            let found = if self.outdoes(slot, piece, *slabs) {
+            let found = if self.outdoes(slot, piece, speech.slabs) {
                 self.take_from_owner(slot, piece);
-                self.current_block(slot, slabs, opened)
+                self.current_block(slot, speech)
             } else {
                 None
             };

@@ -104,9 +104,7 @@ impl Swarm {
             speech.say(Message::Cancel { index, begin, len });
         }
         while !speech.is_full() {
-            let Some(block) = self.next_request(now, slot, &mut speech.slabs, &mut speech.opened) else {
-                return;
-            };
+            let Some(block) = self.next_request(now, slot, speech) else { return };
             let (index, begin, len) = numbers(block);
             speech.say(Message::Request { index, begin, len });
         }

@@ -2,24 +2,29 @@
 
 use super::world::{Event, World, host_at};
 use crate::swarm::{DropReason, PeerSlot, Wish};
+use std::collections::VecDeque;
 
 impl World {
     pub(crate) fn serve(&mut self, node: usize) {
-        let mut wishes = Vec::new();
+        let (mut wishes, mut woken) = (Vec::new(), VecDeque::new());
         loop {
             let most = if self.is_fine() { self.rng.usize(1..=8) } else { 64 };
             self.nodes[node].swarm.fill(&mut wishes, most);
             assert!(wishes.len() <= most);
-            if wishes.is_empty() {
+            if !wishes.is_empty() {
+                wishes.drain(..).for_each(|wish| self.grant(node, wish, &mut woken));
+            } else if let Some(slot) = woken.pop_front() {
+                // As in the program, nobody speaks before all wishes are served: memory is given back before it is taken again.
+                self.woken(node, slot);
+            } else {
                 return;
             }
-            wishes.drain(..).for_each(|wish| self.grant(node, wish));
         }
     }
 
-    fn grant(&mut self, node: usize, wish: Wish) {
+    fn grant(&mut self, node: usize, wish: Wish, woken: &mut VecDeque<PeerSlot>) {
         match wish {
-            Wish::Wake(slot) => self.woken(node, slot),
+            Wish::Wake(slot) => woken.push_back(slot),
             Wish::Hash(piece, runs) => self.later(1000, 3000, Event::Hashed(node, piece, runs)),
             Wish::Write(piece, run) => {
                 self.nodes[node].begin_write(piece, run);
