@@ -112,11 +112,18 @@ impl Swarm {
 
     /// Takes the next requests of the peer to be served, up to `most` bytes (but at least one block).
     pub fn take_upload(&mut self, slot: PeerSlot, most: u32, out: &mut impl Extend<Block>) {
+        let seeding = self.is_seeding();
         let Some(peer) = self.peers.get_mut(slot) else { return };
         let (mut len, mut done) = (0, Vec::new());
         while let Some(block) = peer.uploads.front() {
             let other = peer.serving.is_none_or(|(piece, _)| piece != block.piece);
-            if (len > 0 && len + block.len > most) || (other && peer.leaves.is_some()) {
+            if other && peer.leaves.is_some() {
+                // A seed's slot is worth much: whoever gets the rest of its piece elsewhere has had its turn. (A leech's would go
+                // to free riders more often.)
+                peer.serving = peer.serving.filter(|_| !seeding);
+                break;
+            }
+            if len > 0 && len + block.len > most {
                 break;
             }
             let sent = peer.serving.filter(|_| !other).map_or(1, |(_, sent)| sent + 1);

@@ -66,6 +66,25 @@ fn a_piece_that_is_not_ended_holds_a_slot_for_half_a_minute_only() {
 }
 
 #[test]
+fn who_gets_the_rest_of_its_piece_elsewhere_has_had_its_turn_with_a_seed() {
+    for (pieces, waits) in [(&[0, 1][..], false), (&[0][..], true)] {
+        let mut desk = desk(pieces);
+        let peers = [1, 2].map(|number| desk.taker(number));
+        desk.ask(peers[0], [0, 0, BLOCK]);
+        assert_eq!(take(&mut desk, peers[0]), [[0, 0]]);
+        pass(&mut desk, 41, &peers);
+        assert_eq!(unchoked(&desk, peers), [true, false], "in the middle of a piece");
+        // Its other block it has not asked for.
+        if !waits {
+            desk.ask(peers[0], [1, 0, BLOCK]);
+        }
+        assert_eq!(take(&mut desk, peers[0]), [[0; 2]; 0]);
+        pass(&mut desk, 1, &peers);
+        assert_eq!(unchoked(&desk, peers), [waits, !waits]);
+    }
+}
+
+#[test]
 fn a_slot_between_two_pieces_is_taken_back_at_once_when_its_turn_is_over() {
     let mut desk = desk(&[0, 1]);
     let peers = [1, 2].map(|number| desk.taker(number));
