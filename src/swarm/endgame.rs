@@ -1,14 +1,21 @@
 //! Asking once more for a block that another peer was asked for: when nothing else is left, and for what is late.
 
 use super::peer::{Asked, Peer};
+use super::speak::Speech;
 use super::{PeerSlot, Swarm};
 use crate::metainfo::{Block, PieceIndex};
 use std::time::Duration;
 
 impl Swarm {
     /// Endgame: all that is left was asked of others. A peer with nothing else to do is asked for it once more.
-    pub(super) fn once_more(&mut self, now: Duration, slot: PeerSlot) -> Option<Block> {
-        match self.twice(now, slot) {
+    pub(super) fn once_more(
+        &mut self,
+        now: Duration,
+        slot: PeerSlot,
+        speech: &mut Speech<'_>,
+    ) -> Option<Block> {
+        let recalled = if self.recall(now, slot) { self.help_out(slot, speech) } else { None };
+        match recalled.or_else(|| self.twice(now, slot)) {
             Some(found) => self.ask(found),
             None => self.errand_again(now, slot),
         }

@@ -189,16 +189,20 @@ impl Swarm {
         let taken = &mut self.board.taken;
         let limit = LATE + self.pace.response() * 2;
         let lost = taken.extract_if(.., |block, at| there.contains(block) || now >= *at + limit);
-        for (block, _) in lost {
-            if let Some(active) = self.active.get_mut(&block.piece) {
-                active.blocks[block.index()].away = false;
-                active.reconsider(block.index());
-            }
-        }
+        let lost: Vec<Block> = lost.map(|(block, _)| block).collect();
+        lost.iter().for_each(|block| self.comes_back(block));
         for block in std::mem::take(&mut self.board.shown).difference(&there) {
             self.note_taken(now, *block);
         }
         there
+    }
+
+    /// No other core fetches the block any more.
+    fn comes_back(&mut self, block: &Block) {
+        if let Some(active) = self.active.get_mut(&block.piece) {
+            active.blocks[block.index()].away = false;
+            active.reconsider(block.index());
+        }
     }
 
     /// Another core has taken what we have shown.
@@ -287,21 +291,25 @@ impl Swarm {
         !(state.is_received() || state.away || waits || comes)
     }
 
-    /// Whether the peer, which is in the middle of a block, is not late with it; or its bytes may be on their way home just now.
+    /// Whether the peer, which is in the middle of a block, is neither late with it nor so slow that others may have it whole long
+    /// before; or its bytes may be on their way home just now.
     fn goes_on(&self, now: Duration, writer: PeerSlot, block: &Block) -> bool {
         let Some(peer) = self.peers.get(writer) else { return false };
-        peer.lent.contains(block) || peer.begun.is_some_and(|at| now < at.max(peer.last_block) + LATE)
+        let comes_soon = || !is_longer(peer.block_seconds(), 0.0);
+        let in_time = |at: Duration| now < at.max(peer.last_block) + LATE;
+        peer.lent.contains(block) || (peer.begun.is_some_and(in_time) && comes_soon())
     }
 
     /// A block that another core has fetched for us is here; `slabs` are free. When it is taken, put its bytes home
     /// before the next wishes are served.
     pub fn hand_in(&mut self, now: Duration, handover: &Handover, slabs: usize) -> HandIn {
         let Handover { block, from } = handover;
-        if self.board.taken.remove(block).is_some()
-            && let Some(active) = self.active.get_mut(&block.piece)
-        {
-            active.blocks[block.index()].away = false;
-            active.reconsider(block.index());
+        if self.board.taken.remove(block).is_some() {
+            self.comes_back(block);
+        }
+        // It may have been shown again meanwhile.
+        if self.board.shown.remove(block) {
+            self.commons.withdraw(self.core, block);
         }
         let wanted = self.active.get(&block.piece).filter(|active| {
             !active.sole && !active.blocks[block.index()].is_received() && !self.is_lent(active, block)
@@ -369,14 +377,17 @@ impl Swarm {
         Some(lacking.block)
     }
 
-    /// A block that is fetched for another core by peers that are late with it, or who say nothing though this one does: to be
-    /// asked of this one, too.
+    /// A block that is fetched for another core by peers that are late with it, or by one that brings it much later than this one
+    /// would: to be asked of this one, too.
     pub(super) fn errand_again(&self, now: Duration, slot: PeerSlot) -> Option<Block> {
         let peer = self.peers.get(slot)?;
+        let own = peer.block_seconds();
         let goes_on = |block: &Block| {
+            let once = self.holders(block).count() == 1;
             self.holders(block).any(|(other, holder, asked)| {
-                let mute = peer.pace().is_some() && self.is_mute(now, holder, asked);
-                other == slot || !(mute || self.is_late(now, holder, asked))
+                let slow =
+                    self.is_mute(now, holder, asked) || (once && self.is_behind(now, holder, asked, own));
+                other == slot || !(self.is_late(now, holder, asked) || (peer.downloaded > 0 && slow))
             })
         };
         let fits = |block: &&Block| {
@@ -385,6 +396,22 @@ impl Swarm {
                 && !goes_on(block)
         };
         self.errands.keys().find(fits).copied()
+    }
+
+    /// Takes back a block that another core fetches for us, for a peer of ours that has nothing else to do and would have it long
+    /// since. Says whether there is one.
+    pub(super) fn recall(&mut self, now: Duration, slot: PeerSlot) -> bool {
+        let Some(peer) = self.peers.get(slot).filter(|peer| peer.downloaded > 0 && !peer.snubbed) else {
+            return false;
+        };
+        let own = peer.block_seconds();
+        let overdue = self.board.taken.iter().find(|(block, at)| {
+            is_longer(now.saturating_sub(**at).as_secs_f64(), own) && peer.offers(block.piece)
+        });
+        let Some(block) = overdue.map(|(block, _)| *block) else { return false };
+        self.board.taken.remove(&block);
+        self.comes_back(&block);
+        true
     }
 
     /// A block will not be fetched for another core, which may do so itself, unless another peer of ours was asked for it.

@@ -63,7 +63,9 @@ impl Swarm {
         let found = self.current_block(slot, speech).or_else(|| self.help_out(slot, speech));
         match found {
             Some(found) => self.ask(found),
-            None => self.errand(slot, None).or_else(|| if idle { self.once_more(now, slot) } else { None }),
+            None => self
+                .errand(slot, None)
+                .or_else(|| if idle { self.once_more(now, slot, speech) } else { None }),
         }
     }
 
@@ -178,7 +180,11 @@ impl Swarm {
     }
 
     /// A missing block of a piece that another peer fetches: when there are no pieces left to begin.
-    fn help_out(&mut self, slot: PeerSlot, speech: &mut Speech<'_>) -> Option<(PieceIndex, usize)> {
+    pub(super) fn help_out(
+        &mut self,
+        slot: PeerSlot,
+        speech: &mut Speech<'_>,
+    ) -> Option<(PieceIndex, usize)> {
         let piece = self.may_help(slot, speech.slabs)?;
         self.open_block(piece, speech)
     }

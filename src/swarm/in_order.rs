@@ -19,6 +19,8 @@ const AHEAD: u32 = 32 * 1024 * 1024;
 const LEAST_AHEAD: u32 = 8;
 /// The slowest skip so many times that.
 const MOST_SKIPPED: u32 = 4;
+/// Seconds in which a block comes of somebody who sends nothing.
+const NEVER: f64 = 1e6;
 /// Unfinished pieces at the playhead that are looked at.
 const HEAD: usize = 2;
 
@@ -165,16 +167,20 @@ impl Swarm {
 
     fn lacking_of(&self, now: Duration, active: &ActivePiece) -> Vec<Lacking> {
         let owner = active.owner.and_then(|owner| self.peers.get(owner));
+        let owner = owner.filter(|owner| owner.current == Some(active.piece));
         let blocks =
             (0..active.blocks.len()).map(|index| (index, self.layout.nth_block(active.piece, index)));
         let blocks = blocks.filter(|(_, block)| self.may_come(now, active, block));
         let waits = blocks.filter_map(|(index, block)| {
-            let seconds = match active.blocks[index].asked {
-                0 => active.lacks() as f64 * owner?.block_seconds(),
+            let asked = active.blocks[index].asked;
+            let gone = |(_, peer, asked)| self.is_mute(now, peer, asked) || self.is_late(now, peer, asked);
+            let seconds = match asked {
+                0 => owner.map_or(NEVER, |owner| active.lacks() as f64 * owner.block_seconds()),
+                _ if self.holders(&block).all(gone) => NEVER,
                 1 => self.holders(&block).map(|(_, peer, _)| peer.seconds_until(&block)).next()?,
                 _ => return None,
             };
-            let wait = Duration::from_secs_f64(seconds.min(1e6));
+            let wait = Duration::from_secs_f64(seconds.min(NEVER));
             (seconds > LEAST_GAIN).then_some(Lacking { block, wait, whole: false })
         });
         waits.collect()

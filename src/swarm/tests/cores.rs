@@ -1,6 +1,6 @@
 //! Several cores on one torrent.
 
-use super::desk::{BLOCK, Desk};
+use super::desk::{BLOCK, Desk, has_rate};
 use super::sim::plan::{Has, NodePlan, Plan};
 use super::sim::world::World;
 use crate::metainfo::Layout;
@@ -62,9 +62,61 @@ fn what_a_helpers_peers_do_not_send_another_of_them_is_asked_for() {
             }
             one.pass(1);
             other.pass(1);
+            println!(
+                "s {seconds} mutes {mutes:?} errands {} helper {:?} one taken {:?} act {:?}",
+                other.swarm.errands.len(),
+                other.swarm.peers.get(helper).map(|p| (p.downloaded, p.asked.len(), p.snubbed)),
+                one.swarm.board,
+                one.swarm
+                    .active
+                    .values()
+                    .map(|a| a.blocks.iter().filter(|b| b.is_received()).count())
+                    .collect::<Vec<_>>()
+            );
             seconds += 1;
         }
     }
+}
+
+/// A core's only peer is mute, and was asked for half of a piece; a slow peer of the other core for the other half.
+fn mute_and_slow() -> [Desk; 2] {
+    let [mut one, mut other] = two(2 * RUN_LEN, 1);
+    let mute = one.giver(1, &[0]);
+    assert_eq!(one.requests(mute).len(), 16);
+    let slow = other.giver(2, &[0]);
+    has_rate(&mut other, slow, 2_000);
+    other.requests(slow);
+    nudge(&mut other, &mut one);
+    nudge(&mut one, &mut other);
+    assert_eq!(other.requests(slow).len(), 16, "on behalf of the other core");
+    [one, other]
+}
+
+#[test]
+fn what_a_slow_peer_of_a_helper_would_be_long_in_sending_a_fast_one_of_it_is_asked_for() {
+    let [_one, mut other] = mute_and_slow();
+    let fast = other.giver(3, &[0]);
+    assert_eq!(other.requests(fast), [], "it has sent nothing yet");
+    has_rate(&mut other, fast, 1_000_000);
+    assert_eq!(other.requests(fast).len(), 1, "one at a time");
+}
+
+#[test]
+fn what_a_helper_would_be_long_in_fetching_an_idle_peer_of_the_holder_is_asked_for() {
+    let [mut one, _other] = mute_and_slow();
+    let fast = one.giver(3, &[0]);
+    has_rate(&mut one, fast, 1_000_000);
+    one.pass(1);
+    for _ in 0..16 {
+        let asked = one.requests(fast);
+        assert!(asked.len() == 1 && asked[0].1 < 16, "{asked:?}: of the mute one");
+        assert!(one.block_comes(fast, asked[0]).1);
+    }
+    assert_eq!(one.requests(fast), [], "the rest is on its way");
+    one.pass(2);
+    has_rate(&mut one, fast, 1_000_000);
+    let asked = one.requests(fast);
+    assert!(asked.len() == 1 && asked[0].1 >= 16, "{asked:?}");
 }
 
 #[test]

@@ -226,6 +226,13 @@ impl Desk {
     }
 }
 
+/// The peer has sent so many bytes a second of late.
+pub(super) fn has_rate(desk: &mut Desk, slot: PeerSlot, rate: u64) {
+    let peer = desk.swarm.peers.get_mut(slot).unwrap();
+    (peer.trade, peer.downloaded) = (rate, peer.downloaded.max(1));
+    desk.swarm.tell_speed();
+}
+
 /// What the swarm was told of itself: to be changed before anybody connects.
 pub(super) fn own(desk: &mut Desk) -> &mut Settings {
     &mut desk.swarm.settings

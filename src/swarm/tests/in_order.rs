@@ -1,7 +1,7 @@
 //! Playing while downloading: slow peers do not hold up the first pieces.
 
 use super::cores::two;
-use super::desk::{BLOCK, Desk, Said, own};
+use super::desk::{BLOCK, Desk, Said, has_rate, own};
 use super::sim::plan::{Grain, NodePlan, Plan};
 use super::sim::world::World;
 use crate::swarm::window::Window;
@@ -20,11 +20,6 @@ fn desk() -> Desk {
 }
 
 /// The peer is known to send so many bytes a second.
-fn has_rate(desk: &mut Desk, peer: PeerSlot, rate: u64) {
-    desk.swarm.peers.get_mut(peer).unwrap().trade = rate;
-    desk.swarm.tell_speed();
-}
-
 fn giver(desk: &mut Desk, number: u8, rate: u64) -> PeerSlot {
     let peer = desk.giver(number, &(0..PIECES).collect::<Vec<_>>());
     has_rate(desk, peer, rate);
@@ -129,6 +124,21 @@ fn furthest_behind(rates: &[u64], cores: usize, seed: u64) -> (usize, f64) {
     let (wasted, received) =
         totals.fold((0, 0), |(wasted, all), totals| (wasted + totals.wasted, all + totals.received));
     (most, 100.0 * wasted as f64 / received as f64)
+}
+
+#[test]
+fn mute_peers_do_not_hold_up_the_first_pieces() {
+    for cores in [1, 2] {
+        for mutes in [2, 5] {
+            for seed in 1..=3 {
+                let rates: Vec<u64> = [1_000_000].into_iter().chain((0..mutes).map(|_| 1)).collect();
+                let (most, wasted) = furthest_behind(&rates, cores, seed);
+                println!("{cores} cores, {mutes} mute: {most} pieces behind, {wasted:.2} % wasted");
+                assert!(most <= 80, "{most} of {} pieces wait for those before them", 2 * PIECES);
+                assert!(wasted < 5.0, "{wasted} % came in vain");
+            }
+        }
+    }
 }
 
 #[test]
