@@ -2,7 +2,7 @@
 //! network: what listens there must not be made to do something.
 
 use super::error::TrackerError;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 /// Which addresses are asked.
 #[derive(Clone, Copy, Debug)]
@@ -11,11 +11,13 @@ pub(super) struct Reach {
     pub(super) any_address: bool,
     /// What counts as our own network, where a tracker elsewhere must not send us.
     pub(super) is_local: fn(IpAddr) -> bool,
+    /// Which addresses are this machine's, besides the loopback.
+    pub(super) is_own: fn(IpAddr) -> bool,
 }
 
 impl Reach {
     pub(super) fn new(any_address: bool) -> Self {
-        Self { any_address, is_local }
+        Self { any_address, is_local, is_own }
     }
 
     /// Those of a tracker's addresses where this path and query may be asked for.
@@ -28,28 +30,42 @@ impl Reach {
         path: &str,
     ) -> Result<Vec<SocketAddr>, TrackerError> {
         let first = addrs.first().copied();
-        addrs.retain(|addr| self.any_address || !is_forbidden(addr.ip(), path));
+        addrs.retain(|addr| self.any_address || !self.forbids(addr.ip(), path));
         match first {
             Some(addr) if addrs.is_empty() => Err(TrackerError::Forbidden(addr)),
             _ => Ok(addrs),
         }
     }
+
+    /// Whether no torrent may make us ask for this path at this address. On this machine a path is needed as trackers have it,
+    /// for what else listens here believes itself among friends; none at all is what UDP trackers have, which are told
+    /// nothing of it before they have shown what they are.
+    fn forbids(self, ip: IpAddr, path: &str) -> bool {
+        let (never, loopback) = match plain(ip) {
+            IpAddr::V4(ip) => {
+                (ip.is_link_local() || METADATA_V4.contains(&ip), ip.is_loopback() || ip.octets()[0] == 0)
+            }
+            IpAddr::V6(ip) => (
+                ip.is_unicast_link_local() || METADATA_V6.contains(&ip),
+                ip.is_loopback() || ip.is_unspecified(),
+            ),
+        };
+        let own = || loopback || (self.is_own)(ip) || (self.is_own)(plain(ip));
+        never || !is_for_trackers(path) && own()
+    }
 }
 
-/// Whether no torrent may make us ask for this path at this address. On this machine a path is needed as trackers have it,
-/// for what else listens here believes itself among friends; none at all is what UDP trackers have, which are told
-/// nothing of it before they have shown what they are.
-fn is_forbidden(ip: IpAddr, path: &str) -> bool {
-    match plain(ip) {
-        IpAddr::V4(ip) => {
-            let own = ip.is_loopback() || ip.octets()[0] == 0;
-            ip.is_link_local() || METADATA_V4.contains(&ip) || own && !is_for_trackers(path)
-        }
-        IpAddr::V6(ip) => {
-            let own = ip.is_loopback() || ip.is_unspecified();
-            ip.is_unicast_link_local() || METADATA_V6.contains(&ip) || own && !is_for_trackers(path)
-        }
-    }
+/// Whether the address is one of this machine's: then the kernel, asked from where it would send there, says the same.
+/// Nothing is sent for that.
+pub(super) fn is_own(ip: IpAddr) -> bool {
+    let any = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind(SocketAddr::new(any, 0));
+    let from = socket.and_then(|socket| {
+        // The port is no matter.
+        socket.connect(SocketAddr::new(ip, 9))?;
+        socket.local_addr()
+    });
+    from.is_ok_and(|from| from.ip() == ip)
 }
 
 /// Where clouds tell a machine its secrets, beside addresses of the link.
@@ -79,11 +95,14 @@ pub(super) fn is_local(ip: IpAddr) -> bool {
     }
 }
 
-/// The address that is reached: a translator to IPv4 (RFC 6052) leads to that in the last four bytes.
+/// The address that is reached: translators to IPv4 (RFC 6052, and RFC 8215 within a network) lead to that in the last four
+/// bytes, 6to4 (RFC 3056) to that behind its prefix.
 fn plain(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(v6) => match v6.segments() {
-            [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+            [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+            | [0x64, 0xff9b, 1, _, _, _, high, low]
+            | [0x2002, high, low, ..] => {
                 let [[a, b], [c, d]] = [high.to_be_bytes(), low.to_be_bytes()];
                 Ipv4Addr::new(a, b, c, d).into()
             }

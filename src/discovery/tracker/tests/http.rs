@@ -246,7 +246,7 @@ async fn redirects_that_lead_nowhere_are_refused() {
 async fn follow(url: &str, is_local: fn(IpAddr) -> bool) -> Result<StatusCode, TrackerError> {
     let url = HttpUrl::parse(url).unwrap();
     let (limits, tls, counters) = (limits(), Tls::new(Authorities::default()), Counters::default());
-    let reach = Reach { any_address: false, is_local };
+    let reach = Reach { is_local, ..Reach::new(false) };
     let http = Http { limits: &limits, tls: &tls, counters: &counters, family: Family::V4, reach };
     let addrs = vec![format!("{}:{}", url.host, url.port).parse().unwrap()];
     http.get(url, addrs).await.map(|(status, _)| status)

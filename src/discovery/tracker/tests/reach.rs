@@ -1,5 +1,5 @@
 use super::{canned, request, response};
-use crate::discovery::tracker::reach::{Reach, is_local};
+use crate::discovery::tracker::reach::{Reach, is_local, is_own};
 use crate::discovery::tracker::{Count, TrackerClient, TrackerError, TrackerOptions};
 use std::net::SocketAddr;
 
@@ -20,6 +20,10 @@ fn own_networks_are_told_from_the_internet() {
         ("100.128.0.1", false),
         ("64:ff9b::127.0.0.1", true),
         ("64:ff9b::8.8.8.8", false),
+        ("64:ff9b:1::127.0.0.1", true),
+        ("64:ff9b:1:2::10.0.0.1", true),
+        ("2002:7f00:1::1", true),
+        ("2002:808:808::1", false),
         ("192.0.2.1", false),
         ("8.8.8.8", false),
         ("2001:db8::1", false),
@@ -47,6 +51,9 @@ fn a_torrent_sends_us_to_nothing_but_trackers() {
         ("::", "/admin", false),
         ("::ffff:127.0.0.1", "/admin", false),
         ("64:ff9b::127.0.0.1", "/admin", false),
+        ("64:ff9b:1::127.0.0.1", "/admin", false),
+        ("2002:7f00:1::1", "/admin", false),
+        ("2002:a9fe:a9fe::1", "/announce", false),
         ("169.254.169.254", "/announce", false),
         ("169.254.1.1", "", false),
         ("::ffff:169.254.169.254", "/announce", false),
@@ -65,6 +72,28 @@ fn a_torrent_sends_us_to_nothing_but_trackers() {
         assert_eq!(permitted.is_ok(), asked, "{ip} {path}: {permitted:?}");
         assert_eq!(Reach::new(true).permitted(vec![addr], path).unwrap(), [addr]);
     }
+}
+
+#[test]
+fn every_address_of_this_machine_is_asked_for_trackers_only() {
+    let addr = |ip: &str| SocketAddr::new(ip.parse().unwrap(), 80);
+    let reach = Reach { is_own: |ip| ip == addr_of("10.1.2.3"), ..Reach::new(false) };
+    for (ip, path, asked) in [
+        ("10.1.2.3", "/announce", true),
+        ("10.1.2.3", "/admin", false),
+        ("::ffff:10.1.2.3", "/admin", false),
+        ("64:ff9b::10.1.2.3", "/admin", false),
+        ("10.1.2.4", "/admin", true),
+    ] {
+        assert_eq!(reach.permitted(vec![addr(ip)], path).is_ok(), asked, "{ip} {path}");
+    }
+    for (ip, own) in [("127.0.0.1", true), ("::1", true), ("192.0.2.1", false), ("2001:db8::1", false)] {
+        assert_eq!(is_own(addr_of(ip)), own, "{ip}");
+    }
+}
+
+fn addr_of(ip: &str) -> std::net::IpAddr {
+    ip.parse().unwrap()
 }
 
 #[test]
