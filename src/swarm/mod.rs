@@ -225,6 +225,8 @@ pub struct Swarm {
     rounds: Rounds,
     pace: Pace,
     spreading: Spreading,
+    /// When a super-seed was last seen to have something to send.
+    gave: Duration,
     next_tick: Duration,
     totals: Totals,
 }
@@ -266,6 +268,7 @@ impl Swarm {
             rounds: Rounds::default(),
             pace: Pace::default(),
             spreading: Spreading::default(),
+            gave: Duration::ZERO,
             next_tick: Duration::ZERO,
             totals: Totals::default(),
         };

@@ -55,6 +55,8 @@ pub(super) struct Shown {
     most: usize,
     /// When those grew because the peer's pieces had gone nowhere.
     grown: Option<Duration>,
+    /// When it last got more because the seed had nothing to do.
+    hurried: Option<Duration>,
     /// When it last said that it has got a piece.
     pub(super) told: Option<Duration>,
     /// There was nothing for it when last looked: look again then.
@@ -74,6 +76,7 @@ impl Shown {
             again: OPEN,
             most: usize::try_from(most).map_or(MOST_OPEN, |most| most.clamp(OPEN, MOST_OPEN)),
             grown: None,
+            hurried: None,
             told: None,
             look: Duration::ZERO,
             counted: false,
@@ -92,6 +95,17 @@ impl Shown {
 
     pub(super) fn awaits(&self, piece: PieceIndex) -> bool {
         self.open.iter().any(|offer| offer.piece == piece)
+    }
+
+    /// While the seed has nothing to do: who has got all that it was shown gets pieces that nobody else has, and every time twice
+    /// as many, though what it has is not seen elsewhere yet. Perhaps nobody else wants that.
+    pub(super) fn hurry(&mut self, now: Duration, spread: &Spread, lull: Duration) {
+        if self.open.iter().any(Offer::is_unused) || self.hurried.is_some_and(|at| now < at + lull) {
+            return;
+        }
+        self.hurried = Some(now);
+        self.close(spread, |offer| offer.had.is_none_or(|had| now < had + lull));
+        self.fresh = self.fresh.saturating_mul(2).min(self.most);
     }
 
     /// Whether one more may be shown: one that nobody else has, or one that others have or were shown.

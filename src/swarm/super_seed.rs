@@ -111,6 +111,9 @@ impl Swarm {
             return;
         }
         let mut leeches = 0;
+        if self.peers.iter().any(|(_, peer)| !is_served(peer)) {
+            self.gave = now;
+        }
         for (_, peer) in self.peers.iter_mut() {
             let counted = takes_part(now, peer);
             leeches += usize::from(counted);
@@ -191,6 +194,10 @@ impl Swarm {
         };
         let unasked = |offer: &Offer| served && now >= idle.max(offer.since) + patience;
         shown.close_vain(now, spread, self.layout.piece_length(), unasked, times);
+        // What goes to one peer alone is sent once, however much: better that than a link that lies idle.
+        if served && !waits && now >= self.gave.max(idle) + LULL {
+            shown.hurry(now, spread, LULL);
+        }
         if (shown.has_room(true) || shown.has_room(false)) && now >= shown.look {
             self.wake(slot);
         }

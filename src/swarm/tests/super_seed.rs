@@ -9,6 +9,7 @@ use crate::swarm::{Commons, PeerSlot, Settings, Wish};
 use crate::wire::Message;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 fn seed(pieces: u32) -> Desk {
     let layout = Arc::new(Layout::new(BLOCK.into(), [u64::from(pieces * BLOCK)]).unwrap());
@@ -99,6 +100,26 @@ fn what_a_peer_does_not_want_keeps_nobody_waiting() {
     let commons = &desk.swarm.commons;
     let counted = |piece| commons.spread.is_awaited(piece) || commons.spread.count(piece) > 0;
     assert!(!desk.layout.pieces().any(counted));
+}
+
+/// Nothing but what it was sent comes to it, and what it has nobody else wants.
+#[test]
+fn who_wants_a_part_only_does_not_slow_down_who_wants_all() {
+    let mut desk = seed(160);
+    let [part, all] = [1, 2].map(|number| leech(&mut desk, number));
+    let (mut sent, mut got, mut seconds) = (0, 0, 0);
+    while got < 120 {
+        for piece in shown(&mut desk, part).into_iter().filter(|piece| *piece >= 120) {
+            fetch(&mut desk, part, piece);
+            desk.hear(part, Message::Have(piece));
+            sent += 1;
+        }
+        got += take(&mut desk, all);
+        desk.pass(1);
+        seconds += 1;
+        assert!(seconds < 15, "{got} pieces after {seconds} s");
+    }
+    assert!(sent + got <= 160, "{sent} and {got}: each once");
 }
 
 #[test]
@@ -244,7 +265,11 @@ fn who_is_alone_on_all_cores_need_not_wait_for_others() {
                 desks[1].hear(peer, Message::Have(piece));
                 got += 1;
             }
-            desks.iter_mut().for_each(|desk| desk.pass(1));
+            for desk in desks.iter_mut() {
+                // It has others to send to.
+                desk.swarm.gave = desk.now + Duration::from_secs(1);
+                desk.pass(1);
+            }
         }
         got
     };
