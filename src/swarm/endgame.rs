@@ -29,19 +29,21 @@ impl Swarm {
     }
 
     /// A block that another peer was asked for: the last one in the longest queue, if this peer is likely to bring it much
-    /// sooner: what comes twice takes the place of what is lacking. One that several were asked for, or
-    /// before the endgame, counts only when it has not come for a while: they may be such as never send.
+    /// sooner than any who was asked: what comes twice takes the place of what is lacking. Before the endgame it counts only
+    /// when it has not come for a while.
     fn twice(&mut self, now: Duration, slot: PeerSlot) -> Option<(PieceIndex, usize)> {
         let endgame = self.is_endgame();
         let peer = self.peers.get(slot)?;
         let own = peer.block_seconds();
+        let unbeaten = self.unbeaten(now, endgame, own);
         let wanted = |holder: &Peer, asked: &Asked| {
-            let (block, late) = (asked.block, self.is_late(now, holder, asked));
+            let block = asked.block;
             let active = self.active.get(&block.piece)?;
             let state = &active.blocks[block.index()];
-            let slower = endgame && state.asked == 1 && self.is_behind(now, holder, asked, own);
-            let open = slower || (late && state.asked < u8::MAX);
-            let fit = open && !state.is_received() && !active.sole && peer.offers(block.piece);
+            let fit =
+                state.asked < u8::MAX && !state.is_received() && !active.sole && peer.offers(block.piece);
+            let beaten = || self.is_beaten(now, endgame, (holder, asked), own) && !unbeaten.contains(&block);
+            let fit = fit && beaten();
             fit.then_some((block.piece, block.index()))
         };
         let queues = self.peers.iter().filter(|(other, _)| *other != slot);

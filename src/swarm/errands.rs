@@ -255,30 +255,44 @@ impl Swarm {
                 }
             }
         }
+        for (block, wait) in self.outstanding(now) {
+            found.push((if wait == Duration::MAX { 1 } else { 2 }, Reverse(wait), Reverse(block)));
+        }
+        found.sort();
+        let blocks = found.into_iter().take(room);
+        let mut lacking: Vec<Lacking> =
+            blocks.map(|(_, Reverse(wait), Reverse(block))| Lacking { block, wait, whole: false }).collect();
+        lacking.extend(self.slow_pieces());
+        lacking
+    }
+
+    /// Blocks that our peers were asked for, all of whom are late or, in the endgame, long in bringing them; and how long the
+    /// first of them is.
+    fn outstanding(&mut self, now: Duration) -> BTreeMap<Block, Duration> {
         let endgame = self.is_endgame();
+        let unbeaten = self.unbeaten(now, endgame, 0.0);
+        let mut waits = BTreeMap::new();
         for (_, peer) in self.peers.iter() {
-            let backlog = peer.backlog_seconds();
             for asked in &peer.asked {
-                let Some(active) = self.active.get(&asked.block.piece).filter(|active| !active.sole) else {
-                    continue;
-                };
-                let late = self.is_late(now, peer, asked);
-                let once = active.blocks[asked.block.index()].asked == 1;
-                let slow = endgame && once && self.is_behind(now, peer, asked, 0.0);
-                if (late || slow) && self.may_come(now, active, &asked.block) {
-                    let wait = if late { Duration::MAX } else { Duration::from_secs_f64(backlog) };
-                    found.push((if late { 1 } else { 2 }, Reverse(wait), Reverse(asked.block)));
+                let active = self.active.get(&asked.block.piece).filter(|active| !active.sole);
+                let open = active.is_some_and(|active| self.may_come(now, active, &asked.block));
+                if open
+                    && !unbeaten.contains(&asked.block)
+                    && self.is_beaten(now, endgame, (peer, asked), 0.0)
+                {
+                    let wait = if self.is_late(now, peer, asked) {
+                        Duration::MAX
+                    } else {
+                        Duration::from_secs_f64(peer.backlog_seconds())
+                    };
+                    waits
+                        .entry(asked.block)
+                        .and_modify(|least: &mut Duration| *least = wait.min(*least))
+                        .or_insert(wait);
                 }
             }
         }
-        found.sort();
-        let blocks = found.into_iter().map(|(_, Reverse(wait), Reverse(block))| (block, wait));
-        let mut seen = BTreeSet::new();
-        let blocks = blocks.filter(|(block, _)| seen.insert(*block)).take(room);
-        let mut lacking: Vec<Lacking> =
-            blocks.map(|(block, wait)| Lacking { block, wait, whole: false }).collect();
-        lacking.extend(self.slow_pieces());
-        lacking
+        waits
     }
 
     /// Whether a block may come from another core: it is not here, not being written just now, and there is memory.
@@ -383,11 +397,8 @@ impl Swarm {
         let peer = self.peers.get(slot)?;
         let own = peer.block_seconds();
         let goes_on = |block: &Block| {
-            let once = self.holders(block).count() == 1;
             self.holders(block).any(|(other, holder, asked)| {
-                let slow =
-                    self.is_mute(now, holder, asked) || (once && self.is_behind(now, holder, asked, own));
-                other == slot || !(self.is_late(now, holder, asked) || (peer.downloaded > 0 && slow))
+                other == slot || !self.is_beaten(now, peer.downloaded > 0, (holder, asked), own)
             })
         };
         let fits = |block: &&Block| {

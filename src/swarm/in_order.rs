@@ -148,7 +148,7 @@ impl Swarm {
             let waits = state.asked > 0 && state.asked < u8::MAX && !state.is_received() && !state.away;
             waits
                 && self.holders(&block).all(|(holder, peer, asked)| {
-                    let slow = state.asked == 1 && self.is_slow(now, peer, asked, own);
+                    let slow = self.is_slow(now, peer, asked, own);
                     holder != slot && (slow || self.is_late(now, peer, asked))
                 })
         };
@@ -172,13 +172,14 @@ impl Swarm {
             (0..active.blocks.len()).map(|index| (index, self.layout.nth_block(active.piece, index)));
         let blocks = blocks.filter(|(_, block)| self.may_come(now, active, block));
         let waits = blocks.filter_map(|(index, block)| {
-            let asked = active.blocks[index].asked;
-            let gone = |(_, peer, asked)| self.is_mute(now, peer, asked) || self.is_late(now, peer, asked);
-            let seconds = match asked {
-                0 => owner.map_or(NEVER, |owner| active.lacks() as f64 * owner.block_seconds()),
-                _ if self.holders(&block).all(gone) => NEVER,
-                1 => self.holders(&block).map(|(_, peer, _)| peer.seconds_until(&block)).next()?,
-                _ => return None,
+            let seconds = if active.blocks[index].asked == 0 {
+                owner.map_or(NEVER, |owner| active.lacks() as f64 * owner.block_seconds())
+            } else {
+                let waits = self.holders(&block).map(|(_, peer, asked)| {
+                    let gone = self.is_mute(now, peer, asked) || self.is_late(now, peer, asked);
+                    if gone { NEVER } else { peer.seconds_until(&block) }
+                });
+                waits.fold(NEVER, f64::min)
             };
             let wait = Duration::from_secs_f64(seconds.min(NEVER));
             (seconds > LEAST_GAIN).then_some(Lacking { block, wait, whole: false })

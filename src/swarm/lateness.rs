@@ -3,6 +3,7 @@
 use super::peer::{Asked, Peer};
 use super::{PeerSlot, Swarm};
 use crate::metainfo::Block;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// A block asked for this long ago, of however many peers, may be asked of one more when nothing else is left and its
@@ -46,5 +47,30 @@ impl Swarm {
     pub(super) fn is_behind(&self, now: Duration, peer: &Peer, asked: &Asked, own: f64) -> bool {
         let much_later = peer.pace().is_some() && is_longer(peer.backlog_seconds(), own);
         much_later || self.is_mute(now, peer, asked)
+    }
+
+    /// Whether another peer, which would bring the block in `own` seconds, is better asked, too: this one is late with it, or, where
+    /// nothing else is left (`endgame`), would bring all that it was asked for much later.
+    pub(super) fn is_beaten(
+        &self,
+        now: Duration,
+        endgame: bool,
+        (peer, asked): (&Peer, &Asked),
+        own: f64,
+    ) -> bool {
+        self.is_late(now, peer, asked) || (endgame && self.is_behind(now, peer, asked, own))
+    }
+
+    /// Blocks that several peers were asked for, one of whom is not beaten. (So each that is asked once more is much faster than
+    /// all before it, and they are few.)
+    pub(super) fn unbeaten(&self, now: Duration, endgame: bool, own: f64) -> BTreeSet<Block> {
+        let several = |block: &Block| {
+            let active = self.active.get(&block.piece);
+            active.is_some_and(|active| active.blocks[block.index()].asked > 1)
+        };
+        let asked = self.peers.iter().flat_map(|(_, peer)| peer.asked.iter().map(move |asked| (peer, asked)));
+        let open = asked.filter(|(_, asked)| several(&asked.block));
+        let open = open.filter(|holder| !self.is_beaten(now, endgame, *holder, own));
+        open.map(|(_, asked)| asked.block).collect()
     }
 }

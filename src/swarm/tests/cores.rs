@@ -1,6 +1,6 @@
 //! Several cores on one torrent.
 
-use super::desk::{BLOCK, Desk, has_rate};
+use super::desk::{BLOCK, Desk, has_rate, own};
 use super::sim::plan::{Has, NodePlan, Plan};
 use super::sim::world::World;
 use crate::metainfo::Layout;
@@ -24,16 +24,21 @@ pub(super) fn nudge(from: &mut Desk, to: &mut Desk) -> Vec<Wish> {
     wishes
 }
 
-/// A peer of `other` sends all that it is asked for on behalf of core 0, which gets it. Says how many blocks that were.
+/// A peer of `other` sends all that it is asked for, on behalf of core 0, which gets it, or of its own. Says how many blocks core
+/// 0 took.
 fn fetch_for(one: &mut Desk, other: &mut Desk, helper: PeerSlot) -> usize {
     let mut fetched = Vec::new();
     for (piece, index) in other.requests(helper) {
         let block = other.block(piece, index);
         let (_, place) = other.swarm.begin(other.now, helper, [piece, block.begin, BLOCK]).unwrap();
-        assert_eq!(place, Place::Aside, "its place is on the other core");
-        let completion = other.swarm.complete(other.now, helper, &block, place);
-        let Completion::Handover(0, handover) = completion else { panic!("{completion:?}") };
-        fetched.push(handover);
+        match other.swarm.complete(other.now, helper, &block, place) {
+            Completion::Handover(0, handover) => {
+                assert_eq!(place, Place::Aside, "its place is on the other core");
+                fetched.push(handover);
+            }
+            Completion::Taken => assert!(other.swarm.active.contains_key(&block.piece)),
+            completion => panic!("{completion:?}"),
+        }
     }
     // What was shown again in the meantime may come twice.
     let mut taken =
@@ -78,6 +83,52 @@ fn what_a_helpers_peers_do_not_send_another_of_them_is_asked_for() {
     }
 }
 
+/// All peers of a core have sent a block each and then nothing, and some of the other, which has one honest peer, too. What the
+/// mute ones were asked for waits for none of them.
+#[test]
+fn many_peers_that_fall_silent_hold_up_no_piece() {
+    for mutes in [[2, 0], [3, 0], [8, 0], [4, 4], [0, 8], [1, 7]] {
+        let mut desks = two(4 * RUN_LEN, 12);
+        let pieces: Vec<u32> = (0..12).collect();
+        let mut slots = [Vec::new(), Vec::new()];
+        for ((desk, mutes), slots) in desks.iter_mut().zip(mutes).zip(&mut slots) {
+            own(desk).most_peers = 16;
+            desk.window = Some(4);
+            let first = desk.swarm.core as u8 * 20;
+            slots.extend((first..first + mutes).map(|number| desk.giver(number, &pieces)));
+            for mute in slots {
+                let asked = desk.requests(*mute);
+                assert!(desk.block_comes(*mute, asked[0]).1, "then it sends nothing more");
+            }
+        }
+        let [mut one, mut other] = desks;
+        let talk = |one: &mut Desk, other: &mut Desk| {
+            slots[0].iter().for_each(|mute| _ = one.requests(*mute));
+            slots[1].iter().for_each(|mute| _ = other.requests(*mute));
+            nudge(other, one);
+            nudge(one, other);
+            one.pass(1);
+            other.pass(1);
+        };
+        (0..2).for_each(|_| talk(&mut one, &mut other));
+        let honest = other.giver(99, &pieces);
+        let mut seconds = 0;
+        while one.swarm.commons.map.left() > 0 {
+            assert!(seconds < 10, "{mutes:?} mutes: {} pieces are stuck", one.swarm.commons.map.left());
+            for _ in 0..200 {
+                fetch_for(&mut one, &mut other, honest);
+                one.settle(&[]);
+                other.settle(&[]);
+                nudge(&mut other, &mut one);
+                nudge(&mut one, &mut other);
+            }
+            talk(&mut one, &mut other);
+            seconds += 1;
+        }
+        println!("{mutes:?} mutes: {seconds} s");
+    }
+}
+
 /// A core's only peer is mute, and was asked for half of a piece; a slow peer of the other core for the other half.
 fn mute_and_slow() -> [Desk; 2] {
     let [mut one, mut other] = two(2 * RUN_LEN, 1);
@@ -99,6 +150,27 @@ fn what_a_slow_peer_of_a_helper_would_be_long_in_sending_a_fast_one_of_it_is_ask
     assert_eq!(other.requests(fast), [], "it has sent nothing yet");
     has_rate(&mut other, fast, 1_000_000);
     assert_eq!(other.requests(fast).len(), 1, "one at a time");
+}
+
+/// The last block of a core is asked of two peers of another that would be long in sending it; a third is much faster.
+#[test]
+fn what_two_slow_peers_of_a_helper_were_asked_for_a_fast_one_of_it_is_asked_for_too() {
+    let [mut one, mut other] = two(BLOCK, 1);
+    let mute = one.giver(1, &[0]);
+    one.requests(mute);
+    let slow = [2, 3].map(|number| other.giver(number, &[0]));
+    slow.iter().for_each(|slow| _ = other.requests(*slow));
+    nudge(&mut other, &mut one);
+    one.pass(3);
+    nudge(&mut one, &mut other);
+    let asked = [0, 1].map(|number| {
+        has_rate(&mut other, slow[number], [500, 4_000][number]);
+        other.requests(slow[number]).len()
+    });
+    assert_eq!(asked, [1, 1], "32 and 4 seconds");
+    let fast = other.giver(4, &[0]);
+    has_rate(&mut other, fast, 1_000_000);
+    assert_eq!(fetch_for(&mut one, &mut other, fast), 1);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Whom we ask for what, where blocks go, and what becomes of pieces.
 
-use super::desk::{BLOCK, Desk, Said, id};
+use super::desk::{BLOCK, Desk, Said, has_rate, id};
 use crate::swarm::{Completion, DropReason, Introduction, PeerSlot, Place, RUN_LEN, Wish};
 use crate::wire::Message;
 use std::collections::HashSet;
@@ -123,6 +123,19 @@ fn endgame_takes_the_first_and_cancels_at_the_losers() {
     blocks(0, 0..3).into_iter().for_each(|block| assert_eq!(desk.block_comes(a, block), (Place::Home, true)));
     desk.settle(&[]);
     assert_eq!(desk.swarm.totals().downloaded, u64::from(4 * BLOCK));
+}
+
+/// Each that is asked once more brings the block much sooner than all who were asked before.
+#[test]
+fn in_the_endgame_a_block_is_asked_of_ever_faster_peers_and_of_no_other() {
+    let mut desk = Desk::new(BLOCK, 1, &[]);
+    let peers = [(1, 500), (2, 4_000), (3, 4_000), (4, 200_000)].map(|(number, rate)| {
+        let peer = desk.giver(number, &[0]);
+        has_rate(&mut desk, peer, rate);
+        peer
+    });
+    let asked = peers.map(|peer| desk.requests(peer).len());
+    assert_eq!(asked, [1, 1, 0, 1], "32, 4, 4 and 0.1 seconds");
 }
 
 #[test]
