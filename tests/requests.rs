@@ -68,6 +68,9 @@ fn whatever_is_asked_for(more: &[&str], from_page_cache: bool) {
             let (torrent, payload) = (&torrent, &payload);
             scope.spawn(move || {
                 let mut stream = connect(addr, torrent, [peer; 20]).unwrap();
+                // With less the window may stay below a segment of the loopback device, which the kernel then sends by its
+                // timer only, five times a second.
+                rustix::net::sockopt::set_socket_recv_buffer_size(&stream, 1 << 20).unwrap();
                 stream.write_all(&message(INTERESTED, &[], &[])).unwrap();
                 hear_kind(&mut stream, UNCHOKE);
                 ask(&mut stream, payload, piece_len, &mut fastrand::Rng::with_seed(peer.into()));
