@@ -5,6 +5,7 @@
 //! the peer says something else in between, the bytes after it lie in the wrong places; they are moved, and counted, and
 //! of this peer less is foreseen (see `guess`).
 
+use super::allowance::Allowance;
 use super::crew::Letter;
 use super::guess::Guess;
 use super::torrent::TorrentShard;
@@ -48,14 +49,28 @@ pub(super) struct Receiver {
     guess: Guess,
     /// For a peer that insists on encryption.
     cipher: Option<Cipher>,
-    /// Payload bytes of the last receive.
+    /// Payload bytes that have come.
     payload: u64,
+    allowance: Allowance,
+    /// Bytes that may be received now.
+    most: usize,
 }
 
 impl Receiver {
     pub(super) fn new(torrent: Rc<TorrentShard>, slot: PeerSlot, cipher: Option<Cipher>) -> Self {
         let reader = Reader::new(Limits::for_pieces(torrent.crew.store.layout().piece_count()));
-        Self { torrent, slot, reader, coming: None, guess: Guess::default(), payload: 0, cipher }
+        let allowance = Allowance::new(torrent.crew.choices.download.clone());
+        Self {
+            torrent,
+            slot,
+            reader,
+            coming: None,
+            guess: Guess::default(),
+            payload: 0,
+            cipher,
+            allowance,
+            most: 0,
+        }
     }
 
     /// Receives until the connection ends. `ahead`: bytes that have come with the handshake, decrypted.
@@ -74,6 +89,7 @@ impl Receiver {
             if waits {
                 socket.readable().await?;
             }
+            self.most = self.wait_for_turn().await;
             let mut scatter = self.torrent.take_scatter();
             let plan = self.plan(&mut scatter);
             let room = scatter.capacity();
@@ -86,6 +102,7 @@ impl Receiver {
             let ended = match &result {
                 Ok(received) => {
                     waits = *received < room;
+                    self.allowance.spend(self.torrent.now(), *received as u64);
                     let before = self.payload;
                     let ended = *received == 0 || !self.digest(&plan, &scatter, *received);
                     let payload = self.payload - before;
@@ -98,6 +115,7 @@ impl Receiver {
                 }
                 Err(error) => {
                     waits = true;
+                    self.allowance.rest(self.torrent.now());
                     !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
                 }
             };
@@ -108,31 +126,30 @@ impl Receiver {
             if ended {
                 return result.map(drop);
             }
-            self.pay().await;
         }
     }
 
-    /// With a limit, waits until the payload that has come was due. The peer finds our socket full meanwhile.
-    async fn pay(&mut self) {
-        let payload = std::mem::take(&mut self.payload);
-        let throttle = &self.torrent.crew.choices.download;
-        if payload == 0 || throttle.quantum().is_none() {
-            return;
-        }
-        let due = throttle.book(self.torrent.now(), payload);
-        let mut wait = due.saturating_sub(self.torrent.now());
-        while !wait.is_zero() && !self.torrent.is_stopping() {
+    /// With a limit, waits until bytes may be received; those that are waiting stay in the kernel meanwhile, and the peer finds
+    /// our socket full. Whom nothing is expected of is heard at once: its messages are short, and booked when they have come. Gives
+    /// how many bytes.
+    async fn wait_for_turn(&mut self) -> usize {
+        let expected = self.coming.is_some() || self.torrent.swarm.borrow().expects_blocks(self.slot);
+        loop {
+            let now = self.torrent.now();
+            let allowed = if expected { self.allowance.get(now, u64::MAX) } else { 0 };
+            let wait = self.allowance.wait(now);
+            if allowed > 0 || (wait.is_zero() && !expected) || self.torrent.is_stopping() {
+                let most = if allowed > 0 { allowed } else { self.allowance.quantum() };
+                return usize::try_from(most).unwrap_or(usize::MAX);
+            }
             tokio::time::sleep(wait.min(LONGEST_NAP)).await;
-            wait = due.saturating_sub(self.torrent.now());
         }
     }
 
     /// Says where the next bytes go.
     fn plan(&mut self, scatter: &mut Scatter) -> Vec<Stretch> {
         let mut plan = Vec::new();
-        // No more than is booked at a time.
-        let most =
-            self.torrent.crew.choices.download.quantum().map_or(usize::MAX, |quantum| quantum as usize);
+        let most = self.most;
         let home = self.coming.as_ref().filter(|coming| coming.place == Place::Home);
         let at_home = home.map(|coming| (coming.block, coming.filled));
         let left = self.reader.message_left();

@@ -85,7 +85,7 @@ impl Sender {
                 self.wait(now).await;
                 continue;
             }
-            let allowed = if self.blocks.is_empty() { 0 } else { self.allowance.get(now) };
+            let allowed = self.allowed(now);
             // In the middle of a block nothing else can be said.
             if allowed == 0 && (self.messages.is_empty() || self.block_sent > 0) {
                 self.wait(now).await;
@@ -113,7 +113,10 @@ impl Sender {
                     }
                 }
                 // The slabs stay in the cache; nothing is pinned while the peer takes its time.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.writable().await?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.allowance.rest(self.torrent.now());
+                    socket.writable().await?;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.raw_os_error() == Some(libc::EFAULT) && self.map => self.map = false,
                 Err(error) => return Err(error),
@@ -122,7 +125,8 @@ impl Sender {
     }
 
     /// Waits until there is something to do, or more may be sent.
-    async fn wait(&self, now: Duration) {
+    async fn wait(&mut self, now: Duration) {
+        self.allowance.rest(now);
         let wait = self.allowance.wait(now);
         if wait.is_zero() {
             return self.bell.notified().await;
@@ -144,12 +148,21 @@ impl Sender {
         let mut swarm = self.torrent.swarm.borrow_mut();
         if self.blocks.is_empty() && swarm.has_uploads(self.slot) {
             let most = if self.cipher.is_some() { ENCRYPTED_SEND_LEN } else { SEND_LEN };
-            let soon = (swarm.upload_rate(self.slot) / 2).max(FIRST_SEND_LEN).min(self.allowance.get(now));
+            let soon = (swarm.upload_rate(self.slot) / 2).clamp(FIRST_SEND_LEN, most.into());
+            let soon = soon.min(self.allowance.get(now, soon)) as u32;
             if soon > 0 {
-                let most = most.min(u32::try_from(soon).unwrap_or(u32::MAX));
-                swarm.take_upload(self.slot, most, &mut self.blocks);
+                swarm.take_upload(self.slot, soon, &mut self.blocks);
             }
         }
+    }
+
+    /// Payload bytes that may be sent of the blocks that were taken.
+    fn allowed(&mut self, now: Duration) -> u64 {
+        let (_, rest) = self.cut();
+        let rest = rest.map_or(0, |rest| u64::from(rest.len));
+        let whole = self.blocks.iter().skip(usize::from(self.block_sent > 0));
+        let left = rest + whole.map(|block| u64::from(block.len)).sum::<u64>();
+        if left == 0 { 0 } else { self.allowance.get(now, left) }
     }
 
     /// Puts what is to be sent next in order: the rest of a block that was cut, messages, blocks.
@@ -215,8 +228,9 @@ impl Sender {
             payload += self.count_block(&mut count);
         }
         self.torrent.gauges.count_overhead((all - payload) as u64, 0);
-        self.allowance.spend(payload as u64);
-        self.torrent.swarm.borrow_mut().sent(self.torrent.now(), self.slot, payload as u64);
+        let now = self.torrent.now();
+        self.allowance.spend(now, payload as u64);
+        self.torrent.swarm.borrow_mut().sent(now, self.slot, payload as u64);
     }
 
     /// Counts towards the first block; gives the payload bytes of it that are sent now.

@@ -374,6 +374,11 @@ impl Swarm {
         Ok((block, Place::Home))
     }
 
+    /// Whether the peer was asked for blocks that have not come.
+    pub fn expects_blocks(&self, slot: PeerSlot) -> bool {
+        self.peers.get(slot).is_some_and(|peer| !peer.asked.is_empty())
+    }
+
     /// Whether bytes of the block that is coming may still go to its home.
     pub fn is_home(&self, slot: PeerSlot, block: &Block) -> bool {
         let active = self.active.get(&block.piece);

@@ -12,7 +12,7 @@ use std::time::Duration;
 const SLACK: Duration = Duration::from_millis(30);
 /// Bookings a second, roughly, and their bounds in bytes.
 const BOOKINGS: u64 = 100;
-const SHORTEST: u64 = 1024;
+const SHORTEST: u64 = 128;
 const LONGEST: u64 = 256 * 1024;
 
 /// One limit.
@@ -146,7 +146,7 @@ mod tests {
     fn several_limits_hold_at_once_and_what_is_given_back_is_booked_again() {
         let [global, own] = [300_000, 100_000].map(|rate| Arc::new(Limiter::new(rate)));
         let both = Throttle::new(vec![Arc::clone(&global), own]);
-        assert_eq!((both.rate(), both.quantum()), (Some(100_000), Some(1024)));
+        assert_eq!((both.rate(), both.quantum()), (Some(100_000), Some(1000)));
         let now = Duration::from_secs(1);
         assert_eq!(both.book(now, 100_000), now);
         let next = both.book(now, 10);
