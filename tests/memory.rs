@@ -128,6 +128,25 @@ fn files_that_are_removed_are_let_go() {
     assert_eq!((code, said.as_str()), (Some(0), ""), "{summary}");
 }
 
+/// Neither does a core that opens such a file only then: it is not the one that was checked, and the seed ends, with the cause.
+#[test]
+fn what_replaces_a_file_is_served_by_no_core() {
+    let stage = Stage::new(&vec![100_000; 40]);
+    let mut seeder = beside_client(&stage, "seed", &stage.here(), &["--cores", "2"]);
+    let addr = seeder.address().to_string();
+    for number in 0..40 {
+        let other = stage.here().join("other");
+        fs::write(&other, vec![7; 100_000]).unwrap();
+        fs::rename(other, stage.here().join(format!("set/{number:04}"))).unwrap();
+    }
+    let many = ["--peer", &addr, "--connections", "16"];
+    let (_, summary, _) = stage.run("download", &many);
+    assert_eq!(summary["bad_blocks"], 0, "{summary}");
+    let error = seeder.until("error").to_string();
+    assert!(error.contains("another file is in the place of the one that was checked"), "{error}");
+    assert_eq!(seeder.wait().code(), Some(1));
+}
+
 /// What nobody has asked for takes no memory: each core begins with as much as its arena grows by.
 #[test]
 fn a_seed_begins_with_little_memory() {

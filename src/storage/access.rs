@@ -165,6 +165,7 @@ impl Access {
         })
     }
 
+    /// Keeps a file open, unless it is another one than before.
     fn keep_open(
         &self,
         index: FileIndex,
@@ -174,6 +175,12 @@ impl Access {
         let handle = Handle::new(fd, writable, place);
         let handle =
             handle.map_err(|cause| StorageError::new("look at", self.store.display(index), cause))?;
+        let stored = self.store.file(index);
+        let written = self.store.writes() && matches!(stored.location(), Location::Part(_));
+        if !stored.is_the_one(handle.id(), written) {
+            let cause = "another file is in the place of the one that was checked";
+            return Err(StorageError::because("use", self.store.display(index), cause));
+        }
         let file = Rc::new(handle);
         self.open.borrow_mut().insert(index, Rc::clone(&file));
         Ok(file)

@@ -10,6 +10,7 @@
 mod access;
 mod check;
 mod counts;
+mod file_id;
 mod folder;
 mod handle;
 mod history;

@@ -1,7 +1,7 @@
 //! Parts of files that are mapped, to be sent from the page cache: as many as there is room for. Which are given up is left to
 //! chance: of peers that all go through a torrent in its order, the oldest would be what is wanted next.
 
-use super::folder::FileId;
+use super::file_id::FileId;
 use super::handle::Handle;
 use crate::metainfo::FileIndex;
 use crate::ring::{VIEW_LEN, View};
