@@ -128,6 +128,25 @@ fn files_that_are_removed_are_let_go() {
     assert_eq!((code, said.as_str()), (Some(0), ""), "{summary}");
 }
 
+/// Neither does a core that opens such a file only then: it is not the one that was checked, and the seed ends, with the cause.
+#[test]
+fn what_replaces_a_file_is_served_by_no_core() {
+    let stage = Stage::new(&vec![100_000; 40]);
+    let mut seeder = beside_client(&stage, "seed", &stage.here(), &["--cores", "2"]);
+    let addr = seeder.address().to_string();
+    for number in 0..40 {
+        let other = stage.here().join("other");
+        fs::write(&other, vec![7; 100_000]).unwrap();
+        fs::rename(other, stage.here().join(format!("set/{number:04}"))).unwrap();
+    }
+    let many = ["--peer", &addr, "--connections", "16"];
+    let (_, summary, _) = stage.run("download", &many);
+    assert_eq!(summary["bad_blocks"], 0, "{summary}");
+    let error = seeder.until("error").to_string();
+    assert!(error.contains("another file is in the place of the one that was checked"), "{error}");
+    assert_eq!(seeder.wait().code(), Some(1));
+}
+
 /// What nobody has asked for takes no memory: each core begins with as much as its arena grows by.
 #[test]
 fn a_seed_begins_with_little_memory() {
@@ -177,6 +196,38 @@ fn what_is_sent_from_the_page_cache_stays_within_the_limit() {
     assert_eq!(code, Some(0), "{summary}");
     let peak = seeder.peak_memory();
     assert!(peak <= (48 + 64) << 20, "{peak} bytes");
+}
+
+/// However little memory there is: what the page cache holds is neither read nor beside the limit, and a download works.
+#[test]
+fn a_seed_with_little_memory_sends_from_the_page_cache() {
+    let stage = Stage::new(&[48 << 20]);
+    for (cores, mib) in [(1, 8), (1, 16), (2, 16), (4, 16), (2, 32)] {
+        let (count, limit) = (cores.to_string(), format!("{mib}M"));
+        let more = ["--cores", &count, "--memory-limit", &limit, "--metrics", "127.0.0.1:0"];
+        let mut seeder = beside_client(&stage, "seed", &stage.here(), &more);
+        let figures = seeder.metrics_address();
+        let addr = seeder.address().to_string();
+        let before = common::until(|| {
+            let before = bytes_read(&Samples::fetch(figures));
+            if before == stage.total() { Ok(before) } else { Err(format!("{before} bytes")) }
+        });
+        assert_eq!(stage.run("download", &["--peer", &addr, "--connections", "8"]).0, Some(0));
+        let page = when_sent(&stage, figures, 8);
+        let read = bytes_read(&page) - before;
+        // Now and then all that is mapped is being sent.
+        assert!(read <= stage.total() / 4, "{cores} cores, {mib} MiB: {read} bytes are read again");
+        let touched = ["free", "held", "cached", "sent"]
+            .map(|state| page.sum("seedring_slabs", &[&format!("state=\"{state}\"")]));
+        let taken = touched.iter().sum::<u64>() * (256 << 10) + page.sum("seedring_mapped_bytes", &[]);
+        assert!(taken <= mib << 20, "{cores} cores, {mib} MiB: {taken} bytes");
+        drop(seeder);
+        let leech = stage.folder.path().join(format!("leech-{cores}-{mib}"));
+        let mut program = beside_client(&stage, "download", &leech, &more[..4]);
+        let addr = program.address().to_string();
+        assert_eq!(stage.run("upload", &["--peer", &addr, "--connections", "8"]).0, Some(0));
+        assert_eq!(program.wait().code(), Some(0));
+    }
 }
 
 /// Everything goes its shortest way when one peer answers in the order it is asked: into its place, to the disk, and from

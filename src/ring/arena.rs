@@ -29,8 +29,11 @@ const PAGE: usize = 4096;
 pub(super) const STRIDE: usize = SLAB_LEN + PAGE;
 /// Blocks in a slab.
 pub const BLOCKS_IN_SLAB: usize = SLAB_LEN / BLOCK_LEN;
-/// Slabs by which the arena grows at the least: just under 16 MiB, which take a few milliseconds to become resident.
+/// Slabs by which the arena grows as a rule: just under 16 MiB, which take a few milliseconds to become resident.
 pub const CHUNK_SLABS: u32 = 63;
+/// A small arena grows by one part in so many, so that the first is not all of it: what it has not grown into may be used for
+/// something else.
+const PARTS: u32 = 4;
 /// Chunks at most; io_uring's table of buffers has room for no more.
 const MOST_CHUNKS: u32 = 1024;
 const _: () = assert!(BLOCKS_IN_SLAB <= u16::BITS as usize, "one bit a block in `SlabState::leased`");
@@ -109,21 +112,22 @@ pub struct Arena(Rc<Shared>);
 impl Arena {
     /// Maps at least two slabs, at most `len` bytes. Nothing is there yet.
     pub(super) fn new(len: usize) -> io::Result<Self> {
-        Self::by_chunks(len, CHUNK_SLABS)
+        Self::by_chunks(len, |count| CHUNK_SLABS.min(count.div_ceil(PARTS)))
     }
 
     /// As [`Self::new`], and once it grows it is all there.
     pub(super) fn in_one(len: usize) -> io::Result<Self> {
-        Self::by_chunks(len, u32::MAX)
+        Self::by_chunks(len, |count| count)
     }
 
-    fn by_chunks(len: usize, chunk: u32) -> io::Result<Self> {
+    /// `chunk`: slabs by which it grows, of so many.
+    fn by_chunks(len: usize, chunk: impl Fn(u32) -> u32) -> io::Result<Self> {
         let count = (len / STRIDE).max(2);
         let mapping = Arc::new(Mapping::new(count * STRIDE)?);
         let count = u32::try_from(count).map_err(|_| io::ErrorKind::InvalidInput)?;
         Ok(Self(Rc::new(Shared {
             mapping,
-            chunk: chunk.max(count.div_ceil(MOST_CHUNKS)),
+            chunk: chunk(count).max(count.div_ceil(MOST_CHUNKS)),
             grown: Cell::new(0),
             registered: Cell::new(0),
             table: RefCell::new(None),
@@ -177,6 +181,11 @@ impl Arena {
     /// Number of slabs that have never been in use: no memory is behind them.
     pub fn untouched(&self) -> usize {
         self.0.states.len() - self.0.grown.get() as usize
+    }
+
+    /// Number of slabs by which it grows next.
+    pub fn growth(&self) -> usize {
+        self.0.chunk_from(self.0.grown.get()).len()
     }
 
     /// A slab to fill, if one is free. Its bytes are whatever was there before.

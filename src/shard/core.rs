@@ -58,7 +58,8 @@ impl Work {
     }
 
     async fn run(mut self, core: ring::Core) -> Result<(), StorageError> {
-        let access = Rc::new(Access::new(Arc::clone(&self.crew.store), self.crew.cores()));
+        let access = Access::new(Arc::clone(&self.crew.store), self.crew.cores());
+        let access = Rc::new(access.for_memory(core.arena.capacity() * ring::SLAB_LEN));
         let Some(found) = self.prepare(&core, &access).await? else { return Ok(()) };
         let torrent = self.torrent(&core, access, found);
         ring::spawn(listen(Rc::clone(&torrent), self.listener));

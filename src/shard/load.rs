@@ -7,15 +7,23 @@ use super::snapshot::Lookup;
 use super::torrent::TorrentShard;
 use crate::metainfo::{Block, Layout};
 use crate::ring::{self, FillingSlab, Gather, Slab, Window};
+use crate::storage::Unmapped;
 use crate::swarm::{PeerSlot, RUN_LEN};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// Most runs that are loaded for one send: each takes a slab, however little of it is wanted.
 const MOST_STRETCHES: usize = 16;
+
+/// How long is waited for memory at a time.
+const WAIT: Duration = Duration::from_millis(5);
+/// After so long what the page cache has is read, when all that may be mapped is still being sent.
+const READ_AFTER: Duration = Duration::from_millis(20);
+/// After so long a seed takes memory that it leaves to mapped files: somebody may hold the rest for long.
+const GROW_AFTER: Duration = Duration::from_millis(200);
 
 /// Bytes of one run, from one block or from several that follow each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,15 +173,21 @@ pub(super) async fn load(
 ) -> Result<(), ReadFailed> {
     payloads.clear();
     let [first, others @ ..] = stretches else { return Ok(()) };
+    let mut since = None;
     let found = loop {
-        match torrent.find(first, peer, map) {
-            Some(found) => break found,
-            // Every slab is being filled or sent: some will be free soon.
-            None => tokio::time::sleep(Duration::from_millis(5)).await,
+        let waited = since.map_or(Duration::ZERO, |since: Instant| since.elapsed());
+        if let Some(found) = torrent.find(first, peer, map, waited) {
+            break found;
+        }
+        // Everything is being filled or sent: some will be free soon.
+        since.get_or_insert_with(Instant::now);
+        tokio::select! {
+            () = torrent.sent.notified() => {}
+            () = tokio::time::sleep(WAIT) => {}
         }
     };
     // Whoever holds slabs must not wait for more: the others may do the same.
-    let further = others.iter().map_while(|stretch| torrent.find(stretch, peer, map));
+    let further = others.iter().map_while(|stretch| torrent.find(stretch, peer, map, Duration::ZERO));
     for found in std::iter::once(found).chain(further).collect::<Vec<_>>() {
         payloads.push(match found {
             Found::Here(payload) => payload,
@@ -187,8 +201,15 @@ pub(super) async fn load(
 }
 
 impl TorrentShard {
-    /// The run in a cache, or on its way there. `None` when there is no memory now.
-    fn find(self: &Rc<Self>, stretch: &Stretch, peer: PeerSlot, map: bool) -> Option<Found> {
+    /// The run in a cache, or on its way there. `None` when there is no memory now. Half of it
+    /// a seed leaves to what the page cache holds, unless it has `waited` long.
+    fn find(
+        self: &Rc<Self>,
+        stretch: &Stretch,
+        peer: PeerSlot,
+        map: bool,
+        waited: Duration,
+    ) -> Option<Found> {
         let key = stretch.key;
         let mut memory = self.memory.borrow_mut();
         let here = memory.get(key, &stretch.range).map(|slab| Found::Here(Payload::Slab(slab)));
@@ -202,9 +223,17 @@ impl TorrentShard {
             self.gauges.count_lookup(Lookup::Memory);
             return found;
         }
-        if let Some(mapped) = map.then(|| self.mapped(stretch, memory.unused())).flatten() {
-            self.gauges.count_lookup(Lookup::PageCache);
-            return Some(Found::Here(mapped));
+        let mapped = if map { self.mapped(stretch, memory.unused()) } else { Err(Unmapped::Never) };
+        match mapped {
+            Ok(mapped) => {
+                self.gauges.count_lookup(Lookup::PageCache);
+                return Some(Found::Here(mapped));
+            }
+            Err(Unmapped::Now) if waited < READ_AFTER => return None,
+            Err(_) => {}
+        }
+        if waited < GROW_AFTER && self.swarm.borrow().is_seeding() && !memory.stays_in_half() {
+            return None;
         }
         // The two together stay within the limit: what is mapped makes way, and as long as it is being sent we wait.
         let room = memory.unused().saturating_sub(memory.growth());
@@ -222,11 +251,11 @@ impl TorrentShard {
     }
 
     /// The stretch in the page cache, when that holds all of it.
-    fn mapped(&self, stretch: &Stretch, room: usize) -> Option<Payload> {
+    fn mapped(&self, stretch: &Stretch, room: usize) -> Result<Payload, Unmapped> {
         let Stretch { key, range, .. } = stretch;
         let begin = key.1 as u32 * RUN_LEN + range.start as u32;
         let windows = self.access.windows(key.0, begin, range.len() as u32, room)?;
-        Some(Payload::Mapped(range.start, windows.into()))
+        Ok(Payload::Mapped(range.start, windows.into()))
     }
 
     /// Reads part of a run, and keeps it. The task is nobody's: a peer that goes takes nothing from those who wait for the

@@ -3,7 +3,7 @@
 //! The arena starts small, and the cache gives way before it grows: to make memory resident costs more than to read a run
 //! again, and most runs are served once. For the sake of the cache it grows to all runs of a torrent that takes an eighth
 //! of it or less; else only when runs had to leave that several peers have taken, or are asked for again a short while
-//! after, and then quickly. What it has not grown into is room for files that are mapped ([`Memory::unused`]): the two together
+//! after, and then quickly. A seed keeps to half of the memory. What it has not grown into is room for files that are mapped ([`Memory::unused`]): the two together
 //! stay within the limit.
 //!
 //! What is asked of peers is promised a slab ([`Promise`]) and takes it when its bytes are about to come: a run may be asked for
@@ -11,7 +11,7 @@
 
 use super::snapshot::SlabStates;
 use crate::metainfo::PieceIndex;
-use crate::ring::{Arena, CHUNK_SLABS, Core, FillingSlab, SLAB_LEN, Slab, ZeroCopy};
+use crate::ring::{Arena, Core, FillingSlab, SLAB_LEN, Slab, ZeroCopy};
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::Range;
@@ -166,7 +166,18 @@ impl Memory {
         // Counts anew what others hold.
         self.available();
         let gives_way = self.room == 0 && self.cached.len() > self.shared.len();
-        if self.arena.ready() > 0 || gives_way { 0 } else { CHUNK_SLABS as usize * SLAB_LEN }
+        if self.arena.ready() > 0 || gives_way { 0 } else { self.arena.growth() * SLAB_LEN }
+    }
+
+    /// Whether the next slab can be had within half of the memory, be it that the cache has to give way: the other half is for
+    /// files to be mapped.
+    pub(super) fn stays_in_half(&mut self) -> bool {
+        let rest = self.arena.untouched() - self.arena.growth();
+        if rest >= self.arena.capacity() / 2 || self.growth() == 0 {
+            return true;
+        }
+        self.room = 0;
+        self.growth() == 0
     }
 
     /// Bytes of its share of memory that the arena has not grown into.
@@ -250,7 +261,7 @@ impl Memory {
 mod tests {
     use super::*;
     use crate::metainfo::Layout;
-    use crate::ring::{Config, run};
+    use crate::ring::{CHUNK_SLABS, Config, run};
 
     #[test]
     fn runs_of_a_piece_that_was_bad_are_served_to_nobody() {
@@ -288,6 +299,37 @@ mod tests {
             memory.miss(key);
             let slab = memory.take(0).unwrap().seal().ok().unwrap();
             memory.keep(key, slab, 0..SLAB_LEN);
+        }
+    }
+
+    /// Takes and keeps runs as a seed does that may have what is in the page cache mapped, as many as it gets.
+    fn keep_in_half(memory: &mut Memory, runs: &[RunKey]) -> usize {
+        let got = runs.iter().take_while(|key| memory.stays_in_half().then(|| keep(memory, **key)).is_some());
+        got.count()
+    }
+
+    #[test]
+    fn a_seed_leaves_half_of_the_memory_to_what_is_mapped() {
+        let layout = Layout::new(1 << 18, [2000 << 18]).unwrap();
+        let runs: Vec<RunKey> =
+            (0..layout.piece_count()).map(|piece| (layout.piece(piece).unwrap(), 0)).collect();
+        for slabs in [15, 31, 63, 126, 300, 1000] {
+            run(Config::new(slabs * (SLAB_LEN + 4096)), async |core| {
+                let mut memory = Memory::new(&core, runs.len());
+                let grown = || slabs - core.arena.untouched();
+                assert!(grown() <= slabs.div_ceil(4), "{slabs}: {}", grown());
+                assert_eq!(keep_in_half(&mut memory, &runs), runs.len(), "the cache gives way");
+                // As if all of them were wanted by several.
+                memory.room = slabs;
+                assert_eq!(keep_in_half(&mut memory, &runs), runs.len());
+                let mut held = Vec::new();
+                while memory.stays_in_half() {
+                    held.push(memory.take(0).unwrap());
+                }
+                assert!(grown() <= slabs.div_ceil(2) && held.len() == grown(), "{slabs}: {}", grown());
+                assert!(memory.take(0).is_some(), "who has to may have more");
+            })
+            .unwrap();
         }
     }
 

@@ -104,6 +104,7 @@ impl Sender {
                 }
             };
             gather.clear();
+            self.torrent.sent.notify_waiters();
             match result {
                 Ok(count) => {
                     self.count(count);

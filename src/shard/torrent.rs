@@ -68,6 +68,8 @@ pub(super) struct TorrentShard {
     finishers: Cell<usize>,
     lines: RefCell<HashMap<PeerSlot, Line>>,
     pub(super) reads: RefCell<Reads>,
+    /// Rings when a send is over: memory may be free then.
+    pub(super) sent: Notify,
     /// How connections are encrypted.
     pub(super) secrecy: RefCell<Secrecy>,
     /// Room for what is sent encrypted, not in use.
@@ -126,6 +128,7 @@ impl TorrentShard {
             finishers: Cell::new(0),
             lines: RefCell::default(),
             reads: RefCell::default(),
+            sent: Notify::new(),
             secrecy: RefCell::new(secrecy),
             copies: RefCell::default(),
             scatters: RefCell::default(),

@@ -3,6 +3,7 @@
 use super::counts::{Counter, Counts};
 use super::handle::{Handle, LEAST_DIRECT};
 use super::open_files::OpenFiles;
+use super::views::Unmapped;
 use super::views::Views;
 use super::{Location, StorageError, Store};
 use crate::metainfo::{FileIndex, FileKind, PieceIndex, Span};
@@ -51,6 +52,12 @@ impl Access {
         let views = RefCell::new(Views::new(cores));
         let (looked, waits) = (Cell::new(None), Cell::new(0));
         Self { store, open, views, looked, writes, counter: Counter::default(), waits }
+    }
+
+    /// With views that fit a core with so many bytes of memory, of which nothing is mapped yet.
+    pub fn for_memory(self, bytes: usize) -> Self {
+        self.views.borrow_mut().fit(bytes);
+        self
     }
 
     /// The files.
@@ -165,6 +172,7 @@ impl Access {
         })
     }
 
+    /// Keeps a file open, unless it is another one than before.
     fn keep_open(
         &self,
         index: FileIndex,
@@ -174,6 +182,12 @@ impl Access {
         let handle = Handle::new(fd, writable, place);
         let handle =
             handle.map_err(|cause| StorageError::new("look at", self.store.display(index), cause))?;
+        let stored = self.store.file(index);
+        let written = self.store.writes() && matches!(stored.location(), Location::Part(_));
+        if !stored.is_the_one(handle.id(), written) {
+            let cause = "another file is in the place of the one that was checked";
+            return Err(StorageError::because("use", self.store.display(index), cause));
+        }
         let file = Rc::new(handle);
         self.open.borrow_mut().insert(index, Rc::clone(&file));
         Ok(file)
@@ -231,19 +245,28 @@ impl Access {
 
     /// `len` bytes from `begin` of a piece as the page cache holds them, to be sent from there, when it holds all of them. Of
     /// files that are mapped, there are `room` bytes at most.
-    pub fn windows(&self, piece: PieceIndex, begin: u32, len: u32, room: usize) -> Option<Vec<Window>> {
+    ///
+    /// # Errors
+    /// When they cannot be sent from there.
+    pub fn windows(
+        &self,
+        piece: PieceIndex,
+        begin: u32,
+        len: u32,
+        room: usize,
+    ) -> Result<Vec<Window>, Unmapped> {
         let layout = self.store.layout();
         let mut windows = Vec::with_capacity(2);
         for Span { file: index, mut offset, len, .. } in layout.spans(piece, begin, len) {
             let file_len = layout.file_len(index);
             // Of small files there would be many mappings for few bytes.
             if !self.is_stored(index) || file_len < LEAST_DIRECT {
-                return None;
+                return Err(Unmapped::Never);
             }
-            let file = self.open_now(index)?;
+            let file = self.open_now(index).ok_or(Unmapped::Never)?;
             let end = offset + u64::from(len);
             if !file.is_resident(offset..end) {
-                return None;
+                return Err(Unmapped::Never);
             }
             while offset < end {
                 let (view, at) = self.views.borrow_mut().get((index, &file, file_len), offset, room)?;
@@ -252,7 +275,7 @@ impl Access {
                 offset += (until - at) as u64;
             }
         }
-        Some(windows)
+        Ok(windows)
     }
 
     /// Gives up what is mapped beyond `room` bytes; `false` when so much of it is being sent that more is left.

@@ -26,8 +26,9 @@ pub async fn hash_pieces(
     seen: impl FnMut(PieceIndex, Option<[u8; 20]>) + 'static,
 ) -> Result<(), StorageError> {
     let (pieces, seen) = (RefCell::new(Stretch::new(queue)), RefCell::new(seen));
-    // A run that is hashed and one that is read, for each reader.
-    let count = AT_ONCE.min(arena.free() / 2).max(1);
+    // A run that is hashed and one that is read, for each reader; in half of the memory, for the arena keeps what it has, and
+    // the other half is for files to be mapped. Of few slabs there are too few for that.
+    let count = AT_ONCE.min(arena.free().div_ceil(4)).min(arena.free() / 2).max(1);
     let bench = Bench { readers: Cell::new(count), ..Bench::default() };
     let job = Rc::new(Check {
         access: Rc::clone(access),

@@ -10,7 +10,7 @@
 //! same page could lose the bytes of one of them.
 
 use super::counts::Counter;
-use super::folder::FileId;
+use super::file_id::FileId;
 use crate::ring::{Descriptors, File, FillingSlab, Place, Slab};
 use rustix::fs::{Advice, AtFlags, IFlags, Mode, OFlags, SeekFrom, StatxFlags};
 use std::cell::{Cell, OnceCell};
@@ -29,7 +29,7 @@ const MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
 /// page cache even so, for the memory might change meanwhile.
 const BTRFS: u64 = 0x9123_683e;
 /// overlayfs: the kernel tells what its own page cache holds, which is nothing; the bytes are in that of the file system below.
-const OVERLAY: u64 = 0x794c_7630;
+pub(super) const OVERLAY: u64 = 0x794c_7630;
 
 /// What moves a file's bytes.
 enum Way {
@@ -70,7 +70,7 @@ impl Handle {
         let way = if MEMORY.contains(&system) { Way::Memory } else { Way::of(&fd)? };
         let writes_direct = system != BTRFS || !has_checksums(&fd);
         let flags = if writable { OFlags::RDWR } else { OFlags::RDONLY };
-        let id = FileId::of(&rustix::fs::fstat(&fd)?);
+        let id = FileId::of(&fd, system)?;
         let file = File::new(fd);
         // Where the kernel tells what it has cached, pages that it is still reading count: let none be read but what we
         // wait for.

@@ -10,6 +10,7 @@
 mod access;
 mod check;
 mod counts;
+mod file_id;
 mod folder;
 mod handle;
 mod history;
@@ -30,6 +31,7 @@ pub use queue::PieceQueue;
 pub use report::{CheckReport, FileReport};
 pub use scan::{Found, scan};
 pub use store::{Extent, Location, Store, StoredFile};
+pub use views::Unmapped;
 
 use std::io;
 

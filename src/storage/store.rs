@@ -1,10 +1,13 @@
 //! One torrent's files: what is there. Shared by all cores; each moves bytes through an `Access` of its own.
 
+use super::file_id::FileId;
 use super::history::History;
 use super::{Folder, StorageError};
 use crate::metainfo::{FileEntry, FileIndex, FileKind, Layout, PART_SUFFIX, PieceIndex};
 use std::io;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Where a file's bytes are.
@@ -76,6 +79,8 @@ pub struct StoredFile {
     pub kind: FileKind,
     pub(super) executable: bool,
     location: SharedLocation,
+    /// The file that was opened first, by whatever core: to be checked, or because it was made.
+    known: Mutex<Option<FileId>>,
     /// Whether only parts of it will be written.
     sparse: AtomicBool,
 }
@@ -107,6 +112,18 @@ impl StoredFile {
         self.location.replace(Location::Absent, Location::Part(0));
     }
 
+    /// Whether the file that was opened is the one that was opened first: what another one has was never checked.
+    /// `written`: we write it.
+    pub(super) fn is_the_one(&self, opened: FileId, written: bool) -> bool {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if written && !opened.lasts() {
+            // What it will be known by is not settled before it has its own name.
+            *known = None;
+            return true;
+        }
+        *known.get_or_insert(opened) == opened
+    }
+
     /// Says that it lies under its own name, with this many bytes.
     pub(super) fn finished(&self, size: u64) {
         self.location.set(Location::Final(size));
@@ -134,6 +151,7 @@ impl Store {
             kind: file.kind,
             executable: file.executable,
             location: SharedLocation::new(Location::Absent),
+            known: Mutex::new(None),
             sparse: AtomicBool::new(false),
         });
         let (files, history) = (files.collect(), History::new(layout.total()));

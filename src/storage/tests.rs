@@ -273,6 +273,31 @@ fn a_core_finds_what_another_has_given_its_own_name() {
     assert_eq!(names(folder.path()), ["a", "b"], "nothing is made anew");
 }
 
+#[test]
+fn what_one_core_has_checked_no_other_core_takes_another_file_for() {
+    let folder = on_disk();
+    let files = [entry("a", 100_000)];
+    let path = folder.path().join("a");
+    on_a_ring(async |core| {
+        fs::write(&path, vec![1; 100_000]).unwrap();
+        let store = store(folder.path(), &files).unwrap();
+        let access = || Access::new(Arc::clone(&store), 3);
+        let (early, again, late) = (access(), access(), access());
+        let piece = store.layout().piece(0).unwrap();
+        let read = async |access: &Access| {
+            let slab = access.read(piece, 0, 9, 0, core.arena.take().unwrap()).await;
+            slab.map(|slab| slab.bytes(0..9).to_vec()).map_err(|error| error.to_string())
+        };
+        assert_eq!(read(&early).await.unwrap(), [1; 9]);
+        assert_eq!(read(&again).await.unwrap(), [1; 9], "opened once more");
+        fs::write(folder.path().join("other"), vec![2; 100_000]).unwrap();
+        fs::rename(folder.path().join("other"), &path).unwrap();
+        assert_eq!(read(&early).await.unwrap(), [1; 9], "still open");
+        assert!(read(&late).await.unwrap_err().ends_with("in the place of the one that was checked"));
+        assert!(late.windows(piece, 0, 9, usize::MAX).is_err());
+    });
+}
+
 /// A folder where the build lies: one for temporary files may be memory.
 fn on_disk() -> tempfile::TempDir {
     let program = std::env::current_exe().unwrap();

@@ -1,15 +1,30 @@
 //! Parts of files that are mapped, to be sent from the page cache: as many as there is room for. Which are given up is left to
 //! chance: of peers that all go through a torrent in its order, the oldest would be what is wanted next.
 
-use super::folder::FileId;
+use super::file_id::FileId;
 use super::handle::Handle;
 use crate::metainfo::FileIndex;
-use crate::ring::{VIEW_LEN, View};
+use crate::ring::VIEW_LEN;
+use crate::ring::View;
 use std::collections::HashMap;
 use std::rc::Rc;
 
+/// Views that the memory of a core has room for, at the least. Half of it may be taken by blocks that were read, and a
+/// dozen views are often being sent at the same time; but to map one is dear, so that longer ones are better than more.
+const LEAST_VIEWS: usize = 24;
+/// Bytes of a view at the least.
+const LEAST_VIEW_LEN: usize = 128 * 1024;
 /// Mappings of the process at most: the kernel allows 65530, and the allocator needs some.
 const MOST_VIEWS: usize = 16 * 1024;
+
+/// Why bytes cannot be sent from where the page cache has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unmapped {
+    /// It has not all of them, or they cannot be mapped.
+    Never,
+    /// All that may be mapped is being sent.
+    Now,
+}
 
 type Place = (FileIndex, u64);
 
@@ -20,13 +35,23 @@ pub(super) struct Views {
     chance: fastrand::Rng,
     bytes: usize,
     most: usize,
+    /// Bytes of one view.
+    len: usize,
 }
 
 impl Views {
     /// None, with this core's share of the mappings.
     pub(super) fn new(cores: usize) -> Self {
         let most = MOST_VIEWS / cores.max(1);
-        Self { views: HashMap::new(), places: Vec::new(), chance: fastrand::Rng::new(), bytes: 0, most }
+        let (views, places, chance) = (HashMap::new(), Vec::new(), fastrand::Rng::new());
+        Self { views, places, chance, bytes: 0, most, len: VIEW_LEN }
+    }
+
+    /// Views as long as is good when the core has so many bytes of memory.
+    pub(super) fn fit(&mut self, memory: usize) {
+        debug_assert!(self.places.is_empty(), "nothing is mapped yet");
+        let len = 1 << (memory / LEAST_VIEWS).max(1).ilog2();
+        self.len = len.clamp(LEAST_VIEW_LEN, VIEW_LEN);
     }
 
     /// Bytes that are mapped, all of which may be resident.
@@ -34,33 +59,35 @@ impl Views {
         self.bytes
     }
 
-    /// The view of a file of `len` bytes in which `offset` lies, and where in it. `None` when it has no room in `room` bytes, or
-    /// the file cannot be mapped.
+    /// The view of a file of `len` bytes in which `offset` lies, and where in it.
+    ///
+    /// # Errors
+    /// When it has no room in `room` bytes, or the file cannot be mapped.
     pub(super) fn get(
         &mut self,
         (index, file, len): (FileIndex, &Handle, u64),
         offset: u64,
         room: usize,
-    ) -> Option<(Rc<View>, usize)> {
-        let number = offset / VIEW_LEN as u64;
-        let (place, start) = ((index, number), number * VIEW_LEN as u64);
+    ) -> Result<(Rc<View>, usize), Unmapped> {
+        let number = offset / self.len as u64;
+        let (place, start) = ((index, number), number * self.len as u64);
         let within = (offset - start) as usize;
         match self.views.get(&place) {
-            Some((id, view)) if *id == file.id() => return Some((Rc::clone(view), within)),
+            Some((id, view)) if *id == file.id() => return Ok((Rc::clone(view), within)),
             Some(_) => self.give_up(|mapped| *mapped == place),
             None => {}
         }
-        let len = (len - start).min(VIEW_LEN as u64) as usize;
-        let left = room.checked_sub(len)?;
+        let len = (len - start).min(self.len as u64) as usize;
+        let left = room.checked_sub(len).ok_or(Unmapped::Never)?;
         self.shrink(left, self.most - 1);
         if self.bytes > left || self.places.len() >= self.most {
-            return None;
+            return Err(Unmapped::Now);
         }
-        let view = Rc::new(View::new(file.file(), start, len).ok()?);
+        let view = Rc::new(View::new(file.file(), start, len).map_err(|_| Unmapped::Never)?);
         self.bytes += len;
         self.places.push(place);
         self.views.insert(place, (file.id(), Rc::clone(&view)));
-        Some((view, within))
+        Ok((view, within))
     }
 
     /// The files of which something is mapped.
@@ -106,7 +133,7 @@ impl Views {
 mod tests {
     use crate::metainfo::{FileEntry, FileKind, Layout};
     use crate::ring::VIEW_LEN;
-    use crate::storage::{Access, Folder, Store};
+    use crate::storage::{Access, Folder, Store, Unmapped};
     use std::fs;
     use std::path::Path;
     use std::sync::Arc;
@@ -133,7 +160,7 @@ mod tests {
     /// The lengths of the windows for bytes of the first piece.
     fn windows(access: &Access, begin: u32, len: u32, room: usize) -> Option<Vec<usize>> {
         let piece = access.store().layout().piece(0).unwrap();
-        let windows = access.windows(piece, begin, len, room)?;
+        let windows = access.windows(piece, begin, len, room).ok()?;
         Some(windows.iter().map(crate::ring::Window::len).collect())
     }
 
@@ -169,17 +196,28 @@ mod tests {
     }
 
     #[test]
+    fn views_are_short_where_memory_is() {
+        let folder = tempfile::tempdir().unwrap();
+        for (memory, len) in [(0, 128 << 10), (16 << 20, 512 << 10), (40 << 20, 1 << 20), (1 << 30, VIEW_LEN)]
+        {
+            let access = stored(folder.path(), &[(REGULAR, 7 << 20)]).for_memory(memory);
+            assert_eq!(windows(&access, len as u32 - 30, 100, memory / 2 + (1 << 20)), Some(vec![30, 70]));
+            assert_eq!(access.mapped(), 2 * len);
+        }
+    }
+
+    #[test]
     fn what_is_being_sent_keeps_its_room() {
         let folder = tempfile::tempdir().unwrap();
         let access = stored(folder.path(), &[(REGULAR, 7 << 20)]);
         let piece = access.store().layout().piece(0).unwrap();
         let ask = |view: u32| access.windows(piece, view * VIEW, 10, 2 * VIEW_LEN);
         let held = [ask(0).unwrap(), ask(1).unwrap()];
-        assert!(ask(2).is_none() && ask(1).is_some());
+        assert!(ask(2).is_err_and(|why| why == Unmapped::Now) && ask(1).is_ok());
         assert!(!access.map_within(0));
         assert_eq!(access.mapped(), 2 * VIEW_LEN, "nothing would be freed");
         drop(held);
-        assert!(ask(2).is_some() && access.mapped() <= 2 * VIEW_LEN);
+        assert!(ask(2).is_ok() && access.mapped() <= 2 * VIEW_LEN);
     }
 
     #[test]

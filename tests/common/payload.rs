@@ -30,7 +30,8 @@ pub(crate) fn torrent_for(data: &Path, piece_length: u32, trackers: Vec<Vec<Stri
 
 /// One file of that many bytes, its torrent, in a folder.
 pub(crate) fn one_file(len: usize, piece_length: u32) -> (tempfile::TempDir, PathBuf, Torrent) {
-    let folder = tempfile::tempdir().unwrap();
+    // On a file system with a disk behind it.
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let data = folder.path().join("payload");
     std::fs::write(&data, noise(len)).unwrap();
     let (path, torrent) = torrent_of(&data, piece_length);
