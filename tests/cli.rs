@@ -1,12 +1,20 @@
 //! The program as a person types it: exit codes, messages, JSON lines.
 
+mod common;
+
+use common::payload::{BLOCK, noise, one_file};
+use common::peer::{Request, UNCHOKE, accept, bitfield, message};
+use common::program::client;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
 
 /// The program, deaf to the settings of whoever runs the tests.
 fn seedring() -> Command {
@@ -338,5 +346,36 @@ fn signals_end_a_download_in_order() {
         assert_eq!(child.wait().expect("it ends").code(), Some(code), "{command} {signal:?}: {events:?}");
         assert_eq!(events[..2], ["checked", "listening"]);
         assert_eq!(events.last().map(String::as_str), Some("stopped"));
+    }
+}
+
+/// A signal that comes while the last piece is hashed and written: whatever is done when the program ends, it says so.
+#[test]
+fn a_signal_on_the_last_block_does_not_hide_that_the_download_is_complete() {
+    const PIECES: u32 = 16;
+    let (origin, path, torrent) = one_file((PIECES * 4 * BLOCK) as usize, 4 * BLOCK);
+    let payload = noise((PIECES * 4 * BLOCK) as usize);
+    for delay in 0..12 {
+        let target = origin.path().join(format!("copy-{delay}"));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = format!("--peer={}", listener.local_addr().unwrap());
+        let mut child = client("download", &path, &target, &[&peer, "--cores", "2"]);
+        let mut child = child.stdout(Stdio::piped()).spawn().unwrap();
+        let mut stream = accept(&listener, &torrent, [7; 20]).unwrap();
+        let everything = [bitfield(&torrent, PIECES), message(UNCHOKE, &[], &[])].concat();
+        stream.write_all(&everything).unwrap();
+        for _ in 0..PIECES * 4 {
+            let request = Request::hear(&mut stream).unwrap();
+            stream.write_all(&request.answer(&torrent, &payload)).unwrap();
+        }
+        sleep(Duration::from_millis(delay));
+        // It may have ended of itself.
+        let _ = kill_process(Pid::from_child(&child), Signal::INT);
+        let mut said = String::new();
+        child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+        let code = child.wait().unwrap().code();
+        let whole = fs::read(target.join("payload")).is_ok_and(|copy| copy == payload);
+        assert_eq!(code, Some(if whole { 0 } else { 130 }), "after {delay} ms: {said}");
+        assert_eq!(said.contains("\"completed\""), whole, "after {delay} ms: {said}");
     }
 }

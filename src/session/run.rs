@@ -36,6 +36,8 @@ const LEAST_MEMORY: u64 = 4 * 1024 * 1024;
 const MOST_NOTES: usize = 128;
 /// How long a core may take to end its disk work.
 const END_LIMIT: Duration = Duration::from_secs(10);
+/// How long trackers wait for it: what ends by then is told with the goodbye.
+const LAST_WRITES: Duration = Duration::from_millis(500);
 
 /// When a session has done its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -310,16 +312,7 @@ impl<W: FnMut(Event)> Running<W> {
             Report::DhtNode(addr) => self.dht.iter().for_each(|dht| dht.add_node(addr)),
             Report::PeerDropped { addr, reason } => (self.watch)(Event::PeerDropped { addr, reason }),
             Report::Complete(progress) => {
-                self.progress(progress);
-                self.complete = true;
-                if self.job.goal != Goal::Seed {
-                    // With files left out it is not complete to others (BEP 21), but that nothing more is fetched is
-                    // said from now on, and soon.
-                    let tell =
-                        if progress.skipped == 0 { Announcing::completed } else { Announcing::want_peers };
-                    self.announcing.iter().for_each(tell);
-                    (self.watch)(Event::Completed(progress));
-                }
+                self.completed(progress);
                 return self.job.goal == Goal::Download;
             }
             Report::Failed(problem) => {
@@ -338,6 +331,18 @@ impl<W: FnMut(Event)> Running<W> {
         self.totals.left.store(progress.left + progress.skipped, Ordering::Relaxed);
         self.totals.uploaded.store(progress.uploaded, Ordering::Relaxed);
         self.totals.downloaded.store(progress.downloaded, Ordering::Relaxed);
+    }
+
+    fn completed(&mut self, progress: Progress) {
+        self.progress(progress);
+        self.complete = true;
+        if self.job.goal != Goal::Seed {
+            // With files left out it is not complete to others (BEP 21), but that nothing more is fetched is said from
+            // now on, and soon.
+            let tell = if progress.skipped == 0 { Announcing::completed } else { Announcing::want_peers };
+            self.announcing.iter().for_each(tell);
+            (self.watch)(Event::Completed(progress));
+        }
     }
 
     /// The data is checked: from here on there is something to say to others. `true` when there is not.
@@ -428,6 +433,8 @@ impl<W: FnMut(Event)> Running<W> {
         self.local = None;
         self.tell_of_dht();
         self.shards.stop().await;
+        // What was nearly done is done now; trackers are told if it takes no time.
+        let last_writes = tokio::time::timeout(LAST_WRITES, self.drain()).await;
         let (dht, announcing) = (self.dht.take(), self.announcing.take());
         // None waits for another: a tracker that is slow, or a disk that the DHT's nodes are kept on, holds up only itself.
         let dht = async {
@@ -440,21 +447,27 @@ impl<W: FnMut(Event)> Running<W> {
                 announcing.stop().await;
             }
         };
-        let reports = &mut self.shards.reports;
-        let watch = &mut self.watch;
-        let drained = async {
-            while let Some(report) = reports.recv().await {
-                if let Report::Snapshot(last) = report {
-                    watch(Event::Snapshot(last));
-                }
+        // A disk that does not answer must not hold up the end.
+        let rest = async {
+            if last_writes.is_err() {
+                _ = tokio::time::timeout(END_LIMIT, self.drain()).await;
             }
         };
-        // A disk that does not answer must not hold up the end.
-        let drained = tokio::time::timeout(END_LIMIT, drained);
-        let ((), (), _) = tokio::join!(dht, goodbye, drained);
+        let ((), (), ()) = tokio::join!(dht, goodbye, rest);
         match self.failure {
             Some(failure) => Err(failure),
             None => Ok(Outcome { progress: self.shards.progress(), complete: self.complete }),
+        }
+    }
+
+    /// Takes the last reports of the cores, until all have ended.
+    async fn drain(&mut self) {
+        while let Some(report) = self.shards.reports.recv().await {
+            match report {
+                Report::Snapshot(last) => (self.watch)(Event::Snapshot(last)),
+                Report::Complete(progress) => self.completed(progress),
+                _ => {}
+            }
         }
     }
 }
