@@ -10,15 +10,16 @@ mod common;
 
 use common::payload::{BLOCK, noise, one_file};
 use common::peer::{
-    INTERESTED, REQUEST, Request, UNCHOKE, accept, bitfield, connect, message, try_hear_kind,
+    INTERESTED, PIECE, REQUEST, Request, UNCHOKE, accept, bitfield, connect, hear_kind, message,
+    try_hear_kind,
 };
 use common::program::{Program, client};
 use seedring::metainfo::Torrent;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Barrier, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -97,16 +98,23 @@ fn listeners() -> Vec<TcpListener> {
     (0..100).find_map(|_| row().ok()).expect("ports that follow each other")
 }
 
-/// A peer that has everything and answers at once. Gives its address.
-fn give(torrent: &Torrent, payload: &Arc<Vec<u8>>, listener: TcpListener, counter: &Counter) -> SocketAddr {
+/// A peer that has everything and answers at once, from the `start` on if there is one. Gives its address.
+fn give(
+    torrent: &Torrent,
+    payload: &Arc<Vec<u8>>,
+    listener: TcpListener,
+    counter: &Counter,
+    start: Option<Arc<Barrier>>,
+) -> SocketAddr {
     send_small_segments(&listener);
     let addr = listener.local_addr().unwrap();
     let (torrent, payload, counter) = (torrent.clone(), Arc::clone(payload), Arc::clone(counter));
     thread::spawn(move || -> io::Result<()> {
         let mut stream = accept(&listener, &torrent, [addr.port() as u8; 20])?;
         stream.set_read_timeout(None)?;
-        let all = bitfield(&torrent, torrent.layout.piece_count());
-        stream.write_all(&[all, message(UNCHOKE, &[], &[])].concat())?;
+        stream.write_all(&bitfield(&torrent, torrent.layout.piece_count()))?;
+        start.inspect(|start| _ = start.wait());
+        stream.write_all(&message(UNCHOKE, &[], &[]))?;
         loop {
             let answer = Request::hear(&mut stream)?.answer(&torrent, &payload);
             for part in answer.chunks(PART) {
@@ -213,9 +221,7 @@ fn an_upload_is_exact(cores: usize, limit: u64, limits: &[String]) {
     (0..TAKERS).for_each(|number| take(addr, &torrent, number, &counter));
     wait_for(&counter, limit);
     is_exact(0.05, || watch(limit, || counter.load(Ordering::Relaxed)));
-    // Whoever is late has less: this holds at any time, on any machine.
-    let (bytes, time) = (counter.load(Ordering::Relaxed), began.elapsed() + Duration::from_millis(50));
-    assert!(bytes as f64 <= 1.05 * limit as f64 * time.as_secs_f64(), "{bytes} bytes in {time:?}");
+    is_within(limit, began, counter.load(Ordering::Relaxed));
 }
 
 fn a_download_limit_is_exact(cores: usize, limit: u64) {
@@ -224,7 +230,7 @@ fn a_download_limit_is_exact(cores: usize, limit: u64) {
     let (folder, path, torrent) = one_file(len, 256 * 1024);
     let (payload, counter) = (Arc::new(noise(len)), Counter::default());
     let addrs: Vec<SocketAddr> =
-        listeners().into_iter().map(|one| give(&torrent, &payload, one, &counter)).collect();
+        listeners().into_iter().map(|one| give(&torrent, &payload, one, &counter, None)).collect();
     let peers: Vec<String> = addrs.iter().map(|addr| format!("--peer={addr}")).collect();
     let ports: Vec<u16> = addrs.iter().map(SocketAddr::port).collect();
     let (limit_option, cores) = (format!("--download-limit={limit}"), cores.to_string());
@@ -234,6 +240,88 @@ fn a_download_limit_is_exact(cores: usize, limit: u64) {
     wait_for(&counter, 2 * limit);
     // The table of what waits is no snapshot: bytes that move while it is made are there twice, or not at all.
     is_exact(0.1, || watch(limit, || counter.load(Ordering::Relaxed).saturating_sub(waiting(&ports))));
+}
+
+/// What passed since a moment is not more than the limit lets pass. Whoever is late has less: this holds on any machine.
+fn is_within(limit: u64, began: Instant, bytes: u64) {
+    let time = began.elapsed() + Duration::from_millis(50);
+    assert!(bytes as f64 <= 1.05 * limit as f64 * time.as_secs_f64(), "{bytes} bytes in {time:?}");
+}
+
+/// Many who were served and then wanted nothing for a while, when they all want as much as they can get.
+#[test]
+fn whoever_pauses_saves_nothing_up() {
+    let _turn = turn();
+    let (limit, takers) = (4 << 20, 30);
+    let (folder, path, torrent) = one_file(4 << 20, 256 * 1024);
+    let options = ["--cores", "2", "--upload-limit", &limit.to_string()];
+    let mut seeder = Program::start(&mut client("seed", &path, folder.path(), &options));
+    let (addr, counter) = (seeder.address(), Counter::default());
+    let mut streams: Vec<TcpStream> = (0..takers)
+        .map(|number| {
+            let mut stream = connect(addr, &torrent, [number; 20]).unwrap();
+            stream.write_all(&message(INTERESTED, &[], &[])).unwrap();
+            hear_kind(&mut stream, UNCHOKE);
+            stream
+        })
+        .collect();
+    let request = message(REQUEST, &[0, 0, BLOCK], &[]);
+    for stream in &mut streams {
+        stream.write_all(&request).unwrap();
+        hear_kind(stream, PIECE);
+    }
+    thread::sleep(Duration::from_secs(2));
+    let began = Instant::now();
+    for mut stream in streams {
+        stream.write_all(&request.repeat(40)).unwrap();
+        let counter = Arc::clone(&counter);
+        stream.set_read_timeout(None).unwrap();
+        thread::spawn(move || {
+            let mut bytes = vec![0; BLOCK as usize];
+            while let Ok(count @ 1..) = stream.read(&mut bytes) {
+                counter.fetch_add(count as u64, Ordering::Relaxed);
+            }
+        });
+    }
+    for _ in 0..20 {
+        thread::sleep(Duration::from_millis(100));
+        is_within(limit, began, counter.load(Ordering::Relaxed));
+    }
+    let bytes = counter.load(Ordering::Relaxed);
+    assert!(bytes > limit, "{bytes} in two seconds");
+}
+
+/// Many who begin to send in the same moment.
+#[test]
+fn whoever_begins_gets_no_more_than_its_share() {
+    let _turn = turn();
+    let (limit, givers): (u64, u32) = (4 << 20, 40);
+    let len = limit as usize * 12;
+    let (folder, path, torrent) = one_file(len, 256 * 1024);
+    let (payload, counter) = (Arc::new(noise(len)), Counter::default());
+    let start = Arc::new(Barrier::new(givers as usize + 1));
+    let addrs: Vec<SocketAddr> = (0..givers)
+        .map(|_| {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            give(&torrent, &payload, listener, &counter, Some(Arc::clone(&start)))
+        })
+        .collect();
+    let peers: Vec<String> = addrs.iter().map(|addr| format!("--peer={addr}")).collect();
+    let ports: Vec<u16> = addrs.iter().map(SocketAddr::port).collect();
+    let limit_option = format!("--download-limit={limit}");
+    let mut options = vec![&*limit_option, "--cores", "2"];
+    options.extend(peers.iter().map(String::as_str));
+    let _leech = Program::start(&mut client("download", &path, &folder.path().join("copy"), &options));
+    start.wait();
+    let began = Instant::now();
+    for _ in 0..10 {
+        thread::sleep(Duration::from_millis(200));
+        // While the table of what waits is made, bytes move on.
+        let waiting = waiting(&ports) + u64::from(givers) * PART as u64;
+        is_within(limit, began, counter.load(Ordering::Relaxed).saturating_sub(waiting));
+    }
+    let bytes = counter.load(Ordering::Relaxed);
+    assert!(bytes > limit, "{bytes} in two seconds");
 }
 
 macro_rules! limits {
