@@ -6,7 +6,7 @@ use std::ops::Range;
 
 /// Bytes of a run: consecutive blocks of a piece that are hashed and written together.
 pub const RUN_LEN: u32 = 256 * 1024;
-const BLOCKS_IN_RUN: usize = (RUN_LEN / BLOCK_LEN) as usize;
+pub(super) const BLOCKS_IN_RUN: usize = (RUN_LEN / BLOCK_LEN) as usize;
 
 /// A block of an active piece.
 #[derive(Clone, Debug, Default)]

@@ -32,7 +32,8 @@ impl Swarm {
     /// sooner than any who was asked: what comes twice takes the place of what is lacking. Before the endgame it counts only
     /// when it has not come for a while.
     fn twice(&mut self, now: Duration, slot: PeerSlot) -> Option<(PieceIndex, usize)> {
-        let endgame = self.is_endgame();
+        // What is asked for and does not come may hold the memory for the rest.
+        let endgame = self.is_endgame() || self.is_starved();
         let peer = self.peers.get(slot)?;
         let own = peer.block_seconds();
         let unbeaten = self.unbeaten(now, endgame, own);

@@ -72,7 +72,7 @@ impl Swarm {
         let news = self.read_log() | self.regain();
         let idle = self.peers.iter().any(|(_, peer)| peer.is_hungry() && peer.asked.is_empty());
         // That there is nothing to ask is found when somebody is to be asked.
-        let idle = idle && self.commons.is_idle(self.core) && !self.starved;
+        let idle = idle && self.commons.is_idle(self.core) && !self.is_starved();
         self.commons.set_idle(self.core, idle);
         self.show_lacking(now);
         if news || idle {
@@ -145,7 +145,7 @@ impl Swarm {
     /// A peer could be asked for more, but there is nothing to ask.
     pub(super) fn report_idle(&mut self) {
         // Want of memory is no want of work.
-        if self.commons.cores() > 1 && !self.starved && !self.is_seeding() {
+        if self.commons.cores() > 1 && !self.is_starved() && !self.is_seeding() {
             self.nudge |= self.commons.set_idle(self.core, true);
         }
     }
@@ -299,7 +299,7 @@ impl Swarm {
     pub(super) fn may_come(&self, now: Duration, active: &ActivePiece, block: &Block) -> bool {
         let state = &active.blocks[block.index()];
         // Runs get their memory in order: the next one may be begun when there is some, those after it have to wait.
-        let next = usize::from(!self.starved);
+        let next = usize::from(!self.is_starved());
         let waits = ActivePiece::run_of(block.index()) >= active.opened + next;
         let comes = state.writer.is_some_and(|writer| self.goes_on(now, writer, block));
         !(state.is_received() || state.away || waits || comes)

@@ -76,10 +76,19 @@ impl Swarm {
     }
 
     /// The next missing block of a piece, with memory for its run.
-    fn open_block(&mut self, piece: PieceIndex, speech: &mut Speech<'_>) -> Option<(PieceIndex, usize)> {
+    fn open_block(
+        &mut self,
+        slot: PeerSlot,
+        piece: PieceIndex,
+        speech: &mut Speech<'_>,
+    ) -> Option<(PieceIndex, usize)> {
         let mut index = self.active.get_mut(&piece)?.next_missing()?;
         while !self.withdraw(piece, index) {
             index = self.active.get_mut(&piece)?.next_missing()?;
+        }
+        let opens = self.active.get(&piece)?.opened <= ActivePiece::run_of(index);
+        if opens && self.is_kept_short(slot) {
+            return None;
         }
         let active = self.active.get_mut(&piece)?;
         // Those before may lack memory too, when all their blocks come from other cores.
@@ -104,13 +113,14 @@ impl Swarm {
         if self.active.get(&piece).is_none_or(|active| active.owner != Some(slot)) {
             return None;
         }
-        self.open_block(piece, speech)
+        self.open_block(slot, piece, speech)
     }
 
     /// Gives the peer a piece of its own: one that was begun and left, else the rarest one.
     fn choose_piece(&mut self, slot: PeerSlot, slabs: usize) {
         let Some(peer) = self.peers.get(slot) else { return };
-        let (peers, layout, spared) = (&self.peers, &self.layout, self.spared(peer));
+        let (starved, spared) = (self.is_starved(), self.spared(peer));
+        let (peers, layout) = (&self.peers, &self.layout);
         // An owner that has gone on to another piece has asked for all of this one, and lost blocks of it since.
         let owned = |active: &ActivePiece| {
             active
@@ -125,14 +135,14 @@ impl Swarm {
             fit.then_some(active)
         });
         // What a seed suggests nobody else has; what was begun others can end.
-        let hinted = slabs > 0 && !self.starved && peer.fast.has_hints() && peer.has.is_full();
+        let hinted = slabs > 0 && !starved && peer.fast.has_hints() && peer.has.is_full();
         let piece = if let Some(active) = open.next().filter(|_| !hinted) {
             active.owner = Some(slot);
             Some(active.piece)
         } else if slabs == 0 {
             self.starve();
             None
-        } else if self.starved {
+        } else if self.is_starved() || self.is_kept_short(slot) {
             // Pieces that are begun come first.
             None
         } else if self.has_its_share() && self.may_help(slot, slabs).is_some() {
@@ -186,20 +196,7 @@ impl Swarm {
         speech: &mut Speech<'_>,
     ) -> Option<(PieceIndex, usize)> {
         let piece = self.may_help(slot, speech.slabs)?;
-        self.open_block(piece, speech)
-    }
-
-    /// Memory is short: runs are hashed and written as soon as they are full, for their slabs.
-    pub(super) fn starve(&mut self) {
-        if std::mem::replace(&mut self.starved, true) {
-            return;
-        }
-        self.active.values_mut().for_each(|active| active.streaming = true);
-        let pieces: Vec<PieceIndex> = self.active.keys().copied().collect();
-        for piece in pieces {
-            self.wish_hash(piece);
-            self.wish_writes(piece);
-        }
+        self.open_block(slot, piece, speech)
     }
 
     // ---- taking back ----

@@ -47,6 +47,7 @@ mod piece_map;
 mod priority;
 mod rate;
 mod roster;
+mod scarcity;
 mod selection;
 mod settings;
 mod settle;
@@ -94,6 +95,7 @@ use pace::Pace;
 use peer::Peers;
 use picker::Picker;
 use priority::Outside;
+use scarcity::Scarcity;
 use spreading::Spreading;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -218,8 +220,7 @@ pub struct Swarm {
     wishes: VecDeque<Wish>,
     /// There is something new for the other cores.
     nudge: bool,
-    /// Somebody could not ask for want of memory.
-    starved: bool,
+    scarcity: Scarcity,
     /// How often slow senders of whole pieces gave way to others.
     restarts: HashMap<PieceIndex, u8>,
     rounds: Rounds,
@@ -263,7 +264,7 @@ impl Swarm {
             departed: VecDeque::new(),
             wishes: VecDeque::new(),
             nudge: false,
-            starved: false,
+            scarcity: Scarcity::default(),
             restarts: HashMap::new(),
             rounds: Rounds::default(),
             pace: Pace::default(),
@@ -383,9 +384,7 @@ impl Swarm {
         let rank = |addr| self.outside.rank(port, addr);
         let due = self.candidates.take_due(now, room, seeding, rank);
         self.dial(now, due);
-        if std::mem::take(&mut self.starved) {
-            self.give_up_one();
-        }
+        self.look_at_memory();
         self.catch_up(now);
         self.wake_hungry();
     }

@@ -24,11 +24,12 @@ impl Swarm {
 
     /// Runs have been hashed; with the last run of a piece comes the `verdict`, whether its hash is right.
     pub fn hashed(&mut self, piece: PieceIndex, runs: Range<usize>, verdict: Option<bool>) {
+        let starved = self.is_starved();
         let Some(active) = self.active.get_mut(&piece) else { return };
         debug_assert!(active.runs[runs.clone()].iter().all(|run| *run == Stage::Hashing));
         active.runs[runs].fill(Stage::Hashed);
         active.verdict = verdict;
-        active.streaming |= self.starved;
+        active.streaming |= starved;
         if verdict == Some(false) {
             return self.settle_bad(piece);
         }
@@ -52,10 +53,7 @@ impl Swarm {
                 self.settle_good(piece);
             }
         }
-        if self.starved {
-            self.starved = false;
-            self.wake_hungry();
-        }
+        self.feed();
     }
 
     fn settle_good(&mut self, piece: PieceIndex) {
@@ -151,16 +149,6 @@ impl Swarm {
             self.departed.pop_front();
             self.totals.limits.departed += 1;
         }
-    }
-
-    /// Memory is short, and some of it may lie in pieces that no peer goes on with: gives up the one with the least
-    /// in it.
-    pub(super) fn give_up_one(&mut self) {
-        let goes_on = |piece| self.peers.any_goes_on(piece);
-        let stuck = self.active.values().filter(|active| active.is_idle() && !goes_on(active.piece));
-        let Some(active) = stuck.min_by_key(|active| active.received_bytes(&self.layout)) else { return };
-        let (piece, suspect) = (active.piece, active.sole);
-        self.restart(piece, suspect);
     }
 
     /// Ends a try at a piece that nobody is asked for; `suspect` when the next one must come from one peer alone.

@@ -70,6 +70,8 @@ limit_hits! {
     tellers,
     /// Requests of ours taken back because the peer did not answer them in time.
     unanswered,
+    /// Times at which a peer could be asked for nothing more for want of memory.
+    memory,
     /// Looks at a peer, two a second, at which it was worth more requests than it takes or than we ever have open.
     windows,
 }

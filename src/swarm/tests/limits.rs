@@ -1,9 +1,10 @@
 //! Limits that are met, and what counts them.
 
-use super::desk::{BLOCK, Desk, id, own};
+use super::desk::{BLOCK, Desk, has_rate, id, own};
 use crate::swarm::window::Window;
-use crate::swarm::{DropReason, Introduction, LimitHits, MOST_OF_HOST, PeerSlot, Source, Wish};
+use crate::swarm::{DropReason, Introduction, LimitHits, MOST_OF_HOST, PeerSlot, RUN_LEN, Source, Wish};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 fn limits(desk: &Desk) -> LimitHits {
     desk.swarm.totals().limits
@@ -131,4 +132,45 @@ fn only_so_many_are_dialled_at_a_time() {
     desk.swarm.dial_failed(desk.now, SocketAddr::from(([8, 8, 8, 8], 1)));
     desk.pass(1);
     assert!(desk.wishes().len() <= 1);
+}
+
+/// Peers that send the first block of each run and then nothing have taken all memory when an honest one comes.
+#[test]
+fn who_holds_memory_for_long_gets_no_more_while_it_is_scarce() {
+    const PIECES: u32 = 40;
+    let mut desk = Desk::new(RUN_LEN, PIECES, &[]);
+    own(&mut desk).most_peers = 10;
+    (desk.slabs, desk.window) = (3, Some(4));
+    let all: Vec<u32> = (0..PIECES).collect();
+    let holders: Vec<PeerSlot> = (1..=5).map(|number| desk.giver(number, &all)).collect();
+    let mut begun = 0;
+    let mut pass = |desk: &mut Desk| {
+        for holder in &holders {
+            let asked = desk.requests(*holder).into_iter();
+            for block in asked.filter(|(_, index)| *index == 0) {
+                begun += 1;
+                desk.block_comes(*holder, block);
+            }
+        }
+        desk.now += Duration::from_millis(500);
+        desk.swarm.tick(desk.now);
+        begun
+    };
+    (0..4).for_each(|_| _ = pass(&mut desk));
+    assert_eq!((desk.slabs, pass(&mut desk)), (0, 3));
+    assert_eq!(limits(&desk).memory, 1);
+    let honest = desk.giver(9, &all);
+    let mut looks = 0;
+    while desk.swarm.left > 0 {
+        assert!(looks < 20, "{} pieces are missing", desk.swarm.left);
+        has_rate(&mut desk, honest, 1_000_000);
+        while let asked @ [_, ..] = &desk.requests(honest)[..] {
+            asked.iter().for_each(|block| _ = desk.block_comes(honest, *block));
+            let done = desk.settle(&[]);
+            desk.slabs += done.iter().filter(|wish| matches!(wish, Wish::Done { .. })).count();
+        }
+        looks += 1;
+        assert_eq!(pass(&mut desk), 3, "they have no memory for another");
+    }
+    assert!(limits(&desk).memory > 1);
 }

@@ -187,7 +187,7 @@ fn endgame(node: &mut Node, slot: PeerSlot, before: &BTreeSet<Block>) {
     let mut rng = fastrand::Rng::with_seed(0);
     let picked = peer.offered().and_then(|offered| swarm.picker.pick_any(offered, &mut rng));
     assert!(
-        picked.is_none_or(|piece| swarm.commons.map.is_suspect(piece)) || free == 0 || swarm.starved,
+        picked.is_none_or(|piece| swarm.commons.map.is_suspect(piece)) || free == 0 || swarm.is_starved(),
         "{block:?} is asked for twice while {picked:?} waits"
     );
 }

@@ -62,7 +62,7 @@ fn note(since: &mut BTreeMap<PeerSlot, u64>, slots: Vec<PeerSlot>, now: u64) {
 fn idle(node: &mut Node) -> Vec<PeerSlot> {
     let free = node.free_slabs();
     let swarm = &mut node.swarm;
-    if swarm.settings.sequential || swarm.starved {
+    if swarm.settings.sequential || swarm.is_starved() {
         return Vec::new();
     }
     let hungry = |peer: &Peer| peer.is_hungry() && peer.asked.is_empty() && !peer.snubbed;

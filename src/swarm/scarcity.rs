@@ -1,0 +1,80 @@
+//! When memory is short: runs are written as soon as they are full, what nobody goes on with is given up, and new memory
+//! goes to those who soon give it back. So peers that are slow, or send a block of each run and then nothing, do not hold all
+//! of it.
+
+use super::active::BLOCKS_IN_RUN;
+use super::lateness::is_longer;
+use super::peer::Peer;
+use super::{PeerSlot, Swarm};
+use crate::metainfo::PieceIndex;
+
+/// For so many looks at the peers, two a second, after somebody could not ask for want of memory it counts as scarce.
+const SCARCE: u32 = 20;
+
+/// Want of memory.
+#[derive(Debug, Default)]
+pub(super) struct Scarcity {
+    /// Somebody could not ask since runs were last written, or looked at.
+    starved: bool,
+    /// Looks for which memory still counts as scarce.
+    looks: u32,
+}
+
+impl Swarm {
+    /// Somebody could not ask for want of memory, and none has become free since.
+    pub(super) fn is_starved(&self) -> bool {
+        self.scarcity.starved
+    }
+
+    /// Memory is short: runs are hashed and written as soon as they are full, for their slabs.
+    pub(super) fn starve(&mut self) {
+        self.scarcity.looks = SCARCE;
+        if std::mem::replace(&mut self.scarcity.starved, true) {
+            return;
+        }
+        self.totals.limits.memory += 1;
+        self.active.values_mut().for_each(|active| active.streaming = true);
+        let pieces: Vec<PieceIndex> = self.active.keys().copied().collect();
+        for piece in pieces {
+            self.wish_hash(piece);
+            self.wish_writes(piece);
+        }
+    }
+
+    /// A run has been written: its memory is free.
+    pub(super) fn feed(&mut self) {
+        if std::mem::take(&mut self.scarcity.starved) {
+            self.wake_hungry();
+        }
+    }
+
+    /// Twice a second: what no peer goes on with makes room.
+    pub(super) fn look_at_memory(&mut self) {
+        self.scarcity.looks = self.scarcity.looks.saturating_sub(1);
+        if std::mem::take(&mut self.scarcity.starved) {
+            self.give_up_one();
+        }
+    }
+
+    /// Some memory may lie in pieces that no peer goes on with: gives up the one with the least in it.
+    fn give_up_one(&mut self) {
+        let goes_on = |piece| self.peers.any_goes_on(piece);
+        let stuck = self.active.values().filter(|active| active.is_idle() && !goes_on(active.piece));
+        let Some(active) = stuck.min_by_key(|active| active.received_bytes(&self.layout)) else { return };
+        let (piece, suspect) = (active.piece, active.sole);
+        self.restart(piece, suspect);
+    }
+
+    /// Whether the peer is to have no memory for another run, because it is scarce and others fill theirs much sooner.
+    pub(super) fn is_kept_short(&self, slot: PeerSlot) -> bool {
+        let Some(peer) = self.peers.get(slot).filter(|_| self.scarcity.looks > 0) else { return false };
+        let seconds = |peer: &Peer| BLOCKS_IN_RUN as f64 * peer.block_seconds();
+        let givers = self.peers.iter().filter(|(_, giver)| giver.pace().is_some() && !giver.chokes_us);
+        let Some(least) = givers.map(|(_, giver)| seconds(giver)).min_by(f64::total_cmp) else {
+            return false;
+        };
+        // Who has sent nothing yet has its chance, once.
+        let failed = peer.pace().is_none() && !peer.forgone.is_empty();
+        failed || (peer.pace().is_some() && is_longer(seconds(peer), least))
+    }
+}
