@@ -98,13 +98,22 @@ fn listeners() -> Vec<TcpListener> {
     (0..100).find_map(|_| row().ok()).expect("ports that follow each other")
 }
 
-/// A peer that has everything and answers at once, from the `start` on if there is one. Gives its address.
+/// How a peer gives.
+#[derive(Clone, Default)]
+struct Manner {
+    /// From then on.
+    start: Option<Arc<Barrier>>,
+    /// With such a pause after every part.
+    pause: Option<Duration>,
+}
+
+/// A peer that has everything and answers. Gives its address.
 fn give(
     torrent: &Torrent,
     payload: &Arc<Vec<u8>>,
     listener: TcpListener,
     counter: &Counter,
-    start: Option<Arc<Barrier>>,
+    Manner { start, pause }: Manner,
 ) -> SocketAddr {
     send_small_segments(&listener);
     let addr = listener.local_addr().unwrap();
@@ -120,6 +129,7 @@ fn give(
             for part in answer.chunks(PART) {
                 stream.write_all(part)?;
                 counter.fetch_add(part.len() as u64, Ordering::Relaxed);
+                pause.inspect(|pause| thread::sleep(*pause));
             }
         }
     });
@@ -225,12 +235,25 @@ fn an_upload_is_exact(cores: usize, limit: u64, limits: &[String]) {
 }
 
 fn a_download_limit_is_exact(cores: usize, limit: u64) {
+    a_download_is_exact(cores, limit, 0);
+}
+
+/// Of slow peers little comes at a time: they leave the rest to others.
+fn a_download_limit_is_exact_beside_slow_peers(cores: usize, limit: u64) {
+    a_download_is_exact(cores, limit, 24);
+}
+
+fn a_download_is_exact(cores: usize, limit: u64, slow: usize) {
     let _turn = turn();
     let len = limit as usize * (3 + TRIES * (WINDOWS + 2));
     let (folder, path, torrent) = one_file(len, 256 * 1024);
     let (payload, counter) = (Arc::new(noise(len)), Counter::default());
-    let addrs: Vec<SocketAddr> =
-        listeners().into_iter().map(|one| give(&torrent, &payload, one, &counter, None)).collect();
+    let give = |listener, manner| give(&torrent, &payload, listener, &counter, manner);
+    let mut addrs: Vec<SocketAddr> =
+        listeners().into_iter().map(|one| give(one, Manner::default())).collect();
+    let drip = Manner { start: None, pause: Some(Duration::from_millis(200)) };
+    let listener = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    addrs.extend((0..slow).map(|_| give(listener(), drip.clone())));
     let peers: Vec<String> = addrs.iter().map(|addr| format!("--peer={addr}")).collect();
     let ports: Vec<u16> = addrs.iter().map(SocketAddr::port).collect();
     let (limit_option, cores) = (format!("--download-limit={limit}"), cores.to_string());
@@ -300,10 +323,11 @@ fn whoever_begins_gets_no_more_than_its_share() {
     let (folder, path, torrent) = one_file(len, 256 * 1024);
     let (payload, counter) = (Arc::new(noise(len)), Counter::default());
     let start = Arc::new(Barrier::new(givers as usize + 1));
+    let manner = Manner { start: Some(Arc::clone(&start)), pause: None };
     let addrs: Vec<SocketAddr> = (0..givers)
         .map(|_| {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-            give(&torrent, &payload, listener, &counter, Some(Arc::clone(&start)))
+            give(&torrent, &payload, listener, &counter, manner.clone())
         })
         .collect();
     let peers: Vec<String> = addrs.iter().map(|addr| format!("--peer={addr}")).collect();
@@ -344,4 +368,5 @@ limits! {
     download_on_one_core: a_download_limit_is_exact, 1, 4;
     download_on_two_cores: a_download_limit_is_exact, 2, 6;
     download_on_four_cores: a_download_limit_is_exact, 4, 4;
+    download_beside_slow_peers: a_download_limit_is_exact_beside_slow_peers, 1, 1;
 }

@@ -138,6 +138,11 @@ impl Socket {
         }
     }
 
+    /// Bytes that have come and were not received.
+    pub fn unread(&self) -> u64 {
+        rustix::io::ioctl_fionread(&self.0.fd).unwrap_or(0)
+    }
+
     /// Waits until there is something to receive, or the connection has ended.
     ///
     /// # Errors

@@ -25,9 +25,9 @@ impl Allowance {
         Self { throttle, credit: 0, due: None, debt: 0, last: 0 }
     }
 
-    /// Most bytes that are booked at a time. Without a limit, any number.
-    pub(super) fn quantum(&self) -> u64 {
-        self.throttle.quantum().unwrap_or(u64::MAX)
+    /// Most bytes that are booked at a time, if there is a limit.
+    pub(super) fn quantum(&self) -> Option<u64> {
+        self.throttle.quantum()
     }
 
     /// Bytes that may be moved now; more are booked when there are none, as many as are there to be moved, at most. Without a

@@ -89,7 +89,7 @@ impl Receiver {
             if waits {
                 socket.readable().await?;
             }
-            self.most = self.wait_for_turn().await;
+            self.most = self.wait_for_turn(socket).await;
             let mut scatter = self.torrent.take_scatter();
             let plan = self.plan(&mut scatter);
             let room = scatter.capacity();
@@ -132,18 +132,24 @@ impl Receiver {
     /// With a limit, waits until bytes may be received; those that are waiting stay in the kernel meanwhile, and the peer finds
     /// our socket full. Whom nothing is expected of is heard at once: its messages are short, and booked when they have come. Gives
     /// how many bytes.
-    async fn wait_for_turn(&mut self) -> usize {
+    async fn wait_for_turn(&mut self, socket: &Socket) -> usize {
+        let Some(quantum) = self.allowance.quantum() else { return usize::MAX };
         let expected = self.coming.is_some() || self.torrent.swarm.borrow().expects_blocks(self.slot);
-        loop {
-            let now = self.torrent.now();
-            let allowed = if expected { self.allowance.get(now, u64::MAX) } else { 0 };
+        while !self.torrent.is_stopping() {
+            // Nothing may be unread but the end of the connection.
+            let (now, unread) = (self.torrent.now(), socket.unread());
+            let booked = expected && unread > 0;
+            let allowed = if booked { self.allowance.get(now, unread) } else { 0 };
+            if allowed > 0 {
+                return usize::try_from(allowed).unwrap_or(usize::MAX);
+            }
             let wait = self.allowance.wait(now);
-            if allowed > 0 || (wait.is_zero() && !expected) || self.torrent.is_stopping() {
-                let most = if allowed > 0 { allowed } else { self.allowance.quantum() };
-                return usize::try_from(most).unwrap_or(usize::MAX);
+            if wait.is_zero() && !booked {
+                break;
             }
             tokio::time::sleep(wait.min(LONGEST_NAP)).await;
         }
+        usize::try_from(quantum).unwrap_or(usize::MAX)
     }
 
     /// Says where the next bytes go.

@@ -186,8 +186,8 @@ impl Swarm {
         self.board.left.retain(|_, until| now < *until);
         let there = self.commons.clear_lacking(self.core);
         let there: BTreeSet<Block> = there.into_iter().map(|lacking| lacking.block).collect();
+        let limit = self.patience();
         let taken = &mut self.board.taken;
-        let limit = LATE + self.pace.response() * 2;
         let lost = taken.extract_if(.., |block, at| there.contains(block) || now >= *at + limit);
         let lost: Vec<Block> = lost.map(|(block, _)| block).collect();
         lost.iter().for_each(|block| self.comes_back(block));

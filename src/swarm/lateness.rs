@@ -33,8 +33,12 @@ impl Swarm {
 
     /// Whether the peer has sent no block of late, and not this one after a time in which others would have: it may never do.
     pub(super) fn is_mute(&self, now: Duration, peer: &Peer, asked: &Asked) -> bool {
-        let patience = Duration::from_secs_f64(LEAST_GAIN) + self.pace.response() * 2;
-        peer.pace().is_none() && now >= asked.at + patience
+        peer.pace().is_none() && now >= asked.at + self.patience()
+    }
+
+    /// In that time a block has usually come: who else was asked for it is no longer relied on.
+    pub(super) fn patience(&self) -> Duration {
+        Duration::from_secs_f64(LEAST_GAIN) + self.pace.response() * 2
     }
 
     /// Whether the block comes much later than in `own` seconds.
