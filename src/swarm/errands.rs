@@ -36,6 +36,8 @@ pub(super) struct Board {
     left: BTreeMap<PieceIndex, Duration>,
     /// When we last looked.
     looked: Duration,
+    /// When another core last handed something in.
+    handed: Duration,
 }
 
 impl Board {
@@ -186,9 +188,10 @@ impl Swarm {
         self.board.left.retain(|_, until| now < *until);
         let there = self.commons.clear_lacking(self.core);
         let there: BTreeSet<Block> = there.into_iter().map(|lacking| lacking.block).collect();
-        let limit = self.patience();
-        let taken = &mut self.board.taken;
-        let lost = taken.extract_if(.., |block, at| there.contains(block) || now >= *at + limit);
+        let (patience, handed) = (self.patience(), self.board.handed);
+        let is_lost =
+            |block: &Block, at: &mut Duration| there.contains(block) || now >= handed.max(*at) + patience;
+        let lost = self.board.taken.extract_if(.., is_lost);
         let lost: Vec<Block> = lost.map(|(block, _)| block).collect();
         lost.iter().for_each(|block| self.comes_back(block));
         for block in std::mem::take(&mut self.board.shown).difference(&there) {
@@ -318,6 +321,7 @@ impl Swarm {
     /// before the next wishes are served.
     pub fn hand_in(&mut self, now: Duration, handover: &Handover, slabs: usize) -> HandIn {
         let Handover { block, from } = handover;
+        self.board.handed = now;
         if self.board.taken.remove(block).is_some() {
             self.comes_back(block);
         }
