@@ -2,6 +2,7 @@
 
 use super::Tag;
 use std::cmp::Reverse;
+use std::collections::HashSet;
 use std::time::Duration;
 
 /// Time between two rounds.
@@ -60,6 +61,12 @@ impl Contender {
         (!(self.unchoked && self.since < TURN), self.unchoked, Reverse(self.since))
     }
 
+    /// Whether its turn in the optimistic slot goes on. When we download, that is for whoever begins to trade, and ends early for
+    /// who has had much and given too little.
+    fn has_luck(&self, rule: Rule) -> bool {
+        self.unchoked && self.since < TURN && (self.debt == 0 || rule != Rule::Trade)
+    }
+
     /// Thousandths of how far it is from the middle of its download.
     fn edge(&self) -> u32 {
         self.progress.abs_diff(500) * 2
@@ -93,9 +100,25 @@ pub(super) fn round(
         }
     }
     let rest = contenders.split_off(slots.saturating_sub(1));
-    let kept = rest.iter().find(|c| Some(c.tag) == *optimistic && c.unchoked && c.since < TURN);
+    let kept = rest.iter().find(|c| Some(c.tag) == *optimistic && c.has_luck(rule));
     *optimistic = kept.map(|c| c.tag).or_else(|| draw(&rest, rng));
     contenders.into_iter().map(|c| c.tag).chain(*optimistic).take(slots).collect()
+}
+
+/// Who of those that were not chosen must leave at once. That is nobody while only such wait who give nothing, each of whom
+/// has time to end its piece. When somebody who gives is to have a slot, those who give nothing make room for all who were
+/// chosen, who owes most and has had its slot longest first.
+pub(super) fn ousted(contenders: &[Contender], chosen: &HashSet<Tag>, slots: usize) -> HashSet<Tag> {
+    let owed = || contenders.iter().filter(|c| !c.unchoked && chosen.contains(&c.tag));
+    if !owed().any(|c| c.down > 0) {
+        return HashSet::new();
+    }
+    let free = slots.saturating_sub(contenders.iter().filter(|c| c.unchoked).count());
+    let needed = owed().count().saturating_sub(free);
+    let mut leave: Vec<&Contender> =
+        contenders.iter().filter(|c| c.unchoked && c.down == 0 && !chosen.contains(&c.tag)).collect();
+    leave.sort_by_key(|c| Reverse((c.debt, c.since)));
+    leave.into_iter().take(needed).map(|c| c.tag).collect()
 }
 
 fn draw(contenders: &[Contender], rng: &mut fastrand::Rng) -> Option<Tag> {
@@ -161,6 +184,16 @@ mod tests {
         let again: Vec<_> = all.iter().map(|c| Contender { unchoked: c.tag == lucky, ..c.clone() }).collect();
         round(again.clone(), 3, Rule::Trade, &mut optimistic, &mut rng);
         assert_eq!(optimistic, Some(lucky), "its turn is not over");
+        let owes = |c: &Contender| Contender { debt: u32::from(c.tag == lucky), ..c.clone() };
+        let heirs = (0..50).map(|_| {
+            let mut optimistic = Some(lucky);
+            round(again.iter().map(owes).collect(), 3, Rule::Trade, &mut optimistic, &mut rng);
+            optimistic.unwrap()
+        });
+        assert!(
+            heirs.filter(|heir| *heir != lucky).count() > 25,
+            "its turn ends early when it gives nothing back"
+        );
         let over = |c: &Contender| Contender { since: TURN, ..c.clone() };
         let drawn: std::collections::HashSet<_> = (0..50)
             .map(|_| {
@@ -192,6 +225,31 @@ mod tests {
         let mut rng = fastrand::Rng::with_seed(0);
         let chosen = numbers(round(all, 4, Rule::Trade, &mut None, &mut rng));
         assert_eq!(chosen[..3], [0, 2, 3]);
+    }
+
+    #[test]
+    fn who_gives_nothing_makes_room_for_who_gives() {
+        let all = |gives| {
+            vec![
+                contender(0, gives, false, 40),
+                contender(1, 0, false, 50),
+                contender(2, 0, true, 20),
+                Contender { debt: 1, ..contender(3, 0, true, 10) },
+                contender(4, 0, true, 30),
+                contender(5, 1, true, 90),
+            ]
+        };
+        let out = |gives, slots, chosen: &[u64]| {
+            let chosen = chosen.iter().map(|number| Tag { core: 0, number: *number }).collect();
+            let mut out = numbers(ousted(&all(gives), &chosen, slots).into_iter().collect());
+            out.sort_unstable();
+            out
+        };
+        assert_eq!(out(0, 4, &[0, 1]), [0; 0], "there is time to end a piece");
+        assert_eq!(out(9, 4, &[0]), [3], "who owes most");
+        assert_eq!(out(9, 4, &[0, 1]), [3, 4], "then who has had its slot longest");
+        assert_eq!(out(9, 4, &[0, 1, 3, 4]), [2], "but nobody who gives or was chosen");
+        assert_eq!(out(9, 5, &[0, 1]), [3], "one is free");
     }
 
     #[test]

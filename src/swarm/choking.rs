@@ -5,6 +5,7 @@ use super::peer::Peer;
 use super::slots::{Answer, Verdict};
 use super::spreading::HOARD;
 use super::{PeerSlot, Swarm, Tag};
+use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -115,12 +116,14 @@ impl Swarm {
     }
 
     /// Chokes a peer when it has the whole piece that it is being sent. A piece that is broken off is worth nothing to
-    /// it for as long as nobody else has it, and others ask for all of it again.
+    /// it for as long as nobody else has it, and others ask for all of it again. Who gives nothing has no such time when somebody
+    /// waits who gives.
     fn let_go(&mut self, now: Duration, slot: PeerSlot) {
         let Some(peer) = self.peers.get_mut(slot) else { return };
+        let ousted = self.rounds.verdict.ousted.contains(&peer.tag);
         match (peer.serving, peer.leaves) {
-            (Some(_), None) => peer.leaves = Some(now + GRACE),
-            (Some(_), Some(at)) if now < at => {}
+            (Some(_), None) if !ousted => peer.leaves = Some(now + GRACE),
+            (Some(_), Some(at)) if !ousted && now < at => {}
             _ => self.set_unchoked(now, slot, false),
         }
     }
@@ -143,8 +146,9 @@ impl Swarm {
         self.wake(slot);
     }
 
-    /// Gives free slots at once: to those who were chosen in the last round, then to those who have waited longest; slots of
-    /// peers that do not want theirs are free, when somebody else does. `news`: who may have begun to wait just now.
+    /// Gives free slots at once: to those who were chosen in the last round, then to those who give most, then to those who
+    /// have waited longest; slots of peers that do not want theirs are free, when somebody else does. `news`: who may have begun
+    /// to wait just now.
     pub(super) fn fill_free_slots(&mut self, now: Duration, news: Option<PeerSlot>) {
         if self.rounds.unused > 0 && self.commons.slots.waiting() > 0 && !self.commons.slots.has_room() {
             self.take_back_unused(now);
@@ -168,8 +172,9 @@ impl Swarm {
         }
         let waiting = self.peers.iter().filter(|(_, peer)| standing(peer).0);
         let seeding = self.is_seeding();
-        let longest =
-            waiting.min_by_key(|(_, peer)| (!peer.owed, debt(now, peer, seeding), peer.unchoked_since));
+        let gives = |peer: &Peer| Reverse(if seeding { 0 } else { peer.trade });
+        let longest = waiting
+            .min_by_key(|(_, peer)| (!peer.owed, gives(peer), debt(now, peer, seeding), peer.unchoked_since));
         longest.map(|(slot, peer)| (slot, peer.owed))
     }
 
@@ -233,11 +238,13 @@ impl Swarm {
     fn rank(&mut self, contenders: Vec<Contender>) {
         let slots = self.slot_count();
         self.commons.slots.set_limit(slots);
-        let unchoked: HashSet<Tag> = contenders.iter().filter(|c| c.unchoked).map(|c| c.tag).collect();
         let rule = if self.is_seeding() { Rule::Seed(self.settings.seed_choker) } else { Rule::Trade };
+        let all = contenders.clone();
         let chosen = choker::round(contenders, slots, rule, &mut self.rounds.optimistic, &mut self.rng);
-        let owed = chosen.iter().filter(|tag| !unchoked.contains(tag)).count();
-        self.commons.slots.post(chosen.into_iter().collect(), owed);
+        let chosen: HashSet<Tag> = chosen.into_iter().collect();
+        let owed = all.iter().filter(|c| !c.unchoked && chosen.contains(&c.tag)).count();
+        let ousted = if rule == Rule::Trade { choker::ousted(&all, &chosen, slots) } else { HashSet::new() };
+        self.commons.slots.post(chosen, ousted, owed);
         self.nudge = true;
     }
 

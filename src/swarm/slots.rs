@@ -29,6 +29,8 @@ pub(super) struct Answer {
 pub(super) struct Verdict {
     pub(super) call: u64,
     pub(super) chosen: Arc<HashSet<Tag>>,
+    /// Who must give its slot back at once, in the middle of a piece or not.
+    pub(super) ousted: Arc<HashSet<Tag>>,
 }
 
 /// See the module.
@@ -161,9 +163,10 @@ impl Slots {
     }
 
     /// Posts who shall have slots; `owed` of them have none yet.
-    pub(super) fn post(&self, chosen: HashSet<Tag>, owed: usize) {
+    pub(super) fn post(&self, chosen: HashSet<Tag>, ousted: HashSet<Tag>, owed: usize) {
         self.owed.store(u32::try_from(owed).unwrap_or(u32::MAX), Ordering::Release);
-        *unpoisoned(&self.verdict) = Verdict { call: self.called(), chosen: Arc::new(chosen) };
+        let (chosen, ousted) = (Arc::new(chosen), Arc::new(ousted));
+        *unpoisoned(&self.verdict) = Verdict { call: self.called(), chosen, ousted };
     }
 
     /// The last verdict, when it is younger than that of the poll `after`.
@@ -190,7 +193,7 @@ mod tests {
         let slots = Slots::new(1);
         assert!(slots.set_limit(3) && !slots.set_limit(3) && !slots.set_limit(2));
         assert!(slots.take(false));
-        slots.post(HashSet::new(), 1);
+        slots.post(HashSet::new(), HashSet::new(), 1);
         assert!(!slots.take(false), "the last one is kept for who was chosen");
         assert!(slots.take(true) && !slots.take(true));
         slots.settle_debt();
@@ -210,7 +213,7 @@ mod tests {
         slots.answer(1, answer(7));
         assert_eq!(slots.collect(false).unwrap().1, 12);
         assert!(slots.verdict(0).is_none());
-        slots.post(HashSet::new(), 0);
+        slots.post(HashSet::new(), HashSet::new(), 0);
         assert!(slots.verdict(0).is_some() && slots.verdict(1).is_none());
     }
 }

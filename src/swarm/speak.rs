@@ -118,9 +118,9 @@ impl Swarm {
         while let Some(block) = peer.uploads.front() {
             let other = peer.serving.is_none_or(|(piece, _)| piece != block.piece);
             if other && peer.leaves.is_some() {
-                // A seed's slot is worth much: whoever gets the rest of its piece elsewhere has had its turn. (A leech's would go
-                // to free riders more often.)
-                peer.serving = peer.serving.filter(|_| !seeding);
+                // Whoever gets the rest of its piece elsewhere, or spreads its requests over pieces, has had its turn; but one who
+                // gives us something may come back to its piece.
+                peer.serving = peer.serving.filter(|_| !seeding && peer.trade > 0);
                 break;
             }
             if len > 0 && len + block.len > most {

@@ -70,6 +70,24 @@ fn all_peers_are_ranked_together_whichever_core_they_are_on() {
 }
 
 #[test]
+fn who_gives_has_a_slot_after_the_next_round_though_others_are_in_the_middle_of_a_piece() {
+    let mut cores = cores(2, settings(3));
+    let riders = [(0, 1), (0, 2), (1, 11)].map(|(core, number)| (core, cores[core].taker(number)));
+    pass(&mut cores, 5, &[]);
+    let late = [(0, 3), (1, 12)].map(|(core, number)| (core, cores[core].taker(number)));
+    for (core, slot) in riders {
+        let piece = cores[core].layout.piece(0).unwrap();
+        cores[core].swarm.peers.get_mut(slot).unwrap().serving = Some((piece, 0));
+    }
+    pass(&mut cores, 5, &[]);
+    assert_eq!(late.map(|(core, slot)| unchoked(&cores[core], slot)), [false; 2], "nobody gives yet");
+    pass(&mut cores, 11, &late.map(|(core, slot)| (core, slot, 1000)));
+    assert_eq!(late.map(|(core, slot)| unchoked(&cores[core], slot)), [true; 2]);
+    let left = riders.into_iter().filter(|(core, slot)| unchoked(&cores[*core], *slot)).count();
+    assert_eq!(left, 1, "the optimistic slot");
+}
+
+#[test]
 fn a_slot_that_gets_free_on_one_core_is_given_at_once_on_another() {
     let mut cores = cores(2, settings(2));
     let first = [1, 2].map(|number| cores[0].taker(number));

@@ -9,8 +9,12 @@ use std::time::Duration;
 
 /// One slot; two pieces of two blocks, the first had, or both.
 fn desk(pieces: &[u32]) -> Desk {
-    let layout = Arc::new(Layout::new((2 * BLOCK).into(), [u64::from(4 * BLOCK)]).unwrap());
-    let commons = Arc::new(Commons::new(2, 1));
+    desk_of(2, pieces)
+}
+
+fn desk_of(count: u32, pieces: &[u32]) -> Desk {
+    let layout = Arc::new(Layout::new((2 * BLOCK).into(), [u64::from(count * 2 * BLOCK)]).unwrap());
+    let commons = Arc::new(Commons::new(count, 1));
     pieces.iter().for_each(|piece| commons.map.set_have(layout.piece(*piece).unwrap()));
     let settings = Settings { slots: 1, seed_slots: 1, ..Desk::settings() };
     Desk::with(layout, commons, 0, settings)
@@ -66,21 +70,20 @@ fn a_piece_that_is_not_ended_holds_a_slot_for_half_a_minute_only() {
 }
 
 #[test]
-fn who_gets_the_rest_of_its_piece_elsewhere_has_had_its_turn_with_a_seed() {
-    for (pieces, waits) in [(&[0, 1][..], false), (&[0][..], true)] {
-        let mut desk = desk(pieces);
+fn who_asks_for_another_piece_has_had_its_turn() {
+    // With a seed, and with one who lacks a piece.
+    for count in [2, 3] {
+        let mut desk = desk_of(count, &[0, 1]);
         let peers = [1, 2].map(|number| desk.taker(number));
         desk.ask(peers[0], [0, 0, BLOCK]);
         assert_eq!(take(&mut desk, peers[0]), [[0, 0]]);
         pass(&mut desk, 41, &peers);
         assert_eq!(unchoked(&desk, peers), [true, false], "in the middle of a piece");
         // Its other block it has not asked for.
-        if !waits {
-            desk.ask(peers[0], [1, 0, BLOCK]);
-        }
+        desk.ask(peers[0], [1, 0, BLOCK]);
         assert_eq!(take(&mut desk, peers[0]), [[0; 2]; 0]);
         pass(&mut desk, 1, &peers);
-        assert_eq!(unchoked(&desk, peers), [waits, !waits]);
+        assert_eq!(unchoked(&desk, peers), [false, true]);
     }
 }
 
@@ -142,6 +145,18 @@ fn heir(uploaded: u64, downloaded: u64) -> [bool; 2] {
     (peer.uploaded, peer.downloaded) = (uploaded, downloaded);
     desk.swarm.gone(desk.now, holder);
     unchoked(&desk, [first, second])
+}
+
+#[test]
+fn a_free_slot_goes_to_who_gives() {
+    let mut desk = desk(&[0]);
+    let holder = desk.taker(1);
+    let first = desk.taker(2);
+    desk.now += Duration::from_secs(2);
+    let second = desk.taker(3);
+    desk.swarm.peers.get_mut(second).unwrap().trade = 1;
+    desk.swarm.gone(desk.now, holder);
+    assert_eq!(unchoked(&desk, [first, second]), [false, true]);
 }
 
 #[test]
