@@ -254,8 +254,7 @@ fn what_another_core_was_to_fetch_is_asked_of_others_when_it_has_handed_in_nothi
     let mut away = other.requests(helper);
     assert_eq!(away.len(), 16);
     let second = one.giver(3, &[0]);
-    let mut again =
-        |one: &mut Desk| one.requests(second).into_iter().filter(|(_, block)| *block >= 16).count();
+    let again = |one: &mut Desk| one.requests(second).into_iter().filter(|(_, block)| *block >= 16).count();
     for _ in 0..4 {
         one.now += std::time::Duration::from_millis(500);
         one.swarm.tick(one.now);
