@@ -36,7 +36,7 @@ impl Swarm {
         let endgame = self.is_endgame() || self.is_starved();
         let peer = self.peers.get(slot)?;
         let own = peer.block_seconds();
-        let unbeaten = self.unbeaten(now, endgame, own);
+        let unbeaten = self.unbeaten(now, endgame, own, peer.pace().is_some());
         let wanted = |holder: &Peer, asked: &Asked| {
             let block = asked.block;
             let active = self.active.get(&block.piece)?;

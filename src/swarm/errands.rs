@@ -273,7 +273,7 @@ impl Swarm {
     /// first of them is.
     fn outstanding(&mut self, now: Duration) -> BTreeMap<Block, Duration> {
         let endgame = self.is_endgame();
-        let unbeaten = self.unbeaten(now, endgame, 0.0);
+        let unbeaten = self.unbeaten(now, endgame, 0.0, true);
         let mut waits = BTreeMap::new();
         for (_, peer) in self.peers.iter() {
             for asked in &peer.asked {
@@ -401,8 +401,11 @@ impl Swarm {
         let peer = self.peers.get(slot)?;
         let own = peer.block_seconds();
         let goes_on = |block: &Block| {
+            let (proven, several) = (peer.downloaded > 0, self.holders(block).nth(1).is_some());
             self.holders(block).any(|(other, holder, asked)| {
-                other == slot || !self.is_beaten(now, peer.downloaded > 0, (holder, asked), own)
+                let unproven = proven && several && holder.pace().is_none();
+                let beaten = unproven || self.is_beaten(now, proven, (holder, asked), own);
+                other == slot || !beaten
             })
         };
         let fits = |block: &&Block| {

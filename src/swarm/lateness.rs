@@ -66,14 +66,16 @@ impl Swarm {
     }
 
     /// Blocks that several peers were asked for, one of whom is not beaten. (So each that is asked once more is much faster than
-    /// all before it, and they are few.)
-    pub(super) fn unbeaten(&self, now: Duration, endgame: bool, own: f64) -> BTreeSet<Block> {
+    /// all before it, and they are few.) When who is to be asked has `proven` itself, those who have sent nothing do not count: there
+    /// may be many of them, who never do.
+    pub(super) fn unbeaten(&self, now: Duration, endgame: bool, own: f64, proven: bool) -> BTreeSet<Block> {
         let several = |block: &Block| {
             let active = self.active.get(&block.piece);
             active.is_some_and(|active| active.blocks[block.index()].asked > 1)
         };
         let asked = self.peers.iter().flat_map(|(_, peer)| peer.asked.iter().map(move |asked| (peer, asked)));
         let open = asked.filter(|(_, asked)| several(&asked.block));
+        let open = open.filter(|(peer, _)| !(endgame && proven && peer.pace().is_none()));
         let open = open.filter(|holder| !self.is_beaten(now, endgame, *holder, own));
         open.map(|(_, asked)| asked.block).collect()
     }

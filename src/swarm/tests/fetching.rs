@@ -138,6 +138,19 @@ fn in_the_endgame_a_block_is_asked_of_ever_faster_peers_and_of_no_other() {
     assert_eq!(asked, [1, 1, 0, 1], "32, 4, 4 and 0.1 seconds");
 }
 
+/// Many who have sent nothing are asked one after the other, each after the time that a block usually takes; who has sent something
+/// need not wait for them.
+#[test]
+fn who_has_proven_itself_does_not_wait_in_the_endgame_for_those_who_have_not() {
+    let mut desk = Desk::new(BLOCK, 1, &[]);
+    let [first, second, third, proven] = [1, 2, 3, 4].map(|number| desk.giver(number, &[0]));
+    assert_eq!(desk.requests(first).len(), 1);
+    desk.pass(1);
+    assert_eq!([second, third].map(|peer| desk.requests(peer).len()), [1, 0]);
+    has_rate(&mut desk, proven, 1_000_000);
+    assert_eq!(desk.requests(proven).len(), 1);
+}
+
 #[test]
 fn who_sends_nothing_for_30_s_is_snubbed_and_recovers() {
     let mut desk = Desk::new(64 * BLOCK, 1, &[]);
