@@ -61,10 +61,13 @@ impl Contender {
         (!(self.unchoked && self.since < TURN), self.unchoked, Reverse(self.since))
     }
 
-    /// Whether its turn in the optimistic slot goes on. When we download, that is for whoever begins to trade, and ends early for
-    /// who has had much and given too little.
+    /// Whether its turn in the optimistic slot goes on. When we download, that is for whoever begins to trade: it waits for its slot,
+    /// and its turn ends early when it has had much and given too little.
     fn has_luck(&self, rule: Rule) -> bool {
-        self.unchoked && self.since < TURN && (self.debt == 0 || rule != Rule::Trade)
+        match rule {
+            Rule::Trade => self.debt == 0 && (!self.unchoked || self.since < TURN),
+            Rule::Seed(_) => self.unchoked && self.since < TURN,
+        }
     }
 
     /// Thousandths of how far it is from the middle of its download.
@@ -181,6 +184,8 @@ mod tests {
         assert_eq!(first[..2], [5, 4]);
         let lucky = optimistic.unwrap();
         assert!(lucky.number < 4 && first.len() == 3);
+        (0..50).for_each(|_| _ = round(all.clone(), 3, Rule::Trade, &mut optimistic, &mut rng));
+        assert_eq!(optimistic, Some(lucky), "it waits for its slot");
         let again: Vec<_> = all.iter().map(|c| Contender { unchoked: c.tag == lucky, ..c.clone() }).collect();
         round(again.clone(), 3, Rule::Trade, &mut optimistic, &mut rng);
         assert_eq!(optimistic, Some(lucky), "its turn is not over");
@@ -197,6 +202,7 @@ mod tests {
         let over = |c: &Contender| Contender { since: TURN, ..c.clone() };
         let drawn: std::collections::HashSet<_> = (0..50)
             .map(|_| {
+                let mut optimistic = Some(lucky);
                 round(again.iter().map(over).collect(), 3, Rule::Trade, &mut optimistic, &mut rng);
                 optimistic.unwrap().number
             })

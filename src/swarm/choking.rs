@@ -255,9 +255,14 @@ impl Swarm {
             let Some(peer) = self.peers.get_mut(slot) else { continue };
             // Who has got a free slot since the poll was not ranked: the next round will see.
             let had_one = peer.unchoked && peer.unchoked_since < asked_at;
-            match chosen.contains(&peer.tag) {
+            let is_chosen = chosen.contains(&peer.tag);
+            // What was kept for it is kept for others now.
+            peer.owed &= is_chosen;
+            match is_chosen {
                 false if had_one => self.let_go(now, slot),
-                true if had_one => peer.leaves = None,
+                // Else, of many who give alike, another one would begin to leave at every round, and none would end.
+                true if had_one && !self.commons.slots.is_in_debt() => peer.leaves = None,
+                true if had_one => {}
                 true if !had_one && standing(peer).0 => peer.owed = true,
                 true if !had_one => self.commons.slots.settle_debt(),
                 _ => {}

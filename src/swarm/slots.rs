@@ -100,6 +100,11 @@ impl Slots {
         let _ = self.owed.fetch_update(Ordering::AcqRel, Ordering::Acquire, |owed| owed.checked_sub(1));
     }
 
+    /// Whether somebody who was chosen waits for a slot.
+    pub(super) fn is_in_debt(&self) -> bool {
+        self.owed.load(Ordering::Acquire) > 0
+    }
+
     /// Counts peers that begin or cease to wait for a slot.
     pub(super) fn count_waiting(&self, before: bool, after: bool) {
         count(&self.waiting, before, after);

@@ -72,12 +72,12 @@ fn a_piece_that_is_not_ended_holds_a_slot_for_half_a_minute_only() {
 #[test]
 fn who_asks_for_another_piece_has_had_its_turn() {
     // With a seed, and with one who lacks a piece.
-    for count in [2, 3] {
+    for (count, turn) in [(2, 41), (3, 25)] {
         let mut desk = desk_of(count, &[0, 1]);
         let peers = [1, 2].map(|number| desk.taker(number));
         desk.ask(peers[0], [0, 0, BLOCK]);
         assert_eq!(take(&mut desk, peers[0]), [[0, 0]]);
-        pass(&mut desk, 41, &peers);
+        pass(&mut desk, turn, &peers);
         assert_eq!(unchoked(&desk, peers), [true, false], "in the middle of a piece");
         // Its other block it has not asked for.
         desk.ask(peers[0], [1, 0, BLOCK]);
