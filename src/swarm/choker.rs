@@ -51,6 +51,8 @@ pub(super) struct Contender {
     pub(super) age: Duration,
     /// How much more it takes than it gives, in steps: who owes less comes first.
     pub(super) debt: u32,
+    /// Whether it has had no more than one needs to begin to trade.
+    pub(super) begins: bool,
     /// Thousandths of the pieces that it has.
     pub(super) progress: u32,
 }
@@ -65,7 +67,7 @@ impl Contender {
     /// and its turn ends early when it has had much and given too little.
     fn has_luck(&self, rule: Rule) -> bool {
         match rule {
-            Rule::Trade => self.debt == 0 && (!self.unchoked || self.since < TURN),
+            Rule::Trade => self.begins && (!self.unchoked || self.since < TURN),
             Rule::Seed(_) => self.unchoked && self.since < TURN,
         }
     }
@@ -156,7 +158,8 @@ mod tests {
     fn contender(number: u64, down: u64, unchoked: bool, since: u64) -> Contender {
         let since = Duration::from_secs(since);
         let tag = Tag { core: 0, number };
-        Contender { tag, down, up: 0, unchoked, since, age: Duration::from_secs(100), debt: 0, progress: 500 }
+        let age = Duration::from_secs(100);
+        Contender { tag, down, up: 0, unchoked, since, age, debt: 0, begins: true, progress: 500 }
     }
 
     fn numbers(tags: Vec<Tag>) -> Vec<u64> {
@@ -189,7 +192,7 @@ mod tests {
         let again: Vec<_> = all.iter().map(|c| Contender { unchoked: c.tag == lucky, ..c.clone() }).collect();
         round(again.clone(), 3, Rule::Trade, &mut optimistic, &mut rng);
         assert_eq!(optimistic, Some(lucky), "its turn is not over");
-        let owes = |c: &Contender| Contender { debt: u32::from(c.tag == lucky), ..c.clone() };
+        let owes = |c: &Contender| Contender { begins: c.tag != lucky, ..c.clone() };
         let heirs = (0..50).map(|_| {
             let mut optimistic = Some(lucky);
             round(again.iter().map(owes).collect(), 3, Rule::Trade, &mut optimistic, &mut rng);

@@ -224,6 +224,7 @@ impl Swarm {
             since: now.saturating_sub(peer.unchoked_since),
             age: now.saturating_sub(peer.since),
             debt: debt(now, peer, seeding),
+            begins: peer.begins(self.layout.piece_length()),
             progress: (u64::from(peer.has.count()) * 1000 / u64::from(all)) as u32,
         });
         let contenders = contenders.collect();

@@ -341,8 +341,16 @@ impl Peer {
     /// How much more it has had of us than it gave back, in steps: those who owe least come first when not all can be served
     /// and rates do not decide. (Who takes and never gives owes ever more.)
     pub(super) fn debt(&self) -> u32 {
-        let owed = self.uploaded.saturating_sub(self.downloaded.saturating_mul(DEAREST));
-        u32::try_from(owed / GIFT).unwrap_or(u32::MAX)
+        u32::try_from(self.owes() / GIFT).unwrap_or(u32::MAX)
+    }
+
+    fn owes(&self) -> u64 {
+        self.uploaded.saturating_sub(self.downloaded.saturating_mul(DEAREST))
+    }
+
+    /// Whether it has had no more than what it takes to begin to trade: a whole piece, and what else it asked for until then.
+    pub(super) fn begins(&self, piece_length: u32) -> bool {
+        self.owes() < GIFT.max(2 * u64::from(piece_length))
     }
 
     /// What it was asked for, in the order in which it is likely to come: on from the last answer, then what was passed over.

@@ -188,6 +188,7 @@ fn contender(number: u64, debt: u32) -> Contender {
         since: Duration::from_secs(number),
         age: Duration::from_secs(100),
         debt,
+        begins: true,
         progress: 500,
     }
 }
@@ -211,4 +212,19 @@ fn chance_favours_who_owes_least() {
         lucky[chosen[1].number as usize] += 1;
     }
     assert!((60..=150).contains(&lucky[1]), "one in seventeen: {lucky:?}");
+}
+
+/// A newcomer needs a whole piece before it can give anything, however long pieces are.
+#[test]
+fn who_has_had_no_more_than_a_piece_only_begins() {
+    let mut desk = desk(&[0, 1]);
+    let slot = desk.taker(1);
+    let mut begins = |uploaded, downloaded, piece_length| {
+        let peer = desk.swarm.peers.get_mut(slot).unwrap();
+        (peer.uploaded, peer.downloaded) = (uploaded, downloaded);
+        peer.begins(piece_length)
+    };
+    assert!(begins(100 << 10, 0, 64 << 10) && !begins(128 << 10, 0, 64 << 10));
+    assert!(begins(7 << 20, 0, 4 << 20) && !begins(8 << 20, 0, 4 << 20));
+    assert!(begins(9 << 20, 1 << 20, 4 << 20), "it gives something back");
 }
