@@ -5,10 +5,8 @@ use super::history::History;
 use super::{Folder, StorageError};
 use crate::metainfo::{FileEntry, FileIndex, FileKind, Layout, PART_SUFFIX, PieceIndex};
 use std::io;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Where a file's bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

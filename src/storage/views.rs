@@ -4,8 +4,7 @@
 use super::file_id::FileId;
 use super::handle::Handle;
 use crate::metainfo::FileIndex;
-use crate::ring::VIEW_LEN;
-use crate::ring::View;
+use crate::ring::{VIEW_LEN, View};
 use std::collections::HashMap;
 use std::rc::Rc;
 

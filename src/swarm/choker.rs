@@ -203,7 +203,7 @@ mod tests {
             "its turn ends early when it gives nothing back"
         );
         let over = |c: &Contender| Contender { since: TURN, ..c.clone() };
-        let drawn: std::collections::HashSet<_> = (0..50)
+        let drawn: HashSet<_> = (0..50)
             .map(|_| {
                 let mut optimistic = Some(lucky);
                 round(again.iter().map(over).collect(), 3, Rule::Trade, &mut optimistic, &mut rng);

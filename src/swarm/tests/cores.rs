@@ -46,6 +46,16 @@ fn fetch_for(one: &mut Desk, other: &mut Desk, helper: PeerSlot) -> usize {
     fetched.iter().filter(|handover| taken(handover)).count()
 }
 
+/// A peer of another core sends a block on behalf of core 0.
+fn hand_over(other: &mut Desk, peer: PeerSlot, (piece, index): (u32, u32)) -> Handover {
+    let block = other.block(piece, index);
+    let (_, place) = other.swarm.begin(other.now, peer, [piece, block.begin, BLOCK]).unwrap();
+    let Completion::Handover(0, handover) = other.swarm.complete(other.now, peer, &block, place) else {
+        panic!("it was asked for on behalf of the other core")
+    };
+    handover
+}
+
 /// Who sends nothing is asked first, and holds up nobody: neither those who have sent something nor, for long, those who have
 /// not.
 #[test]
@@ -259,12 +269,7 @@ fn what_another_core_was_to_fetch_is_asked_of_others_when_it_has_handed_in_nothi
         one.now += std::time::Duration::from_millis(500);
         one.swarm.tick(one.now);
         assert_eq!(again(&mut one), 0, "they come one by one");
-        let (piece, index) = away.remove(0);
-        let block = other.block(piece, index);
-        let (_, place) = other.swarm.begin(other.now, helper, [piece, block.begin, BLOCK]).unwrap();
-        let Completion::Handover(0, handover) = other.swarm.complete(other.now, helper, &block, place) else {
-            panic!("it was asked for on behalf of the other core")
-        };
+        let handover = hand_over(&mut other, helper, away.remove(0));
         assert!(matches!(one.swarm.hand_in(one.now, &handover, 8), HandIn::Taken { .. }));
     }
     one.pass(2);
@@ -365,12 +370,8 @@ fn who_sent_a_bad_piece_is_found_on_another_core() {
     nudge(&mut other, &mut one);
     one.pass(6);
     other.pass(1);
-    for (piece, index) in other.requests(liar) {
-        let block = other.block(piece, index);
-        let (_, place) = other.swarm.begin(other.now, liar, [piece, block.begin, BLOCK]).unwrap();
-        let Completion::Handover(0, handover) = other.swarm.complete(other.now, liar, &block, place) else {
-            panic!("it was asked for on behalf of the other core")
-        };
+    for asked in other.requests(liar) {
+        let handover = hand_over(&mut other, liar, asked);
         assert!(matches!(one.swarm.hand_in(one.now, &handover, 8), HandIn::Taken { .. }));
     }
     let wishes = one.settle(&[0]);
