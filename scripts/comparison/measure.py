@@ -111,5 +111,5 @@ def first_cores(count):
 
 
 def scale(stage, cores, connections, order):
-    """One hot torrent on that many cores. The generator runs wherever there is room."""
-    return seed(stage, Seedring, connections, "cached", order, first_cores(cores), first_cores(os.cpu_count()))
+    """One hot torrent on that many cores, which the generator shares: so GB/s of one and of two can be compared."""
+    return seed(stage, Seedring, connections, "cached", order, first_cores(cores), first_cores(cores))
