@@ -12,7 +12,7 @@ use std::time::Duration;
 /// A poll is not waited for longer than this.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Fewest slots of a download whose upload has no limit.
-const FEWEST: usize = 8;
+pub(super) const FEWEST: usize = 8;
 
 /// Where this core stands in the rounds.
 #[derive(Debug, Default)]

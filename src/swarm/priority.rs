@@ -26,7 +26,7 @@ fn crc32c(bytes: &[u8]) -> u32 {
 }
 
 /// The priority of a connection between two addresses.
-fn priority(a: SocketAddr, b: SocketAddr) -> u32 {
+pub(super) fn priority(a: SocketAddr, b: SocketAddr) -> u32 {
     match (a.ip(), b.ip()) {
         (x, y) if x == y => of_pair(a.port().to_be_bytes(), b.port().to_be_bytes()),
         (IpAddr::V4(x), IpAddr::V4(y)) => masked(x.octets(), y.octets(), 2),

@@ -5,6 +5,7 @@ mod blame;
 mod choosing;
 mod cores;
 mod desk;
+mod dials;
 mod extended;
 mod fast;
 mod fetching;

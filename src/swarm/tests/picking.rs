@@ -1,38 +1,43 @@
-//! What a pick and a HAVE cost in a torrent of many pieces: next to nothing more than in one of few. Only how the times of the
-//! two compare is looked at, each the shortest of several.
+//! What a pick and a HAVE cost in a torrent of many pieces, and among many peers: next to nothing more than in one of few.
+//! Only how the times of the two compare is looked at, each the shortest of several.
 
 use super::desk::{BLOCK, Desk};
 use crate::metainfo::Layout;
 use crate::swarm::window::Window;
-use crate::swarm::{Commons, PeerSlot, Settings};
-use crate::wire::Message;
+use crate::swarm::{Commons, Introduction, PeerSlot, Settings};
+use crate::wire::{Message, PeerId, Reserved};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const FEW: u32 = 1000;
 const MANY: u32 = 100 * FEW;
-const PEERS: u8 = 20;
+const FEW_PEERS: u32 = 20;
+const MANY_PEERS: u32 = 50 * FEW_PEERS;
 /// Requests, or HAVEs, that are timed together.
 const TIMED: usize = 200;
 /// How often that is done.
 const TRIES: usize = 15;
 /// The cost for many pieces may be so many times that for few. What looks at every piece would cost a hundred times as much.
 const MOST: u32 = 20;
+/// And so many times that among few peers. What looks at every peer would cost fifty times as much.
+const MOST_AMONG_PEERS: u32 = 10;
 
 /// Pieces that we have: the first ones are taken by chance, in another way.
 const HAD: u32 = 10;
 
 /// Peers that have every other piece, of one block each, and are asked for as many as are timed.
-fn crowd(pieces: u32) -> (Desk, Vec<PeerSlot>) {
+fn crowd(pieces: u32, peers: u32) -> (Desk, Vec<PeerSlot>) {
     let layout = Arc::new(Layout::new(BLOCK.into(), [u64::from(pieces) * u64::from(BLOCK)]).unwrap());
-    let settings = Settings { most_peers: 50, hold: u32::MAX, ..Desk::settings() };
+    let most_peers = peers as usize + 50;
+    let settings = Settings { most_peers, hold: u32::MAX, ..Desk::settings() };
     let commons = Arc::new(Commons::new(pieces, 1));
     (0..HAD).for_each(|number| commons.map.set_have(layout.piece(number).unwrap()));
     let mut desk = Desk::with(layout, commons, 0, settings);
     desk.slabs = usize::MAX / 2;
     let mut rng = fastrand::Rng::with_seed(1);
-    let peers = (1..=PEERS).map(|number| {
-        let peer = desk.connect(true, number).unwrap();
+    let peers = (1..=peers).map(|number| {
+        let peer = connect(&mut desk, number);
         let bits: Vec<u8> = (0..pieces.div_ceil(8)).map(|_| rng.u8(..)).collect();
         desk.hear(peer, Message::Bitfield(&bits));
         desk.hear(peer, Message::Unchoke);
@@ -43,10 +48,19 @@ fn crowd(pieces: u32) -> (Desk, Vec<PeerSlot>) {
     (desk, peers)
 }
 
+/// A peer with this number, on a network of its own.
+fn connect(desk: &mut Desk, number: u32) -> PeerSlot {
+    let mut id = [0; 20];
+    id[..4].copy_from_slice(&number.to_be_bytes());
+    let ip = Ipv4Addr::from_bits(0x0b00_0001 + (number << 8));
+    let (addr, reserved) = (SocketAddr::from((ip, 6881)), Reserved::default());
+    desk.swarm.connect(desk.now, Introduction { addr, outgoing: true, id: PeerId(id), reserved }).unwrap()
+}
+
 /// The shortest time for the requests of one peer.
-fn pick(pieces: u32) -> Duration {
+fn pick(pieces: u32, peers: u32) -> Duration {
     let times = (0..TRIES).map(|_| {
-        let (mut desk, peers) = crowd(pieces);
+        let (mut desk, peers) = crowd(pieces, peers);
         // The first word is what we have, and the first request is where all begins.
         desk.say(peers[0]);
         let begun = Instant::now();
@@ -59,11 +73,11 @@ fn pick(pieces: u32) -> Duration {
 }
 
 /// The shortest time for the HAVEs of one peer that comes with nothing.
-fn have(pieces: u32) -> Duration {
-    let (mut desk, _) = crowd(pieces);
+fn have(pieces: u32, peers: u32) -> Duration {
+    let (mut desk, _) = crowd(pieces, peers);
     let mut rng = fastrand::Rng::with_seed(2);
     let times = (0..TRIES).map(|number| {
-        let peer = desk.connect(true, 110 + number as u8).unwrap();
+        let peer = connect(&mut desk, 1_000_000 + number as u32);
         let told = rng.choose_multiple(0..pieces, TIMED);
         let begun = Instant::now();
         told.into_iter().for_each(|piece| desk.hear(peer, Message::Have(piece)));
@@ -72,11 +86,25 @@ fn have(pieces: u32) -> Duration {
     times.min().unwrap()
 }
 
+const COSTS: [(&str, fn(u32, u32) -> Duration); 2] = [("picks", pick), ("HAVEs", have)];
+
 #[test]
 fn many_pieces_make_no_pick_and_no_have_much_dearer() {
-    for (what, cost) in [("picks", pick as fn(u32) -> Duration), ("HAVEs", have)] {
-        let (few, many) = (cost(FEW), cost(MANY));
+    for (what, cost) in COSTS {
+        let (few, many) = (cost(FEW, FEW_PEERS), cost(MANY, FEW_PEERS));
         println!("{TIMED} {what}: {few:?} of {FEW} pieces, {many:?} of {MANY}");
         assert!(many < few * MOST, "{TIMED} {what}: {few:?} of {FEW} pieces, {many:?} of {MANY}");
+    }
+}
+
+#[test]
+fn many_peers_make_no_pick_and_no_have_much_dearer() {
+    for (what, cost) in COSTS {
+        let (few, many) = (cost(FEW, FEW_PEERS), cost(FEW, MANY_PEERS));
+        println!("{TIMED} {what}: {few:?} among {FEW_PEERS} peers, {many:?} among {MANY_PEERS}");
+        assert!(
+            many < few * MOST_AMONG_PEERS,
+            "{TIMED} {what}: {few:?} among {FEW_PEERS} peers, {many:?} among {MANY_PEERS}"
+        );
     }
 }

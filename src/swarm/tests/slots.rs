@@ -2,6 +2,7 @@
 
 use super::desk::{BLOCK, Desk, Said};
 use crate::metainfo::Layout;
+use crate::swarm::choking::FEWEST;
 use crate::swarm::{Commons, PeerSlot, Settings, Wish};
 use crate::wire::Message;
 use std::sync::Arc;
@@ -124,6 +125,28 @@ fn slots_follow_the_upload_limit() {
         pass(&mut cores, 12, &[]);
         let count = slots.iter().filter(|(core, slot)| unchoked(&cores[*core], *slot)).count();
         assert_eq!(count, expected, "at {limit} bytes a second");
+    }
+}
+
+/// Without a limit, a download has as many slots as what goes up is worth.
+#[test]
+fn slots_follow_what_goes_up() {
+    let mut cores = cores(2, settings(40));
+    let takers: Vec<_> = (0..50).map(|number| (usize::from(number % 2), number)).collect();
+    let takers: Vec<_> = takers.into_iter().map(|(core, number)| (core, cores[core].taker(number))).collect();
+    let of = |count: usize| count..=count;
+    for (rate, expected) in [(0, of(FEWEST)), (8 << 20, of(40)), (1 << 20, 22..=27), (0, of(FEWEST))] {
+        // Long enough for whoever has a slot too many to have had its turn.
+        for _ in 0..80 {
+            for (core, slot) in &takers[..2] {
+                let now = cores[*core].now;
+                cores[*core].swarm.sent(now, *slot, rate / 2);
+            }
+            pass(&mut cores, 1, &[]);
+            takers.iter().for_each(|(core, slot)| cores[*core].hear(*slot, Message::KeepAlive));
+        }
+        let count = takers.iter().filter(|(core, slot)| unchoked(&cores[*core], *slot)).count();
+        assert!(expected.contains(&count), "{count} at {rate} bytes a second");
     }
 }
 

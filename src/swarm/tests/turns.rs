@@ -1,9 +1,10 @@
 //! When a slot is taken back: not in the middle of a piece, but soon when it is not used; and who comes first when nobody gives.
 
-use super::desk::{BLOCK, Desk};
+use super::desk::{BLOCK, Desk, own};
 use crate::metainfo::{Block, Layout};
 use crate::swarm::choker::{Contender, Rule, round};
 use crate::swarm::{Commons, PeerSlot, Settings, Tag};
+use crate::wire::Message;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,6 +86,32 @@ fn who_asks_for_another_piece_has_had_its_turn() {
         pass(&mut desk, 1, &peers);
         assert_eq!(unchoked(&desk, peers), [false, true]);
     }
+}
+
+/// A slot for who gives most, and one by chance, which is another's every 30 s.
+#[test]
+fn the_optimistic_slot_is_anothers_every_30_s() {
+    let mut desk = desk(&[0]);
+    (own(&mut desk).slots, own(&mut desk).most_peers) = (2, 20);
+    let giver = desk.taker(1);
+    let riders: Vec<_> = (2..12).map(|number| desk.taker(number)).collect();
+    let all: Vec<_> = riders.iter().copied().chain([giver]).collect();
+    let (mut holder, mut since, mut turns) = (None, 0, Vec::new());
+    for second in 0..600 {
+        desk.swarm.peers.get_mut(giver).unwrap().downloaded += 100_000;
+        pass(&mut desk, 1, &all);
+        all.iter().for_each(|slot| desk.hear(*slot, Message::KeepAlive));
+        let holds = |slot: &PeerSlot| desk.swarm.peers.get(*slot).unwrap().unchoked;
+        let now = riders.iter().copied().find(holds);
+        if second > 30 {
+            assert!(holds(&giver), "at {second} s");
+        }
+        if now != holder && now.is_some() {
+            turns.extend(holder.map(|_| second - since));
+            (holder, since) = (now, second);
+        }
+    }
+    assert!(turns.len() >= 14 && turns[1..].iter().all(|turn| (29..=41).contains(turn)), "{turns:?}");
 }
 
 #[test]

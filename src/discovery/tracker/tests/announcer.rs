@@ -181,6 +181,23 @@ fn failures_back_off_and_wishes_do_not_help() {
     table.waits(3.75, 6.25).asks("a", None);
 }
 
+/// So that clients that lost their tracker at the same time do not all come back at the same time.
+#[test]
+fn after_a_failure_each_waits_a_time_of_its_own() {
+    let wait = |seed| {
+        let (now, tiers) = (Instant::now(), vec![vec!["a".to_owned()]]);
+        let mut announcer = Announcer::new(AnnouncerConfig::default(), tiers, false, seed, now);
+        announcer.next(now).expect("the first announce");
+        announcer.handle(now, Input::Failed);
+        assert_eq!(announcer.next(now), None);
+        announcer.next_deadline().expect("another try").duration_since(now).as_secs_f64()
+    };
+    let mut waits: Vec<f64> = (0..100).map(wait).collect();
+    waits.sort_by(f64::total_cmp);
+    waits.dedup();
+    assert!(waits.len() > 90 && waits[0] < 4.25 && waits[waits.len() - 1] > 5.75, "{waits:?}");
+}
+
 #[test]
 fn a_long_row_of_failures_does_not_overflow() {
     let mut table = Table::new(&[&["a"]], false);

@@ -77,7 +77,7 @@ impl World {
         let other = self.end((id.0, 1 - id.1)).node;
         match reason {
             DropReason::BothSeeds | DropReason::Duplicate | DropReason::Silent | DropReason::Idle => {}
-            DropReason::BadPiece(_) if self.nodes[other].plan.is_liar() => {}
+            DropReason::BadPiece(_) if self.nodes[other].plan.is_liar() => self.tally.banned += 1,
             reason => panic!("node {node} dropped node {other}: {reason}"),
         }
         self.hang_up(id);

@@ -95,6 +95,7 @@ impl World {
     pub(crate) fn dialled(&mut self, from: usize, host: usize) -> usize {
         let to = self.core_of(host);
         let lost = self.is_fine() && self.rng.f64() < self.plan.trouble.unreachable;
+        self.tally.unreached += usize::from(lost);
         if lost || !self.nodes[to].here || !self.nodes[from].here {
             let now = self.time();
             self.nodes[from].swarm.dial_failed(now, addr(host));
@@ -123,12 +124,14 @@ impl World {
         let bandwidth = 10u64.pow(self.rng.u32(2..=3)) * self.rng.u64(1..=5);
         for end in &mut ends {
             if self.rng.f64() < self.plan.trouble.stall {
+                self.tally.stalled += 1;
                 end.budget = self.rng.usize(..500_000);
             }
         }
         let number = self.lines.len();
         self.lines.push(Line { ends, latency, bandwidth });
         if self.rng.f64() < self.plan.trouble.cut {
+            self.tally.cut += 1;
             let at = self.rng.u64(..20_000_000);
             (0..2).for_each(|side| self.after(at + latency * side as u64, Event::Closed((number, side))));
         }

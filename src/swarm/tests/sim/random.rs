@@ -1,8 +1,10 @@
 //! Small worlds of every kind, many seeds.
 
 use super::plan::{Has, NodePlan, Plan, REPLAY};
-use super::world::World;
+use super::world::{Tally, World};
 use proptest::prelude::*;
+use std::process::Command;
+use std::time::Duration;
 
 fn run(plan: Plan) -> World {
     let mut world = World::new(plan);
@@ -21,9 +23,40 @@ fn seeds(usual: impl Iterator<Item = u64>) -> Vec<u64> {
     named.map_or_else(|| usual.collect(), |seed| vec![seed])
 }
 
+/// Each kind of trouble comes in more than a few of them.
 #[test]
 fn worlds_of_fixed_seeds_end_well() {
-    seeds(0..200).into_iter().for_each(|seed| drop(run(Plan::random(seed))));
+    let tallies: Vec<Tally> = seeds(0..200).into_iter().map(|seed| run(Plan::random(seed)).tally).collect();
+    let worlds = |of: fn(&Tally) -> usize| tallies.iter().filter(|tally| of(tally) > 0).count();
+    let had = [
+        worlds(|tally| tally.unreached),
+        worlds(|tally| tally.stalled),
+        worlds(|tally| tally.cut),
+        worlds(|tally| tally.gone),
+        worlds(|tally| tally.banned),
+    ];
+    println!(
+        "worlds with dials in vain, silent lines, broken ones, some who left, some who were banned: {had:?}"
+    );
+    assert!(tallies.len() == 1 || had.iter().all(|worlds| *worlds >= 20), "{had:?}");
+}
+
+/// Run by [`a_world_that_fails_prints_its_seed`] alone.
+#[test]
+#[should_panic(expected = "not done in time")]
+fn a_world_with_no_time_fails() {
+    run(Plan { limit: Duration::from_secs(1), ..Plan::random(3) });
+}
+
+#[test]
+fn a_world_that_fails_prints_its_seed() {
+    let program = std::env::current_exe().unwrap();
+    let name = module_path!().split_once("::").unwrap().1;
+    let args = [&format!("{name}::a_world_with_no_time_fails"), "--exact", "--nocapture"];
+    let output = Command::new(program).args(args).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("the seed of this world is 3;"), "{said}");
+    assert!(said.contains(&format!("{REPLAY}=3 cargo test")), "{said}");
 }
 
 #[test]

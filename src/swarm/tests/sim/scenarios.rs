@@ -258,7 +258,8 @@ fn last_piece() -> Row {
 
 fn liars() -> Row {
     let mut plans = crowd(LEECHES);
-    let liars = (LEECHES / 20).max(2);
+    // Of all.
+    let liars = (plans.len() + 2).div_ceil(20);
     plans.extend(vec![NodePlan { lies: 0.3, ..seed(SPEED) }; liars]);
     let honest = crowd(LEECHES);
     row(&plans, bound(&honest), |runs| {

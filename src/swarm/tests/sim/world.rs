@@ -66,6 +66,20 @@ pub(crate) struct World {
     pub(crate) handed: usize,
     /// Blocks that the first node has sent to anybody.
     pub(crate) first_sent: BTreeSet<Block>,
+    pub(crate) tally: Tally,
+}
+
+/// What went wrong, how often.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    /// Dials that came to nothing.
+    pub(crate) unreached: usize,
+    /// Directions of lines that fell silent, and lines that broke.
+    pub(crate) stalled: usize,
+    pub(crate) cut: usize,
+    /// Cores whose host left before its time, and those who were dropped for lies.
+    pub(crate) gone: usize,
+    pub(crate) banned: usize,
 }
 
 /// Each on a network of its own: what peers may have while choked depends on that (BEP 6).
@@ -112,6 +126,7 @@ impl World {
             lines: Vec::new(),
             handed: 0,
             first_sent: BTreeSet::new(),
+            tally: Tally::default(),
         };
         for node in 0..world.nodes.len() {
             let (comes, goes) = (world.nodes[node].plan.comes, world.nodes[node].plan.goes);
@@ -203,7 +218,10 @@ impl World {
     fn happen(&mut self, event: Event) -> usize {
         match event {
             Event::Comes(node) => self.comes(node),
-            Event::Goes(node) => self.goes(node),
+            Event::Goes(node) => {
+                self.tally.gone += 1;
+                self.goes(node)
+            }
             Event::Tick(node) => self.tick(node),
             Event::Dialled { from, to } => self.dialled(from, to),
             Event::Open(end) => self.open(end),
