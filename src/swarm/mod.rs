@@ -39,6 +39,7 @@ mod lateness;
 mod limiter;
 mod magnet;
 mod metadata;
+mod networks;
 mod pace;
 mod peer;
 mod pex;
@@ -77,6 +78,7 @@ pub use fetch::{Completion, Place};
 pub use ip_filter::{IpFilter, IpFilterError, UnreadLines};
 pub use limiter::{Limiter, Throttle};
 pub use magnet::{MetadataFetch, MetadataOutcome, Service};
+pub use networks::Networks;
 pub use peer::{Introduction, PeerSlot, Tag};
 pub use piece_map::PieceMap;
 pub use roster::host;
@@ -286,7 +288,8 @@ impl Swarm {
     /// Sums so far.
     pub fn totals(&self) -> Totals {
         let (failures, tellers) = (self.candidates.given_up(), self.candidates.outshared());
-        let limits = LimitHits { failures, tellers, ..self.totals.limits };
+        let limits =
+            LimitHits { failures, tellers, networks: self.candidates.held_back(), ..self.totals.limits };
         Totals { limits, ..self.totals }
     }
 

@@ -212,7 +212,7 @@ fn one_peer_that_tells_of_many_leaves_room_for_what_others_tell() {
 #[test]
 fn who_tells_several_cores_fills_no_more_than_one_book() {
     let mut desks = two(BLOCK, 3);
-    let told = [0, 1].map(|net| (1..=40).map(move |n| format!("9.9.{net}.{n}:1")).collect::<Vec<_>>());
+    let told = [0, 1].map(|net| (1..=40).map(move |n| format!("9.{net}.{n}.9:1")).collect::<Vec<_>>());
     for (number, desk) in desks.iter_mut().enumerate() {
         (own(desk).most_peers, own(desk).most_dials) = (100, 100);
         let (reserved, id) = (Reserved::ours(true), id(number as u8));
@@ -222,7 +222,7 @@ fn who_tells_several_cores_fills_no_more_than_one_book() {
         let told: Vec<&str> = told[number].iter().map(String::as_str).collect();
         tell(desk, peer, Extension::Pex, &exchange(&told));
         // What one of the cores has heard of.
-        tell(desk, peer, Extension::Pex, &exchange(&["9.9.0.1:1"]));
+        tell(desk, peer, Extension::Pex, &exchange(&["9.0.1.9:1"]));
     }
     assert_eq!(desks.each_mut().map(|desk| dials(desk).len()), [40, 10]);
     assert_eq!(desks.each_ref().map(|desk| desk.swarm.totals().limits.tellers), [0, 30]);
