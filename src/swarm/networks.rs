@@ -4,6 +4,7 @@
 
 use super::candidates::Source;
 use super::pex::is_local;
+use super::reached::reached;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -21,7 +22,7 @@ const MANY: usize = 1024;
 /// What stands for the network of a host: of IPv4, a /24, the smallest that is routed by itself; of IPv6, a /48, which is what
 /// a site has: a /64 there is one host (see [`host`](super::host)), and who names them has 65,536.
 fn network(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
+    match reached(ip) {
         IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits() & !0xff).into(),
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !(u128::MAX >> 48)).into(),
     }
@@ -177,6 +178,8 @@ mod tests {
             ("8.8.8.8:1", "8.8.8.255:2", true),
             ("8.8.8.8:1", "8.8.9.8:1", false),
             ("[::ffff:8.8.8.8]:1", "8.8.8.1:1", true),
+            ("[64:ff9b::8.8.8.8]:1", "8.8.8.1:1", true),
+            ("[64:ff9b::8.8.8.8]:1", "[64:ff9b::8.8.9.8]:1", false),
             ("[2600:1:2:3::4]:1", "[2600:1:2:ffff::1]:1", true),
             ("[2600:1:2:3::4]:1", "[2600:1:3:3::4]:1", false),
         ] {
