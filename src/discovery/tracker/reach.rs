@@ -77,7 +77,15 @@ const METADATA_V6: [Ipv6Addr; 2] =
 /// `/announce` and what begins so, but no way back from there; or no path.
 fn is_for_trackers(path: &str) -> bool {
     let path = path.split('?').next().unwrap_or("").to_ascii_lowercase();
-    path.is_empty() || path.starts_with("/announce") && !path.replace("%2e", ".").contains("..")
+    path.is_empty() || path.starts_with("/announce") && !path.contains("..") && is_what_it_says(&path)
+}
+
+/// Whether a path means the same however often it is decoded, and whatever its server takes for a slash: servers in a row
+/// decode one after the other, and some take UTF-8 that is longer than it need be. No tracker needs any of that.
+fn is_what_it_says(path: &str) -> bool {
+    let harmless = |byte: u8| byte.is_ascii_graphic() && !b"%./\\".contains(&byte);
+    let encoded = path.split('%').skip(1).map(|rest| u8::from_str_radix(rest.get(..2).unwrap_or(""), 16));
+    !path.contains('\\') && encoded.into_iter().all(|byte| byte.is_ok_and(harmless))
 }
 
 /// Whether an address belongs to this machine or its own network.
