@@ -128,7 +128,10 @@ impl Access {
     }
 
     /// Does what takes descriptors, again and again as long as the system refuses one: somebody else has taken what was
-    /// left to us, for a time. Strangers make room meanwhile.
+    /// left to us, for a time. Strangers make room meanwhile. There is no last try: nothing is wrong with the torrent or its
+    /// disk, so to give up would end a download that goes on by itself once there is a descriptor. Each try is counted, the
+    /// first one said aloud; one a second is no load; and whoever ends the program waits for what is left of this no longer
+    /// than for a disk that does not answer (`session::run`).
     async fn insist<T>(&self, act: impl Fn() -> Result<T, StorageError>) -> Result<T, StorageError> {
         let mut pause = PAUSES.0;
         loop {

@@ -158,7 +158,8 @@ impl Swarm {
         extended.ids.update(&hello);
         extended.port = hello.port.or(extended.port);
         extended.upload_only = hello.upload_only.unwrap_or(extended.upload_only);
-        peer.reqq = hello.reqq.or(peer.reqq);
+        // None at all would mean that it gives nothing; who says so has not said how many.
+        peer.reqq = hello.reqq.filter(|most| *most > 0).or(peer.reqq);
         if std::mem::replace(&mut extended.heard_hello, true) {
             // Honest clients say a second one now and then.
             self.offend(slot)?;

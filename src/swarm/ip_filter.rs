@@ -1,5 +1,6 @@
 //! Addresses that the user wants nothing to do with: read from the lists that are about, looked up by halving.
 
+use super::reached::reached;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -116,12 +117,14 @@ impl IpFilter {
         self.len() == 0
     }
 
-    /// Whether the address is in one of the ranges. An IPv4 address is the same when it is written as IPv6.
+    /// Whether the address is in one of the ranges. An IPv4 address is the same when it is written as IPv6, or reached through
+    /// a translator.
     pub fn contains(&self, addr: IpAddr) -> bool {
-        match addr.to_canonical() {
+        let within = |addr| match addr {
             IpAddr::V4(addr) => holds(&self.v4, u32::from(addr)),
             IpAddr::V6(addr) => holds(&self.v6, u128::from(addr)),
-        }
+        };
+        within(addr) || within(reached(addr))
     }
 }
 
@@ -184,8 +187,15 @@ impl Entry {
             return Self::between(address(first)?, address(last)?);
         }
         let (addr, bits) = match text.split_once('/') {
-            Some((addr, bits)) => (address(addr)?, Some(bits.trim().parse::<u32>().ok()?)),
-            None => (address(text)?, None),
+            Some((addr, bits)) => (addr, Some(bits.trim().parse::<u32>().ok()?)),
+            None => (text, None),
+        };
+        let mapped = addr.contains(':');
+        let addr = address(addr)?;
+        // The bits of IPv4 written as IPv6 are counted as those of IPv6. Fewer than stand before IPv4 mean nothing.
+        let bits = match bits {
+            Some(bits) if mapped && addr.is_ipv4() => Some(bits.checked_sub(96)?),
+            bits => bits,
         };
         match addr {
             IpAddr::V4(addr) => {
@@ -244,7 +254,9 @@ mod tests {
             2001:db8::/32\n\
             v6 name:2002::1-2002::ff\n\
             2003::5 - 2003::7 , 10 , six\n\
-            ::ffff:9.9.9.9";
+            ::ffff:9.9.9.9\n\
+            ::ffff:11.2.3.0/120\n\
+            ::ffff:12.0.0.0/104";
         let filter = IpFilter::parse(text.as_bytes()).unwrap();
         for inside in [
             "1.2.3.4",
@@ -258,6 +270,13 @@ mod tests {
             "2003::6",
             "9.9.9.9",
             "::ffff:1.2.3.5",
+            "11.2.3.0",
+            "11.2.3.255",
+            "::ffff:11.2.3.4",
+            "12.255.255.255",
+            "::9.9.9.9",
+            "64:ff9b::9.9.9.9",
+            "2002:909:909::1",
         ] {
             assert!(contains(&filter, inside), "{inside}");
         }
@@ -268,6 +287,12 @@ mod tests {
             "10.0.0.6",
             "192.167.255.255",
             "8.8.8.9",
+            "11.2.2.255",
+            "11.2.4.0",
+            "13.0.0.0",
+            "64:ff9b::9.9.9.8",
+            "::",
+            "::1",
             "2001:db9::",
             "2003::8",
             "0.0.0.0",
@@ -275,7 +300,7 @@ mod tests {
         ] {
             assert!(!contains(&filter, outside), "{outside}");
         }
-        assert_eq!(filter.len(), 8);
+        assert_eq!(filter.len(), 10);
     }
 
     #[test]
@@ -298,6 +323,9 @@ mod tests {
             "1.2.3.256",
             "1.2.3.4/33",
             "::/129",
+            "::ffff:1.2.3.4/95",
+            "::ffff:1.2.3.4/129",
+            "::ffff:1.2.3.4/24",
             "5.0.0.0-4.0.0.0",
             "1.2.3.4-::5",
             "1.2.3.+4",

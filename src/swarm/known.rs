@@ -2,6 +2,7 @@
 //! the word of whom, where somebody is dialling, and how often that has failed.
 
 use super::candidates::Source;
+use super::networks::Networks;
 use super::pex::is_local;
 use super::tellers::{Teller, Tellers};
 use std::collections::BTreeMap;
@@ -21,6 +22,8 @@ struct Target {
     /// In how many books.
     books: usize,
     dialling: bool,
+    /// Whether that dial counts against its network.
+    counted: bool,
     failures: u32,
     not_before: Duration,
     /// The peer that told of it, until somebody was met there or a better source has named it.
@@ -36,6 +39,7 @@ struct Target {
 #[derive(Debug, Default)]
 pub(super) struct Known {
     pub(super) tellers: Tellers,
+    pub(super) networks: Networks,
     targets: BTreeMap<SocketAddr, Target>,
 }
 
@@ -129,19 +133,27 @@ impl Known {
         (target.failures, if target.dialling { now + FIRST_WAIT } else { waits })
     }
 
-    /// A core dials it; `false` when another one does, or the host rests.
+    /// A core dials it; `false` when another one does, the host rests, or its network has no room.
     pub(super) fn begin(&mut self, addr: &SocketAddr, source: Source, now: Duration) -> bool {
-        if self.rests(addr, source, now) {
+        if self.rests(addr, source, now) || !self.networks.has_room(addr.ip(), source, now) {
             return false;
         }
         let Some(target) = self.targets.get_mut(addr) else { return false };
         target.dialled = Some(now);
-        !std::mem::replace(&mut target.dialling, true)
+        let begins = !std::mem::replace(&mut target.dialling, true);
+        if begins {
+            target.counted = self.networks.count(addr.ip(), source, now);
+        }
+        begins
     }
 
-    /// The dial is over.
-    pub(super) fn end(&mut self, addr: &SocketAddr) {
-        self.targets.get_mut(addr).into_iter().for_each(|target| target.dialling = false);
+    /// The dial is over; nobody was met if it was `in_vain`.
+    pub(super) fn end(&mut self, addr: &SocketAddr, in_vain: bool) {
+        let Some(target) = self.targets.get_mut(addr) else { return };
+        target.dialling = false;
+        if std::mem::take(&mut target.counted) && !in_vain {
+            self.networks.take_back(addr.ip());
+        }
     }
 
     /// A dial has failed, or a connection has ended; one that was `useful` is a new start. Waits are no longer than `longest`.

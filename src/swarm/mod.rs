@@ -39,6 +39,7 @@ mod lateness;
 mod limiter;
 mod magnet;
 mod metadata;
+mod networks;
 mod pace;
 mod peer;
 mod pex;
@@ -46,6 +47,7 @@ mod picker;
 mod piece_map;
 mod priority;
 mod rate;
+mod reached;
 mod roster;
 mod scarcity;
 mod selection;
@@ -77,8 +79,10 @@ pub use fetch::{Completion, Place};
 pub use ip_filter::{IpFilter, IpFilterError, UnreadLines};
 pub use limiter::{Limiter, Throttle};
 pub use magnet::{MetadataFetch, MetadataOutcome, Service};
+pub use networks::Networks;
 pub use peer::{Introduction, PeerSlot, Tag};
 pub use piece_map::PieceMap;
+pub use reached::reached;
 pub use roster::host;
 pub use selection::{Priority, Selection};
 pub use settings::{MOST_OF_HOST, Settings, most_of_host};
@@ -286,7 +290,8 @@ impl Swarm {
     /// Sums so far.
     pub fn totals(&self) -> Totals {
         let (failures, tellers) = (self.candidates.given_up(), self.candidates.outshared());
-        let limits = LimitHits { failures, tellers, ..self.totals.limits };
+        let limits =
+            LimitHits { failures, tellers, networks: self.candidates.held_back(), ..self.totals.limits };
         Totals { limits, ..self.totals }
     }
 

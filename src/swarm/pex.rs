@@ -1,5 +1,6 @@
 //! Peer exchange (BEP 11): peers tell each other whom they are connected to.
 
+use super::reached::reached;
 use super::speak::Speech;
 use super::tellers::Teller;
 use super::{DropReason, PeerSlot, Swarm, Tag};
@@ -106,7 +107,7 @@ impl Pex {
 
 /// Whether an address is of a network that others do not reach.
 pub(super) fn is_local(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
+    match reached(ip) {
         IpAddr::V4(ip) => ip.is_private() || ip.is_loopback() || ip.is_link_local(),
         IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
     }
@@ -115,7 +116,7 @@ pub(super) fn is_local(ip: IpAddr) -> bool {
 /// Whether it may make sense to dial what this sender has told.
 fn is_usable(addr: SocketAddr, sender: IpAddr) -> bool {
     let ip = addr.ip();
-    let nobody = match ip {
+    let nobody = match reached(ip) {
         IpAddr::V4(ip) => ip.is_broadcast() || ip.is_documentation() || ip.octets()[0] == 0,
         IpAddr::V6(_) => false,
     };
@@ -291,6 +292,9 @@ mod tests {
         for addr in ["10.1.1.1:1", "127.0.0.1:80", "192.168.0.1:1", "169.254.1.1:1", "[fe80::1]:1", "[::1]:1"]
         {
             assert!(!usable(addr, far) && usable(addr, near), "{addr}");
+        }
+        for addr in ["[::127.0.0.1]:1", "[64:ff9b::10.0.0.1]:1"] {
+            assert!(!usable(addr, far), "{addr}");
         }
         for addr in ["9.9.9.9:0", "0.0.0.0:1", "0.1.2.3:1", "224.0.0.1:1", "255.255.255.255:1", "[ff02::1]:1"]
         {

@@ -1,6 +1,7 @@
 //! Who is connected to a torrent, on whichever core: so that nobody is let in twice, or too many at all.
 
 use super::Tag;
+use super::reached::reached;
 use crate::wire::PeerId;
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -49,7 +50,7 @@ pub(super) struct Roster {
 
 /// What stands for one host: of IPv6, everybody has a whole /64.
 pub fn host(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
+    match reached(ip) {
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
         ip => ip,
     }
@@ -198,7 +199,8 @@ mod tests {
             ("10.0.0.1", 1, Entry::Duplicate),
             ("::ffff:10.0.0.1", 2, Entry::New),
             ("10.0.0.1", 3, Entry::Crowd),
-            ("10.0.0.2", 3, Entry::New),
+            ("64:ff9b::10.0.0.1", 3, Entry::Crowd),
+            ("64:ff9b::10.0.0.2", 3, Entry::New),
             ("2001:db8::1", 1, Entry::New),
             ("2001:db8::2", 2, Entry::New),
             ("2001:db8::3", 3, Entry::Crowd),

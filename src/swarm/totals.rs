@@ -66,6 +66,8 @@ limit_hits! {
     failures,
     /// Connections refused because too many of that host are up.
     hosts,
+    /// Addresses that were due when too many dials to their networks had come to nothing.
+    networks,
     /// Addresses not remembered, or forgotten for those of others, because the peer that told of them has told of many.
     tellers,
     /// Requests of ours taken back because the peer did not answer them in time.

@@ -98,6 +98,24 @@ fn a_tracker_within_tls() {
 }
 
 #[test]
+fn nothing_is_said_to_a_tracker_whose_certificate_is_not_its_own_or_has_expired() {
+    for (certificate, why) in [(("t.example", 4000), "not valid for name"), (("127.0.0.1", 2020), "expired")]
+    {
+        let stage = Stage::new();
+        let origin = lay(&stage);
+        let tracker = HttpsStub::posing(&stage, b"d8:intervali900ee", certificate);
+        let torrent = torrent(&stage, &origin, tracker.url());
+        let trust = ["--tracker-ca", tracker.authority()];
+        let mut seed = Seedring::seed(&stage, &torrent, &origin, &trust);
+        let failed = seed.wait_event("tracker_failed", |_| true);
+        let told = failed["reason"].as_str().expect("a reason");
+        assert!(told.contains("in confidence") && told.contains(why), "{told}");
+        assert!(seed.stop().success());
+        assert!(tracker.asked().iter().all(String::is_empty), "{:?}", tracker.asked());
+    }
+}
+
+#[test]
 fn a_file_without_authorities_is_refused() {
     let stage = Stage::new();
     let origin = lay(&stage);

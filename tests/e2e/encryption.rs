@@ -269,6 +269,31 @@ fn transmission_gives_when_it_requires_encryption() {
     from_partner(Partner::Transmission, transmission, &[]);
 }
 
+/// One that dials in the clear only, and takes whatever comes: it is we who must dial.
+fn tolerant(scene: &Scene, folder: &Path) -> Box<dyn Client> {
+    Box::new(Transmission::start_with(&scene.stage, &scene.torrent, folder, 0))
+}
+
+#[test]
+fn transmission_gives_when_it_tolerates_what_we_require() {
+    from_partner(Partner::Transmission, tolerant, REQUIRED);
+}
+
+#[test]
+fn transmission_takes_when_it_tolerates_what_we_require() {
+    let stage = Stage::new();
+    let tracker = Opentracker::start(&stage);
+    let scene = Scene::new(Some(&tracker.url_for(Partner::Transmission)), stage);
+    tracker.admit(&scene.torrent);
+    let mut leech = tolerant(&scene, &scene.copy);
+    tracker.wait_peers(&scene.torrent, 1);
+    // Who comes later hears of it.
+    let mut seeder = scene.seed(REQUIRED);
+    leech.wait_complete();
+    scene.assert_copied();
+    assert!(seeder.stop().success());
+}
+
 #[test]
 fn transmission_takes_when_both_require_encryption() {
     to_partner(Partner::Transmission, transmission, REQUIRED);

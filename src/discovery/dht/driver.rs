@@ -33,8 +33,9 @@ const MAX_LOOKUPS: usize = 64;
 /// While we know no node, names are looked up again after this time, which doubles up to the longer.
 const BOOTSTRAP_PAUSE: Duration = Duration::from_secs(10);
 const BOOTSTRAP_PAUSE_MOST: Duration = Duration::from_secs(10 * 60);
-/// How often the state is written, and how long the last time may take.
+/// How often the state is written, how soon when there are nodes at last, and how long the last time may take.
 const SAVE_EVERY: Duration = Duration::from_secs(5 * 60);
+const SAVE_SOON: Duration = Duration::from_secs(60);
 const SAVE_TIME: Duration = Duration::from_secs(3);
 /// How often counters are told.
 const TELL_EVERY: Duration = Duration::from_secs(1);
@@ -169,6 +170,32 @@ impl Drop for DhtHandle {
     }
 }
 
+/// When the state is written. Who is killed soon after its first start has to begin from the names again otherwise.
+#[derive(Debug)]
+pub(super) struct Saves {
+    at: Instant,
+    had_nodes: bool,
+}
+
+impl Saves {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { at: now + SAVE_EVERY, had_nodes: false }
+    }
+
+    /// Whether it is time.
+    pub(super) fn is_due(&mut self, now: Instant, has_nodes: bool) -> bool {
+        if has_nodes && !self.had_nodes {
+            self.at = self.at.min(now + SAVE_SOON);
+        }
+        self.had_nodes = has_nodes;
+        let due = now >= self.at;
+        if due {
+            self.at = now + SAVE_EVERY;
+        }
+        due
+    }
+}
+
 /// A node with its sockets.
 struct Driver {
     dht: Dht,
@@ -182,7 +209,7 @@ struct Driver {
     bootstrap_at: Instant,
     bootstrap_pause: Duration,
     state: Option<PathBuf>,
-    save_at: Instant,
+    saves: Saves,
     saving: JoinSet<io::Result<()>>,
     had_nodes: bool,
 }
@@ -203,7 +230,7 @@ async fn run(
             told.send_replace(driver.dht.counters());
         }
         let due = driver.epoch + driver.dht.next_deadline();
-        let due = due.min(driver.bootstrap_at).min(driver.save_at).min(tell_at);
+        let due = due.min(driver.bootstrap_at).min(driver.saves.at).min(tell_at);
         let [v4, v6] = &driver.sockets;
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => break,
@@ -269,7 +296,7 @@ impl Driver {
             lookups: JoinSet::new(),
             bootstrap_pause: BOOTSTRAP_PAUSE,
             state: settings.state,
-            save_at: now + SAVE_EVERY,
+            saves: Saves::new(now),
             saving: JoinSet::new(),
             had_nodes: false,
         })
@@ -310,8 +337,7 @@ impl Driver {
                 self.bootstrap_pause = BOOTSTRAP_PAUSE;
             }
         }
-        if now >= self.save_at {
-            self.save_at = now + SAVE_EVERY;
+        if self.saves.is_due(now, nodes > 0) {
             self.save();
         }
     }

@@ -2,6 +2,7 @@
 //! network: what listens there must not be made to do something.
 
 use super::error::TrackerError;
+use crate::swarm::reached;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 /// Which addresses are asked.
@@ -41,7 +42,7 @@ impl Reach {
     /// for what else listens here believes itself among friends; none at all is what UDP trackers have, which are told
     /// nothing of it before they have shown what they are.
     fn forbids(self, ip: IpAddr, path: &str) -> bool {
-        let (never, loopback) = match plain(ip) {
+        let (never, loopback) = match reached(ip) {
             IpAddr::V4(ip) => {
                 (ip.is_link_local() || METADATA_V4.contains(&ip), ip.is_loopback() || ip.octets()[0] == 0)
             }
@@ -50,7 +51,7 @@ impl Reach {
                 ip.is_loopback() || ip.is_unspecified(),
             ),
         };
-        let own = || loopback || (self.is_own)(ip) || (self.is_own)(plain(ip));
+        let own = || loopback || (self.is_own)(ip) || (self.is_own)(reached(ip));
         never || !is_for_trackers(path) && own()
     }
 }
@@ -76,12 +77,20 @@ const METADATA_V6: [Ipv6Addr; 2] =
 /// `/announce` and what begins so, but no way back from there; or no path.
 fn is_for_trackers(path: &str) -> bool {
     let path = path.split('?').next().unwrap_or("").to_ascii_lowercase();
-    path.is_empty() || path.starts_with("/announce") && !path.replace("%2e", ".").contains("..")
+    path.is_empty() || path.starts_with("/announce") && !path.contains("..") && is_what_it_says(&path)
+}
+
+/// Whether a path means the same however often it is decoded, and whatever its server takes for a slash: servers in a row
+/// decode one after the other, and some take UTF-8 that is longer than it need be. No tracker needs any of that.
+fn is_what_it_says(path: &str) -> bool {
+    let harmless = |byte: u8| byte.is_ascii_graphic() && !b"%./\\".contains(&byte);
+    let encoded = path.split('%').skip(1).map(|rest| u8::from_str_radix(rest.get(..2).unwrap_or(""), 16));
+    !path.contains('\\') && encoded.into_iter().all(|byte| byte.is_ok_and(harmless))
 }
 
 /// Whether an address belongs to this machine or its own network.
 pub(super) fn is_local(ip: IpAddr) -> bool {
-    match plain(ip) {
+    match reached(ip) {
         IpAddr::V4(ip) => {
             let [first, second, ..] = ip.octets();
             // 0/8 is "this network", 100.64/10 what carriers put their customers into.
@@ -92,22 +101,5 @@ pub(super) fn is_local(ip: IpAddr) -> bool {
             let own = ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local();
             own || ip.is_unspecified()
         }
-    }
-}
-
-/// The address that is reached: translators to IPv4 (RFC 6052, and RFC 8215 within a network) lead to that in the last four
-/// bytes, 6to4 (RFC 3056) to that behind its prefix.
-fn plain(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(v6) => match v6.segments() {
-            [0x64, 0xff9b, 0, 0, 0, 0, high, low]
-            | [0x64, 0xff9b, 1, _, _, _, high, low]
-            | [0x2002, high, low, ..] => {
-                let [[a, b], [c, d]] = [high.to_be_bytes(), low.to_be_bytes()];
-                Ipv4Addr::new(a, b, c, d).into()
-            }
-            _ => v6.into(),
-        },
-        v4 => v4,
     }
 }

@@ -51,6 +51,8 @@ pub struct MagnetLimits {
     pub peers: u64,
     /// Likewise, because there were too many of the same host.
     pub hosts: u64,
+    /// Addresses not dialled when they were due, because too many dials to their networks had come to nothing.
+    pub networks: u64,
     /// Peers that gave way to others.
     pub displaced: u64,
     /// Addresses not remembered because there were too many, or given up after too many tries.
@@ -114,6 +116,7 @@ impl Stage {
             overfull: self.fetch.overfull(),
             peers: self.limits.peers + self.places.waited(),
             hosts: self.limits.hosts + self.places.crowded(),
+            networks: self.places.held_back(),
             addresses: self.places.refused(),
             ..self.limits
         }
@@ -237,6 +240,9 @@ impl Stage {
     /// A peer has said something. Gives the metadata when it is complete.
     pub(super) fn hear(&mut self, number: u64, heard: Heard) -> Option<Vec<u8>> {
         let peer = self.peers.get_mut(&number)?;
+        if peer.outgoing && !matches!(heard, Heard::Gone) {
+            self.places.met(&peer.addr);
+        }
         match heard {
             Heard::Gone => self.remove(number),
             Heard::Hello(hello) => {

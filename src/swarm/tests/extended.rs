@@ -78,13 +78,27 @@ fn what_a_peer_says_of_itself_is_kept() {
     let known = desk.swarm.peers.get(peer).unwrap();
     assert_eq!((known.reqq, known.extended.port), (Some(7), Some(9)));
     assert_eq!(desk.swarm.listens_at(peer), Some(addr("127.0.0.1:9")));
-    // It keeps to itself what a second one leaves out.
-    greet(&mut desk, peer, &ExtendedHandshake::default());
+    // It keeps to itself what a second one leaves out, or takes back.
+    greet(&mut desk, peer, &ExtendedHandshake { reqq: Some(0), ..ExtendedHandshake::default() });
     assert_eq!(desk.swarm.peers.get(peer).unwrap().reqq, Some(7));
     desk.hear(peer, Message::Extended { id: 0, payload: b"nonsense" });
     desk.hear(peer, Message::Extended { id: 99, payload: b"unknown" });
     desk.hear(peer, Message::Unknown { id: 20, len: MAX_EXTENDED_LEN + 3 });
     assert_eq!((desk.swarm.totals().limits.offences, desk.drops()), (3, vec![]));
+}
+
+#[test]
+fn who_says_that_it_takes_no_requests_is_asked_as_who_says_nothing() {
+    for (reqq, asked) in [(None, 16), (Some(0), 16), (Some(1), 1), (Some(u32::MAX), 16)] {
+        let mut desk = Desk::new(400 * BLOCK, 1, &[]);
+        desk.reserved = Reserved::ours(true);
+        let peer = desk.giver(1, &[0]);
+        greet(&mut desk, peer, &ExtendedHandshake { reqq, ..hello() });
+        desk.pass(1);
+        // Its window, and no more until a block has come.
+        let count = (0..9).map(|_| desk.requests(peer).len()).sum::<usize>();
+        assert_eq!(count, asked, "{reqq:?}");
+    }
 }
 
 #[test]
@@ -212,7 +226,7 @@ fn one_peer_that_tells_of_many_leaves_room_for_what_others_tell() {
 #[test]
 fn who_tells_several_cores_fills_no_more_than_one_book() {
     let mut desks = two(BLOCK, 3);
-    let told = [0, 1].map(|net| (1..=40).map(move |n| format!("9.9.{net}.{n}:1")).collect::<Vec<_>>());
+    let told = [0, 1].map(|net| (1..=40).map(move |n| format!("9.{net}.{n}.9:1")).collect::<Vec<_>>());
     for (number, desk) in desks.iter_mut().enumerate() {
         (own(desk).most_peers, own(desk).most_dials) = (100, 100);
         let (reserved, id) = (Reserved::ours(true), id(number as u8));
@@ -222,7 +236,7 @@ fn who_tells_several_cores_fills_no_more_than_one_book() {
         let told: Vec<&str> = told[number].iter().map(String::as_str).collect();
         tell(desk, peer, Extension::Pex, &exchange(&told));
         // What one of the cores has heard of.
-        tell(desk, peer, Extension::Pex, &exchange(&["9.9.0.1:1"]));
+        tell(desk, peer, Extension::Pex, &exchange(&["9.0.1.9:1"]));
     }
     assert_eq!(desks.each_mut().map(|desk| dials(desk).len()), [40, 10]);
     assert_eq!(desks.each_ref().map(|desk| desk.swarm.totals().limits.tellers), [0, 30]);

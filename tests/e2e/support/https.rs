@@ -1,7 +1,7 @@
 //! A tracker that speaks TLS, with a certificate of an authority that the test makes.
 
 use super::Stage;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
@@ -22,7 +22,12 @@ pub(crate) struct HttpsStub {
 impl HttpsStub {
     /// Answers every request with a document.
     pub(crate) fn document(stage: &Stage, body: &[u8]) -> Self {
-        let (config, pem) = identity("127.0.0.1");
+        Self::posing(stage, body, ("127.0.0.1", 4000))
+    }
+
+    /// Likewise, with a certificate for this name, good until that year.
+    pub(crate) fn posing(stage: &Stage, body: &[u8], (name, year): (&str, i32)) -> Self {
+        let (config, pem) = identity(name, year);
         let authority = stage.path("authority.pem");
         fs::write(&authority, pem).expect("the stage takes files");
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
@@ -66,14 +71,15 @@ impl HttpsStub {
 }
 
 /// A server that an authority of its own vouches for, whose certificate comes in PEM.
-fn identity(name: &str) -> (Arc<ServerConfig>, String) {
+fn identity(name: &str, year: i32) -> (Arc<ServerConfig>, String) {
     let authority_key = KeyPair::generate().expect("a key");
     let mut authority = CertificateParams::new([]).expect("no names");
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let pem = authority.self_signed(&authority_key).expect("a certificate").pem();
     let issuer = Issuer::new(authority, authority_key);
     let key = KeyPair::generate().expect("a key");
-    let params = CertificateParams::new([name.to_owned()]).expect("a name");
+    let mut params = CertificateParams::new([name.to_owned()]).expect("a name");
+    params.not_after = date_time_ymd(year, 1, 1);
     let certificate = params.signed_by(&key, &issuer).expect("a certificate");
     let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key in DER");
     let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))

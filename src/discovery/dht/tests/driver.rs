@@ -1,11 +1,12 @@
 //! Nodes on real sockets.
 
+use crate::discovery::dht::driver::Saves;
 use crate::discovery::dht::{DhtHandle, DhtNote, DhtSettings, DhtSockets};
 use crate::metainfo::InfoHash;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use tokio::sync::mpsc;
-use tokio::time::{Duration, timeout};
+use tokio::time::{Duration, Instant, timeout};
 
 const HASH: InfoHash = InfoHash([5; 20]);
 /// Only a hang reaches it.
@@ -134,4 +135,19 @@ async fn what_cannot_be_had_is_said() {
     node.handle.bootstrap(vec!["no-such-host.invalid:1".into()]);
     until(&mut node, |note| *note == DhtNote::Unresolved("no-such-host.invalid:1".into())).await;
     node.handle.stop().await;
+}
+
+#[test]
+fn what_is_found_at_last_is_kept_a_minute_later_and_then_every_five() {
+    let begun = Instant::now();
+    let mut saves = Saves::new(begun);
+    let mut saved = Vec::new();
+    for second in 0..1000 {
+        // There are some from the hundredth on, but for a moment.
+        let nodes = second >= 100 && !(500..503).contains(&second);
+        if saves.is_due(begun + Duration::from_secs(second), nodes) {
+            saved.push(second);
+        }
+    }
+    assert_eq!(saved, [160, 460, 563, 863]);
 }

@@ -24,6 +24,8 @@ fn own_networks_are_told_from_the_internet() {
         ("64:ff9b:1:2::10.0.0.1", true),
         ("2002:7f00:1::1", true),
         ("2002:808:808::1", false),
+        ("::127.0.0.1", true),
+        ("::8.8.8.8", false),
         ("192.0.2.1", false),
         ("8.8.8.8", false),
         ("2001:db8::1", false),
@@ -44,6 +46,17 @@ fn a_torrent_sends_us_to_nothing_but_trackers() {
         ("127.0.0.1", "/any/announce", false),
         ("127.0.0.1", "/announce/../admin", false),
         ("127.0.0.1", "/announce/%2E%2e/admin", false),
+        ("127.0.0.1", "/announce/.%2e/admin", false),
+        ("127.0.0.1", "/announce/%252e%252E/admin", false),
+        ("127.0.0.1", "/announce/%25252e%25252e/admin", false),
+        ("127.0.0.1", "/announce%2f%2E./admin", false),
+        ("127.0.0.1", "/announce%252f/admin", false),
+        ("127.0.0.1", "/announce/%2%35e%2%35e/admin", false),
+        ("127.0.0.1", "/announce/%c0%ae%c0%ae/admin", false),
+        ("127.0.0.1", "/announce\\.%5c/admin", false),
+        ("127.0.0.1", "/announce/%2", false),
+        ("127.0.0.1", "/announce/%7Euser/a.b?passkey=%2e%2e%25", true),
+        ("192.0.2.1", "/announce/%252e%252e/admin", true),
         ("127.255.1.2", "/admin", false),
         ("0.0.0.0", "/admin", false),
         ("::1", "/admin", false),
@@ -51,6 +64,8 @@ fn a_torrent_sends_us_to_nothing_but_trackers() {
         ("::", "/admin", false),
         ("::ffff:127.0.0.1", "/admin", false),
         ("64:ff9b::127.0.0.1", "/admin", false),
+        ("::127.0.0.1", "/admin", false),
+        ("::169.254.169.254", "/announce", false),
         ("64:ff9b:1::127.0.0.1", "/admin", false),
         ("2002:7f00:1::1", "/admin", false),
         ("2002:a9fe:a9fe::1", "/announce", false),
@@ -126,9 +141,18 @@ async fn a_redirect_leads_no_further_on_this_machine() {
     let target = canned(response("200 OK", b"d8:intervali900ee")).await;
     for (path, asked) in [("/announce", true), ("/admin", false)] {
         let location = format!("HTTP/1.1 302 Found\r\nLocation: {target}{path}\r\nContent-Length: 0\r\n\r\n");
-        let url = format!("{}/announce", canned(location).await);
-        let result = TrackerClient::new(TrackerOptions::default()).announce(&url, &request()).await;
-        assert_eq!(matches!(result, Err(TrackerError::Forbidden(_))), !asked, "{path}: {result:?}");
-        assert_eq!(result.is_ok(), asked);
+        let mut url = format!("{}/announce", canned(location).await);
+        // The rule is the same at the first hop and at the third.
+        for hops in 1..=3 {
+            let result = TrackerClient::new(TrackerOptions::default()).announce(&url, &request()).await;
+            assert_eq!(
+                matches!(result, Err(TrackerError::Forbidden(_))),
+                !asked,
+                "{path}, {hops}: {result:?}"
+            );
+            assert_eq!(result.is_ok(), asked);
+            let further = format!("HTTP/1.1 302 Found\r\nLocation: {url}\r\nContent-Length: 0\r\n\r\n");
+            url = format!("{}/announce", canned(further).await);
+        }
     }
 }

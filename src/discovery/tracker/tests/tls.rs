@@ -24,8 +24,20 @@ fn authority() -> (Issuer<'static, KeyPair>, String) {
 
 /// An HTTPS tracker on loopback with a certificate for this name. Returns its URL.
 async fn tracker(issuer: &Issuer<'static, KeyPair>, name: &str, body: &'static [u8]) -> String {
+    tracker_until(issuer, name, 4000, body).await
+}
+
+/// Likewise, whose certificate is good until that year.
+async fn tracker_until(
+    issuer: &Issuer<'static, KeyPair>,
+    name: &str,
+    year: i32,
+    body: &'static [u8],
+) -> String {
     let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, issuer).unwrap();
+    let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(year, 1, 1);
+    let certificate = params.signed_by(&key, issuer).unwrap();
     let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -78,15 +90,16 @@ async fn others_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (issuer, pem) = authority();
     let (stranger, _) = authority();
-    for (issuer, name, client) in [
-        (&issuer, "127.0.0.1", TrackerClient::new(TrackerOptions::default())),
-        (&stranger, "127.0.0.1", trusting(folder.path(), &pem)),
-        (&issuer, "t.example", trusting(folder.path(), &pem)),
+    for (issuer, name, year, client, why) in [
+        (&issuer, "127.0.0.1", 4000, TrackerClient::new(TrackerOptions::default()), "UnknownIssuer"),
+        (&stranger, "127.0.0.1", 4000, trusting(folder.path(), &pem), "BadSignature"),
+        (&issuer, "t.example", 4000, trusting(folder.path(), &pem), "not valid for name"),
+        (&issuer, "127.0.0.1", 2020, trusting(folder.path(), &pem), "expired"),
     ] {
-        let url = tracker(issuer, name, b"d8:intervali900ee").await;
+        let url = tracker_until(issuer, name, year, b"d8:intervali900ee").await;
         let error = client.announce(&url, &request()).await.unwrap_err();
         assert!(matches!(error, TrackerError::Tls { .. }), "{name}: {error:?}");
-        assert!(error.to_string().contains("127.0.0.1"), "{error}");
+        assert!(error.to_string().contains("127.0.0.1") && error.to_string().contains(why), "{error}");
         assert_eq!(client.counts().get(Count::Untrusted), 1);
     }
 }
