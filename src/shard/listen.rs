@@ -16,24 +16,38 @@ const REST: Duration = Duration::from_millis(100);
 const INTERVAL: Duration = Duration::from_millis(1);
 /// So many may come at once.
 const BURST: u32 = 256;
+/// The same for those that the filter keeps out, who are closed without a word.
+const REFUSAL_INTERVAL: Duration = Duration::from_micros(200);
+const REFUSAL_BURST: u32 = 1280;
 
 /// How fast connections come.
-#[derive(Default)]
 struct Pace {
+    interval: Duration,
+    burst: u32,
     /// When those that have come will have had the time that each of them is given.
     paid: Duration,
 }
 
 impl Pace {
+    fn new(interval: Duration, burst: u32) -> Self {
+        Self { interval, burst, paid: Duration::ZERO }
+    }
+
     /// How long the next one has to wait.
     fn wait(&self, now: Duration) -> Duration {
-        (self.paid + INTERVAL).saturating_sub(now + INTERVAL * BURST)
+        (self.paid + self.interval).saturating_sub(now + self.interval * self.burst)
     }
 
     /// One has come.
     fn count(&mut self, now: Duration) {
-        self.paid = self.paid.max(now) + INTERVAL;
+        self.paid = self.paid.max(now) + self.interval;
     }
+}
+
+/// How fast those come that may, and those that may not: who is kept out takes no place of who is let in.
+struct Paces {
+    welcome: Pace,
+    refused: Pace,
 }
 
 /// Accepts connections until the program ends. Between one and the next, tasks that can go on do: what a burst of peers has
@@ -44,9 +58,10 @@ pub(super) async fn listen(torrent: Rc<TorrentShard>, listener: TcpListener) {
         Err(error) => return torrent.report(Report::Failed(format!("cannot listen: {error}"))),
     };
     let mut told = false;
-    let mut pace = Pace::default();
+    let mut paces =
+        Paces { welcome: Pace::new(INTERVAL, BURST), refused: Pace::new(REFUSAL_INTERVAL, REFUSAL_BURST) };
     while !torrent.is_stopping() {
-        if let Err(error) = let_in(&torrent, &listener, &mut pace).await {
+        if let Err(error) = let_in(&torrent, &listener, &mut paces).await {
             if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) {
                 Descriptors::of_process().count_refusal();
                 torrent.hits.borrow_mut().descriptors += 1;
@@ -60,36 +75,50 @@ pub(super) async fn listen(torrent: Rc<TorrentShard>, listener: TcpListener) {
     }
 }
 
-/// Takes the next connection, as soon as there are one and room for it.
-async fn let_in(torrent: &Rc<TorrentShard>, listener: &Listener, pace: &mut Pace) -> std::io::Result<()> {
+/// Takes the next connection as soon as there is one, and lets it in as soon as there is room for it. Only who is taken can be
+/// known for one that the filter keeps out.
+async fn let_in(torrent: &Rc<TorrentShard>, listener: &Listener, paces: &mut Paces) -> std::io::Result<()> {
     if listener.waiting().await? {
         torrent.strangers.borrow_mut().nobody_waits();
     }
-    let wait = pace.wait(torrent.now());
-    if !wait.is_zero() {
-        torrent.hits.borrow_mut().arrivals += 1;
-        tokio::time::sleep(wait).await;
-    }
+    torrent.keep_pace(&paces.refused).await;
     torrent.make_place();
     let descriptors = Descriptors::of_process();
     let place = descriptors.sockets.take().await;
-    while descriptors.are_short() || !torrent.strangers.borrow_mut().has_room(torrent.now()) {
-        let _ = tokio::time::timeout(LOOK, torrent.settled.notified()).await;
+    while descriptors.are_short() {
+        torrent.look_again().await;
     }
-    pace.count(torrent.now());
-    match listener.accept(place)? {
+    let Some((socket, addr)) = listener.accept(place)? else { return Ok(()) };
+    if !torrent.swarm.borrow_mut().may_connect(addr.ip()) {
         // It is closed, without a word.
-        Some((_, addr)) if !torrent.swarm.borrow_mut().may_connect(addr.ip()) => {}
-        Some((socket, addr)) => {
-            let torrent = Rc::clone(torrent);
-            ring::spawn(async move { accept(&torrent, socket, addr).await });
-        }
-        None => {}
+        paces.refused.count(torrent.now());
+        return Ok(());
     }
+    torrent.keep_pace(&paces.welcome).await;
+    while !torrent.strangers.borrow_mut().has_room(torrent.now()) {
+        torrent.look_again().await;
+    }
+    paces.welcome.count(torrent.now());
+    let torrent = Rc::clone(torrent);
+    ring::spawn(async move { accept(&torrent, socket, addr).await });
     Ok(())
 }
 
 impl TorrentShard {
+    /// Waits for as long as the next one has to.
+    async fn keep_pace(&self, pace: &Pace) {
+        let wait = pace.wait(self.now());
+        if !wait.is_zero() {
+            self.hits.borrow_mut().arrivals += 1;
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Waits until there may be room.
+    async fn look_again(&self) {
+        let _ = tokio::time::timeout(LOOK, self.settled.notified()).await;
+    }
+
     /// When there is no place for one more connection, the most silent stranger has to give way.
     pub(super) fn make_place(&self) {
         let descriptors = Descriptors::of_process();
@@ -117,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_burst_comes_at_once_and_a_flood_by_the_interval() {
-        let mut pace = Pace::default();
+        let mut pace = Pace::new(INTERVAL, BURST);
         let mut now = Duration::from_secs(7);
         let mut come = |now: &mut Duration, count: u32| {
             let begun = *now;

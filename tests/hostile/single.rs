@@ -50,6 +50,27 @@ fn those_who_say_nothing_keep_nobody_out() {
 }
 
 #[test]
+fn who_is_in_the_filter_takes_no_place_of_who_is_not() {
+    let (folder, path, torrent) = one_file(1000, BLOCK);
+    let list = folder.path().join("list");
+    std::fs::write(&list, "127.0.0.2").unwrap();
+    let options = ["--cores", "1", "--metrics", "127.0.0.1:0", "--ip-filter", list.to_str().unwrap()];
+    let mut seeder = Program::start(&mut client("seed", &path, folder.path(), &options));
+    let (metrics, addr) = (seeder.metrics_address(), seeder.address());
+    // More than may come at once of those who are let in, and fewer than of these.
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..300).for_each(|_| drop(connect_from([127, 0, 0, 2].into(), addr).unwrap())));
+        }
+    });
+    let mut honest = connect(addr, &torrent, [1; 20]).unwrap();
+    assert_eq!(hear(&mut honest), (5, vec![0x80]));
+    wait_hits(metrics, &[("filtered", 1200)]);
+    let samples = Samples::fetch(metrics);
+    assert_eq!(samples.sum("seedring_limit_hits_total", &["limit=\"arrivals\""]), 0);
+}
+
+#[test]
 fn cancels_by_the_million_stop_nobody() {
     let (folder, path, torrent) = one_file(4 << 20, BLOCK * 16);
     let mut seeder = seed(&path, folder.path());
