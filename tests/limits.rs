@@ -235,15 +235,20 @@ fn an_upload_is_exact(cores: usize, limit: u64, limits: &[String]) {
 }
 
 fn a_download_limit_is_exact(cores: usize, limit: u64) {
-    a_download_is_exact(cores, limit, 0);
+    a_download_is_exact(cores, limit, 0, &[format!("--download-limit={limit}")]);
+}
+
+fn the_lower_download_limit_is_exact(cores: usize, limit: u64) {
+    let own = format!("--torrent-download-limit={limit}");
+    a_download_is_exact(cores, limit, 0, &[own, format!("--download-limit={}", 2 * limit)]);
 }
 
 /// Of slow peers little comes at a time: they leave the rest to others.
 fn a_download_limit_is_exact_beside_slow_peers(cores: usize, limit: u64) {
-    a_download_is_exact(cores, limit, 24);
+    a_download_is_exact(cores, limit, 24, &[format!("--download-limit={limit}")]);
 }
 
-fn a_download_is_exact(cores: usize, limit: u64, slow: usize) {
+fn a_download_is_exact(cores: usize, limit: u64, slow: usize, limits: &[String]) {
     let _turn = turn();
     let len = limit as usize * (3 + TRIES * (WINDOWS + 2));
     let (folder, path, torrent) = one_file(len, 256 * 1024);
@@ -256,9 +261,9 @@ fn a_download_is_exact(cores: usize, limit: u64, slow: usize) {
     addrs.extend((0..slow).map(|_| give(listener(), drip.clone())));
     let peers: Vec<String> = addrs.iter().map(|addr| format!("--peer={addr}")).collect();
     let ports: Vec<u16> = addrs.iter().map(SocketAddr::port).collect();
-    let (limit_option, cores) = (format!("--download-limit={limit}"), cores.to_string());
-    let mut options = vec![&*limit_option, "--cores", &cores];
-    options.extend(peers.iter().map(String::as_str));
+    let cores = cores.to_string();
+    let mut options = vec!["--cores", &cores];
+    options.extend(limits.iter().chain(&peers).map(String::as_str));
     let _leech = Program::start(&mut client("download", &path, &folder.path().join("copy"), &options));
     wait_for(&counter, 2 * limit);
     // The table of what waits is no snapshot: bytes that move while it is made are there twice, or not at all.
@@ -368,5 +373,6 @@ limits! {
     download_on_one_core: a_download_limit_is_exact, 1, 4;
     download_on_two_cores: a_download_limit_is_exact, 2, 6;
     download_on_four_cores: a_download_limit_is_exact, 4, 4;
+    download_on_two_cores_by_the_torrents_own_limit: the_lower_download_limit_is_exact, 2, 4;
     download_beside_slow_peers: a_download_limit_is_exact_beside_slow_peers, 1, 1;
 }

@@ -2,7 +2,7 @@
 
 use seedring::bencode::{self, Trailing, Value};
 use seedring::discovery::local::{GROUP_V4, MOST_INFO_HASHES, PACKET_LEN, Search};
-use seedring::discovery::tracker::{AnnounceResponse, MAX_PEERS, PeerAddr, label, parse_scrape};
+use seedring::discovery::tracker::{AnnounceResponse, MAX_PEERS, PeerAddr, TrackerUrl, label, parse_scrape};
 use seedring::metainfo::{BLOCK_LEN, HostPort, InfoHash, MAX_MAGNET_LEN, Magnet, Torrent};
 use seedring::swarm::IpFilter;
 use seedring::wire::{HANDSHAKE_HEAD_LEN, HANDSHAKE_LEN, Handshake, Item, Limits, MAX_MESSAGE_LEN, Reader};
@@ -172,13 +172,44 @@ pub fn tracker_reply(input: &[u8]) {
     }
 }
 
-/// What is shown of a tracker's URL: no secret behind the host, nothing that a terminal obeys.
+/// A tracker's URL, and behind a line's end where it redirects to: what is asked, and what is shown.
 pub fn tracker_url(input: &[u8]) {
-    let url = String::from_utf8_lossy(input);
-    let shown = label(&url);
+    let text = String::from_utf8_lossy(input);
+    let (url, location) = text.split_once('\n').unwrap_or((&text, ""));
+    // No secret behind the host, nothing that a terminal obeys.
+    let shown = label(url);
     assert!(!shown.chars().any(char::is_control), "{shown:?}");
     let (scheme, host) = shown.split_once("://").unwrap_or(("", &shown));
     assert!(!scheme.contains(['/', '?', '#', '@']) && !host.contains(['/', '?', '#', '@']), "{shown:?}");
+    let Ok(url) = TrackerUrl::parse(url) else { return };
+    is_fit(&url);
+    let TrackerUrl::Http(own) = &url else { return };
+    if let Ok(scrape) = own.scrape() {
+        let scrape = TrackerUrl::Http(scrape);
+        assert!(scrape.place() == url.place() && scrape.path().contains("/scrape"), "{scrape:?}");
+    }
+    let near = TrackerUrl::Http(own.join("/near?by").expect("it is on the same host"));
+    assert!(near.place() == url.place() && near.path() == "/near?by", "{near:?}");
+    let Ok(next) = own.join(location) else { return };
+    // Credentials go nowhere else.
+    assert!(next.authorization().is_none() || next.authorization() == own.authorization());
+    let (secret, next) = (next.authorization(), TrackerUrl::Http(next));
+    is_fit(&next);
+    let same = |one: &str, other: &str| one.eq_ignore_ascii_case(other);
+    let stays = same(next.place().0, url.place().0) && next.place().1 == url.place().1;
+    assert!(stays || secret.is_none(), "{next:?}");
+}
+
+/// What is asked is a place and a path, and nothing in them ends a line of a request.
+fn is_fit(url: &TrackerUrl) {
+    let ((host, port), path) = (url.place(), url.path());
+    assert!(!host.is_empty() && port != 0 && !host.contains(['/', '?', '#', '@']), "{url:?}");
+    let plain = |text: &str| !text.chars().any(|c| c.is_control() || c == ' ');
+    assert!(plain(host) && plain(path) && !path.contains('#'), "{url:?}");
+    match url {
+        TrackerUrl::Http(_) => assert!(path.starts_with('/'), "{url:?}"),
+        TrackerUrl::Udp(_) => assert!(path.is_empty() || path.starts_with('/') && path.len() <= 1000),
+    }
 }
 
 /// Datagrams of the local search: what is read can be written, fits, and reads the same again.

@@ -101,13 +101,19 @@ pub fn tracker_reply() -> Vec<Vec<u8>> {
     ]
 }
 
-/// Tracker URLs as they are in the wild.
+/// Tracker URLs as they are in the wild, and redirects of each form.
 pub fn tracker_url() -> Vec<Vec<u8>> {
     let urls = [
         "http://tracker.example/announce",
         "http://user:secret@tracker.example:6969/0123456789abcdef/announce?key=1#part",
         "udp://[::1]:1337",
         "tracker.example/announce?passkey=secret&back=http://else.example/",
+        "udp://tracker.example:1337/announce?key=1",
+        "https://me:p%40ss@tracker.example/a/announce.php\nhttps://me:you@TRACKER.example:443/b?c",
+        "http://me:you@10.0.0.1/announce\n//else.example:8080/announce",
+        "http://tracker.example/a/announce?x\n?key=1",
+        "http://[2001:db8::1]:80/a/b/announce\nnext/announce#part",
+        "http://tracker.example/announce\nfile:///etc/passwd",
     ];
     urls.map(|url| url.as_bytes().to_vec()).into()
 }

@@ -213,6 +213,31 @@ mod tests {
     }
 
     #[test]
+    fn seeds_serve_everybody_in_turn_unless_the_user_says_otherwise() {
+        let file = crate::metainfo::TorrentBuilder {
+            name: "n".into(),
+            content: crate::metainfo::Content::Single(1),
+            piece_length: 16_384,
+            pieces: vec![[0; 20]],
+            trackers: Vec::new(),
+            private: false,
+            comment: None,
+            created_by: None,
+            creation_date: None,
+        };
+        let torrent = Torrent::parse(&file.build().unwrap().0).unwrap();
+        for (line, choker) in [
+            ("", SeedChoker::RoundRobin),
+            ("--seed-choker round-robin", SeedChoker::RoundRobin),
+            ("--seed-choker fastest", SeedChoker::Fastest),
+            ("--seed-choker anti-leech", SeedChoker::AntiLeech),
+        ] {
+            let line = Line::try_parse_from(format!("x {line}").split_whitespace()).unwrap();
+            assert_eq!(line.choices.choices(&torrent, &[], (None, None)).unwrap().seed_choker, choker);
+        }
+    }
+
+    #[test]
     fn files_are_chosen_by_number() {
         use Priority::{High, Low, Normal, Skip};
         assert_eq!(files("", 3), Ok(None));

@@ -1,7 +1,7 @@
 //! Trackers of every kind: over UDP, within TLS, several at once, by name, scraped, or none.
 
 use crate::clients::opentracker::Opentracker;
-use crate::clients::seedring::{Seedring, number, run};
+use crate::clients::seedring::{Seedring, number, run, transfer};
 use crate::support::https::HttpsStub;
 use crate::support::payload::{self, assert_same};
 use crate::support::peer::{Conduct, Seeder};
@@ -71,17 +71,23 @@ fn opentracker_over_udp() {
     tracker.wait_peers(&torrent, 0);
 }
 
-#[test]
-fn a_tracker_within_tls() {
-    let stage = Stage::new();
-    let origin = lay(&stage);
+/// What lies in place, a tracker within TLS that names who gives it, and a torrent of that tracker.
+fn within_tls(stage: &Stage) -> (PathBuf, Seeder, HttpsStub, Torrent) {
+    let origin = lay(stage);
     let plain = Torrent::make(&stage.folder("plain"), &origin, "announced", 32_768, None);
     let seeder = Seeder::start(&plain, Ipv4Addr::LOCALHOST, Conduct::honest(Duration::ZERO));
     let [high, low] = seeder.addr().port().to_be_bytes();
     let peers = Value::Bytes(vec![127, 0, 0, 1, high, low]);
     let body = Value::dict([("interval", Value::Int(1800)), ("peers", peers)]).encode();
-    let tracker = HttpsStub::document(&stage, &body);
-    let torrent = torrent(&stage, &origin, tracker.url());
+    let tracker = HttpsStub::document(stage, &body);
+    let torrent = torrent(stage, &origin, tracker.url());
+    (origin, seeder, tracker, torrent)
+}
+
+#[test]
+fn a_tracker_within_tls() {
+    let stage = Stage::new();
+    let (origin, _seeder, tracker, torrent) = within_tls(&stage);
     // Its authority is not known: nothing is said to it.
     let copy = stage.folder("copy");
     let mut leech = Seedring::download(&stage, &torrent, &copy, &[]);
@@ -113,6 +119,18 @@ fn nothing_is_said_to_a_tracker_whose_certificate_is_not_its_own_or_has_expired(
         assert!(seed.stop().success());
         assert!(tracker.asked().iter().all(String::is_empty), "{:?}", tracker.asked());
     }
+}
+
+#[test]
+fn authorities_of_the_system_vouch_for_a_tracker() {
+    let stage = Stage::new();
+    let (origin, _seeder, tracker, torrent) = within_tls(&stage);
+    let copy = stage.folder("copy");
+    // Where the system keeps its authorities, as OpenSSL is told, too.
+    let mut command = transfer("download", &torrent, &copy, &[]);
+    Seedring::start(&stage, command.env("SSL_CERT_FILE", tracker.authority())).wait_success();
+    assert_same(&origin, &copy);
+    assert!(tracker.asked().iter().any(|line| line.contains("event=started")), "{:?}", tracker.asked());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use crate::clients::Client;
 use crate::clients::libtorrent::{Libtorrent, Node};
-use crate::clients::seedring::{Seedring, binary, number, transfer};
+use crate::clients::seedring::{Seedring, binary, number, run_command, transfer};
 use crate::support::net::{free_port, own_loopback};
 use crate::support::payload::{self, assert_same};
 use crate::support::wait::until_true;
@@ -64,6 +64,24 @@ fn libtorrent_seeds_to_us() {
 }
 
 #[test]
+fn a_link_alone_leads_to_libtorrent() {
+    let stage = Stage::new();
+    let (origin, torrent) = lay(&stage, "by-link");
+    let nodes = nodes(&stage);
+    let _seed = Libtorrent::start(&stage, &torrent, &origin, &["--dht", &nodes[0].addr().to_string()]);
+    let link = torrent.by_magnet("");
+    let [listen, door] = [place(), nodes[1].addr()].map(|addr| addr.to_string());
+    let mut show = binary();
+    show.env_remove("SEEDRING_NO_DHT").arg("show").arg(&link.file).args(["--json", "--listen", &listen]);
+    show.args(["--dht-bootstrap", &door, "--state"]).arg(stage.path("state-of-show"));
+    let shown = run_command(&stage, &mut show).good();
+    assert_eq!(shown.event("torrent")["info_hash"], torrent.info_hash_hex());
+    let copy = stage.folder("copy");
+    session(&stage, "download", &link, &copy, place(), nodes[2].addr()).wait_success();
+    assert_same(&origin, &copy);
+}
+
+#[test]
 fn we_seed_to_libtorrent() {
     let stage = Stage::new();
     let (origin, torrent) = lay(&stage, "to-libtorrent");
@@ -98,6 +116,34 @@ fn we_seed_to_ourselves_by_nodes_of_ours() {
         assert!(node.running());
         assert!(node.stop().success());
     }
+}
+
+#[test]
+fn nodes_of_both_kinds_serve_each_other() {
+    let stage = Stage::new();
+    let (origin, torrent) = lay(&stage, "mixed");
+    // Ours serve another torrent, and the DHT.
+    let (_, other) = lay(&stage, "other");
+    // A chain: each begins with one of the other kind.
+    let first = Node::start(&stage, place());
+    let [second, fourth] = [place(), place()];
+    let mut ours = vec![session(&stage, "seed", &other, &origin, second, first.addr())];
+    ours[0].wait_event("dht_nodes", |event| number(event, "nodes") > 0);
+    let mut third = Node::start(&stage, second);
+    third.wait_nodes();
+    ours.push(session(&stage, "seed", &other, &origin, fourth, third.addr()));
+    ours[1].wait_event("dht_nodes", |event| number(event, "nodes") > 0);
+    // Who gives begins with one of ours, and so does libtorrent that takes; we take by one of libtorrent's.
+    ours.push(session(&stage, "seed", &torrent, &origin, place(), fourth));
+    let [to_theirs, to_us] = ["to-theirs", "to-us"].map(|name| stage.folder(name));
+    let door = second.to_string();
+    let mut theirs = Libtorrent::start(&stage, &torrent, &to_theirs, &["--dht", &door]);
+    session(&stage, "download", &torrent, &to_us, place(), first.addr()).wait_success();
+    theirs.wait_complete();
+    let [given, theirs, us] =
+        [&origin, &to_theirs, &to_us].map(|folder| std::fs::read(folder.join("mixed")).expect("the payload"));
+    assert!(given == theirs && given == us, "a copy differs");
+    ours.iter_mut().for_each(|session| assert!(session.stop().success()));
 }
 
 #[test]

@@ -299,6 +299,29 @@ fn transmission_takes_when_both_require_encryption() {
     to_partner(Partner::Transmission, transmission, REQUIRED);
 }
 
+/// As it is when nobody has told it otherwise: it prefers encryption.
+fn usual_transmission(scene: &Scene, folder: &Path) -> Box<dyn Client> {
+    Box::new(Transmission::start_with(&scene.stage, &scene.torrent, folder, 1))
+}
+
+#[test]
+fn transmission_gives_and_takes_when_we_require_encryption() {
+    from_partner(Partner::Transmission, usual_transmission, REQUIRED);
+    to_partner(Partner::Transmission, usual_transmission, REQUIRED);
+}
+
+#[test]
+fn aria2_gives_and_takes_when_we_require_encryption() {
+    let seed = |scene: &Scene, folder: &Path| -> Box<dyn Client> {
+        Box::new(Aria2::seed(&scene.stage, &scene.torrent, folder, &[]))
+    };
+    from_partner(Partner::Aria2, seed, REQUIRED);
+    let download = |scene: &Scene, folder: &Path| -> Box<dyn Client> {
+        Box::new(Aria2::download(&scene.stage, &scene.torrent, folder, &[]))
+    };
+    to_partner(Partner::Aria2, download, REQUIRED);
+}
+
 #[test]
 fn aria2_gives_when_it_requires_rc4() {
     let start = |scene: &Scene, folder: &Path| -> Box<dyn Client> {

@@ -106,6 +106,18 @@ fn seedring_finds_seedring() {
 }
 
 #[test]
+fn a_link_alone_leads_to_who_is_there() {
+    let (stage, lan) = (Stage::new(), Lan::new());
+    let torrent = lay(&stage, "local");
+    let copy = stage.folder("copy");
+    let mut seed = seedring(&stage, &lan, 0, "seed", &torrent, &stage.path("origin"), &[]);
+    seed.addr();
+    seedring(&stage, &lan, 1, "download", &torrent.by_magnet(""), &copy, &[]).wait_success();
+    assert_same(&stage.path("origin"), &copy);
+    assert!(seed.stop().success());
+}
+
+#[test]
 fn seedring_finds_seedring_by_ipv6_alone() {
     let (stage, lan) = (Stage::new(), Lan::new());
     let torrent = lay(&stage, "local");

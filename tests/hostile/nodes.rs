@@ -13,6 +13,9 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 
 const LEN: usize = 60 * BLOCK as usize + 77;
+/// Memory and sockets that the program may have had at the end: itself, and listeners, metrics, peers and dials.
+const MOST_MEMORY: u64 = 64 << 20;
+const SOCKETS: usize = 20;
 
 /// A query that a node was asked.
 struct Query {
@@ -153,8 +156,9 @@ fn nodes_that_are_not_what_they_say_are_not_believed() {
     let doors: Vec<String> = doors.iter().map(|door| format!("--dht-bootstrap={door}")).collect();
     let state = folder.path().join("state");
     let target = folder.path().join("copy");
-    let options = ["--seed", "--metrics", "127.0.0.1:0", "--state", state.to_str().unwrap()];
-    let more: Vec<&str> = options.into_iter().chain(doors.iter().map(String::as_str)).collect();
+    let options = ["--seed", "--cores", "2", "--memory-limit", "16M", "--metrics", "127.0.0.1:0", "--state"];
+    let options = options.into_iter().chain([state.to_str().unwrap()]);
+    let more: Vec<&str> = options.chain(doors.iter().map(String::as_str)).collect();
     let mut command = client("download", &path, &target, &more);
     let mut program = Program::start(command.env_remove("SEEDRING_NO_DHT"));
     let metrics = program.metrics_address();
@@ -167,6 +171,10 @@ fn nodes_that_are_not_what_they_say_are_not_believed() {
         // Of each wrong transaction, and of who answers from elsewhere.
         if unsolicited > 35 && wrong > 0 { Ok(()) } else { Err(format!("{unsolicited} and {wrong}")) }
     });
+    let (memory, (sockets, _)) = (program.peak_memory(), program.descriptors());
+    println!("{memory} bytes of memory, {sockets} sockets");
+    assert!(memory <= MOST_MEMORY, "{memory} bytes of memory");
+    assert!(sockets <= SOCKETS, "{sockets} sockets");
     trap.set_nonblocking(true).unwrap();
     assert!(trap.accept().is_err(), "a peer was dialled that no node has named");
     // Forty nodes at one address are one.

@@ -106,17 +106,32 @@ impl TrackerClient {
         patience: UdpPatience,
     ) -> Result<AnnounceResponse, TrackerError> {
         let url = TrackerUrl::parse(url)?;
-        let result = match &url {
-            TrackerUrl::Http(http) => {
-                self.by_family(&url, |addrs| self.announce_http(http, request, addrs), merged).await
-            }
-            TrackerUrl::Udp(udp) => {
-                let ask = |addrs| self.announce_udp(udp, request, patience, addrs);
-                self.by_family(&url, ask, merged).await
-            }
+        let result = match self.addresses(&url).await {
+            Ok(addrs) => self.announce_at(&url, addrs, request, patience).await,
+            Err(error) => Err(error),
         };
         self.count_announce(&url, &result);
         result
+    }
+
+    /// Announces to a tracker that has these addresses.
+    pub(super) async fn announce_at(
+        &self,
+        url: &TrackerUrl,
+        addrs: Vec<SocketAddr>,
+        request: &AnnounceRequest,
+        patience: UdpPatience,
+    ) -> Result<AnnounceResponse, TrackerError> {
+        match url {
+            TrackerUrl::Http(http) => {
+                let ask = |addrs| self.announce_http(http, request, addrs);
+                by_family(addrs, OTHER_FAMILY, ask, merged).await
+            }
+            TrackerUrl::Udp(udp) => {
+                let ask = |addrs| self.announce_udp(udp, request, patience, addrs);
+                by_family(addrs, OTHER_FAMILY, ask, merged).await
+            }
+        }
     }
 
     /// The counts of these torrents, in their order; `None` for those that the tracker does not know.
@@ -145,53 +160,24 @@ impl TrackerClient {
             TrackerUrl::Http(http) => {
                 let http = http.scrape()?;
                 for part in torrents.chunks(HTTP_SCRAPED) {
-                    all.extend(
-                        self.by_family(url, |addrs| self.scrape_http(&http, part, addrs), either).await?,
-                    );
+                    let ask = |addrs| self.scrape_http(&http, part, addrs);
+                    all.extend(by_family(self.addresses(url).await?, OTHER_FAMILY, ask, either).await?);
                 }
             }
             TrackerUrl::Udp(_) => {
                 for part in torrents.chunks(MAX_SCRAPED) {
-                    all.extend(self.by_family(url, |addrs| self.scrape_udp(part, addrs), either).await?);
+                    let ask = |addrs| self.scrape_udp(part, addrs);
+                    all.extend(by_family(self.addresses(url).await?, OTHER_FAMILY, ask, either).await?);
                 }
             }
         }
         Ok(all)
     }
 
-    /// Asks the tracker at its addresses of each family, at the same time, and merges what comes in time.
-    async fn by_family<T, F>(
-        &self,
-        url: &TrackerUrl,
-        ask: impl Fn(Vec<SocketAddr>) -> F,
-        merge: impl Fn(T, T) -> T,
-    ) -> Result<T, TrackerError>
-    where
-        F: Future<Output = Result<T, TrackerError>>,
-    {
+    /// Where a tracker is asked.
+    async fn addresses(&self, url: &TrackerUrl) -> Result<Vec<SocketAddr>, TrackerError> {
         let (host, port) = url.place();
-        let addrs = names::resolve(host, port).await?;
-        let addrs = self.reach().permitted(addrs, url.path())?;
-        let (v4, v6): (Vec<_>, Vec<_>) = addrs.into_iter().partition(SocketAddr::is_ipv4);
-        if v6.is_empty() {
-            return ask(v4).await;
-        }
-        if v4.is_empty() {
-            return ask(v6).await;
-        }
-        let (mut v4, mut v6) = (pin!(ask(v4)), pin!(ask(v6)));
-        let (early, late) = tokio::select! {
-            result = &mut v4 => (result, v6),
-            result = &mut v6 => (result, v4),
-        };
-        match early {
-            // Whoever took longer has more to say about what is wrong.
-            Err(_) => late.await,
-            Ok(early) => match timeout(OTHER_FAMILY, late).await {
-                Ok(Ok(late)) => Ok(merge(early, late)),
-                Ok(Err(_)) | Err(_) => Ok(early),
-            },
-        }
+        self.reach().permitted(names::resolve(host, port).await?, url.path())
     }
 
     /// Waits until not too many questions of its kind are under way.
@@ -319,6 +305,39 @@ impl TrackerClient {
             _ => return,
         };
         self.counters.add(count, 1);
+    }
+}
+
+/// Asks a tracker at its addresses of each family, at the same time, and merges what comes in time: who has answered waits so
+/// long for the other.
+pub(super) async fn by_family<T, F>(
+    addrs: Vec<SocketAddr>,
+    wait: Duration,
+    ask: impl Fn(Vec<SocketAddr>) -> F,
+    merge: impl Fn(T, T) -> T,
+) -> Result<T, TrackerError>
+where
+    F: Future<Output = Result<T, TrackerError>>,
+{
+    let (v4, v6): (Vec<_>, Vec<_>) = addrs.into_iter().partition(SocketAddr::is_ipv4);
+    if v6.is_empty() {
+        return ask(v4).await;
+    }
+    if v4.is_empty() {
+        return ask(v6).await;
+    }
+    let (mut v4, mut v6) = (pin!(ask(v4)), pin!(ask(v6)));
+    let (early, late) = tokio::select! {
+        result = &mut v4 => (result, v6),
+        result = &mut v6 => (result, v4),
+    };
+    match early {
+        // Whoever took longer has more to say about what is wrong.
+        Err(_) => late.await,
+        Ok(early) => match timeout(wait, late).await {
+            Ok(Ok(late)) => Ok(merge(early, late)),
+            Ok(Err(_)) | Err(_) => Ok(early),
+        },
     }
 }
 

@@ -58,4 +58,4 @@ pub use udp_exchange::{
     Step as UdpStep, UdpPatience,
 };
 pub use udp_packet::Response as UdpResponse;
-pub use url::{UrlError, label};
+pub use url::{HttpUrl, TrackerUrl, UdpUrl, UrlError, label};

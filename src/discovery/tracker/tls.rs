@@ -85,16 +85,21 @@ async fn load(authorities: Authorities) -> Arc<ClientConfig> {
     loaded.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
-fn config(authorities: Authorities) -> ClientConfig {
+/// All who are trusted: those that are built in, the system's, and the user's.
+pub(super) fn roots(authorities: Authorities) -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     // Where the system has none, or some that cannot be read, the others do.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     roots.add_parsable_certificates(authorities.0);
+    roots
+}
+
+fn config(authorities: Authorities) -> ClientConfig {
     let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
     ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("the provider speaks TLS 1.2 and 1.3")
-        .with_root_certificates(roots)
+        .with_root_certificates(roots(authorities))
         .with_no_client_auth()
 }

@@ -34,14 +34,16 @@ pub enum UrlError {
 
 /// The URL of a tracker, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum TrackerUrl {
+pub enum TrackerUrl {
+    /// Of one over HTTP or HTTPS.
     Http(HttpUrl),
+    /// Of one over UDP.
     Udp(UdpUrl),
 }
 
 /// A `udp` URL (BEP 15), taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct UdpUrl {
+pub struct UdpUrl {
     /// Name or address literal, without the brackets of an IPv6 literal.
     pub(super) host: String,
     pub(super) port: u16,
@@ -51,7 +53,7 @@ pub(super) struct UdpUrl {
 
 /// An `http` or `https` URL, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct HttpUrl {
+pub struct HttpUrl {
     /// Whether it is an `https` URL.
     pub(super) secure: bool,
     /// Name or address literal, without the brackets of an IPv6 literal.
@@ -67,7 +69,10 @@ pub(super) struct HttpUrl {
 
 impl TrackerUrl {
     /// Reads the URL that a torrent names.
-    pub(super) fn parse(url: &str) -> Result<Self, UrlError> {
+    ///
+    /// # Errors
+    /// When it is none, or of a kind that is not asked.
+    pub fn parse(url: &str) -> Result<Self, UrlError> {
         let (_, rest) = url.split_once('?').unwrap_or((url, ""));
         let keys = rest.split('&').map(|pair| pair.split('=').next().unwrap_or(""));
         for key in keys {
@@ -83,7 +88,7 @@ impl TrackerUrl {
     }
 
     /// Host and port.
-    pub(super) fn place(&self) -> (&str, u16) {
+    pub fn place(&self) -> (&str, u16) {
         match self {
             Self::Http(url) => (&url.host, url.port),
             Self::Udp(url) => (&url.host, url.port),
@@ -91,7 +96,7 @@ impl TrackerUrl {
     }
 
     /// Path and query as the torrent names them; of a UDP tracker empty when there is neither.
-    pub(super) fn path(&self) -> &str {
+    pub fn path(&self) -> &str {
         match self {
             Self::Http(url) => &url.path_and_query,
             Self::Udp(url) => &url.url_data,
@@ -191,7 +196,10 @@ impl HttpUrl {
 
     /// The URL that a `Location` header means, seen from this one (RFC 3986, section 5.2, without dot segments).
     /// Credentials stay with the host that they were written for.
-    pub(super) fn join(&self, location: &str) -> Result<Self, UrlError> {
+    ///
+    /// # Errors
+    /// When it is no URL, or of a scheme that redirects must not lead to.
+    pub fn join(&self, location: &str) -> Result<Self, UrlError> {
         let mut next = self.resolve(location)?;
         let same = (next.secure, &next.port) == (self.secure, &self.port)
             && next.host.eq_ignore_ascii_case(&self.host);
@@ -225,7 +233,10 @@ impl HttpUrl {
 
     /// The scrape URL of this announce URL (BEP 48): `announce` at the beginning of the last part of the path
     /// becomes `scrape`.
-    pub(super) fn scrape(&self) -> Result<Self, UrlError> {
+    ///
+    /// # Errors
+    /// When the last part does not begin so.
+    pub fn scrape(&self) -> Result<Self, UrlError> {
         let path_len = self.path_and_query.find('?').unwrap_or(self.path_and_query.len());
         let (path, query) = self.path_and_query.split_at(path_len);
         let (folder, last) = path.rsplit_once('/').ok_or(UrlError::NoScrape)?;
@@ -234,7 +245,7 @@ impl HttpUrl {
     }
 
     /// The value of the `Authorization` header, when there are credentials (RFC 7617).
-    pub(super) fn authorization(&self) -> Option<String> {
+    pub fn authorization(&self) -> Option<String> {
         self.credentials.as_deref().map(|credentials| format!("Basic {}", base64(credentials)))
     }
 }

@@ -5,7 +5,8 @@ use super::sim::plan::{Has, NodePlan, Plan};
 use super::sim::world::World;
 use crate::metainfo::Layout;
 use crate::swarm::{Commons, DropReason, IpFilter, PeerSlot, Priority, Selection, Settings, Source, Wish};
-use crate::wire::Message;
+use crate::wire::extended::{ExtendedHandshake, Extension};
+use crate::wire::{Message, Reserved};
 use std::sync::Arc;
 
 /// A swarm that has nothing of files of so many blocks; a piece is a block.
@@ -52,6 +53,33 @@ fn what_is_skipped_is_not_fetched_and_the_rest_makes_a_partial_seed() {
         Some(&(late, DropReason::BothSeeds)),
         "nobody has anything for the other"
     );
+}
+
+#[test]
+fn a_partial_seed_says_that_it_downloads_nothing() {
+    let mut desk = desk(&[1, 1], &[Priority::Normal, Priority::Skip], Desk::settings());
+    desk.reserved = Reserved::ours(false);
+    let hello = |desk: &mut Desk, number| {
+        let peer = desk.connect(false, number).unwrap();
+        let words = desk.say(peer);
+        let mut hellos = words.iter().filter_map(|said| match said {
+            Said::Extended(0, payload) => ExtendedHandshake::parse(payload),
+            _ => None,
+        });
+        (peer, hellos.next().unwrap().upload_only)
+    };
+    let (before, said) = hello(&mut desk, 1);
+    assert_eq!(said, None);
+    let mut theirs = ExtendedHandshake::default();
+    theirs.want(Extension::UploadOnly);
+    desk.hear(before, Message::Extended { id: 0, payload: &theirs.encode() });
+    desk.say(before);
+    let giver = desk.giver(2, &[0, 1]);
+    assert_eq!(fetch(&mut desk, giver), [0]);
+    assert!(desk.swarm.is_partial_seed());
+    let told = Said::Extended(Extension::UploadOnly.id(), vec![1]);
+    assert!(desk.say(before).contains(&told), "who was there before is told");
+    assert_eq!(hello(&mut desk, 3).1, Some(true));
 }
 
 #[test]

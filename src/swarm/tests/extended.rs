@@ -207,6 +207,21 @@ fn whom_peers_tell_of_is_dialled_within_limits() {
 }
 
 #[test]
+fn of_a_list_that_is_too_long_the_end_is_passed_over_and_counted() {
+    let mut desk = desk(3, &[0]);
+    let peer = desk.connect(false, 1).unwrap();
+    greet(&mut desk, peer, &hello());
+    for (count, cut) in [(50u8, 0), (51, 1)] {
+        let list: Vec<u8> = (1..=count).flat_map(|n| [9, 9, count, n, 0, 1]).collect();
+        let head = format!("d5:added{}:", list.len());
+        tell(&mut desk, peer, Extension::Pex, &[head.as_bytes(), &list, b"e"].concat());
+        let totals = desk.swarm.totals();
+        assert_eq!((totals.exchange.too_long, totals.limits.offences), (cut, 0));
+    }
+    assert_eq!(desk.swarm.totals().exchange.peers, 100);
+}
+
+#[test]
 fn one_peer_that_tells_of_many_leaves_room_for_what_others_tell() {
     let mut desk = desk(3, &[0]);
     (own(&mut desk).most_peers, own(&mut desk).most_dials) = (100, 100);

@@ -1,7 +1,9 @@
-use super::{request, response, stub};
+use super::{request, response, stub, stub_at};
+use crate::discovery::tracker::client::by_family;
 use crate::discovery::tracker::client::merged;
 use crate::discovery::tracker::udp_exchange::Question;
 use crate::discovery::tracker::udp_packet::Response;
+use crate::discovery::tracker::url::TrackerUrl;
 use crate::discovery::tracker::{
     AnnounceResponse, Count, MAX_PEERS, PeerAddr, ReplyError, Scrape, TrackerClient, TrackerError,
     TrackerOptions, UdpPatience,
@@ -73,6 +75,97 @@ async fn announces_go_over_udp() {
     assert_eq!((counts.get(Count::UdpAnnounced), counts.get(Count::Peers)), (2, 2));
     // A connection, then two announces of 98 bytes and the options.
     assert_eq!(counts.get(Count::BytesSent), 16 + 2 * (98 + 2 + 9 + 1));
+}
+
+#[tokio::test]
+async fn over_ipv6_peers_are_of_ipv6() {
+    let url = udp_tracker("[::1]", good_v6).await;
+    let reply = client().announce(&url, &request()).await.unwrap();
+    assert_eq!((reply.complete, reply.peers), (Some(4), vec![peer_v6()]));
+}
+
+/// What a good tracker says to who has come by IPv6.
+fn good_v6(packet: &[u8]) -> Vec<Vec<u8>> {
+    let mut answers = good(packet);
+    if packet[11] == 1 {
+        answers[0].truncate(20);
+        let ip: std::net::Ipv6Addr = "2001:db8::1".parse().unwrap();
+        answers[0].extend([&ip.octets()[..], &[0, 9]].concat());
+    }
+    answers
+}
+
+fn peer_v4() -> PeerAddr {
+    PeerAddr::Socket("192.0.2.1:7".parse().unwrap())
+}
+
+fn peer_v6() -> PeerAddr {
+    PeerAddr::Socket("[2001:db8::1]:9".parse().unwrap())
+}
+
+/// The address in a URL.
+fn place(url: &str) -> SocketAddr {
+    url.split('/').nth(2).unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_tracker_of_both_families_is_told_from_both_and_both_answers_count() {
+    let udp = [udp_tracker("127.0.0.1", good).await, udp_tracker("[::1]", good_v6).await];
+    let peers: [&[u8]; 2] = [
+        b"d8:intervali900e5:peers6:\xc0\0\x02\x01\0\x07e",
+        b"d8:intervali900e6:peers618:\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01\0\x09e",
+    ];
+    let answer = |body: &'static [u8]| {
+        move |_, mut stream: super::Conn| async move {
+            stream.write_all(&response("200 OK", body)).await.unwrap();
+        }
+    };
+    let http = [stub_at("127.0.0.1", answer(peers[0])).await, stub_at("::1", answer(peers[1])).await];
+    let client = client();
+    for (url, places) in [("udp://t.example:1/announce", udp), ("http://t.example/announce", http)] {
+        let mut addrs = places.map(|url| place(&url)).to_vec();
+        let (url, patience) = (TrackerUrl::parse(url).unwrap(), client.options().patience);
+        for _ in 0..2 {
+            let told = client.announce_at(&url, addrs.clone(), &request(), patience).await.unwrap();
+            let mut all = told.peers;
+            all.sort_by_key(|peer| *peer == peer_v6());
+            assert_eq!(all, [peer_v4(), peer_v6()], "{url:?}");
+            addrs.reverse();
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_family_waits_for_the_other_but_not_for_long() {
+    const LONG: u64 = 600_000;
+    let addrs = ["192.0.2.1:1", "[2001:db8::1]:1"].map(|addr| addr.parse::<SocketAddr>().unwrap());
+    let (wait, short) = (Duration::from_millis(100), Duration::from_secs(30));
+    // Milliseconds until each answers, and whether it has something to say.
+    for (v4, v6, told) in [
+        ((0, true), (20, true), Ok(11)),
+        ((20, true), (0, true), Ok(11)),
+        ((0, true), (LONG, true), Ok(1)),
+        ((LONG, true), (0, true), Ok(10)),
+        ((0, true), (20, false), Ok(1)),
+        ((0, false), (20, true), Ok(10)),
+        // Who has nothing to say does not end the time of the other.
+        ((0, false), (300, true), Ok(10)),
+        ((20, false), (0, false), Err("v4")),
+    ] {
+        let ask = |addrs: Vec<SocketAddr>| async move {
+            let (number, (millis, good), name): (u32, _, _) =
+                if addrs[0].is_ipv4() { (1, v4, "v4") } else { (10, v6, "v6") };
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            if good { Ok(number) } else { Err(TrackerError::Timeout(name)) }
+        };
+        let asked = by_family(addrs.to_vec(), wait, ask, |one, other| one + other);
+        let asked = tokio::time::timeout(short, asked).await.unwrap();
+        match (asked, told) {
+            (Ok(number), Ok(told)) => assert_eq!(number, told, "{v4:?} {v6:?}"),
+            (Err(TrackerError::Timeout(who)), Err(told)) => assert_eq!(who, told),
+            (asked, _) => panic!("{asked:?}: {v4:?} {v6:?}"),
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
 use super::{request, response};
+use crate::discovery::tracker::tls::roots;
 use crate::discovery::tracker::{
     Authorities, AuthorityError, Count, TrackerClient, TrackerError, TrackerOptions,
 };
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
@@ -116,6 +118,16 @@ async fn who_speaks_no_tls_is_refused() {
     });
     let error = TrackerClient::new(TrackerOptions::default()).announce(&url, &request()).await.unwrap_err();
     assert!(matches!(error, TrackerError::Tls { .. }), "{error:?}");
+}
+
+#[test]
+fn authorities_that_are_built_in_are_trusted_beside_those_of_the_system() {
+    let (all, built_in) = (roots(Authorities::default()).roots, webpki_roots::TLS_SERVER_ROOTS);
+    assert!(built_in.iter().all(|root| all.contains(root)));
+    // The system may have the very same.
+    let mut system = RootCertStore::empty();
+    system.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    assert_eq!(all.len(), built_in.len() + system.len());
 }
 
 #[test]
