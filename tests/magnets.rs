@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 
 /// Kind of a message of the extension protocol.
 const EXTENDED: u8 = 20;
+/// What a program may have had that is told of more metadata than it holds: 96 MiB of it, and itself.
+const MOST_MEMORY: u64 = 124 << 20;
 
 fn link(torrent: &Torrent, more: &str) -> String {
     format!("magnet:?xt=urn:btih:{}{more}", torrent.info_hash)
@@ -333,6 +335,8 @@ fn who_lies_about_metadata_is_counted_and_keeps_nobody_from_it() {
         let limits = &told["limits"];
         over.fetch_or(limits["overfull"].as_u64() > Some(0), Ordering::Relaxed);
         if awaited.iter().all(|(limit, least)| limits[limit].as_u64().unwrap() >= *least) {
+            let memory = leech.peak_memory();
+            assert!(memory <= MOST_MEMORY, "{memory} bytes of memory");
             break;
         }
         assert!(Instant::now() < deadline, "{told}");
@@ -365,6 +369,65 @@ fn peers_are_told_the_port_where_the_dht_listens_and_not_that_of_another_program
     let said = common::peer::hear_kind(&mut peer, 9);
     assert_eq!(said, listens.to_be_bytes());
     assert_ne!(listens, taken.port());
+}
+
+/// Somebody who hears what is said on this machine to the group of local discovery.
+fn ear() -> UdpSocket {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+    let group = Ipv4Addr::new(239, 192, 152, 143);
+    let fd = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None);
+    let fd = fd.unwrap();
+    // Those of programs that run meanwhile are there, too.
+    sockopt::set_socket_reuseaddr(&fd, true).unwrap();
+    sockopt::set_socket_reuseport(&fd, true).unwrap();
+    rustix::net::bind(&fd, &SocketAddr::from((group, 6771))).unwrap();
+    sockopt::set_ip_add_membership(&fd, &group, &Ipv4Addr::LOCALHOST).unwrap();
+    fd.into()
+}
+
+/// What has come to a socket that does not wait.
+fn come(socket: &UdpSocket) -> Vec<u8> {
+    let mut datagram = [0; 2048];
+    socket.set_nonblocking(true).unwrap();
+    socket.recv(&mut datagram).map_or_else(|_| Vec::new(), |len| datagram[..len].to_vec())
+}
+
+#[test]
+fn a_link_leads_to_nobody_who_is_not_to_be_asked() {
+    // One that no other test looks for.
+    let (folder, _, torrent) = one_file(1234, BLOCK);
+    let named = torrent.info_hash.to_string();
+    for off in [None, Some("--no-trackers"), Some("--no-dht"), Some("--no-lsd")] {
+        let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let tracker = Tracker::naming(nobody.local_addr().unwrap());
+        let (door, ear) = (UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(), ear());
+        let mut show = seedring();
+        show.env_remove("SEEDRING_NO_DHT").env_remove("SEEDRING_NO_LSD").args(["show", "--json"]).args(off);
+        show.args(["--listen", "127.0.0.1:0", "--dht-bootstrap", &door.local_addr().unwrap().to_string()]);
+        show.arg("--state").arg(folder.path().join("state")).arg(link(&torrent, &tracker.url()));
+        let _program = Program::start(&mut show);
+        let mut heard = [false; 3];
+        let mut listen = || {
+            let said = String::from_utf8_lossy(&come(&ear)).to_lowercase();
+            let now = [tracker.heard("event=started") > 0, !come(&door).is_empty(), said.contains(&named)];
+            heard.iter_mut().zip(now).for_each(|(heard, now)| *heard |= now);
+            heard
+        };
+        let asked = [Some("--no-trackers"), Some("--no-dht"), Some("--no-lsd")].map(|way| way != off);
+        let mut look = || {
+            let heard = listen();
+            let wrong = heard.iter().zip(asked).any(|(heard, asked)| *heard && !asked);
+            assert!(!wrong, "{off:?}, but of trackers, the DHT and the network {heard:?}");
+            if heard == asked { Ok(()) } else { Err(format!("{off:?}: {heard:?} have heard of it")) }
+        };
+        until(&mut look);
+        // A node of the DHT may first look for its doors.
+        let silent = Instant::now();
+        while off.is_some() && silent.elapsed() < Duration::from_millis(2500) {
+            std::thread::sleep(Duration::from_millis(50));
+            look().unwrap();
+        }
+    }
 }
 
 /// A socket for datagrams whose port nobody has for connections. Not one of those that the system gives to connections that

@@ -20,12 +20,12 @@ use std::thread;
 
 /// The payload: its last piece, and the last block of that, are short. Long enough that honest peers have work left when
 /// each attacker is asked for as much as anybody is asked for at once.
-const LEN: usize = 400 * PIECE_LEN as usize + BLOCK as usize + 77;
+pub(crate) const LEN: usize = 400 * PIECE_LEN as usize + BLOCK as usize + 77;
 pub(crate) const PIECE_LEN: u32 = 4 * BLOCK;
 /// Blocks that honest peers move in a scene.
 pub(crate) const BLOCKS: usize = 600;
 /// Of these, the program that is attacked must have moved so many in a hundred.
-const KEPT: usize = 80;
+pub(crate) const KEPT: usize = 80;
 /// More memory than the program in peace that it may have taken, in bytes.
 const MORE_MEMORY: u64 = 48 << 20;
 /// Sockets that it may have beside one an attacker: listeners, honest peers, metrics, and strangers who have not shaken

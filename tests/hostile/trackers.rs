@@ -9,6 +9,7 @@ use crate::common::payload::{BLOCK, noise, torrent_for};
 use crate::common::program::{Program, client};
 use crate::common::until;
 use crate::honest::Honest;
+use crate::scene;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -322,6 +323,45 @@ fn check(name: &str, end: End, told: Option<&serde_json::Value>) {
         (Waited, Some(_)) => assert!(reason.is_some_and(|told| told.contains("in time")), "{name}: {told:?}"),
         (Failed(_) | Answered(_), None) => panic!("{name}: nothing was told"),
     }
+}
+
+/// Blocks that an honest peer has given to a program whose trackers mean harm, when as many were given to one that asks nobody
+/// as make a scene.
+fn blocks_beside_trackers() -> usize {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let (data, open) = (folder.path().join("payload"), Open::default());
+    std::fs::write(&data, noise(scene::LEN)).unwrap();
+    let trap = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let mut urls: Vec<String> =
+        over_http().into_iter().map(|(_, answer, _)| serve_http(Some(answer), &open)).collect();
+    urls.extend(over_udp().into_iter().map(|(_, answer, _)| serve_udp(answer, trap.local_addr().unwrap())));
+    let go = Arc::new(AtomicBool::new(false));
+    let [attacked, peaceful] = [("attacked", urls), ("peaceful", Vec::new())].map(|(name, urls)| {
+        let (path, torrent) =
+            torrent_for(&data, scene::PIECE_LEN, urls.into_iter().map(|url| vec![url]).collect());
+        let own = path.with_extension(name);
+        std::fs::rename(&path, &own).unwrap();
+        let (honest, peer) = Honest::giver(&torrent, noise(scene::LEN), &go);
+        let peer = format!("--peer={peer}");
+        let options = ["--announce-to-all", "--cores", "2", "--memory-limit", "128M", &peer];
+        let mut program = Program::start(&mut client("download", &own, &folder.path().join(name), &options));
+        program.address();
+        (program, honest)
+    });
+    go.store(true, Ordering::Relaxed);
+    until(|| match peaceful.1.moved() {
+        moved if moved >= scene::BLOCKS => Ok(()),
+        moved => Err(format!("{moved} blocks moved in peace")),
+    });
+    attacked.1.moved()
+}
+
+#[test]
+fn an_honest_peer_keeps_its_pace_while_trackers_mean_harm() {
+    // As with peers that mean harm: who shares the processors with the test matters, so the best of three counts.
+    let moved: Vec<usize> = (0..3).map(|_| blocks_beside_trackers()).collect();
+    println!("{moved:?} blocks beside hostile trackers");
+    assert!(moved.iter().any(|moved| moved * 100 >= scene::BLOCKS * scene::KEPT), "{moved:?} blocks");
 }
 
 #[test]

@@ -27,6 +27,7 @@ const DOORS: usize = 32;
 impl Dht {
     /// Nodes to begin with, given by the user or found by name: they are asked while we know few nodes.
     pub fn bootstrap(&mut self, now: Duration, addrs: &[SocketAddr]) {
+        let knew_nobody = self.nodes() == 0 && self.doors() == 0;
         for addr in addrs {
             let usable = super::compact::usable(*addr, addr.ip());
             if let Some(family) = self.family_of(*addr).filter(|_| usable) {
@@ -35,6 +36,10 @@ impl Dht {
                 network.doors.insert(0, (None, *addr));
                 network.joined = None;
             }
+        }
+        if knew_nobody && self.doors() > 0 {
+            // What was searched for in vain, for there was nobody to ask, need not wait for its next turn.
+            self.searches.values_mut().for_each(|search| search.next = search.next.min(now));
         }
         self.upkeep_at = self.upkeep_at.min(now);
     }

@@ -86,7 +86,9 @@ fn have(pieces: u32, peers: u32) -> Duration {
     times.min().unwrap()
 }
 
-const COSTS: [(&str, fn(u32, u32) -> Duration); 2] = [("picks", pick), ("HAVEs", have)];
+/// The shortest time that something takes in a torrent of so many pieces, among so many peers.
+type Cost = fn(u32, u32) -> Duration;
+const COSTS: [(&str, Cost); 2] = [("picks", pick), ("HAVEs", have)];
 
 #[test]
 fn many_pieces_make_no_pick_and_no_have_much_dearer() {

@@ -4,6 +4,9 @@ use super::{SECOND, addr, contact, id};
 use crate::discovery::dht::compact::Contact;
 use crate::discovery::dht::id::NodeId;
 use crate::discovery::dht::lookup::Lookup;
+use crate::discovery::dht::message::{Body, Call, parse};
+use crate::discovery::dht::{Dht, DhtConfig};
+use crate::metainfo::InfoHash;
 use std::time::Duration;
 
 const START: Duration = Duration::ZERO;
@@ -124,4 +127,24 @@ fn ids_that_nobody_may_have_do_not_hide_those_that_follow_from_addresses() {
     assert_eq!(closest[..8], forged[..8]);
     assert_eq!(closest[8..].len(), 8);
     assert!(closest[8..].iter().all(|node| node.id.fits(node.addr.ip())));
+}
+
+#[test]
+fn what_is_searched_for_before_there_is_anybody_to_ask_is_asked_of_the_first() {
+    let config = DhtConfig { families: [true, false], ..DhtConfig::default() };
+    let mut dht = Dht::new(Duration::ZERO, config, [7; 32], &[]);
+    let info_hash = InfoHash([5; 20]);
+    dht.search(Duration::ZERO, info_hash, [None, None]);
+    dht.tick(Duration::ZERO);
+    assert!(dht.take_outgoing().is_none(), "it knows nobody");
+    // As long as it takes to look up a name.
+    let now = Duration::from_millis(20);
+    dht.bootstrap(now, &[addr(1)]);
+    dht.tick(now);
+    let asked: Vec<Vec<u8>> = std::iter::from_fn(|| dht.take_outgoing()).map(|(_, bytes)| bytes).collect();
+    let for_peers = asked.iter().filter(|bytes| match parse(bytes).unwrap().body {
+        Body::Query(query) => query.call == Call::GetPeers(info_hash),
+        _ => false,
+    });
+    assert_eq!(for_peers.count(), 1, "of {} datagrams", asked.len());
 }
