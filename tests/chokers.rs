@@ -1,10 +1,10 @@
-//! Whom a seed serves when not everybody can be served: peers on raw sockets see who has an upload slot.
+//! Whom we serve when not everybody can be served: peers on raw sockets see who has an upload slot.
 
 mod common;
 
 use common::DEADLINE;
-use common::payload::{BLOCK, one_file};
-use common::peer::{BITFIELD, INTERESTED, PIECE, REQUEST, UNCHOKE, connect, message, try_hear};
+use common::payload::{BLOCK, noise, one_file};
+use common::peer::{BITFIELD, INTERESTED, PIECE, REQUEST, Request, UNCHOKE, connect, message, try_hear};
 use common::program::{Program, client};
 use seedring::metainfo::Torrent;
 use std::collections::BTreeSet;
@@ -12,6 +12,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -170,4 +171,93 @@ fn against_leeches_those_at_the_start_come_before_those_in_the_middle() {
     });
     // One slot goes by chance.
     assert!(middle.len() <= SLOTS + 1, "{middle:?} were served first");
+}
+
+/// Pieces of 4 MiB that take long; a download that has the first half of them.
+const LONG: u32 = 4 << 20;
+const LONG_PIECES: u32 = 8;
+/// Worth 24 upload slots, of which four go by chance.
+const LEECH_LIMIT: &str = "1M";
+const GIVERS: u8 = 24;
+const NEWCOMERS: Range<u8> = 100..120;
+/// A slot that goes by chance is had for half a minute when it is no newcomer who has it: twice that, and a round.
+const SOON: Duration = Duration::from_secs(60);
+
+/// A download to be served by, and all that there is of it.
+struct Leech {
+    addr: SocketAddr,
+    torrent: Torrent,
+    payload: Vec<u8>,
+    tell: Sender<(u8, bool)>,
+}
+
+impl Leech {
+    /// One more peer is interested, asks for all it can get, and tells what it hears. One who `gives` has the second half, and
+    /// sends a block every two seconds.
+    fn join(self: &Arc<Self>, number: u8, gives: bool) {
+        let mut stream = connect(self.addr, &self.torrent, [number; 20]).unwrap();
+        stream.set_read_timeout(None).unwrap();
+        let sends = Arc::new(Mutex::new(stream.try_clone().unwrap()));
+        let send = move |message: &[u8]| sends.lock().unwrap().write_all(message);
+        if gives {
+            send(&message(BITFIELD, &[], &[0x0f])).unwrap();
+            send(&message(UNCHOKE, &[], &[])).unwrap();
+        }
+        send(&message(INTERESTED, &[], &[])).unwrap();
+        let (asked, asks) = channel::<Request>();
+        let (leech, answer) = (Arc::clone(self), send.clone());
+        thread::spawn(move || -> io::Result<()> {
+            while let Ok(request) = asks.recv() {
+                thread::sleep(Duration::from_secs(2));
+                answer(&request.answer(&leech.torrent, &leech.payload))?;
+            }
+            Ok(())
+        });
+        let tell = self.tell.clone();
+        thread::spawn(move || -> io::Result<()> {
+            let mut next = 0;
+            loop {
+                let (kind, body) = try_hear(&mut stream)?;
+                if [UNCHOKE, CHOKE].contains(&kind) {
+                    let _ = tell.send((number, kind == UNCHOKE));
+                }
+                Request::read(kind, &body).into_iter().for_each(|request| _ = asked.send(request));
+                let more = match kind {
+                    UNCHOKE => 16,
+                    PIECE => 1,
+                    _ => 0,
+                };
+                for _ in 0..more {
+                    send(&message(REQUEST, &[next / LONG, next % LONG, BLOCK], &[]))?;
+                    next = (next + BLOCK) % (LONG * LONG_PIECES / 2);
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn newcomers_among_many_who_give_are_served_soon_and_several_at_once() {
+    let (folder, path, torrent) = one_file((LONG * LONG_PIECES) as usize, LONG);
+    let payload = noise((LONG * LONG_PIECES) as usize);
+    let part = folder.path().join("download");
+    std::fs::create_dir(&part).unwrap();
+    std::fs::write(part.join("payload.part"), &payload[..payload.len() / 2]).unwrap();
+    let options = ["--upload-limit", LEECH_LIMIT, "--cores", "1"];
+    let mut program = Program::start(&mut client("download", &path, &part, &options));
+    let (tell, heard) = channel();
+    let leech = Arc::new(Leech { addr: program.address(), torrent, payload, tell });
+    let mut served = BTreeSet::new();
+    (1..=GIVERS).for_each(|number| leech.join(number, true));
+    while served.len() < GIVERS.into() {
+        let (number, unchoked) = heard.recv_timeout(DEADLINE).unwrap();
+        _ = if unchoked { served.insert(number) } else { served.remove(&number) };
+    }
+    NEWCOMERS.for_each(|number| leech.join(number, false));
+    let end = Instant::now() + SOON;
+    while served.iter().filter(|number| NEWCOMERS.contains(number)).count() < 2 {
+        let news = heard.recv_timeout(end.saturating_duration_since(Instant::now()));
+        let (number, unchoked) = news.expect("two newcomers have slots");
+        _ = if unchoked { served.insert(number) } else { served.remove(&number) };
+    }
 }

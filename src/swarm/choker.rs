@@ -9,12 +9,18 @@ use std::time::Duration;
 pub(super) const ROUND: Duration = Duration::from_secs(10);
 /// How long an optimistic unchoke lasts, and how long one peer may hold a slot for nothing in return that others wait for.
 const TURN: Duration = Duration::from_secs(30);
+/// How long it goes on for who has nothing yet and is getting its first piece: a part of a piece cannot be traded.
+pub(super) const FIRST_TURN: Duration = Duration::from_secs(120);
+/// When we download, one of so many slots goes by chance.
+const ONE_BY_CHANCE_IN: usize = 5;
 /// A peer this young is three times as likely to get the optimistic slot: it has nothing to trade yet.
 const NEW: Duration = Duration::from_secs(60);
 
 /// How many times more likely than one who took much and gave nothing another is to get the optimistic slot: half as much for
 /// each step of debt.
 const GENEROUS: u64 = 16;
+/// How many times more likely than one that is even with us is one that has given us more than we gave back.
+const CREDITOR: u64 = 4;
 
 /// Whom a seed serves when not all who are interested can be served.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,23 +57,32 @@ pub(super) struct Contender {
     pub(super) age: Duration,
     /// How much more it takes than it gives, in steps: who owes less comes first.
     pub(super) debt: u32,
+    /// Whether it has given us much more than it has had.
+    pub(super) is_creditor: bool,
     /// Whether it has had no more than one needs to begin to trade.
     pub(super) begins: bool,
+    /// When we download: whether it has no piece yet, and gets its first one if its turn goes on.
+    pub(super) nears_first: bool,
     /// Thousandths of the pieces that it has.
     pub(super) progress: u32,
 }
 
 impl Contender {
-    /// Less means sooner: first who is in the middle of its turn, then who has waited longest.
-    fn turn(&self) -> (bool, bool, Reverse<Duration>) {
-        (!(self.unchoked && self.since < TURN), self.unchoked, Reverse(self.since))
+    /// How long its turn lasts.
+    fn length(&self) -> Duration {
+        if self.nears_first { FIRST_TURN } else { TURN }
     }
 
-    /// Whether its turn in the optimistic slot goes on. When we download, that is for whoever begins to trade: it waits for its slot,
+    /// Less means sooner: first who is in the middle of its turn, then who has waited longest.
+    fn turn(&self) -> (bool, bool, Reverse<Duration>) {
+        (!(self.unchoked && self.since < self.length()), self.unchoked, Reverse(self.since))
+    }
+
+    /// Whether its turn in an optimistic slot goes on. When we download, that is for whoever begins to trade: it waits for its slot,
     /// and its turn ends early when it has had much and given too little.
     fn has_luck(&self, rule: Rule) -> bool {
         match rule {
-            Rule::Trade => self.begins && (!self.unchoked || self.since < TURN),
+            Rule::Trade => self.begins && (!self.unchoked || self.since < self.length()),
             Rule::Seed(_) => self.unchoked && self.since < TURN,
         }
     }
@@ -78,12 +93,20 @@ impl Contender {
     }
 }
 
-/// Says who has a slot until the next round. One slot goes by chance, for a turn, when the others go by rates.
+/// How many slots go by chance: of many more than one, or newcomers would wait the longer the more can be served.
+pub(super) fn by_chance(slots: usize, rule: Rule) -> usize {
+    match rule {
+        Rule::Trade => (slots / ONE_BY_CHANCE_IN).max(1),
+        Rule::Seed(_) => 1,
+    }
+}
+
+/// Says who has a slot until the next round. Some slots go by chance, for a turn, when the others go by rates.
 pub(super) fn round(
     mut contenders: Vec<Contender>,
     slots: usize,
     rule: Rule,
-    optimistic: &mut Option<Tag>,
+    optimistic: &mut Vec<Tag>,
     rng: &mut fastrand::Rng,
 ) -> Vec<Tag> {
     if contenders.len() <= slots {
@@ -104,10 +127,17 @@ pub(super) fn round(
             return contenders.into_iter().take(slots).map(|c| c.tag).collect();
         }
     }
-    let rest = contenders.split_off(slots.saturating_sub(1));
-    let kept = rest.iter().find(|c| Some(c.tag) == *optimistic && c.has_luck(rule));
-    *optimistic = kept.map(|c| c.tag).or_else(|| draw(&rest, rng));
-    contenders.into_iter().map(|c| c.tag).chain(*optimistic).take(slots).collect()
+    let lucky = by_chance(slots, rule);
+    let mut rest = contenders.split_off(slots.saturating_sub(lucky));
+    optimistic.retain(|tag| rest.iter().any(|c| c.tag == *tag && c.has_luck(rule)));
+    optimistic.truncate(lucky);
+    rest.retain(|c| !optimistic.contains(&c.tag));
+    while optimistic.len() < lucky
+        && let Some(at) = draw(&rest, rng)
+    {
+        optimistic.push(rest.remove(at).tag);
+    }
+    contenders.into_iter().map(|c| c.tag).chain(optimistic.iter().copied()).take(slots).collect()
 }
 
 /// Who of those that were not chosen must leave at once. That is nobody while only such wait who give nothing, each of whom
@@ -126,17 +156,18 @@ pub(super) fn ousted(contenders: &[Contender], chosen: &HashSet<Tag>, slots: usi
     leave.into_iter().take(needed).map(|c| c.tag).collect()
 }
 
-fn draw(contenders: &[Contender], rng: &mut fastrand::Rng) -> Option<Tag> {
-    let weight = |c: &Contender| (if c.age < NEW { 3 } else { 1 }) * (GENEROUS >> c.debt.min(4));
+/// Which one is drawn.
+fn draw(contenders: &[Contender], rng: &mut fastrand::Rng) -> Option<usize> {
+    let weight = |c: &Contender| {
+        let standing = if c.is_creditor { GENEROUS * CREDITOR } else { GENEROUS >> c.debt.min(4) };
+        if c.age < NEW { 3 * standing } else { standing }
+    };
     let mut ticket = rng.u64(..contenders.iter().map(weight).sum::<u64>().max(1));
-    contenders
-        .iter()
-        .find(|c| {
-            let drawn = ticket < weight(c);
-            ticket = ticket.saturating_sub(weight(c));
-            drawn
-        })
-        .map(|c| c.tag)
+    contenders.iter().position(|c| {
+        let drawn = ticket < weight(c);
+        ticket = ticket.saturating_sub(weight(c));
+        drawn
+    })
 }
 
 /// Slots that an upload of so many bytes a second is worth, as the first BitTorrent had it: few enough for each to be a fair
@@ -159,7 +190,8 @@ mod tests {
         let since = Duration::from_secs(since);
         let tag = Tag { core: 0, number };
         let age = Duration::from_secs(100);
-        Contender { tag, down, up: 0, unchoked, since, age, debt: 0, begins: true, progress: 500 }
+        let (debt, is_creditor, begins, nears_first, progress) = (0, false, true, false, 500);
+        Contender { tag, down, up: 0, unchoked, since, age, debt, is_creditor, begins, nears_first, progress }
     }
 
     fn numbers(tags: Vec<Tag>) -> Vec<u64> {
@@ -168,35 +200,35 @@ mod tests {
 
     fn seed(all: Vec<Contender>, slots: usize, choker: SeedChoker) -> Vec<u64> {
         let mut rng = fastrand::Rng::with_seed(0);
-        numbers(round(all, slots, Rule::Seed(choker), &mut None, &mut rng))
+        numbers(round(all, slots, Rule::Seed(choker), &mut Vec::new(), &mut rng))
     }
 
     #[test]
     fn everybody_when_there_is_room() {
         let all = vec![contender(0, 0, false, 0), contender(1, 5, false, 0)];
         let mut rng = fastrand::Rng::with_seed(0);
-        assert_eq!(numbers(round(all, 2, Rule::Trade, &mut None, &mut rng)), [0, 1]);
+        assert_eq!(numbers(round(all, 2, Rule::Trade, &mut Vec::new(), &mut rng)), [0, 1]);
     }
 
     #[test]
     fn downloading_pays_back_and_keeps_one_slot_for_chance() {
         let all: Vec<_> = (0..6).map(|n| contender(n, n * 10, false, 0)).collect();
         let mut rng = fastrand::Rng::with_seed(3);
-        let mut optimistic = None;
+        let mut optimistic = Vec::new();
         let first = numbers(round(all.clone(), 3, Rule::Trade, &mut optimistic, &mut rng));
         assert_eq!(first[..2], [5, 4]);
-        let lucky = optimistic.unwrap();
+        let lucky = optimistic[0];
         assert!(lucky.number < 4 && first.len() == 3);
         (0..50).for_each(|_| _ = round(all.clone(), 3, Rule::Trade, &mut optimistic, &mut rng));
-        assert_eq!(optimistic, Some(lucky), "it waits for its slot");
+        assert_eq!(optimistic, [lucky], "it waits for its slot");
         let again: Vec<_> = all.iter().map(|c| Contender { unchoked: c.tag == lucky, ..c.clone() }).collect();
         round(again.clone(), 3, Rule::Trade, &mut optimistic, &mut rng);
-        assert_eq!(optimistic, Some(lucky), "its turn is not over");
+        assert_eq!(optimistic, [lucky], "its turn is not over");
         let owes = |c: &Contender| Contender { begins: c.tag != lucky, ..c.clone() };
         let heirs = (0..50).map(|_| {
-            let mut optimistic = Some(lucky);
+            let mut optimistic = vec![lucky];
             round(again.iter().map(owes).collect(), 3, Rule::Trade, &mut optimistic, &mut rng);
-            optimistic.unwrap()
+            optimistic[0]
         });
         assert!(
             heirs.filter(|heir| *heir != lucky).count() > 25,
@@ -205,9 +237,9 @@ mod tests {
         let over = |c: &Contender| Contender { since: TURN, ..c.clone() };
         let drawn: HashSet<_> = (0..50)
             .map(|_| {
-                let mut optimistic = Some(lucky);
+                let mut optimistic = vec![lucky];
                 round(again.iter().map(over).collect(), 3, Rule::Trade, &mut optimistic, &mut rng);
-                optimistic.unwrap().number
+                optimistic[0].number
             })
             .collect();
         assert_eq!(drawn.len(), 4, "everybody outside the regular slots is drawn sooner or later");
@@ -218,8 +250,58 @@ mod tests {
         let mut rng = fastrand::Rng::with_seed(1);
         let young = Contender { age: Duration::from_secs(1), ..contender(0, 0, false, 0) };
         let all = [young, contender(1, 0, false, 0)];
-        let times = (0..4000).filter(|_| draw(&all, &mut rng).unwrap().number == 0).count();
+        let times = (0..4000).filter(|_| draw(&all, &mut rng) == Some(0)).count();
         assert!((2850..3150).contains(&times), "{times} of 4000");
+    }
+
+    #[test]
+    fn who_gave_more_than_it_got_is_drawn_four_times_as_often() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let all = [contender(0, 0, false, 0), Contender { is_creditor: true, ..contender(1, 0, false, 0) }];
+        let times = (0..5000).filter(|_| draw(&all, &mut rng) == Some(1)).count();
+        assert!((3850..4150).contains(&times), "{times} of 5000");
+    }
+
+    #[test]
+    fn of_many_slots_one_in_five_goes_by_chance() {
+        let all: Vec<_> = (0..40).map(|n| contender(n, 100 - n, false, 0)).collect();
+        let mut rng = fastrand::Rng::with_seed(2);
+        let mut lucky = Vec::new();
+        let chosen = numbers(round(all.clone(), 20, Rule::Trade, &mut lucky, &mut rng));
+        assert_eq!(chosen[..16], (0..16).collect::<Vec<_>>());
+        let drawn: HashSet<_> = chosen[16..].iter().filter(|number| **number >= 16).collect();
+        assert_eq!((chosen.len(), drawn.len()), (20, 4));
+        let first = lucky.clone();
+        let over = |c: &Contender| if c.tag == first[0] { TURN } else { Duration::ZERO };
+        let later =
+            |c: &Contender| Contender { unchoked: lucky.contains(&c.tag), since: over(c), ..c.clone() };
+        let later: Vec<_> = all.iter().map(later).collect();
+        round(later.clone(), 20, Rule::Trade, &mut lucky, &mut rng);
+        assert_eq!((&lucky[..3], lucky.len()), (&first[1..], 4), "one turn is over, three are not");
+        round(later, 10, Rule::Trade, &mut lucky, &mut rng);
+        assert_eq!(lucky, first[1..3], "there are fewer slots");
+        round(all, 20, Rule::Seed(SeedChoker::Fastest), &mut lucky, &mut rng);
+        assert_eq!(lucky.len(), 1, "a seed");
+    }
+
+    #[test]
+    fn the_turn_of_who_is_getting_its_first_piece_goes_on() {
+        let kept = |nears_first, since, begins| {
+            let all = (0..6).map(|n| contender(n, n * 10, n == 1, if n == 1 { since } else { 0 }));
+            let all: Vec<_> = all.map(|c| Contender { nears_first, begins, ..c }).collect();
+            let lucky = all[1].tag;
+            let keeps = |seed| {
+                let mut optimistic = vec![lucky];
+                let mut rng = fastrand::Rng::with_seed(seed);
+                round(all.clone(), 3, Rule::Trade, &mut optimistic, &mut rng);
+                optimistic == [lucky]
+            };
+            (0..50).filter(|seed| keeps(*seed)).count()
+        };
+        assert_eq!(kept(true, 119, true), 50);
+        assert!(kept(true, 120, true) < 25, "but not for ever");
+        assert!(kept(false, 30, true) < 25, "it is not getting one");
+        assert!(kept(true, 30, false) < 25, "it has had two pieces' worth");
     }
 
     #[test]
@@ -232,8 +314,16 @@ mod tests {
             contender(4, 0, false, 20),
         ];
         let mut rng = fastrand::Rng::with_seed(0);
-        let chosen = numbers(round(all, 4, Rule::Trade, &mut None, &mut rng));
+        let chosen = numbers(round(all, 4, Rule::Trade, &mut Vec::new(), &mut rng));
         assert_eq!(chosen[..3], [0, 2, 3]);
+        let all = vec![
+            contender(0, 9, false, 0),
+            Contender { nears_first: true, ..contender(1, 0, true, 40) },
+            contender(2, 0, false, 50),
+            contender(3, 0, false, 20),
+        ];
+        let chosen = numbers(round(all, 3, Rule::Trade, &mut Vec::new(), &mut rng));
+        assert_eq!(chosen[..2], [0, 1], "it is getting its first piece");
     }
 
     #[test]

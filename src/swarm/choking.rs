@@ -5,6 +5,7 @@ use super::peer::Peer;
 use super::slots::{Answer, Verdict};
 use super::spreading::HOARD;
 use super::{PeerSlot, Swarm, Tag};
+use crate::metainfo::{BLOCK_LEN, Layout};
 use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::time::Duration;
@@ -25,7 +26,7 @@ pub(super) struct Rounds {
     answered: u64,
     answered_at: Duration,
     verdict: Verdict,
-    optimistic: Option<Tag>,
+    optimistic: Vec<Tag>,
     /// Bytes a second that went up, all cores together, when last asked.
     up: Option<u64>,
     /// This core's peers that want a slot and have none, and that have one and do not want it.
@@ -60,6 +61,13 @@ pub(super) fn debt(now: Duration, peer: &Peer, seeding: bool) -> u32 {
         (true, false) => peer.taken.max(peer.held / HOARD).min(MOST_HELD),
         (false, _) => peer.debt(),
     }
+}
+
+/// Whether the peer has the piece that it is being sent before its time is over, as far as can be told.
+fn ends_in_time(peer: &Peer, layout: &Layout) -> bool {
+    let left = peer.serving.map_or(0, |(piece, sent)| layout.blocks_in(piece).saturating_sub(sent) as u64);
+    let rate = peer.up.get();
+    rate == 0 || left * u64::from(BLOCK_LEN) <= rate * GRACE.as_secs()
 }
 
 fn recount(counter: &mut u32, before: bool, after: bool) {
@@ -117,12 +125,14 @@ impl Swarm {
 
     /// Chokes a peer when it has the whole piece that it is being sent. A piece that is broken off is worth nothing to
     /// it for as long as nobody else has it, and others ask for all of it again. Who gives nothing has no such time when somebody
-    /// waits who gives.
+    /// waits who gives; nor has who would not have its piece by then, but from a seed, whose piece nobody else may have.
     fn let_go(&mut self, now: Duration, slot: PeerSlot) {
+        let seeding = self.is_seeding();
         let Some(peer) = self.peers.get_mut(slot) else { return };
         let ousted = self.rounds.verdict.ousted.contains(&peer.tag);
+        let in_time = seeding || ends_in_time(peer, &self.layout);
         match (peer.serving, peer.leaves) {
-            (Some(_), None) if !ousted => peer.leaves = Some(now + GRACE),
+            (Some(_), None) if !ousted && in_time => peer.leaves = Some(now + GRACE),
             (Some(_), Some(at)) if !ousted && now < at => {}
             _ => self.set_unchoked(now, slot, false),
         }
@@ -224,7 +234,9 @@ impl Swarm {
             since: now.saturating_sub(peer.unchoked_since),
             age: now.saturating_sub(peer.since),
             debt: debt(now, peer, seeding),
+            is_creditor: peer.is_creditor(),
             begins: peer.begins(self.layout.piece_length()),
+            nears_first: !seeding && peer.nears_first(self.layout.piece_length(), choker::FIRST_TURN),
             progress: (u64::from(peer.has.count()) * 1000 / u64::from(all)) as u32,
         });
         let contenders = contenders.collect();

@@ -353,6 +353,17 @@ impl Peer {
         self.owes() < GIFT.max(2 * u64::from(piece_length))
     }
 
+    /// Whether it has nothing yet and is likely to have a piece's worth of us within so long.
+    pub(super) fn nears_first(&self, piece_length: u32, time: Duration) -> bool {
+        let lacks = u64::from(piece_length).saturating_sub(self.uploaded);
+        self.has.count() == 0 && self.up.get().saturating_mul(time.as_secs()) >= lacks
+    }
+
+    /// Whether it has given us so much more than it had that it is we who owe.
+    pub(super) fn is_creditor(&self) -> bool {
+        self.downloaded > self.uploaded.saturating_mul(DEAREST)
+    }
+
     /// What it was asked for, in the order in which it is likely to come: on from the last answer, then what was passed over.
     /// Some peers answer in order but for a block or two that take long to read.
     pub(super) fn expected(&self) -> impl Iterator<Item = Block> {

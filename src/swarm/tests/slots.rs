@@ -115,6 +115,45 @@ fn who_does_not_want_its_slot_keeps_it_until_somebody_else_does() {
     assert_eq!(cores[0].say(first), [Said::Choke]);
 }
 
+/// Ten slots, ten who give, and some who have nothing yet: a piece takes a minute and a half.
+#[test]
+fn newcomers_among_givers_have_two_slots_of_ten_until_each_has_a_piece() {
+    const RATE: u64 = 40_000;
+    let layout = Arc::new(Layout::new(4 << 20, [3 << 22]).unwrap());
+    let commons = Arc::new(Commons::new(3, 1));
+    commons.map.set_have(layout.piece(0).unwrap());
+    let settings = Settings { upload_limit: Some(300 << 10), ..settings(10) };
+    let mut cores = vec![Desk::with(layout, commons, 0, settings)];
+    let givers: Vec<_> = (1..=10).map(|number| cores[0].taker(number)).collect();
+    let rates: Vec<_> = givers.iter().map(|slot| (0, *slot, RATE)).collect();
+    let new: Vec<_> = (11..=16).map(|number| cores[0].taker(number)).collect();
+    let second = |cores: &mut Vec<Desk>| {
+        let now = cores[0].now;
+        for slot in givers.iter().chain(&new) {
+            cores[0].hear(*slot, Message::KeepAlive);
+            let rate = if unchoked(&cores[0], *slot) { RATE } else { 0 };
+            cores[0].swarm.sent(now, *slot, rate);
+        }
+        pass(cores, 1, &rates);
+    };
+    let served = |cores: &[Desk]| -> Vec<PeerSlot> {
+        new.iter().copied().filter(|slot| unchoked(&cores[0], *slot)).collect()
+    };
+    (0..60).find(|_| {
+        second(&mut cores);
+        served(&cores).len() == 2
+    });
+    let lucky = served(&cores);
+    assert_eq!(lucky.len(), 2);
+    for _ in 0..95 {
+        second(&mut cores);
+        assert_eq!(served(&cores), lucky, "their turns go on");
+    }
+    lucky.iter().for_each(|slot| cores[0].hear(*slot, Message::Have(0)));
+    (0..12).for_each(|_| second(&mut cores));
+    assert!(lucky.iter().all(|slot| !unchoked(&cores[0], *slot)), "they have something to trade");
+}
+
 #[test]
 fn slots_follow_the_upload_limit() {
     for (limit, expected) in [(8 * 1024, 2), (100 * 1024, 7), (100 << 20, 40)] {

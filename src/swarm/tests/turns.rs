@@ -71,6 +71,29 @@ fn a_piece_that_is_not_ended_holds_a_slot_for_half_a_minute_only() {
 }
 
 #[test]
+fn who_cannot_end_its_piece_in_half_a_minute_has_no_such_time_but_from_a_seed() {
+    // Of how many pieces we have two; bytes a second that go to the peer.
+    for (count, rate, turn, stays) in [(3, 100, 25, false), (3, 2000, 25, true), (2, 100, 45, true)] {
+        let mut desk = desk_of(count, &[0, 1]);
+        let first = desk.taker(1);
+        // It owes so much that chance hardly favours it.
+        desk.swarm.peers.get_mut(first).unwrap().uploaded = 1 << 30;
+        desk.ask(first, [0, 0, BLOCK]);
+        assert_eq!(take(&mut desk, first), [[0, 0]]);
+        let serve = |desk: &mut Desk, seconds, busy: &[PeerSlot]| {
+            for _ in 0..seconds {
+                desk.swarm.sent(desk.now, first, rate);
+                pass(desk, 1, busy);
+            }
+        };
+        serve(&mut desk, 5, &[first]);
+        let second = desk.taker(2);
+        serve(&mut desk, turn - 5, &[first, second]);
+        assert_eq!(unchoked(&desk, [first, second]), [stays, !stays], "{rate} B/s, {count} pieces");
+    }
+}
+
+#[test]
 fn who_asks_for_another_piece_has_had_its_turn() {
     // With a seed, and with one who lacks a piece.
     for (count, turn) in [(2, 41), (3, 25)] {
@@ -215,7 +238,9 @@ fn contender(number: u64, debt: u32) -> Contender {
         since: Duration::from_secs(number),
         age: Duration::from_secs(100),
         debt,
+        is_creditor: false,
         begins: true,
+        nears_first: false,
         progress: 500,
     }
 }
@@ -224,7 +249,7 @@ fn contender(number: u64, debt: u32) -> Contender {
 fn among_those_who_give_nothing_who_owes_least_comes_first() {
     let all = [3, 0, 1, 2].into_iter().enumerate().map(|(number, debt)| contender(number as u64, debt));
     let mut rng = fastrand::Rng::with_seed(1);
-    let chosen = round(all.collect(), 3, Rule::Trade, &mut None, &mut rng);
+    let chosen = round(all.collect(), 3, Rule::Trade, &mut Vec::new(), &mut rng);
     assert_eq!([chosen[0].number, chosen[1].number], [1, 2]);
 }
 
@@ -235,7 +260,7 @@ fn chance_favours_who_owes_least() {
     for _ in 0..1700 {
         // One comes first by its rate; the other two draw for the slot that is left.
         let all = vec![Contender { down: 9, ..contender(2, 0) }, contender(0, 0), contender(1, 4)];
-        let chosen = round(all, 2, Rule::Trade, &mut None, &mut rng);
+        let chosen = round(all, 2, Rule::Trade, &mut Vec::new(), &mut rng);
         lucky[chosen[1].number as usize] += 1;
     }
     assert!((60..=150).contains(&lucky[1]), "one in seventeen: {lucky:?}");
@@ -254,4 +279,34 @@ fn who_has_had_no_more_than_a_piece_only_begins() {
     assert!(begins(100 << 10, 0, 64 << 10) && !begins(128 << 10, 0, 64 << 10));
     assert!(begins(7 << 20, 0, 4 << 20) && !begins(8 << 20, 0, 4 << 20));
     assert!(begins(9 << 20, 1 << 20, 4 << 20), "it gives something back");
+}
+
+#[test]
+fn who_has_nothing_yet_nears_its_first_piece_if_the_rate_is_enough() {
+    let mut desk = desk(&[0]);
+    let slot = desk.taker(1);
+    for _ in 0..20 {
+        desk.swarm.sent(desk.now, slot, 10_000);
+        pass(&mut desk, 1, &[slot]);
+    }
+    let nears = |desk: &Desk, piece_length| {
+        desk.swarm.peers.get(slot).unwrap().nears_first(piece_length, Duration::from_secs(100))
+    };
+    assert!(nears(&desk, 900_000), "200 kB it has, about a million is on its way");
+    assert!(!nears(&desk, 1_500_000));
+    desk.hear(slot, Message::Have(0));
+    assert!(!nears(&desk, 900_000), "it has a piece");
+}
+
+#[test]
+fn who_gave_more_than_twice_what_it_got_is_a_creditor() {
+    let mut desk = desk(&[0]);
+    let slot = desk.taker(1);
+    let mut is_creditor = |uploaded, downloaded| {
+        let peer = desk.swarm.peers.get_mut(slot).unwrap();
+        (peer.uploaded, peer.downloaded) = (uploaded, downloaded);
+        peer.is_creditor()
+    };
+    assert!(!is_creditor(0, 0) && is_creditor(0, 1));
+    assert!(!is_creditor(100, 200) && is_creditor(100, 201));
 }

@@ -4,7 +4,7 @@
 use super::node::Node;
 use crate::metainfo::BLOCK_LEN;
 use crate::swarm::active::ActivePiece;
-use crate::swarm::choker::ROUND;
+use crate::swarm::choker::{ROUND, Rule, by_chance};
 use crate::swarm::choking::debt;
 use crate::swarm::peer::Peer;
 use crate::swarm::{PeerSlot, Swarm};
@@ -49,7 +49,7 @@ pub(crate) fn watch(node: &mut Node, now: u64) {
     note(&mut node.watch.kept, kept, now);
     let long = node.watch.kept.iter().filter(|(_, since)| now >= **since + KEPT).count();
     // Chance may favour the same one twice.
-    let lucky = usize::from(!seeding);
+    let lucky = if seeding { 0 } else { by_chance(node.swarm.slot_count(), Rule::Trade) };
     assert!(long <= lucky, "{long} peers keep slots that others have a better right to");
 }
 
