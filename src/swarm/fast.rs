@@ -234,6 +234,11 @@ impl Swarm {
         if peer.has.count() as usize >= GRANTS || peer.shown.is_some() || self.commons.slots.is_crowded() {
             return;
         }
+        // Who has a slot or gets one at once needs none of a seed. All of its network would ask for the same few first, and have
+        // those from one another soon.
+        if self.have.is_full() && (peer.unchoked || self.commons.slots.has_room()) {
+            return;
+        }
         let info_hash = &self.settings.greeting.info_hash;
         for number in allowed_fast(GRANTS, self.layout.piece_count(), info_hash, ip) {
             let Some(piece) = self.layout.piece(number) else { continue };

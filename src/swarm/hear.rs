@@ -182,6 +182,7 @@ impl Swarm {
                 self.alter(slot, |peer| peer.idles = false);
             }
             self.note_shown_asked(now, slot, block.piece);
+            self.note_wanted(slot, block.piece);
             self.wake(slot);
             return Ok(());
         }

@@ -45,6 +45,7 @@ mod peer;
 mod pex;
 mod picker;
 mod piece_map;
+mod precedence;
 mod priority;
 mod rate;
 mod reached;
@@ -381,6 +382,7 @@ impl Swarm {
             self.look_after(now, slot, share, turn);
             self.note_use(now, slot);
         }
+        self.look_at_precedence();
         self.tell_speed();
         self.choke(now);
         let room = self.settings.most_peers.saturating_sub(self.commons.roster().len());

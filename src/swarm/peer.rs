@@ -129,6 +129,8 @@ pub(super) struct Peer {
     pub(super) taken: u32,
     pub(super) passes_on: bool,
     pub(super) served: VecDeque<PieceIndex>,
+    /// How often what it asks for was put off for others: see `precedence`.
+    pub(super) put_off: u8,
     /// It has asked for nothing for a while although it has a slot.
     pub(super) idles: bool,
     /// When it last asked for a block or was sent one.
@@ -211,6 +213,7 @@ impl Peer {
             taken: 0,
             passes_on: false,
             served: VecDeque::new(),
+            put_off: 0,
             idles: false,
             last_asked: now,
             owed: false,

@@ -113,6 +113,10 @@ impl Swarm {
     /// Takes the next requests of the peer to be served, up to `most` bytes (but at least one block).
     pub fn take_upload(&mut self, slot: PeerSlot, most: u32, out: &mut impl Extend<Block>) {
         let seeding = self.is_seeding();
+        if self.is_put_off(slot) {
+            return;
+        }
+        self.prefer_new(slot);
         let Some(peer) = self.peers.get_mut(slot) else { return };
         let (mut len, mut done) = (0, Vec::new());
         while let Some(block) = peer.uploads.front() {
@@ -134,6 +138,7 @@ impl Swarm {
             peer.leaving += u64::from(block.len);
             out.extend([block]);
             peer.uploads.pop();
+            peer.put_off = 0;
             self.totals.requests.served += 1;
         }
         for piece in done {
@@ -142,9 +147,9 @@ impl Swarm {
         }
     }
 
-    /// Whether requests of the peer wait to be served.
+    /// Whether requests of the peer are to be served now.
     pub fn has_uploads(&self, slot: PeerSlot) -> bool {
-        self.peers.get(slot).is_some_and(|peer| !peer.uploads.is_empty())
+        self.peers.get(slot).is_some_and(|peer| !peer.uploads.is_empty()) && !self.is_put_off(slot)
     }
 
     /// Payload bytes a second that go to the peer of late.

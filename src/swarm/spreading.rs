@@ -27,15 +27,22 @@ pub(super) struct Spreading {
     /// Pieces that nobody was suggested yet, by chance; none before the first peer needs one.
     fresh: Option<Vec<PieceIndex>>,
     /// Who was suggested which piece, until another has it.
-    first: HashMap<PieceIndex, Tag>,
+    pub(super) first: HashMap<PieceIndex, Tag>,
     /// [`Sightings::passes`](super::sightings::Sightings::passes) when last looked at.
     passes: u32,
+    /// Our link is full, and some peer waits for what nobody has: see `precedence`.
+    pub(super) is_scarce: bool,
 }
 
 impl Swarm {
+    /// Whether we give as a seed does, and show all that we have.
+    pub(super) fn spreads(&self) -> bool {
+        self.have.is_full() && !self.settings.super_seed
+    }
+
     /// Suggests pieces that nobody has to a peer with a slot.
     pub(super) fn suggest(&mut self, slot: PeerSlot) {
-        if !self.have.is_full() || self.settings.super_seed {
+        if !self.spreads() {
             return;
         }
         let Some(peer) = self.peers.get_mut(slot) else { return };
@@ -87,17 +94,34 @@ impl Swarm {
             return;
         }
         peer.taken += u32::from(!peer.passes_on);
-        if (!peer.passes_on || peer.held >= HOARD) && self.commons.slots.waiting() > 0 {
+        let (tag, gives_way) = (peer.tag, !peer.passes_on || peer.held >= HOARD);
+        if gives_way && self.commons.slots.waiting() > self.leaving() {
             // At once: it is in the middle of no piece.
-            peer.leaves = Some(Duration::ZERO);
+            self.peers.get_mut(slot).into_iter().for_each(|peer| peer.leaves = Some(Duration::ZERO));
         }
-        let tag = peer.tag;
         if let Some(other) = self.spreading.first.insert(piece, tag).filter(|other| *other != tag)
             && let Some(other) = self.peers.find(other)
             && let Some(other) = self.peers.get_mut(other)
         {
             other.suggestions.retain(|open| *open != piece);
         }
+    }
+
+    /// Peers that are about to give their slots to others. More than wait would only get them back, and all that they were
+    /// suggested and have asked for would be others' by then.
+    fn leaving(&self) -> u32 {
+        self.peers.iter().filter(|(_, peer)| peer.unchoked && peer.leaves.is_some()).count() as u32
+    }
+
+    /// The peer asks for a piece. If nobody has it nor was suggested it, that is as good as to have suggested it.
+    pub(super) fn note_wanted(&mut self, slot: PeerSlot, piece: PieceIndex) {
+        let sightings = &self.commons.sightings;
+        if !self.spreads() || sightings.is_seen(piece) || !sightings.suggest(piece) {
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(slot) else { return };
+        peer.suggestions.push(piece);
+        self.spreading.first.insert(piece, peer.tag);
     }
 
     /// The peer says that it has a piece.

@@ -177,11 +177,25 @@ impl Uploads {
         taken
     }
 
+    /// The requests that wait, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Block> {
+        self.queue.iter().filter(|block| block.len > 0)
+    }
+
+    /// Puts these first, in the order in which they were asked for.
+    pub(super) fn prefer(&mut self, first: &[Block]) {
+        if first.is_empty() {
+            return;
+        }
+        self.queue.retain(|block| block.len > 0);
+        self.queue.make_contiguous().sort_by_key(|block| !first.contains(block));
+        self.index = None;
+    }
+
     /// All that waits, as messages name it.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> impl Iterator<Item = [u32; 3]> {
-        let waiting = self.queue.iter().filter(|block| block.len > 0);
-        waiting.map(|block| [block.piece.get(), block.begin, block.len])
+        self.iter().map(|block| [block.piece.get(), block.begin, block.len])
     }
 
     /// Takes all out; says how many requests waited.
@@ -227,6 +241,11 @@ mod tests {
         assert_eq!(drained.into_iter().map(|block| block.begin).collect::<Vec<_>>(), [7, 9, 9]);
         assert_eq!(uploads.asked(), (1, 1));
         assert_eq!((uploads.len(), taken(&mut uploads)), (1, vec![8]));
+        [3, 1, 2, 1, 4].into_iter().for_each(|begin| uploads.push(block(begin)));
+        uploads.cancel(&block(3));
+        uploads.prefer(&[block(4), block(1)]);
+        assert_eq!((uploads.asked(), uploads.cancel(&block(2))), ((4, 4), 1));
+        assert_eq!(taken(&mut uploads), [1, 1, 4], "what is preferred");
         assert_eq!(uploads.asked(), (0, 0));
         [6, 6, 7].into_iter().for_each(|begin| uploads.push(block(begin)));
         assert_eq!((uploads.clear(), uploads.asked(), uploads.is_empty()), (3, (0, 0), true));

@@ -16,11 +16,16 @@ fn seed(pieces: u32) -> Desk {
 
 /// The same on several cores.
 fn cores<const CORES: usize>(pieces: u32) -> [Desk; CORES] {
+    limited(pieces, None)
+}
+
+/// The same with a limit of what goes up.
+fn limited<const CORES: usize>(pieces: u32, upload_limit: Option<u64>) -> [Desk; CORES] {
     let layout = Arc::new(Layout::new(BLOCK.into(), [u64::from(pieces * BLOCK)]).unwrap());
     let commons = Arc::new(Commons::new(pieces, CORES));
     layout.pieces().for_each(|piece| commons.map.set_have(piece));
     std::array::from_fn(|core| {
-        let settings = Settings { most_peers: 10, ..Desk::settings() };
+        let settings = Settings { most_peers: 10, upload_limit, ..Desk::settings() };
         let mut desk = Desk::with(Arc::clone(&layout), Arc::clone(&commons), core, settings);
         desk.reserved = Reserved::ours(false);
         desk
@@ -180,6 +185,107 @@ fn a_newcomer_has_a_turn_of_one_piece_until_it_passes_one_on() {
     let next = suggested(&mut desk, first)[0];
     serve(&mut desk, first, next);
     assert_eq!([first, fourth].map(|peer| unchoked(&desk, peer)), [false, true], "it holds two");
+}
+
+#[test]
+fn no_more_leave_after_a_piece_than_wait() {
+    let mut desk = seed(12);
+    let peers = [1, 2, 3].map(|number| comer(&mut desk, number));
+    let open = [0, 1].map(|n| suggested(&mut desk, peers[n])[0]);
+    for (peer, piece) in peers.into_iter().zip(open) {
+        desk.ask(peer, [piece, 0, BLOCK]);
+        desk.swarm.take_upload(peer, BLOCK, &mut Vec::new());
+    }
+    pass(&mut desk, 1);
+    assert_eq!(peers.map(|peer| unchoked(&desk, peer)), [false, true, true]);
+    let said = peers.map(|peer| desk.say(peer));
+    assert!(!said[1].contains(&Said::Choke) && !said[1].contains(&Said::Unchoke), "{said:?}");
+    assert!(!said[1].iter().any(|said| matches!(said, Said::Suggest(_))), "nor is it for others: {said:?}");
+}
+
+#[test]
+fn what_one_asks_for_that_nobody_was_suggested_is_suggested_to_nobody_else() {
+    let mut desk = seed(7);
+    let first = comer(&mut desk, 1);
+    let open = suggested(&mut desk, first);
+    let rest: Vec<u32> = (0..7).filter(|piece| !open.contains(piece)).collect();
+    desk.ask(first, [rest[0], 0, BLOCK]);
+    let second = comer(&mut desk, 2);
+    let mut found = suggested(&mut desk, second);
+    found.sort_unstable();
+    assert_eq!(found, rest[1..]);
+    // Until it loses its slot: then it is one of those that are left.
+    let third = comer(&mut desk, 3);
+    desk.hear(first, Message::NotInterested);
+    assert!(suggested(&mut desk, third).contains(&rest[0]));
+}
+
+#[test]
+fn a_seed_allows_pieces_out_of_turn_to_those_for_whom_it_has_no_slot() {
+    let mut desk = seed(12);
+    let peers = [1, 2, 3].map(|number| comer(&mut desk, number));
+    let is_allowed = |said: &Said| matches!(said, Said::AllowedFast(_));
+    let allowed = peers.map(|peer| desk.say(peer).iter().any(is_allowed));
+    assert_eq!(allowed, [false, false, true]);
+}
+
+/// What is sent to the peer when there is room for so many blocks.
+fn sent(desk: &mut Desk, slot: PeerSlot, blocks: u32) -> Vec<u32> {
+    let mut sent: Vec<crate::metainfo::Block> = Vec::new();
+    if desk.swarm.has_uploads(slot) {
+        desk.swarm.take_upload(slot, blocks * BLOCK, &mut sent);
+    }
+    sent.into_iter().map(|block| block.piece.get()).collect()
+}
+
+/// Seconds pass in which as much goes out as may.
+fn pass_busily(desk: &mut Desk, seconds: u32) {
+    for _ in 0..seconds {
+        let all: Vec<PeerSlot> = desk.swarm.peers.iter().map(|(slot, _)| slot).collect();
+        let now = desk.now;
+        all.into_iter().for_each(|slot| desk.swarm.sent(now, slot, u64::from(BLOCK)));
+        pass(desk, 1);
+    }
+}
+
+/// Two with a slot of a seed with this limit: the first was sent a piece, and asks for another that nobody has, the second for what
+/// the first was sent.
+fn begun(limit: Option<u64>) -> (Desk, [PeerSlot; 2], [u32; 2]) {
+    let [mut desk] = limited(12, limit);
+    let [first, second] = [1, 2].map(|number| comer(&mut desk, number));
+    pass_busily(&mut desk, 3);
+    let open = suggested(&mut desk, first);
+    desk.ask(first, [open[0], 0, BLOCK]);
+    assert_eq!(sent(&mut desk, first, 9), [open[0]]);
+    desk.ask(first, [open[1], 0, BLOCK]);
+    desk.ask(second, [open[0], 0, BLOCK]);
+    pass_busily(&mut desk, 1);
+    (desk, [first, second], [open[0], open[1]])
+}
+
+#[test]
+fn what_nobody_has_goes_first_when_the_link_is_full() {
+    let (mut desk, [first, second], [old, next]) = begun(Some(u64::from(BLOCK)));
+    assert_eq!(sent(&mut desk, second, 9), [0; 0]);
+    let new = suggested(&mut desk, second)[0];
+    desk.ask(second, [new, 0, BLOCK]);
+    assert_eq!(sent(&mut desk, second, 1), [new], "it was asked for last");
+    assert_eq!(sent(&mut desk, first, 9), [next]);
+    pass_busily(&mut desk, 1);
+    assert_eq!(sent(&mut desk, second, 9), [old], "nothing else waits");
+}
+
+#[test]
+fn what_others_have_does_not_wait_for_long_nor_while_the_link_has_room() {
+    let (mut desk, [_, second], [old, _]) = begun(Some(u64::from(BLOCK)));
+    pass_busily(&mut desk, 2);
+    assert_eq!(sent(&mut desk, second, 9), [0; 0]);
+    pass_busily(&mut desk, 2);
+    assert_eq!(sent(&mut desk, second, 9), [old]);
+    for limit in [None, Some(u64::from(100 * BLOCK))] {
+        let (mut desk, [_, second], [old, _]) = begun(limit);
+        assert_eq!(sent(&mut desk, second, 9), [old], "{limit:?}");
+    }
 }
 
 /// A peer of the first core with a slot, and the pieces that it was suggested, while another of that core waits for its

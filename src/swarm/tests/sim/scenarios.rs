@@ -81,11 +81,12 @@ pub(crate) struct Row {
 /// A swarm by name, and how to measure it.
 type Scenario = (&'static str, fn() -> Row);
 
-pub(crate) const ALL: [Scenario; 7] = [
+pub(crate) const ALL: [Scenario; 8] = [
     ("flash crowd: 1 seed, 50 leeches, equal links", flash_crowd),
     ("mixed links: a third at ¼, a third at 4 times the speed", mixed_links),
     ("30 % free riders", free_riders),
     ("one seed at 1/10 of the leeches' speed", slow_seed),
+    ("the same, a slot for nearly each of 16, 10 MB", slow_seed_with_slots),
     ("last piece held by one slow peer", last_piece),
     ("5 % liars", liars),
     ("churn: half of the leeches leave half done", churn),
@@ -100,11 +101,15 @@ struct Run {
 }
 
 fn run(seed: u64, nodes: &[NodePlan]) -> Run {
+    run_of(SIZE, seed, nodes)
+}
+
+fn run_of(size: u64, seed: u64, nodes: &[NodePlan]) -> Run {
     let plan = Plan {
         grain: Grain::Coarse,
         tracker: Some(ADDRESSES),
         limit: Duration::from_secs(20_000),
-        ..Plan::quiet(seed, PIECE, SIZE, nodes.to_vec())
+        ..Plan::quiet(seed, PIECE, size, nodes.to_vec())
     };
     let mut world = World::new(plan);
     world.run();
@@ -121,11 +126,15 @@ fn run(seed: u64, nodes: &[NodePlan]) -> Run {
 
 /// The time a fluid swarm would take.
 fn bound(plans: &[NodePlan]) -> f64 {
+    bound_of(SIZE, plans)
+}
+
+fn bound_of(size: u64, plans: &[NodePlan]) -> f64 {
     let leeches = || plans.iter().filter(|plan| !plan.is_seed());
     let seeds: u64 = plans.iter().filter(|plan| plan.is_seed()).map(|plan| plan.up).sum();
     let ups: u64 = leeches().filter(|plan| !plan.rides_free()).map(|plan| plan.up).sum();
     let slowest = leeches().map(|plan| plan.down).min().unwrap_or(u64::MAX);
-    let size = SIZE as f64;
+    let size = size as f64;
     let all = leeches().count() as f64 * size / (seeds + ups) as f64;
     all.max(size / seeds as f64).max(size / slowest as f64)
 }
@@ -151,7 +160,10 @@ fn is_honest(plan: &NodePlan) -> bool {
 
 /// The medians of several runs. `aims` is given all of them.
 fn row(plans: &[NodePlan], bound: f64, aims: impl Fn(&[Run]) -> Vec<Aim>) -> Row {
-    let runs: Vec<Run> = seeds().map(|seed| run(seed, plans)).collect();
+    row_of(seeds().map(|seed| run(seed, plans)).collect(), bound, aims)
+}
+
+fn row_of(runs: Vec<Run>, bound: f64, aims: impl Fn(&[Run]) -> Vec<Aim>) -> Row {
     let over = |figure: &dyn Fn(&Run) -> f64| median(runs.iter().map(figure).collect());
     Row {
         name: "",
@@ -233,13 +245,24 @@ fn free_riders() -> Row {
 fn slow_seed() -> Row {
     let mut plans = crowd(20);
     plans[0].up = SPEED / 10;
-    row(&plans, bound(&plans), |runs| {
-        let useful = runs.iter().map(|run| {
-            let distinct: u64 = run.world.first_sent.iter().map(|block| u64::from(block.len)).sum();
-            distinct as f64 / run.world.nodes[0].uploaded as f64
-        });
-        vec![Aim::least("useful share of what the seed sent", useful.fold(1.0, f64::min), 0.95)]
-    })
+    row(&plans, bound(&plans), useful)
+}
+
+fn useful(runs: &[Run]) -> Vec<Aim> {
+    let useful = runs.iter().map(|run| {
+        let distinct: u64 = run.world.first_sent.iter().map(|block| u64::from(block.len)).sum();
+        distinct as f64 / run.world.nodes[0].uploaded as f64
+    });
+    vec![Aim::least("useful share of what the seed sent", useful.fold(1.0, f64::min), 0.95)]
+}
+
+/// There are few pieces for so many slots, and nearly everybody has one from the start: what goes wrong at the beginning, at the
+/// end, and when slots change hands weighs much.
+fn slow_seed_with_slots() -> Row {
+    let (size, speed) = (10_000_000, 4_000_000);
+    let mut plans = vec![seed(speed / 10)];
+    plans.resize(17, leech(speed));
+    row_of(seeds().map(|seed| run_of(size, seed, &plans)).collect(), bound_of(size, &plans), useful)
 }
 
 fn last_piece() -> Row {
