@@ -1,6 +1,7 @@
 //! The ring against the plain system calls: the same bytes at the end.
 
 mod listener;
+mod panics;
 mod zero_copy;
 
 use super::arena::STRIDE;
