@@ -48,6 +48,16 @@ pub struct Core {
     pub zero_copy: ZeroCopy,
 }
 
+#[cfg(test)]
+impl Core {
+    /// One without a ring, for what needs none: so it can be tried where there is none.
+    pub(crate) fn without_ring(arena_len: usize) -> Self {
+        let arena = Arena::new(arena_len).expect("there is memory");
+        let zero_copy = ZeroCopy::new(ZeroCopySend::Off, arena.capacity());
+        Self { arena, zero_copy }
+    }
+}
+
 /// Places in [`cpus`] for so many threads of a program: one after the other, from where the system has put the program on,
 /// so that several programs with few threads each do not all sit on the first CPU; and further on for whoever asks next.
 pub fn next_cpus(count: usize) -> impl Iterator<Item = usize> {
