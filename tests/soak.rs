@@ -5,13 +5,16 @@ mod common;
 
 use common::metrics::Samples;
 use common::payload::{BLOCK, noise, one_file};
-use common::peer::{INTERESTED, Request, UNCHOKE, bitfield, connect, handshake, message, try_hear_kind};
+use common::peer::{
+    INTERESTED, Request, UNCHOKE, bitfield, connect, connect_from, handshake, message, try_hear_kind,
+};
 use common::program::{Program, client, load};
 use common::until;
 use rustix::net::sockopt::set_socket_linger;
 use seedring::metainfo::Torrent;
+use seedring::wire::mse::{Initiator, Methods, Randomness, Step};
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -186,6 +189,67 @@ fn of_peers_that_pass_by_a_seed_nothing_is_left() {
 #[test]
 fn of_peers_that_pass_by_nothing_is_left_when_they_are_sent_to_without_a_copy() {
     seed_passed_by("on");
+}
+
+/// A peer of a seed that hides what it says, until it vanishes at some point of the handshake.
+fn visit_in_hiding(addr: SocketAddr, torrent: &Torrent, rng: &mut fastrand::Rng) -> io::Result<TcpStream> {
+    // Of one address, only so many encrypted handshakes are taken.
+    let from = Ipv4Addr::new(127, 8, rng.u8(..), rng.u8(1..255));
+    let mut stream = connect_from(from, addr)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let random = Randomness {
+        key: random_id(rng),
+        first_pad: vec![0x11; rng.usize(..=512)],
+        second_pad: vec![0x22; rng.usize(..=512)],
+    };
+    let methods = Methods { plaintext: rng.bool(), rc4: true };
+    let (mut out, initial) = (Vec::new(), handshake(torrent, random_id(rng)));
+    let mut end = Initiator::new(random, methods, torrent.info_hash, initial, &mut out);
+    let point = rng.u8(..5);
+    if point == 0 {
+        stream.write_all(&out[..rng.usize(..=out.len())])?;
+        return Ok(stream);
+    }
+    stream.write_all(&out)?;
+    if point == 1 {
+        return Ok(stream);
+    }
+    out.clear();
+    while out.is_empty() {
+        let mut heard = [0; 700];
+        let len = stream.read(&mut heard)?;
+        match end.receive(&heard[..len], &mut out).map_err(io::Error::other)? {
+            Step::More(_) if len == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Step::More(more) => end = more,
+            Step::Done(_) => return Err(io::Error::other("it is done too soon")),
+        }
+    }
+    let said = if point == 2 { rng.usize(..out.len()) } else { out.len() };
+    stream.write_all(&out[..said])?;
+    if point == 4 {
+        // The answer, or a part of it.
+        let _ = stream.read(&mut vec![0; rng.usize(1..700)])?;
+    }
+    Ok(stream)
+}
+
+#[test]
+fn of_peers_that_pass_by_a_seed_in_hiding_nothing_is_left() {
+    let (folder, path, torrent) = one_file(1 << 20, 16 * BLOCK);
+    let more = ["--cores", "2", "--metrics", "127.0.0.1:0"];
+    let mut seed = Program::start(&mut client("seed", &path, folder.path(), &more));
+    let metrics = seed.metrics_address();
+    let addr = seed.address();
+    let before = Held::by_none(&seed, metrics, seed.descriptors().0);
+    let done = pass_by(PASSERS / 2, |rng| visit_in_hiding(addr, &torrent, rng));
+    assert!(done > PASSERS / 4, "{done} peers got as far as they wanted");
+    before.assert_back(&seed, metrics);
+    // Who stays is served as ever.
+    let target = folder.path().join("copy");
+    let addr = addr.to_string();
+    let honest = ["--encryption", "required", "--peer", &addr];
+    let mut honest = Program::start(&mut client("download", &path, &target, &honest));
+    assert_eq!(honest.until("completed")["downloaded"], 1 << 20);
 }
 
 /// A seed that has the first half, until it vanishes at some point, most likely in the middle of a block.

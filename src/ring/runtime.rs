@@ -1,9 +1,9 @@
 //! One core's runtime: a ring, its reactor, and the arena registered with it.
 
-use super::counters::Alive;
 use super::entries::{self, FEWEST};
+use super::panics;
 use super::registration::descriptor_of;
-use super::support::{StartError, warn_of_unregistered};
+use super::support::{CoreError, StartError, warn_of_unregistered};
 use super::{Arena, ZeroCopy, ZeroCopySend};
 use rustix::thread::CpuSet;
 use std::future::Future;
@@ -46,6 +46,16 @@ pub struct Core {
     pub arena: Arena,
     /// Its sends without a copy.
     pub zero_copy: ZeroCopy,
+}
+
+#[cfg(test)]
+impl Core {
+    /// One without a ring, for what needs none: so it can be tried where there is none.
+    pub(crate) fn without_ring(arena_len: usize) -> Self {
+        let arena = Arena::new(arena_len).expect("there is memory");
+        let zero_copy = ZeroCopy::new(ZeroCopySend::Off, arena.capacity());
+        Self { arena, zero_copy }
+    }
 }
 
 /// Places in [`cpus`] for so many threads of a program: one after the other, from where the system has put the program on,
@@ -112,8 +122,26 @@ fn make_ring(cores: usize) -> io::Result<(tokio_uring::Runtime, Option<RawFd>, u
 ///
 /// # Errors
 /// When the kernel refuses the ring or the memory. An arena that cannot be registered is only warned of, once for all
-/// cores ([`Arena::is_registered`] tells of each).
-pub fn run<T>(config: Config, main: impl AsyncFnOnce(Core) -> T) -> Result<T, StartError> {
+/// cores ([`Arena::is_registered`] tells of each). And when something has panicked, `main` or a task: then all are dropped
+/// at once; what the disk has begun by then it ends.
+pub fn run<T>(config: Config, main: impl AsyncFnOnce(Core) -> T) -> Result<T, CoreError> {
+    panics::forget();
+    panics::caught(|| run_with_ring(config, main)).unwrap_or_else(|said| Err(CoreError::Panicked(said)))
+}
+
+/// What a core runs on, in the order in which it ends: until the ring has, the kernel may write into the memory.
+struct Engine {
+    runtime: tokio_uring::Runtime,
+    arena: Arena,
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.arena.leave_ring();
+    }
+}
+
+fn run_with_ring<T>(config: Config, main: impl AsyncFnOnce(Core) -> T) -> Result<T, CoreError> {
     // Before the memory is touched, so that it lies close to this CPU.
     if let Some(place) = config.cpu {
         pin(place);
@@ -125,23 +153,22 @@ pub fn run<T>(config: Config, main: impl AsyncFnOnce(Core) -> T) -> Result<T, St
     let make = if ring.is_some() { Arena::new } else { Arena::in_one };
     let arena = make(config.arena_len).map_err(|cause| StartError::new("map payload memory", cause))?;
     let zero_copy = ZeroCopy::new(config.zero_copy_send, arena.capacity());
-    Ok(runtime.block_on(async {
+    let engine = Engine { runtime, arena: arena.clone() };
+    let result = engine.runtime.block_on(async {
         super::counters::reset(entries);
         if let Err(cause) = arena.register(ring) {
             warn_of_unregistered(arena.capacity() * super::arena::STRIDE, &cause);
         }
-        let result = main(Core { arena: arena.clone(), zero_copy: zero_copy.clone() }).await;
-        arena.leave_ring();
+        let core = Core { arena: arena.clone(), zero_copy: zero_copy.clone() };
+        let result = panics::unless_panicked(main(core)).await;
         tracing::debug!("sends without a copy: {:?}", zero_copy.counts());
         result
-    }))
+    });
+    result.map_err(CoreError::Panicked)
 }
 
-/// Starts a task on this core. It counts ([`super::RingCounters::tasks`]) until all that it holds has been dropped.
+/// Starts a task on this core. It counts ([`super::RingCounters::tasks`]) until all that it holds has been dropped. Should it
+/// panic, that is the end of the core ([`run`]).
 pub fn spawn<F: Future + 'static>(task: F) -> JoinHandle<F::Output> {
-    let alive = Alive::task();
-    tokio_uring::spawn(async move {
-        let _alive = alive;
-        task.await
-    })
+    tokio_uring::spawn(panics::Task::new(task))
 }

@@ -14,6 +14,17 @@ pub struct StartError {
     cause: io::Error,
 }
 
+/// Why a core has come to no end of its own.
+#[derive(Debug, thiserror::Error)]
+pub enum CoreError {
+    /// It could not begin.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// It, or one of its tasks, has panicked with these words.
+    #[error("a core has failed: {0}; this is a bug of seedring")]
+    Panicked(String),
+}
+
 impl StartError {
     pub(super) fn new(what: &'static str, cause: io::Error) -> Self {
         Self { what, cause }

@@ -1,6 +1,7 @@
 //! The ring against the plain system calls: the same bytes at the end.
 
 mod listener;
+mod panics;
 mod zero_copy;
 
 use super::arena::STRIDE;
@@ -368,18 +369,62 @@ fn a_dropped_operation_keeps_its_memory_until_the_kernel_has_answered() {
         let slab = Rc::new(core.arena.take().unwrap());
         let file = File::new(OwnedFd::from(std::fs::File::open("/dev/zero").unwrap()));
         let reading = file.read_exact(slab.lease(0..BLOCK).unwrap(), BLOCK, 0);
-        let mut reading = Box::pin(reading);
-        // Submitted, and dropped before the answer.
-        let polled =
-            std::future::poll_fn(|cx| std::task::Poll::Ready(reading.as_mut().poll(cx).is_pending())).await;
-        assert!(polled);
-        drop(reading);
+        begin_and_drop(reading).await;
         assert!(slab.is_leased(&(0..1)), "the kernel may still write there");
         while slab.is_leased(&(0..1)) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         assert_eq!(slab.read(0..BLOCK), [0; BLOCK]);
         socket.shutdown();
+    });
+}
+
+/// Looks at an operation once, so that it is submitted, and drops it before the answer.
+async fn begin_and_drop(operation: impl Future) {
+    let mut operation = Box::pin(operation);
+    let polled = std::future::poll_fn(|cx| Poll::Ready(operation.as_mut().poll(cx).is_pending())).await;
+    assert!(polled, "the kernel has not answered yet");
+}
+
+#[test]
+fn a_receive_that_is_dropped_keeps_its_leases_until_the_kernel_has_answered() {
+    on_a_ring(async |core| {
+        let (socket, mut plain) = pair().await;
+        let content = bytes(BLOCK, 5);
+        plain.write_all(&content).unwrap();
+        while socket.unread() < BLOCK as u64 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let slab = core.arena.take().unwrap();
+        let mut scatter = Scatter::default();
+        scatter.push_lease(slab.lease(0..BLOCK).unwrap());
+        begin_and_drop(socket.recv(scatter)).await;
+        assert!(slab.is_leased(&(0..1)), "the kernel may still write there");
+        while slab.is_leased(&(0..1)) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(slab.read(0..BLOCK) == content, "and it has");
+    });
+}
+
+#[test]
+fn a_send_that_is_dropped_keeps_its_slabs_until_the_kernel_has_answered() {
+    on_a_ring(async |core| {
+        let (socket, mut plain) = pair().await;
+        let content = bytes(BLOCK, 6);
+        let mut slab = core.arena.take().unwrap();
+        slab.write(0, &content);
+        let mut gather = Gather::default();
+        gather.push_small(b"head");
+        gather.push_payload(slab.seal().ok().unwrap(), 0..BLOCK);
+        begin_and_drop(socket.send(gather)).await;
+        assert!(core.arena.free() < core.arena.capacity(), "the kernel may still read it");
+        while core.arena.free() < core.arena.capacity() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let mut got = vec![0; 4 + BLOCK];
+        plain.read_exact(&mut got).unwrap();
+        assert!(got[..4] == *b"head" && got[4..] == content);
     });
 }
 

@@ -7,6 +7,8 @@ mod magnet;
 mod offline;
 mod run;
 mod scrape;
+#[cfg(test)]
+mod tests;
 
 pub use crate::discovery::tracker::{Authorities, Count, TrackerCounts, TrackerOptions};
 pub use crate::shard::{Choices, Progress, Snapshot};

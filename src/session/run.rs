@@ -10,7 +10,7 @@ use crate::discovery::tracker::{
     AnnouncerConfig, Announcing, Note, TorrentIdentity, Totals, TrackerClient, TrackerOptions,
 };
 use crate::metainfo::{BuildError, Torrent, TorrentError};
-use crate::ring::{self, StartError, TooFewDescriptors, ZeroCopySend};
+use crate::ring::{self, CoreError, TooFewDescriptors, ZeroCopySend};
 use crate::shard::{Assignment, Choices, Progress, Report, Room, Shards};
 use crate::storage::{Folder, StorageError, Store};
 use crate::swarm::{Greeting, Source};
@@ -114,9 +114,9 @@ pub enum SessionError {
     /// A thread could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
-    /// The kernel refuses what the program needs.
+    /// The kernel refuses what the program needs, or the program is wrong.
     #[error(transparent)]
-    Start(#[from] StartError),
+    Core(#[from] CoreError),
     /// Not one peer could connect.
     #[error(transparent)]
     Descriptors(#[from] TooFewDescriptors),
@@ -254,7 +254,10 @@ impl<W: FnMut(Event)> Running<W> {
                 () = &mut stop => true,
                 report = self.shards.reports.recv() => match report {
                     Some(report) => self.take(report).await,
-                    None => true,
+                    None => {
+                        self.fail("all cores have ended; this is a bug of seedring".into());
+                        true
+                    }
                 },
                 Some(addrs) = self.tracked.1.recv() => {
                     self.shards.offer(addrs, Source::Tracker).await;
@@ -316,11 +319,16 @@ impl<W: FnMut(Event)> Running<W> {
                 return self.job.goal == Goal::Download;
             }
             Report::Failed(problem) => {
-                self.failure.get_or_insert(SessionError::Failed(problem));
+                self.fail(problem);
                 return true;
             }
         }
         false
+    }
+
+    /// The first problem is what the session fails of.
+    fn fail(&mut self, problem: String) {
+        self.failure.get_or_insert(SessionError::Failed(problem));
     }
 
     fn progress(&mut self, progress: Progress) {
@@ -466,6 +474,7 @@ impl<W: FnMut(Event)> Running<W> {
             match report {
                 Report::Snapshot(last) => (self.watch)(Event::Snapshot(last)),
                 Report::Complete(progress) => self.completed(progress),
+                Report::Failed(problem) => self.fail(problem),
                 _ => {}
             }
         }

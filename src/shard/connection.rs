@@ -194,6 +194,8 @@ async fn serve(
     let bell = Rc::new(Notify::new());
     torrent.add_line(slot, Line { socket: socket.clone(), bell: Rc::clone(&bell), addr: who.addr });
     torrent.pump();
+    #[cfg(test)]
+    super::faults::strike(torrent.handshake.info_hash, torrent.core, super::faults::Place::Connection);
     talk(torrent, slot, &socket, bell, shaken).await;
     torrent.remove_line(slot);
     torrent.swarm.borrow_mut().gone(torrent.now(), slot);

@@ -6,7 +6,7 @@ use super::memory::Memory;
 use super::strangers::Strangers;
 use super::torrent::TorrentShard;
 use super::{Command, Report, Room};
-use crate::ring::{self, Config};
+use crate::ring::{self, Config, CoreError};
 use crate::storage::{self, Access, StorageError};
 use crate::swarm::{RUN_LEN, Settings, Source, Swarm};
 use std::net::{SocketAddr, TcpListener};
@@ -45,12 +45,16 @@ impl Work {
     pub(super) fn start(self, config: Config) -> std::io::Result<()> {
         let thread = std::thread::Builder::new().name(format!("shard-{}", self.core));
         thread.spawn(move || {
-            let tell = self.reports.clone();
+            let (crew, number, tell) = (Arc::clone(&self.crew), self.core, self.reports.clone());
             let problem = match ring::run(config, async |core| self.run(core).await) {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => error.to_string(),
+                Err(CoreError::Panicked(said)) => {
+                    format!("core {number} has failed: {said}; this is a bug of seedring")
+                }
                 Err(error) => error.to_string(),
             };
+            crew.fail();
             // The control thread waits for reports, so there is room sooner or later, or nobody to tell.
             let _ = tell.blocking_send(Report::Failed(problem));
         })?;
@@ -66,6 +70,8 @@ impl Work {
         ring::spawn(keep_time(Rc::clone(&torrent)));
         ring::spawn(read_mail(Rc::clone(&torrent), self.mail));
         torrent.check_complete();
+        #[cfg(test)]
+        super::faults::strike(torrent.handshake.info_hash, torrent.core, super::faults::Place::Root);
         while let Some(Command::Peers { addrs, source }) = self.commands.recv().await {
             addrs.into_iter().for_each(|addr| torrent.swarm.borrow_mut().add_candidate(addr, source));
         }
@@ -142,7 +148,13 @@ async fn check(
 ) -> Result<(), StorageError> {
     let tell = reports.clone();
     // Only for the eye: when the mailbox is full, the next one will do.
-    let seen = move |done| _ = tell.try_send(Report::Checking(done));
+    #[cfg(test)]
+    let torrent = crew.torrent.info_hash;
+    let seen = move |done| {
+        #[cfg(test)]
+        super::faults::strike(torrent, 0, super::faults::Place::Check);
+        let _ = tell.try_send(Report::Checking(done));
+    };
     let good = storage::check(access, &core.arena, &crew.torrent, &crew.queue, seen).await;
     let good = good.inspect_err(|_| crew.queue.close())?;
     good.into_iter().for_each(|piece| crew.commons.map.set_have(piece));
@@ -162,6 +174,8 @@ async fn keep_time(torrent: Rc<TorrentShard>) {
     loop {
         let wait = torrent.swarm.borrow().next_deadline().saturating_sub(torrent.now());
         tokio::time::sleep(wait.max(Duration::from_millis(1))).await;
+        #[cfg(test)]
+        super::faults::strike(torrent.handshake.info_hash, torrent.core, super::faults::Place::Clock);
         torrent.swarm.borrow_mut().tick(torrent.now());
         torrent.pump();
         torrent.give_way();

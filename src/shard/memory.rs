@@ -267,19 +267,17 @@ mod tests {
     fn runs_of_a_piece_that_was_bad_are_served_to_nobody() {
         let layout = Layout::new(1 << 20, [2 << 20]).unwrap();
         let [good, bad] = [0, 1].map(|number| layout.piece(number).unwrap());
-        run(Config::new(4 << 20), async |core| {
-            let mut memory = Memory::new(&core, usize::MAX);
-            let free = core.arena.free();
-            for key in [(good, 0), (bad, 0), (bad, 1)] {
-                let slab = memory.take(0).unwrap().seal().ok().unwrap();
-                memory.keep(key, slab, 0..100);
-            }
-            memory.forget(bad);
-            assert!(memory.get((bad, 0), &(0..10)).is_none() && memory.get((bad, 1), &(0..10)).is_none());
-            assert!(memory.get((good, 0), &(0..10)).is_some());
-            assert_eq!((core.arena.free(), memory.available()), (free - 1, free), "their slabs are free");
-        })
-        .unwrap();
+        let core = Core::without_ring(4 << 20);
+        let mut memory = Memory::new(&core, usize::MAX);
+        let free = core.arena.free();
+        for key in [(good, 0), (bad, 0), (bad, 1)] {
+            let slab = memory.take(0).unwrap().seal().ok().unwrap();
+            memory.keep(key, slab, 0..100);
+        }
+        memory.forget(bad);
+        assert!(memory.get((bad, 0), &(0..10)).is_none() && memory.get((bad, 1), &(0..10)).is_none());
+        assert!(memory.get((good, 0), &(0..10)).is_some());
+        assert_eq!((core.arena.free(), memory.available()), (free - 1, free), "their slabs are free");
     }
 
     /// Memory with room for ten chunks, and the runs of a torrent that is longer.
@@ -288,10 +286,8 @@ mod tests {
         let pieces = Layout::new(1 << 20, [20 * CHUNK as u64 * (1 << 18)]).unwrap();
         let runs = (0..20 * CHUNK as u32).map(|run| (pieces.piece(run / 4).unwrap(), run as usize % 4));
         let runs: Vec<RunKey> = runs.collect();
-        run(Config::new(10 * CHUNK * (SLAB_LEN + 4096)), async |core| {
-            work(Memory::new(&core, runs.len()), core.arena.clone(), runs);
-        })
-        .unwrap();
+        let core = Core::without_ring(10 * CHUNK * (SLAB_LEN + 4096));
+        work(Memory::new(&core, runs.len()), core.arena, runs);
     }
 
     fn keep(memory: &mut Memory, key: RunKey) {
@@ -314,22 +310,20 @@ mod tests {
         let runs: Vec<RunKey> =
             (0..layout.piece_count()).map(|piece| (layout.piece(piece).unwrap(), 0)).collect();
         for slabs in [15, 31, 63, 126, 300, 1000] {
-            run(Config::new(slabs * (SLAB_LEN + 4096)), async |core| {
-                let mut memory = Memory::new(&core, runs.len());
-                let grown = || slabs - core.arena.untouched();
-                assert!(grown() <= slabs.div_ceil(4), "{slabs}: {}", grown());
-                assert_eq!(keep_in_half(&mut memory, &runs), runs.len(), "the cache gives way");
-                // As if all of them were wanted by several.
-                memory.room = slabs;
-                assert_eq!(keep_in_half(&mut memory, &runs), runs.len());
-                let mut held = Vec::new();
-                while memory.stays_in_half() {
-                    held.push(memory.take(0).unwrap());
-                }
-                assert!(grown() <= slabs.div_ceil(2) && held.len() == grown(), "{slabs}: {}", grown());
-                assert!(memory.take(0).is_some(), "who has to may have more");
-            })
-            .unwrap();
+            let core = Core::without_ring(slabs * (SLAB_LEN + 4096));
+            let mut memory = Memory::new(&core, runs.len());
+            let grown = || slabs - core.arena.untouched();
+            assert!(grown() <= slabs.div_ceil(4), "{slabs}: {}", grown());
+            assert_eq!(keep_in_half(&mut memory, &runs), runs.len(), "the cache gives way");
+            // As if all of them were wanted by several.
+            memory.room = slabs;
+            assert_eq!(keep_in_half(&mut memory, &runs), runs.len());
+            let mut held = Vec::new();
+            while memory.stays_in_half() {
+                held.push(memory.take(0).unwrap());
+            }
+            assert!(grown() <= slabs.div_ceil(2) && held.len() == grown(), "{slabs}: {}", grown());
+            assert!(memory.take(0).is_some(), "who has to may have more");
         }
     }
 
@@ -344,16 +338,14 @@ mod tests {
 
     #[test]
     fn memory_grows_to_all_of_a_small_torrent() {
-        run(Config::new(16 * CHUNK_SLABS as usize * (SLAB_LEN + 4096)), async |core| {
-            let layout = Layout::new(1 << 18, [(2 * u64::from(CHUNK_SLABS)) << 18]).unwrap();
-            let runs: Vec<RunKey> =
-                (0..layout.piece_count()).map(|piece| (layout.piece(piece).unwrap(), 0)).collect();
-            let mut memory = Memory::new(&core, runs.len());
-            runs.iter().for_each(|key| keep(&mut memory, *key));
-            assert!(runs.iter().all(|key| memory.holds(*key)));
-            assert_eq!(memory.arena.capacity() - memory.arena.untouched(), runs.len(), "and no further");
-        })
-        .unwrap();
+        let core = Core::without_ring(16 * CHUNK_SLABS as usize * (SLAB_LEN + 4096));
+        let layout = Layout::new(1 << 18, [(2 * u64::from(CHUNK_SLABS)) << 18]).unwrap();
+        let runs: Vec<RunKey> =
+            (0..layout.piece_count()).map(|piece| (layout.piece(piece).unwrap(), 0)).collect();
+        let mut memory = Memory::new(&core, runs.len());
+        runs.iter().for_each(|key| keep(&mut memory, *key));
+        assert!(runs.iter().all(|key| memory.holds(*key)));
+        assert_eq!(memory.arena.capacity() - memory.arena.untouched(), runs.len(), "and no further");
     }
 
     #[test]
@@ -443,12 +435,15 @@ mod tests {
         });
     }
 
+    #[cfg_attr(miri, ignore = "needs a ring")]
     #[test]
     fn memory_grows_to_the_last_slab_when_nothing_can_give_way() {
-        with_runs(|mut memory, arena, _| {
+        run(Config::new(10 * CHUNK_SLABS as usize * (SLAB_LEN + 4096)), async |core| {
+            let (mut memory, arena) = (Memory::new(&core, usize::MAX), &core.arena);
             let held: Vec<_> = std::iter::from_fn(|| memory.take(0)).collect();
             assert_eq!((held.len(), arena.free()), (arena.capacity(), 0));
             assert!(arena.is_registered(), "run the tests with enough lockable memory");
-        });
+        })
+        .unwrap();
     }
 }

@@ -11,6 +11,8 @@ mod connection;
 mod core;
 mod crew;
 mod failures;
+#[cfg(test)]
+pub(crate) mod faults;
 mod fingerprint;
 mod guess;
 mod hashing;

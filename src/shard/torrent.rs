@@ -412,6 +412,8 @@ impl TorrentShard {
     }
 
     async fn finish(self: Rc<Self>) -> Result<(), StorageError> {
+        #[cfg(test)]
+        super::faults::strike(self.handshake.info_hash, self.core, super::faults::Place::Work);
         let mut result = Ok(());
         while let (Ok(()), Some(file)) = (&result, self.next_finished()) {
             result = self.access.finish(file).await.map(|()| self.crew.has_finished_file());

@@ -69,3 +69,32 @@ fn sealed_slabs_are_shared() {
     assert_eq!(twin.bytes(100..108), b"seedring");
     assert!(twin.is_sole());
 }
+
+#[cfg(debug_assertions)]
+#[test]
+fn a_slab_that_is_given_back_is_spoilt_for_whoever_still_uses_it() {
+    let arena = Arena::new(2 * STRIDE).unwrap();
+    let fill = |skew| {
+        let mut filling = arena.take_at(skew).unwrap();
+        filling.write(0, b"first");
+        filling.write(SLAB_LEN - 4, b"last");
+        filling.seal().ok().unwrap()
+    };
+    let slab = fill(100);
+    let (at, twin) = (slab.address(0), slab.clone());
+    drop(slab);
+    assert_eq!(twin.bytes(0..5), b"first");
+    drop(twin);
+    let again = arena.take_at(100).unwrap();
+    assert_eq!(again.0.at(0).as_ptr().cast_const(), at, "the same one");
+    assert!(again.read(0..SLAB_LEN).iter().all(|byte| *byte == SPOILT));
+    drop(again);
+
+    let slab = fill(0);
+    let (at, mapping) = (slab.address(0), slab.mapping());
+    arena.leave_ring();
+    drop(slab);
+    // SAFETY: inside the mapping, which is held; nobody writes it.
+    assert_eq!(unsafe { std::slice::from_raw_parts(at, 5) }, b"first", "a disk may still read it");
+    drop(mapping);
+}
