@@ -4,10 +4,11 @@ mod common;
 
 use common::metrics::Samples;
 use common::payload::{BLOCK, noise, one_file};
-use common::peer::{Request, UNCHOKE, accept, bitfield, listener_pair, message};
+use common::peer::{HAVE, Request, UNCHOKE, accept, bitfield, hear_kind, listener_pair, message};
 use common::program::{Program, client, load};
 use common::until;
 use seedring::metainfo::Torrent;
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -144,6 +145,34 @@ fn a_core_whose_only_peer_stalls_holds_nothing_up() {
 #[test]
 fn a_core_whose_only_peer_vanishes_holds_nothing_up() {
     pieces_are_not_stuck(Lapse::Vanishes);
+}
+
+/// The only peer of one core has all, that of the other core nothing: it is told of each piece as it is got.
+#[test]
+fn what_one_core_has_got_peers_of_the_other_are_told_of() {
+    const PIECES: u32 = 40;
+    let len = (PIECES * BLOCK) as usize;
+    let (folder, path, torrent) = one_file(len, BLOCK);
+    let payload = noise(len);
+    let [first, second] = listener_pair();
+    let peers = [&first, &second].map(|listener| format!("--peer={}", listener.local_addr().unwrap()));
+    let may = Arc::new(AtomicBool::new(false));
+    thread::spawn({
+        let (torrent, may) = (torrent.clone(), Arc::clone(&may));
+        move || honest(&first, &torrent, &payload, &may)
+    });
+    let more = [&CORES[..], &["--seed", &peers[0], &peers[1]]].concat();
+    let mut program = Program::start(&mut client("download", &path, &folder.path().join("copy"), &more));
+    let metrics = program.metrics_address();
+    let mut taker = accept(&second, &torrent, [3; 20]).unwrap();
+    until(|| {
+        let sockets = Samples::fetch(metrics).by_core("seedring_sockets", &[]);
+        if sockets == [1, 1] { Ok(()) } else { Err(format!("{sockets:?} sockets")) }
+    });
+    may.store(true, Ordering::Release);
+    let told = (0..PIECES).map(|_| hear_kind(&mut taker, HAVE));
+    let told: BTreeSet<u32> = told.map(|body| u32::from_be_bytes(body.try_into().unwrap())).collect();
+    assert!(told.into_iter().eq(0..PIECES));
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod common;
 use common::metrics::Samples;
 use common::payload::{noise, one_file};
 use common::program::{Program, client, seedring};
+use common::stage::Stage;
 use common::until;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -158,6 +159,40 @@ fn the_usual_64_kib_of_lockable_memory_are_enough_for_the_rings_of_several_cores
         assert_said("download");
         assert!(std::fs::read(into.join("payload")).unwrap() == noise(8 << 20), "{kib} KiB");
     }
+}
+
+/// An arena of 16 MiB grows by a quarter at a time: the first may be locked, the second not.
+#[test]
+fn too_little_lockable_memory_for_the_arena_to_grow_costs_speed_only() {
+    let stage = Stage::with_pieces(&[48 << 20], 1 << 20);
+    let (said, copy) = (stage.folder.path().join("said"), stage.folder.path().join("copy"));
+    let options = ["--cores", "1", "--memory-limit", "16M", "--metrics", "127.0.0.1:0", "--seed"];
+    let mut leech = limited(client("download", &stage.file, &copy, &options), 8 * 1024, &said);
+    let (metrics, addr) = (leech.metrics_address(), leech.address().to_string());
+    let shows = |registered: u64| {
+        until(|| {
+            let page = Samples::fetch(metrics);
+            let shown = page.by_core("seedring_arena_registered", &[]);
+            if shown == [registered] { Ok(page) } else { Err(format!("{shown:?}")) }
+        })
+    };
+    let untouched = |page: &Samples| page.sum("seedring_slabs", &["state=\"untouched\""]);
+    let before = untouched(&shows(1));
+    let warnings = || std::fs::read_to_string(&said).unwrap();
+    assert_eq!(warnings(), "", "all is well yet");
+    // Each sends a run of its own: more than there are slabs in the first part.
+    let (code, summary, complaint) = stage.run("upload", &["--peer", &addr, "--connections", "60"]);
+    assert_eq!((code, complaint.as_str()), (Some(0), ""), "{summary}");
+    leech.until("completed");
+    assert!(untouched(&shows(0)) < before, "it has grown");
+    stage.assert_same(&copy);
+    let said = warnings();
+    assert_eq!(
+        (said.matches("unregistered buffers").count(), said.matches("WARN").count()),
+        (1, 1),
+        "{said}"
+    );
+    assert!(said.contains("ulimit -l"), "{said}");
 }
 
 #[test]

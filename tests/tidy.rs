@@ -129,6 +129,34 @@ fn unsafe_and_io_uring_stay_behind_their_door() {
     assert!(found.is_empty(), "outside the ring:\n{}", found.join("\n"));
 }
 
+/// A read of the ring that is given up may still write into its buffer: so hardly anybody chooses between things that happen,
+/// and none of these does between operations of a ring.
+#[test]
+fn who_gives_up_what_was_begun_is_known() {
+    let mut found: Vec<String> = complaints(&["shard", "ring", "storage"], |_, line| {
+        line.contains("select!") || line.contains("select_biased")
+    })
+    .into_iter()
+    .map(|complaint| complaint.split(':').next().unwrap().to_owned())
+    .collect();
+    found.sort();
+    found.dedup();
+    let known = ["src/shard/core.rs", "src/shard/load.rs", "src/shard/send.rs"];
+    assert_eq!(found, known, "is no operation of a ring given up there?");
+}
+
+/// What cores share of limits is counted by atomics: nobody waits while another thinks.
+#[test]
+fn limits_are_shared_without_locks() {
+    for file in ["src/swarm/limiter.rs", "src/shard/allowance.rs"] {
+        let (_, lines) =
+            code(file.split('/').nth(1).unwrap()).into_iter().find(|(name, _)| name == file).unwrap();
+        let locks: Vec<&String> =
+            lines.iter().filter(|line| ["Mutex", "RwLock"].iter().any(|lock| line.contains(lock))).collect();
+        assert!(locks.is_empty(), "{file}: {locks:?}");
+    }
+}
+
 #[test]
 fn a_file_has_one_subject() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

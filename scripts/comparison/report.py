@@ -30,6 +30,11 @@ def summary(runs, name):
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
+def ratio_of(one, other):
+    # A short run may take no tick of processor time.
+    return one / other if other else float("nan")
+
+
 def show(about, clients):
     print(f"\n{title(about)}\n  {'client':31}{'CPU s/GB (min..max)':26}{'GB/s (min..max)':26}{'peak MiB':>9}"
           f"{'generator CPU s/GB':>20}", flush=True)
@@ -38,13 +43,27 @@ def show(about, clients):
         peak = told["peak_mib"]["median"]
         generator = told.get("generator_cpu_seconds_per_gb", {"median": float("nan")})["median"]
         print(f"  {name:31}{cell('cpu_seconds_per_gb'):26}{cell('gb_per_second'):26}{peak or float('nan'):9.0f}{generator:20.3f}")
+        # Then GB/s, and all that depends on who waits for whom, is of the generator.
+        if generator >= told["cpu_seconds_per_gb"]["median"]:
+            print(f"  warning: the generator costs as much a byte as {name}, or more", flush=True)
+    scaled(clients)
     ours = [name for name in clients if name == "seedring"]
     others = [name for name in clients if not name.startswith("seedring")]
     if ours and others:
         for key, best, word in (("cpu_seconds_per_gb", min, "CPU s/GB"), ("gb_per_second", max, "GB/s")):
             other = best(others, key=lambda name: clients[name][key]["median"])
-            ratio = clients["seedring"][key]["median"] / clients[other][key]["median"]
+            ratio = ratio_of(clients["seedring"][key]["median"], clients[other][key]["median"])
             print(f"  seedring = {ratio:.2f} x the best other ({other}) in {word}")
+
+
+def scaled(clients):
+    """What two cores are to one: as measured, and as they would be with a generator that costs nothing."""
+    one, two = (clients.get(f"seedring --cores {cores}") for cores in (1, 2))
+    if one and two:
+        median = lambda told, key: told[key]["median"]
+        speed = ratio_of(median(two, "gb_per_second"), median(one, "gb_per_second"))
+        cpu = ratio_of(2 * median(one, "cpu_seconds_per_gb"), median(two, "cpu_seconds_per_gb"))
+        print(f"  two cores = {speed:.2f} x one core in GB/s, {cpu:.2f} x by CPU (2 x the CPU s/GB of one / that of two)")
 
 
 def machine(args, root):

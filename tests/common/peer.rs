@@ -20,6 +20,7 @@ pub(crate) fn connect_from(from: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStre
 
 pub(crate) const UNCHOKE: u8 = 1;
 pub(crate) const INTERESTED: u8 = 2;
+pub(crate) const HAVE: u8 = 4;
 pub(crate) const BITFIELD: u8 = 5;
 pub(crate) const REQUEST: u8 = 6;
 pub(crate) const PIECE: u8 = 7;

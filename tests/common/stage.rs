@@ -28,6 +28,11 @@ pub(crate) struct Stage {
 impl Stage {
     /// Files of these lengths, 64 KiB pieces.
     pub(crate) fn new(lengths: &[usize]) -> Self {
+        Self::with_pieces(lengths, 65_536)
+    }
+
+    /// Files and pieces of these lengths.
+    pub(crate) fn with_pieces(lengths: &[usize], piece_length: u32) -> Self {
         // On a file system with a disk behind it.
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let mut rng = fastrand::Rng::with_seed(5);
@@ -39,7 +44,7 @@ impl Stage {
                 fs::write(folder.path().join(side).join(format!("set/{number:04}")), &bytes).unwrap();
             }
         }
-        let options = CreateOptions { piece_length: Some(65_536), ..CreateOptions::default() };
+        let options = CreateOptions { piece_length: Some(piece_length), ..CreateOptions::default() };
         let (bytes, torrent) = create(&folder.path().join("here/set"), &options, 1, |_, _| {}).unwrap();
         let file = folder.path().join("set.torrent");
         fs::write(&file, bytes).unwrap();
@@ -61,6 +66,25 @@ impl Stage {
             file.sync_all().unwrap();
             rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
         }
+    }
+
+    /// Bytes of the files that the kernel has in its cache. Afterwards it may have all of them.
+    pub(crate) fn cached_bytes(&self) -> u64 {
+        const PAGE: u64 = 4096;
+        let is_cached = |file: &fs::File, at: u64| {
+            let mut page = [0; PAGE as usize];
+            let mut into = [std::io::IoSliceMut::new(&mut page)];
+            // What would have to be waited for is not read.
+            rustix::io::preadv2(file, &mut into, at, rustix::io::ReadWriteFlags::NOWAIT).is_ok()
+        };
+        let of = |file: &seedring::metainfo::FileEntry| {
+            let open = fs::File::open(self.here().join(file.path.join("/"))).unwrap();
+            // Whoever looks makes the kernel read what is looked at, but no more than that.
+            rustix::fs::fadvise(&open, 0, None, rustix::fs::Advice::Random).unwrap();
+            let pages = (0..file.length).step_by(PAGE as usize).filter(|at| is_cached(&open, *at));
+            pages.count() as u64 * PAGE
+        };
+        self.torrent.files.iter().map(of).sum()
     }
 
     pub(crate) fn total(&self) -> u64 {

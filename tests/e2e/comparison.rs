@@ -4,31 +4,59 @@ use crate::clients::seedring::binary;
 use crate::support::Stage;
 use crate::support::process::program;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+
+const CLIENTS: [&str; 4] = ["seedring", "libtorrent", "libtorrent-hps", "transmission"];
 
 #[test]
 fn each_client_is_measured_each_way() {
     let stage = Stage::new();
     let mut compare = program("/usr/bin/python3", "python3");
     compare.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/compare"));
-    compare.args(["seed", "download", "check", "--clients", "seedring,libtorrent", "--connections", "2"]);
+    compare.args([
+        "seed",
+        "download",
+        "check",
+        "scale",
+        "--clients",
+        &CLIENTS.join(","),
+        "--connections",
+        "2",
+    ]);
     compare.args(["--cache", "cached,uncached", "--size", "8M", "--rounds", "1", "--program"]);
     compare.arg(binary().get_program()).arg("--work").arg(env!("CARGO_TARGET_TMPDIR"));
     let figures = stage.path("figures.json");
     let output = compare.arg("--json").arg(&figures).output().expect("python starts");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
+    let table = String::from_utf8_lossy(&output.stdout);
+    for word in ["x the best other", "two cores = "] {
+        assert!(table.contains(word), "no `{word}` in {table}");
+    }
     let figures = fs::read_to_string(figures).expect("figures are written");
     let figures: Value = serde_json::from_str(&figures).expect("they are JSON");
     assert_eq!(figures["failures"].as_array().map(Vec::len), Some(0), "{said}");
     let scenarios = figures["scenarios"].as_array().expect("some were measured");
     let what: Vec<&str> = scenarios.iter().filter_map(|about| about["what"].as_str()).collect();
-    assert_eq!(what, ["seed", "seed", "download", "check"]);
+    assert_eq!(what, ["seed", "seed", "scale", "download", "check"]);
     for about in scenarios {
         let clients = about["clients"].as_object().expect("some were measured");
-        assert!(["seedring", "libtorrent"].iter().all(|client| clients.contains_key(*client)), "{about}");
+        let expected = match about["what"].as_str() {
+            Some("scale") => &["seedring --cores 1", "seedring --cores 2"][..],
+            Some("check") => &["seedring", "libtorrent", "libtorrent, 2 hashing threads"],
+            // High performance is for seeds.
+            Some("download") => &["seedring", "libtorrent", "transmission"],
+            _ => &CLIENTS,
+        };
+        let measured: BTreeSet<&str> = clients.keys().map(String::as_str).collect();
+        assert_eq!(measured, expected.iter().copied().collect(), "{about}");
         for (client, told) in clients {
+            // Others' memory is not looked at while they check.
+            let known = about["what"] != "check" || client == "seedring";
+            let peak = told["peak_mib"]["median"].as_f64().expect("a number");
+            assert!(peak > 0.0 || !known, "{client}: {told}");
             let speed = told["gb_per_second"]["median"].as_f64().expect("a number");
             let generator = &told["generator_cpu_seconds_per_gb"]["median"];
             assert!(speed > 0.0 && told["cpu_seconds_per_gb"]["median"].is_f64(), "{client}: {told}");

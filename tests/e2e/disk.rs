@@ -255,44 +255,107 @@ fn on_btrfs() {
     works_on(r#"mount -o loop "$2" "$1""#, |stage| image(stage, "mkfs.btrfs", "btrfs-progs", 128 << 20));
 }
 
-/// Runs are written direct, by the ring, where that is possible; where it is not, the ring writes nothing: it would hand it to
-/// a thread of its own each time. What btrfs keeps checksums of is such, and was since Linux 6.14 not even written direct.
+/// What a download has written to a file system that `script` mounts, as for [`works_on`].
+#[derive(Debug, PartialEq, Eq)]
+struct Written {
+    /// Writes past the page cache, and their bytes.
+    direct: (u64, u64),
+    /// Those through it.
+    buffered: (u64, u64),
+    /// Writes that the ring was given.
+    of_ring: u64,
+}
+
+fn written_by_download(
+    files: &[(&str, u64)],
+    script: &str,
+    scratch: impl FnOnce(&Stage) -> PathBuf,
+) -> Written {
+    let stage = Stage::new();
+    let (origin, mount) = (stage.folder("origin"), stage.folder("mount"));
+    payload::files(&origin, files, 1);
+    let name = files[0].0.split('/').next().expect("a name");
+    let torrent = Torrent::make(&stage.path(""), &origin, name, 256 << 10, None);
+    let seeder = Seeder::start(&torrent, Ipv4Addr::LOCALHOST, Conduct::honest(Duration::ZERO));
+    let scratch = scratch(&stage);
+    let peer = seeder.addr().to_string();
+    let more = ["--peer", &peer, "--seed", "--metrics", "127.0.0.1:0"];
+    let command = transfer("download", &torrent, &mount, &more);
+    let mut seedring = Seedring::start(&stage, &mut with_mounts(script, &[&mount, &scratch], &command));
+    let figures = metrics_addr(&mut seedring);
+    seedring.wait_event("completed", |_| true);
+    let [writes, bytes] = ["writes", "written_bytes"].map(|what| format!("seedring_disk_{what}_total"));
+    let seen = until("all that was written is told", || {
+        Some(page(figures, "/metrics")).filter(|seen| sum(seen, &bytes) >= torrent.length)
+    });
+    seedring.stop();
+    let [direct, buffered] = ["direct", "buffered"].map(|path| {
+        let path = format!("path=\"{path}\"");
+        (sum_of(&seen, &writes, &path), sum_of(&seen, &bytes, &path))
+    });
+    let of_ring = sum_of(&seen, "seedring_ring_operations_total", "operation=\"write\"");
+    Written { direct, buffered, of_ring }
+}
+
+/// Runs are written whole: direct, by the ring, where that is possible; where it is not, the ring writes nothing: it would hand
+/// it to a thread of its own each time. What btrfs keeps checksums of is such, and was since Linux 6.14 not even written
+/// direct.
 #[test]
 fn runs_are_written_direct_or_beside_the_ring() {
-    for (format, package, size, plain, direct) in [
-        ("mkfs.ext4", "e2fsprogs", 64 << 20, "", true),
-        ("mkfs.xfs", "xfsprogs", 320 << 20, "", true),
-        ("mkfs.btrfs", "btrfs-progs", 128 << 20, "", false),
-        ("mkfs.btrfs", "btrfs-progs", 128 << 20, "chattr +C \"$1\"; ", true),
+    const LOOP: &str = r#"mount -o loop "$2" "$1""#;
+    let cow = format!("{LOOP}; chattr +C \"$1\"");
+    let runs = (16, 4 << 20);
+    for (format, package, size, script, direct) in [
+        ("mkfs.ext4", "e2fsprogs", 64 << 20, LOOP, true),
+        ("mkfs.xfs", "xfsprogs", 320 << 20, LOOP, true),
+        ("mkfs.btrfs", "btrfs-progs", 128 << 20, LOOP, false),
+        ("mkfs.btrfs", "btrfs-progs", 128 << 20, &cow, true),
+        ("", "", 0, TMPFS, false),
     ] {
-        let stage = Stage::new();
-        let (origin, mount) = (stage.folder("origin"), stage.folder("mount"));
-        payload::files(&origin, &[("solo", 4 << 20)], 1);
-        let torrent = Torrent::make(&stage.path(""), &origin, "solo", 256 << 10, None);
-        let seeder = Seeder::start(&torrent, Ipv4Addr::LOCALHOST, Conduct::honest(Duration::ZERO));
-        let disk = image(&stage, format, package, size);
-        let peer = seeder.addr().to_string();
-        let more = ["--peer", &peer, "--seed", "--metrics", "127.0.0.1:0"];
-        let command = transfer("download", &torrent, &mount, &more);
-        let script = format!(r#"mount -o loop "$2" "$1"; {plain}:"#);
-        let mut seedring = Seedring::start(&stage, &mut with_mounts(&script, &[&mount, &disk], &command));
-        let figures = metrics_addr(&mut seedring);
-        seedring.wait_event("completed", |_| true);
-        let bytes = "seedring_disk_written_bytes_total";
-        let seen = until("all that was written is told", || {
-            Some(page(figures, "/metrics")).filter(|seen| sum(seen, bytes) >= 4 << 20)
-        });
-        let of_ring = sum_of(&seen, "seedring_ring_operations_total", "operation=\"write\"");
-        let told = ["direct", "buffered"].map(|path| sum_of(&seen, bytes, &format!("path=\"{path}\"")));
-        assert_eq!(told, if direct { [4 << 20, 0] } else { [0, 4 << 20] }, "{format} {plain}");
-        assert_eq!(of_ring > 0, direct, "{of_ring} operations on {format} {plain}");
-        seedring.stop();
+        let disk = |stage: &Stage| match format {
+            "" => stage.folder("unused"),
+            _ => image(stage, format, package, size),
+        };
+        let told = written_by_download(&[("solo", 4 << 20)], script, disk);
+        let expected = match direct {
+            true => Written { direct: runs, buffered: (0, 0), of_ring: runs.0 },
+            false => Written { direct: (0, 0), buffered: runs, of_ring: 0 },
+        };
+        assert_eq!(told, expected, "{format} {script}");
     }
 }
 
+/// The way to the layer below an overlay is that layer's: what goes direct there may.
+#[test]
+fn runs_are_written_whole_to_an_overlay() {
+    let told = written_by_download(&[("solo", 4 << 20)], OVERLAY, |stage| stage.folder("layers"));
+    let Written { direct, buffered, of_ring } = told;
+    assert_eq!((direct.0 + buffered.0, direct.1 + buffered.1), (16, 4 << 20));
+    assert_eq!(of_ring, direct.0, "the ring writes nothing that is buffered");
+}
+
+/// Of runs that straddle files, what is large enough goes direct, and what lies beside it not by the ring.
+#[test]
+fn parts_of_runs_that_straddle_files_are_written_direct() {
+    let told = written_by_download(&STRADDLING, r#"mount -o loop "$2" "$1""#, |stage| {
+        image(stage, "mkfs.ext4", "e2fsprogs", 64 << 20)
+    });
+    let total = STRADDLING.iter().map(|(_, len)| len).sum::<u64>();
+    assert_eq!((told.direct.1 + told.buffered.1, told.of_ring), (total, told.direct.0), "{told:?}");
+    // But for the ends of files, and files that are small.
+    assert!(told.direct.1 > total / 2, "{told:?}");
+}
+
+const TMPFS: &str = r#"mount -t tmpfs -o size=64m tmpfs "$1""#;
+
 #[test]
 fn on_tmpfs() {
-    works_on(r#"mount -t tmpfs -o size=64m tmpfs "$1""#, |stage| stage.folder("unused"));
+    works_on(TMPFS, |stage| stage.folder("unused"));
+}
+
+#[test]
+fn on_ext4() {
+    works_on(r#"mount -o loop "$2" "$1""#, |stage| image(stage, "mkfs.ext4", "e2fsprogs", 64 << 20));
 }
 
 const OVERLAY: &str = r#"mkdir -p "$2/lower" "$2/upper" "$2/work"; mount -t overlay -o "lowerdir=$2/lower,upperdir=$2/upper,workdir=$2/work" overlay "$1""#;

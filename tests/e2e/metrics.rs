@@ -12,6 +12,7 @@ use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::Stdio;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 const ANYWHERE: [&str; 2] = ["--metrics", "127.0.0.1:0"];
 
@@ -142,6 +143,21 @@ fn pages_tell_what_was_moved_while_it_moves_and_after() {
         let [batches, operations] =
             ["submissions", "operations"].map(|name| sum(samples, &format!("seedring_ring_{name}_total")));
         assert!(0 < batches && batches <= operations, "{batches} batches of {operations} operations");
+    }
+    for (samples, series) in [
+        (&sent, "disk_operation_seconds_count{operation=\"read\"}"),
+        (&sent, "disk_operation_bytes_count{operation=\"read\"}"),
+        (&got, "disk_operation_seconds_count{operation=\"write\"}"),
+        (&got, "disk_operation_bytes_count{operation=\"write\"}"),
+        (&got, "disk_operation_seconds_count{operation=\"sync\"}"),
+        (&got, "hash_batch_seconds_count"),
+        (&got, "hash_batch_bytes_count"),
+    ] {
+        assert!(samples[&format!("seedring_{series}")] > 0.0, "{series}");
+    }
+    for (samples, way) in [(&sent, "read"), (&got, "write")] {
+        let moved = samples[&format!("seedring_disk_operation_bytes_sum{{operation=\"{way}\"}}")];
+        assert!(moved >= length as f64, "{moved} bytes by {way}");
     }
     // Nothing is asked for twice, or it is wasted; and what is asked for has a message, and an answer a head.
     let served = sent["seedring_requests_total{result=\"served\"}"];
@@ -333,7 +349,39 @@ fn the_demo_tells_its_nodes_apart() {
             .iter()
             .all(|node| page.contains_key(&format!("seedring_downloaded_bytes_total{{node=\"{node}\"}}")))
     });
+    assert_clean(addr);
     demo.wait_success();
+}
+
+/// The pages are of what cores have told by themselves: they are not asked.
+#[test]
+fn whoever_looks_often_costs_the_cores_nothing() {
+    const LOOKS: u64 = 300;
+    let stage = Stage::new();
+    let origin = stage.folder("origin");
+    payload::file(&origin.join("idle"), 1 << 20, 1);
+    let torrent = Torrent::make(&stage.path(""), &origin, "idle", 64 << 10, None);
+    let mut seed = Seedring::seed(&stage, &torrent, &origin, &ANYWHERE);
+    let addr = metrics_addr(&mut seed);
+    seed.addr();
+    let counts = |seen: &Samples| {
+        ["operations", "submissions"].map(|what| sum(seen, &format!("seedring_ring_{what}_total")))
+    };
+    // They tell once a second.
+    let settled = || std::thread::sleep(Duration::from_millis(1500));
+    settled();
+    let before = counts(&page(addr, "/metrics"));
+    for _ in 0..LOOKS / 2 {
+        let _ = ["/metrics", "/metrics/peers"].map(|path| page(addr, path));
+    }
+    settled();
+    let after = counts(&page(addr, "/metrics"));
+    println!("{before:?}, then {after:?}");
+    assert!(
+        before[0] > 0 && (0..2).all(|at| after[at] - before[at] < LOOKS / 4),
+        "{before:?}, then {after:?}"
+    );
+    assert!(seed.stop().success());
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod alone;
 mod blame;
 mod choosing;
 mod cores;
+mod cores_news;
 mod desk;
 mod dials;
 mod extended;
