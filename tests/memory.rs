@@ -100,7 +100,7 @@ fn two_cores_read_a_block_wanted_by_many_peers_twice_at_most() {
 fn what_nobody_has_read_lately_is_read_past_the_page_cache() {
     const EXT4: u64 = 0xef53;
     let stage = Stage::new(&[12 << 20]);
-    let system = rustix::fs::statfs(&stage.here()).unwrap().f_type as u64;
+    let system = rustix::fs::statfs(stage.here()).unwrap().f_type as u64;
     let (mut seeder, figures, _) = checked_seed(&stage, false, &[]);
     let direct = |page: &Samples| page.sum("seedring_disk_read_bytes_total", &["path=\"direct\""]);
     let before = direct(&Samples::fetch(figures));
