@@ -67,12 +67,12 @@ const COUNTERS: &[(&str, &str)] = &[
     ("seedring_disk_read_bytes_total", "Bytes of these reads."),
     ("seedring_disk_writes_total", "Writes to files, by whether they go past the page cache or through it."),
     ("seedring_disk_written_bytes_total", "Bytes of these writes."),
-    ("seedring_cache_hits_total", "Lookups of a block to be sent that was in memory."),
     (
-        "seedring_page_cache_hits_total",
-        "Lookups of a block to be sent that is sent from the page cache, without a read.",
+        "seedring_cache_hits_total",
+        "Stretches to be sent (blocks of a run that follow each other) that were in memory, or on their way there.",
     ),
-    ("seedring_cache_misses_total", "Lookups of a block to be sent that had to be read."),
+    ("seedring_page_cache_hits_total", "Stretches that are sent from the page cache, without a read."),
+    ("seedring_cache_misses_total", "Stretches that had to be read."),
     ("seedring_ring_operations_total", "Operations put into the submission queue of io_uring."),
     ("seedring_ring_completions_total", "Operations answered by the kernel while somebody waited for them."),
     (

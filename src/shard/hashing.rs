@@ -17,12 +17,48 @@ use std::time::{Duration, Instant};
 /// How long a stretch waits for the batch to fill.
 const PATIENCE: Duration = Duration::from_millis(6);
 
-/// What waits to be hashed, and how far pieces have come.
+/// When a batch is hashed to which something was added.
+#[derive(Debug, PartialEq, Eq)]
+enum When {
+    /// Every lane has work.
+    Now,
+    /// When this time is up, unless it is full before.
+    After(Duration),
+    /// As was said of what came before.
+    AsSaid,
+}
+
+/// What waits for company.
 #[derive(Default)]
-pub(super) struct Hashing {
+struct Batch {
     waiting: RefCell<Vec<(PieceIndex, Range<usize>)>>,
     /// Somebody will hash what waits, batch or no batch.
     timed: Cell<bool>,
+}
+
+impl Batch {
+    fn add(&self, piece: PieceIndex, runs: Range<usize>, lanes: usize) -> When {
+        let mut waiting = self.waiting.borrow_mut();
+        waiting.push((piece, runs));
+        if waiting.len() >= lanes {
+            When::Now
+        } else if self.timed.replace(true) {
+            When::AsSaid
+        } else {
+            When::After(PATIENCE)
+        }
+    }
+
+    /// The time is up.
+    fn is_due(&self) {
+        self.timed.set(false);
+    }
+}
+
+/// What waits to be hashed, and how far pieces have come.
+#[derive(Default)]
+pub(super) struct Hashing {
+    batch: Batch,
     /// Pieces that are hashed run by run.
     states: RefCell<HashMap<PieceIndex, Sha1State>>,
 }
@@ -46,26 +82,23 @@ impl TorrentShard {
     /// Takes runs of a piece to be hashed; when there is one for every lane it is done at once. More would only leave the
     /// processor's cache meanwhile.
     pub(super) fn queue_hash(self: &Rc<Self>, piece: PieceIndex, runs: Range<usize>) {
-        let waiting = {
-            let mut waiting = self.hashing.waiting.borrow_mut();
-            waiting.push((piece, runs));
-            waiting.len()
-        };
-        if waiting >= Engine::current().lanes() {
-            self.hash_waiting();
-        } else if !self.hashing.timed.replace(true) {
-            let this = Rc::clone(self);
-            ring::spawn(async move {
-                tokio::time::sleep(PATIENCE).await;
-                this.hashing.timed.set(false);
-                this.hash_waiting();
-                this.pump();
-            });
+        match self.hashing.batch.add(piece, runs, Engine::current().lanes()) {
+            When::Now => self.hash_waiting(),
+            When::AsSaid => {}
+            When::After(time) => {
+                let this = Rc::clone(self);
+                ring::spawn(async move {
+                    tokio::time::sleep(time).await;
+                    this.hashing.batch.is_due();
+                    this.hash_waiting();
+                    this.pump();
+                });
+            }
         }
     }
 
     fn hash_waiting(&self) {
-        let waiting = self.hashing.waiting.take();
+        let waiting = self.hashing.batch.waiting.take();
         if waiting.is_empty() {
             return;
         }
@@ -118,5 +151,41 @@ impl TorrentShard {
             self.report(super::Report::PieceFailed(piece.get()));
         }
         Some(good)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metainfo::Layout;
+
+    const LANES: usize = 16;
+
+    /// Adds that many stretches; when each of them is hashed.
+    fn add(batch: &Batch, count: usize) -> Vec<When> {
+        let piece = Layout::new(1 << 14, [1]).unwrap().piece(0).unwrap();
+        (0..count).map(|_| batch.add(piece, 0..1, LANES)).collect()
+    }
+
+    #[test]
+    fn what_waits_for_company_waits_a_few_milliseconds() {
+        let batch = Batch::default();
+        for _ in 0..2 {
+            assert_eq!(add(&batch, 3), [When::After(PATIENCE), When::AsSaid, When::AsSaid]);
+            // The time is up, and it is hashed; what comes later waits no longer.
+            batch.is_due();
+            assert_eq!(batch.waiting.take().len(), 3);
+        }
+        assert!(PATIENCE <= Duration::from_millis(10));
+    }
+
+    #[test]
+    fn a_full_batch_waits_for_nothing() {
+        let batch = Batch::default();
+        let said = add(&batch, LANES);
+        let now: Vec<usize> = (0..LANES).filter(|at| said[*at] == When::Now).collect();
+        assert_eq!(now, [LANES - 1]);
+        batch.waiting.take();
+        assert_eq!(add(&batch, 1), [When::AsSaid], "the time of the first is not up");
     }
 }

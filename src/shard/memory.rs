@@ -337,6 +337,19 @@ mod tests {
     }
 
     #[test]
+    fn what_was_used_last_stays_when_another_run_has_to_give_way() {
+        with_runs(|mut memory, _, runs| {
+            let (chunk, next) = (&runs[..CHUNK_SLABS as usize], runs[CHUNK_SLABS as usize]);
+            chunk.iter().for_each(|key| keep(&mut memory, *key));
+            assert!(chunk.iter().all(|key| memory.holds(*key)), "there is room for all of them");
+            assert!(memory.get(chunk[0], &(0..100)).is_some());
+            keep(&mut memory, next);
+            let left: Vec<usize> = (0..chunk.len()).filter(|at| !memory.holds(chunk[*at])).collect();
+            assert!(left == [1] && memory.holds(next), "{left:?} have left");
+        });
+    }
+
+    #[test]
     fn memory_grows_to_all_of_a_small_torrent() {
         let core = Core::without_ring(16 * CHUNK_SLABS as usize * (SLAB_LEN + 4096));
         let layout = Layout::new(1 << 18, [(2 * u64::from(CHUNK_SLABS)) << 18]).unwrap();

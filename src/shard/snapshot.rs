@@ -44,7 +44,7 @@ pub struct Snapshot {
     pub arena_registered: bool,
     /// Bytes of files that are mapped, to be sent from the page cache.
     pub mapped: usize,
-    /// Runs to be sent that were in memory, that are sent from the page cache, and that had to be read.
+    /// Stretches to be sent that were in memory, that are sent from the page cache, and that had to be read.
     pub cache_hits: u64,
     /// See `cache_hits`.
     pub page_cache_hits: u64,
@@ -125,7 +125,7 @@ impl Snapshot {
     }
 }
 
-/// Where a run to be sent was found.
+/// Where a stretch to be sent (blocks of a run that follow each other) was found.
 #[derive(Clone, Copy)]
 pub(super) enum Lookup {
     /// In a slab, or on its way into one.
@@ -173,7 +173,7 @@ impl Gauges {
         self.overhead.set(Overhead { sent: before + sent, received: got + received });
     }
 
-    /// A run to be sent was looked up.
+    /// A stretch to be sent was looked up.
     pub(super) fn count_lookup(&self, end: Lookup) {
         let counter = &self.lookups[end as usize];
         counter.set(counter.get() + 1);

@@ -1,3 +1,5 @@
+mod checks;
+
 use super::*;
 use crate::digest::{Job, Sha1State, advance};
 use crate::metainfo::{Content, FileEntry, FileIndex, FileKind, Layout, Torrent, TorrentBuilder};
@@ -175,27 +177,6 @@ fn a_finished_file_never_replaces_another() {
     assert_eq!(fs::read(folder.path().join("a")).unwrap(), b"mine");
 }
 
-#[test]
-fn hashes_of_absent_and_short_files_are_none() {
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("a"), vec![7; PIECE as usize + 5]).unwrap();
-    fs::write(folder.path().join("b"), vec![7; 10]).unwrap();
-    on_a_ring(async |core| {
-        let files = [entry("a", PIECE + 5), entry("b", PIECE * 2 - 5), entry("absent", PIECE)];
-        let store = store(folder.path(), &files).unwrap();
-        let queue = Arc::new(PieceQueue::new(store.layout()));
-        let access = Rc::new(Access::new(store, 1));
-        let found = Rc::new(std::cell::RefCell::new(vec![false; 4]));
-        let seen = Rc::clone(&found);
-        hash_pieces(&access, &core.arena, &queue, move |piece, hash| {
-            seen.borrow_mut()[piece.as_usize()] = hash.is_some()
-        })
-        .await
-        .unwrap();
-        assert_eq!(*found.borrow(), [true, false, false, false]);
-    });
-}
-
 /// Bytes of a good torrent in one file, and the torrent.
 fn torrent(len: usize) -> (Vec<u8>, Arc<Torrent>) {
     let bytes: Vec<u8> = (0..len).map(|at| (at / 7) as u8).collect();
@@ -221,31 +202,6 @@ fn torrent_of(bytes: &[u8]) -> Arc<Torrent> {
         creation_date: None,
     };
     Arc::new(builder.build().unwrap().1)
-}
-
-#[test]
-fn cores_check_a_torrent_together() {
-    let folder = tempfile::tempdir().unwrap();
-    let (mut bytes, torrent) = torrent(100 * PIECE as usize + 9);
-    bytes[50 * PIECE as usize] ^= 1;
-    fs::write(folder.path().join("file"), &bytes).unwrap();
-    let store = store(folder.path(), &torrent.files).unwrap();
-    let queue = Arc::new(PieceQueue::new(store.layout()));
-    let core = || {
-        on_a_ring(async |core| {
-            let access = Rc::new(Access::new(Arc::clone(&store), 3));
-            check(&access, &core.arena, &torrent, &queue, |_| {}).await.unwrap()
-        })
-    };
-    let mut good = vec![false; 101];
-    let found: Vec<_> = std::thread::scope(|scope| {
-        let cores: Vec<_> = (0..3).map(|_| scope.spawn(core)).collect();
-        cores.into_iter().flat_map(|core| core.join().unwrap()).collect()
-    });
-    assert_eq!((found.len(), queue.done()), (100, 101), "each piece by one core");
-    found.into_iter().for_each(|piece| good[piece.as_usize()] = true);
-    let report = CheckReport::new(&store, &good);
-    assert_eq!((report.good_pieces, report.bad_pieces), (100, vec![50]));
 }
 
 #[test]
@@ -409,59 +365,6 @@ fn runs_are_written_and_read_however_files_lie() {
     }
     // Not all file systems can.
     println!("{direct} bytes were written direct");
-}
-
-#[test]
-fn a_part_is_as_long_as_its_file_and_only_what_was_written_is_read() {
-    let folder = on_disk();
-    let (bytes, torrent) = torrent(100 * PIECE as usize);
-    let write = |pieces: &[u32]| {
-        on_a_ring(async |core| {
-            let (store, access) = writable(folder.path(), &torrent.files);
-            for piece in pieces {
-                let mut slab = core.arena.take().unwrap();
-                let start = *piece as usize * PIECE as usize;
-                slab.write(0, &bytes[start..start + PIECE as usize]);
-                let piece = store.layout().piece(*piece).unwrap();
-                access.write(piece, 0, PIECE as u32, &slab.seal().ok().unwrap()).await.unwrap();
-            }
-        });
-    };
-    write(&[3, 40]);
-    let checked = || {
-        on_a_ring(async |core| {
-            let store = store(folder.path(), &torrent.files).unwrap();
-            let access = Rc::new(Access::new(Arc::clone(&store), 1));
-            let queue = Arc::new(PieceQueue::new(store.layout()));
-            let mut good = check(&access, &core.arena, &torrent, &queue, |_| {}).await.unwrap();
-            good.sort_unstable();
-            let good: Vec<u32> = good.into_iter().map(|piece| piece.get()).collect();
-            (good, access.counts().cached_read_bytes + access.counts().direct_read_bytes)
-        })
-    };
-    let (good, read) = checked();
-    assert_eq!(good, [3, 40]);
-    let size = fs::metadata(folder.path().join("file.part")).unwrap().len();
-    if size == 100 * PIECE {
-        assert!(read < 20 * PIECE, "{read} bytes were read");
-    }
-    write(&[41]);
-    assert_eq!(checked().0, [3, 40, 41]);
-}
-
-#[test]
-fn holes_are_zeros_as_good_as_any() {
-    let folder = tempfile::tempdir().unwrap();
-    let zeros = vec![0; 10 * PIECE as usize + 7];
-    let torrent = torrent_of(&zeros);
-    fs::File::create(folder.path().join("file.part")).unwrap().set_len(zeros.len() as u64).unwrap();
-    let good = on_a_ring(async |core| {
-        let store = store(folder.path(), &torrent.files).unwrap();
-        let access = Rc::new(Access::new(Arc::clone(&store), 1));
-        let queue = Arc::new(PieceQueue::new(store.layout()));
-        check(&access, &core.arena, &torrent, &queue, |_| {}).await.unwrap()
-    });
-    assert_eq!(good.len(), 11);
 }
 
 #[test]

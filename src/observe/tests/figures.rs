@@ -1,6 +1,7 @@
 //! Figures of what peers are given and of what it costs, and how much of a peer is told.
 
 use super::*;
+use crate::ring::Operations;
 
 /// A board with one node, which two cores have told of: each with a peer of each kind.
 fn told() -> Board {
@@ -25,6 +26,14 @@ fn told() -> Board {
         told.overhead = Overhead { sent: 1000, received: 200 };
         told.checked_bytes = 5000;
         told.hash_sizes.observe(70);
+        for (kind, operations) in told.ring.operations.iter_mut().enumerate() {
+            let kind = kind as u64 + 1;
+            *operations =
+                Operations { queued: 90 * kind, completed: 80 * kind, short: 5 * kind, failed: 3 * kind };
+        }
+        (told.ring.submissions, told.ring.copied) = (77, 55);
+        (told.cache_hits, told.page_cache_hits, told.cache_misses) = (31, 32, 33);
+        (told.progress.download_rate, told.progress.upload_rate, told.progress.moved) = (90, 60, 44);
         (told.ring.busy, told.ring.queue_full) = (1_500_000_000, 4);
         told.seeding = core == 1;
         board.take(SECOND, node, told);
@@ -53,6 +62,35 @@ fn what_peers_ask_for_is_counted_by_what_became_of_it() {
         ("ring_queue_full_total{core=\"1\"}", 4),
     ] {
         assert_eq!(page.get(&format!("seedring_{series}")), Some(&value), "{series} in {page:?}");
+    }
+}
+
+/// Of each core by itself.
+#[test]
+fn what_a_ring_and_its_memory_have_done_is_told_of_each_core() {
+    let page = samples(&told().metrics());
+    let assert_shows = |series: String, value: u64| {
+        assert_eq!(page.get(&format!("seedring_{series}")), Some(&value), "{series} in {page:?}");
+    };
+    for core in 0..2 {
+        for (kind, factor) in Kind::ALL.into_iter().zip(1..) {
+            for (what, value) in
+                [("operations", 90), ("completions", 80), ("short_results", 5), ("errors", 3)]
+            {
+                let labels = format!("core=\"{core}\",operation=\"{}\"", kind.name());
+                assert_shows(format!("ring_{what}_total{{{labels}}}"), value * factor);
+            }
+        }
+        for (what, value) in [
+            ("ring_submissions", 77),
+            ("copied_bytes", 55),
+            ("moved_bytes", 44),
+            ("cache_hits", 31),
+            ("page_cache_hits", 32),
+            ("cache_misses", 33),
+        ] {
+            assert_shows(format!("{what}_total{{core=\"{core}\"}}"), value);
+        }
     }
 }
 

@@ -1,0 +1,123 @@
+//! Hashing what is on disk.
+
+use super::*;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+#[test]
+fn hashes_of_absent_and_short_files_are_none() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a"), vec![7; PIECE as usize + 5]).unwrap();
+    fs::write(folder.path().join("b"), vec![7; 10]).unwrap();
+    on_a_ring(async |core| {
+        let files = [entry("a", PIECE + 5), entry("b", PIECE * 2 - 5), entry("absent", PIECE)];
+        let store = store(folder.path(), &files).unwrap();
+        let queue = Arc::new(PieceQueue::new(store.layout()));
+        let access = Rc::new(Access::new(store, 1));
+        let found = Rc::new(std::cell::RefCell::new(vec![false; 4]));
+        let seen = Rc::clone(&found);
+        hash_pieces(&access, &core.arena, &queue, move |piece, hash| {
+            seen.borrow_mut()[piece.as_usize()] = hash.is_some()
+        })
+        .await
+        .unwrap();
+        assert_eq!(*found.borrow(), [true, false, false, false]);
+    });
+}
+
+#[test]
+fn cores_check_a_torrent_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut bytes, torrent) = torrent(100 * PIECE as usize + 9);
+    bytes[50 * PIECE as usize] ^= 1;
+    fs::write(folder.path().join("file"), &bytes).unwrap();
+    let store = store(folder.path(), &torrent.files).unwrap();
+    let queue = Arc::new(PieceQueue::new(store.layout()));
+    let begun = Arc::new(AtomicUsize::new(0));
+    let core = || {
+        on_a_ring(async |core| {
+            let access = Rc::new(Access::new(Arc::clone(&store), 3));
+            let seen = all_begin(Arc::clone(&begun), 3);
+            check(&access, &core.arena, &torrent, &queue, seen).await.unwrap()
+        })
+    };
+    let mut good = vec![false; 101];
+    let found: Vec<_> = std::thread::scope(|scope| {
+        let cores: Vec<_> = (0..3).map(|_| scope.spawn(core)).collect();
+        cores.into_iter().map(|core| core.join().unwrap()).collect()
+    });
+    assert!(found.iter().all(|of_core| !of_core.is_empty()), "each core has found some: {found:?}");
+    let found = found.concat();
+    assert_eq!((found.len(), queue.done()), (100, 101), "each piece by one core");
+    found.into_iter().for_each(|piece| good[piece.as_usize()] = true);
+    let report = CheckReport::new(&store, &good);
+    assert_eq!((report.good_pieces, report.bad_pieces), (100, vec![50]));
+}
+
+/// For each of so many cores: with its first piece it waits until every one has done one, so that none is done before another
+/// has begun; but not for ever.
+fn all_begin(begun: Arc<AtomicUsize>, cores: usize) -> impl FnMut(u32) + 'static {
+    let mut first = true;
+    move |_| {
+        if std::mem::take(&mut first) {
+            begun.fetch_add(1, Ordering::Relaxed);
+            let since = Instant::now();
+            while begun.load(Ordering::Relaxed) < cores && since.elapsed() < Duration::from_secs(20) {
+                std::thread::yield_now();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_part_is_as_long_as_its_file_and_only_what_was_written_is_read() {
+    let folder = on_disk();
+    let (bytes, torrent) = torrent(100 * PIECE as usize);
+    let write = |pieces: &[u32]| {
+        on_a_ring(async |core| {
+            let (store, access) = writable(folder.path(), &torrent.files);
+            for piece in pieces {
+                let mut slab = core.arena.take().unwrap();
+                let start = *piece as usize * PIECE as usize;
+                slab.write(0, &bytes[start..start + PIECE as usize]);
+                let piece = store.layout().piece(*piece).unwrap();
+                access.write(piece, 0, PIECE as u32, &slab.seal().ok().unwrap()).await.unwrap();
+            }
+        });
+    };
+    write(&[3, 40]);
+    let checked = || {
+        on_a_ring(async |core| {
+            let store = store(folder.path(), &torrent.files).unwrap();
+            let access = Rc::new(Access::new(Arc::clone(&store), 1));
+            let queue = Arc::new(PieceQueue::new(store.layout()));
+            let mut good = check(&access, &core.arena, &torrent, &queue, |_| {}).await.unwrap();
+            good.sort_unstable();
+            let good: Vec<u32> = good.into_iter().map(|piece| piece.get()).collect();
+            (good, access.counts().cached_read_bytes + access.counts().direct_read_bytes)
+        })
+    };
+    let (good, read) = checked();
+    assert_eq!(good, [3, 40]);
+    let size = fs::metadata(folder.path().join("file.part")).unwrap().len();
+    if size == 100 * PIECE {
+        assert!(read < 20 * PIECE, "{read} bytes were read");
+    }
+    write(&[41]);
+    assert_eq!(checked().0, [3, 40, 41]);
+}
+
+#[test]
+fn holes_are_zeros_as_good_as_any() {
+    let folder = tempfile::tempdir().unwrap();
+    let zeros = vec![0; 10 * PIECE as usize + 7];
+    let torrent = torrent_of(&zeros);
+    fs::File::create(folder.path().join("file.part")).unwrap().set_len(zeros.len() as u64).unwrap();
+    let good = on_a_ring(async |core| {
+        let store = store(folder.path(), &torrent.files).unwrap();
+        let access = Rc::new(Access::new(Arc::clone(&store), 1));
+        let queue = Arc::new(PieceQueue::new(store.layout()));
+        check(&access, &core.arena, &torrent, &queue, |_| {}).await.unwrap()
+    });
+    assert_eq!(good.len(), 11);
+}
