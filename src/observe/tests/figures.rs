@@ -95,6 +95,32 @@ fn what_a_ring_and_its_memory_have_done_is_told_of_each_core() {
 }
 
 #[test]
+fn rates_are_told_of_all_of_each_listed_peer_and_of_the_others() {
+    let page = samples(&told().metrics());
+    for (way, rate) in [("download", 180), ("upload", 120)] {
+        assert_eq!(page[&format!("seedring_{way}_bytes_per_second")], rate);
+    }
+    for (most, listed) in [(10, 6), (2, 2), (0, 0)] {
+        let mut world = World::new(most);
+        for tag in 1..=6 {
+            world.come(tag);
+            world.receive(tag, 30);
+            world.send(tag, 20);
+        }
+        world.tell();
+        let page = world.page();
+        for (way, rate) in [("download", 30), ("upload", 20)] {
+            let name = format!("seedring_peer_{way}_bytes_per_second{{");
+            let of_peers: Vec<u64> =
+                page.iter().filter(|(key, _)| key.starts_with(&name)).map(|(_, rate)| *rate).collect();
+            assert_eq!(of_peers, vec![rate; listed], "{page:?}");
+            let others = page[&format!("seedring_peers_other_{way}_bytes_per_second")];
+            assert_eq!(others, rate * (6 - listed as u64), "{page:?}");
+        }
+    }
+}
+
+#[test]
 fn peers_are_counted_by_what_they_are() {
     let page = samples(&told().metrics());
     let count = |state, direction, encryption| {

@@ -1,6 +1,7 @@
 //! Hashing what is on disk.
 
 use super::*;
+use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -67,6 +68,37 @@ fn all_begin(begun: Arc<AtomicUsize>, cores: usize) -> impl FnMut(u32) + 'static
             }
         }
     }
+}
+
+/// Pieces are read run by run, not block by block, and many at the same time.
+#[test]
+fn a_check_reads_ahead_in_whole_runs() {
+    const RUNS: u64 = 32;
+    let folder = on_disk();
+    fs::write(folder.path().join("a"), vec![7; RUNS as usize * ring::SLAB_LEN]).unwrap();
+    ring::run(ring::Config::new(32 << 20), async |core| {
+        let files = [entry("a", RUNS * ring::SLAB_LEN as u64)];
+        let layout = Arc::new(Layout::new(2 * ring::SLAB_LEN as u64, [files[0].length]).unwrap());
+        let store = Store::new(Folder::open(folder.path(), true).unwrap(), layout, &files).unwrap();
+        let access = Rc::new(Access::new(Arc::new(store), 1));
+        let queue = Arc::new(PieceQueue::new(access.store().layout()));
+        let reads = || ring::counters().operations[ring::Kind::Read as usize];
+        let (before, most) = (reads(), Rc::new(Cell::new(0)));
+        let watch = Rc::clone(&most);
+        // Not for ever: what is queued is handed over when nobody has work left.
+        ring::spawn(async move {
+            for _ in 0..100 {
+                watch.set(reads().queued.saturating_sub(reads().completed).max(watch.get()));
+                tokio::task::yield_now().await;
+            }
+        });
+        hash_pieces(&access, &core.arena, &queue, |_, hash| assert!(hash.is_some())).await.unwrap();
+        let counts = access.counts();
+        assert_eq!(counts.direct_reads + counts.cached_reads, RUNS);
+        assert_eq!(reads().queued - before.queued, RUNS, "and so many operations");
+        assert!(most.get() >= 8, "{} reads at the same time", most.get());
+    })
+    .unwrap();
 }
 
 #[test]
