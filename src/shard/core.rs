@@ -147,12 +147,12 @@ async fn check(
     reports: &mpsc::Sender<Report>,
 ) -> Result<(), StorageError> {
     let tell = reports.clone();
-    // Only for the eye: when the mailbox is full, the next one will do.
     #[cfg(test)]
     let torrent = crew.torrent.info_hash;
     let seen = move |done| {
         #[cfg(test)]
         super::faults::strike(torrent, 0, super::faults::Place::Check);
+        // Only for the eye: when the mailbox is full, the next one will do.
         let _ = tell.try_send(Report::Checking(done));
     };
     let good = storage::check(access, &core.arena, &crew.torrent, &crew.queue, seen).await;

@@ -50,7 +50,7 @@ impl Batch {
     }
 
     /// The time is up.
-    fn is_due(&self) {
+    fn time_is_up(&self) {
         self.timed.set(false);
     }
 }
@@ -89,7 +89,7 @@ impl TorrentShard {
                 let this = Rc::clone(self);
                 ring::spawn(async move {
                     tokio::time::sleep(time).await;
-                    this.hashing.batch.is_due();
+                    this.hashing.batch.time_is_up();
                     this.hash_waiting();
                     this.pump();
                 });
@@ -173,7 +173,7 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(add(&batch, 3), [When::After(PATIENCE), When::AsSaid, When::AsSaid]);
             // The time is up, and it is hashed; what comes later waits no longer.
-            batch.is_due();
+            batch.time_is_up();
             assert_eq!(batch.waiting.take().len(), 3);
         }
         assert!(PATIENCE <= Duration::from_millis(10));

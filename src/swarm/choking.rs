@@ -64,10 +64,11 @@ pub(super) fn debt(now: Duration, peer: &Peer, seeding: bool) -> u32 {
 }
 
 /// Whether the peer has the piece that it is being sent before its time is over, as far as can be told.
-fn ends_in_time(peer: &Peer, layout: &Layout) -> bool {
+fn ends_in_time(now: Duration, peer: &Peer, layout: &Layout) -> bool {
     let left = peer.serving.map_or(0, |(piece, sent)| layout.blocks_in(piece).saturating_sub(sent) as u64);
     let rate = peer.up.get();
-    rate == 0 || left * u64::from(BLOCK_LEN) <= rate * GRACE.as_secs()
+    let begins = rate == 0 && now < peer.unchoked_since + UNASKED;
+    begins || (rate > 0 && left * u64::from(BLOCK_LEN) <= rate * GRACE.as_secs())
 }
 
 fn recount(counter: &mut u32, before: bool, after: bool) {
@@ -130,7 +131,7 @@ impl Swarm {
         let seeding = self.is_seeding();
         let Some(peer) = self.peers.get_mut(slot) else { return };
         let ousted = self.rounds.verdict.ousted.contains(&peer.tag);
-        let in_time = seeding || ends_in_time(peer, &self.layout);
+        let in_time = seeding || ends_in_time(now, peer, &self.layout);
         match (peer.serving, peer.leaves) {
             (Some(_), None) if !ousted && in_time => peer.leaves = Some(now + GRACE),
             (Some(_), Some(at)) if !ousted && now < at => {}

@@ -59,7 +59,11 @@ impl Swarm {
                 Some(DropReason::Ourselves) => self.candidates.ban(who.addr),
                 Some(DropReason::Banned) => self.ban_address(who.addr),
                 Some(DropReason::Duplicate | DropReason::Crowd(_)) => self.candidates.put_off(now, who.addr),
-                Some(_) => self.candidates.ended(now, who.addr, false),
+                // Somebody was met all the same.
+                Some(_) => {
+                    self.candidates.connected(who.addr);
+                    self.candidates.ended(now, who.addr, false);
+                }
             }
         }
         if let Some(reason) = refusal {

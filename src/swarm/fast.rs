@@ -227,16 +227,17 @@ impl Swarm {
     fn choose_grants(&mut self, slot: PeerSlot, speech: &mut Speech<'_>) {
         let Some(peer) = self.peers.get_mut(slot) else { return };
         // What it has it says first.
-        if !peer.fast.on || !peer.spoke || std::mem::replace(&mut peer.fast.chose_grants, true) {
-            return;
-        }
-        let IpAddr::V4(ip) = peer.who.addr.ip().to_canonical() else { return };
-        if peer.has.count() as usize >= GRANTS || peer.shown.is_some() || self.commons.slots.is_crowded() {
+        if !peer.fast.on || !peer.spoke || peer.fast.chose_grants {
             return;
         }
         // Who has a slot or gets one at once needs none of a seed. All of its network would ask for the same few first, and have
         // those from one another soon.
         if self.have.is_full() && (peer.unchoked || self.commons.slots.has_room()) {
+            return;
+        }
+        peer.fast.chose_grants = true;
+        let IpAddr::V4(ip) = peer.who.addr.ip().to_canonical() else { return };
+        if peer.has.count() as usize >= GRANTS || peer.shown.is_some() || self.commons.slots.is_crowded() {
             return;
         }
         let info_hash = &self.settings.greeting.info_hash;

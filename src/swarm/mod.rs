@@ -382,7 +382,7 @@ impl Swarm {
             self.look_after(now, slot, share, turn);
             self.note_use(now, slot);
         }
-        self.look_at_precedence();
+        self.look_at_precedence(now);
         self.tell_speed();
         self.choke(now);
         let room = self.settings.most_peers.saturating_sub(self.commons.roster().len());

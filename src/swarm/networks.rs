@@ -1,6 +1,7 @@
 //! How many dials each network has had in vain. Anybody can name addresses where nobody wants to hear of us: those of a whole
 //! network as easily as the ports of one host. However many name them, and whichever they are, so many dials come to nothing
-//! there and no more, until some are forgotten. Where somebody is met, the dial does not count.
+//! there and no more, until some are forgotten. Where somebody is met, the dial does not count. All sources share one count, of which
+//! the better ones may use more: so liars at the DHT can keep what peers tell of a network waiting, not what trackers name.
 
 use super::candidates::Source;
 use super::pex::is_local;

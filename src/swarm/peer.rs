@@ -121,9 +121,9 @@ pub(super) struct Peer {
     pub(super) serving: Option<(PieceIndex, usize)>,
     /// It is to be choked when it has that piece, or at this time.
     pub(super) leaves: Option<Duration>,
-    /// Pieces that we have suggested to it and that nobody is known to have; those that it alone has, from us; those that
-    /// nobody had when it was sent them, until it is seen to pass one on; and those that it was sent of late: see
-    /// `spreading`.
+    /// Pieces that we have suggested to it, or that it was the first to ask for, and that nobody is known to have; those that it
+    /// alone has, from us; those that nobody had when it was sent them, until it is seen to pass one on; and those that it was
+    /// sent of late: see `spreading`.
     pub(super) suggestions: Vec<PieceIndex>,
     pub(super) held: u32,
     pub(super) taken: u32,
@@ -359,12 +359,15 @@ impl Peer {
     /// Whether it has nothing yet and is likely to have a piece's worth of us within so long.
     pub(super) fn nears_first(&self, piece_length: u32, time: Duration) -> bool {
         let lacks = u64::from(piece_length).saturating_sub(self.uploaded);
+        // Of a piece that it is sent in parts out of order, or does not tell of, a block at least is to come.
+        let lacks = lacks.max(BLOCK_LEN.into());
         self.has.count() == 0 && self.up.get().saturating_mul(time.as_secs()) >= lacks
     }
 
-    /// Whether it has given us so much more than it had that it is we who owe.
+    /// Whether it has given us so much more than it had that it is we who owe. A few blocks are no merit yet: anybody can send
+    /// some, good or bad.
     pub(super) fn is_creditor(&self) -> bool {
-        self.downloaded > self.uploaded.saturating_mul(DEAREST)
+        self.downloaded >= self.uploaded.saturating_mul(DEAREST).saturating_add(GIFT / 2)
     }
 
     /// What it was asked for, in the order in which it is likely to come: on from the last answer, then what was passed over.

@@ -2,7 +2,8 @@
 //!
 //! Peers cannot see what others are being sent, so with the rarest piece first several ask a seed for the same one, while
 //! pieces that nobody has yet wait. The seed knows better: it suggests (BEP 6) each new piece to one peer. And it sees by
-//! HAVEs whether that one gives the piece on; who does not has to wait until those are served who do.
+//! HAVEs whether that one gives the piece on; who does not has to wait until those are served who do. A few new pieces that a peer asks
+//! for by itself count as suggested to it. What goes first when the link is full: see `precedence`.
 //!
 //! While not all is in the swarm, whatever the seed sends to who keeps it is lost time for all. So newcomers have a turn of one
 //! piece, and the next when one that they were sent is seen elsewhere; those who have given lose their slot after a
@@ -14,7 +15,7 @@ use crate::metainfo::PieceIndex;
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// Suggestions that one peer has and has not fetched yet: the piece it is at, and the next ones.
+/// New pieces that one peer is at, or is to fetch next: as long as there are fewer, more are suggested.
 const OPEN: usize = 3;
 /// Pieces that one peer got from us alone, and nobody got from it, until others come first.
 pub(super) const HOARD: u32 = 2;
@@ -24,14 +25,23 @@ const MOST_SERVED: usize = 16;
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Spreading {
-    /// Pieces that nobody was suggested yet, by chance; none before the first peer needs one.
+    /// Pieces that may be suggested yet, by chance, each once; some are seen or taken by the time it is their turn. None before the
+    /// first peer needs one.
     fresh: Option<Vec<PieceIndex>>,
-    /// Who was suggested which piece, until another has it.
+    /// Who was suggested which piece, or was the first to ask for it, until another has it.
     pub(super) first: HashMap<PieceIndex, Tag>,
     /// [`Sightings::passes`](super::sightings::Sightings::passes) when last looked at.
     passes: u32,
     /// Our link is full, and some peer waits for what nobody has: see `precedence`.
     pub(super) is_scarce: bool,
+}
+
+#[cfg(test)]
+impl Spreading {
+    /// Pieces that may be suggested yet.
+    pub(super) fn left(&self) -> usize {
+        self.fresh.as_ref().map_or(0, Vec::len)
+    }
 }
 
 impl Swarm {
@@ -77,7 +87,12 @@ impl Swarm {
         for piece in peer.suggestions.extract_if(.., |piece| !served.contains(piece)) {
             self.spreading.first.remove(&piece);
             self.commons.sightings.unsuggest(piece);
-            self.spreading.fresh.iter_mut().for_each(|fresh| fresh.push(piece));
+            // What was asked for unsuggested is among them still.
+            self.spreading
+                .fresh
+                .iter_mut()
+                .filter(|fresh| !fresh.contains(&piece))
+                .for_each(|fresh| fresh.push(piece));
         }
     }
 
@@ -95,7 +110,8 @@ impl Swarm {
         }
         peer.taken += u32::from(!peer.passes_on);
         let (tag, gives_way) = (peer.tag, !peer.passes_on || peer.held >= HOARD);
-        if gives_way && self.commons.slots.waiting() > self.leaving() {
+        // (Of several cores, each lets its part of them in.)
+        if gives_way && self.commons.slots.waiting().div_ceil(self.commons.cores() as u32) > self.leaving() {
             // At once: it is in the middle of no piece.
             self.peers.get_mut(slot).into_iter().for_each(|peer| peer.leaves = Some(Duration::ZERO));
         }
@@ -113,13 +129,14 @@ impl Swarm {
         self.peers.iter().filter(|(_, peer)| peer.unchoked && peer.leaves.is_some()).count() as u32
     }
 
-    /// The peer asks for a piece. If nobody has it nor was suggested it, that is as good as to have suggested it.
+    /// The peer asks for a piece. If nobody has it nor was suggested it, that is as good as to have suggested it: but of a few at a
+    /// time, for nobody else is suggested those.
     pub(super) fn note_wanted(&mut self, slot: PeerSlot, piece: PieceIndex) {
-        let sightings = &self.commons.sightings;
-        if !self.spreads() || sightings.is_seen(piece) || !sightings.suggest(piece) {
+        let (spreads, sightings) = (self.spreads(), &self.commons.sightings);
+        let Some(peer) = self.peers.get_mut(slot).filter(|peer| spreads && peer.unchoked) else { return };
+        if peer.suggestions.len() >= MOST_SERVED || sightings.is_seen(piece) || !sightings.suggest(piece) {
             return;
         }
-        let Some(peer) = self.peers.get_mut(slot) else { return };
         peer.suggestions.push(piece);
         self.spreading.first.insert(piece, peer.tag);
     }

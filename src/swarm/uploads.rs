@@ -1,5 +1,6 @@
 //! The requests of one peer that wait to be served.
 
+use super::precedence::LOOK;
 use crate::metainfo::Block;
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -182,13 +183,14 @@ impl Uploads {
         self.queue.iter().filter(|block| block.len > 0)
     }
 
-    /// Puts these first, in the order in which they were asked for.
+    /// Puts these, which are among the first [`LOOK`], before all others, in the order in which they were asked for.
     pub(super) fn prefer(&mut self, first: &[Block]) {
         if first.is_empty() {
             return;
         }
         self.queue.retain(|block| block.len > 0);
-        self.queue.make_contiguous().sort_by_key(|block| !first.contains(block));
+        let looked_at = self.queue.len().min(LOOK);
+        self.queue.make_contiguous()[..looked_at].sort_by_cached_key(|block| !first.contains(block));
         self.index = None;
     }
 

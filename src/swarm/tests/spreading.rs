@@ -275,6 +275,24 @@ fn what_nobody_has_goes_first_when_the_link_is_full() {
     assert_eq!(sent(&mut desk, second, 9), [old], "nothing else waits");
 }
 
+/// It asks for all there is, again and again, and goes.
+#[test]
+fn who_asks_for_everything_keeps_little_from_others_and_leaves_nothing_behind() {
+    const PIECES: u32 = 200;
+    let mut desk = seed(PIECES);
+    for number in 0..50 {
+        let greedy = comer(&mut desk, 1 + number);
+        (0..PIECES).for_each(|piece| desk.ask(greedy, [piece, 0, BLOCK]));
+        let other = comer(&mut desk, 101);
+        assert_eq!(suggested(&mut desk, other).len(), 3, "{number} have come");
+        let now = desk.now;
+        [greedy, other].into_iter().for_each(|slot| desk.swarm.gone(now, slot));
+        desk.wishes();
+    }
+    let (all, left) = (PIECES as usize, desk.swarm.spreading.left());
+    assert!((all - 16..=all).contains(&left), "{left} of {all} pieces may be suggested");
+}
+
 #[test]
 fn what_others_have_does_not_wait_for_long_nor_while_the_link_has_room() {
     let (mut desk, [_, second], [old, _]) = begun(Some(u64::from(BLOCK)));

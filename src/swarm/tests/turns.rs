@@ -307,6 +307,6 @@ fn who_gave_more_than_twice_what_it_got_is_a_creditor() {
         (peer.uploaded, peer.downloaded) = (uploaded, downloaded);
         peer.is_creditor()
     };
-    assert!(!is_creditor(0, 0) && is_creditor(0, 1));
-    assert!(!is_creditor(100, 200) && is_creditor(100, 201));
+    assert!(!is_creditor(0, 0) && !is_creditor(0, 16_384) && is_creditor(0, 65_536));
+    assert!(!is_creditor(100_000, 200_000) && is_creditor(100_000, 265_536));
 }
