@@ -109,8 +109,12 @@ fn what_nobody_has_read_lately_is_read_past_the_page_cache() {
     let past = direct(&when_sent(&stage, figures, 1)) - before;
     // Others may have no such way, or not tell what they have cached.
     if system == EXT4 {
-        let cached = stage.cached_bytes();
-        assert!(past >= stage.total() && cached == 0, "{past} bytes went past it, {cached} are in it");
+        // The kernel keeps a page now and then of those that it is asked to give up.
+        let (cached, most) = (stage.cached_bytes(), stage.total() / 100);
+        assert!(
+            past + most >= stage.total() && cached <= most,
+            "{past} bytes went past it, {cached} are in it"
+        );
     }
 }
 
