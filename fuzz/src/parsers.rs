@@ -204,7 +204,7 @@ pub fn tracker_url(input: &[u8]) {
 fn is_fit(url: &TrackerUrl) {
     let ((host, port), path) = (url.place(), url.path());
     assert!(!host.is_empty() && port != 0 && !host.contains(['/', '?', '#', '@']), "{url:?}");
-    let plain = |text: &str| !text.chars().any(|c| c.is_control() || c == ' ');
+    let plain = |text: &str| !text.bytes().any(|byte| byte.is_ascii_control() || byte == b' ');
     assert!(plain(host) && plain(path) && !path.contains('#'), "{url:?}");
     match url {
         TrackerUrl::Http(_) => assert!(path.starts_with('/'), "{url:?}"),
