@@ -93,7 +93,8 @@
 //! * No `select!` around an operation on a socket: a connection is ended by shutting it down. An operation that is left
 //!   behind keeps its memory until the kernel has answered.
 //!
-//! A panic is a bug of ours; whatever peers, trackers, torrents and disks do is an error with a name. Wherever on a core it
+//! A panic is a bug of ours, and ends the session with a sentence, on whichever core and in whichever task it is
+//! (`ring/panics.rs`); whatever peers, trackers, torrents and disks do is an error with a name. Wherever on a core it
 //! is, it ends the core, and with it the session, by a sentence (`ring/panics.rs`).
 //!
 //! # Where to begin reading
