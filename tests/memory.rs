@@ -267,17 +267,21 @@ fn a_seed_with_little_memory_sends_from_the_page_cache() {
     }
 }
 
+/// A program of one core that has been sent a whole torrent by so many peers; where its figures are, and its peers connect.
+fn fetched_from(stage: &Stage, connections: &str) -> (Program, SocketAddr, String) {
+    let more = ["--cores", "1", "--memory-limit", "512M", "--metrics", "127.0.0.1:0", "--seed"];
+    let mut program = beside_client(stage, "download", &stage.folder.path().join("leech"), &more);
+    let (figures, addr) = (program.metrics_address(), program.address().to_string());
+    assert_eq!(stage.run("upload", &["--peer", &addr, "--connections", connections]).0, Some(0));
+    (program, figures, addr)
+}
+
 /// Everything goes its shortest way when one peer answers in the order it is asked: into its place, to the disk, and from
 /// memory to whoever wants it next.
 #[test]
 fn what_is_downloaded_is_neither_copied_nor_read() {
     let stage = Stage::new(&[12 << 20]);
-    let leech = stage.folder.path().join("leech");
-    let more = ["--cores", "1", "--memory-limit", "512M", "--metrics", "127.0.0.1:0", "--seed"];
-    let mut program = beside_client(&stage, "download", &leech, &more);
-    let figures = program.metrics_address();
-    let addr = program.address().to_string();
-    assert_eq!(stage.run("upload", &["--peer", &addr, "--connections", "1"]).0, Some(0));
+    let (mut program, figures, addr) = fetched_from(&stage, "1");
     assert_eq!(program.until("completed")["moved"], 0);
     assert_eq!(stage.run("download", &["--peer", &addr, "--connections", "2"]).0, Some(0));
     let page = when_sent(&stage, figures, 2);
@@ -294,31 +298,21 @@ fn what_is_downloaded_is_neither_copied_nor_read() {
 fn what_many_send_of_straddling_files_is_not_copied() {
     let lengths = [3_000_001, 5, 1 << 20, 70_000, 4096, 6_000_003, 65_536, 2_500_000];
     let stage = Stage::with_pieces(&lengths, 1 << 18);
-    let leech = stage.folder.path().join("leech");
-    let more = ["--cores", "1", "--memory-limit", "256M", "--metrics", "127.0.0.1:0", "--seed"];
-    let mut program = beside_client(&stage, "download", &leech, &more);
-    let figures = program.metrics_address();
-    let addr = program.address().to_string();
-    assert_eq!(stage.run("upload", &["--peer", &addr, "--connections", "16"]).0, Some(0));
+    let (mut program, figures, _) = fetched_from(&stage, "16");
     let completed = program.until("completed");
     let [moved, wasted] = ["moved", "wasted"].map(|name| completed[name].as_u64().unwrap());
     println!("{moved} bytes moved, {wasted} wasted");
     // A block to each peer.
     assert!(moved <= 16 * BLOCK as u64, "{moved} of {} bytes", stage.total());
     assert_eq!(Samples::fetch(figures).sum("seedring_copied_bytes_total", &[]), 0);
-    stage.assert_same(&leech);
+    stage.assert_same(&stage.folder.path().join("leech"));
 }
 
 /// Pieces that come at about the same time are hashed side by side.
 #[test]
 fn pieces_of_many_seeds_are_hashed_in_batches() {
     let stage = Stage::new(&[8 << 20]);
-    let leech = stage.folder.path().join("leech");
-    let more = ["--cores", "1", "--memory-limit", "256M", "--metrics", "127.0.0.1:0", "--seed"];
-    let mut program = beside_client(&stage, "download", &leech, &more);
-    let figures = program.metrics_address();
-    let addr = program.address().to_string();
-    assert_eq!(stage.run("upload", &["--peer", &addr, "--connections", "16"]).0, Some(0));
+    let (mut program, figures, _) = fetched_from(&stage, "16");
     program.until("completed");
     let page = common::until(|| {
         let page = Samples::fetch(figures);
