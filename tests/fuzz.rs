@@ -1,7 +1,7 @@
 //! The fuzz targets on their seeds and on mutated ones, with the ordinary toolchain: a fixed number of inputs, or for so long
 //! each (`FUZZ_SECONDS`). Each input is made by a number. The first of them is taken from the clock, and printed; it can be
-//! given instead (`FUZZ_FIRST`), and so can that of a single input (`FUZZ_SEED`). `scripts/fuzz` runs the same bodies under
-//! libFuzzer.
+//! given instead (`FUZZ_FIRST`), and so can that of a single input (`FUZZ_SEED`); `FUZZ_TARGET` names one target to run
+//! alone. `scripts/fuzz` runs the same bodies under libFuzzer.
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "the module belongs to another crate, too")]
 
 #[path = "../fuzz/src/lib.rs"]
@@ -91,9 +91,13 @@ fn mutated_input_finds_no_fault() {
     let first = first();
     println!("FUZZ_FIRST={first}");
     let time = Duration::from_secs(given("FUZZ_SECONDS").unwrap_or(0));
+    let named = std::env::var("FUZZ_TARGET").ok();
+    let targets: Vec<_> =
+        TARGETS.iter().filter(|target| named.as_deref().is_none_or(|name| name == target.name)).collect();
+    assert!(!targets.is_empty(), "no target is named {named:?}");
     let next = AtomicUsize::new(0);
     let work = || {
-        while let Some(target) = TARGETS.get(next.fetch_add(1, Ordering::Relaxed)) {
+        while let Some(target) = targets.get(next.fetch_add(1, Ordering::Relaxed)) {
             try_out(target, first, time);
         }
     };

@@ -172,17 +172,43 @@ pub fn tracker_reply(input: &[u8]) {
     }
 }
 
-/// A tracker's URL, and behind a line's end where it redirects to. Of what is shown of it: no secret behind the host, nothing that
-/// a terminal obeys. The rest is read, whatever it is.
+/// A tracker's URL, and behind a line's end where it redirects to: what is asked, and what is shown.
 pub fn tracker_url(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     let (url, location) = text.split_once('\n').unwrap_or((&text, ""));
+    // No secret behind the host, nothing that a terminal obeys.
     let shown = label(url);
     assert!(!shown.chars().any(char::is_control), "{shown:?}");
     let (scheme, host) = shown.split_once("://").unwrap_or(("", &shown));
     assert!(!scheme.contains(['/', '?', '#', '@']) && !host.contains(['/', '?', '#', '@']), "{shown:?}");
-    if let Ok(TrackerUrl::Http(url)) = TrackerUrl::parse(url) {
-        let _ = (url.scrape(), url.join(location));
+    let Ok(url) = TrackerUrl::parse(url) else { return };
+    is_fit(&url);
+    let TrackerUrl::Http(own) = &url else { return };
+    if let Ok(scrape) = own.scrape() {
+        let scrape = TrackerUrl::Http(scrape);
+        assert!(scrape.place() == url.place() && scrape.path().contains("/scrape"), "{scrape:?}");
+    }
+    let near = TrackerUrl::Http(own.join("/near?by").expect("it is on the same host"));
+    assert!(near.place() == url.place() && near.path() == "/near?by", "{near:?}");
+    let Ok(next) = own.join(location) else { return };
+    // Credentials go nowhere else.
+    assert!(next.authorization().is_none() || next.authorization() == own.authorization());
+    let (secret, next) = (next.authorization(), TrackerUrl::Http(next));
+    is_fit(&next);
+    let same = |one: &str, other: &str| one.eq_ignore_ascii_case(other);
+    let stays = same(next.place().0, url.place().0) && next.place().1 == url.place().1;
+    assert!(stays || secret.is_none(), "{next:?}");
+}
+
+/// What is asked is a place and a path, and nothing in them ends a line of a request.
+fn is_fit(url: &TrackerUrl) {
+    let ((host, port), path) = (url.place(), url.path());
+    assert!(!host.is_empty() && port != 0 && !host.contains(['/', '?', '#', '@']), "{url:?}");
+    let plain = |text: &str| !text.bytes().any(|byte| byte.is_ascii_control() || byte == b' ');
+    assert!(plain(host) && plain(path) && !path.contains('#'), "{url:?}");
+    match url {
+        TrackerUrl::Http(_) => assert!(path.starts_with('/'), "{url:?}"),
+        TrackerUrl::Udp(_) => assert!(path.is_empty() || path.starts_with('/') && path.len() <= 1000),
     }
 }
 

@@ -3,6 +3,7 @@
 use super::announce::percent_decode;
 use super::reply::shown;
 use hyper::Uri;
+use std::net::Ipv6Addr;
 
 /// Longest path and query of a UDP tracker's URL in bytes, so that a request fits into a datagram of any path.
 const MAX_URL_DATA: usize = 1000;
@@ -134,17 +135,8 @@ impl Parts {
             Some((user, place)) => (Some(user.to_owned()), place.to_owned()),
             None => (None, authority.as_str().to_owned()),
         };
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        if host.is_empty() {
-            return Err(malformed("it has no host"));
-        }
-        // `port()` is also `None` for `host:99999`, which must not turn into the usual port.
-        let port = match place.strip_prefix(authority.host()) {
-            None | Some("" | ":") => None,
-            Some(_) => Some(
-                authority.port_u16().filter(|p| *p != 0).ok_or_else(|| malformed("its port is no port"))?,
-            ),
-        };
+        let (host, port) = host_and_port(&place)?;
+        let (host, port) = (host.to_owned(), port.map(port_number).transpose()?);
         Ok(Self { host, port, place, user, uri })
     }
 
@@ -156,6 +148,39 @@ impl Parts {
             query => format!("/{query}"),
         }
     }
+}
+
+/// `host`, `host:port`, `[IPv6 address]` and `[IPv6 address]:port` taken apart, the host without its brackets. Read here and not
+/// by the `http` crate, which takes more for an authority than can be joined or dialled.
+fn host_and_port(place: &str) -> Result<(&str, Option<&str>), UrlError> {
+    let (host, rest) = match place.strip_prefix('[') {
+        Some(bracketed) => {
+            let (host, rest) =
+                bracketed.split_once(']').ok_or_else(|| malformed("its address has no end"))?;
+            host.parse::<Ipv6Addr>().map_err(|_| malformed("what is in brackets is no IPv6 address"))?;
+            (host, rest)
+        }
+        None => place.split_at(place.find(':').unwrap_or(place.len())),
+    };
+    if host.is_empty() {
+        return Err(malformed("it has no host"));
+    }
+    if host.contains(['[', ']']) {
+        return Err(malformed("its host is no name"));
+    }
+    match rest.strip_prefix(':') {
+        // A colon with nothing behind it is the usual port (RFC 3986, section 6.2.3).
+        Some("") => Ok((host, None)),
+        None if rest.is_empty() => Ok((host, None)),
+        Some(port) => Ok((host, Some(port))),
+        None => Err(malformed("its port is no port")),
+    }
+}
+
+fn port_number(text: &str) -> Result<u16, UrlError> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let port = text.parse().ok().filter(|port| digits && *port != 0);
+    port.ok_or_else(|| malformed("its port is no port"))
 }
 
 impl UdpUrl {

@@ -13,6 +13,8 @@ fn http_urls_are_taken_apart() {
         ("http://127.0.0.1:9/", "127.0.0.1", 9, "127.0.0.1:9", "/"),
         ("https://t.example/a", "t.example", 443, "t.example", "/a"),
         ("http://me:pw@t.example:8/a", "t.example", 8, "t.example:8", "/a"),
+        ("http://me:pw@[::1]:8/a", "::1", 8, "[::1]:8", "/a"),
+        ("http://t.example:/a", "t.example", 80, "t.example:", "/a"),
     ] {
         let parsed = HttpUrl::parse(url).unwrap_or_else(|error| panic!("{url}: {error}"));
         assert_eq!(parsed.host, host);
@@ -41,6 +43,14 @@ fn other_urls_are_refused() {
         "http://t .example/",
         "http://t.example/a\r\nHost: other",
         "http://[::1/announce",
+        "http://[::1]6969/announce",
+        "http://[t.example]/announce",
+        "http://[2001:db8:@1]tracker.example:1337/announce",
+        "http://[2001:db8::1@t.example/announce",
+        "http://t.example]/announce",
+        "http://t.example:80:81/announce",
+        "http://t.example:+80/announce",
+        "http://2001:db8::1/announce",
     ] {
         let refused = HttpUrl::parse(url);
         assert!(matches!(refused, Err(UrlError::Malformed(_))), "{url:?}: {refused:?}");
