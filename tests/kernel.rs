@@ -6,7 +6,7 @@ mod common;
 use common::metrics::Samples;
 use common::payload::{noise, one_file};
 use common::program::{Program, client, seedring};
-use common::stage::Stage;
+use common::stage::{Stage, beside_client};
 use common::until;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -245,4 +245,52 @@ fn too_little_lockable_memory_for_zero_copy_sends_costs_speed_only() {
     let said = std::fs::read_to_string(&said).unwrap();
     assert_eq!(said.matches("unregistered buffers").count(), 1, "{said}");
     assert!(said.contains("no room for a send without a copy"), "{said}");
+}
+
+/// From here on this process and its children may be so many threads together, whoever they are. As with locked memory, they are
+/// counted by user.
+fn limit_threads(threads: u64) -> std::io::Result<()> {
+    const RIGHTS: [libc::c_ulong; 2] = [21, 24]; // CAP_SYS_ADMIN, CAP_SYS_RESOURCE
+    const FIRST_USER: u32 = 1 << 30;
+    const SAME: libc::uid_t = libc::uid_t::MAX;
+    let limit = libc::rlimit { rlim_cur: threads, rlim_max: threads };
+    // SAFETY: plain system calls. The capabilities are dropped for whatever is executed next.
+    let refused = unsafe {
+        libc::setresuid(FIRST_USER + libc::getpid() as u32, SAME, SAME) != 0
+            || libc::setrlimit(libc::RLIMIT_NPROC, &raw const limit) != 0
+            || RIGHTS.iter().any(|right| libc::prctl(libc::PR_CAPBSET_DROP, *right, 0, 0, 0) != 0)
+    };
+    if refused { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[test]
+fn a_limit_on_threads_costs_speed_only_or_is_named_at_the_start() {
+    // Files of odd lengths: much goes through the page cache, and every file is synced.
+    let lengths: Vec<usize> = (0..60).map(|n| 70_000 + 1234 * n).collect();
+    let stage = Stage::with_pieces(&lengths, 64 * 1024);
+    let mut seed = beside_client(&stage, "seed", &stage.here(), &[]);
+    let addr = seed.address().to_string();
+    let (mut refused, mut done) = (0, 0);
+    // The program's own thread, one for names, two cores; then what works beside them, ours and the kernel's.
+    for threads in 1..=8 {
+        let copy = stage.folder.path().join(threads.to_string());
+        let mut download = client("download", &stage.file, &copy, &["--cores", "2", "--peer", &addr]);
+        // SAFETY: as in `check_after`.
+        unsafe { download.pre_exec(move || limit_threads(threads)) };
+        let output = download.output().unwrap();
+        let said = stderr(&output);
+        match output.status.code() {
+            Some(0) => {
+                stage.assert_same(&copy);
+                done += 1;
+            }
+            code => {
+                assert_eq!((code, done), (Some(1), 0), "{threads}: {said}");
+                assert!(said.contains("cannot start a thread") && said.contains("TasksMax="), "{said}");
+                assert_eq!(said.lines().count(), 1, "{said}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused >= 2 && done >= 4, "{refused} refused, {done} done");
 }

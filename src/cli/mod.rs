@@ -52,6 +52,7 @@ use output::Output;
 use signals::Stop;
 use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Runs the command that the program's arguments and environment name.
 pub fn run() -> ExitCode {
@@ -142,8 +143,18 @@ impl Error {
     }
 }
 
-/// The runtime of the thread that people talk to: trackers, signals and progress, no payload.
+/// The runtime of the thread that people talk to: trackers, signals and progress, no payload. It has one more thread, for names
+/// that are looked up and the like, from its beginning: without one, and no more to be had, it would panic.
 fn control_runtime() -> Result<tokio::runtime::Runtime, Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|cause| Error::Other(format!("cannot start the runtime: {cause}")))
+    const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
+    let failed = |cause| Error::Other(format!("cannot start the runtime: {cause}"));
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().thread_keep_alive(FOR_EVER).build().map_err(failed)?;
+    // The runtime has no way to ask for a thread but one that panics; that is told of as any other refusal.
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let first = std::panic::catch_unwind(|| drop(runtime.spawn_blocking(|| {})));
+    std::panic::set_hook(hook);
+    first.map_err(|_| SessionError::Thread(io::ErrorKind::WouldBlock.into()))?;
+    Ok(runtime)
 }

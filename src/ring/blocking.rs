@@ -1,8 +1,11 @@
-//! Writes that may block, on threads beside the core's.
+//! Work that may block, on threads beside the core's: writes through the page cache.
 //!
 //! io_uring sends a buffered write to a worker thread on ext4, tmpfs and others, and does so after having tried in vain, with
 //! one worker a file. A plain `pwrite` costs less, but it may sleep (for memory, for the journal, for a disk that does not
-//! keep up), and a core that sleeps serves no peer. So a few threads, which the runtime keeps for such work, do it.
+//! keep up), and a core that sleeps serves no peer. So a few threads, which the core keeps for such work, do it.
+//!
+//! They are begun when there is work. A limit on threads (`TasksMax=`, a container's `pids.max`, `RLIMIT_NPROC`) may let us have
+//! none: then the core does the work itself, and is slow rather than at an end. The runtime's own pool panics there.
 
 use super::arena::Slab;
 use super::counters::{DiskTimer, Kind};
@@ -12,16 +15,96 @@ use std::cell::RefCell;
 use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::sync::Semaphore;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::{Builder, JoinHandle};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-/// Threads that write for one core at the same time. Writes to one file wait for each other in the kernel anyway.
-const WRITERS: usize = 2;
+/// Threads that work for one core at the same time. Writes to one file wait for each other in the kernel anyway.
+const HELPERS: usize = 2;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// The threads beside one core.
+struct Helpers {
+    turns: Arc<Semaphore>,
+    jobs: mpsc::Sender<Job>,
+    /// Whoever has nothing to do waits here for the next job.
+    queue: Arc<Mutex<mpsc::Receiver<Job>>>,
+    threads: Vec<JoinHandle<()>>,
+}
 
 thread_local! {
-    static TURNS: RefCell<Rc<Semaphore>> = RefCell::new(Rc::new(Semaphore::new(WRITERS)));
+    static HELPERS_HERE: RefCell<Helpers> = RefCell::new(Helpers::none());
+}
+
+impl Helpers {
+    fn none() -> Self {
+        let (jobs, queue) = mpsc::channel();
+        Self {
+            turns: Arc::new(Semaphore::new(HELPERS)),
+            jobs,
+            queue: Arc::new(Mutex::new(queue)),
+            threads: Vec::new(),
+        }
+    }
+
+    /// Gives the job to a thread; does it here when there is none and can be none.
+    fn give(&mut self, job: Job) {
+        if self.threads.len() < HELPERS {
+            let queue = Arc::clone(&self.queue);
+            let next = move || queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let work = move || {
+                while let Ok(job) = next() {
+                    job()
+                }
+            };
+            self.threads.extend(Builder::new().name("disk".into()).spawn(work));
+        }
+        match self.threads.is_empty() {
+            true => job(),
+            false => self.jobs.send(job).expect("the queue lives as long as we do"),
+        }
+    }
+}
+
+/// The core ends: what has been begun is brought to its end, and the threads with it.
+pub(super) fn leave() {
+    let Helpers { jobs, threads, .. } = HELPERS_HERE.replace(Helpers::none());
+    drop(jobs);
+    // One that has panicked has said so.
+    threads.into_iter().for_each(|thread| drop(thread.join()));
+}
+
+/// Waits for a turn: there is one for each thread.
+async fn turn() -> OwnedSemaphorePermit {
+    let turns = HELPERS_HERE.with_borrow(|helpers| Arc::clone(&helpers.turns));
+    turns.acquire_owned().await.expect("never closed")
+}
+
+/// Does what may block, on a thread beside the core's if there can be one. Once begun it is done to the end, whether somebody
+/// waits for it or not.
+async fn beside<T: Send + 'static>(
+    turn: OwnedSemaphorePermit,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    let (done, outcome) = oneshot::channel();
+    let job = Box::new(move || {
+        let result = work();
+        drop(turn);
+        // Nobody takes it when the core has ended.
+        let _ = done.send(result);
+    });
+    HELPERS_HERE.with_borrow_mut(|helpers| helpers.give(job));
+    outcome.await.expect("the work does not panic")
+}
+
+/// A system call that may block, beside the core's thread.
+pub(super) async fn call(
+    file: Arc<OwnedFd>,
+    work: impl FnOnce(&OwnedFd) -> rustix::io::Result<()> + Send + 'static,
+) -> io::Result<()> {
+    Ok(beside(turn().await, move || work(&file)).await?)
 }
 
 /// Whether the kernel may be able to write past its cache: see [`write_all`].
@@ -67,18 +150,17 @@ pub(super) async fn write_all(
     };
     let sources: Vec<Source> = parts.into_iter().map(source).collect();
     let len = sources.iter().map(|source| source.len).sum();
-    let turns = TURNS.with_borrow(Rc::clone);
+    // Sealed as long as somebody has a handle: the task below has one, even when nobody waits for it any more.
     let slab = slab.clone();
-    // A task of its own, so that the slab is held to the end even when nobody waits for it any more.
     let task = super::spawn(async move {
-        let _turn = turns.acquire().await.expect("never closed");
+        let turn = turn().await;
         let timer = DiskTimer::start(Kind::Write);
-        let written = tokio::task::spawn_blocking(move || {
+        let result = beside(turn, move || {
             sources
                 .iter()
                 .try_for_each(|source| write_pages(&file, source.bytes(), source.offset, drop_behind))
         });
-        let result = written.await.expect("a write does not panic");
+        let result = result.await;
         drop(slab);
         result?;
         timer.stop(&Ok(len));

@@ -1,13 +1,14 @@
 //! Files: positional reads into leases and writes from sealed slabs.
 //!
-//! Reads, and direct (`O_DIRECT`) writes, are operations of the ring. Writes through the page cache are not: see
-//! `blocking.rs`.
+//! Reads, and direct (`O_DIRECT`) writes, are operations of the ring. Writes through the page cache are not, nor is anything
+//! that the kernel has no thread for: see `blocking.rs`.
 
 use super::arena::{Lease, Slab};
 use super::blocking;
 use super::counters::{DiskTimer, Kind};
 use super::op::submit;
 use io_uring::{opcode, types};
+use rustix::fs::FallocateFlags;
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -90,8 +91,13 @@ impl File {
             None => opcode::Read::new(self.fd(), at, len).offset(offset).build(),
         };
         // SAFETY: the lease owns the bytes written, the file the descriptor; both travel with the operation.
-        let (result, (_, mut lease)) =
+        let (mut result, (_, mut lease)) =
             unsafe { submit(Kind::Read, len as usize, entry, (self.clone(), lease)) }.await;
+        if result.as_ref().is_err_and(had_no_worker) {
+            // Rare, and short beside a write: the core waits for it.
+            result =
+                rustix::io::pread(&self.0, &mut lease.bytes()[..len as usize], offset).map_err(Into::into);
+        }
         if let Ok(count) = result {
             lease.advance(count);
         }
@@ -149,6 +155,9 @@ impl File {
                     offset += count as u64;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if had_no_worker(&error) => {
+                    return self.write_cached(slab, [(range, offset)], false).await;
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -188,7 +197,13 @@ impl File {
     pub async fn allocate(&self, len: u64) -> io::Result<()> {
         let entry = opcode::Fallocate::new(self.fd(), len).build();
         // SAFETY: the operation names no memory; the descriptor travels with it.
-        unsafe { submit(Kind::Other, 0, entry, self.clone()) }.await.0.map(drop)
+        match unsafe { submit(Kind::Other, 0, entry, self.clone()) }.await.0 {
+            Err(error) if had_no_worker(&error) => {
+                let work = move |file: &OwnedFd| rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len);
+                blocking::call(Arc::clone(&self.0), work).await
+            }
+            result => result.map(drop),
+        }
     }
 
     /// Brings the file's bytes and its size to stable storage.
@@ -198,6 +213,17 @@ impl File {
     pub async fn sync_data(&self) -> io::Result<()> {
         let entry = opcode::Fsync::new(self.fd()).flags(types::FsyncFlags::DATASYNC).build();
         // SAFETY: the operation names no memory; the descriptor travels with it.
-        unsafe { submit(Kind::Sync, 0, entry, self.clone()) }.await.0.map(drop)
+        match unsafe { submit(Kind::Sync, 0, entry, self.clone()) }.await.0 {
+            Err(error) if had_no_worker(&error) => {
+                blocking::call(Arc::clone(&self.0), |file| rustix::fs::fdatasync(file)).await
+            }
+            result => result.map(drop),
+        }
     }
+}
+
+/// Whether an operation was not begun because the kernel had no thread for it. It cancels what it cannot hand to a worker when a
+/// limit on threads (`pids.max`, `RLIMIT_NPROC`) lets it start none; we cancel no operation on a file.
+fn had_no_worker(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ECANCELED)
 }

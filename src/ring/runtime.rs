@@ -3,7 +3,7 @@
 use super::entries::{self, FEWEST};
 use super::panics;
 use super::registration::descriptor_of;
-use super::support::{CoreError, StartError, warn_of_unregistered};
+use super::support::{CoreError, MAP, SET_UP, StartError, warn_of_unregistered};
 use super::{Arena, ZeroCopy, ZeroCopySend};
 use rustix::thread::CpuSet;
 use std::future::Future;
@@ -137,6 +137,7 @@ struct Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
+        super::blocking::leave();
         self.arena.leave_ring();
     }
 }
@@ -146,12 +147,11 @@ fn run_with_ring<T>(config: Config, main: impl AsyncFnOnce(Core) -> T) -> Result
     if let Some(place) = config.cpu {
         pin(place);
     }
-    let (runtime, ring, entries) =
-        make_ring(config.cores).map_err(|cause| StartError::new("set up io_uring", cause))?;
+    let (runtime, ring, entries) = make_ring(config.cores).map_err(|cause| StartError::new(SET_UP, cause))?;
     tracing::debug!("a ring of {entries} entries");
     // A ring whose descriptor is not known registers all there is at once, or never.
     let make = if ring.is_some() { Arena::new } else { Arena::in_one };
-    let arena = make(config.arena_len).map_err(|cause| StartError::new("map payload memory", cause))?;
+    let arena = make(config.arena_len).map_err(|cause| StartError::new(MAP, cause))?;
     let zero_copy = ZeroCopy::new(config.zero_copy_send, arena.capacity());
     let engine = Engine { runtime, arena: arena.clone() };
     let result = engine.runtime.block_on(async {

@@ -7,7 +7,11 @@ use std::sync::Once;
 /// Oldest kernel with all that is used: `SINGLE_ISSUER` (6.0) is the youngest of it, 6.1 the first long-lived one.
 const OLDEST_KERNEL: &str = "6.1";
 
-/// Why a ring could not be set up, with the remedy.
+/// What may fail at a start, as a [`StartError`] says it.
+pub(super) const SET_UP: &str = "set up io_uring";
+pub(super) const MAP: &str = "map payload memory";
+
+/// Why a core could not begin, with the remedy.
 #[derive(Debug)]
 pub struct StartError {
     what: &'static str,
@@ -54,6 +58,13 @@ impl fmt::Display for StartError {
                 f,
                 "this kernel ({kernel}) lacks an io_uring feature that seedring needs; run Linux {OLDEST_KERNEL} or newer"
             ),
+            // Address space, of which no more than is mapped is ever touched.
+            Some(libc::ENOMEM) if self.what == MAP => {
+                write!(
+                    f,
+                    "too little address space; raise it with `ulimit -v`, or take a lower --memory-limit"
+                )
+            }
             Some(libc::ENOMEM) => write!(
                 f,
                 "too little lockable memory ({}); raise it with `ulimit -l`, with `LimitMEMLOCK=infinity` in a systemd unit \
@@ -100,15 +111,16 @@ mod tests {
 
     #[test]
     fn each_refusal_names_its_remedy() {
-        for (errno, remedy) in [
-            (libc::ENOSYS, "CONFIG_IO_URING"),
-            (libc::EPERM, "kernel.io_uring_disabled=0"),
-            (libc::EINVAL, "Linux 6.1 or newer"),
-            (libc::ENOMEM, "ulimit -l"),
-            (libc::EMFILE, "ulimit -n"),
+        for (what, errno, remedy) in [
+            (SET_UP, libc::ENOSYS, "CONFIG_IO_URING"),
+            (SET_UP, libc::EPERM, "kernel.io_uring_disabled=0"),
+            (SET_UP, libc::EINVAL, "Linux 6.1 or newer"),
+            (SET_UP, libc::ENOMEM, "ulimit -l"),
+            (SET_UP, libc::EMFILE, "ulimit -n"),
+            (MAP, libc::ENOMEM, "ulimit -v"),
         ] {
-            let text = StartError::new("set up io_uring", io::Error::from_raw_os_error(errno)).to_string();
-            assert!(text.starts_with("cannot set up io_uring: ") && text.contains(remedy), "{text}");
+            let text = StartError::new(what, io::Error::from_raw_os_error(errno)).to_string();
+            assert!(text.starts_with(&format!("cannot {what}: ")) && text.contains(remedy), "{text}");
         }
     }
 }

@@ -38,12 +38,19 @@ fn on_cores<T: Send>(
         Ok(result??)
     };
     std::thread::scope(|scope| {
-        let workers: Vec<_> = ring::next_cpus(cores)
-            .map(|cpu| {
-                let (run, seen) = (&run, sender.clone());
-                scope.spawn(move || run(cpu, seen))
-            })
-            .collect();
+        // With fewer threads than asked for it is done more slowly; with none, not at all.
+        let mut refused = None;
+        let mut workers = Vec::new();
+        for cpu in ring::next_cpus(cores) {
+            let (run, seen) = (&run, sender.clone());
+            match std::thread::Builder::new().spawn_scoped(scope, move || run(cpu, seen)) {
+                Ok(worker) => workers.push(worker),
+                Err(cause) => refused = Some(cause),
+            }
+        }
+        if let (true, Some(cause)) = (workers.is_empty(), refused) {
+            return Err(SessionError::Thread(cause));
+        }
         drop(sender);
         let mut most = 0;
         while let Some(done) = seen.blocking_recv() {
