@@ -13,17 +13,18 @@ use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
-/// Most connections at once; more wait in the kernel's queue.
+/// Most connections at once. For one more the oldest gives way: so who connects and says nothing keeps nobody out who asks and
+/// goes, within milliseconds as a rule.
 const MOST_CONNECTIONS: usize = 32;
 /// Largest request head in bytes, time for it, and time for a connection as a whole.
 const MOST_HEAD: usize = 16 * 1024;
@@ -72,20 +73,23 @@ impl Server {
     /// future (or abort its task); connections end with it.
     pub async fn run(self, page: impl Fn(&str) -> Option<String> + Send + Sync + 'static) {
         let page = Arc::new(page);
-        let places = Arc::new(Semaphore::new(self.limits.connections));
         let mut connections = JoinSet::new();
+        // From the oldest to the newest.
+        let mut open: VecDeque<AbortHandle> = VecDeque::new();
         loop {
-            while connections.try_join_next().is_some() {}
-            let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
             let Ok((stream, _)) = self.listener.accept().await else {
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             };
+            while connections.try_join_next().is_some() {}
+            open.retain(|connection| !connection.is_finished());
+            if open.len() >= self.limits.connections
+                && let Some(oldest) = open.pop_front()
+            {
+                oldest.abort();
+            }
             let (page, limits) = (Arc::clone(&page), self.limits);
-            connections.spawn(async move {
-                serve(stream, limits, &*page).await;
-                drop(place);
-            });
+            open.push_back(connections.spawn(async move { serve(stream, limits, &*page).await }));
         }
     }
 }

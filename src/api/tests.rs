@@ -124,35 +124,32 @@ fn who_is_silent_or_slow_is_sent_away() {
 #[test]
 fn who_does_not_read_gives_way_in_the_end() {
     with_server(
-        |limits| (limits.connections, limits.connection_time) = (1, Duration::from_secs(1)),
+        |limits| limits.connection_time = Duration::from_secs(1),
         |addr| {
             let mut lazy = connect(addr);
             lazy.write_all(b"GET /huge HTTP/1.1\r\nHost: here\r\n\r\n").unwrap();
-            // It has begun to answer, so the only place is taken.
+            // It has begun to answer.
             lazy.read_exact(&mut [0]).unwrap();
-            assert_eq!(ask(addr, GET).1, "all is well\n", "the place is free again");
+            thread::sleep(Duration::from_secs(2));
+            let mut rest = Vec::new();
+            let _ = lazy.read_to_end(&mut rest);
+            assert!(rest.len() < 64 << 20, "it is cut off, and what is in flight is not all");
         },
     );
 }
 
 #[test]
-fn many_connections_take_turns() {
+fn who_connects_and_is_silent_keeps_nobody_out() {
     with_server(
-        |limits| (limits.connections, limits.head_time) = (4, SOON),
+        |limits| (limits.connections, limits.head_time) = (4, DEADLINE),
         |addr| {
             let silent: Vec<_> = (0..20).map(|_| connect(addr)).collect();
-            let asking: Vec<_> = (0..50).map(|_| thread::spawn(move || ask(addr, GET))).collect();
-            for answer in asking {
-                assert_eq!(answer.join().unwrap().1, "all is well\n");
+            for _ in 0..10 {
+                assert_eq!(ask(addr, GET).1, "all is well\n");
             }
-            drop(silent);
+            // The newest are still there; of the others each has seen its end.
+            let ended = |mut stream: &TcpStream| matches!(stream.read(&mut [0]), Ok(0) | Err(_));
+            assert!(silent[..16].iter().all(ended));
         },
     );
-}
-
-#[test]
-fn a_port_in_use_is_an_error() {
-    let taken = std::net::TcpListener::bind(ANY).unwrap();
-    let error = block_on(Server::bind(taken.local_addr().unwrap())).unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
 }
