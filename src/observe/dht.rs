@@ -35,6 +35,7 @@ pub(super) fn set(registry: &Registry, node: &Node, counted: &DhtCounters) {
     let dropped = [
         ("malformed", counted.malformed),
         ("unsolicited", counted.unsolicited),
+        ("filtered", counted.filtered),
         ("queries", counted.over_query_limit),
         ("addresses", counted.over_address_limit),
         ("upload", counted.over_upload_limit),

@@ -2,8 +2,10 @@
 
 use crate::discovery::dht::{DEFAULT_BOOTSTRAP, DhtCounters, DhtHandle, DhtNote, DhtSettings, DhtSockets};
 use crate::metainfo::InfoHash;
+use crate::swarm::IpFilter;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// A download with fewer peers than this wishes for more.
@@ -38,6 +40,7 @@ impl DhtSearch {
         info_hash: InfoHash,
         nodes: &[(String, u16)],
         listen: SocketAddr,
+        filter: Option<Arc<IpFilter>>,
         found: mpsc::Sender<Vec<SocketAddr>>,
     ) -> Option<Self> {
         let (options, sockets) = options?;
@@ -47,7 +50,8 @@ impl DhtSearch {
             true => format!("[{host}]:{port}"),
             false => format!("{host}:{port}"),
         }));
-        let settings = DhtSettings { listen, bootstrap, state: options.state.clone(), read_only: false };
+        let state = options.state.clone();
+        let settings = DhtSettings { listen, bootstrap, state, read_only: false, filter };
         let handle = DhtHandle::start(settings, sockets, tell);
         handle.search(info_hash, found);
         Some(Self { handle, info_hash, notes })

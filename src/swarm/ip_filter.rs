@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// Addresses in such lists from this level on are allowed.
 const ALLOWED_LEVEL: u32 = 128;
 /// How a file of gzip begins.
-const GZIP: [u8; 2] = [0x1f, 0x8b];
+const PACKED: [&[u8]; 5] = [b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"PK\x03\x04", b"\x28\xb5\x2f\xfd"];
 /// Most ranges of a list.
 const MOST_RANGES: usize = 4_000_000;
 
@@ -19,8 +19,8 @@ pub enum IpFilterError {
         "line {0} is no range of addresses: write `1.2.3.4 - 1.2.3.9 , 0 , name`, `name:1.2.3.4-1.2.3.9`, `1.2.3.0/24` or one address"
     )]
     Line(usize),
-    /// It is a file of gzip.
-    #[error("it is compressed: unpack it first, as with gunzip")]
+    /// It is a file of gzip, bzip2, xz, zip or zstd.
+    #[error("it is compressed: unpack it first, as with gunzip or unzip")]
     Compressed,
     /// There are too many.
     #[error("there are more than {MOST_RANGES} ranges")]
@@ -71,20 +71,22 @@ impl IpFilter {
 
     /// Reads a list, and tells which of its lines say nothing that can be read: those are passed over. Each line is a
     /// range as eMule writes it, with a level (`a - b , level , name`), as PeerGuardian does (`name:a-b`), a net
-    /// (`a/bits`), or a single address; lines may be empty or begin with `#` or `//`.
+    /// (`a/bits`), or a single address; lines may be empty or begin with `#`, `;` or `//`.
     ///
     /// # Errors
     /// When no line is any of these although there are some, or there are too many.
     pub fn parse_list(text: &[u8]) -> Result<(Self, Option<UnreadLines>), IpFilterError> {
-        if text.starts_with(&GZIP) {
+        if PACKED.iter().any(|packed| text.starts_with(packed)) {
             return Err(IpFilterError::Compressed);
         }
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         let (mut good, mut unread) = (0, None::<UnreadLines>);
-        for (number, line) in text.split(|byte| *byte == b'\n').enumerate() {
+        // Both ends of a line together make one; the first of them alone, an old one.
+        let end = if text.contains(&b'\n') { b'\n' } else { b'\r' };
+        for (number, line) in text.split(|byte| *byte == end).enumerate() {
             let line = String::from_utf8_lossy(line);
             let line = line.trim().trim_start_matches('\u{feff}');
-            if line.is_empty() || line.starts_with('#') || line.starts_with("//") {
+            if line.is_empty() || line.starts_with(['#', ';']) || line.starts_with("//") {
                 continue;
             }
             good += 1;
@@ -162,6 +164,10 @@ impl Entry {
             // A name in the other form may hold commas too.
             if let Some(entry) = Self::range(range) {
                 let level = rest.split(',').next().unwrap_or("").trim();
+                // Two columns of addresses are some other list's range.
+                if address(level).is_some() {
+                    return None;
+                }
                 let allowed = level.parse::<u32>().is_ok_and(|level| level >= ALLOWED_LEVEL);
                 return Some(if allowed { Self::Allowed } else { entry });
             }
@@ -339,6 +345,7 @@ mod tests {
             "2001:db8::5 - 2001:db8::1 , 0 , backwards",
             "20012:db8::1-20012:db8::5",
             "2001:db8::12345",
+            "1.2.3.4,1.2.3.9,two columns",
         ] {
             let text = format!("1.1.1.1\n{line}\n");
             assert_eq!(IpFilter::parse(text.as_bytes()), Err(IpFilterError::Line(2)), "{line}");
@@ -346,6 +353,10 @@ mod tests {
         assert_eq!(IpFilter::parse(b"\xff\xfe"), Err(IpFilterError::Line(1)));
         assert!(IpFilter::parse(b"").unwrap().is_empty());
         assert_eq!(IpFilter::parse(b"\x1f\x8b\x08"), Err(IpFilterError::Compressed));
+        assert_eq!(IpFilter::parse(b"PK\x03\x04\x14\0"), Err(IpFilterError::Compressed));
+        let list = IpFilter::parse_list(b"; a remark\r\n1.1.1.1\r\n\r\nhello\r\n").unwrap();
+        assert_eq!((list.0.len(), list.1), (1, Some(UnreadLines { count: 1, first: 4 })));
+        assert_eq!(IpFilter::parse(b"1.1.1.1\r3.3.3.3\r").unwrap().len(), 2);
         let list = IpFilter::parse_list(b"\nhello\n1.1.1.1\n2001:db8::5-2001:db8::1\n2.2.2.2").unwrap();
         assert_eq!((list.0.len(), list.1), (2, Some(UnreadLines { count: 2, first: 2 })));
         assert_eq!(IpFilter::parse_list(b"#\nhello\nyou"), Err(IpFilterError::Line(2)));

@@ -40,6 +40,8 @@ pub struct DhtCounters {
     pub malformed: u64,
     /// Dropped: an answer to nothing that we asked there.
     pub unsolicited: u64,
+    /// Dropped, or not sent: to do with a host in the filter.
+    pub filtered: u64,
     /// Answers of a node with another id than it was known by.
     pub wrong_ids: u64,
     /// Dropped: more queries than an address may send.

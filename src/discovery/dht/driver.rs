@@ -7,11 +7,13 @@ use super::node::{Announce, Dht, DhtConfig};
 use super::socket::DhtSockets;
 use super::state::MAX_STATE;
 use crate::metainfo::InfoHash;
+use crate::swarm::IpFilter;
 use ::ring::rand::{SecureRandom, SystemRandom};
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{UdpSocket, lookup_host};
 use tokio::sync::{mpsc, watch};
@@ -55,6 +57,8 @@ pub struct DhtSettings {
     pub state: Option<PathBuf>,
     /// Asks, but does not answer (BEP 43).
     pub read_only: bool,
+    /// Hosts that are neither heard nor told anything.
+    pub filter: Option<Arc<IpFilter>>,
 }
 
 /// What happened, for the log.
@@ -212,6 +216,9 @@ struct Driver {
     saves: Saves,
     saving: JoinSet<io::Result<()>>,
     had_nodes: bool,
+    filter: Option<Arc<IpFilter>>,
+    /// Datagrams that were not heard or not sent for it.
+    filtered: u64,
 }
 
 async fn run(
@@ -227,7 +234,7 @@ async fn run(
         driver.advance();
         if Instant::now() >= tell_at {
             tell_at = Instant::now() + TELL_EVERY;
-            told.send_replace(driver.dht.counters());
+            told.send_replace(DhtCounters { filtered: driver.filtered, ..driver.dht.counters() });
         }
         let due = driver.epoch + driver.dht.next_deadline();
         let due = due.min(driver.bootstrap_at).min(driver.saves.at).min(tell_at);
@@ -299,6 +306,8 @@ impl Driver {
             saves: Saves::new(now),
             saving: JoinSet::new(),
             had_nodes: false,
+            filter: settings.filter,
+            filtered: 0,
         })
     }
 
@@ -310,6 +319,10 @@ impl Driver {
     fn advance(&mut self) {
         self.dht.tick(self.now());
         while let Some((to, bytes)) = self.dht.take_outgoing() {
+            // Whoever names one of these gets no word of it: the query is one that nobody answers.
+            if self.is_filtered(to) {
+                continue;
+            }
             if let Some(socket) = &self.sockets[Family::of(to) as usize] {
                 // What the kernel has no room for is lost, as on the way.
                 let _ = socket.try_send_to(&bytes, to);
@@ -362,12 +375,20 @@ impl Driver {
         }
     }
 
+    /// Whether there is to be nothing to do with the host. Each time is counted.
+    fn is_filtered(&mut self, addr: SocketAddr) -> bool {
+        let filtered = self.filter.as_ref().is_some_and(|filter| filter.contains(addr.ip()));
+        self.filtered += u64::from(filtered);
+        filtered
+    }
+
     /// Takes what has come, up to a batch.
     fn receive(&mut self, family: Family) {
         let mut buffer = [0; MAX_DATAGRAM + 1];
         for _ in 0..BATCH {
             let Some(socket) = &self.sockets[family as usize] else { return };
             match socket.try_recv_from(&mut buffer) {
+                Ok((_, from)) if self.is_filtered(from) => {}
                 Ok((len, from)) => self.dht.hear(self.epoch.elapsed(), from, &buffer[..len]),
                 // Nothing left; or an error of an earlier datagram, which says nothing about the next.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,

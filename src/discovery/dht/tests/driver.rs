@@ -3,10 +3,13 @@
 use crate::discovery::dht::driver::Saves;
 use crate::discovery::dht::{DhtHandle, DhtNote, DhtSettings, DhtSockets};
 use crate::metainfo::InfoHash;
+use crate::swarm::IpFilter;
+use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use tokio::sync::mpsc;
-use tokio::time::{Duration, Instant, timeout};
+use tokio::time::{Duration, Instant, sleep, timeout};
 
 const HASH: InfoHash = InfoHash([5; 20]);
 /// Only a hang reaches it.
@@ -25,6 +28,11 @@ async fn next<T>(channel: &mut mpsc::Receiver<T>) -> T {
     timeout(DEADLINE, channel.recv()).await.expect("in time").expect("there is one more")
 }
 
+thread_local! {
+    /// What nodes that are started from now on have nothing to do with.
+    static FILTER: RefCell<Option<Arc<IpFilter>>> = const { RefCell::new(None) };
+}
+
 /// Each at an address of its own.
 async fn start(last: u8, bootstrap: &[SocketAddr], state: Option<PathBuf>) -> Node {
     // A port that is free: else another is taken, which does just as well.
@@ -35,6 +43,7 @@ async fn start(last: u8, bootstrap: &[SocketAddr], state: Option<PathBuf>) -> No
         bootstrap: bootstrap.iter().map(SocketAddr::to_string).collect(),
         state,
         read_only: false,
+        filter: FILTER.with_borrow(Clone::clone),
     };
     let (tell, mut notes) = mpsc::channel(64);
     let handle = DhtHandle::start(settings, DhtSockets::bind(free), tell);
@@ -123,7 +132,7 @@ async fn what_cannot_be_had_is_said() {
     let (tell, mut notes) = mpsc::channel(64);
     // An address that this machine does not have.
     let listen = ([192, 0, 2, 1], 0).into();
-    let settings = DhtSettings { listen, bootstrap: Vec::new(), state: None, read_only: false };
+    let settings = DhtSettings { listen, bootstrap: Vec::new(), state: None, read_only: false, filter: None };
     let handle = DhtHandle::start(settings, DhtSockets::bind(listen), tell);
     assert!(matches!(next(&mut notes).await, DhtNote::Failed(_)));
     handle.search(HASH, mpsc::channel(1).0);
@@ -150,4 +159,27 @@ fn what_is_found_at_last_is_kept_a_minute_later_and_then_every_five() {
         }
     }
     assert_eq!(saved, [160, 460, 563, 863]);
+}
+
+#[tokio::test]
+async fn hosts_in_the_filter_are_not_heard_and_not_asked() {
+    // Both ways: one that we know, and one that knows us.
+    let shunned = start(31, &[], None).await;
+    FILTER.set(Some(Arc::new(IpFilter::parse(b"127.0.77.31\n127.0.77.33").unwrap())));
+    let node = start(32, &[shunned.addr], None).await;
+    FILTER.set(None);
+    let knocking = start(33, &[node.addr], None).await;
+    let welcome = start(34, &[node.addr], None).await;
+    timeout(DEADLINE, async {
+        while node.handle.counters().queries_in == 0 || node.handle.counters().filtered < 2 {
+            sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await
+    .expect("who is welcome is heard, and two are not");
+    assert_eq!(shunned.handle.counters().datagrams_in, 0);
+    assert_eq!(knocking.handle.counters().datagrams_in, 0);
+    assert!(welcome.handle.counters().datagrams_in > 0);
+    let counted = node.handle.counters();
+    assert_eq!((counted.nodes_v4, counted.queries_in > 0), (1, true), "{counted:?}");
 }
