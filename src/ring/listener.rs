@@ -2,6 +2,7 @@
 
 use super::socket::poll;
 use super::{Place, Socket};
+use crate::wire::canonical;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use std::io;
@@ -91,7 +92,7 @@ impl Listener {
                 let addr = SocketAddr::try_from(addr).map_err(io::Error::from)?;
                 let socket = Socket::new(fd, place)?;
                 // A listener for both families sees IPv4 as mapped addresses.
-                Ok(Some((socket, SocketAddr::new(addr.ip().to_canonical(), addr.port()))))
+                Ok(Some((socket, canonical(addr))))
             }
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR | rustix::io::Errno::CONNABORTED) => {
                 Ok(None)

@@ -6,6 +6,7 @@ use super::roster::{Entry, host};
 use super::shown::Shown;
 use super::tellers::Teller;
 use super::{DropReason, Introduction, PeerSlot, Swarm, Tag, Wish};
+use crate::wire::{canonical, lacks_link};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -34,11 +35,11 @@ impl Swarm {
     }
 
     fn note_by(&mut self, addr: SocketAddr, note: impl FnOnce(&mut Candidates, SocketAddr) -> bool) -> bool {
-        if !self.may_connect(addr.ip()) {
+        // One host has one name: else it would be dialled twice, and a ban would hold for one of them.
+        let addr = canonical(addr);
+        if lacks_link(addr) || !self.may_connect(addr.ip()) {
             return false;
         }
-        // One host has one name: else it would be dialled twice, and a ban would hold for one of them.
-        let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
         let outshared = self.candidates.outshared();
         let added = note(&mut self.candidates, addr);
         self.totals.limits.addresses += u64::from(!added && self.candidates.outshared() == outshared);

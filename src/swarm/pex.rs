@@ -4,6 +4,7 @@ use super::reached::reached;
 use super::speak::Speech;
 use super::tellers::Teller;
 use super::{DropReason, PeerSlot, Swarm, Tag};
+use crate::wire::canonical;
 use crate::wire::extended::{Extension, MAX_PEX_PEERS, PexFlags, PexMessage};
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -209,7 +210,7 @@ impl Swarm {
         counts.too_long += u64::from(message.cut);
         self.totals.limits.addresses += u64::from(message.cut);
         for (addr, flags) in message.added {
-            let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
+            let addr = canonical(addr);
             let ourselves =
                 self.settings.greeting.port == Some(addr.port()) && self.outside.ip(addr.ip()) == addr.ip();
             let useful = !ourselves && is_usable(addr, sender) && self.takes_told(addr, teller);

@@ -4,6 +4,7 @@
 //! sees their 13-byte heads and counts the payload, which stays where it was received. Numbers are handed over as they
 //! were sent; whether a piece, block or port makes sense is for the caller to check.
 
+mod address;
 mod bitfield;
 pub mod extended;
 mod handshake;
@@ -13,6 +14,7 @@ pub mod mse;
 mod peer_id;
 mod reader;
 
+pub use address::{at_port, canonical, lacks_link};
 pub use bitfield::{bitfield_is_valid, bitfield_len};
 pub use handshake::{HANDSHAKE_HEAD_LEN, HANDSHAKE_LEN, Handshake, HandshakeError, Reserved};
 pub use head::{EXTENDED_ID, WireError};

@@ -135,6 +135,27 @@ fn seedring_finds_seedring_by_ipv6_alone() {
     assert!(seed.stop().success());
 }
 
+/// On a link where hosts have no addresses but those that IPv6 gives them for it alone.
+#[test]
+fn seedring_finds_seedring_on_a_link_without_routers() {
+    let (stage, lan) = (Stage::new(), Lan::of_ipv6(2));
+    for host in 0..2 {
+        lan.shell(host, &format!("ip addr del {}/64 dev eth0", Lan::v6(host)));
+        // Until the host knows that nobody else has its address.
+        until("there is an address", || {
+            lan.shell(host, "ip -6 addr show dev eth0 -tentative").contains("fe80:").then_some(())
+        });
+    }
+    let torrent = lay(&stage, "local");
+    let copy = stage.folder("copy");
+    let listen = ["--listen", "[::]:6881"];
+    let mut seed = seedring(&stage, &lan, 0, "seed", &torrent, &stage.path("origin"), &listen);
+    let mut leech = seedring(&stage, &lan, 1, "download", &torrent, &copy, &listen);
+    leech.wait_success();
+    assert_same(&stage.path("origin"), &copy);
+    assert!(seed.stop().success());
+}
+
 /// libtorrent, on a host, with its local discovery on.
 fn libtorrent(stage: &Stage, lan: &Lan, host: usize, torrent: &Torrent, folder: &Path) -> Libtorrent {
     let listen = format!("{}:6882", Lan::v4(host)).parse().expect("an address");

@@ -165,7 +165,8 @@ pub async fn resolve(
     let announcing =
         client.map(|client| announce_for(&magnet, client, announce, (id, port), trackers, tell.clone()));
     let sockets = dht.as_ref().map(|_| DhtSockets::bind(addr));
-    let mut dht = DhtSearch::start(dht.as_ref().zip(sockets), magnet.info_hash, &[], addr, searches.clone());
+    let dht = dht.as_ref().zip(sockets);
+    let mut dht = DhtSearch::start(dht, magnet.info_hash, &[], addr, filter.clone(), searches.clone());
     let _local = local_discovery.then(|| LocalSearch::start(addr, [(magnet.info_hash, searches.clone())]));
     let (heard, mut hear) = mpsc::channel(64);
     let handshake = Handshake { reserved: Reserved::ours(false), info_hash: magnet.info_hash, peer_id: id };

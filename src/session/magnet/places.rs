@@ -4,6 +4,7 @@
 use super::door::Door;
 use super::room::{Newcomer, Room};
 use crate::swarm::{self, IpFilter, Networks, host, most_of_host};
+use crate::wire::{canonical, lacks_link};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -95,10 +96,10 @@ impl Places {
 
     /// Remembers an address to dial.
     pub(super) fn add(&mut self, addr: SocketAddr, source: Source) {
-        if addr.port() == 0 || !self.door.admit(addr.ip(), source) {
+        let addr = canonical(addr);
+        if addr.port() == 0 || lacks_link(addr) || !self.door.admit(addr.ip(), source) {
             return;
         }
-        let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
         let most = if source == Source::Search { MOST_FOUND } else { MOST_ADDRESSES };
         if let Some(place) = self.book.get_mut(&addr) {
             self.given += usize::from(source == Source::Given && place.source != source);

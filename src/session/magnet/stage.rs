@@ -5,6 +5,7 @@ use super::places::{Places, Source};
 use super::room::{Newcomer, Room, Standing, room_for};
 use crate::swarm::{self, MetadataFetch, MetadataOutcome, host};
 use crate::wire::extended::{Extension, ExtensionIds, MetadataMessage};
+use crate::wire::{at_port, canonical};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -162,7 +163,7 @@ impl Stage {
 
     /// Takes a connection that a peer has made.
     pub(super) fn accept(&mut self, stream: TcpStream, addr: SocketAddr) {
-        let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
+        let addr = canonical(addr);
         if !self.places.door.lets_in(addr.ip()) {
             return;
         }
@@ -247,7 +248,7 @@ impl Stage {
             Heard::Gone => self.remove(number),
             Heard::Hello(hello) => {
                 peer.ids.update(&hello);
-                let said = hello.port.map(|port| SocketAddr::new(peer.addr.ip().to_canonical(), port));
+                let said = hello.port.map(|port| at_port(peer.addr, port));
                 peer.listens = peer.listens.or(said);
                 if peer.ids.get(Extension::Metadata).is_some() {
                     let offered =
