@@ -112,7 +112,9 @@ pub enum SessionError {
         cause: io::Error,
     },
     /// A thread could not be started.
-    #[error("cannot start a thread: {0}")]
+    #[error(
+        "cannot start a thread: {0}; raise the limit on them: `TasksMax=` in a systemd unit, `--pids-limit` of a container, `ulimit -u`"
+    )]
     Thread(io::Error),
     /// The kernel refuses what the program needs, or the program is wrong.
     #[error(transparent)]
@@ -187,6 +189,19 @@ struct Running<W> {
     failure: Option<SessionError>,
 }
 
+/// How many of the cores asked for can have memory enough, at least one. Says so when these are not all.
+fn cores_with_memory(job: &Job) -> usize {
+    let asked = job.cores.max(1);
+    let cores = usize::try_from(job.memory_limit / LEAST_MEMORY).unwrap_or(usize::MAX).clamp(1, asked);
+    if cores < asked {
+        tracing::warn!(
+            "working on {cores} processors, not {asked}: each takes {} MiB of --memory-limit at the least",
+            LEAST_MEMORY >> 20
+        );
+    }
+    cores
+}
+
 /// Runs until the goal is reached or `stop` completes, then tells trackers `stopped` and ends. Calls `watch` for each
 /// event, on the caller's thread. To be called inside a tokio runtime.
 ///
@@ -197,8 +212,7 @@ pub async fn run(
     watch: impl FnMut(Event),
     stop: impl Future<Output = ()>,
 ) -> Result<Outcome, SessionError> {
-    let cores = (job.memory_limit / LEAST_MEMORY).clamp(1, job.cores.max(1) as u64) as usize;
-    let cores = ring::cores_with_rings(cores);
+    let cores = ring::cores_with_rings(cores_with_memory(&job));
     let (listeners, addr) = bind(job.listen, cores).await?;
     // Peers are told of the port before the node starts. A private torrent has none (BEP 27).
     let sockets = (job.dht.is_some() && !job.torrent.private).then(|| DhtSockets::bind(addr));
@@ -380,7 +394,8 @@ impl<W: FnMut(Event)> Running<W> {
         let found = self.searched.0.clone();
         let torrent = &self.job.torrent;
         let dht = self.job.dht.as_ref().zip(self.sockets.take());
-        self.dht = DhtSearch::start(dht, torrent.info_hash, &torrent.nodes, self.addr, found);
+        let filter = self.job.choices.filter.clone();
+        self.dht = DhtSearch::start(dht, torrent.info_hash, &torrent.nodes, self.addr, filter, found);
         let Some(client) = self.client.clone() else { return false };
         let identity = TorrentIdentity {
             info_hash: self.job.torrent.info_hash,

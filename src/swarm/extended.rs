@@ -8,7 +8,7 @@ use crate::metainfo::InfoHash;
 use crate::wire::extended::{
     ExtendedHandshake, Extension, ExtensionIds, HANDSHAKE_ID, parse_dont_have, parse_upload_only,
 };
-use crate::wire::{Message, Reserved};
+use crate::wire::{Message, Reserved, at_port};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,7 +113,7 @@ impl Swarm {
     /// Where the peer listens, as far as is known.
     pub(super) fn listens_at(&self, slot: PeerSlot) -> Option<SocketAddr> {
         let peer = self.peers.get(slot)?;
-        let said = peer.extended.port.map(|port| SocketAddr::new(peer.who.addr.ip().to_canonical(), port));
+        let said = peer.extended.port.map(|port| at_port(peer.who.addr, port));
         if peer.who.outgoing { Some(peer.who.addr) } else { said }
     }
 
@@ -160,7 +160,10 @@ impl Swarm {
         extended.upload_only = hello.upload_only.unwrap_or(extended.upload_only);
         // None at all would mean that it gives nothing; who says so has not said how many.
         peer.reqq = hello.reqq.filter(|most| *most > 0).or(peer.reqq);
-        if std::mem::replace(&mut extended.heard_hello, true) {
+        let again = std::mem::replace(&mut extended.heard_hello, true);
+        // At once: by the next look at the peer slow start may have asked for many times as many.
+        peer.requests.most = peer.requests.most.min(peer.takes());
+        if again {
             // Honest clients say a second one now and then.
             self.offend(slot)?;
         } else if let Some(ip) = hello.your_ip {
@@ -215,7 +218,7 @@ impl Swarm {
         let speaks = self.settings.greeting.speaks_dht();
         let Some(peer) = self.peers.get_mut(slot).filter(|_| speaks && port != 0) else { return };
         if !std::mem::replace(&mut peer.extended.heard_port, true) {
-            let node = SocketAddr::new(peer.who.addr.ip().to_canonical(), port);
+            let node = at_port(peer.who.addr, port);
             self.wishes.push_back(Wish::DhtNode(node));
         }
     }

@@ -412,7 +412,7 @@ impl Swarm {
         } else if !useless {
             peer.last_useful = now;
         }
-        let taken = peer.reqq.map_or(window::DEFAULT_MOST, |most| most as usize).min(*window::BOUNDS.end());
+        let taken = peer.takes();
         // That our own limit leaves no more is no limit of the peer's.
         let cut = !peer.asked.is_empty() && peer.requests.worth(peer.down.get()) > taken && share > taken;
         peer.requests.most = taken.min(share);

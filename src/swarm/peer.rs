@@ -189,6 +189,11 @@ pub(super) struct Peer {
 }
 
 impl Peer {
+    /// Most requests that it takes at once, as far as it has said, and most that we would have open.
+    pub(super) fn takes(&self) -> usize {
+        self.reqq.map_or(window::DEFAULT_MOST, |most| most as usize).min(*window::BOUNDS.end())
+    }
+
     pub(super) fn new(now: Duration, who: Introduction, tag: Tag, pieces: u32, told: u32) -> Self {
         Self {
             who,

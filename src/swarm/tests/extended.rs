@@ -94,7 +94,6 @@ fn who_says_that_it_takes_no_requests_is_asked_as_who_says_nothing() {
         desk.reserved = Reserved::ours(true);
         let peer = desk.giver(1, &[0]);
         greet(&mut desk, peer, &ExtendedHandshake { reqq, ..hello() });
-        desk.pass(1);
         // Its window, and no more until a block has come.
         let count = (0..9).map(|_| desk.requests(peer).len()).sum::<usize>();
         assert_eq!(count, asked, "{reqq:?}");
