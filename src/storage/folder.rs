@@ -10,6 +10,15 @@ use std::path::Path;
 const CONFINED: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 
+/// What a file system has left.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// Bytes that may still be written.
+    pub(super) bytes: u64,
+    /// Bytes by which files grow.
+    pub(super) block: u64,
+}
+
 /// An open folder.
 #[derive(Debug)]
 pub struct Folder {
@@ -113,16 +122,17 @@ impl Folder {
         Ok(u64::try_from(stat.st_blocks).unwrap_or(0) * 512)
     }
 
-    /// Bytes that may still be written; `None` when the file system does not say.
+    /// What may still be written; `None` when the file system does not say.
     ///
     /// # Errors
     /// When it cannot be asked.
-    pub(super) fn room(&self) -> Result<Option<u64>, StorageError> {
+    pub(super) fn room(&self) -> Result<Option<Room>, StorageError> {
         let stat = rustix::fs::fstatvfs(&self.fd).map_err(self.fail("look at", &[]))?;
         let root = rustix::process::geteuid().is_root();
         let blocks = if root { stat.f_bfree } else { stat.f_bavail };
         // Some that are no disks have no size.
-        Ok((stat.f_blocks > 0).then(|| blocks.saturating_mul(stat.f_frsize)))
+        let block = stat.f_frsize.max(1);
+        Ok((stat.f_blocks > 0).then(|| Room { bytes: blocks.saturating_mul(block), block }))
     }
 
     /// Opens a regular file to read.

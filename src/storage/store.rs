@@ -1,6 +1,7 @@
 //! One torrent's files: what is there. Shared by all cores; each moves bytes through an `Access` of its own.
 
 use super::file_id::FileId;
+use super::folder::Room;
 use super::history::History;
 use super::{Folder, StorageError};
 use crate::metainfo::{FileEntry, FileIndex, FileKind, Layout, PART_SUFFIX, PieceIndex};
@@ -269,6 +270,9 @@ impl Store {
 
     /// Refuses files that the disk has no room for.
     fn check_room(&self, files: impl Iterator<Item = FileIndex>) -> Result<(), StorageError> {
+        let room = self.folder.room()?;
+        // A thousand small files take a thousand blocks.
+        let block = room.map_or(1, |room| room.block);
         let mut wanted = 0u64;
         for index in files {
             let file = self.file(index);
@@ -276,10 +280,11 @@ impl Store {
                 Location::Absent => 0,
                 location => self.folder.allocated(&file.path_at(location))?,
             };
-            wanted = wanted.saturating_add(self.layout.file_len(index).saturating_sub(there));
+            let whole = self.layout.file_len(index).next_multiple_of(block);
+            wanted = wanted.saturating_add(whole.saturating_sub(there));
         }
-        match self.folder.room()? {
-            Some(room) if room < wanted => Err(StorageError::new(
+        match room {
+            Some(Room { bytes, .. }) if bytes < wanted => Err(StorageError::new(
                 "download to",
                 self.folder.name(),
                 io::Error::from_raw_os_error(libc::ENOSPC),

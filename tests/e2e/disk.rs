@@ -119,6 +119,21 @@ fn read_only_disk() {
     assert!(tree(&folder).is_empty());
 }
 
+/// What files take are blocks: these are half a megabyte of bytes, and would be two on the disk.
+#[test]
+fn many_small_files_that_have_no_room_are_refused_before_the_first_is_made() {
+    let stage = Stage::new();
+    let names: Vec<String> = (0..500).map(|n| format!("dust/{n}")).collect();
+    let files: Vec<_> = names.iter().map(|name| (name.as_str(), 1000)).collect();
+    let (torrent, seeder) = small(&stage, &files);
+    let mount = stage.folder("mount");
+    let command = download(&torrent, &seeder, &mount);
+    let script = r#"mount -t tmpfs -o size=1m tmpfs "$1""#;
+    let sentence = run_command(&stage, &mut with_mounts(script, &[&mount], &command)).refused();
+    assert!(sentence.contains("cannot download to") && sentence.contains("disk is full"), "{sentence}");
+    assert!(seeder.take_served().is_empty());
+}
+
 #[test]
 fn a_file_where_the_folder_should_be() {
     let stage = Stage::new();
