@@ -391,6 +391,7 @@ impl Swarm {
             self.nudge = true;
             return None;
         }
+        self.helps = None;
         self.errands.insert(lacking.block, holder);
         Some(lacking.block)
     }
