@@ -336,10 +336,10 @@ impl Swarm {
         result
     }
 
-    /// So many bytes have come from the peer, and they leave it in the middle of a block.
-    pub fn trickled(&mut self, now: Duration, slot: PeerSlot, bytes: u64) {
+    /// Bytes have come from the peer, and they leave it in the middle of a block, of which the first `filled` are here.
+    pub fn trickled(&mut self, now: Duration, slot: PeerSlot, filled: u32) {
         if let Some(peer) = self.peers.get_mut(slot) {
-            peer.count_bytes(now, bytes);
+            peer.count_part(now, filled);
         }
     }
 
