@@ -169,12 +169,15 @@ impl Swarm {
             return;
         }
         let before = self.look_at_board(now);
-        let lacking = if wanted {
+        let mut lacking = Vec::new();
+        if wanted {
             self.give_up_hopeless();
-            self.lacking(now)
-        } else {
-            self.lacking_at_playhead(now)
-        };
+            lacking = self.lacking(now);
+        }
+        let also = self.lacking_at_playhead(now).into_iter();
+        let also: Vec<Lacking> =
+            also.filter(|more| lacking.iter().all(|shown| shown.block != more.block)).collect();
+        lacking.extend(also);
         let shown: BTreeSet<Block> = lacking.iter().map(|lacking| lacking.block).collect();
         self.nudge |= wanted && shown != before;
         self.board.shown = shown;
@@ -373,6 +376,7 @@ impl Swarm {
             let block = &lacking.block;
             let fit = urgent.is_none_or(|(own, next)| self.is_urgent(lacking, own, next))
                 && peer.offers(block.piece)
+                && self.may_fetch(peer, lacking)
                 && (!peer.snubbed || !self.peers.any_goes_on(block.piece))
                 && !self.have.has(block.piece)
                 && !self.errands.contains_key(block)
