@@ -408,9 +408,8 @@ impl Swarm {
         let goes_on = |block: &Block| {
             let (proven, several) = (peer.downloaded > 0, self.holders(block).nth(1).is_some());
             self.holders(block).any(|(other, holder, asked)| {
-                let unproven = proven && several && holder.pace().is_none();
-                let beaten = unproven || self.is_beaten(now, proven, (holder, asked), own);
-                other == slot || !beaten
+                let who = (proven, proven && several);
+                other == slot || self.is_relied_on(now, who, (holder, asked), own)
             })
         };
         let fits = |block: &&Block| {
