@@ -107,9 +107,9 @@ impl Receiver {
                     let ended = *received == 0 || !self.digest(&plan, &scatter, *received);
                     let payload = self.payload - before;
                     self.torrent.gauges.count_overhead(0, (*received as u64).saturating_sub(payload));
-                    if self.coming.is_some() {
+                    if let Some(coming) = &self.coming {
                         let now = self.torrent.now();
-                        self.torrent.swarm.borrow_mut().trickled(now, self.slot, *received as u64);
+                        self.torrent.swarm.borrow_mut().trickled(now, self.slot, coming.filled as u32);
                     }
                     ended
                 }

@@ -11,7 +11,41 @@ const BY_CHANCE: u32 = 4;
 /// With a limit of our own, so many seconds of it are asked for.
 const ASKED_AHEAD: u64 = 2;
 
+/// With a limit of our own, so many seconds of it are pieces that are begun and not all here. (But one piece at least.)
+const OPEN_AHEAD: u64 = 10;
+/// So long a core looks for something to help others with before it begins a piece beyond that.
+const HELP: Duration = Duration::from_secs(1);
+
 impl Swarm {
+    /// Whether so many pieces are begun that our own limit lets no more in soon: whoever can go on with one of them, does. Without
+    /// a limit each peer has a piece of its own, for then a bad one says who sent it.
+    pub(super) fn has_enough_open(&self) -> bool {
+        let Some(most) = self.most_open() else { return false };
+        let most = (most as usize / self.commons.cores()).max(1);
+        self.active.len() >= most && self.active.values().filter(|active| active.is_filling()).count() >= most
+    }
+
+    /// Whether all cores together have begun enough, of fewer pieces than there are cores, so that this one is to help others
+    /// instead of beginning one. It does not wait for long: there may be nothing that its peers can help with.
+    pub(super) fn leaves_it_to_others(&mut self, now: Duration) -> bool {
+        let missing = self.commons.map.missing_count();
+        let begun = self.commons.map.left().saturating_sub(missing);
+        let few = self.most_open().filter(|most| (*most as usize) < self.commons.cores());
+        if missing == 0 || few.is_none_or(|most| begun < most) {
+            return false;
+        }
+        let waits = now < *self.helps.get_or_insert(now) + HELP;
+        self.helps = self.helps.filter(|_| waits);
+        waits
+    }
+
+    /// Most pieces that are to be open on all cores together, when we have a limit.
+    fn most_open(&self) -> Option<u32> {
+        let ahead = self.settings.download_limit?.saturating_mul(OPEN_AHEAD);
+        let pieces = (ahead / u64::from(self.layout.piece_length())).max(1);
+        Some(u32::try_from(pieces).unwrap_or(u32::MAX))
+    }
+
     /// What one peer's share of the download limit is worth: requests to have open with it, and the time that a block takes.
     /// What is asked beyond that would only wait, and the peer with it.
     pub(super) fn fair_share(&mut self) -> (usize, Duration) {

@@ -15,7 +15,7 @@ impl Swarm {
         speech: &mut Speech<'_>,
     ) -> Option<Block> {
         let recalled = if self.recall(now, slot) { self.help_out(slot, speech) } else { None };
-        match recalled.or_else(|| self.twice(now, slot)) {
+        match recalled.or_else(|| self.twice(now, slot, speech.slabs)) {
             Some(found) => self.ask(found),
             None => self.errand_again(now, slot),
         }
@@ -31,9 +31,14 @@ impl Swarm {
     /// A block that another peer was asked for: the last one in the longest queue, if this peer is likely to bring it much
     /// sooner than any who was asked: what comes twice takes the place of what is lacking. Before the endgame it counts only
     /// when it has not come for a while.
-    fn twice(&mut self, now: Duration, slot: PeerSlot) -> Option<(PieceIndex, usize)> {
+    fn twice(&mut self, now: Duration, slot: PeerSlot, slabs: usize) -> Option<(PieceIndex, usize)> {
+        let mut endgame = self.is_endgame();
+        // There is memory, but it is for others, who bring sooner what is lacking: nothing is stuck.
+        if !endgame && slabs > 0 && self.is_kept_short(slot) {
+            return None;
+        }
         // What is asked for and does not come may hold the memory for the rest.
-        let endgame = self.is_endgame() || self.is_starved();
+        endgame |= self.is_starved();
         let peer = self.peers.get(slot)?;
         let own = peer.block_seconds();
         let unbeaten = self.unbeaten(now, endgame, own, peer.pace().is_some());

@@ -169,12 +169,15 @@ impl Swarm {
             return;
         }
         let before = self.look_at_board(now);
-        let lacking = if wanted {
+        let mut lacking = Vec::new();
+        if wanted {
             self.give_up_hopeless();
-            self.lacking(now)
-        } else {
-            self.lacking_at_playhead(now)
-        };
+            lacking = self.lacking(now);
+        }
+        let also = self.lacking_at_playhead(now).into_iter();
+        let also: Vec<Lacking> =
+            also.filter(|more| lacking.iter().all(|shown| shown.block != more.block)).collect();
+        lacking.extend(also);
         let shown: BTreeSet<Block> = lacking.iter().map(|lacking| lacking.block).collect();
         self.nudge |= wanted && shown != before;
         self.board.shown = shown;
@@ -373,6 +376,7 @@ impl Swarm {
             let block = &lacking.block;
             let fit = urgent.is_none_or(|(own, next)| self.is_urgent(lacking, own, next))
                 && peer.offers(block.piece)
+                && self.may_fetch(peer, lacking)
                 && (!peer.snubbed || !self.peers.any_goes_on(block.piece))
                 && !self.have.has(block.piece)
                 && !self.errands.contains_key(block)
@@ -391,6 +395,7 @@ impl Swarm {
             self.nudge = true;
             return None;
         }
+        self.helps = None;
         self.errands.insert(lacking.block, holder);
         Some(lacking.block)
     }
@@ -403,9 +408,8 @@ impl Swarm {
         let goes_on = |block: &Block| {
             let (proven, several) = (peer.downloaded > 0, self.holders(block).nth(1).is_some());
             self.holders(block).any(|(other, holder, asked)| {
-                let unproven = proven && several && holder.pace().is_none();
-                let beaten = unproven || self.is_beaten(now, proven, (holder, asked), own);
-                other == slot || !beaten
+                let who = (proven, proven && several);
+                other == slot || self.is_relied_on(now, who, (holder, asked), own)
             })
         };
         let fits = |block: &&Block| {

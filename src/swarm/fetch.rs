@@ -59,13 +59,13 @@ impl Swarm {
     /// The next block to ask the peer for when it was asked for all of its piece; `idle` when it was asked for nothing else. Counts
     /// as asked.
     fn go_on(&mut self, now: Duration, slot: PeerSlot, idle: bool, speech: &mut Speech<'_>) -> Option<Block> {
-        self.choose_piece(slot, speech.slabs);
+        let holds_back = self.choose_piece(now, slot, speech.slabs);
         let found = self.current_block(slot, speech).or_else(|| self.help_out(slot, speech));
         match found {
             Some(found) => self.ask(found),
             None => self
                 .errand(slot, None)
-                .or_else(|| if idle { self.once_more(now, slot, speech) } else { None }),
+                .or_else(|| if idle && !holds_back { self.once_more(now, slot, speech) } else { None }),
         }
     }
 
@@ -116,9 +116,10 @@ impl Swarm {
         self.open_block(slot, piece, speech)
     }
 
-    /// Gives the peer a piece of its own: one that was begun and left, else the rarest one.
-    fn choose_piece(&mut self, slot: PeerSlot, slabs: usize) {
-        let Some(peer) = self.peers.get(slot) else { return };
+    /// Gives the peer a piece of its own: one that was begun and left, else the rarest one. Says whether it is to begin none until it
+    /// was seen whether there is something to do for other cores.
+    fn choose_piece(&mut self, now: Duration, slot: PeerSlot, slabs: usize) -> bool {
+        let Some(peer) = self.peers.get(slot) else { return false };
         let (starved, spared) = (self.is_starved(), self.spared(peer));
         let (peers, layout) = (&self.peers, &self.layout);
         // An owner that has gone on to another piece has asked for all of this one, and lost blocks of it since.
@@ -148,12 +149,19 @@ impl Swarm {
         } else if self.has_its_share() && self.may_help(slot, slabs).is_some() {
             // What is left others may begin.
             None
+        } else if self.has_enough_open() && self.may_help(slot, slabs).is_some_and(|it| !spared.contains(&it))
+        {
+            // What is begun is to be whole soon, and then to be given to others.
+            None
+        } else if self.leaves_it_to_others(now) {
+            return true;
         } else {
             self.claim(slot)
         };
         if let (Some(piece), Some(peer)) = (piece, self.peers.get_mut(slot)) {
             peer.current = Some(piece);
         }
+        false
     }
 
     fn claim(&mut self, slot: PeerSlot) -> Option<PieceIndex> {
@@ -328,10 +336,10 @@ impl Swarm {
         result
     }
 
-    /// So many bytes have come from the peer, and they leave it in the middle of a block.
-    pub fn trickled(&mut self, now: Duration, slot: PeerSlot, bytes: u64) {
+    /// Bytes have come from the peer, and they leave it in the middle of a block, of which the first `filled` are here.
+    pub fn trickled(&mut self, now: Duration, slot: PeerSlot, filled: u32) {
         if let Some(peer) = self.peers.get_mut(slot) {
-            peer.count_bytes(now, bytes);
+            peer.count_part(now, filled);
         }
     }
 

@@ -82,6 +82,8 @@ impl Swarm {
     /// Counts as asked.
     pub(super) fn urgent(&mut self, now: Duration, slot: PeerSlot, speech: &mut Speech<'_>) -> Option<Block> {
         let fit = |peer: &&Peer| !peer.chokes_us && !peer.snubbed && peer.pace().is_some();
+        // What a slow peer takes from a slower one, nobody fast is asked for.
+        let fit = |peer: &&Peer| fit(peer) && self.skips(peer) == 0;
         if !self.settings.sequential || self.peers.get(slot).filter(fit).is_none() {
             return None;
         }
@@ -101,6 +103,12 @@ impl Swarm {
         }
         let own = self.peers.get(slot).map(|peer| peer.backlog_seconds() + peer.block_seconds())?;
         self.errand(slot, Some((own, next?)))
+    }
+
+    /// Whether the peer may fetch this for another core: of what is played soon and is merely slow to come it would have a block for
+    /// itself alone that somebody fast brings sooner.
+    pub(super) fn may_fetch(&self, peer: &Peer, lacking: &Lacking) -> bool {
+        !self.settings.sequential || lacking.wait.as_secs_f64() >= NEVER || self.skips(peer) == 0
     }
 
     /// Where in the order the piece is.

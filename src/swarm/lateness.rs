@@ -65,9 +65,21 @@ impl Swarm {
         self.is_late(now, peer, asked) || (endgame && self.is_behind(now, peer, asked, own))
     }
 
+    /// Whether one of several who were asked for a block is left to bring it, although another would have it in `own` seconds. When
+    /// that one has `proven` itself, who has sent nothing does not count towards the end: there may be many of them, who never do.
+    pub(super) fn is_relied_on(
+        &self,
+        now: Duration,
+        (endgame, proven): (bool, bool),
+        holder: (&Peer, &Asked),
+        own: f64,
+    ) -> bool {
+        let unproven = endgame && proven && holder.0.pace().is_none();
+        !unproven && !self.is_beaten(now, endgame, holder, own)
+    }
+
     /// Blocks that several peers were asked for, one of whom is not beaten. (So each that is asked once more is much faster than
-    /// all before it, and they are few.) When who is to be asked has `proven` itself, those who have sent nothing do not count: there
-    /// may be many of them, who never do.
+    /// all before it, and they are few.)
     pub(super) fn unbeaten(&self, now: Duration, endgame: bool, own: f64, proven: bool) -> BTreeSet<Block> {
         let several = |block: &Block| {
             let active = self.active.get(&block.piece);
@@ -75,8 +87,7 @@ impl Swarm {
         };
         let asked = self.peers.iter().flat_map(|(_, peer)| peer.asked.iter().map(move |asked| (peer, asked)));
         let open = asked.filter(|(_, asked)| several(&asked.block));
-        let open = open.filter(|(peer, _)| !(endgame && proven && peer.pace().is_none()));
-        let open = open.filter(|holder| !self.is_beaten(now, endgame, *holder, own));
-        open.map(|(_, asked)| asked.block).collect()
+        let relied_on = open.filter(|holder| self.is_relied_on(now, (endgame, proven), *holder, own));
+        relied_on.map(|(_, asked)| asked.block).collect()
     }
 }

@@ -230,6 +230,8 @@ pub struct Swarm {
     restarts: HashMap<PieceIndex, u8>,
     rounds: Rounds,
     pace: Pace,
+    /// Since when this core has looked for something to help others with.
+    helps: Option<Duration>,
     spreading: Spreading,
     /// When a super-seed was last seen to have something to send.
     gave: Duration,
@@ -273,6 +275,7 @@ impl Swarm {
             restarts: HashMap::new(),
             rounds: Rounds::default(),
             pace: Pace::default(),
+            helps: None,
             spreading: Spreading::default(),
             gave: Duration::ZERO,
             next_tick: Duration::ZERO,

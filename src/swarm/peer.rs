@@ -159,7 +159,9 @@ pub(super) struct Peer {
     /// Since when it has been in the middle of a block whose bytes go home.
     pub(super) begun: Option<Duration>,
     pub(super) last_block: Duration,
-    /// Bytes of a block under way that have come since that was looked at last, and when they last were enough.
+    /// Bytes of the block under way that are here and counted.
+    arrived: u32,
+    /// Bytes of blocks under way that have come since that was looked at last, and when they last were enough.
     trickle: u64,
     pub(super) trickled: Duration,
 
@@ -237,6 +239,7 @@ impl Peer {
             lent: Vec::new(),
             begun: None,
             last_block: now,
+            arrived: 0,
             trickle: 0,
             trickled: now,
             reqq: None,
@@ -297,7 +300,7 @@ impl Peer {
 
     /// A block has come, which was asked for then.
     pub(super) fn count_block(&mut self, now: Duration, len: u32, asked: Option<Duration>) {
-        self.down.add(u64::from(len));
+        self.down.add(u64::from(len.saturating_sub(std::mem::take(&mut self.arrived))));
         self.downloaded += u64::from(len);
         self.last_block = now;
         self.last_moved = now;
@@ -306,9 +309,12 @@ impl Peer {
         self.fast.block_came();
     }
 
-    /// Bytes of a block have come from it that is not whole yet. One whose block takes longer than it may be silent is slow, not silent.
-    pub(super) fn count_bytes(&mut self, now: Duration, bytes: u64) {
-        self.trickle += bytes;
+    /// The first `filled` bytes are here of a block that is not whole yet. They count for its rate: of a block that takes seconds
+    /// nothing else tells how fast it comes. And one whose block takes longer than it may be silent is slow, not silent.
+    pub(super) fn count_part(&mut self, now: Duration, filled: u32) {
+        let fresh = u64::from(filled.saturating_sub(std::mem::replace(&mut self.arrived, filled)));
+        self.down.add(fresh);
+        self.trickle += fresh;
         if self.trickle >= TRICKLE {
             (self.trickle, self.trickled, self.last_heard) = (0, now, now);
         }

@@ -1,13 +1,16 @@
 //! What is fetched, in which order, at what pace, of whom.
 
-use super::desk::{BLOCK, Desk, Said};
+use super::cores::{nudge, two};
+use super::desk::{BLOCK, Desk, Said, own};
 use super::sim::plan::{Has, NodePlan, Plan};
 use super::sim::world::World;
 use crate::metainfo::Layout;
 use crate::swarm::{Commons, DropReason, IpFilter, PeerSlot, Priority, Selection, Settings, Source, Wish};
 use crate::wire::extended::{ExtendedHandshake, Extension};
 use crate::wire::{Message, Reserved};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A swarm that has nothing of files of so many blocks; a piece is a block.
 fn desk(files: &[u32], priorities: &[Priority], settings: Settings) -> Desk {
@@ -143,6 +146,58 @@ fn with_a_download_limit_no_more_is_asked_for_and_nobody_is_snubbed_for_it() {
     givers.into_iter().for_each(|giver| assert!(!desk.swarm.peers.get(giver).unwrap().snubbed));
     desk.pass(20);
     givers.into_iter().for_each(|giver| assert!(desk.swarm.peers.get(giver).unwrap().snubbed));
+}
+
+#[test]
+fn by_a_low_download_limit_peers_fill_few_pieces_together_and_without_one_each_its_own() {
+    let all: Vec<u32> = (0..50).collect();
+    // So many pieces of 1 MiB come in ten seconds.
+    for (limit, most) in [(Some(50_000), 1), (Some(400_000), 3), (None, 20)] {
+        let mut desk = Desk::new(64 * BLOCK, 50, &[]);
+        (own(&mut desk).download_limit, own(&mut desk).most_peers) = (limit, 50);
+        desk.window = Some(3);
+        let givers: Vec<PeerSlot> = (1..=20).map(|number| desk.giver(number, &all)).collect();
+        let asked = givers.into_iter().flat_map(|giver| desk.requests(giver));
+        let pieces: BTreeSet<u32> = asked.map(|(piece, _)| piece).collect();
+        assert_eq!(pieces.len(), most, "{limit:?}: {pieces:?}");
+        let other = all.iter().find(|piece| !pieces.contains(piece)).unwrap();
+        let poor = desk.giver(21, &[*other]);
+        assert_eq!(desk.requests(poor), [0, 1, 2].map(|block| (*other, block)), "who has nothing else");
+    }
+}
+
+#[test]
+fn by_a_low_download_limit_a_core_helps_another_before_it_begins_a_piece() {
+    let [mut one, mut other] = two(64 * BLOCK, 50);
+    [&mut one, &mut other].into_iter().for_each(|desk| own(desk).download_limit = Some(50_000));
+    let all: Vec<u32> = (0..50).collect();
+    let first = one.giver(1, &all);
+    let begun = one.requests(first)[0].0;
+    let helper = other.giver(2, &all);
+    assert_eq!(other.requests(helper), [], "it looks for something to help with");
+    nudge(&mut other, &mut one);
+    nudge(&mut one, &mut other);
+    let asked = other.requests(helper);
+    assert!(asked.len() == 16 && asked.iter().all(|(piece, _)| *piece == begun), "{asked:?}");
+    // Who has nothing of that begins another piece after a while.
+    let poor = other.giver(3, &[49 - begun]);
+    assert_eq!(other.requests(poor), []);
+    other.pass(2);
+    assert_eq!(other.requests(poor)[0].0, 49 - begun);
+}
+
+/// Its own piece is all asked for, and late; there are others to begin.
+#[test]
+fn a_core_that_looks_for_something_to_help_with_asks_for_nothing_twice_instead() {
+    let [_one, mut desk] = two(16 * BLOCK, 50);
+    own(&mut desk).download_limit = Some(10_000);
+    let all: Vec<u32> = (0..50).collect();
+    let [mute, other] = [1, 2].map(|number| desk.giver(number, &all));
+    let begun = desk.requests(mute)[0].0;
+    desk.now += Duration::from_secs(20);
+    assert_eq!(desk.requests(other), []);
+    desk.now += Duration::from_secs(1);
+    assert_ne!(desk.requests(other)[0].0, begun);
 }
 
 #[test]

@@ -77,17 +77,6 @@ fn what_a_helpers_peers_do_not_send_another_of_them_is_asked_for() {
             }
             one.pass(1);
             other.pass(1);
-            println!(
-                "s {seconds} mutes {mutes:?} errands {} helper {:?} one taken {:?} act {:?}",
-                other.swarm.errands.len(),
-                other.swarm.peers.get(helper).map(|p| (p.downloaded, p.asked.len(), p.snubbed)),
-                one.swarm.board,
-                one.swarm
-                    .active
-                    .values()
-                    .map(|a| a.blocks.iter().filter(|b| b.is_received()).count())
-                    .collect::<Vec<_>>()
-            );
             seconds += 1;
         }
     }

@@ -182,8 +182,8 @@ fn whose_block_takes_longer_than_it_may_be_silent_is_slow_and_gets_there() {
     // 400 bytes a second: two blocks in 82 s.
     for number in asked.iter().take(2) {
         let (block, place) = head(&mut desk, *number);
-        for _ in 0..BLOCK / 400 {
-            desk.swarm.trickled(desk.now, peer, 400);
+        for second in 1..=BLOCK / 400 {
+            desk.swarm.trickled(desk.now, peer, 400 * second);
             desk.pass(1);
         }
         assert_eq!(desk.swarm.complete(desk.now, peer, &block, place), Completion::Taken);
@@ -191,11 +191,35 @@ fn whose_block_takes_longer_than_it_may_be_silent_is_slow_and_gets_there() {
     }
     // Too little to be worth waiting for.
     head(&mut desk, asked[2]);
-    for _ in 0..140 {
-        desk.swarm.trickled(desk.now, peer, 1);
+    for second in 1..=140 {
+        desk.swarm.trickled(desk.now, peer, second);
         desk.pass(1);
     }
     assert!(snubbed(&desk));
+}
+
+#[test]
+fn bytes_count_for_the_rate_as_they_come_and_once() {
+    let mut desk = Desk::new(64 * BLOCK, 1, &[]);
+    let peer = desk.giver(1, &[0]);
+    let asked = desk.requests(peer);
+    let rate = |desk: &Desk| desk.swarm.peers.get(peer).unwrap().down.get();
+    let mut seen = Vec::new();
+    // 2048 bytes a second: a block takes eight seconds.
+    for number in asked.iter().take(3) {
+        for half in 1..BLOCK / 1024 {
+            desk.swarm.trickled(desk.now, peer, 1024 * half);
+            desk.now += Duration::from_millis(500);
+            desk.swarm.tick(desk.now);
+            seen.push(rate(&desk));
+        }
+        assert!(desk.block_comes(peer, *number).1);
+        desk.now += Duration::from_millis(500);
+        desk.swarm.tick(desk.now);
+        seen.push(rate(&desk));
+    }
+    assert!(seen[3] > 1200, "after two seconds: {seen:?}");
+    assert!(seen[12..].iter().all(|rate| (1900..=2048).contains(rate)), "{seen:?}");
 }
 
 #[test]

@@ -174,3 +174,26 @@ fn who_holds_memory_for_long_gets_no_more_while_it_is_scarce() {
     }
     assert!(limits(&desk).memory > 1);
 }
+
+/// One that is kept short of memory has nothing to do while others are asked for all that there is memory for.
+#[test]
+fn who_is_to_have_no_memory_is_not_asked_twice_instead_while_there_is_some() {
+    for (starved, seconds) in [(true, 0), (false, 40)] {
+        let asked = [0, 1].map(|slabs| {
+            let mut desk = Desk::new(RUN_LEN, 3, &[]);
+            let [fast, slow] = [1, 2].map(|number| desk.giver(number, &[0, 1, 2]));
+            has_rate(&mut desk, fast, 30_000);
+            has_rate(&mut desk, slow, 8_000);
+            assert_eq!(desk.requests(fast).len(), 16);
+            desk.swarm.starve();
+            if !starved {
+                desk.swarm.feed();
+            }
+            // By then what the fast one was asked for is late.
+            desk.now += Duration::from_secs(seconds);
+            desk.slabs = slabs;
+            desk.requests(slow).len()
+        });
+        assert_eq!(asked, [1, 0], "without memory, and with some");
+    }
+}

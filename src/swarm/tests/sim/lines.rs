@@ -13,6 +13,9 @@ use std::net::SocketAddr;
 
 /// Bytes under way on a line before its sender waits: what a kernel would buffer.
 const WINDOW: u64 = 64 * 1024;
+/// Of a block that takes longer in a coarse world parts come, about this often, and at most so many.
+const TRICKLE: u64 = SECOND / 2;
+const MOST_PARTS: u64 = 100;
 /// Most payload bytes that are taken at once in a fine world. (One block in a coarse one.)
 const TAKE: u32 = 64 * 1024;
 
@@ -262,11 +265,18 @@ impl World {
         let Some(id) = node.next_end(ready) else { return };
         node.sending = true;
         let up = node.plan.up;
-        let end = &mut self.lines[id.0].ends[id.1];
+        let line = &mut self.lines[id.0];
+        let (latency, end) = (line.latency, &mut line.ends[id.1]);
         let block = end.outbox.pop_front().expect("it is ready");
         end.under_way += u64::from(block.len);
         end.begun += 1;
-        self.after(u64::from(block.len) * SECOND / up, Event::Left(id, block));
+        let time = u64::from(block.len) * SECOND / up;
+        let parts = if self.is_fine() { 0 } else { (time / TRICKLE).min(MOST_PARTS) };
+        for part in 1..parts {
+            let filled = u64::from(block.len) * part / parts;
+            self.after(time * part / parts + latency, Event::Trickled((id.0, 1 - id.1), filled as u32));
+        }
+        self.after(time, Event::Left(id, block));
     }
 
     pub(crate) fn left(&mut self, id: EndId, block: Block) -> usize {

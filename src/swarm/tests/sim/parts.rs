@@ -51,6 +51,17 @@ impl World {
         number
     }
 
+    /// A part of a slow block is here. (What else begins with a block, does so when it is whole.)
+    pub(crate) fn trickled(&mut self, id: EndId, filled: u32) -> usize {
+        let now = self.time();
+        let end = self.end(id);
+        let (number, slot) = (end.node, end.slot.filter(|_| !end.closed));
+        if let Some(slot) = slot {
+            self.nodes[number].swarm.trickled(now, slot, filled);
+        }
+        number
+    }
+
     // ---- whole ----
 
     pub(crate) fn came(&mut self, id: EndId, block: Block, bad: bool) -> usize {
@@ -190,6 +201,9 @@ impl World {
                     }
                 }
             }
+        }
+        if let Some((block, ..)) = end.coming {
+            node.swarm.trickled(now, slot, block.len - end.reader.payload_left());
         }
         let home = end.coming.filter(|(_, place, _)| *place == Place::Home);
         node.swarm.returned(slot, home.map(|(block, ..)| block));

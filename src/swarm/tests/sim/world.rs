@@ -37,6 +37,8 @@ pub(crate) enum Event {
     Heard(EndId, Vec<u8>),
     /// A block has left its sender's link, has reached the receiver's, has come through it; whether it is bad.
     Left(EndId, Block),
+    /// So much of a block that takes long is here, in a coarse world.
+    Trickled(EndId, u32),
     Arrived(EndId, Block, bool),
     Came(EndId, Block, bool),
     /// A part of a block has come, the last one of so many bytes.
@@ -227,6 +229,7 @@ impl World {
             Event::Open(end) => self.open(end),
             Event::Heard(end, bytes) => self.heard(end, bytes),
             Event::Left(end, block) => self.left(end, block),
+            Event::Trickled(end, filled) => self.trickled(end, filled),
             Event::Arrived(end, block, bad) => self.arrived(end, block, bad),
             Event::Came(end, block, bad) => self.came(end, block, bad),
             Event::Part(end, bytes, last) => self.part(end, bytes, last),
