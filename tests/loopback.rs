@@ -3,7 +3,7 @@
 use seedring::metainfo::Torrent;
 use seedring::ring::ZeroCopySend;
 use seedring::session::{
-    self, AnnounceLimits, Choices, CreateOptions, Event, Goal, Job, Listen, Outcome, Progress, Snapshot,
+    self, AnnounceLimits, Choices, CreateOptions, Event, Goal, Job, Outcome, Progress, Snapshot,
     TrackerOptions,
 };
 use seedring::swarm::Priority;
@@ -23,26 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 fn job(torrent: &Arc<Torrent>, folder: &Path, goal: Goal, peers: Vec<SocketAddr>) -> Job {
-    Job {
-        torrent: Arc::clone(torrent),
-        folder: folder.to_owned(),
-        goal,
-        listen: Listen::At(LOOPBACK),
-        peers,
-        found: Vec::new(),
-        id: None,
-        cores: 2,
-        memory_limit: 32 * 1024 * 1024,
-        zero_copy_send: ZeroCopySend::default(),
-        encryption: Encryption::default(),
-        announce: Default::default(),
-        trackers: None,
-        local_discovery: false,
-        dht: None,
-        pex: true,
-        snapshots: false,
-        choices: Choices::default(),
-    }
+    Job { peers, cores: 2, ..Job::alone(torrent, folder, goal) }
 }
 
 /// A session that says where it listens, and ends when told.

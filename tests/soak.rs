@@ -6,16 +6,15 @@ mod common;
 use common::metrics::Samples;
 use common::payload::{BLOCK, noise, one_file};
 use common::peer::{
-    INTERESTED, Request, UNCHOKE, bitfield, connect, connect_from, handshake, message, try_hear_kind,
+    INTERESTED, Request, UNCHOKE, accept, bitfield, connect, connect_from, handshake, message, try_hear_kind,
 };
 use common::program::{Program, client, load};
-use common::until;
+use common::{DEADLINE, until};
 use rustix::net::sockopt::set_socket_linger;
 use seedring::metainfo::Torrent;
 use seedring::wire::mse::{Initiator, Methods, Randomness, Step};
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
-use std::sync::Arc;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -252,16 +251,15 @@ fn of_peers_that_pass_by_a_seed_in_hiding_nothing_is_left() {
     assert_eq!(honest.until("completed")["downloaded"], 1 << 20);
 }
 
-/// A seed that has the first half, until it vanishes at some point, most likely in the middle of a block.
-fn visit_downloader(
-    addr: SocketAddr,
-    torrent: &Torrent,
-    payload: &[u8],
+/// A seed that has the first so many pieces, until it vanishes at some point, most likely in the middle of a block.
+fn let_down(
+    mut stream: TcpStream,
+    pieces: u32,
+    (torrent, payload): (&Torrent, &[u8]),
     rng: &mut fastrand::Rng,
 ) -> io::Result<TcpStream> {
-    let mut stream = connect(addr, torrent, random_id(rng))?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(&bitfield(torrent, torrent.layout.piece_count() / 2))?;
+    stream.write_all(&bitfield(torrent, pieces))?;
     stream.write_all(&message(UNCHOKE, &[], &[]))?;
     for _ in 0..rng.u8(..4) {
         let request = Request::hear(&mut stream)?;
@@ -272,25 +270,38 @@ fn visit_downloader(
     Ok(stream)
 }
 
-/// A seed that has everything and is slow until it is told to hurry.
-fn slow_seed(mut stream: TcpStream, torrent: &Torrent, payload: &[u8], hurry: &AtomicBool) {
-    stream.write_all(&bitfield(torrent, torrent.layout.piece_count())).unwrap();
-    stream.write_all(&message(UNCHOKE, &[], &[])).unwrap();
-    while let Ok(request) = Request::hear(&mut stream) {
-        if !hurry.load(Ordering::Relaxed) {
-            thread::sleep(Duration::from_millis(10));
+/// A seed that has everything and is slow until it is told to hurry. It goes when it has answered so many requests, or when
+/// the program has it go; says why. It waits for longer than a disk that stands still for a while has the program silent.
+fn slow_seed(
+    mut stream: TcpStream,
+    (torrent, payload): (&Torrent, &[u8]),
+    most: usize,
+    hurry: &AtomicBool,
+) -> io::Error {
+    let mut serve = || {
+        stream.set_read_timeout(Some(DEADLINE))?;
+        stream.write_all(&bitfield(torrent, torrent.layout.piece_count()))?;
+        stream.write_all(&message(UNCHOKE, &[], &[]))?;
+        for _ in 0..most {
+            let request = Request::hear(&mut stream)?;
+            if !hurry.load(Ordering::Relaxed) {
+                thread::sleep(Duration::from_millis(10));
+            }
+            stream.write_all(&request.answer(torrent, payload))?;
         }
-        if stream.write_all(&request.answer(torrent, payload)).is_err() {
-            break;
-        }
-    }
+        Err(io::Error::other(GOES))
+    };
+    serve().unwrap_or_else(|why| why)
 }
+
+/// What a slow seed says that goes by itself.
+const GOES: &str = "it has answered enough";
 
 #[test]
 fn of_seeds_that_pass_by_a_downloader_nothing_is_left() {
     let len = 64 << 20;
     let (folder, path, torrent) = one_file(len, 16 * BLOCK);
-    let payload = Arc::new(noise(len));
+    let payload = noise(len);
     let target = folder.path().join("copy");
     let more = [&CORES[..], &["--seed", "--memory-limit", "32M"]].concat();
     let mut program = Program::start(&mut client("download", &path, &target, &more));
@@ -298,19 +309,108 @@ fn of_seeds_that_pass_by_a_downloader_nothing_is_left() {
     let addr = program.address();
     let before = Held::by_none(&program, metrics, program.descriptors().0);
 
-    let hurry = Arc::new(AtomicBool::new(false));
+    let (hurry, all) = (AtomicBool::new(false), (&torrent, &payload[..]));
     let slow = connect(addr, &torrent, [9; 20]).unwrap();
-    let slow = thread::spawn({
-        let (torrent, payload, hurry) = (torrent.clone(), Arc::clone(&payload), Arc::clone(&hurry));
-        move || slow_seed(slow, &torrent, &payload, &hurry)
+    let (done, completed) = thread::scope(|scope| {
+        let slow = scope.spawn(|| slow_seed(slow, all, usize::MAX, &hurry));
+        // Of what they have the slow one brings little meanwhile.
+        let half = torrent.layout.piece_count() / 2;
+        let done = pass_by(PASSERS, |rng| let_down(connect(addr, &torrent, random_id(rng))?, half, all, rng));
+        hurry.store(true, Ordering::Relaxed);
+        let completed = program.until("completed");
+        println!("the slow seed has ended: {}", slow.join().unwrap());
+        (done, completed)
     });
-    let done = pass_by(PASSERS, |rng| visit_downloader(addr, &torrent, &payload, rng));
-    hurry.store(true, Ordering::Relaxed);
-    let completed = program.until("completed");
+    println!("{done} were asked for something");
     assert_eq!(completed["downloaded"], len);
-    assert!(std::fs::read(target.join("payload")).unwrap() == *payload);
-    assert!(done > 0, "some were asked for something before they vanished");
-    slow.join().unwrap();
+    assert!(std::fs::read(target.join("payload")).unwrap() == payload);
+    assert!(done > PASSERS / 2, "{done} were asked for something before they vanished");
+    // Its files are open now.
+    let before = Held { descriptors: (before.descriptors.0, program.descriptors().1), ..before };
+    before.assert_back(&program, metrics);
+}
+
+/// Hosts whose seeds vanish again and again, and how often they do so before the others hurry.
+const HOSTS: u8 = 48;
+const VANISHINGS: usize = 250;
+
+/// Ends the wait of those who are to be dialled, also when the test fails.
+struct End<'a> {
+    over: &'a AtomicBool,
+    addrs: &'a [SocketAddr],
+}
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        self.addrs.iter().for_each(|addr| drop(TcpStream::connect(addr)));
+    }
+}
+
+/// Seeds that we dial, and that vanish each time; but for one, which goes once, and is dialled again.
+#[test]
+fn of_seeds_that_vanish_when_they_are_dialled_nothing_is_left() {
+    let len = 64 << 20;
+    let (folder, path, torrent) = one_file(len, 16 * BLOCK);
+    let payload = noise(len);
+    let target = folder.path().join("copy");
+    let more = [&CORES[..], &["--seed", "--memory-limit", "32M"]].concat();
+    // What a program holds that has nobody to dial.
+    let before = {
+        let mut idle = Program::start(&mut client("download", &path, &target, &more));
+        let metrics = idle.metrics_address();
+        idle.address();
+        Held::by_none(&idle, metrics, idle.descriptors().0)
+    };
+
+    let listen = |ip| TcpListener::bind((ip, 0)).unwrap();
+    let slow = listen(Ipv4Addr::LOCALHOST);
+    let passers: Vec<TcpListener> = (1..=HOSTS).map(|host| listen(Ipv4Addr::new(127, 9, host, 1))).collect();
+    let addrs: Vec<SocketAddr> =
+        passers.iter().chain([&slow]).map(|listener| listener.local_addr().unwrap()).collect();
+    let peers: Vec<String> = addrs.iter().map(|addr| format!("--peer={addr}")).collect();
+    let more: Vec<&str> = more.into_iter().chain(peers.iter().map(String::as_str)).collect();
+    let mut program = Program::start(&mut client("download", &path, &target, &more));
+    let metrics = program.metrics_address();
+
+    let (hurry, over, done) = (AtomicBool::new(false), AtomicBool::new(false), AtomicUsize::new(0));
+    let (all, pieces) = ((&torrent, &payload[..]), torrent.layout.piece_count());
+    let ends = thread::scope(|scope| {
+        for (host, listener) in passers.iter().enumerate() {
+            let (hurry, over, done, torrent) = (&hurry, &over, &done, &torrent);
+            scope.spawn(move || {
+                let mut rng = fastrand::Rng::with_seed(host as u64);
+                while !over.load(Ordering::Relaxed) {
+                    let stream = accept(listener, torrent, random_id(&mut rng));
+                    if let Ok(stream) = stream.and_then(|stream| let_down(stream, pieces, all, &mut rng)) {
+                        vanish(stream, &mut rng);
+                        let vanished = done.fetch_add(1, Ordering::Relaxed) + 1;
+                        hurry.fetch_or(vanished >= VANISHINGS, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+        let slow = scope.spawn(|| {
+            let mut ends = Vec::new();
+            while !over.load(Ordering::Relaxed) {
+                let most = if ends.is_empty() { 300 } else { usize::MAX };
+                let stream = accept(&slow, &torrent, [9; 20]);
+                ends.extend(stream.map(|stream| slow_seed(stream, all, most, &hurry).to_string()));
+            }
+            ends
+        });
+        let end = End { over: &over, addrs: &addrs };
+        assert_eq!(program.until("completed")["downloaded"], len);
+        drop(end);
+        slow.join().unwrap()
+    });
+    println!("{} have vanished; the slow one's connections: {ends:?}", done.load(Ordering::Relaxed));
+    assert!(std::fs::read(target.join("payload")).unwrap() == payload);
+    assert!(done.into_inner() >= VANISHINGS, "they vanish until the others hurry");
+    assert!(
+        ends.len() == 2 && ends[0] == GOES,
+        "it is dialled again, and stays until all is there: {ends:?}"
+    );
     // Its files are open now.
     let before = Held { descriptors: (before.descriptors.0, program.descriptors().1), ..before };
     before.assert_back(&program, metrics);

@@ -47,6 +47,6 @@ pub use map::{FileMap, MAX_PARTS, Parts};
 pub use runtime::{Config, Core, next_cpus, run, spawn};
 pub use scatter::{MAX_LEASES, Scatter};
 pub use socket::{Deadline, Socket};
-pub use support::{CoreError, StartError};
+pub use support::{CoreError, StartError, bug_of_ours};
 pub use view::{VIEW_LEN, View, Window};
 pub use zero_copy::{ZeroCopy, ZeroCopyCounts, ZeroCopySend};

@@ -7,6 +7,7 @@ use super::counters::Alive;
 use std::any::Any;
 use std::cell::RefCell;
 use std::future::Future;
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
@@ -51,14 +52,14 @@ pub(super) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
 
 /// A task whose panic is noted. It goes on as ever: whoever waits for the task learns of it too.
 pub(super) struct Task<F> {
-    work: F,
+    work: ManuallyDrop<F>,
     /// Counts until the work has been dropped.
     _alive: Alive,
 }
 
 impl<F> Task<F> {
     pub(super) fn new(work: F) -> Self {
-        Self { work, _alive: Alive::task() }
+        Self { work: ManuallyDrop::new(work), _alive: Alive::task() }
     }
 }
 
@@ -68,11 +69,22 @@ impl<F: Future> Future for Task<F> {
     // Not an async block: that would hold the work twice, before and after it begins.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         // SAFETY: the work is moved by nobody: it is reached through this pin alone, and dropped where it is.
-        let work = unsafe { self.map_unchecked_mut(|task| &mut task.work) };
+        let work = unsafe { self.map_unchecked_mut(|task| &mut *task.work) };
         catch_unwind(AssertUnwindSafe(|| work.poll(cx))).unwrap_or_else(|payload| {
             note(&*payload);
             resume_unwind(payload)
         })
+    }
+}
+
+impl<F> Drop for Task<F> {
+    /// Of a task that is cancelled nobody hears what its end says.
+    fn drop(&mut self) {
+        // SAFETY: dropped once, here, and reached by nobody afterwards.
+        let end = || unsafe { ManuallyDrop::drop(&mut self.work) };
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(end)) {
+            note(&*payload);
+        }
     }
 }
 

@@ -25,8 +25,13 @@ pub enum CoreError {
     #[error(transparent)]
     Start(#[from] StartError),
     /// It, or one of its tasks, has panicked with these words.
-    #[error("a core has failed: {0}; this is a bug of seedring")]
+    #[error("{}", bug_of_ours(format_args!("a core has failed: {_0}")))]
     Panicked(String),
+}
+
+/// What has happened, for people, where only a mistake in this program lets it happen.
+pub fn bug_of_ours(what: impl fmt::Display) -> String {
+    format!("{what}; this is a bug of seedring")
 }
 
 impl StartError {

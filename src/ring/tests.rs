@@ -20,6 +20,19 @@ fn on_a_ring<T>(main: impl AsyncFnOnce(Core) -> T) -> T {
     run(Config::new(4 * STRIDE), main).unwrap()
 }
 
+#[test]
+fn what_an_arena_grows_by_is_registered_too() {
+    run(Config::new(16 * STRIDE), async |core| {
+        assert!(core.arena.untouched() > 0, "it begins small");
+        let slabs: Vec<FillingSlab> = std::iter::from_fn(|| core.arena.take()).collect();
+        assert!(core.arena.is_registered(), "run the tests with enough lockable memory");
+        let places: Vec<Option<u16>> =
+            slabs.iter().map(|slab| slab.lease(0..1).unwrap().registered_at()).collect();
+        assert!(places.iter().all(Option::is_some) && places.first() != places.last(), "{places:?}");
+    })
+    .unwrap();
+}
+
 fn bytes(len: usize, seed: u64) -> Vec<u8> {
     let mut rng = fastrand::Rng::with_seed(seed);
     std::iter::repeat_with(|| rng.u8(..)).take(len).collect()

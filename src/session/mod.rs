@@ -2,6 +2,7 @@
 
 mod dht;
 mod events;
+mod job;
 mod listen;
 mod magnet;
 mod offline;
@@ -15,8 +16,9 @@ pub use crate::shard::{Choices, Progress, Snapshot};
 pub use crate::storage::{CheckReport, FileReport};
 pub use dht::DhtOptions;
 pub use events::{Event, TrackerAnswer};
+pub use job::{AnnounceLimits, Goal, Job};
 pub use listen::Listen;
 pub use magnet::{Farewell, MagnetEvent, MagnetJob, MagnetLimits, Resolved, resolve};
 pub use offline::{CreateOptions, check, create};
-pub use run::{AnnounceLimits, Goal, Job, Outcome, SessionError, run};
+pub use run::{Outcome, SessionError, run};
 pub use scrape::{Scraped, scrape};

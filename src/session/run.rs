@@ -2,33 +2,27 @@
 
 use super::Event;
 use super::TrackerAnswer;
-use super::dht::{DhtOptions, DhtSearch};
-use super::listen::{Listen, bind};
+use super::dht::DhtSearch;
+use super::job::{Goal, Job};
+use super::listen::bind;
 use crate::discovery::dht::DhtSockets;
 use crate::discovery::local::LocalSearch;
-use crate::discovery::tracker::{
-    AnnouncerConfig, Announcing, Note, TorrentIdentity, Totals, TrackerClient, TrackerOptions,
-};
-use crate::metainfo::{BuildError, Torrent, TorrentError};
-use crate::ring::{self, CoreError, TooFewDescriptors, ZeroCopySend};
-use crate::shard::{Assignment, Choices, Progress, Report, Room, Shards};
+use crate::discovery::tracker::{Announcing, Note, TorrentIdentity, Totals, TrackerClient, TrackerOptions};
+use crate::metainfo::{BuildError, TorrentError};
+use crate::ring::{self, CoreError, TooFewDescriptors};
+use crate::shard::{Assignment, Progress, Report, Room, Shards};
 use crate::storage::{Folder, StorageError, Store};
 use crate::swarm::{Greeting, Source};
 use crate::wire::PeerId;
-use crate::wire::mse::Encryption;
 use ::ring::rand::{SecureRandom, SystemRandom};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::mpsc;
-
-/// How often trackers are asked.
-pub type AnnounceLimits = AnnouncerConfig;
 
 /// A core with less payload memory than this (bytes) is no help: then rather fewer cores.
 const LEAST_MEMORY: u64 = 4 * 1024 * 1024;
@@ -38,58 +32,6 @@ const MOST_NOTES: usize = 128;
 const END_LIMIT: Duration = Duration::from_secs(10);
 /// How long trackers wait for it: what ends by then is told with the goodbye.
 const LAST_WRITES: Duration = Duration::from_millis(500);
-
-/// When a session has done its work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Goal {
-    /// When the torrent is complete.
-    Download,
-    /// When it is told to stop.
-    DownloadAndSeed,
-    /// When it is told to stop; nothing is downloaded.
-    Seed,
-}
-
-/// What a session is to do.
-#[derive(Clone, Debug)]
-pub struct Job {
-    /// The torrent.
-    pub torrent: Arc<Torrent>,
-    /// The download folder.
-    pub folder: PathBuf,
-    /// What for.
-    pub goal: Goal,
-    /// Where peers connect to.
-    pub listen: Listen,
-    /// Peers that the user named.
-    pub peers: Vec<SocketAddr>,
-    /// Addresses where peers may be, and who has named them.
-    pub found: Vec<(SocketAddr, Source)>,
-    /// What we call ourselves; by chance when not given.
-    pub id: Option<PeerId>,
-    /// Processors to work on, at least 1.
-    pub cores: usize,
-    /// Bytes of payload memory, on all cores together.
-    pub memory_limit: u64,
-    /// When payload is sent without a copy.
-    pub zero_copy_send: ZeroCopySend,
-    /// How connections to peers are encrypted.
-    pub encryption: Encryption,
-    /// How often trackers are asked.
-    pub announce: AnnounceLimits,
-    /// How trackers are asked; `None` to leave them alone.
-    pub trackers: Option<TrackerOptions>,
-    /// Whether to look for peers on the local network (BEP 14); never done for private torrents.
-    pub local_discovery: bool,
-    /// How the DHT is used, if it is; never for private torrents.
-    pub dht: Option<DhtOptions>,
-    /// Whether peers tell each other of further ones (BEP 11); never for private torrents.
-    pub pex: bool,
-    /// Whether to tell all that is counted: [`Event::Snapshot`].
-    pub snapshots: bool,
-    /// What the user wants of the torrent.
-    pub choices: Choices,
-}
 
 /// How a session has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -269,7 +211,7 @@ impl<W: FnMut(Event)> Running<W> {
                 report = self.shards.reports.recv() => match report {
                     Some(report) => self.take(report).await,
                     None => {
-                        self.fail("all cores have ended; this is a bug of seedring".into());
+                        self.fail(ring::bug_of_ours("all cores have ended"));
                         true
                     }
                 },

@@ -2,12 +2,10 @@
 
 use super::*;
 use crate::metainfo::Torrent;
-use crate::ring::ZeroCopySend;
 use crate::shard::faults::{self, Place};
-use crate::wire::mse::Encryption;
 use std::future::Future;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,26 +15,7 @@ use tokio::sync::oneshot;
 const SOON: Duration = Duration::from_secs(8);
 
 fn job(torrent: &Arc<Torrent>, folder: &Path, goal: Goal, cores: usize) -> Job {
-    Job {
-        torrent: Arc::clone(torrent),
-        folder: folder.to_owned(),
-        goal,
-        listen: Listen::At((Ipv4Addr::LOCALHOST, 0).into()),
-        peers: Vec::new(),
-        found: Vec::new(),
-        id: None,
-        cores,
-        memory_limit: 16 << 20,
-        zero_copy_send: ZeroCopySend::default(),
-        encryption: Encryption::default(),
-        announce: AnnounceLimits::default(),
-        trackers: None,
-        local_discovery: false,
-        dht: None,
-        pex: true,
-        snapshots: false,
-        choices: Choices::default(),
-    }
+    Job { cores, memory_limit: 16 << 20, ..Job::alone(torrent, folder, goal) }
 }
 
 /// A torrent like no other, with its files below `folder`.

@@ -50,7 +50,7 @@ impl Work {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => error.to_string(),
                 Err(CoreError::Panicked(said)) => {
-                    format!("core {number} has failed: {said}; this is a bug of seedring")
+                    ring::bug_of_ours(format_args!("core {number} has failed: {said}"))
                 }
                 Err(error) => error.to_string(),
             };

@@ -81,7 +81,8 @@ async fn let_in(torrent: &Rc<TorrentShard>, listener: &Listener, paces: &mut Pac
     if listener.waiting().await? {
         torrent.strangers.borrow_mut().nobody_waits();
     }
-    torrent.keep_pace(&paces.refused).await;
+    let mut waited = false;
+    torrent.keep_pace(&paces.refused, &mut waited).await;
     torrent.make_place();
     let descriptors = Descriptors::of_process();
     let place = descriptors.sockets.take().await;
@@ -94,7 +95,7 @@ async fn let_in(torrent: &Rc<TorrentShard>, listener: &Listener, paces: &mut Pac
         paces.refused.count(torrent.now());
         return Ok(());
     }
-    torrent.keep_pace(&paces.welcome).await;
+    torrent.keep_pace(&paces.welcome, &mut waited).await;
     while !torrent.strangers.borrow_mut().has_room(torrent.now()) {
         torrent.look_again().await;
     }
@@ -105,11 +106,11 @@ async fn let_in(torrent: &Rc<TorrentShard>, listener: &Listener, paces: &mut Pac
 }
 
 impl TorrentShard {
-    /// Waits for as long as the next one has to.
-    async fn keep_pace(&self, pace: &Pace) {
+    /// Waits for as long as the next one has to. It counts once, however often it has `waited`.
+    async fn keep_pace(&self, pace: &Pace, waited: &mut bool) {
         let wait = pace.wait(self.now());
         if !wait.is_zero() {
-            self.hits.borrow_mut().arrivals += 1;
+            self.hits.borrow_mut().arrivals += u64::from(!std::mem::replace(waited, true));
             tokio::time::sleep(wait).await;
         }
     }

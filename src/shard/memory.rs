@@ -349,6 +349,32 @@ mod tests {
         });
     }
 
+    /// Giving up what is being sent would free nothing.
+    #[test]
+    fn what_is_being_sent_stays_however_old_it_is() {
+        with_runs(|mut memory, _, runs| {
+            let (chunk, next) = (&runs[..CHUNK_SLABS as usize], runs[CHUNK_SLABS as usize]);
+            chunk.iter().for_each(|key| keep(&mut memory, *key));
+            let sent = memory.get(chunk[0], &(0..100)).unwrap();
+            assert!(chunk[1..].iter().all(|key| memory.get(*key, &(0..100)).is_some()), "used since");
+            keep(&mut memory, next);
+            assert!(memory.holds(chunk[0]) && !memory.holds(chunk[1]));
+            drop(sent);
+        });
+    }
+
+    #[test]
+    fn what_was_used_again_gives_way_all_the_same() {
+        with_runs(|mut memory, arena, runs| {
+            let (chunk, others) = runs.split_at(CHUNK_SLABS as usize);
+            chunk.iter().for_each(|key| keep(&mut memory, *key));
+            assert!(chunk.iter().all(|key| memory.get(*key, &(0..100)).is_some()));
+            others[..chunk.len()].iter().for_each(|key| keep(&mut memory, *key));
+            assert_eq!(arena.capacity() - arena.untouched(), CHUNK_SLABS as usize, "it need not grow");
+            assert!(!chunk.iter().any(|key| memory.holds(*key)));
+        });
+    }
+
     #[test]
     fn memory_grows_to_all_of_a_small_torrent() {
         let core = Core::without_ring(16 * CHUNK_SLABS as usize * (SLAB_LEN + 4096));
@@ -445,6 +471,10 @@ mod tests {
             assert!(memory.get(runs[0], &(0..100)).is_some(), "one more holds it");
             drop((held, others));
             assert_eq!(memory.available(), arena.capacity());
+            // Also what was held before it was kept.
+            let slab = memory.take(0).unwrap().seal().ok().unwrap();
+            memory.keep(runs[2], slab.clone(), 0..100);
+            assert_eq!(memory.available(), arena.capacity() - 1);
         });
     }
 

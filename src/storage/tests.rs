@@ -5,6 +5,7 @@ use crate::digest::{Job, Sha1State, advance};
 use crate::metainfo::{Content, FileEntry, FileIndex, FileKind, Layout, Torrent, TorrentBuilder};
 use crate::ring::{self, Core};
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -365,6 +366,51 @@ fn runs_are_written_and_read_however_files_lie() {
     }
     // Not all file systems can.
     println!("{direct} bytes were written direct");
+}
+
+/// Direct goes what is large and lies in memory as in its file: here the first file's whole pages.
+#[test]
+fn what_is_small_is_not_written_direct() {
+    const RUN: u64 = 256 * 1024;
+    let other = RUN - 80_000 - 40_960;
+    let lengths = [80_000, 40_960, other, 40_960, RUN - 40_960];
+    let counts = written_and_read_back(on_disk().path(), &lengths, RUN);
+    let whole_pages = 80_000 - 80_000 % 4096;
+    // Not all file systems can.
+    assert!(
+        [(0, 0), (1, whole_pages)].contains(&(counts.direct_writes, counts.direct_write_bytes)),
+        "{counts:?}"
+    );
+}
+
+/// What the page cache has half of is read through it, and what it has less of is not.
+#[test]
+fn a_run_that_is_half_cached_is_read_through_the_page_cache() {
+    const EXT4: u64 = 0xef53;
+    const RUN: usize = ring::SLAB_LEN;
+    let folder = on_disk();
+    if rustix::fs::statfs(folder.path()).unwrap().f_type as u64 != EXT4 {
+        return println!("others may have no such way, or not tell what they have cached");
+    }
+    let path = folder.path().join("a");
+    for (cached, direct) in [(RUN / 4, 1), (RUN * 3 / 4, 0)] {
+        fs::write(&path, vec![7; RUN]).unwrap();
+        on_a_ring(async |core| {
+            let files = [entry("a", RUN as u64)];
+            let layout = Arc::new(Layout::new(RUN as u64, [files[0].length]).unwrap());
+            let store = Store::new(Folder::open(folder.path(), true).unwrap(), layout, &files).unwrap();
+            let access = Access::new(Arc::new(store), 1);
+            let piece = access.store().layout().piece(0).unwrap();
+            let file = fs::File::open(&path).unwrap();
+            file.sync_all().unwrap();
+            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random).unwrap();
+            file.read_exact_at(&mut vec![0; cached], 0).unwrap();
+            access.read_once(piece, 0..RUN as u32, core.arena.take().unwrap()).await.unwrap();
+            let counts = access.counts();
+            assert_eq!((counts.direct_reads, counts.cached_reads), (direct, 1 - direct), "{cached} cached");
+        });
+    }
 }
 
 #[test]

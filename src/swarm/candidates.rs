@@ -315,7 +315,7 @@ impl Candidates {
     }
 
     /// The peer there is connected otherwise: that is no failure, and it is not dialled for a while.
-    pub(super) fn put_off(&mut self, now: Duration, addr: SocketAddr) {
+    pub(super) fn postpone(&mut self, now: Duration, addr: SocketAddr) {
         if let Some(candidate) = self.leave(addr, State::Idle, false) {
             candidate.not_before = now + CONNECTED_WAIT;
         }

@@ -59,7 +59,7 @@ impl Swarm {
                 None => self.candidates.connected(who.addr),
                 Some(DropReason::Ourselves) => self.candidates.ban(who.addr),
                 Some(DropReason::Banned) => self.ban_address(who.addr),
-                Some(DropReason::Duplicate | DropReason::Crowd(_)) => self.candidates.put_off(now, who.addr),
+                Some(DropReason::Duplicate | DropReason::Crowd(_)) => self.candidates.postpone(now, who.addr),
                 // Somebody was met all the same.
                 Some(_) => {
                     self.candidates.connected(who.addr);

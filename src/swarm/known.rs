@@ -2,6 +2,7 @@
 //! the word of whom, where somebody is dialling, and how often that has failed.
 
 use super::candidates::Source;
+use super::networks::Counted;
 use super::networks::Networks;
 use super::pex::is_local;
 use super::tellers::{Teller, Tellers};
@@ -17,13 +18,13 @@ const MOST_TOLD: usize = 3;
 const MOST_TOLD_BY_ONE: usize = 2;
 
 /// An address that is in the book of some core.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 struct Target {
     /// In how many books.
     books: usize,
     dialling: bool,
-    /// Whether that dial counts against its network.
-    counted: bool,
+    /// That dial, if it counts against its network.
+    counted: Option<Counted>,
     failures: u32,
     not_before: Duration,
     /// The peer that told of it, until somebody was met there or a better source has named it.
@@ -128,7 +129,7 @@ impl Known {
     /// How often dials there have failed in a row, and when it may be dialled next. What was `given` to a core by the user need not wait
     /// as long as others have to.
     pub(super) fn standing(&self, addr: &SocketAddr, now: Duration, given: bool) -> (u32, Duration) {
-        let target = self.targets.get(addr).copied().unwrap_or_default();
+        let Some(target) = self.targets.get(addr) else { return Default::default() };
         let waits = if given { Duration::ZERO } else { target.not_before };
         (target.failures, if target.dialling { now + FIRST_WAIT } else { waits })
     }
@@ -138,21 +139,18 @@ impl Known {
         if self.rests(addr, source, now) || !self.networks.has_room(addr.ip(), source, now) {
             return false;
         }
-        let Some(target) = self.targets.get_mut(addr) else { return false };
-        target.dialled = Some(now);
-        let begins = !std::mem::replace(&mut target.dialling, true);
-        if begins {
-            target.counted = self.networks.count(addr.ip(), source, now);
-        }
-        begins
+        let Some(target) = self.targets.get_mut(addr).filter(|target| !target.dialling) else { return false };
+        (target.dialling, target.dialled) = (true, Some(now));
+        target.counted = self.networks.count(addr.ip(), source, now);
+        true
     }
 
     /// The dial is over; nobody was met if it was `in_vain`.
     pub(super) fn end(&mut self, addr: &SocketAddr, in_vain: bool) {
         let Some(target) = self.targets.get_mut(addr) else { return };
         target.dialling = false;
-        if std::mem::take(&mut target.counted) && !in_vain {
-            self.networks.take_back(addr.ip());
+        if let Some(counted) = target.counted.take().filter(|_| !in_vain) {
+            self.networks.take_back(counted);
         }
     }
 
@@ -243,7 +241,7 @@ mod tests {
         books[0].connected(addr(1));
         // That somebody is connected there, all know by the roster.
         assert_eq!(take(&mut books[1], 9), [addr(1)]);
-        books[1].put_off(Duration::from_secs(9), addr(1));
+        books[1].postpone(Duration::from_secs(9), addr(1));
         books[0].ended(Duration::from_secs(9), addr(1), true);
         assert_eq!(take(&mut books[0], 11), [addr(1)]);
     }

@@ -80,6 +80,7 @@ pub use fetch::{Completion, Place};
 pub use ip_filter::{IpFilter, IpFilterError, UnreadLines};
 pub use limiter::{Limiter, Throttle};
 pub use magnet::{MetadataFetch, MetadataOutcome, Service};
+pub use networks::Counted;
 pub use networks::Networks;
 pub use peer::{Introduction, PeerSlot, Tag};
 pub use piece_map::PieceMap;
@@ -335,7 +336,7 @@ impl Swarm {
             if self.commons.roster().is_banned_at(&addr) {
                 self.candidates.ban(addr);
             } else if here.contains(&addr) {
-                self.candidates.put_off(now, addr);
+                self.candidates.postpone(now, addr);
             } else {
                 self.wishes.push_back(Wish::Dial(addr));
             }

@@ -29,6 +29,11 @@ fn network(ip: IpAddr) -> IpAddr {
     }
 }
 
+/// A dial that counts against its network.
+#[derive(Debug)]
+#[must_use]
+pub struct Counted(IpAddr);
+
 /// See the module. Times are on any clock that runs.
 #[derive(Debug, Default)]
 pub struct Networks {
@@ -55,22 +60,21 @@ impl Networks {
         left + FORGOTTEN_IN <= FORGOTTEN_IN * most
     }
 
-    /// It is dialled. Says whether that counts, until it is [taken back](Self::take_back).
-    pub fn count(&mut self, ip: IpAddr, source: Source, now: Duration) -> bool {
-        let counts = Self::most(ip, source).is_some();
-        if counts {
-            if self.clear_at.len() >= MANY {
-                self.clear_at.retain(|_, at| *at > now);
-            }
-            let at = self.clear_at.entry(network(ip)).or_default();
-            *at = now.max(*at) + FORGOTTEN_IN;
+    /// It is dialled. Gives what to [take back](Self::take_back) when that counts.
+    pub fn count(&mut self, ip: IpAddr, source: Source, now: Duration) -> Option<Counted> {
+        Self::most(ip, source)?;
+        if self.clear_at.len() >= MANY {
+            self.clear_at.retain(|_, at| *at > now);
         }
-        counts
+        let network = network(ip);
+        let at = self.clear_at.entry(network).or_default();
+        *at = now.max(*at) + FORGOTTEN_IN;
+        Some(Counted(network))
     }
 
-    /// A dial that counted was not in vain: somebody is there, or none was made.
-    pub fn take_back(&mut self, ip: IpAddr) {
-        let at = self.clear_at.get_mut(&network(ip));
+    /// A dial was not in vain: somebody is there, or none was made.
+    pub fn take_back(&mut self, Counted(network): Counted) {
+        let at = self.clear_at.get_mut(&network);
         at.into_iter().for_each(|at| *at = at.saturating_sub(FORGOTTEN_IN));
     }
 }
@@ -141,8 +145,9 @@ mod tests {
         let mut networks = Networks::default();
         let mut fill = |source| {
             let ip = [8, 8, 8, 8].into();
-            let mut dials =
-                || networks.has_room(ip, source, seconds(9)) && networks.count(ip, source, seconds(9));
+            let mut dials = || {
+                networks.has_room(ip, source, seconds(9)) && networks.count(ip, source, seconds(9)).is_some()
+            };
             (0..1000).take_while(|_| dials()).count()
         };
         assert_eq!(sources[..3].iter().map(|source| fill(*source)).collect::<Vec<_>>(), [16, 16, 32]);
@@ -163,8 +168,8 @@ mod tests {
         // Nor do those that turn out to be needless, and none is taken back twice.
         crowd.iter().for_each(|addr| book.ended(seconds(20), *addr, true));
         let due = book.take_due(seconds(60), 99, false, |_| 0);
-        due.iter().for_each(|addr| book.put_off(seconds(60), *addr));
-        due.iter().for_each(|addr| book.put_off(seconds(60), *addr));
+        due.iter().for_each(|addr| book.postpone(seconds(60), *addr));
+        due.iter().for_each(|addr| book.postpone(seconds(60), *addr));
         assert_eq!(due.len(), 16);
         assert_eq!(book.take_due(seconds(60), 99, false, |_| 0).len(), 16);
         for _ in 0..2 {
@@ -189,7 +194,9 @@ mod tests {
         let mut networks = Networks::default();
         for n in 0..100_000_u32 {
             let now = Duration::from_millis(10 * u64::from(n));
-            assert!(networks.count(Ipv4Addr::from_bits(0x0b00_0000 + (n << 8)).into(), Source::Dht, now));
+            let counted =
+                networks.count(Ipv4Addr::from_bits(0x0b00_0000 + (n << 8)).into(), Source::Dht, now);
+            assert!(counted.is_some());
         }
         assert!(networks.clear_at.len() <= MANY + 400, "{}", networks.clear_at.len());
     }

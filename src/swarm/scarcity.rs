@@ -21,6 +21,11 @@ pub(super) struct Scarcity {
 }
 
 impl Swarm {
+    /// Somebody could not ask for want of memory of late.
+    pub(super) fn is_scarce(&self) -> bool {
+        self.scarcity.looks > 0
+    }
+
     /// Somebody could not ask for want of memory, and none has become free since.
     pub(super) fn is_starved(&self) -> bool {
         self.scarcity.starved
@@ -67,7 +72,7 @@ impl Swarm {
 
     /// Whether the peer is to have no memory for another run, because it is scarce and others fill theirs much sooner.
     pub(super) fn is_kept_short(&self, slot: PeerSlot) -> bool {
-        let Some(peer) = self.peers.get(slot).filter(|_| self.scarcity.looks > 0) else { return false };
+        let Some(peer) = self.peers.get(slot).filter(|_| self.is_scarce()) else { return false };
         let seconds = |peer: &Peer| BLOCKS_IN_RUN as f64 * peer.block_seconds();
         let givers = self.peers.iter().filter(|(_, giver)| giver.pace().is_some() && !giver.chokes_us);
         let Some(least) = givers.map(|(_, giver)| seconds(giver)).min_by(f64::total_cmp) else {

@@ -15,7 +15,7 @@ use super::{Error, control_runtime};
 use crate::discovery::tracker::{EmbeddedTracker, EmbeddedTrackerConfig};
 use crate::metainfo::Torrent;
 use crate::session::{
-    self, AnnounceLimits, CreateOptions, Event, Goal, Job, Listen, Outcome, SessionError, TrackerOptions,
+    self, AnnounceLimits, CreateOptions, Event, Goal, Job, Outcome, SessionError, TrackerOptions,
 };
 use board::Board;
 use place::Place;
@@ -269,18 +269,9 @@ impl Nodes {
 
     fn start(&mut self, node: usize, folder: &Path, goal: Goal) {
         let job = Job {
-            torrent: Arc::clone(&self.torrent),
-            folder: folder.into(),
-            goal,
-            listen: Listen::At(LOOPBACK),
-            peers: Vec::new(),
-            found: Vec::new(),
-            id: None,
             // The nodes share the processors as they are.
             cores: 1,
             memory_limit: self.memory_limit,
-            zero_copy_send: Default::default(),
-            encryption: Default::default(),
             announce: AnnounceLimits {
                 to_all: false,
                 shortest_interval: MIN_ANNOUNCE_INTERVAL,
@@ -291,12 +282,9 @@ impl Nodes {
                 longest_retry: ANNOUNCE_INTERVAL,
             },
             trackers: Some(TrackerOptions::default()),
-            // They have a tracker of their own.
-            local_discovery: false,
-            dht: None,
-            pex: true,
             snapshots: self.snapshots,
-            choices: Default::default(),
+            // They have a tracker of their own, and look for nobody elsewhere.
+            ..Job::alone(&self.torrent, folder, goal)
         };
         let events = self.events.0.clone();
         let mut stop = self.stop.subscribe();

@@ -178,20 +178,20 @@ impl Drop for DhtHandle {
 #[derive(Debug)]
 pub(super) struct Saves {
     at: Instant,
-    had_nodes: bool,
 }
 
 impl Saves {
     pub(super) fn new(now: Instant) -> Self {
-        Self { at: now + SAVE_EVERY, had_nodes: false }
+        Self { at: now + SAVE_EVERY }
     }
 
-    /// Whether it is time.
-    pub(super) fn is_due(&mut self, now: Instant, has_nodes: bool) -> bool {
-        if has_nodes && !self.had_nodes {
-            self.at = self.at.min(now + SAVE_SOON);
-        }
-        self.had_nodes = has_nodes;
+    /// There are nodes at last.
+    pub(super) fn hasten(&mut self, now: Instant) {
+        self.at = self.at.min(now + SAVE_SOON);
+    }
+
+    /// Whether it is time; if so, the next time is another.
+    pub(super) fn take_due(&mut self, now: Instant) -> bool {
         let due = now >= self.at;
         if due {
             self.at = now + SAVE_EVERY;
@@ -335,12 +335,14 @@ impl Driver {
                 self.note(DhtNote::Found { info_hash, peers });
             }
         }
-        let nodes = self.dht.nodes();
+        let (nodes, now) = (self.dht.nodes(), Instant::now());
         if (nodes > 0) != self.had_nodes {
             self.had_nodes = nodes > 0;
             self.note(DhtNote::Nodes(nodes));
+            if self.had_nodes {
+                self.saves.hasten(now);
+            }
         }
-        let now = Instant::now();
         if now >= self.bootstrap_at {
             self.bootstrap_at = now + self.bootstrap_pause;
             self.bootstrap_pause = (self.bootstrap_pause * 2).min(BOOTSTRAP_PAUSE_MOST);
@@ -350,7 +352,7 @@ impl Driver {
                 self.bootstrap_pause = BOOTSTRAP_PAUSE;
             }
         }
-        if self.saves.is_due(now, nodes > 0) {
+        if self.saves.take_due(now) {
             self.save();
         }
     }

@@ -63,6 +63,22 @@ fn a_root_and_what_a_task_leaves_may_panic_too() {
         pending::<()>().await;
     });
     assert_eq!(words, "dropped");
+    // Also where it is cancelled, before it has begun or after, and nobody asks what has become of it.
+    for begins in [false, true] {
+        let words = said(async |_| {
+            let squib = Squib;
+            let task = spawn(async move {
+                let _squib = squib;
+                pending::<()>().await;
+            });
+            if begins {
+                tokio::task::yield_now().await;
+            }
+            task.abort();
+            pending::<()>().await;
+        });
+        assert_eq!(words, "dropped");
+    }
     assert_eq!(said::<()>(async |_| std::panic::panic_any(5)), "a panic without words");
 }
 

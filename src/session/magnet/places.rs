@@ -3,7 +3,7 @@
 
 use super::door::Door;
 use super::room::{Newcomer, Room};
-use crate::swarm::{self, IpFilter, Networks, host, most_of_host};
+use crate::swarm::{self, Counted, IpFilter, Networks, host, most_of_host};
 use crate::wire::{canonical, lacks_link};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -41,7 +41,7 @@ impl Source {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Place {
     source: Source,
     dials: u32,
@@ -52,16 +52,24 @@ struct Place {
     crowded: bool,
     /// or too many dials to its network had come to nothing.
     held_back: bool,
-    /// Its last dial counts against its network.
-    counted: bool,
+    /// Its last dial, if that counts against its network.
+    counted: Option<Counted>,
     /// Who is there has lied: never dialled again.
     liar: bool,
 }
 
 impl Place {
     fn new(source: Source) -> Self {
-        let [waited, crowded, held_back, counted, liar] = [false; 5];
-        Self { source, dials: 0, not_before: Duration::ZERO, waited, crowded, held_back, counted, liar }
+        Self {
+            source,
+            dials: 0,
+            not_before: Duration::ZERO,
+            waited: false,
+            crowded: false,
+            held_back: false,
+            counted: None,
+            liar: false,
+        }
     }
 }
 
@@ -184,7 +192,7 @@ impl Places {
                 *held_back += u64::from(!place.held_back);
                 place.held_back = true;
             }
-            room.then_some((*addr, *place))
+            room.then_some((*addr, &*place))
         });
         let last = self.last;
         let first =
@@ -193,7 +201,7 @@ impl Places {
         let newcomer = match place {
             Place { source: Source::Given, .. } => Newcomer::Given,
             Place { dials: 0, .. } => Newcomer::Untried,
-            _ => Newcomer::Tried,
+            Place { .. } => Newcomer::Tried,
         };
         Some((addr, place.source, newcomer))
     }
@@ -212,9 +220,8 @@ impl Places {
 
     /// Somebody was met where we dialled.
     pub(super) fn met(&mut self, addr: &SocketAddr) {
-        let place = self.book.get_mut(addr);
-        if place.is_some_and(|place| std::mem::take(&mut place.counted)) {
-            self.networks.take_back(addr.ip());
+        if let Some(counted) = self.book.get_mut(addr).and_then(|place| place.counted.take()) {
+            self.networks.take_back(counted);
         }
     }
 

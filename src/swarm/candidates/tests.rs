@@ -56,7 +56,7 @@ fn who_is_connected_otherwise_is_left_alone_for_a_while_and_not_forgotten() {
     let mut now = Duration::ZERO;
     for _ in 0..3 * MOST_FAILURES {
         assert_eq!(book.take_due(now, 9, false, |_| 0), [addr(1)]);
-        book.put_off(now, addr(1));
+        book.postpone(now, addr(1));
         assert_eq!(book.take_due(now + CONNECTED_WAIT / 2, 9, false, |_| 0), []);
         now += CONNECTED_WAIT;
     }

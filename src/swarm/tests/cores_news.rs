@@ -28,3 +28,19 @@ fn peers_hear_of_pieces_that_another_core_has_got() {
         assert_eq!(haves(&mut other, taker), [block.0]);
     }
 }
+
+/// With a piece of another core there may be something to ask for that there was not before.
+#[test]
+fn those_are_woken_who_may_be_asked_for_more() {
+    let [mut one, mut other] = two(BLOCK, 3);
+    let hungry = other.giver(2, &[0, 1]);
+    // The other piece is being fetched already.
+    let first = one.giver(3, &[0]);
+    one.requests(first);
+    assert_eq!(other.requests(hungry), [(1, 0)]);
+    assert!(one.block_comes(first, (0, 0)).1);
+    other.wishes();
+    one.settle(&[]);
+    other.swarm.catch_up(other.now);
+    assert!(other.wishes().contains(&Wish::Wake(hungry)));
+}
