@@ -53,6 +53,9 @@ pub(super) struct Shown {
     fresh: usize,
     again: usize,
     most: usize,
+    /// Whether it has got a piece of us, and one of others, since the seed last had nothing to do.
+    served: bool,
+    traded: bool,
     /// When those grew because the peer's pieces had gone nowhere.
     grown: Option<Duration>,
     /// When it last got more because the seed had nothing to do.
@@ -75,6 +78,8 @@ impl Shown {
             fresh: OPEN,
             again: OPEN,
             most: usize::try_from(most).map_or(MOST_OPEN, |most| most.clamp(OPEN, MOST_OPEN)),
+            served: false,
+            traded: false,
             grown: None,
             hurried: None,
             told: None,
@@ -97,8 +102,20 @@ impl Shown {
         self.open.iter().any(|offer| offer.piece == piece)
     }
 
+    /// All of a piece was sent to it.
+    pub(super) fn note_sent(&mut self, piece: PieceIndex) {
+        self.served = true;
+        self.open.iter_mut().filter(|offer| offer.piece == piece).for_each(|offer| offer.sent = true);
+    }
+
+    /// The peer has got a piece that it was not shown: others give it something, and what they have it need not have of us.
+    pub(super) fn trades(&mut self) {
+        (self.again, self.traded) = (OPEN, true);
+    }
+
     /// While the seed has nothing to do: who has got all that it was shown gets pieces that nobody else has, and every time twice
-    /// as many, though what it has is not seen elsewhere yet. Perhaps nobody else wants that.
+    /// as many, though what it has is not seen elsewhere yet. Perhaps nobody else wants that. Of what others have, too, if it has had
+    /// nothing of them since, but of us: perhaps it cannot reach them.
     pub(super) fn hurry(&mut self, now: Duration, spread: &Spread, lull: Duration) {
         if self.open.iter().any(Offer::is_unused) || self.hurried.is_some_and(|at| now < at + lull) {
             return;
@@ -106,6 +123,10 @@ impl Shown {
         self.hurried = Some(now);
         self.close(spread, |offer| offer.had.is_none_or(|had| now < had + lull));
         self.fresh = self.fresh.saturating_mul(2).min(self.most);
+        let (served, traded) = (std::mem::take(&mut self.served), std::mem::take(&mut self.traded));
+        if served && !traded {
+            self.again = self.again.saturating_mul(2).min(self.most);
+        }
     }
 
     /// Whether one more may be shown: one that nobody else has, or one that others have or were shown.
@@ -173,5 +194,35 @@ impl Shown {
             self.again = self.again.saturating_mul(times).min(self.most);
         }
         closed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metainfo::Layout;
+
+    #[test]
+    fn what_others_have_is_shown_more_and_more_of_at_a_time_to_who_has_it_of_us_alone() {
+        let layout = Layout::new(16_384, [640 * 16_384]).unwrap();
+        let piece = layout.piece(0).unwrap();
+        let (spread, mut shown) = (Spread::new(640), Shown::new(640, 16_384));
+        let mut now = Duration::ZERO;
+        let mut lull = |shown: &mut Shown| {
+            now += Duration::from_secs(1);
+            shown.hurry(now, &spread, Duration::from_secs(1));
+            shown.again
+        };
+        assert_eq!(lull(&mut shown), OPEN, "it was sent nothing");
+        let mut served = |shown: &mut Shown| {
+            shown.note_sent(piece);
+            lull(shown)
+        };
+        assert_eq!([0; 3].map(|_| served(&mut shown)), [2 * OPEN, 4 * OPEN, 8 * OPEN]);
+        shown.trades();
+        assert_eq!(served(&mut shown), OPEN, "others give it something");
+        assert_eq!(served(&mut shown), 2 * OPEN);
+        (0..20).for_each(|_| _ = served(&mut shown));
+        assert_eq!(served(&mut shown), MOST_OPEN);
     }
 }

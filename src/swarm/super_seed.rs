@@ -66,6 +66,7 @@ impl Swarm {
         if counted {
             self.close_had(slot);
         } else {
+            peer.shown.iter_mut().for_each(|shown| shown.trades());
             self.commons.spread.gain(piece);
         }
         // Who was shown the piece may have passed it on: they get the next. (There are at most a few on this core.)
@@ -144,7 +145,7 @@ impl Swarm {
     pub(super) fn note_shown_sent(&mut self, slot: PeerSlot, piece: PieceIndex) {
         let alone = self.commons.leeches() < 2;
         let Some(shown) = self.peers.get_mut(slot).and_then(|peer| peer.shown.as_mut()) else { return };
-        shown.open.iter_mut().filter(|offer| offer.piece == piece).for_each(|offer| offer.sent = true);
+        shown.note_sent(piece);
         if shown.close_spread(&self.commons.spread, |offer| !(alone && offer.sent)) > 0 {
             self.wake(slot);
         }

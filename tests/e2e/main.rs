@@ -8,6 +8,7 @@ mod clients;
 mod support;
 
 mod announces;
+mod chokers;
 mod comparison;
 mod crash;
 mod demo;

@@ -146,6 +146,40 @@ fn who_sees_nobody_else_gets_more_and_more_at_a_time() {
     assert_eq!(got, [160; 2]);
 }
 
+/// Each knows the seed alone: what one has the other can only have of the seed, which has a link of so many pieces a second.
+#[test]
+fn those_who_cannot_meet_keep_the_link_busy_to_the_end() {
+    for leeches in [2, 3, 4] {
+        let (mut desk, each, speed) = (seed(160), 160, 8);
+        let peers: Vec<_> = (0..leeches).map(|number| leech(&mut desk, number)).collect();
+        let mut wanted = vec![VecDeque::new(); peers.len()];
+        let (mut got, mut seconds) = (0, 0);
+        while got < each * usize::from(leeches) {
+            let mut room = speed;
+            while room > 0 {
+                for (peer, wanted) in peers.iter().zip(&mut wanted) {
+                    let pieces = shown(&mut desk, *peer);
+                    pieces.iter().for_each(|piece| desk.ask(*peer, [*piece, 0, BLOCK]));
+                    wanted.extend(pieces);
+                }
+                let Some(next) = (0..peers.len()).max_by_key(|next| wanted[*next].len()) else { return };
+                let Some(piece) = wanted[next].pop_front() else { break };
+                let mut blocks = Vec::new();
+                desk.swarm.take_upload(peers[next], BLOCK, &mut blocks);
+                desk.swarm.sent(desk.now, peers[next], BLOCK.into());
+                assert_eq!(blocks, [desk.block(piece, 0)]);
+                desk.hear(peers[next], Message::Have(piece));
+                (got, room) = (got + 1, room - 1);
+            }
+            desk.pass(1);
+            seconds += 1;
+        }
+        let bound = each * usize::from(leeches) / speed;
+        println!("{leeches} leeches: {seconds} s, {bound} at least");
+        assert!(seconds <= bound * 5 / 4 + 5, "{leeches} leeches: {seconds} s, {bound} at least");
+    }
+}
+
 #[test]
 fn who_tells_late_of_what_it_has_gets_as_much_as_spreads_meanwhile() {
     let mut desk = seed(320);

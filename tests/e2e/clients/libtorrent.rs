@@ -51,7 +51,17 @@ impl Libtorrent {
         });
     }
 
-    /// Has it send as fast as it can from now on.
+    /// What it said last of itself: `downloaded`, `served` (it has a slot of somebody).
+    pub(crate) fn status(&self) -> Option<Value> {
+        self.statuses().pop()
+    }
+
+    /// All that it has said of itself, each thing within a tenth of a second of when it was so.
+    pub(crate) fn statuses(&self) -> Vec<Value> {
+        self.process.said().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Has it send and receive as fast as it can from now on.
     pub(crate) fn hurry(&self) {
         self.process.signal(Signal::USR1);
     }

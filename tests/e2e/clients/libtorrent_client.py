@@ -1,14 +1,14 @@
 """One torrent in a libtorrent session, for the end-to-end tests.
 
     libtorrent_client.py run TORRENT|MAGNET FOLDER --listen ADDR:PORT [--peer ADDR:PORT] [--upload-limit BYTES]
-                             [--encryption rc4|plaintext|both] [--lsd] [--dht ADDR:PORT]
+                             [--download-limit BYTES] [--encryption rc4|plaintext|both] [--lsd] [--dht ADDR:PORT]
     libtorrent_client.py node --listen ADDR:PORT [--dht ADDR:PORT]
     libtorrent_client.py show TORRENT
     libtorrent_client.py create PATH PIECE_LENGTH FILE...
 
 With `--dht` (repeated: several nodes to begin with) a session uses the DHT; `node` does nothing else.
 `run` and `node` print one JSON object a line until they are killed, `show` and `create` print one object. At SIGUSR1 `run`
-forgets its limit.
+forgets its limits.
 """
 import argparse
 import json
@@ -98,7 +98,17 @@ def run(args):
     handle = ses.add_torrent(params)
     if args.upload_limit:
         handle.set_upload_limit(args.upload_limit)
-    signal.signal(signal.SIGUSR1, lambda *_: handle.set_upload_limit(-1))
+    if args.download_limit:
+        handle.set_download_limit(args.download_limit)
+        # What it has asked for comes at once, and waits in the kernel.
+        ses.apply_settings({"max_out_request_queue": 2})
+
+    def hurry(*_):
+        handle.set_upload_limit(-1)
+        handle.set_download_limit(-1)
+        ses.apply_settings({"max_out_request_queue": 500})
+
+    signal.signal(signal.SIGUSR1, hurry)
     for peer in args.peer:
         handle.connect_peer(place(peer))
     said, asked, written = None, False, False
@@ -113,7 +123,7 @@ def run(args):
             asked = True
         now = dict(state=str(status.state), seeding=status.is_seeding, written=written, error=status.errc.message(),
                    downloaded=status.total_payload_download, uploaded=status.total_payload_upload,
-                   peers=status.num_peers)
+                   peers=status.num_peers, served=any(not peer.flags & peer.remote_choked for peer in handle.get_peer_info()))
         if now != said:
             say(**now)
             said = now
@@ -153,6 +163,7 @@ def main():
     command.add_argument("--listen", required=True)
     command.add_argument("--peer", action="append", default=[])
     command.add_argument("--upload-limit", type=int, default=0)
+    command.add_argument("--download-limit", type=int, default=0)
     command.add_argument("--encryption", choices=["rc4", "plaintext", "both"])
     command.add_argument("--lsd", action="store_true")
     command.add_argument("--dht", action="append", default=[])

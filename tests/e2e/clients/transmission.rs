@@ -30,6 +30,14 @@ impl Transmission<'static> {
         let here = json!({"bind-address-ipv4": own_loopback(), "bind-address-ipv6": "::1", "encryption": encryption});
         Self::start_at(stage, torrent, folder, None, here)
     }
+
+    /// The same, and where it can be dialled: itself it dials nobody on this machine whom it has not met.
+    pub(crate) fn start_to_be_dialled(stage: &Stage, torrent: &Torrent, folder: &Path) -> (Self, SocketAddr) {
+        let addr = SocketAddr::from((own_loopback(), free_port()));
+        let here =
+            json!({"bind-address-ipv4": addr.ip(), "bind-address-ipv6": "::1", "peer-port": addr.port()});
+        (Self::start_at(stage, torrent, folder, None, here), addr)
+    }
 }
 
 impl<'a> Transmission<'a> {
