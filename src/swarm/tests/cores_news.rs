@@ -1,8 +1,9 @@
 //! What one core has got, the peers of another are told of.
 
 use super::cores::two;
-use super::desk::{BLOCK, Desk, Said};
+use super::desk::{BLOCK, Desk, Said, bits, own};
 use crate::swarm::{PeerSlot, Wish};
+use crate::wire::Message;
 
 fn haves(desk: &mut Desk, slot: PeerSlot) -> Vec<u32> {
     let said = desk.say(slot).into_iter();
@@ -27,6 +28,38 @@ fn peers_hear_of_pieces_that_another_core_has_got() {
         assert!(other.wishes().contains(&Wish::Wake(taker)), "there is something to say to it");
         assert_eq!(haves(&mut other, taker), [block.0]);
     }
+}
+
+/// Core 0 gets piece 0, and the other core learns of it. Gives the peers that are woken there.
+fn woken_by_piece_0(one: &mut Desk, other: &mut Desk) -> Vec<Wish> {
+    let giver = one.giver(1, &[0]);
+    let asked = one.requests(giver);
+    assert_eq!(asked, [(0, 0)]);
+    other.wishes();
+    one.block_comes(giver, asked[0]);
+    one.settle(&[]);
+    other.swarm.catch_up(other.now);
+    other.wishes().into_iter().filter(|wish| matches!(wish, Wish::Wake(_))).collect()
+}
+
+#[test]
+fn those_are_woken_who_are_to_be_told_and_no_others() {
+    let [mut one, mut other] = two(BLOCK, 3);
+    for desk in [&mut one, &mut other] {
+        own(desk).most_peers = 10;
+    }
+    let peers = [&[1][..], &[0], &[0, 1, 2], &[0, 1]].into_iter().zip(2..).map(|(pieces, number)| {
+        let slot = other.connect(true, number).unwrap();
+        other.hear(slot, Message::Bitfield(&bits(3, pieces)));
+        other.say(slot);
+        slot
+    });
+    let [lacks, had_no_other, seed, knows] = peers.collect::<Vec<_>>()[..] else { panic!() };
+    let woken = woken_by_piece_0(&mut one, &mut other);
+    assert!(woken.contains(&Wish::Wake(lacks)), "it may want the piece");
+    assert!(woken.contains(&Wish::Wake(had_no_other)), "it has nothing for us any more");
+    assert!(woken.contains(&Wish::Wake(seed)), "it chokes us, and sees by this what becomes of its pieces");
+    assert!(!woken.contains(&Wish::Wake(knows)), "there is nothing to say to it");
 }
 
 /// With a piece of another core there may be something to ask for that there was not before.
