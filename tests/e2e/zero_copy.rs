@@ -54,8 +54,10 @@ fn taken(mode: &str, client: &[&str]) -> (Samples, Torrent) {
 fn libtorrent_is_sent_all_without_a_copy() {
     let (seen, torrent) = taken("off", &[]);
     let bytes = sum(&seen, "seedring_zero_copy_sent_bytes_total");
-    // What the kernel had no room for at the time was copied.
-    assert!(bytes >= torrent.length / 2 || event(&seen, "fallback") > 0, "{bytes} bytes, {seen:?}");
+    // Without a fallback, all. What there was no room for at the time was copied: each time a send, which is a run at most and
+    // the rest of a block that was cut. How often that is depends on how soon the peer reads.
+    let copied = event(&seen, "fallback") * ((256 << 10) + (16 << 10));
+    assert!(bytes + copied >= torrent.length, "{bytes} bytes, {seen:?}");
     assert!(sum(&seen, "seedring_zero_copy_sends_total") > 0, "{seen:?}");
     assert_eq!(sum(&seen, "seedring_copied_bytes_total"), 0);
 }
