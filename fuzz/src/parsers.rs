@@ -245,15 +245,17 @@ pub fn magnet(input: &[u8]) {
 pub fn ip_filter(input: &[u8]) {
     let (probes, text) = input.split_at(input.len().min(40));
     let Ok((filter, unread)) = IpFilter::parse_list(text) else { return };
-    let split = text.split(|byte| *byte == b'\n');
-    let lines: Vec<IpFilter> = split.clone().filter_map(|line| IpFilter::parse(line).ok()).collect();
+    let split = text.split(|byte| matches!(byte, b'\n' | b'\r'));
+    // Not at the beginning of a file, where some words say that it is compressed.
+    let alone = |line: &[u8]| IpFilter::parse(&[b"\n", line].concat()).ok();
+    let lines: Vec<IpFilter> = split.clone().filter_map(alone).collect();
     assert_eq!(split.count() - lines.len(), unread.map_or(0, |unread| unread.count));
     assert!(filter.len() <= lines.iter().map(IpFilter::len).sum());
     let v4 = probes.as_chunks::<4>().0.iter().map(|raw| IpAddr::from(*raw));
     let v6 = probes.as_chunks::<16>().0.iter().map(|raw| IpAddr::from(*raw));
     // And those that the list names.
     let words = String::from_utf8_lossy(text);
-    let named = words.split([' ', '-', ':', '/', '\n']).filter_map(|word| word.parse().ok());
+    let named = words.split([' ', '-', ':', '/', '\n', '\r']).filter_map(|word| word.parse().ok());
     for addr in v4.chain(v6).chain(named) {
         assert_eq!(filter.contains(addr), lines.iter().any(|line| line.contains(addr)), "{addr}");
     }

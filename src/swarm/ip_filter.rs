@@ -81,9 +81,12 @@ impl IpFilter {
         }
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         let (mut good, mut unread) = (0, None::<UnreadLines>);
-        // Both ends of a line together make one; the first of them alone, an old one.
-        let end = if text.contains(&b'\n') { b'\n' } else { b'\r' };
-        for (number, line) in text.split(|byte| *byte == end).enumerate() {
+        // Old systems end a line with a carriage return alone, others with both.
+        let lines = text.split(|byte| *byte == b'\n').enumerate();
+        let lines = lines.flat_map(|(number, line)| {
+            line.split(|byte| *byte == b'\r').enumerate().map(move |(part, line)| (number + part, line))
+        });
+        for (number, line) in lines {
             let line = String::from_utf8_lossy(line);
             let line = line.trim().trim_start_matches('\u{feff}');
             if line.is_empty() || line.starts_with(['#', ';']) || line.starts_with("//") {
