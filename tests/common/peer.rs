@@ -51,6 +51,8 @@ pub(crate) fn connect(addr: SocketAddr, torrent: &Torrent, id: [u8; 20]) -> io::
     let mut stream = TcpStream::connect(addr)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
+    // Who is dropped while its window is closed may learn of it after a minute only, when the kernel has forgotten the other end.
+    stream.set_write_timeout(Some(PATIENCE))?;
     stream.write_all(&handshake(torrent, id))?;
     stream.read_exact(&mut [0; 68])?;
     Ok(stream)
