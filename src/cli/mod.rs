@@ -144,12 +144,19 @@ impl Error {
 }
 
 /// The runtime of the thread that people talk to: trackers, signals and progress, no payload. It has one more thread, for names
-/// that are looked up and the like, from its beginning: without one, and no more to be had, it would panic.
+/// that are looked up and the like, from its beginning: without one, and no more to be had, it would panic. More come with the work,
+/// and stay; they are few, so that they leave some to the cores where threads are limited.
 fn control_runtime() -> Result<tokio::runtime::Runtime, Error> {
     const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
+    const MOST_HELPERS: usize = 8;
     let failed = |cause| Error::Other(format!("cannot start the runtime: {cause}"));
     let mut builder = tokio::runtime::Builder::new_current_thread();
-    let runtime = builder.enable_all().thread_keep_alive(FOR_EVER).build().map_err(failed)?;
+    let runtime = builder
+        .enable_all()
+        .max_blocking_threads(MOST_HELPERS)
+        .thread_keep_alive(FOR_EVER)
+        .build()
+        .map_err(failed)?;
     // The runtime has no way to ask for a thread but one that panics; that is told of as any other refusal.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
