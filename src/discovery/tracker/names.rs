@@ -4,6 +4,7 @@
 use super::counters::{Count, Counters};
 use super::error::TrackerError;
 use super::reply::{PeerAddr, usable};
+use crate::wire::canonical;
 use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
@@ -40,8 +41,7 @@ pub(super) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Tr
 /// The first addresses of each family.
 pub(super) fn of_tracker(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let (mut v4, mut v6) = (0, 0);
-    let plain = found.map(|addr| SocketAddr::new(addr.ip().to_canonical(), addr.port()));
-    let taken = plain.filter(|addr| {
+    let taken = found.map(canonical).filter(|addr| {
         let taken = if addr.is_ipv4() { &mut v4 } else { &mut v6 };
         *taken += 1;
         *taken <= ADDRESSES_A_TRACKER
