@@ -162,6 +162,6 @@ fn control_runtime() -> Result<tokio::runtime::Runtime, Error> {
     std::panic::set_hook(Box::new(|_| {}));
     let first = std::panic::catch_unwind(|| drop(runtime.spawn_blocking(|| {})));
     std::panic::set_hook(hook);
-    first.map_err(|_| SessionError::Thread(io::ErrorKind::WouldBlock.into()))?;
+    first.map_err(|_| SessionError::Thread(rustix::io::Errno::AGAIN.into()))?;
     Ok(runtime)
 }
