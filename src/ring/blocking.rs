@@ -1,4 +1,4 @@
-//! Work that may block, on threads beside the core's: writes through the page cache.
+//! Work that may block, on threads beside the core's: writes through the page cache, and what the kernel has no thread for.
 //!
 //! io_uring sends a buffered write to a worker thread on ext4, tmpfs and others, and does so after having tried in vain, with
 //! one worker a file. A plain `pwrite` costs less, but it may sleep (for memory, for the journal, for a disk that does not
