@@ -6,6 +6,10 @@ use super::{PeerSlot, Swarm};
 use crate::metainfo::{Block, PieceIndex};
 use std::time::Duration;
 
+/// While memory is scarce, who was found nothing to do for is looked at again after so long. (Whenever a run is written all who
+/// wait for memory are woken, and each look goes through all that was asked.)
+const SEARCH: Duration = Duration::from_millis(250);
+
 impl Swarm {
     /// Endgame: all that is left was asked of others. A peer with nothing else to do is asked for it once more.
     pub(super) fn once_more(
@@ -14,6 +18,16 @@ impl Swarm {
         slot: PeerSlot,
         speech: &mut Speech<'_>,
     ) -> Option<Block> {
+        let searched = self.peers.get(slot)?.searched;
+        if self.is_scarce() && searched.is_some_and(|at| now < at + SEARCH) {
+            return None;
+        }
+        let found = self.search(now, slot, speech);
+        self.peers.get_mut(slot)?.searched = Some(now).filter(|_| found.is_none());
+        found
+    }
+
+    fn search(&mut self, now: Duration, slot: PeerSlot, speech: &mut Speech<'_>) -> Option<Block> {
         let recalled = if self.recall(now, slot) { self.help_out(slot, speech) } else { None };
         match recalled.or_else(|| self.twice(now, slot, speech.slabs)) {
             Some(found) => self.ask(found),
@@ -38,9 +52,18 @@ impl Swarm {
             return None;
         }
         // What is asked for and does not come may hold the memory for the rest.
-        endgame |= self.is_starved();
+        endgame |= self.is_stuck();
         let peer = self.peers.get(slot)?;
         let own = peer.block_seconds();
+        // Of what a peer was asked for, the oldest is beaten first.
+        let beaten = |other: &Peer| {
+            other.asked.front().is_some_and(|oldest| self.is_beaten(now, endgame, (other, oldest), own))
+        };
+        let queues = self.peers.iter().filter(|(other, holder)| *other != slot && beaten(holder));
+        let queues: Vec<&Peer> = queues.map(|(_, holder)| holder).collect();
+        if queues.is_empty() {
+            return None;
+        }
         let unbeaten = self.unbeaten(now, endgame, own, peer.pace().is_some());
         let wanted = |holder: &Peer, asked: &Asked| {
             let block = asked.block;
@@ -52,8 +75,7 @@ impl Swarm {
             let fit = fit && beaten();
             fit.then_some((block.piece, block.index()))
         };
-        let queues = self.peers.iter().filter(|(other, _)| *other != slot);
-        let ends = queues.filter_map(|(_, other)| {
+        let ends = queues.into_iter().filter_map(|other| {
             let found = other.asked.iter().rev().find_map(|asked| wanted(other, asked))?;
             Some((other.backlog_seconds(), found))
         });

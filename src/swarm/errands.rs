@@ -272,10 +272,10 @@ impl Swarm {
         lacking
     }
 
-    /// Blocks that our peers were asked for, all of whom are late or, in the endgame or while they hold memory that is scarce,
-    /// long in bringing them; and how long the first of them is.
+    /// Blocks that our peers were asked for, all of whom are late or, in the endgame or while they hold memory that others wait for
+    /// in vain, long in bringing them; and how long the first of them is.
     fn outstanding(&mut self, now: Duration) -> BTreeMap<Block, Duration> {
-        let endgame = self.is_endgame() || self.is_scarce();
+        let endgame = self.is_endgame() || self.is_stuck();
         let unbeaten = self.unbeaten(now, endgame, 0.0, true);
         let mut waits = BTreeMap::new();
         for (_, peer) in self.peers.iter() {

@@ -161,8 +161,6 @@ impl Swarm {
         // None at all would mean that it gives nothing; who says so has not said how many.
         peer.reqq = hello.reqq.filter(|most| *most > 0).or(peer.reqq);
         let again = std::mem::replace(&mut extended.heard_hello, true);
-        // At once: by the next look at the peer slow start may have asked for many times as many.
-        peer.requests.most = peer.requests.most.min(peer.takes());
         if again {
             // Honest clients say a second one now and then.
             self.offend(slot)?;

@@ -403,8 +403,7 @@ impl Swarm {
     /// `share`: most requests to have open with the peer; `turn`: how long a block of it may take for our own limit.
     fn look_after(&mut self, now: Duration, slot: PeerSlot, share: usize, turn: Duration) {
         let Some(peer) = self.peers.get_mut(slot) else { return };
-        peer.down.tick(now);
-        peer.up.tick(now);
+        peer.measure(now);
         peer.requests.tick(now, peer.down.get());
         if now >= peer.last_heard + SILENCE {
             return self.drop_peer(slot, DropReason::Silent);
@@ -419,7 +418,7 @@ impl Swarm {
         let taken = peer.takes();
         // That our own limit leaves no more is no limit of the peer's.
         let cut = !peer.asked.is_empty() && peer.requests.worth(peer.down.get()) > taken && share > taken;
-        peer.requests.most = taken.min(share);
+        peer.requests.most = share;
         self.totals.limits.windows += u64::from(cut);
         peer.fast.tick();
         let waits = now >= peer.last_said + KEEP_ALIVE;

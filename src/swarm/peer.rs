@@ -6,6 +6,7 @@ use super::fast::Fast;
 use super::lateness::LATE;
 use super::picker::Hint;
 use super::rate::Rate;
+use super::rate::Speed;
 use super::roster::Identity;
 use super::shown::Shown;
 use super::uploads::Uploads;
@@ -155,6 +156,8 @@ pub(super) struct Peer {
     /// How many requests it is good for.
     pub(super) requests: Window,
     pub(super) snubbed: bool,
+    /// When it was last looked in vain, for want of memory, for something that it could be asked for instead.
+    pub(super) searched: Option<Duration>,
     pub(super) lent: Vec<Block>,
     /// Since when it has been in the middle of a block whose bytes go home.
     pub(super) begun: Option<Duration>,
@@ -177,6 +180,8 @@ pub(super) struct Peer {
     pub(super) offences: u32,
     pub(super) down: Rate,
     pub(super) up: Rate,
+    /// How fast it is when it is asked for something.
+    speed: Speed,
     /// See [`Peer::measure_trade`]; when that was last, and what had come then and in what rate since the time before.
     pub(super) trade: u64,
     traded: (Duration, u64, u64),
@@ -236,6 +241,7 @@ impl Peer {
             forgone: VecDeque::new(),
             requests: Window::default(),
             snubbed: false,
+            searched: None,
             lent: Vec::new(),
             begun: None,
             last_block: now,
@@ -250,6 +256,7 @@ impl Peer {
             offences: 0,
             down: Rate::default(),
             up: Rate::default(),
+            speed: Speed::default(),
             trade: 0,
             traded: (now, 0, 0),
             downloaded: 0,
@@ -281,7 +288,7 @@ impl Peer {
 
     /// Requests to keep open.
     pub(super) fn window(&self) -> usize {
-        if self.snubbed { 1 } else { self.requests.size(self.down.get()) }
+        if self.snubbed { 1 } else { self.requests.size(self.down.get()).min(self.takes()) }
     }
 
     /// A request is taken back; its block may come all the same.
@@ -298,9 +305,23 @@ impl Peer {
         at.is_some_and(|at| self.forgone.remove(at).is_some())
     }
 
+    /// Brings its rates up to date.
+    pub(super) fn measure(&mut self, now: Duration) {
+        self.down.tick(now);
+        self.up.tick(now);
+        self.speed.tick(now, self.asked.front().map(|asked| asked.at));
+    }
+
+    fn count_bytes(&mut self, bytes: u64) {
+        self.down.add(bytes);
+        self.speed.add(bytes);
+    }
+
     /// A block has come, which was asked for then.
     pub(super) fn count_block(&mut self, now: Duration, len: u32, asked: Option<Duration>) {
-        self.down.add(u64::from(len.saturating_sub(std::mem::take(&mut self.arrived))));
+        let arrived = std::mem::take(&mut self.arrived);
+        self.count_bytes(len.saturating_sub(arrived).into());
+        self.speed.work(now, asked.unwrap_or(now));
         self.downloaded += u64::from(len);
         self.last_block = now;
         self.last_moved = now;
@@ -313,7 +334,7 @@ impl Peer {
     /// nothing else tells how fast it comes. And one whose block takes longer than it may be silent is slow, not silent.
     pub(super) fn count_part(&mut self, now: Duration, filled: u32) {
         let fresh = u64::from(filled.saturating_sub(std::mem::replace(&mut self.arrived, filled)));
-        self.down.add(fresh);
+        self.count_bytes(fresh);
         self.trickle += fresh;
         if self.trickle >= TRICKLE {
             (self.trickle, self.trickled, self.last_heard) = (0, now, now);
@@ -349,7 +370,9 @@ impl Peer {
 
     /// Bytes a second to expect of it, when it has sent something.
     pub(super) fn pace(&self) -> Option<f64> {
-        Some(self.down.get().max(self.trade)).filter(|rate| *rate > 0).map(|rate| rate as f64)
+        Some(self.down.get().max(self.speed.get()).max(self.trade))
+            .filter(|rate| *rate > 0)
+            .map(|rate| rate as f64)
     }
 
     /// How much more it has had of us than it gave back, in steps: those who owe least come first when not all can be served

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// How often a rate is brought up to date.
 const SLOT: Duration = Duration::from_millis(500);
+/// What is left of the weight of something after a second.
+const KEPT: f64 = 0.5;
 
 /// A rate as the mean of the last few seconds, the youngest weighing most.
 #[derive(Clone, Debug, Default)]
@@ -26,8 +28,7 @@ impl Rate {
             return;
         }
         let rate = self.fresh as f64 / age.as_secs_f64();
-        // A weight of half each second of age.
-        let keep = 0.5f64.powf(age.as_secs_f64());
+        let keep = KEPT.powf(age.as_secs_f64());
         self.mean = self.mean * keep + rate * (1.0 - keep);
         (self.since, self.fresh) = (now, 0);
     }
@@ -35,6 +36,52 @@ impl Rate {
     /// Bytes a second.
     pub(super) fn get(&self) -> u64 {
         self.mean as u64
+    }
+}
+
+/// What somebody does in a second of work: the time in which it has nothing to do does not count. (A peer that cannot be asked for
+/// anything, for want of memory, is as fast as before.) Known from its first bytes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Speed {
+    /// Until when work is counted.
+    until: Duration,
+    /// Bytes, and seconds of work for them, since the last tick by which some had come: of a block that takes long, all of its time.
+    fresh: (u64, f64),
+    /// Those before, the youngest weighing most.
+    kept: (f64, f64),
+}
+
+impl Speed {
+    /// Counts bytes.
+    pub(super) fn add(&mut self, bytes: u64) {
+        self.fresh.0 += bytes;
+    }
+
+    /// It has had something to do since then.
+    pub(super) fn work(&mut self, now: Duration, since: Duration) {
+        self.fresh.1 += now.saturating_sub(since.max(self.until)).as_secs_f64();
+        self.until = now;
+    }
+
+    /// Twice a second; `since` when it has something to do, if it has.
+    pub(super) fn tick(&mut self, now: Duration, since: Option<Duration>) {
+        self.work(now, since.unwrap_or(now));
+        if self.fresh.0 > 0 {
+            self.kept = self.sums();
+            self.fresh = (0, 0.0);
+        }
+    }
+
+    fn sums(&self) -> (f64, f64) {
+        let (bytes, seconds) = self.fresh;
+        let keep = KEPT.powf(seconds);
+        (self.kept.0 * keep + bytes as f64, self.kept.1 * keep + seconds)
+    }
+
+    /// Bytes a second.
+    pub(super) fn get(&self) -> u64 {
+        let (bytes, seconds) = self.sums();
+        if seconds > 0.0 { (bytes / seconds) as u64 } else { 0 }
     }
 }
 
@@ -52,5 +99,26 @@ mod tests {
         assert!((9_900..=10_000).contains(&rate.get()), "{}", rate.get());
         rate.tick(SLOT * 40);
         assert!(rate.get() < 20, "{}", rate.get());
+    }
+
+    #[test]
+    fn speed_is_that_of_work_and_known_at_once() {
+        let mut speed = Speed::default();
+        let at = Duration::from_millis;
+        // A block of 1000 bytes in a tenth of a second, every two seconds.
+        for turn in 0..10 {
+            speed.work(at(turn * 2000 + 100), at(turn * 2000));
+            speed.add(1000);
+            assert!((9_900..=10_100).contains(&speed.get()), "{}", speed.get());
+            (1..=4).for_each(|tick| speed.tick(at(turn * 2000 + tick * 500), None));
+        }
+        // One that takes five seconds.
+        (0..10).for_each(|tick| speed.tick(at(20_000 + tick * 500), Some(at(20_000))));
+        speed.work(at(25_000), at(20_000));
+        speed.add(1000);
+        assert!((200..=300).contains(&speed.get()), "{}", speed.get());
+        // Asked for more it falls silent.
+        (0..40).for_each(|tick| speed.tick(at(25_000 + tick * 500), Some(at(25_000))));
+        assert_eq!(speed.get(), 0);
     }
 }

@@ -10,6 +10,8 @@ use crate::metainfo::PieceIndex;
 
 /// For so many looks at the peers, two a second, after somebody could not ask for want of memory it counts as scarce.
 const SCARCE: u32 = 20;
+/// When no run is written between so many looks, though somebody waits for memory, it lies with peers that send nothing.
+const STUCK: u32 = 2;
 
 /// Want of memory.
 #[derive(Debug, Default)]
@@ -18,6 +20,8 @@ pub(super) struct Scarcity {
     starved: bool,
     /// Looks for which memory still counts as scarce.
     looks: u32,
+    /// Looks, one after the other, between which somebody could not ask and no run was written.
+    dry: u32,
 }
 
 impl Swarm {
@@ -29,6 +33,11 @@ impl Swarm {
     /// Somebody could not ask for want of memory, and none has become free since.
     pub(super) fn is_starved(&self) -> bool {
         self.scarcity.starved
+    }
+
+    /// Somebody waits for memory, and has for so long in vain that what others were asked for is worth asking once more.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.scarcity.starved && self.scarcity.dry >= STUCK
     }
 
     /// Memory is short: runs are hashed and written as soon as they are full, for their slabs.
@@ -48,6 +57,7 @@ impl Swarm {
 
     /// A run has been written: its memory is free.
     pub(super) fn feed(&mut self) {
+        self.scarcity.dry = 0;
         if std::mem::take(&mut self.scarcity.starved) {
             self.wake_hungry();
         }
@@ -57,7 +67,10 @@ impl Swarm {
     pub(super) fn look_at_memory(&mut self) {
         self.scarcity.looks = self.scarcity.looks.saturating_sub(1);
         if std::mem::take(&mut self.scarcity.starved) {
+            self.scarcity.dry += 1;
             self.give_up_one();
+        } else {
+            self.scarcity.dry = 0;
         }
     }
 

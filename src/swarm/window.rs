@@ -28,7 +28,7 @@ pub(super) struct Window {
     looked: Option<(Duration, u64)>,
     /// The shortest time that a request took: later ones wait behind others.
     delay: Option<Duration>,
-    /// Most requests that the peer takes.
+    /// Most that our own limits leave it.
     pub(super) most: usize,
 }
 
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_peer_says_how_many_it_takes() {
+    fn our_own_limits_leave_so_many() {
         assert_eq!(run(2000, Duration::from_millis(20), 250, 20).0, 250);
         assert_eq!(run(2000, Duration::from_millis(20), 10_000, 20).0, 2000);
         assert_eq!(run(2000, Duration::from_millis(20), 3, 20).0, 3);

@@ -185,7 +185,11 @@ fn who_is_to_have_no_memory_is_not_asked_twice_instead_while_there_is_some() {
             has_rate(&mut desk, fast, 30_000);
             has_rate(&mut desk, slow, 8_000);
             assert_eq!(desk.requests(fast).len(), 16);
-            desk.swarm.starve();
+            // For a while nothing is written.
+            for _ in 0..3 {
+                desk.swarm.look_at_memory();
+                desk.swarm.starve();
+            }
             if !starved {
                 desk.swarm.feed();
             }

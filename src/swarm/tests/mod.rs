@@ -13,6 +13,7 @@ mod fetching;
 mod in_order;
 mod limits;
 mod picking;
+mod scarcity;
 mod sim;
 mod slots;
 mod spreading;

@@ -141,9 +141,25 @@ fn totals(node: &Node) {
 }
 
 /// What the peer was asked for.
-pub(crate) fn asked(node: &Node, slot: PeerSlot) -> BTreeSet<Block> {
+fn asked(node: &Node, slot: PeerSlot) -> BTreeSet<Block> {
     let peer = node.swarm.peers.get(slot);
     peer.into_iter().flat_map(|peer| &peer.asked).map(|asked| asked.block).collect()
+}
+
+/// How it stands before a peer is asked for more: what it was asked for, and the first pieces where these are fetched in order.
+pub(crate) struct Before {
+    asked: BTreeSet<Block>,
+    heads: Vec<PieceIndex>,
+}
+
+impl Before {
+    pub(crate) fn of(node: &Node, slot: PeerSlot) -> Self {
+        Self { asked: asked(node, slot), heads: heads(node) }
+    }
+}
+
+fn heads(node: &Node) -> Vec<PieceIndex> {
+    if node.swarm.settings.sequential { node.swarm.heads() } else { Vec::new() }
 }
 
 /// Most requests that the peer takes at once.
@@ -152,11 +168,11 @@ fn most_requests(peer: &Peer) -> usize {
 }
 
 /// Requests made just now, `before` which others were.
-pub(crate) fn asking(node: &mut Node, slot: PeerSlot, before: &BTreeSet<Block>) {
+pub(crate) fn asking(node: &mut Node, slot: PeerSlot, before: &Before) {
     let after = asked(node, slot);
     let Some(peer) = node.swarm.peers.get(slot) else { return };
     assert_eq!(after.len(), peer.asked.len(), "{slot:?} was asked twice for the same block");
-    if after.is_subset(before) {
+    if after.is_subset(&before.asked) {
         return;
     }
     let (count, most) = (after.len(), most_requests(peer));
@@ -165,15 +181,16 @@ pub(crate) fn asking(node: &mut Node, slot: PeerSlot, before: &BTreeSet<Block>) 
 }
 
 /// Requests made just now: a block that another peer has been asked for too may only be asked for when there was
-/// nothing else to ask for; or, of pieces fetched in order, when it belongs to the first.
-fn endgame(node: &mut Node, slot: PeerSlot, before: &BTreeSet<Block>) {
+/// nothing else to ask for; or, of pieces fetched in order, when it belongs to the first, as these were then: others may have been
+/// begun since.
+fn endgame(node: &mut Node, slot: PeerSlot, before: &Before) {
+    let heads = [&before.heads[..], &heads(node)].concat();
     let swarm = &mut node.swarm;
     let Some(peer) = swarm.peers.get(slot) else { return };
-    let new = peer.asked.iter().map(|asked| asked.block).filter(|block| !before.contains(block));
+    let new = peer.asked.iter().map(|asked| asked.block).filter(|block| !before.asked.contains(block));
     let twice = |block: &Block| {
         swarm.active.get(&block.piece).is_some_and(|active| active.blocks[block.index()].asked > 1)
     };
-    let heads = if swarm.settings.sequential { swarm.heads() } else { Vec::new() };
     let mut others = new.into_iter().filter(|block| !heads.contains(&block.piece));
     let Some(block) = others.find(twice) else { return };
     let free = node.plan.slabs - node.slabs.len();

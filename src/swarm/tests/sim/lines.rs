@@ -161,7 +161,7 @@ impl World {
             Ok(slot) => {
                 self.end(id).slot = Some(slot);
                 assert!(self.nodes[node].ends.insert(slot, id).is_none());
-                self.limit_requests(id, true);
+                self.limit_requests(id);
                 self.start_receive(id);
             }
             Err(DropReason::Duplicate) => self.hang_up(id),
@@ -172,16 +172,13 @@ impl World {
     }
 
     /// The peer takes so many requests, whatever it was told that clients like us take.
-    pub(crate) fn limit_requests(&mut self, (line, side): EndId, at_once: bool) {
+    pub(crate) fn limit_requests(&mut self, (line, side): EndId) {
         let ends = &self.lines[line].ends;
         let (node, other) = (ends[side].node, ends[1 - side].node);
         let Some(reqq) = self.nodes[other].plan.reqq else { return };
         let peer = ends[side].slot.and_then(|slot| self.nodes[node].swarm.peers.get_mut(slot));
         if let Some(peer) = peer {
             peer.reqq = Some(reqq);
-            if at_once {
-                peer.requests.most = reqq as usize;
-            }
         }
     }
 
@@ -225,7 +222,7 @@ impl World {
         let number = end.node;
         let Some(slot) = end.slot.filter(|_| !end.closed) else { return number };
         let node = &mut self.nodes[number];
-        let before = check::asked(node, slot);
+        let before = check::Before::of(node, slot);
         let mut bytes = Vec::new();
         let mut speech = Speech { bytes: &mut bytes, slabs: node.free_slabs(), opened: Vec::new() };
         node.swarm.speak(now, slot, &mut speech);

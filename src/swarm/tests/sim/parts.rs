@@ -210,7 +210,7 @@ impl World {
         end.lent.clear();
         end.receiving = false;
         let number = end.node;
-        self.limit_requests(id, false);
+        self.limit_requests(id);
         self.start_receive(id);
         for (core, handover, origin) in handovers {
             let to = self.neighbour(number, core);
