@@ -40,7 +40,7 @@ impl Swarm {
         // What is asked for and does not come may hold the memory for the rest.
         endgame |= self.is_starved();
         let peer = self.peers.get(slot)?;
-        let own = peer.block_seconds();
+        let own = self.own_seconds(peer);
         let unbeaten = self.unbeaten(now, endgame, own, peer.pace().is_some());
         let wanted = |holder: &Peer, asked: &Asked| {
             let block = asked.block;

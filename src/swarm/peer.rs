@@ -1,5 +1,6 @@
 //! One connected peer: what it has, what was said, what is owed.
 
+use super::ahead::Unread;
 use super::bitfield::Bitfield;
 use super::extended::Extended;
 use super::fast::Fast;
@@ -164,6 +165,7 @@ pub(super) struct Peer {
     /// Bytes of blocks under way that have come since that was looked at last, and when they last were enough.
     trickle: u64,
     pub(super) trickled: Duration,
+    pub(super) unread: Unread,
 
     /// Most requests that it says it keeps (BEP 10).
     pub(super) reqq: Option<u32>,
@@ -242,6 +244,7 @@ impl Peer {
             arrived: 0,
             trickle: 0,
             trickled: now,
+            unread: Unread::new(now),
             reqq: None,
             fast: Fast::new(who.reserved),
             extended: Extended::new(who.reserved),
@@ -305,6 +308,7 @@ impl Peer {
         self.last_block = now;
         self.last_moved = now;
         self.snubbed = false;
+        self.unread.block_came(len);
         self.requests.block_came(now, asked);
         self.fast.block_came();
     }
@@ -318,6 +322,16 @@ impl Peer {
         if self.trickle >= TRICKLE {
             (self.trickle, self.trickled, self.last_heard) = (0, now, now);
         }
+    }
+
+    /// Bytes of the block under way, of that length, that are not counted yet.
+    pub(super) fn lacks_of(&self, len: u32) -> u32 {
+        len.saturating_sub(self.arrived)
+    }
+
+    /// Whether a part of a block is here.
+    pub(super) fn is_amid_block(&self) -> bool {
+        self.arrived > 0
     }
 
     /// Payload has been sent to it.
