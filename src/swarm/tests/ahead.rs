@@ -75,6 +75,32 @@ fn others_are_asked_when_those_who_were_send_little_or_nothing() {
 }
 
 #[test]
+fn who_is_slower_than_our_limit_keeps_nobody_from_being_asked_at_once() {
+    let (mut desk, givers) = under(10 * KIB, 16, 20);
+    let mut open = Vec::new();
+    while open.len() < givers.len() {
+        let next = asked(&mut desk, &givers);
+        assert!((1..=2).contains(&next.len()), "{next:?} after {}", open.len());
+        // The first bytes of it have come, and no others are here.
+        next.iter().for_each(|(slot, _)| desk.swarm.trickled(desk.now, *slot, 100));
+        open.extend(next);
+    }
+}
+
+#[test]
+fn who_did_not_send_what_it_was_asked_for_is_asked_when_nothing_else_is_on_its_way() {
+    let (mut desk, givers) = under(10 * KIB, 16, 2);
+    let [mute, other] = givers[..] else { unreachable!() };
+    assert_eq!(desk.requests(mute).len(), 1);
+    desk.pass(31);
+    assert!(desk.swarm.peers.get(mute).unwrap().snubbed);
+    assert_eq!(desk.requests(other).len(), 1);
+    assert_eq!(desk.requests(mute), []);
+    desk.pass(2);
+    assert_eq!(desk.requests(mute).len(), 1);
+}
+
+#[test]
 fn when_a_block_has_come_another_who_waits_is_asked_before_its_sender() {
     let (mut desk, givers) = under(10 * KIB, 16, 20);
     let mut served: BTreeMap<PeerSlot, u32> = BTreeMap::new();
