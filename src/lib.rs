@@ -26,9 +26,10 @@
 //! core that has run out of work says so; the others then show which blocks their pieces lack, it fetches some by its peers
 //! and hands them over (`swarm/errands.rs`). So no piece hangs on the peers of one core. Peers are ranked
 //! for upload slots over all cores once in ten seconds (`swarm/choking.rs`); a limit of bytes a second is one number that
-//! all cores move on (`swarm/limiter.rs`). Cores ring each other's bells for news, and write letters for what must arrive
-//! (`shard/crew.rs`). Files and connections of all cores have places in one budget of descriptors (`ring/descriptors.rs`): what
-//! finds none waits, and strangers give way (`shard/strangers.rs`). A core takes newcomers at a pace that leaves it to its peers
+//! all cores move on (`swarm/limiter.rs`), and no more is asked for than one of downloads lets in soon (`swarm/ahead.rs`).
+//! Cores ring each other's bells for news, and write letters for what must arrive (`shard/crew.rs`). Files and connections of
+//! all cores have places in one budget of descriptors (`ring/descriptors.rs`): what finds none waits, and strangers give way
+//! (`shard/strangers.rs`). A core takes newcomers at a pace that leaves it to its peers
 //! (`shard/listen.rs`).
 //!
 //! # The walk of a block

@@ -147,6 +147,9 @@ impl Receiver {
             if wait.is_zero() && !booked {
                 break;
             }
+            if booked {
+                self.torrent.swarm.borrow_mut().lies_unread(now, self.slot, unread);
+            }
             tokio::time::sleep(wait.min(LONGEST_NAP)).await;
         }
         usize::try_from(quantum).unwrap_or(usize::MAX)

@@ -8,7 +8,8 @@
 
 use super::active::ActivePiece;
 use super::commons::Lacking;
-use super::peer::{Peer, Peers};
+use super::peer::Peer;
+use super::peers::Peers;
 use super::{PeerSlot, Swarm};
 use crate::metainfo::{Block, Layout, PieceIndex};
 use std::time::Duration;

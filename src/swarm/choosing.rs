@@ -9,7 +9,7 @@ use std::time::Duration;
 const BY_CHANCE: u32 = 4;
 
 /// With a limit of our own, so many seconds of it are asked for.
-const ASKED_AHEAD: u64 = 2;
+pub(super) const ASKED_AHEAD: u64 = 2;
 
 /// With a limit of our own, so many seconds of it are pieces that are begun and not all here. (But one piece at least.)
 const OPEN_AHEAD: u64 = 10;
@@ -46,8 +46,8 @@ impl Swarm {
         Some(u32::try_from(pieces).unwrap_or(u32::MAX))
     }
 
-    /// What one peer's share of the download limit is worth: requests to have open with it, and the time that a block takes.
-    /// What is asked beyond that would only wait, and the peer with it.
+    /// What one peer's share of the download limit is worth, in requests to have open with it: what is asked beyond that would only
+    /// wait, and the peer with it. And how long a block may take for our own link.
     pub(super) fn fair_share(&mut self) -> (usize, Duration) {
         let (most, turn) = self.pace.tick();
         let Some(limit) = self.settings.download_limit else { return (most, turn) };
@@ -55,8 +55,7 @@ impl Swarm {
             self.peers.iter().filter(|(_, peer)| !peer.dropped && !peer.chokes_us && peer.wanted > 0);
         let givers = (givers.count() * self.commons.cores()).max(1) as u64;
         let share = limit * ASKED_AHEAD / u64::from(BLOCK_LEN) / givers;
-        let turn = givers.saturating_mul(u64::from(BLOCK_LEN)) / limit.max(1);
-        ((share as usize).clamp(1, most), Duration::from_secs(turn))
+        ((share as usize).clamp(1, most), turn)
     }
 
     /// A piece for the peer to fetch, that nobody on this core fetches yet. Does not take it.

@@ -50,6 +50,8 @@ struct Desk {
     /// Bytes a second that its peers send, and that the fastest of them sends, while pieces are fetched in order.
     speed: AtomicU64,
     fastest: AtomicU64,
+    /// Bytes that our download limit has to let in here soon, when there is one.
+    ahead: AtomicU64,
 }
 
 /// What a core shows the others.
@@ -197,6 +199,16 @@ impl Commons {
         let speeds = self.desks.iter().map(|desk| desk.speed.load(Ordering::Relaxed));
         let fastest = self.desks.iter().map(|desk| desk.fastest.load(Ordering::Relaxed));
         (speeds.sum(), fastest.max().unwrap_or(0))
+    }
+
+    /// A core says how many bytes the download limit has to let in there soon.
+    pub(super) fn tell_ahead(&self, core: usize, bytes: u64) {
+        self.desks[core].ahead.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The same of all cores, as was last said.
+    pub(super) fn ahead(&self) -> u64 {
+        self.desks.iter().map(|desk| desk.ahead.load(Ordering::Relaxed)).sum()
     }
 
     /// A core takes back a block that it shows, for a peer of its own; `false` when another was faster.

@@ -54,7 +54,7 @@ impl Swarm {
         // What is asked for and does not come may hold the memory for the rest.
         endgame |= self.is_stuck();
         let peer = self.peers.get(slot)?;
-        let own = peer.block_seconds();
+        let own = self.own_seconds(peer);
         // Of what a peer was asked for, the oldest is beaten first.
         let beaten = |other: &Peer| {
             other.asked.front().is_some_and(|oldest| self.is_beaten(now, endgame, (other, oldest), own))

@@ -315,8 +315,8 @@ impl Swarm {
     /// before; or its bytes may be on their way home just now.
     fn goes_on(&self, now: Duration, writer: PeerSlot, block: &Block) -> bool {
         let Some(peer) = self.peers.get(writer) else { return false };
-        let comes_soon = || !is_longer(peer.block_seconds(), 0.0);
-        let in_time = |at: Duration| now < at.max(peer.last_block) + LATE;
+        let comes_soon = || peer.is_held_up(now) || !is_longer(peer.block_seconds(), 0.0);
+        let in_time = |at: Duration| now < peer.waited_since(at.max(peer.last_block)) + LATE;
         peer.lent.contains(block) || (peer.begun.is_some_and(in_time) && comes_soon())
     }
 
@@ -404,7 +404,7 @@ impl Swarm {
     /// would: to be asked of this one, too.
     pub(super) fn errand_again(&self, now: Duration, slot: PeerSlot) -> Option<Block> {
         let peer = self.peers.get(slot)?;
-        let own = peer.block_seconds();
+        let own = self.own_seconds(peer);
         let goes_on = |block: &Block| {
             let (proven, several) = (peer.downloaded > 0, self.holders(block).nth(1).is_some());
             self.holders(block).any(|(other, holder, asked)| {
@@ -426,9 +426,9 @@ impl Swarm {
         let Some(peer) = self.peers.get(slot).filter(|peer| peer.downloaded > 0 && !peer.snubbed) else {
             return false;
         };
-        let own = peer.block_seconds();
+        let (own, turn) = (self.own_seconds(peer), self.turn());
         let overdue = self.board.taken.iter().find(|(block, at)| {
-            is_longer(now.saturating_sub(**at).as_secs_f64(), own) && peer.offers(block.piece)
+            is_longer(now.saturating_sub(**at + turn).as_secs_f64(), own) && peer.offers(block.piece)
         });
         let Some(block) = overdue.map(|(block, _)| *block) else { return false };
         self.board.taken.remove(&block);

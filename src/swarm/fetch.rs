@@ -40,6 +40,9 @@ impl Swarm {
         speech: &mut Speech<'_>,
     ) -> Option<Block> {
         let peer = self.peers.get(slot).filter(|peer| peer.is_hungry())?;
+        if self.has_asked_enough(now, peer) {
+            return None;
+        }
         let idle = peer.asked.is_empty();
         let block = match self.current_block(slot, speech) {
             Some(found) => self.ask(found),
@@ -405,7 +408,7 @@ impl Swarm {
         let tag = peer.tag;
         // A new batch of requests goes out when a quarter of the window is free, not one a block.
         if peer.asked.len() * 4 <= peer.window() * 3 {
-            self.wake(slot);
+            self.wake_in_turn(slot);
         }
         if place == Place::Aside
             && let Some(holder) = self.errands.remove(block)

@@ -28,28 +28,39 @@ impl Swarm {
 
     /// Whether the peer is late with a block that it was asked for: it has sent none for long, for one of its speed.
     pub(super) fn is_late(&self, now: Duration, peer: &Peer, asked: &Asked) -> bool {
-        now >= asked.at.max(peer.last_block) + peer.late(self.pace.response())
+        now >= peer.waited_since(asked.at.max(peer.last_block)) + peer.late(self.pace.response())
     }
 
     /// Whether the peer has sent no block of late, and not this one after a time in which others would have: it may never do.
     pub(super) fn is_mute(&self, now: Duration, peer: &Peer, asked: &Asked) -> bool {
-        peer.pace().is_none() && now >= asked.at + self.patience()
+        peer.pace().is_none() && self.is_overdue(now, peer, asked)
+    }
+
+    /// Whether others would have sent the block by now.
+    fn is_overdue(&self, now: Duration, peer: &Peer, asked: &Asked) -> bool {
+        now >= peer.waited_since(asked.at) + self.patience()
     }
 
     /// In that time a block has usually come: who else was asked for it is no longer relied on.
     pub(super) fn patience(&self) -> Duration {
-        Duration::from_secs_f64(LEAST_GAIN) + self.pace.response() * 2
+        Duration::from_secs_f64(LEAST_GAIN) + self.turn().max(self.pace.response() * 2)
+    }
+
+    /// Whether what the peer takes says that it is slow. Under a limit of our own what has come of it does not, nor of anybody.
+    fn tells(&self, now: Duration, peer: &Peer, asked: &Asked) -> bool {
+        let limited = self.settings.download_limit.is_some();
+        peer.pace().is_some() && (!limited || self.is_overdue(now, peer, asked))
     }
 
     /// Whether the block comes much later than in `own` seconds.
     pub(super) fn is_slow(&self, now: Duration, peer: &Peer, asked: &Asked, own: f64) -> bool {
-        let much_later = peer.pace().is_some() && is_longer(peer.seconds_until(&asked.block), own);
+        let much_later = self.tells(now, peer, asked) && is_longer(peer.seconds_until(&asked.block), own);
         much_later || self.is_mute(now, peer, asked)
     }
 
     /// Whether all that the peer was asked for comes much later than in `own` seconds.
     pub(super) fn is_behind(&self, now: Duration, peer: &Peer, asked: &Asked, own: f64) -> bool {
-        let much_later = peer.pace().is_some() && is_longer(peer.backlog_seconds(), own);
+        let much_later = self.tells(now, peer, asked) && is_longer(peer.backlog_seconds(), own);
         much_later || self.is_mute(now, peer, asked)
     }
 

@@ -8,6 +8,7 @@
 //! | [`Swarm::connect`], [`Swarm::gone`] | a peer's handshake is done; its connection has ended |
 //! | [`Swarm::hear`] | a message has come |
 //! | [`Swarm::lend`], [`Swarm::begin`], [`Swarm::complete`], [`Swarm::returned`] | a block is coming: where its bytes go |
+//! | [`Swarm::lies_unread`] | bytes of a peer are here, and our own limit lets them in later |
 //! | [`Swarm::hashed`], [`Swarm::written`], [`Swarm::fingerprinted`] | a wish has been granted |
 //! | [`Swarm::tick`] | time has passed: at [`Swarm::next_deadline`] |
 //! | [`Swarm::fill`] | standing state becomes [`Wish`]es, while the caller has room |
@@ -17,6 +18,7 @@
 //! one log. Payload never comes here: only where it belongs.
 
 mod active;
+mod ahead;
 mod alone;
 mod bitfield;
 mod candidates;
@@ -42,6 +44,7 @@ mod metadata;
 mod networks;
 mod pace;
 mod peer;
+mod peers;
 mod pex;
 mod picker;
 mod piece_map;
@@ -82,7 +85,8 @@ pub use limiter::{Limiter, Throttle};
 pub use magnet::{MetadataFetch, MetadataOutcome, Service};
 pub use networks::Counted;
 pub use networks::Networks;
-pub use peer::{Introduction, PeerSlot, Tag};
+pub use peer::{Introduction, Tag};
+pub use peers::PeerSlot;
 pub use piece_map::PieceMap;
 pub use reached::reached;
 pub use roster::host;
@@ -98,7 +102,7 @@ use candidates::Candidates;
 use choking::Rounds;
 use errands::Board;
 use pace::Pace;
-use peer::Peers;
+use peers::Peers;
 use picker::Picker;
 use priority::Outside;
 use scarcity::Scarcity;
@@ -380,6 +384,7 @@ impl Swarm {
         self.next_tick = now + TICK;
         let slots: Vec<PeerSlot> = self.peers.iter().map(|(slot, _)| slot).collect();
         let (share, turn) = self.fair_share();
+        self.tell_ahead(now);
         self.count_leeches(now);
         self.see_passed();
         for slot in slots {
@@ -400,7 +405,7 @@ impl Swarm {
         self.wake_hungry();
     }
 
-    /// `share`: most requests to have open with the peer; `turn`: how long a block of it may take for our own limit.
+    /// `share`: most requests to have open with the peer; `turn`: how long a block of it may take for our own link.
     fn look_after(&mut self, now: Duration, slot: PeerSlot, share: usize, turn: Duration) {
         let Some(peer) = self.peers.get_mut(slot) else { return };
         peer.measure(now);
@@ -426,8 +431,10 @@ impl Swarm {
         // One that stops in the middle of a block holds it, asked or not.
         let waits_since = oldest.into_iter().chain(peer.begun).min();
         let moved = peer.last_block.max(peer.trickled);
-        let snub = waits_since.is_some_and(|at| now >= at.max(moved) + SNUB + turn);
-        let late = oldest.map(|at| now.saturating_sub(at + turn)).filter(|late| *late >= REQUEST_LIMIT);
+        let snub = waits_since.is_some_and(|at| now >= peer.waited_since(at.max(moved)) + SNUB + turn);
+        let late = oldest
+            .map(|at| now.saturating_sub(peer.waited_since(at) + turn))
+            .filter(|late| *late >= REQUEST_LIMIT);
         let late = late
             .is_some_and(|late| late >= LONGEST_LIMIT || late.as_secs_f64() >= 2.0 * peer.backlog_seconds());
         if waits || self.owes_pex(now, slot) {

@@ -1,5 +1,6 @@
 //! One connected peer: what it has, what was said, what is owed.
 
+use super::ahead::Unread;
 use super::bitfield::Bitfield;
 use super::extended::Extended;
 use super::fast::Fast;
@@ -17,21 +18,6 @@ use crate::wire::Reserved;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
-
-/// A connected peer's place in its swarm. A place that is used again gets a new generation, so an old slot never
-/// names a new peer.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct PeerSlot {
-    index: u32,
-    generation: u32,
-}
-
-impl PeerSlot {
-    /// The number of the place.
-    pub fn index(self) -> u32 {
-        self.index
-    }
-}
 
 /// Names a connection for good, on all cores: who sent a block is known also after it has gone.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -167,6 +153,7 @@ pub(super) struct Peer {
     /// Bytes of blocks under way that have come since that was looked at last, and when they last were enough.
     trickle: u64,
     pub(super) trickled: Duration,
+    pub(super) unread: Unread,
 
     /// Most requests that it says it keeps (BEP 10).
     pub(super) reqq: Option<u32>,
@@ -248,6 +235,7 @@ impl Peer {
             arrived: 0,
             trickle: 0,
             trickled: now,
+            unread: Unread::new(now),
             reqq: None,
             fast: Fast::new(who.reserved),
             extended: Extended::new(who.reserved),
@@ -326,6 +314,7 @@ impl Peer {
         self.last_block = now;
         self.last_moved = now;
         self.snubbed = false;
+        self.unread.block_came(len);
         self.requests.block_came(now, asked);
         self.fast.block_came();
     }
@@ -339,6 +328,16 @@ impl Peer {
         if self.trickle >= TRICKLE {
             (self.trickle, self.trickled, self.last_heard) = (0, now, now);
         }
+    }
+
+    /// Bytes of the block under way, of that length, that are not counted yet.
+    pub(super) fn lacks_of(&self, len: u32) -> u32 {
+        len.saturating_sub(self.arrived)
+    }
+
+    /// Whether a part of a block is here.
+    pub(super) fn is_amid_block(&self) -> bool {
+        self.arrived > 0
     }
 
     /// Payload has been sent to it.
@@ -426,66 +425,5 @@ impl Peer {
     /// Seconds that one block of it takes; a guess when it has not sent any.
     pub(super) fn block_seconds(&self) -> f64 {
         self.pace().map_or(UNKNOWN_BLOCK, |rate| f64::from(BLOCK_LEN) / rate)
-    }
-}
-
-/// All connected peers of a swarm.
-#[derive(Debug, Default)]
-pub(super) struct Peers {
-    places: Vec<(u32, Option<Peer>)>,
-    free: Vec<u32>,
-}
-
-impl Peers {
-    pub(super) fn insert(&mut self, peer: Peer) -> PeerSlot {
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.places.push((0, None));
-            self.places.len() as u32 - 1
-        });
-        let (generation, place) = &mut self.places[index as usize];
-        *place = Some(peer);
-        PeerSlot { index, generation: *generation }
-    }
-
-    pub(super) fn remove(&mut self, slot: PeerSlot) -> Option<Peer> {
-        self.get(slot)?;
-        let (generation, place) = &mut self.places[slot.index as usize];
-        *generation += 1;
-        self.free.push(slot.index);
-        place.take()
-    }
-
-    pub(super) fn get(&self, slot: PeerSlot) -> Option<&Peer> {
-        let (generation, place) = self.places.get(slot.index as usize)?;
-        place.as_ref().filter(|_| *generation == slot.generation)
-    }
-
-    pub(super) fn get_mut(&mut self, slot: PeerSlot) -> Option<&mut Peer> {
-        let (generation, place) = self.places.get_mut(slot.index as usize)?;
-        place.as_mut().filter(|_| *generation == slot.generation)
-    }
-
-    /// The connection of that name, if it is still there.
-    pub(super) fn find(&self, tag: Tag) -> Option<PeerSlot> {
-        self.iter().find(|(_, peer)| peer.tag == tag).map(|(slot, _)| slot)
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = (PeerSlot, &Peer)> {
-        self.places.iter().enumerate().filter_map(|(index, (generation, place))| {
-            let slot = PeerSlot { index: index as u32, generation: *generation };
-            place.as_ref().map(|peer| (slot, peer))
-        })
-    }
-
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (PeerSlot, &mut Peer)> {
-        self.places.iter_mut().enumerate().filter_map(|(index, (generation, place))| {
-            let slot = PeerSlot { index: index as u32, generation: *generation };
-            place.as_mut().map(|peer| (slot, peer))
-        })
-    }
-
-    /// Whether some peer has the piece and sends what it is asked for, as far as is known.
-    pub(super) fn any_goes_on(&self, piece: PieceIndex) -> bool {
-        self.iter().any(|(_, peer)| !peer.dropped && !peer.chokes_us && !peer.snubbed && peer.has.has(piece))
     }
 }

@@ -226,6 +226,11 @@ impl Desk {
     }
 }
 
+/// Who is to be spoken to, if that is the wish.
+pub(super) fn woken(wish: Wish) -> Option<PeerSlot> {
+    if let Wish::Wake(slot) = wish { Some(slot) } else { None }
+}
+
 /// The peer has sent so many bytes a second of late.
 pub(super) fn has_rate(desk: &mut Desk, slot: PeerSlot, rate: u64) {
     let peer = desk.swarm.peers.get_mut(slot).unwrap();

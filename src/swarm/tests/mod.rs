@@ -1,5 +1,6 @@
 //! The swarm by directed tests, and many swarms against one another in a simulated world.
 
+mod ahead;
 mod alone;
 mod blame;
 mod choosing;

@@ -29,7 +29,7 @@ pub(crate) struct Watch {
 
 /// Looks at a node at each of its ticks.
 pub(crate) fn watch(node: &mut Node, now: u64) {
-    let idle = idle(node);
+    let idle = idle(node, Duration::from_micros(now));
     note(&mut node.watch.idle, idle, now);
     if let Some((slot, _)) = node.watch.idle.iter().find(|(_, since)| now >= **since + IDLE) {
         let peer = node.swarm.peers.get(*slot);
@@ -59,13 +59,15 @@ fn note(since: &mut BTreeMap<PeerSlot, u64>, slots: Vec<PeerSlot>, now: u64) {
 }
 
 /// Peers that could be asked and are not, for what nobody is asked for.
-fn idle(node: &mut Node) -> Vec<PeerSlot> {
+fn idle(node: &mut Node, now: Duration) -> Vec<PeerSlot> {
     let free = node.free_slabs();
     let swarm = &mut node.swarm;
     if swarm.settings.sequential || swarm.is_starved() {
         return Vec::new();
     }
-    let hungry = |peer: &Peer| peer.is_hungry() && peer.asked.is_empty() && !peer.snubbed;
+    let hungry = |peer: &Peer| {
+        peer.is_hungry() && peer.asked.is_empty() && !peer.snubbed && !swarm.has_asked_enough(now, peer)
+    };
     let peers: Vec<PeerSlot> =
         swarm.peers.iter().filter(|(_, peer)| hungry(peer)).map(|(slot, _)| slot).collect();
     peers.into_iter().filter(|slot| could_ask(swarm, *slot, free)).collect()

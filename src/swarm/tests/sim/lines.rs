@@ -47,6 +47,9 @@ pub(crate) struct End {
     pub(crate) budget: usize,
     /// When all that is on the line will have come.
     pub(crate) arrives: u64,
+
+    /// Bytes that are here and not let in yet, in a coarse world.
+    pub(crate) unread: u64,
 }
 
 impl End {
@@ -69,6 +72,7 @@ impl End {
             coming: None,
             budget: usize::MAX,
             arrives: 0,
+            unread: 0,
         }
     }
 }

@@ -5,6 +5,7 @@ use super::plan::{Has, NodePlan};
 use crate::metainfo::{BLOCK_LEN, Block, Layout, PieceIndex};
 use crate::swarm::{Commons, Greeting, PeerSlot, Priority, RUN_LEN, Selection, Settings, Swarm};
 use crate::wire::PeerId;
+use std::cell::Cell;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
@@ -42,6 +43,8 @@ pub(crate) struct Host {
     pub(crate) liars: Rc<RefCell<BTreeSet<EndId>>>,
     /// Pieces that are good and on disk.
     pub(crate) verified: Rc<RefCell<BTreeSet<PieceIndex>>>,
+    /// When its download limit will have let in all that is here (microseconds).
+    pub(crate) lets_in: Rc<Cell<u64>>,
 }
 
 impl Host {
@@ -73,6 +76,7 @@ impl Host {
             commons,
             verified: Rc::new(RefCell::new(verified)),
             liars: Rc::default(),
+            lets_in: Rc::default(),
         }
     }
 }
@@ -133,6 +137,7 @@ impl Node {
             super_seed: plan.super_seed,
             sequential: plan.sequential,
             upload_limit: plan.told.then_some(plan.up),
+            download_limit: plan.download_limit,
             greeting: Greeting { port: Some(6881), ..Greeting::default() },
             ..Settings::default()
         };

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 
 /// Most bytes of one receive.
 const RECEIVE: usize = 128 * 1024;
+/// How often it is said what a limit has not let in, as a shard does it (microseconds).
+const NAP: u64 = 250_000;
 
 fn head(block: &Block) -> PieceHead {
     PieceHead { index: block.piece.get(), begin: block.begin, len: block.len }
@@ -46,8 +48,28 @@ impl World {
         let number = self.end(id).node;
         let node = &mut self.nodes[number];
         node.arrives = node.arrives.max(self.now) + u64::from(block.len) * SECOND / node.plan.down;
-        let wait = node.arrives - self.now;
-        self.after(wait, Event::Came(id, block, bad));
+        let mut comes = node.arrives;
+        if let Some(limit) = node.plan.download_limit {
+            comes = node.host.lets_in.get().max(comes) + u64::from(block.len) * SECOND / limit;
+            node.host.lets_in.set(comes);
+            let end = self.end(id);
+            end.unread += u64::from(block.len);
+            if end.unread == u64::from(block.len) {
+                self.after(0, Event::Unread(id));
+            }
+        }
+        self.after(comes - self.now, Event::Came(id, block, bad));
+        number
+    }
+
+    pub(crate) fn unread(&mut self, id: EndId) -> usize {
+        let now = self.time();
+        let end = self.end(id);
+        let (number, bytes) = (end.node, end.unread);
+        if let Some(slot) = end.slot.filter(|_| !end.closed && bytes > 0) {
+            self.nodes[number].swarm.lies_unread(now, slot, bytes);
+            self.after(NAP, Event::Unread(id));
+        }
         number
     }
 
@@ -73,6 +95,7 @@ impl World {
         let line = &mut self.lines[id.0];
         let sender = line.ends[1 - id.1].node;
         let end = &mut line.ends[id.1];
+        end.unread = end.unread.saturating_sub(block.len.into());
         let number = end.node;
         if let Some(slot) = end.slot.filter(|_| !end.closed) {
             let node = &mut self.nodes[number];

@@ -64,6 +64,8 @@ pub(crate) struct NodePlan {
     pub(crate) up: u64,
     pub(crate) down: u64,
     pub(crate) told: bool,
+    /// Bytes a second that its user lets in, all cores together; in a coarse world.
+    pub(crate) download_limit: Option<u64>,
     /// Longest time that a write takes, in microseconds; and the chance that one fails, which ends all it does.
     pub(crate) disk: u64,
     pub(crate) fails: f64,
@@ -89,6 +91,7 @@ impl NodePlan {
             up: 20_000_000,
             down: 20_000_000,
             told: false,
+            download_limit: None,
             disk: 60_000,
             fails: 0.0,
             comes: 0.0,

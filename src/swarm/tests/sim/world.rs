@@ -40,6 +40,8 @@ pub(crate) enum Event {
     /// So much of a block that takes long is here, in a coarse world.
     Trickled(EndId, u32),
     Arrived(EndId, Block, bool),
+    /// It is time to say what a download limit has not let in yet.
+    Unread(EndId),
     Came(EndId, Block, bool),
     /// A part of a block has come, the last one of so many bytes.
     Part(EndId, Vec<u8>, Option<u32>),
@@ -231,6 +233,7 @@ impl World {
             Event::Left(end, block) => self.left(end, block),
             Event::Trickled(end, filled) => self.trickled(end, filled),
             Event::Arrived(end, block, bad) => self.arrived(end, block, bad),
+            Event::Unread(end) => self.unread(end),
             Event::Came(end, block, bad) => self.came(end, block, bad),
             Event::Part(end, bytes, last) => self.part(end, bytes, last),
             Event::Receive(end) => self.receive(end),
