@@ -130,18 +130,20 @@ impl Shown {
         (self.again, self.served, self.served_since, self.lone) = (OPEN, false, None, false);
     }
 
-    /// Whether it has had pieces of us for this long, and nothing of others.
-    pub(super) fn is_lone(&mut self, now: Duration, lull: Duration) -> bool {
-        if self.served {
+    /// Looks whether it has had pieces of us for this long, and nothing of others, of whom there were some.
+    pub(super) fn look_if_lone(&mut self, now: Duration, lull: Duration, only: bool) {
+        if only {
+            (self.served, self.served_since, self.lone) = (false, None, false);
+        } else if self.served {
             let since = *self.served_since.get_or_insert(now);
             self.lone = now >= since + lull;
         }
-        self.lone
     }
 
-    /// Whether it is to be shown pieces as one that is alone. One who is no more has no more open than others.
-    pub(super) fn is_alone(&mut self, alone: bool) -> bool {
-        let alone = alone || self.lone;
+    /// Whether it is to be shown pieces as one that is alone: it is the only one, or as good as that. One who is no more has no more
+    /// open than others.
+    pub(super) fn is_alone(&mut self, only: bool) -> bool {
+        let alone = only || self.lone;
         if std::mem::replace(&mut self.alone, alone) && !alone {
             (self.fresh, self.again) = (OPEN, OPEN);
         }
@@ -157,6 +159,12 @@ impl Shown {
         self.hurried = Some(now);
         self.close(spread, |offer| offer.had.is_none_or(|had| now < had + lull));
         self.fresh = self.fresh.saturating_mul(2).min(self.most);
+    }
+
+    /// All that one who is alone has asked for is sent: what it is shown at a time does not last until it asks again.
+    pub(super) fn run_dry(&mut self) {
+        self.fresh = self.fresh.saturating_mul(2).min(self.most);
+        self.again = self.again.saturating_mul(2).min(self.most);
     }
 
     /// Whether one more may be shown: one that nobody else has, or one that others have or were shown.
@@ -186,12 +194,10 @@ impl Shown {
     }
 
     /// Closes the offers that have spread. Who had nothing left to fetch by then could do with more at a time, who has much left
-    /// with less. Who is alone gets ever more: it may ask but now and then, and there is nobody for whom to keep anything.
+    /// with less. For one that is alone nothing has to spread.
     pub(super) fn close_spread(&mut self, spread: &Spread, kept: impl Fn(&Offer) -> bool) -> usize {
         let closed = self.close(spread, kept);
         if self.alone {
-            self.fresh = (self.fresh + closed).min(self.most);
-            self.again = (self.again + closed).min(self.most);
             return closed;
         }
         let left = self.open.iter().filter(|offer| offer.is_unused()).count();
@@ -250,23 +256,31 @@ mod tests {
     fn who_has_a_piece_of_us_and_for_a_second_none_of_others_is_lone_until_it_has() {
         let (_, mut shown, piece) = shown();
         let lull = Duration::from_secs(1);
-        let lone = |shown: &mut Shown, millis| shown.is_lone(Duration::from_millis(millis), lull);
+        let lone = |shown: &mut Shown, millis| {
+            shown.look_if_lone(Duration::from_millis(millis), lull, false);
+            shown.is_alone(false)
+        };
         assert!(!shown.note_sent(piece, 2) && !lone(&mut shown, 0) && !lone(&mut shown, 5000), "half of it");
         assert!(shown.note_sent(piece, 2) && !shown.note_sent(piece, 2), "once");
         assert_eq!([5000, 5999, 6000].map(|millis| lone(&mut shown, millis)), [false, false, true]);
         shown.trades();
         assert!(!lone(&mut shown, 6000) && !lone(&mut shown, 9000), "no more of us since");
+        shown.served = true;
+        shown.look_if_lone(Duration::ZERO, lull, true);
+        assert!(!lone(&mut shown, 9000), "that it had nothing of others while there were none says nothing");
     }
 
     #[test]
-    fn who_is_alone_is_shown_more_at_a_time_with_each_piece_and_no_more_than_others_when_it_is_not() {
+    fn who_is_alone_is_shown_more_at_a_time_when_it_runs_dry_and_no_more_than_others_when_it_is_not() {
         let (spread, mut shown, piece) = shown();
         let other = Layout::new(1, [640]).unwrap().piece(8).unwrap();
         shown.offer(Duration::ZERO, other, &spread);
         shown.note_sent(piece, 1);
         assert!(shown.is_alone(true));
         assert_eq!(shown.close_spread(&spread, |offer| !offer.sent), 1);
-        assert_eq!((shown.fresh, shown.again), (OPEN + 1, OPEN + 1), "though it has one to fetch yet");
+        assert_eq!((shown.fresh, shown.again), (OPEN, OPEN), "it has one to fetch yet");
+        shown.run_dry();
+        assert_eq!((shown.fresh, shown.again), (2 * OPEN, 2 * OPEN));
         assert!(!shown.is_alone(false));
         assert_eq!((shown.fresh, shown.again), (OPEN, OPEN));
     }

@@ -171,5 +171,8 @@ impl Swarm {
         if let Some(peer) = self.peers.get_mut(slot) {
             peer.count_sent(now, bytes);
         }
+        if bytes > 0 {
+            self.note_shown_left(slot);
+        }
     }
 }

@@ -2,7 +2,8 @@
 //! to have one of them. So nearly every byte that goes up is one that the others did not have.
 //!
 //! Who is alone, or gets pieces of us and for a while nothing of others, has nobody to pass anything on to as far as is seen. For
-//! such a one a piece has done its work when it was sent, and more and more are shown at a time, until the link is full.
+//! such a one a piece has done its work when it was sent, and twice as many are shown at a time whenever it has run dry: it may
+//! ask but now and then.
 
 use super::peer::Peer;
 use super::shown::{Offer, Shown};
@@ -154,6 +155,16 @@ impl Swarm {
         }
     }
 
+    /// Payload has gone out to the peer.
+    pub(super) fn note_shown_left(&mut self, slot: PeerSlot) {
+        let only = self.commons.leeches() < 2;
+        let Some(peer) = self.peers.get_mut(slot).filter(|peer| is_served(peer)) else { return };
+        if let Some(shown) = peer.shown.as_mut().filter(|shown| shown.alone || only) {
+            shown.run_dry();
+            self.wake(slot);
+        }
+    }
+
     /// The peer has lost interest: it has what it was shown, wherever it got it. Not every client tells a peer of pieces that the
     /// peer has.
     pub(super) fn note_had_all(&mut self, now: Duration, slot: PeerSlot) {
@@ -184,7 +195,7 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(slot) else { return };
         let (idle, served, waits) = (idle_since(peer), is_served(peer), waits(peer));
         let Some(shown) = peer.shown.as_mut() else { return };
-        shown.is_lone(now, LULL);
+        shown.look_if_lone(now, LULL, only);
         let alone = shown.is_alone(only);
         for offer in &mut shown.open {
             // Of those who had it some may have gone.
