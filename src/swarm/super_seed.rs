@@ -19,6 +19,8 @@ const QUIET: Duration = Duration::from_secs(30);
 const QUIET_NEWCOMER: Duration = Duration::from_secs(10);
 /// Who has had nothing to do for so long is shown what others have too: of them it seems to get nothing.
 const LULL: Duration = Duration::from_secs(1);
+/// Who has had pieces of us for so long, and none of others, is taken for one that cannot reach them.
+const LONE: Duration = Duration::from_secs(2);
 /// That a peer is not interested says nothing of what it was shown so late: the two may have crossed on the way.
 const CROSSING: Duration = Duration::from_secs(1);
 
@@ -195,7 +197,7 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(slot) else { return };
         let (idle, served, waits) = (idle_since(peer), is_served(peer), waits(peer));
         let Some(shown) = peer.shown.as_mut() else { return };
-        shown.look_if_lone(now, LULL, only);
+        shown.look_if_lone(now, LONE, only);
         let alone = shown.is_alone(only);
         for offer in &mut shown.open {
             // Of those who had it some may have gone.
