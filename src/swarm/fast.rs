@@ -167,7 +167,9 @@ impl Swarm {
     pub(super) fn clear_uploads(&mut self, slot: PeerSlot, all: bool) {
         let Some(peer) = self.peers.get_mut(slot) else { return };
         if !peer.fast.on {
-            self.totals.requests.dropped += peer.uploads.clear();
+            let dropped = peer.uploads.clear();
+            peer.unsaid_choke |= dropped > 0 && !all;
+            self.totals.requests.dropped += dropped;
             return;
         }
         let granted = &peer.fast.granted;

@@ -128,6 +128,8 @@ pub(super) struct Peer {
     pub(super) shown: Option<Box<Shown>>,
     pub(super) said_bitfield: bool,
     pub(super) said_unchoked: bool,
+    /// It was choked since it last heard of its slot, and what it had asked for is forgotten: that it cannot tell by itself.
+    pub(super) unsaid_choke: bool,
     pub(super) said_interested: bool,
     /// How much of the log of pieces it has been told.
     pub(super) told: u32,
@@ -219,6 +221,7 @@ impl Peer {
             shown: None,
             said_bitfield: false,
             said_unchoked: false,
+            unsaid_choke: false,
             said_interested: false,
             told,
             cancels: Vec::new(),

@@ -25,7 +25,8 @@ pub(super) struct Offer {
     pub(super) since: Duration,
     /// Since when the peer has it, by its own word or because it was sent all of it.
     pub(super) had: Option<Duration>,
-    /// All of it was sent. Not every client tells a peer of pieces that the peer has.
+    /// How many of its blocks were sent, and whether that was all. Not every client tells a peer of pieces that the peer has.
+    blocks: usize,
     pub(super) sent: bool,
 }
 
@@ -33,6 +34,11 @@ impl Offer {
     /// Whether the peer has still to get it.
     fn is_unused(&self) -> bool {
         self.had.is_none() && !self.sent
+    }
+
+    /// Whether the peer has it of others.
+    pub(super) fn is_of_others(&self) -> bool {
+        self.had.is_some() && self.blocks == 0
     }
 
     fn is_stalled(&self, now: Duration, piece_len: u32) -> bool {
@@ -53,9 +59,13 @@ pub(super) struct Shown {
     fresh: usize,
     again: usize,
     most: usize,
-    /// Whether it has got a piece of us, and one of others, since the seed last had nothing to do.
+    /// Whether it has got a piece of us since it last got one of others; since when that is known; and whether that is long
+    /// enough to take it for one that gets nothing of others.
     served: bool,
-    traded: bool,
+    served_since: Option<Duration>,
+    lone: bool,
+    /// Whether it was shown pieces as one that is alone when last looked at.
+    pub(super) alone: bool,
     /// When those grew because the peer's pieces had gone nowhere.
     grown: Option<Duration>,
     /// When it last got more because the seed had nothing to do.
@@ -79,7 +89,9 @@ impl Shown {
             again: OPEN,
             most: usize::try_from(most).map_or(MOST_OPEN, |most| most.clamp(OPEN, MOST_OPEN)),
             served: false,
-            traded: false,
+            served_since: None,
+            lone: false,
+            alone: false,
             grown: None,
             hurried: None,
             told: None,
@@ -102,20 +114,44 @@ impl Shown {
         self.open.iter().any(|offer| offer.piece == piece)
     }
 
-    /// All of a piece was sent to it.
-    pub(super) fn note_sent(&mut self, piece: PieceIndex) {
-        self.served = true;
-        self.open.iter_mut().filter(|offer| offer.piece == piece).for_each(|offer| offer.sent = true);
+    /// A block of a piece of so many blocks was sent to it, in whatever order it asked for them. Says whether all of the piece was,
+    /// by that.
+    pub(super) fn note_sent(&mut self, piece: PieceIndex, blocks: usize) -> bool {
+        let Some(offer) = self.open.iter_mut().find(|offer| offer.piece == piece) else { return false };
+        offer.blocks += 1;
+        let whole = offer.blocks >= blocks && !offer.sent;
+        offer.sent |= whole;
+        self.served |= whole;
+        whole
     }
 
-    /// The peer has got a piece that it was not shown: others give it something, and what they have it need not have of us.
+    /// The peer has got a piece that it was not sent: others give it something, and what they have it need not have of us.
     pub(super) fn trades(&mut self) {
-        (self.again, self.traded) = (OPEN, true);
+        (self.again, self.served, self.served_since, self.lone) = (OPEN, false, None, false);
+    }
+
+    /// Looks whether it has had pieces of us for this long, and nothing of others, of whom there were some.
+    pub(super) fn look_if_lone(&mut self, now: Duration, lull: Duration, only: bool) {
+        if only {
+            (self.served, self.served_since, self.lone) = (false, None, false);
+        } else if self.served {
+            let since = *self.served_since.get_or_insert(now);
+            self.lone = now >= since + lull;
+        }
+    }
+
+    /// Whether it is to be shown pieces as one that is alone: it is the only one, or as good as that. One who is no more has no more
+    /// open than others.
+    pub(super) fn is_alone(&mut self, only: bool) -> bool {
+        let alone = only || self.lone;
+        if std::mem::replace(&mut self.alone, alone) && !alone {
+            (self.fresh, self.again) = (OPEN, OPEN);
+        }
+        alone
     }
 
     /// While the seed has nothing to do: who has got all that it was shown gets pieces that nobody else has, and every time twice
-    /// as many, though what it has is not seen elsewhere yet. Perhaps nobody else wants that. Of what others have, too, if it has had
-    /// nothing of them since, but of us: perhaps it cannot reach them.
+    /// as many, though what it has is not seen elsewhere yet. Perhaps nobody else wants that.
     pub(super) fn hurry(&mut self, now: Duration, spread: &Spread, lull: Duration) {
         if self.open.iter().any(Offer::is_unused) || self.hurried.is_some_and(|at| now < at + lull) {
             return;
@@ -123,10 +159,12 @@ impl Shown {
         self.hurried = Some(now);
         self.close(spread, |offer| offer.had.is_none_or(|had| now < had + lull));
         self.fresh = self.fresh.saturating_mul(2).min(self.most);
-        let (served, traded) = (std::mem::take(&mut self.served), std::mem::take(&mut self.traded));
-        if served && !traded {
-            self.again = self.again.saturating_mul(2).min(self.most);
-        }
+    }
+
+    /// All that one who is alone has asked for is sent: what it is shown at a time does not last until it asks again.
+    pub(super) fn run_dry(&mut self) {
+        self.fresh = self.fresh.saturating_mul(2).min(self.most);
+        self.again = self.again.saturating_mul(2).min(self.most);
     }
 
     /// Whether one more may be shown: one that nobody else has, or one that others have or were shown.
@@ -139,7 +177,7 @@ impl Shown {
         self.pieces.insert(piece);
         self.stale.remove(piece);
         let spread = spread.offer(piece);
-        self.open.push(Offer { piece, spread, since: now, had: None, sent: false });
+        self.open.push(Offer { piece, spread, since: now, had: None, blocks: 0, sent: false });
     }
 
     /// The peer asks for a piece, or has it, that it let lie before. Says whether it is so.
@@ -156,9 +194,12 @@ impl Shown {
     }
 
     /// Closes the offers that have spread. Who had nothing left to fetch by then could do with more at a time, who has much left
-    /// with less.
+    /// with less. For one that is alone nothing has to spread.
     pub(super) fn close_spread(&mut self, spread: &Spread, kept: impl Fn(&Offer) -> bool) -> usize {
         let closed = self.close(spread, kept);
+        if self.alone {
+            return closed;
+        }
         let left = self.open.iter().filter(|offer| offer.is_unused()).count();
         match left {
             0 => self.fresh = (self.fresh + closed).min(self.most),
@@ -202,27 +243,45 @@ mod tests {
     use super::*;
     use crate::metainfo::Layout;
 
+    /// What it was shown, and a piece of two blocks among that.
+    fn shown() -> (Spread, Shown, PieceIndex) {
+        let layout = Layout::new(32_768, [640 * 32_768]).unwrap();
+        let piece = layout.piece(7).unwrap();
+        let (spread, mut shown) = (Spread::new(640), Shown::new(640, 32_768));
+        shown.offer(Duration::ZERO, piece, &spread);
+        (spread, shown, piece)
+    }
+
     #[test]
-    fn what_others_have_is_shown_more_and_more_of_at_a_time_to_who_has_it_of_us_alone() {
-        let layout = Layout::new(16_384, [640 * 16_384]).unwrap();
-        let piece = layout.piece(0).unwrap();
-        let (spread, mut shown) = (Spread::new(640), Shown::new(640, 16_384));
-        let mut now = Duration::ZERO;
-        let mut lull = |shown: &mut Shown| {
-            now += Duration::from_secs(1);
-            shown.hurry(now, &spread, Duration::from_secs(1));
-            shown.again
+    fn who_has_a_piece_of_us_and_for_a_second_none_of_others_is_lone_until_it_has() {
+        let (_, mut shown, piece) = shown();
+        let lull = Duration::from_secs(1);
+        let lone = |shown: &mut Shown, millis| {
+            shown.look_if_lone(Duration::from_millis(millis), lull, false);
+            shown.is_alone(false)
         };
-        assert_eq!(lull(&mut shown), OPEN, "it was sent nothing");
-        let mut served = |shown: &mut Shown| {
-            shown.note_sent(piece);
-            lull(shown)
-        };
-        assert_eq!([0; 3].map(|_| served(&mut shown)), [2 * OPEN, 4 * OPEN, 8 * OPEN]);
+        assert!(!shown.note_sent(piece, 2) && !lone(&mut shown, 0) && !lone(&mut shown, 5000), "half of it");
+        assert!(shown.note_sent(piece, 2) && !shown.note_sent(piece, 2), "once");
+        assert_eq!([5000, 5999, 6000].map(|millis| lone(&mut shown, millis)), [false, false, true]);
         shown.trades();
-        assert_eq!(served(&mut shown), OPEN, "others give it something");
-        assert_eq!(served(&mut shown), 2 * OPEN);
-        (0..20).for_each(|_| _ = served(&mut shown));
-        assert_eq!(served(&mut shown), MOST_OPEN);
+        assert!(!lone(&mut shown, 6000) && !lone(&mut shown, 9000), "no more of us since");
+        shown.served = true;
+        shown.look_if_lone(Duration::ZERO, lull, true);
+        assert!(!lone(&mut shown, 9000), "that it had nothing of others while there were none says nothing");
+    }
+
+    #[test]
+    fn who_is_alone_is_shown_more_at_a_time_when_it_runs_dry_and_no_more_than_others_when_it_is_not() {
+        let (spread, mut shown, piece) = shown();
+        let other = Layout::new(1, [640]).unwrap().piece(8).unwrap();
+        shown.offer(Duration::ZERO, other, &spread);
+        shown.note_sent(piece, 1);
+        assert!(shown.is_alone(true));
+        assert_eq!(shown.close_spread(&spread, |offer| !offer.sent), 1);
+        assert_eq!((shown.fresh, shown.again), (OPEN, OPEN), "it has one to fetch yet");
+        shown.run_dry();
+        assert_eq!((shown.fresh, shown.again), (2 * OPEN, 2 * OPEN));
+        assert!(!shown.is_alone(false));
+        assert_eq!((shown.fresh, shown.again), (OPEN, OPEN));
     }
 }

@@ -66,6 +66,10 @@ impl Swarm {
 
     fn say_state(&mut self, slot: PeerSlot, speech: &mut Speech<'_>) {
         let Some(peer) = self.peers.get_mut(slot) else { return };
+        if std::mem::take(&mut peer.unsaid_choke) && peer.said_unchoked {
+            peer.said_unchoked = false;
+            speech.say(Message::Choke);
+        }
         if peer.said_unchoked != peer.unchoked {
             peer.said_unchoked = peer.unchoked;
             speech.say(if peer.unchoked { Message::Unchoke } else { Message::Choke });
@@ -118,7 +122,7 @@ impl Swarm {
         }
         self.prefer_new(slot);
         let Some(peer) = self.peers.get_mut(slot) else { return };
-        let (mut len, mut done) = (0, Vec::new());
+        let (mut len, mut done, mut shown) = (0, Vec::new(), false);
         while let Some(block) = peer.uploads.front() {
             let other = peer.serving.is_none_or(|(piece, _)| piece != block.piece);
             if other && peer.leaves.is_some() {
@@ -134,6 +138,8 @@ impl Swarm {
             let whole = sent >= self.layout.blocks_in(block.piece);
             peer.serving = Some((block.piece, sent)).filter(|_| !whole);
             done.extend(whole.then_some(block.piece));
+            let all = self.layout.blocks_in(block.piece);
+            shown |= peer.shown.as_mut().is_some_and(|shown| shown.note_sent(block.piece, all));
             len += block.len;
             peer.leaving += u64::from(block.len);
             out.extend([block]);
@@ -143,7 +149,9 @@ impl Swarm {
         }
         for piece in done {
             self.note_served(slot, piece);
-            self.note_shown_sent(slot, piece);
+        }
+        if shown {
+            self.note_shown_sent(slot);
         }
     }
 
@@ -162,6 +170,9 @@ impl Swarm {
         self.totals.uploaded += bytes;
         if let Some(peer) = self.peers.get_mut(slot) {
             peer.count_sent(now, bytes);
+        }
+        if bytes > 0 {
+            self.note_shown_left(slot);
         }
     }
 }

@@ -1,5 +1,9 @@
 //! Super-seeding (BEP 16): a seed that shows each peer one piece or two at a time, and the next when another peer is seen
 //! to have one of them. So nearly every byte that goes up is one that the others did not have.
+//!
+//! Who is alone, or gets pieces of us and for a while nothing of others, has nobody to pass anything on to as far as is seen. For
+//! such a one a piece has done its work when it was sent, and twice as many are shown at a time whenever it has run dry: it may
+//! ask but now and then.
 
 use super::peer::Peer;
 use super::shown::{Offer, Shown};
@@ -15,6 +19,8 @@ const QUIET: Duration = Duration::from_secs(30);
 const QUIET_NEWCOMER: Duration = Duration::from_secs(10);
 /// Who has had nothing to do for so long is shown what others have too: of them it seems to get nothing.
 const LULL: Duration = Duration::from_secs(1);
+/// Who has had pieces of us for so long, and none of others, is taken for one that cannot reach them.
+const LONE: Duration = Duration::from_secs(2);
 /// That a peer is not interested says nothing of what it was shown so late: the two may have crossed on the way.
 const CROSSING: Duration = Duration::from_secs(1);
 
@@ -141,12 +147,22 @@ impl Swarm {
         }
     }
 
-    /// The peer was sent a whole piece. If it is alone it is shown the next at once.
-    pub(super) fn note_shown_sent(&mut self, slot: PeerSlot, piece: PieceIndex) {
+    /// The peer was sent all of a piece. If it is alone it is shown the next at once.
+    pub(super) fn note_shown_sent(&mut self, slot: PeerSlot) {
         let alone = self.commons.leeches() < 2;
         let Some(shown) = self.peers.get_mut(slot).and_then(|peer| peer.shown.as_mut()) else { return };
-        shown.note_sent(piece);
+        let alone = shown.is_alone(alone);
         if shown.close_spread(&self.commons.spread, |offer| !(alone && offer.sent)) > 0 {
+            self.wake(slot);
+        }
+    }
+
+    /// Payload has gone out to the peer.
+    pub(super) fn note_shown_left(&mut self, slot: PeerSlot) {
+        let only = self.commons.leeches() < 2;
+        let Some(peer) = self.peers.get_mut(slot).filter(|peer| is_served(peer)) else { return };
+        if let Some(shown) = peer.shown.as_mut().filter(|shown| shown.alone || only) {
+            shown.run_dry();
             self.wake(slot);
         }
     }
@@ -164,6 +180,9 @@ impl Swarm {
     fn close_had(&mut self, slot: PeerSlot) {
         let spread = &self.commons.spread;
         let Some(shown) = self.peers.get_mut(slot).and_then(|peer| peer.shown.as_mut()) else { return };
+        if shown.open.iter().any(|offer| offer.is_of_others() && spread.count(offer.piece) > 1) {
+            shown.trades();
+        }
         let kept = |offer: &Offer| offer.had.is_none() || offer.sent || spread.count(offer.piece) < 2;
         if shown.close(spread, kept) > 0 {
             self.wake(slot);
@@ -173,11 +192,13 @@ impl Swarm {
     /// Closes the offers that have done their work or never will, and has the peer told of others.
     pub(super) fn review_offers(&mut self, now: Duration, slot: PeerSlot) {
         // One that is alone, on whatever core, has nobody to give anything to.
-        let alone = self.commons.leeches() < 2;
+        let only = self.commons.leeches() < 2;
         let spread = &self.commons.spread;
         let Some(peer) = self.peers.get_mut(slot) else { return };
         let (idle, served, waits) = (idle_since(peer), is_served(peer), waits(peer));
         let Some(shown) = peer.shown.as_mut() else { return };
+        shown.look_if_lone(now, LONE, only);
+        let alone = shown.is_alone(only);
         for offer in &mut shown.open {
             // Of those who had it some may have gone.
             offer.spread = offer.spread.min(spread.count(offer.piece));
@@ -188,7 +209,7 @@ impl Swarm {
         shown.close_spread(spread, |offer| {
             !(alone && offer.had.is_some()) && spread.count(offer.piece) <= offer.spread
         });
-        let (patience, times) = match (waits, alone) {
+        let (patience, times) = match (waits, only) {
             (true, _) => (QUIET, 1),
             (false, true) => (UNASKED_ALONE, usize::MAX),
             (false, false) => (UNASKED, 2),
@@ -214,7 +235,8 @@ impl Swarm {
         if rooms == [false; 2] || now < shown.look {
             return None;
         }
-        let lull = begun.is_some_and(|at| now >= at.max(shown.told.unwrap_or_default()) + LULL);
+        let lull =
+            shown.alone || begun.is_some_and(|at| now >= at.max(shown.told.unwrap_or_default()) + LULL);
         let again = rooms[1] && lull;
         let lacks = |piece: &PieceIndex| !peer.has.has(*piece) && !shown.has(*piece);
         let count = self.layout.piece_count();

@@ -12,6 +12,7 @@ mod extended;
 mod fast;
 mod fetching;
 mod in_order;
+mod islands;
 mod limits;
 mod picking;
 mod scarcity;

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-fn seed(pieces: u32) -> Desk {
+pub(super) fn seed(pieces: u32) -> Desk {
     let layout = Arc::new(Layout::new(BLOCK.into(), [u64::from(pieces * BLOCK)]).unwrap());
     let commons = Arc::new(Commons::new(pieces, 1));
     layout.pieces().for_each(|piece| commons.map.set_have(piece));

@@ -1,6 +1,6 @@
 //! When a slot is taken back: not in the middle of a piece, but soon when it is not used; and who comes first when nobody gives.
 
-use super::desk::{BLOCK, Desk, own};
+use super::desk::{BLOCK, Desk, Said, own};
 use crate::metainfo::{Block, Layout};
 use crate::swarm::choker::{Contender, Rule, round};
 use crate::swarm::{Commons, PeerSlot, Settings, Tag};
@@ -309,4 +309,22 @@ fn who_gave_more_than_twice_what_it_got_is_a_creditor() {
     };
     assert!(!is_creditor(0, 0) && !is_creditor(0, 16_384) && is_creditor(0, 65_536));
     assert!(!is_creditor(100_000, 200_000) && is_creditor(100_000, 265_536));
+}
+
+#[test]
+fn who_loses_its_slot_and_gets_it_again_unheard_is_told_if_its_requests_are_forgotten() {
+    for asks in [false, true] {
+        let mut desk = desk(&[0]);
+        let peer = desk.connect(false, 1).unwrap();
+        desk.hear(peer, Message::Interested);
+        assert_eq!(desk.say(peer).last(), Some(&Said::Unchoke));
+        if asks {
+            desk.ask(peer, [0, 0, BLOCK]);
+        }
+        desk.swarm.set_unchoked(desk.now, peer, false);
+        assert!(desk.swarm.commons.slots.take(false));
+        desk.swarm.set_unchoked(desk.now, peer, true);
+        let said = desk.say(peer);
+        assert_eq!(said, if asks { vec![Said::Choke, Said::Unchoke] } else { vec![] });
+    }
 }
