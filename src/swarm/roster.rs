@@ -8,8 +8,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// Peers remembered for a bad piece.
 const MOST_BANNED: usize = 10_000;
-/// Names under which one host may lie: then there is nobody we talk to there. One alone says little of the others behind
-/// the same address.
+/// Names under which one host may lie: then there is nobody we talk to there but whom the user names. One alone says little of the
+/// others behind the same address.
 const MOST_NAMES: u32 = 8;
 
 /// What tells peers apart. An id alone is no proof: a liar could take that of an honest peer.
