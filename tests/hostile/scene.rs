@@ -199,19 +199,15 @@ fn act(row: &Misbehaviour) -> Result<(), Behind> {
             moved => Err(format!("{moved} blocks moved in peace")),
         });
         let moved = attacked.honest.moved();
-        let kept = if std::env::var_os(ANY_PACE).is_some() { 1 } else { KEPT };
-        if moved * 100 < BLOCKS * kept {
-            return Err(Behind(moved));
-        }
-        // A slow program is slow to see what is wrong, too.
-        until(|| match tally.lock().unwrap() {
-            tally if row.fate != Some(Fate::Closed) || tally.closed >= row.attackers => Ok(()),
-            tally => Err(format!("all are closed: {tally:?}")),
-        });
-        Ok(attacked.program.descriptors().0)
+        let kept = if is_any_pace() { 1 } else { KEPT };
+        if moved * 100 < BLOCKS * kept { Err(Behind(moved)) } else { Ok(attacked.program.descriptors().0) }
     })?;
     judge(row, &attacked, &peaceful, &tally.into_inner().unwrap(), sockets);
     Ok(())
+}
+
+fn is_any_pace() -> bool {
+    std::env::var_os(ANY_PACE).is_some()
 }
 
 struct Over<'a>(&'a AtomicBool);
@@ -225,6 +221,8 @@ impl Drop for Over<'_> {
 fn judge(row: &Misbehaviour, attacked: &Side, peaceful: &Side, tally: &Tally, sockets: usize) {
     println!("{tally:?}, {sockets} sockets, {} blocks under attack", attacked.honest.moved());
     match row.fate {
+        // A slow program is slow to see what is wrong, too.
+        Some(Fate::Closed) if is_any_pace() => {}
         // The end of the scene comes upon each of them somewhere on its way.
         Some(Fate::Closed) => {
             let all = tally.closed >= row.attackers && tally.kept <= row.attackers;
@@ -236,7 +234,7 @@ fn judge(row: &Misbehaviour, attacked: &Side, peaceful: &Side, tally: &Tally, so
     assert!(sockets <= SOCKETS + row.attackers, "{sockets} sockets");
     let (memory, usual) = (attacked.program.peak_memory(), peaceful.program.peak_memory());
     assert!(memory <= usual + MORE_MEMORY, "{memory} bytes of memory, {usual} in peace");
-    if let Some((name, label)) = row.counted {
+    if let Some((name, label)) = row.counted.filter(|_| !is_any_pace()) {
         until(|| match Samples::fetch(attacked.metrics).sum(name, &[label]) {
             0 => Err(format!("{name} with {label} has not moved")),
             _ => Ok(()),
