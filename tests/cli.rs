@@ -130,6 +130,52 @@ fn check_ends_badly_unless_all_is_good() {
 }
 
 #[test]
+fn check_goes_on_where_something_odd_is_in_the_way() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (folder, set) = (folder.path(), folder.path().join("set"));
+    let names = ["folder", "fifo", "loop", "sub/below", "parted", "good"];
+    fs::create_dir_all(set.join("sub")).expect("a folder");
+    names.iter().for_each(|name| fs::write(set.join(name), name.repeat(50_000)).expect("a file"));
+    good(words(folder, "create set -o set.torrent --piece-length 16384"));
+    names[..5].iter().for_each(|name| fs::remove_file(set.join(name)).expect("a file"));
+    fs::remove_dir(set.join("sub")).expect("a folder");
+    ["folder", "parted.part"].iter().for_each(|name| fs::create_dir(set.join(name)).expect("a folder"));
+    let mode = rustix::fs::Mode::RWXU;
+    rustix::fs::mknodat(rustix::fs::CWD, set.join("fifo"), rustix::fs::FileType::Fifo, mode, 0)
+        .expect("a pipe");
+    std::os::unix::fs::symlink("loop", set.join("loop")).expect("a link");
+    fs::write(set.join("sub"), "not a folder").expect("a file");
+    let (output, _) = words(folder, "check set.torrent -d . --json");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = lines(&output);
+    for (name, fault) in [
+        ("folder", "something that is not a file"),
+        ("fifo", "something that is not a file"),
+        ("loop", "a symbolic link is in the way"),
+        ("sub/below", "Not a directory"),
+        ("parted", "something that is not a file"),
+    ] {
+        let line = said.iter().find(|line| line["path"] == format!("set/{name}")).expect(name);
+        assert!(line["fault"].as_str().is_some_and(|said| said.contains(fault)), "{line}");
+        assert_eq!(line["good"], json!(false), "{line}");
+    }
+    let fine = said.iter().find(|line| line["path"] == "set/good").expect("a line");
+    assert_eq!((&fine["fault"], &fine["pieces"]), (&json!(null), &json!(13)), "{fine}");
+    // The first and the last one it shares with its neighbours.
+    assert_eq!(fine["good_pieces"], json!(11), "{fine}");
+    let people = words(folder, "check set.torrent -d .").0;
+    assert!(
+        text(&people.stdout).contains("BAD   set/fifo  (something that is not a file is in the way)"),
+        "{people:?}"
+    );
+    // Who would have to write there, or serve it, says so and ends.
+    for line in ["seed set.torrent -d .", "download set.torrent -d ."] {
+        let sentence = refused(words(folder, line));
+        assert!(sentence.contains("set/fifo: something that is not a file is in the way"), "{sentence}");
+    }
+}
+
+#[test]
 fn two_runs_write_the_same_bytes() {
     let folder = payload();
     let folder = folder.path();
@@ -137,6 +183,33 @@ fn two_runs_write_the_same_bytes() {
         good(words(folder, &format!("create set -o {name} --announce http://t.example/a")));
     }
     assert_eq!(fs::read(folder.join("one")).expect("a file"), fs::read(folder.join("two")).expect("a file"));
+}
+
+#[test]
+fn peers_of_a_network_link_are_not_passed_over_without_a_word() {
+    let folder = payload();
+    let folder = folder.path();
+    good(words(folder, "create set -o set.torrent"));
+    for (peer, part) in [("[fe80::1]:6881", "[fe80::1%eth0]:6881"), ("[fe80::1%nolink]:1", "no link nolink")]
+    {
+        let line = format!("seed set.torrent -d . --peer {peer}");
+        let (output, _) = words(folder, &line);
+        let said = text(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains(part), "{line}: {output:?}");
+    }
+    // A link is not given up for one peer that makes no sense.
+    let link = format!("magnet:?xt=urn:btih:{}&x.pe=[fe80::1]:5&x.pe=[fe80::1%25nolink]:5", "0".repeat(40));
+    let mut show = seedring();
+    show.args(["show", &link, "--no-trackers", "--listen", "127.0.0.1:0"]).stderr(Stdio::piped());
+    let mut show = show.spawn().expect("the program starts");
+    let mut said = BufReader::new(show.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
+    for part in
+        ["peer [fe80::1]:5 is passed over: ", "peer [fe80::1%nolink]:5 is passed over: ", "looking for peers"]
+    {
+        let line = said.next().unwrap_or_default();
+        assert!(line.contains(part), "{line}");
+    }
+    show.kill().and_then(|()| show.wait()).expect("it has gone on");
 }
 
 #[test]

@@ -6,6 +6,8 @@ use common::payload::{BLOCK, noise, one_file, torrent_of};
 use common::peer::{hear_kind, message, try_hear_kind};
 use common::program::{Program, client, seedring};
 use common::until;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use seedring::metainfo::{InfoHash, Torrent};
 use seedring::wire::extended::{Extension, MetadataMessage};
 use sha1::{Digest, Sha1};
@@ -26,7 +28,8 @@ fn link(torrent: &Torrent, more: &str) -> String {
     format!("magnet:?xt=urn:btih:{}{more}", torrent.info_hash)
 }
 
-/// A tracker that names one peer to everybody, and remembers what it was told.
+/// A tracker that names one peer to everybody, and remembers what it was told. Its answers are packed, as
+/// those that come through a proxy often are.
 struct Tracker {
     addr: SocketAddr,
     told: Arc<Mutex<Vec<String>>>,
@@ -67,7 +70,11 @@ fn answer(stream: &mut TcpStream, peer: SocketAddr, told: &Mutex<Vec<String>>) -
     let SocketAddr::V4(peer) = peer else { panic!("one of IPv4") };
     let mut body = b"d8:intervali1800e5:peers6:".to_vec();
     body.extend([&peer.ip().octets()[..], &peer.port().to_be_bytes(), b"e"].concat());
-    let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(&body)?;
+    let body = encoder.finish()?;
+    let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Encoding: gzip\r\nContent-Length";
+    let head = format!("{head}: {}\r\n\r\n", body.len());
     stream.write_all(&[head.as_bytes(), &body].concat())
 }
 

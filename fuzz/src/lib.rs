@@ -41,6 +41,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "local_search", run: parsers::local_search, seeds: seeds::local_search },
     Target { name: "magnet", run: parsers::magnet, seeds: seeds::magnet },
     Target { name: "ip_filter", run: parsers::ip_filter, seeds: seeds::ip_filter },
+    Target { name: "gzip", run: parsers::gzip, seeds: seeds::gzip },
     Target { name: "udp_tracker", run: udp::udp_tracker, seeds: seeds::udp_tracker },
     Target { name: "dht", run: dht::dht, seeds: swarm_seeds::dht },
     Target { name: "mse", run: mse::mse, seeds: swarm_seeds::mse },

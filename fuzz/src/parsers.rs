@@ -5,7 +5,9 @@ use seedring::discovery::local::{GROUP_V4, MOST_INFO_HASHES, PACKET_LEN, Search}
 use seedring::discovery::tracker::{AnnounceResponse, MAX_PEERS, PeerAddr, TrackerUrl, label, parse_scrape};
 use seedring::metainfo::{BLOCK_LEN, HostPort, InfoHash, MAX_MAGNET_LEN, Magnet, Torrent};
 use seedring::swarm::IpFilter;
-use seedring::wire::{HANDSHAKE_HEAD_LEN, HANDSHAKE_LEN, Handshake, Item, Limits, MAX_MESSAGE_LEN, Reader};
+use seedring::wire::{
+    GZIP_MAGIC, HANDSHAKE_HEAD_LEN, HANDSHAKE_LEN, Handshake, Item, Limits, MAX_MESSAGE_LEN, Reader, gunzip,
+};
 use std::net::IpAddr;
 
 /// Bencoding: what is read is the bytes it was read of, and reads the same again by itself.
@@ -258,5 +260,15 @@ pub fn ip_filter(input: &[u8]) {
     let named = words.split([' ', '-', ':', '/', '\n', '\r']).filter_map(|word| word.parse().ok());
     for addr in v4.chain(v6).chain(named) {
         assert_eq!(filter.contains(addr), lines.iter().any(|line| line.contains(addr)), "{addr}");
+    }
+}
+
+/// What was packed: never longer than allowed, and the same whatever is allowed.
+pub fn gzip(input: &[u8]) {
+    let Ok(whole) = gunzip(input, 1 << 16) else { return };
+    assert!(input.starts_with(&GZIP_MAGIC) && whole.len() <= 1 << 16);
+    for most in [0, whole.len() / 2, whole.len()] {
+        let Ok(within) = gunzip(input, most) else { continue };
+        assert!(within == whole && whole.len() <= most);
     }
 }

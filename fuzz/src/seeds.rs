@@ -154,6 +154,14 @@ pub fn ip_filter() -> Vec<Vec<u8>> {
     lists.map(|list| [&[1, 2, 3, 4].repeat(10)[..], list.as_bytes()].concat()).into()
 }
 
+/// A reply that is packed: by a common program, stored as it is with everything in its head that there can be, and twice.
+pub fn gzip() -> Vec<Vec<u8>> {
+    let packed = b"\x1f\x8b\x08\0\0\0\0\0\x02\x03\x4b\xb1\xb0\xca\xcc\x2b\x49\x2d\x2a\x4b\xcc\xc9\xb4\x34\x30\x48\
+        \x35\xb5\x2a\x48\x4d\x2d\x2a\x36\xb3\x62\x64\x62\x66\x61\x65\x4b\x4d\xa1\x50\x1e\0\xc6\x2e\x09\xdf\x60\0\0\0";
+    let stored = b"\x1f\x8b\x08\x1e\0\0\0\0\0\x03\x01\0xname\0word\0\x12\x34\x01\x02\0\xfd\xffde\x8b\x29\x90\x7d\x02\0\0\0";
+    vec![packed.to_vec(), stored.to_vec(), packed.repeat(2)]
+}
+
 /// A connection id and then an answer, of each kind and family.
 pub fn udp_tracker() -> Vec<Vec<u8>> {
     let datagram = |action: u8, body: &[u8]| {

@@ -1,5 +1,6 @@
 //! The command line. Every option `--some-name` can also be given as `SEEDRING_SOME_NAME` in the environment.
 
+use super::address::address;
 use super::choices::ChoiceArgs;
 use super::finding::FindArgs;
 use crate::ring::ZeroCopySend;
@@ -147,7 +148,7 @@ pub(super) struct TransferArgs {
 #[derive(Debug, clap::Args)]
 pub(super) struct MetricsArgs {
     /// Serve figures for Prometheus here, at /metrics and /metrics/peers; whoever can connect can read them
-    #[arg(long, value_name = "ADDR:PORT", env = "SEEDRING_METRICS")]
+    #[arg(long, value_name = "ADDR:PORT", env = "SEEDRING_METRICS", value_parser = address)]
     pub(super) metrics: Option<SocketAddr>,
 
     /// How many of the busiest peers /metrics/peers lists one by one; the others are summed
@@ -194,11 +195,11 @@ pub(super) struct LoadArgs {
     pub(super) dir: PathBuf,
 
     /// The client to connect to; on a loopback address, connections come from 127.0.0.2, .3 and so on
-    #[arg(long, value_name = "ADDR:PORT", env = "SEEDRING_PEER")]
+    #[arg(long, value_name = "ADDR:PORT", env = "SEEDRING_PEER", value_parser = address)]
     pub(super) peer: Option<SocketAddr>,
 
     /// Wait for the client at this address and those that follow it, as many as connections
-    #[arg(long, value_name = "ADDR:PORT", env = "SEEDRING_LISTEN", conflicts_with = "peer")]
+    #[arg(long, value_name = "ADDR:PORT", env = "SEEDRING_LISTEN", value_parser = address, conflicts_with = "peer")]
     pub(super) listen: Option<SocketAddr>,
 
     /// How many connections

@@ -37,14 +37,19 @@ fn on_disk<'a>(
 }
 
 fn show_file(file: &FileEntry, found: &FileReport, out: &Output) {
-    let FileReport { pieces, good_pieces, good } = *found;
+    let FileReport { pieces, good_pieces, good, ref fault } = *found;
     let path = file.path.join("/");
-    let text = match good {
-        true => format!("good  {path}\n"),
-        false if good_pieces == pieces => format!("BAD   {path}  (missing, or not of the right length)\n"),
-        false => format!("BAD   {path}  ({good_pieces} of {} good)\n", human::count(pieces.into(), "piece")),
+    let text = match (good, fault) {
+        (true, _) => format!("good  {path}\n"),
+        (false, Some(fault)) => format!("BAD   {path}  ({fault})\n"),
+        (false, None) if good_pieces == pieces => {
+            format!("BAD   {path}  (missing, or not of the right length)\n")
+        }
+        (false, None) => {
+            format!("BAD   {path}  ({good_pieces} of {} good)\n", human::count(pieces.into(), "piece"))
+        }
     };
-    out.emit(&Line::File { path, length: file.length, good, pieces, good_pieces });
+    out.emit(&Line::File { path, length: file.length, good, pieces, good_pieces, fault: fault.as_deref() });
     out.print(&text);
 }
 

@@ -1,6 +1,7 @@
 //! The options of all commands that look for peers: where to be found, and by what means to find others.
 
 use super::Error;
+use super::address::address;
 use super::args::switch;
 use super::shunned::ShunArgs;
 use crate::session::{AnnounceLimits, Authorities, DhtOptions, Listen, TrackerOptions};
@@ -11,11 +12,11 @@ use std::path::PathBuf;
 #[derive(Debug, clap::Args)]
 pub(super) struct FindArgs {
     /// Address and port for peers to connect to [default: port 6881 of all addresses, or the next free one]
-    #[arg(long, value_name = "ADDR:PORT", env = "SEEDRING_LISTEN")]
+    #[arg(long, value_name = "ADDR:PORT", env = "SEEDRING_LISTEN", value_parser = address)]
     listen: Option<SocketAddr>,
 
-    /// A peer to connect to, may be repeated; several can be separated by commas
-    #[arg(long = "peer", value_name = "ADDR:PORT", env = "SEEDRING_PEER", value_delimiter = ',')]
+    /// A peer to connect to, may be repeated; several can be separated by commas; one of a link names it: [fe80::1%eth0]:6881
+    #[arg(long = "peer", value_name = "ADDR:PORT", env = "SEEDRING_PEER", value_delimiter = ',', value_parser = address)]
     pub(super) peers: Vec<SocketAddr>,
 
     /// Do not look for peers on the local network (BEP 14)

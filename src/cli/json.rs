@@ -46,8 +46,16 @@ pub(super) enum Line<'a> {
         trackers: &'a [Vec<String>],
         files: Vec<TorrentFile>,
     },
-    /// What `check` found of one file.
-    File { path: String, length: u64, good: bool, pieces: u32, good_pieces: u32 },
+    /// What `check` found of one file; the fault, if it could not be read.
+    File {
+        path: String,
+        length: u64,
+        good: bool,
+        pieces: u32,
+        good_pieces: u32,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        fault: Option<&'a str>,
+    },
     /// What a check found of all pieces.
     Checked { pieces: u32, good_pieces: u32, good_bytes: u64, bad_pieces: &'a [u32] },
     /// So much of what a magnet link stands for has come, the last time all of it; and how often limits have said no.

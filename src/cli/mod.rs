@@ -3,6 +3,7 @@
 //! | file | subject |
 //! |---|---|
 //! | `args` | the command line and its environment twins |
+//! | `address` | addresses and ports that a person writes |
 //! | `create`, `show`, `check`, `transfer`, `demo`, `load` | one command each; `transfer` is `download` and `seed` |
 //! | `output` | where text goes: results, notes, JSON, logs, and none tears a progress bar |
 //! | `json` | the lines of `--json` |
@@ -19,6 +20,7 @@
 //! A command ends with exit code 0 when it did what it was asked, 1 with one sentence on stderr when it could not, 2
 //! when the command line is wrong, and 128 + n when signal n stopped it before it was done.
 
+mod address;
 mod args;
 mod check;
 mod choices;

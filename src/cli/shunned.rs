@@ -3,11 +3,12 @@
 use super::Error;
 use super::output::Output;
 use crate::swarm::{IpFilter, UnreadLines};
+use crate::wire::{GZIP_MAGIC, gunzip};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Longest list of addresses that is read, in bytes.
+/// Longest list of addresses that is read, in bytes, as it is and unpacked.
 const MOST_FILTER: u64 = 256 << 20;
 
 /// Addresses to have nothing to do with, and most connections with one host, if the user has said so.
@@ -19,7 +20,7 @@ pub(super) struct ShunArgs {
     #[arg(long, value_name = "COUNT", env = "SEEDRING_PEERS_PER_HOST", value_parser = clap::value_parser!(u32).range(1..))]
     peers_per_host: Option<u32>,
 
-    /// Have nothing to do with the addresses in this file: a list as eMule or PeerGuardian write it, or nets as 10.0.0.0/8
+    /// Have nothing to do with the addresses in this file: a list as eMule or PeerGuardian write it, also packed with gzip, or nets as 10.0.0.0/8
     #[arg(long, value_name = "FILE", env = "SEEDRING_IP_FILTER")]
     ip_filter: Option<PathBuf>,
 }
@@ -46,7 +47,11 @@ fn read_filter(path: &Path) -> Result<(IpFilter, Option<UnreadLines>), Error> {
     if len > MOST_FILTER {
         return Err(Error::Other(format!("cannot read {}: it is longer than any list", path.display())));
     }
-    let bytes = fs::read(path).map_err(Error::file("read", path))?;
+    let mut bytes = fs::read(path).map_err(Error::file("read", path))?;
+    if bytes.starts_with(&GZIP_MAGIC) {
+        let unpacked = gunzip(&bytes, MOST_FILTER as usize);
+        bytes = unpacked.map_err(|cause| Error::Other(format!("cannot read {}: {cause}", path.display())))?;
+    }
     IpFilter::parse_list(&bytes)
         .map_err(|cause| Error::Other(format!("cannot use {}: {cause}", path.display())))
 }
@@ -54,6 +59,9 @@ fn read_filter(path: &Path) -> Result<(IpFilter, Option<UnreadLines>), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use std::io::Write;
 
     #[test]
     fn a_list_of_addresses_that_is_of_no_use_is_told_of() {
@@ -68,6 +76,23 @@ mod tests {
         assert!(unread.unwrap().to_string().starts_with("2 lines are passed over, the first of them line 2"));
         assert!(read(b"1.1.1.1\n").unwrap().1.is_none());
         assert!(read(b"nonsense\n").unwrap_err().contains("list: line 1 is no range"));
-        assert!(read(b"\x1f\x8b\x08\0").unwrap_err().contains("unpack it first"));
+        assert!(read(b"BZh91AY").unwrap_err().contains("unpack it first"));
+        assert!(read(b"\x1f\x8b\x08\0").unwrap_err().contains("cut off"));
+    }
+
+    #[test]
+    fn a_list_may_be_packed_with_gzip_whatever_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("list.dat");
+        let packed = |bytes: &[u8]| {
+            let mut encoder = GzEncoder::new(fs::File::create(&path).unwrap(), Compression::default());
+            encoder.write_all(bytes).unwrap();
+            encoder.finish().unwrap();
+            read_filter(&path).map_err(|error| error.to_string())
+        };
+        let (filter, unread) = packed(b"somebody:10.0.0.0-10.0.0.255\n").unwrap();
+        assert!(filter.contains([10, 0, 0, 9].into()) && unread.is_none());
+        // A small file that is a long list is read no further than a long file is.
+        assert!(packed(&vec![b'\n'; MOST_FILTER as usize + 1]).unwrap_err().contains("longer than"));
     }
 }

@@ -1,5 +1,6 @@
 //! Where a command gets its torrent from: a torrent file, or a magnet link and the peers that it leads to.
 
+use super::address::address;
 use super::finding::FindArgs;
 use super::json::Line;
 use super::output::Output;
@@ -7,11 +8,11 @@ use super::progress::Pace;
 use super::shunned::Shunned;
 use super::signals::Signals;
 use super::{Error, human, torrent_file};
-use crate::metainfo::{Magnet, Torrent};
+use crate::metainfo::{HostPort, Magnet, Torrent};
 use crate::session::{self, Farewell, MagnetEvent, MagnetJob};
 use crate::swarm;
 use crate::wire::PeerId;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Instant;
@@ -36,6 +37,12 @@ impl Source {
     }
 }
 
+/// Whether it is an address that is good on one link only.
+fn is_of_a_link(peer: &HostPort) -> bool {
+    let addr = peer.host.split('%').next().unwrap_or_default();
+    addr.parse::<Ipv6Addr>().is_ok_and(|addr| addr.is_unicast_link_local())
+}
+
 /// Reads the torrent file that the user named, or finds out what a magnet link stands for; from peers that the filter does not
 /// hold, and from so many of one host, if not as many as usual.
 pub(super) async fn find(
@@ -49,6 +56,11 @@ pub(super) async fn find(
         return Ok(Source::of_file(torrent_file::read(name)?));
     };
     let magnet = Magnet::parse(link).map_err(|error| Error::Other(error.to_string()))?;
+    for peer in magnet.peers.iter().filter(|peer| is_of_a_link(peer)) {
+        if let Err(why) = address(&peer.to_string()) {
+            out.warn(&format!("the magnet link's peer {peer} is passed over: {why}"));
+        }
+    }
     let files = magnet.files.clone();
     out.note(&format!("{}: looking for peers that have its metadata", magnet.title()));
     let (mut pace, begun) = (Pace::new(), Instant::now());

@@ -10,6 +10,8 @@ use std::ops::RangeInclusive;
 pub const MAX_MAGNET_LEN: usize = 64 * 1024;
 /// Most trackers, peers and ranges of files in a link.
 const MOST_ITEMS: usize = 500;
+/// Longest name of a network link, in bytes: what the kernel allows.
+const MOST_LINK: usize = 15;
 /// What links begin with.
 const SCHEME: &str = "magnet:?";
 /// Bytes of a SHA-256 as a multihash: its code and its length come first.
@@ -44,7 +46,7 @@ pub enum MagnetError {
     Selection,
 }
 
-/// A host and a port; of an IPv6 address, without brackets.
+/// A host and a port; of an IPv6 address, without brackets, and with its link where one is named (`fe80::1%eth0`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPort {
     /// A name or an address.
@@ -60,11 +62,19 @@ impl HostPort {
         let port = port.parse().ok().filter(|port| *port != 0)?;
         let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         let valid = match bracketed {
-            Some(v6) => v6.parse::<Ipv6Addr>().is_ok(),
+            Some(v6) => is_v6(v6),
             None => is_host_name(host),
         };
         valid.then(|| Self { host: bracketed.unwrap_or(host).to_owned(), port })
     }
+}
+
+/// Whether it is an IPv6 address; one of a link may name that.
+fn is_v6(text: &str) -> bool {
+    let (addr, link) = text.split_once('%').map_or((text, None), |(addr, link)| (addr, Some(link)));
+    addr.parse::<Ipv6Addr>().is_ok_and(|addr| {
+        link.is_none_or(|link| addr.is_unicast_link_local() && link.len() <= MOST_LINK && is_host_name(link))
+    })
 }
 
 fn is_host_name(host: &str) -> bool {
@@ -183,7 +193,8 @@ impl fmt::Display for Magnet {
             write!(f, "&dn={}", Encoded(name))?;
         }
         self.trackers.iter().try_for_each(|url| write!(f, "&tr={}", Encoded(url)))?;
-        self.peers.iter().try_for_each(|peer| write!(f, "&x.pe={peer}"))?;
+        // A percent sign stands between an address and its link.
+        self.peers.iter().try_for_each(|peer| write!(f, "&x.pe={}", peer.to_string().replace('%', "%25")))?;
         for (at, range) in self.files.iter().enumerate() {
             let (first, last) = (range.start(), range.end());
             f.write_str(if at == 0 { "&so=" } else { "," })?;

@@ -65,10 +65,10 @@ fn on_cores<T: Send>(
 }
 
 /// Compares the files in a folder with a torrent, on so many cores. Only reads. `watch` gets the number of pieces done,
-/// and of all.
+/// and of all. Of a file that something odd lies in the place of, or that may not be read, the report says so.
 ///
 /// # Errors
-/// When a file that is there cannot be read, or the kernel refuses a ring.
+/// When the disk fails, or the kernel refuses a ring.
 pub fn check(
     torrent: &Torrent,
     folder: &Path,
@@ -78,7 +78,8 @@ pub fn check(
     let torrent = Arc::new(torrent.clone());
     let layout = Arc::new(torrent.layout.clone());
     let pieces = layout.piece_count();
-    let store = Arc::new(Store::new(Folder::open(folder, false)?, layout, &torrent.files)?);
+    let (store, faults) = Store::survey(Folder::open(folder, false)?, layout, &torrent.files);
+    let store = Arc::new(store);
     let work = async |core: ring::Core, access, queue, seen: mpsc::Sender<u32>| {
         let tell = move |done| _ = seen.try_send(done);
         storage::check(&access, &core.arena, &torrent, &queue, tell).await
@@ -86,7 +87,9 @@ pub fn check(
     let found = on_cores(cores, &store, work, |done| watch(done, pieces))?;
     let mut good = vec![false; pieces as usize];
     found.into_iter().flatten().for_each(|piece| good[piece.as_usize()] = true);
-    Ok(CheckReport::new(&store, &good))
+    let mut report = CheckReport::new(&store, &good);
+    faults.iter().for_each(|(file, fault)| report.files[file.as_usize()].fault = Some(fault.why()));
+    Ok(report)
 }
 
 /// What goes into a new torrent beside the files.

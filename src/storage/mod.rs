@@ -53,6 +53,11 @@ impl StorageError {
         Self { action, path: path.into(), cause: cause.into() }
     }
 
+    /// The cause alone, for who knows the path.
+    pub fn why(&self) -> String {
+        explain(&self.cause)
+    }
+
     fn is_short_of_descriptors(&self) -> bool {
         matches!(self.cause.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
     }

@@ -27,6 +27,8 @@ pub struct FileReport {
     pub good_pieces: u32,
     /// Whether it is there under its own name, has the right length, and all its pieces are right.
     pub good: bool,
+    /// What is wrong with what lies in its place, if that could not be read: its pieces count as missing.
+    pub fault: Option<String>,
 }
 
 impl CheckReport {
@@ -57,6 +59,6 @@ impl FileReport {
         let pieces = pieces.len() as u32;
         let whole = Location::Final(store.layout().file_len(file));
         let there = store.file(file).kind != FileKind::Regular || store.file(file).location() == whole;
-        Self { pieces, good_pieces, good: there && pieces == good_pieces }
+        Self { pieces, good_pieces, good: there && pieces == good_pieces, fault: None }
     }
 }

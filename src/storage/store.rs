@@ -145,6 +145,32 @@ impl Store {
     /// # Errors
     /// When something else lies where a file should, or cannot be looked at.
     pub fn new(folder: Folder, layout: Arc<Layout>, files: &[FileEntry]) -> Result<Self, StorageError> {
+        let store = Self::unseen(folder, layout, files);
+        for (_, file) in store.regular() {
+            file.location.set(store.find(file)?);
+        }
+        Ok(store)
+    }
+
+    /// Likewise, of files that are only to be read. What has something odd in its way, or may not be read, counts as absent, and
+    /// comes back with the reason.
+    pub fn survey(
+        folder: Folder,
+        layout: Arc<Layout>,
+        files: &[FileEntry],
+    ) -> (Self, Vec<(FileIndex, StorageError)>) {
+        let store = Self::unseen(folder, layout, files);
+        let mut faults = Vec::new();
+        for (index, file) in store.regular() {
+            match store.find(file).and_then(|location| store.may_read(file, location)) {
+                Ok(location) => file.location.set(location),
+                Err(fault) => faults.push((index, fault)),
+            }
+        }
+        (store, faults)
+    }
+
+    fn unseen(folder: Folder, layout: Arc<Layout>, files: &[FileEntry]) -> Self {
         let files = files.iter().map(|file| StoredFile {
             path: file.path.clone(),
             kind: file.kind,
@@ -154,14 +180,26 @@ impl Store {
             sparse: AtomicBool::new(false),
         });
         let (files, history) = (files.collect(), History::new(layout.total()));
-        let store = Self { folder, layout, files, writes: AtomicBool::new(false), history };
-        for file in store.files.iter().filter(|file| file.kind == FileKind::Regular) {
-            let complete = store.folder.size(&file.path)?.map(Location::Final);
-            let part = || store.folder.size(&file.part_path()).map(|size| size.map(Location::Part));
-            let found = if complete.is_some() { complete } else { part()? };
-            file.location.set(found.unwrap_or(Location::Absent));
+        Self { folder, layout, files, writes: AtomicBool::new(false), history }
+    }
+
+    fn regular(&self) -> impl Iterator<Item = (FileIndex, &StoredFile)> {
+        self.layout.files().zip(&self.files).filter(|(_, file)| file.kind == FileKind::Regular)
+    }
+
+    /// Where a file is now.
+    fn find(&self, file: &StoredFile) -> Result<Location, StorageError> {
+        if let Some(size) = self.folder.size(&file.path)? {
+            return Ok(Location::Final(size));
         }
-        Ok(store)
+        Ok(self.folder.size(&file.part_path())?.map_or(Location::Absent, Location::Part))
+    }
+
+    fn may_read(&self, file: &StoredFile, location: Location) -> Result<Location, StorageError> {
+        if location != Location::Absent {
+            self.folder.open_to_read(&file.path_at(location))?;
+        }
+        Ok(location)
     }
 
     /// Whether parts are open to be written: from [`Store::prepare`] on.

@@ -261,6 +261,11 @@ impl Candidates {
         due
     }
 
+    /// Whether the user has named this address, or the magnet link.
+    pub(super) fn is_given(&self, addr: &SocketAddr) -> bool {
+        self.book.get(addr).is_some_and(|candidate| candidate.source == Source::Given)
+    }
+
     /// How many are being dialled.
     pub(super) fn dialling(&self) -> usize {
         self.dialling

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Addresses in such lists from this level on are allowed.
 const ALLOWED_LEVEL: u32 = 128;
-/// How a file of gzip begins.
+/// How packed files begin.
 const PACKED: [&[u8]; 5] = [b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"PK\x03\x04", b"\x28\xb5\x2f\xfd"];
 /// Most ranges of a list.
 const MOST_RANGES: usize = 4_000_000;

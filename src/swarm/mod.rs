@@ -337,7 +337,7 @@ impl Swarm {
         }
         let here = self.commons.neighbours().addrs();
         for addr in due {
-            if self.commons.roster().is_banned_at(&addr) {
+            if self.commons.roster().is_banned_at(&addr, self.candidates.is_given(&addr)) {
                 self.candidates.ban(addr);
             } else if here.contains(&addr) {
                 self.candidates.postpone(now, addr);

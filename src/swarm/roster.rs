@@ -8,8 +8,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// Peers remembered for a bad piece.
 const MOST_BANNED: usize = 10_000;
-/// Names under which one host may lie: then there is nobody we talk to there. One alone says little of the others behind
-/// the same address.
+/// Names under which one host may lie: then there is nobody we talk to there but whom the user names. One alone says little of the
+/// others behind the same address.
 const MOST_NAMES: u32 = 8;
 
 /// What tells peers apart. An id alone is no proof: a liar could take that of an honest peer.
@@ -110,9 +110,10 @@ impl Roster {
         room
     }
 
-    /// Whether a liar listens at this address, or so many have lied at its host that nobody else is likely to.
-    pub(super) fn is_banned_at(&self, addr: &SocketAddr) -> bool {
-        self.addresses.contains(addr) || self.is_crowded_with_liars(addr.ip())
+    /// Whether a liar listens at this address, or so many have lied at its host that nobody else is likely to. What was `given`
+    /// the user knows better: it may have liars for neighbours.
+    pub(super) fn is_banned_at(&self, addr: &SocketAddr, given: bool) -> bool {
+        self.addresses.contains(addr) || (!given && self.is_crowded_with_liars(addr.ip()))
     }
 
     fn is_crowded_with_liars(&self, ip: IpAddr) -> bool {
@@ -124,9 +125,10 @@ impl Roster {
         self.members.get(who).map(|member| member.tag)
     }
 
-    /// Whether it has lied, or so many others at its address that it is most likely the same one under a new name.
-    pub(super) fn is_banned(&self, who: &Identity) -> bool {
-        self.banned.contains(who) || self.is_crowded_with_liars(who.0)
+    /// Whether it has lied, or so many others at its address that it is most likely the same one under a new name; unless it
+    /// was met at an address that was `given`.
+    pub(super) fn is_banned(&self, who: &Identity, given: bool) -> bool {
+        self.banned.contains(who) || (!given && self.is_crowded_with_liars(who.0))
     }
 
     pub(super) fn len(&self) -> usize {
@@ -146,12 +148,19 @@ mod tests {
             assert!(roster.ban(who("10.0.0.1", name)) && roster.ban(who("10.0.0.1", 1)), "one twice is one");
             assert!(roster.ban(who(&format!("2001:db8::{name}"), name)));
         }
-        assert!(roster.is_banned(&who("10.0.0.1", 7)) && !roster.is_banned(&who("10.0.0.1", 99)));
+        assert!(
+            roster.is_banned(&who("10.0.0.1", 7), false) && !roster.is_banned(&who("10.0.0.1", 99), false)
+        );
         roster.ban(who("10.0.0.1", 8));
         roster.ban(who("2001:db8::8", 8));
         let strangers = ["10.0.0.1", "::ffff:10.0.0.1", "2001:db8::99", "10.0.0.2", "2001:db8:0:1::1"];
-        let banned = strangers.map(|ip| roster.is_banned(&who(ip, 99)));
+        let banned = strangers.map(|ip| roster.is_banned(&who(ip, 99), false));
         assert_eq!(banned, [true, true, true, false, false]);
+        let given = strangers.map(|ip| roster.is_banned(&who(ip, 99), true));
+        assert!(
+            given == [false; 5] && roster.is_banned(&who("10.0.0.1", 7), true),
+            "a name that has lied has lied"
+        );
     }
 
     #[test]

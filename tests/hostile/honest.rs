@@ -25,18 +25,22 @@ pub(crate) struct Honest {
 
 struct Shared {
     moved: AtomicUsize,
+    /// Both sides have shaken hands.
+    met: AtomicBool,
     over: AtomicBool,
 }
 
 impl Honest {
     fn new(all: usize) -> Self {
-        Self { shared: Arc::new(Shared { moved: AtomicUsize::new(0), over: AtomicBool::new(false) }), all }
+        let (moved, met, over) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicBool::new(false));
+        Self { shared: Arc::new(Shared { moved, met, over }), all }
     }
 
     /// One that asks a seed for blocks, compares them, and asks on. Connected at once; asks when told to `go`.
     pub(crate) fn taker(addr: SocketAddr, torrent: &Torrent, payload: Vec<u8>, go: &Arc<AtomicBool>) -> Self {
         let honest = Self::new(usize::MAX);
         let mut stream = connect(addr, torrent, *b"-XX0001-honest-taker").unwrap();
+        honest.shared.met.store(true, Ordering::Relaxed);
         let mut answers = stream.try_clone().unwrap();
         let blocks = torrent.layout.pieces().map(|piece| torrent.layout.nth_block(piece, 0));
         let blocks: Vec<_> = blocks.map(|block| (block.piece.get(), block.len)).collect();
@@ -83,6 +87,7 @@ impl Honest {
         thread::spawn(move || -> io::Result<()> {
             let mut stream: TcpStream = accept(&listener, &torrent, *b"-XX0001-honest-giver")?;
             stream.write_all(&bitfield(&torrent, torrent.layout.piece_count()))?;
+            shared.met.store(true, Ordering::Relaxed);
             wait(&go, &shared);
             stream.write_all(&message(UNCHOKE, &[], &[]))?;
             loop {
@@ -93,6 +98,11 @@ impl Honest {
             }
         });
         (honest, addr)
+    }
+
+    /// Whether it is connected.
+    pub(crate) fn has_met(&self) -> bool {
+        self.shared.met.load(Ordering::Relaxed)
     }
 
     /// Blocks moved so far.

@@ -26,6 +26,8 @@ pub(crate) const PIECE_LEN: u32 = 4 * BLOCK;
 pub(crate) const BLOCKS: usize = 600;
 /// Of these, the program that is attacked must have moved so many in a hundred.
 pub(crate) const KEPT: usize = 80;
+/// Set by who runs this under a sanitizer, which takes of each program what it likes: what is done counts then, and not how soon.
+const ANY_PACE: &str = "HOSTILE_ANY_PACE";
 /// More memory than the program in peace that it may have taken, in bytes.
 const MORE_MEMORY: u64 = 48 << 20;
 /// Sockets that it may have beside one an attacker: listeners, honest peers, metrics, and strangers who have not shaken
@@ -186,16 +188,26 @@ fn act(row: &Misbehaviour) -> Result<(), Behind> {
             begun if begun >= row.attackers => Ok(()),
             begun => Err(format!("{begun} attackers are at it; {:?}", tally.lock().unwrap())),
         });
+        // Whoever is dialled last would otherwise begin last.
+        until(|| match [&attacked, &peaceful].map(|side| side.honest.has_met()) {
+            [true, true] => Ok(()),
+            met => Err(format!("the honest are connected: {met:?}, attacked and in peace")),
+        });
         go.store(true, Ordering::Relaxed);
         until(|| match peaceful.honest.moved() {
             moved if moved >= BLOCKS => Ok(()),
             moved => Err(format!("{moved} blocks moved in peace")),
         });
         let moved = attacked.honest.moved();
-        if moved * 100 < BLOCKS * KEPT { Err(Behind(moved)) } else { Ok(attacked.program.descriptors().0) }
+        let kept = if is_any_pace() { 1 } else { KEPT };
+        if moved * 100 < BLOCKS * kept { Err(Behind(moved)) } else { Ok(attacked.program.descriptors().0) }
     })?;
     judge(row, &attacked, &peaceful, &tally.into_inner().unwrap(), sockets);
     Ok(())
+}
+
+fn is_any_pace() -> bool {
+    std::env::var_os(ANY_PACE).is_some()
 }
 
 struct Over<'a>(&'a AtomicBool);
@@ -209,6 +221,8 @@ impl Drop for Over<'_> {
 fn judge(row: &Misbehaviour, attacked: &Side, peaceful: &Side, tally: &Tally, sockets: usize) {
     println!("{tally:?}, {sockets} sockets, {} blocks under attack", attacked.honest.moved());
     match row.fate {
+        // A slow program is slow to see what is wrong, too.
+        Some(Fate::Closed) if is_any_pace() => {}
         // The end of the scene comes upon each of them somewhere on its way.
         Some(Fate::Closed) => {
             let all = tally.closed >= row.attackers && tally.kept <= row.attackers;
@@ -220,7 +234,7 @@ fn judge(row: &Misbehaviour, attacked: &Side, peaceful: &Side, tally: &Tally, so
     assert!(sockets <= SOCKETS + row.attackers, "{sockets} sockets");
     let (memory, usual) = (attacked.program.peak_memory(), peaceful.program.peak_memory());
     assert!(memory <= usual + MORE_MEMORY, "{memory} bytes of memory, {usual} in peace");
-    if let Some((name, label)) = row.counted {
+    if let Some((name, label)) = row.counted.filter(|_| !is_any_pace()) {
         until(|| match Samples::fetch(attacked.metrics).sum(name, &[label]) {
             0 => Err(format!("{name} with {label} has not moved")),
             _ => Ok(()),

@@ -2,6 +2,7 @@
 
 use super::reply::ReplyError;
 use super::url::UrlError;
+use crate::wire::GzipError;
 use hyper::StatusCode;
 use std::io;
 use std::net::SocketAddr;
@@ -62,9 +63,12 @@ pub enum TrackerError {
     /// Another status than success, without a reason a tracker gives.
     #[error("the tracker answered with HTTP status {0}")]
     Status(StatusCode),
-    /// The body is compressed, though we asked for it as it is.
-    #[error("the tracker's answer is compressed, which was not asked for")]
+    /// The body is compressed otherwise than with gzip, which is all that we asked for.
+    #[error("the tracker's answer is compressed, and not with gzip, which is all that was asked for")]
     Compressed,
+    /// The body is compressed, and not whole or not right.
+    #[error("the tracker's answer is compressed, but {0}")]
+    Packed(GzipError),
     /// The body is not a successful reply.
     #[error(transparent)]
     Reply(#[from] ReplyError),

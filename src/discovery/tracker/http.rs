@@ -8,10 +8,11 @@ use super::reach::Reach;
 use super::tls::Tls;
 use super::udp_packet::Family;
 use super::url::{HttpUrl, UrlError};
+use crate::wire::{GzipError, gunzip};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, HOST, LOCATION, USER_AGENT,
+    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, HOST, HeaderValue, LOCATION, USER_AGENT,
 };
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -137,7 +138,7 @@ impl Http<'_> {
         let mut request = Request::get(&url.path_and_query)
             .header(HOST, &url.authority)
             .header(USER_AGENT, AGENT)
-            .header(ACCEPT_ENCODING, "identity")
+            .header(ACCEPT_ENCODING, "gzip")
             .header(CONNECTION, "close");
         if let Some(authorization) = url.authorization() {
             request = request.header(AUTHORIZATION, authorization);
@@ -158,10 +159,21 @@ impl Http<'_> {
             let location = location.to_str().map_err(|error| UrlError::Malformed(error.to_string()))?;
             return Ok(Answer::Redirect(url.join(location)?));
         }
-        if response.headers().get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
-            return Err(TrackerError::Compressed);
+        let packed = is_packed(response.headers().get(CONTENT_ENCODING))?;
+        let body = self.read_body(response).await?;
+        Ok(Answer::Page((status, if packed { self.unpack(&body)? } else { body })))
+    }
+
+    /// What was packed may be no longer than what comes as it is.
+    fn unpack(&self, body: &[u8]) -> Result<Vec<u8>, TrackerError> {
+        // Of nothing, some servers say that it is packed, too.
+        if body.is_empty() {
+            return Ok(Vec::new());
         }
-        Ok(Answer::Page((status, self.read_body(response).await?)))
+        gunzip(body, self.limits.body).map_err(|cause| match cause {
+            GzipError::TooLong(most) => TrackerError::TooLarge(most),
+            cause => TrackerError::Packed(cause),
+        })
     }
 
     async fn read_body(&self, response: Response<Incoming>) -> Result<Vec<u8>, TrackerError> {
@@ -180,6 +192,19 @@ impl Http<'_> {
             }
             body.extend_from_slice(&data);
         }
+    }
+}
+
+/// Whether a body with this encoding is packed with gzip. We ask for no other packing; but there are servers that pack whatever they
+/// are asked.
+fn is_packed(encoding: Option<&HeaderValue>) -> Result<bool, TrackerError> {
+    let is =
+        |name: &str| encoding.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(name.as_bytes()));
+    match encoding {
+        None => Ok(false),
+        Some(_) if is("identity") || is("") => Ok(false),
+        Some(_) if is("gzip") || is("x-gzip") => Ok(true),
+        Some(_) => Err(TrackerError::Compressed),
     }
 }
 

@@ -10,7 +10,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::{CertificateError, ClientConfig, Error, RootCertStore};
 
 /// Certificates of authorities to trust beside those of the system and the built-in ones.
 #[derive(Clone, Debug, Default)]
@@ -75,8 +75,29 @@ impl Tls {
         let config = self.config.get_or_init(|| load(self.authorities.clone())).await;
         let name = ServerName::try_from(host.to_owned())
             .map_err(|cause| failed(io::Error::new(io::ErrorKind::InvalidInput, cause)))?;
-        TlsConnector::from(Arc::clone(config)).connect(name, stream).await.map_err(failed)
+        TlsConnector::from(Arc::clone(config))
+            .connect(name, stream)
+            .await
+            .map_err(|cause| failed(plain(cause)))
     }
+}
+
+/// The same in plain words, where those of the library are names of its own.
+fn plain(cause: io::Error) -> io::Error {
+    let wrong = cause.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    let Some(Error::InvalidCertificate(wrong)) = wrong else { return cause };
+    let text = match wrong {
+        CertificateError::UnknownIssuer => {
+            "its certificate is not of an authority that is trusted here (--tracker-ca names others to trust)"
+        }
+        CertificateError::BadSignature => "its certificate was not signed by the authority that it names",
+        // Their list of errors is not shown to us: only how it calls this one.
+        CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
+            "it shows the certificate of an authority, not one of a server that an authority has signed"
+        }
+        _ => return cause,
+    };
+    io::Error::new(cause.kind(), text)
 }
 
 async fn load(authorities: Authorities) -> Arc<ClientConfig> {

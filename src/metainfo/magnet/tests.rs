@@ -77,11 +77,29 @@ fn peers_and_trackers_that_make_no_sense_are_passed_over() {
     {
         assert_eq!(with(&format!("x.pe={peer}")).peers, [], "{peer}");
     }
+    for v6 in [
+        "2001:db8::1%25eth0",
+        "fe80::1%25",
+        "fe80::1%25a/b",
+        "fe80::1%25eth0%25eth1",
+        "fe80::1%25sixteen-or-more-",
+    ] {
+        assert_eq!(with(&format!("x.pe=[{v6}]:1")).peers, [], "{v6}");
+    }
     for tracker in ["", "%20", "http://a/%0ab", "%ff"] {
         assert_eq!(with(&format!("tr={tracker}")).trackers, [""; 0], "{tracker}");
     }
     assert_eq!(with("tr=http://a/x+y%zz%").trackers, ["http://a/x+y%zz%"]);
     assert_eq!(with("dn=a%1b[2J%00").name.as_deref(), Some("a [2J"));
+}
+
+#[test]
+fn addresses_of_a_network_link_keep_it() {
+    for (written, link) in [("%25eth0", "eth0"), ("%eth0", "eth0"), ("%2", "2"), ("%2512", "12")] {
+        let magnet = with(&format!("x.pe=[fe80::1{written}]:5"));
+        assert_eq!(magnet.peers, [HostPort { host: format!("fe80::1%{link}"), port: 5 }], "{written}");
+        assert_eq!(Magnet::parse(&magnet.to_string()), Ok(magnet), "{written}");
+    }
 }
 
 #[test]

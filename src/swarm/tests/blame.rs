@@ -191,6 +191,36 @@ fn where_a_liar_was_found_no_core_dials_again() {
     }
 }
 
+/// Behind one address there may be many: a liar there under many names, or many liars, must not keep us from whom the user names.
+#[test]
+fn whom_the_user_names_is_met_also_where_many_have_lied() {
+    let (mut desk, _) = crowd(1, 0);
+    let at = |port| SocketAddr::from(([10, 0, 0, 1], port));
+    let who = |port, outgoing, name| Introduction {
+        addr: at(port),
+        outgoing,
+        id: id(name),
+        reserved: Reserved::ours(false),
+    };
+    for name in 1..=8 {
+        let liar = desk.swarm.connect(desk.now, who(50_000 + u16::from(name), false, name)).unwrap();
+        desk.hear(liar, Message::HaveAll);
+        desk.hear(liar, Message::Unchoke);
+        assert_eq!(fetch(&mut desk, &[liar]).len(), 1);
+        assert_eq!(liars(&mut desk, &[0]), [liar]);
+        desk.swarm.gone(desk.now, liar);
+    }
+    assert_eq!(desk.swarm.connect(desk.now, who(50_000, false, 99)), Err(DropReason::Banned));
+    desk.swarm.add_candidate(at(7), Source::Given);
+    desk.swarm.add_candidate(at(8), Source::Tracker);
+    assert_eq!(dials(&mut desk), [at(7)]);
+    let seed = desk.swarm.connect(desk.now, who(7, true, 99)).unwrap();
+    desk.hear(seed, Message::HaveAll);
+    desk.hear(seed, Message::Unchoke);
+    assert_eq!(fetch(&mut desk, &[seed]).len(), 1);
+    assert!(liars(&mut desk, &[]).is_empty() && desk.swarm.is_seeding());
+}
+
 #[test]
 fn worlds_with_one_liar_of_many_ban_it_and_end_well() {
     for seed in 0..20 {

@@ -70,7 +70,7 @@ async fn the_request_is_plain() {
     assert!(head.starts_with("get /announce?passkey=7&info_hash=%c3%c3"), "{head}");
     assert!(head.contains(&format!("\r\nhost: {}\r\n", base.trim_start_matches("http://"))), "{head}");
     assert!(head.contains(&format!("\r\nuser-agent: seedring/{}\r\n", env!("CARGO_PKG_VERSION"))), "{head}");
-    assert!(head.contains("\r\naccept-encoding: identity\r\n"), "{head}");
+    assert!(head.contains("\r\naccept-encoding: gzip\r\n"), "{head}");
 }
 
 #[tokio::test]

@@ -21,8 +21,10 @@ use super::{
 };
 use crate::metainfo::InfoHash;
 use crate::wire::mse::Encryption;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, Write};
 use std::pin::Pin;
 use std::time::Duration;
 use tokio::io::AsyncWrite;
@@ -133,6 +135,13 @@ async fn canned(bytes: impl Into<Vec<u8>>) -> String {
         }
     })
     .await
+}
+
+/// These bytes, packed with gzip.
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
 }
 
 /// A whole HTTP response.

@@ -3,7 +3,7 @@ use crate::discovery::tracker::tls::roots;
 use crate::discovery::tracker::{
     Authorities, AuthorityError, Count, TrackerClient, TrackerError, TrackerOptions,
 };
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair};
 use std::fs;
 use std::path::Path;
 use std::pin::Pin;
@@ -40,6 +40,11 @@ async fn tracker_until(
     let mut params = CertificateParams::new([name.to_owned()]).unwrap();
     params.not_after = rcgen::date_time_ymd(year, 1, 1);
     let certificate = params.signed_by(&key, issuer).unwrap();
+    tracker_showing(&certificate, &key, body).await
+}
+
+/// Likewise, which shows this certificate.
+async fn tracker_showing(certificate: &Certificate, key: &KeyPair, body: &'static [u8]) -> String {
     let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -93,8 +98,20 @@ async fn others_are_refused() {
     let (issuer, pem) = authority();
     let (stranger, _) = authority();
     for (issuer, name, year, client, why) in [
-        (&issuer, "127.0.0.1", 4000, TrackerClient::new(TrackerOptions::default()), "UnknownIssuer"),
-        (&stranger, "127.0.0.1", 4000, trusting(folder.path(), &pem), "BadSignature"),
+        (
+            &issuer,
+            "127.0.0.1",
+            4000,
+            TrackerClient::new(TrackerOptions::default()),
+            "not of an authority that is trusted here",
+        ),
+        (
+            &stranger,
+            "127.0.0.1",
+            4000,
+            trusting(folder.path(), &pem),
+            "not signed by the authority that it names",
+        ),
         (&issuer, "t.example", 4000, trusting(folder.path(), &pem), "not valid for name"),
         (&issuer, "127.0.0.1", 2020, trusting(folder.path(), &pem), "expired"),
     ] {
@@ -104,6 +121,26 @@ async fn others_are_refused() {
         assert!(error.to_string().contains("127.0.0.1") && error.to_string().contains(why), "{error}");
         assert_eq!(client.counts().get(Count::Untrusted), 1);
     }
+}
+
+/// Who has made a certificate with a line or two shows it as his server's, and has it trusted.
+#[tokio::test]
+async fn an_authority_that_shows_its_own_certificate_is_refused_in_plain_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let certificate = params.self_signed(&key).unwrap();
+    let url = tracker_showing(&certificate, &key, b"de").await;
+    let client = trusting(folder.path(), &certificate.pem());
+    let error = client.announce(&url, &request()).await.unwrap_err();
+    assert!(matches!(error, TrackerError::Tls { .. }), "{error:?}");
+    assert_eq!(
+        error.to_string(),
+        "cannot speak to the tracker 127.0.0.1 in confidence: it shows the certificate of an authority, not one of \
+         a server that an authority has signed"
+    );
+    assert_eq!(client.counts().get(Count::Untrusted), 1);
 }
 
 #[tokio::test]

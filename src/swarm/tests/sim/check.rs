@@ -277,7 +277,7 @@ impl World {
                 let liar = &self.nodes[self.lines[line].ends[1 - side].node].host;
                 let who = (addr(liar.number).ip(), liar.id);
                 assert!(
-                    node.host.commons.roster().is_banned(&who),
+                    node.host.commons.roster().is_banned(&who, true),
                     "host {} lied and is not banned",
                     liar.number
                 );

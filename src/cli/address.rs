@@ -1,0 +1,72 @@
+//! Addresses on the command line. One that is good on one link only (`fe80::/10`) leads nowhere without that link: it says which, by
+//! number or by name.
+
+use crate::wire::lacks_link;
+use rustix::net::netdevice::name_to_index;
+use rustix::net::{AddressFamily, SocketType, socket};
+use std::net::{SocketAddr, SocketAddrV6};
+
+/// An address and a port, of IPv6 in brackets; for one of a link also `[fe80::1%2]:6881` or `[fe80::1%eth0]:6881`.
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    let addr = match of_named_link(text) {
+        Some((addr, link)) => SocketAddr::V6(SocketAddrV6::new(*addr.ip(), addr.port(), 0, number_of(link)?)),
+        None => {
+            text.parse().map_err(|_| "write an address and a port, as 10.0.0.1:6881 or [2001:db8::1]:6881")?
+        }
+    };
+    if lacks_link(addr) {
+        return Err(
+            "it is good on one link only: say which, by its number or its name, as in [fe80::1%2]:6881 \
+                    or [fe80::1%eth0]:6881"
+                .into(),
+        );
+    }
+    Ok(addr)
+}
+
+/// Takes apart an address of a link that is told by name.
+fn of_named_link(text: &str) -> Option<(SocketAddrV6, &str)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let (ip, link) = host.strip_suffix(']')?.split_once('%')?;
+    let addr: SocketAddrV6 = format!("{ip}]:{port}").parse().ok()?;
+    let named = !link.bytes().all(|byte| byte.is_ascii_digit());
+    (named && addr.ip().is_unicast_link_local()).then_some((addr, link))
+}
+
+/// The number of a link that has this name now.
+fn number_of(link: &str) -> Result<u32, String> {
+    let any = socket(AddressFamily::INET, SocketType::DGRAM, None);
+    any.and_then(|any| name_to_index(any, link)).map_err(|cause| format!("there is no link {link}: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_of_a_link_says_which() {
+        let said = |text: &str| address(text).map(|addr| addr.to_string());
+        for text in ["10.0.0.1:1", "[2001:db8::1]:65535", "[fe80::1%7]:5"] {
+            assert_eq!(said(text), Ok(text.to_owned()));
+        }
+        // Every machine has this link, and it is the first.
+        assert_eq!(said("[fe80::1%lo]:5"), Ok("[fe80::1%1]:5".into()));
+        assert!(said("[fe80::1%nolink]:5").unwrap_err().starts_with("there is no link nolink: "));
+        for text in ["[fe80::1]:5", "[fe80::1%0]:5", "[febf::1]:5"] {
+            assert!(said(text).unwrap_err().contains("[fe80::1%eth0]"), "{text}");
+        }
+        let long = format!("[fe80::1%{}]:5", "x".repeat(500));
+        for text in [
+            "",
+            "10.0.0.1",
+            "host:5",
+            "[fe80::1%]:5",
+            "[2001:db8::1%lo]:5",
+            "[fe80::1%lo]",
+            "fe80::1%lo:5",
+            &long,
+        ] {
+            assert!(address(text).is_err(), "{text}");
+        }
+    }
+}
