@@ -46,16 +46,13 @@ impl Swarm {
         Some(u32::try_from(pieces).unwrap_or(u32::MAX))
     }
 
-    /// What one peer's share of the download limit is worth, in requests to have open with it: what is asked beyond that would only
-    /// wait, and the peer with it. And how long a block may take for our own link.
-    pub(super) fn fair_share(&mut self) -> (usize, Duration) {
-        let (most, turn) = self.pace.tick();
-        let Some(limit) = self.settings.download_limit else { return (most, turn) };
-        let givers =
-            self.peers.iter().filter(|(_, peer)| !peer.dropped && !peer.chokes_us && peer.wanted > 0);
+    /// What one peer's share of the download limit is worth: most requests to have open with it, of so many that our link leaves.
+    /// What is asked beyond that would only wait, and the peer with it.
+    pub(super) fn fair_share(&self, most: usize) -> usize {
+        let Some(soon) = self.soon() else { return most };
+        let givers = self.peers.iter().filter(|(_, peer)| peer.gives());
         let givers = (givers.count() * self.commons.cores()).max(1) as u64;
-        let share = limit * ASKED_AHEAD / u64::from(BLOCK_LEN) / givers;
-        ((share as usize).clamp(1, most), turn)
+        ((soon / u64::from(BLOCK_LEN) / givers) as usize).clamp(1, most)
     }
 
     /// A piece for the peer to fetch, that nobody on this core fetches yet. Does not take it.

@@ -316,7 +316,8 @@ impl Swarm {
     fn goes_on(&self, now: Duration, writer: PeerSlot, block: &Block) -> bool {
         let Some(peer) = self.peers.get(writer) else { return false };
         let comes_soon = || peer.is_held_up(now) || !is_longer(peer.block_seconds(), 0.0);
-        let in_time = |at: Duration| now < peer.waited_since(at.max(peer.last_block)) + LATE;
+        let in_time =
+            |at: Duration| now < peer.waited_since(at.max(peer.last_block), self.limit_turn()) + LATE;
         peer.lent.contains(block) || (peer.begun.is_some_and(in_time) && comes_soon())
     }
 
@@ -426,7 +427,7 @@ impl Swarm {
         let Some(peer) = self.peers.get(slot).filter(|peer| peer.downloaded > 0 && !peer.snubbed) else {
             return false;
         };
-        let (own, turn) = (self.own_seconds(peer), self.turn());
+        let (own, turn) = (self.own_seconds(peer), self.limit_turn());
         let overdue = self.board.taken.iter().find(|(block, at)| {
             is_longer(now.saturating_sub(**at + turn).as_secs_f64(), own) && peer.offers(block.piece)
         });

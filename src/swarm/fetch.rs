@@ -40,7 +40,7 @@ impl Swarm {
         speech: &mut Speech<'_>,
     ) -> Option<Block> {
         let peer = self.peers.get(slot).filter(|peer| peer.is_hungry())?;
-        if self.has_asked_enough(now, peer) {
+        if self.is_to_wait(now, peer) {
             return None;
         }
         let idle = peer.asked.is_empty();
@@ -55,7 +55,9 @@ impl Swarm {
             }
             self.report_idle();
         }
-        self.peers.get_mut(slot)?.asked.push_back(Asked { block: block?, at: now });
+        let peer = self.peers.get_mut(slot)?;
+        peer.asked.push_back(Asked { block: block?, at: now });
+        peer.tried = now;
         block
     }
 

@@ -30,7 +30,7 @@ impl Swarm {
         if !self.settings.sequential {
             return;
         }
-        let givers = self.peers.iter().filter(|(_, peer)| !peer.dropped && !peer.chokes_us);
+        let givers = self.peers.iter().filter(|(_, peer)| peer.gives());
         let paces = givers.filter_map(|(_, peer)| peer.pace()).map(|pace| pace as u64);
         let (all, fastest) = paces.fold((0, 0), |(all, most), pace: u64| (all + pace, most.max(pace)));
         self.commons.tell_speed(self.core, all, fastest);

@@ -20,7 +20,7 @@ pub enum IpFilterError {
     )]
     Line(usize),
     /// It is a file of gzip, bzip2, xz, zip or zstd.
-    #[error("it is compressed: unpack it first, as with gunzip or unzip")]
+    #[error("it is compressed: unpack it first, as with `unzip` or `xz -d`")]
     Compressed,
     /// There are too many.
     #[error("there are more than {MOST_RANGES} ranges")]

@@ -28,7 +28,8 @@ impl Swarm {
 
     /// Whether the peer is late with a block that it was asked for: it has sent none for long, for one of its speed.
     pub(super) fn is_late(&self, now: Duration, peer: &Peer, asked: &Asked) -> bool {
-        now >= peer.waited_since(asked.at.max(peer.last_block)) + peer.late(self.pace.response())
+        now >= peer.waited_since(asked.at.max(peer.last_block), self.limit_turn())
+            + peer.late(self.pace.response())
     }
 
     /// Whether the peer has sent no block of late, and not this one after a time in which others would have: it may never do.
@@ -38,15 +39,16 @@ impl Swarm {
 
     /// Whether others would have sent the block by now.
     fn is_overdue(&self, now: Duration, peer: &Peer, asked: &Asked) -> bool {
-        now >= peer.waited_since(asked.at) + self.patience()
+        now >= peer.waited_since(asked.at, self.limit_turn()) + self.patience()
     }
 
     /// In that time a block has usually come: who else was asked for it is no longer relied on.
     pub(super) fn patience(&self) -> Duration {
-        Duration::from_secs_f64(LEAST_GAIN) + self.turn().max(self.pace.response() * 2)
+        Duration::from_secs_f64(LEAST_GAIN) + self.limit_turn().max(self.pace.response() * 2)
     }
 
-    /// Whether what the peer takes says that it is slow. Under a limit of our own what has come of it does not, nor of anybody.
+    /// Whether its rate says whether the peer is slow. Under a limit of our own a low one may be the limit's doing: it counts only once
+    /// the block is overdue.
     fn tells(&self, now: Duration, peer: &Peer, asked: &Asked) -> bool {
         let limited = self.settings.download_limit.is_some();
         peer.pace().is_some() && (!limited || self.is_overdue(now, peer, asked))

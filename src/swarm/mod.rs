@@ -383,7 +383,8 @@ impl Swarm {
         }
         self.next_tick = now + TICK;
         let slots: Vec<PeerSlot> = self.peers.iter().map(|(slot, _)| slot).collect();
-        let (share, turn) = self.fair_share();
+        let (most, turn) = self.pace.tick();
+        let share = self.fair_share(most);
         self.tell_ahead(now);
         self.count_leeches(now);
         self.see_passed();
@@ -407,6 +408,7 @@ impl Swarm {
 
     /// `share`: most requests to have open with the peer; `turn`: how long a block of it may take for our own link.
     fn look_after(&mut self, now: Duration, slot: PeerSlot, share: usize, turn: Duration) {
+        let limit_turn = self.limit_turn();
         let Some(peer) = self.peers.get_mut(slot) else { return };
         peer.measure(now);
         peer.requests.tick(now, peer.down.get());
@@ -431,9 +433,10 @@ impl Swarm {
         // One that stops in the middle of a block holds it, asked or not.
         let waits_since = oldest.into_iter().chain(peer.begun).min();
         let moved = peer.last_block.max(peer.trickled);
-        let snub = waits_since.is_some_and(|at| now >= peer.waited_since(at.max(moved)) + SNUB + turn);
+        let snub =
+            waits_since.is_some_and(|at| now >= peer.waited_since(at.max(moved), limit_turn) + SNUB + turn);
         let late = oldest
-            .map(|at| now.saturating_sub(peer.waited_since(at) + turn))
+            .map(|at| now.saturating_sub(peer.waited_since(at, limit_turn) + turn))
             .filter(|late| *late >= REQUEST_LIMIT);
         let late = late
             .is_some_and(|late| late >= LONGEST_LIMIT || late.as_secs_f64() >= 2.0 * peer.backlog_seconds());

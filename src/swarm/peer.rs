@@ -144,6 +144,8 @@ pub(super) struct Peer {
     /// How many requests it is good for.
     pub(super) requests: Window,
     pub(super) snubbed: bool,
+    /// When it was asked for something last.
+    pub(super) tried: Duration,
     /// When it was last looked in vain, for want of memory, for something that it could be asked for instead.
     pub(super) searched: Option<Duration>,
     pub(super) lent: Vec<Block>,
@@ -231,6 +233,7 @@ impl Peer {
             forgone: VecDeque::new(),
             requests: Window::default(),
             snubbed: false,
+            tried: now,
             searched: None,
             lent: Vec::new(),
             begun: None,
@@ -303,16 +306,16 @@ impl Peer {
         self.speed.tick(now, self.asked.front().map(|asked| asked.at));
     }
 
-    fn count_bytes(&mut self, bytes: u64) {
+    /// So many bytes have come of what it was asked for then.
+    fn count_bytes(&mut self, now: Duration, bytes: u64, asked: Option<Duration>) {
         self.down.add(bytes);
-        self.speed.add(bytes);
+        self.speed.came(now, bytes, asked);
     }
 
     /// A block has come, which was asked for then.
     pub(super) fn count_block(&mut self, now: Duration, len: u32, asked: Option<Duration>) {
         let arrived = std::mem::take(&mut self.arrived);
-        self.count_bytes(len.saturating_sub(arrived).into());
-        self.speed.work(now, asked.unwrap_or(now));
+        self.count_bytes(now, len.saturating_sub(arrived).into(), asked);
         self.downloaded += u64::from(len);
         self.last_block = now;
         self.last_moved = now;
@@ -326,7 +329,7 @@ impl Peer {
     /// nothing else tells how fast it comes. And one whose block takes longer than it may be silent is slow, not silent.
     pub(super) fn count_part(&mut self, now: Duration, filled: u32) {
         let fresh = u64::from(filled.saturating_sub(std::mem::replace(&mut self.arrived, filled)));
-        self.count_bytes(fresh);
+        self.count_bytes(now, fresh, self.asked.front().map(|asked| asked.at));
         self.trickle += fresh;
         if self.trickle >= TRICKLE {
             (self.trickle, self.trickled, self.last_heard) = (0, now, now);
@@ -368,6 +371,11 @@ impl Peer {
     /// Whether it sends the piece when it is asked now.
     pub(super) fn offers(&self, piece: PieceIndex) -> bool {
         self.offered().is_some_and(|pieces| pieces.has(piece))
+    }
+
+    /// Whether more may be expected of it.
+    pub(super) fn gives(&self) -> bool {
+        !self.dropped && !self.chokes_us && !self.snubbed && self.wanted > 0
     }
 
     /// Bytes a second to expect of it, when it has sent something.

@@ -24,6 +24,7 @@ impl PeerSlot {
 pub(super) struct Peers {
     places: Vec<(u32, Option<Peer>)>,
     free: Vec<u32>,
+    count: usize,
 }
 
 impl Peers {
@@ -34,6 +35,7 @@ impl Peers {
         });
         let (generation, place) = &mut self.places[index as usize];
         *place = Some(peer);
+        self.count += 1;
         PeerSlot { index, generation: *generation }
     }
 
@@ -42,7 +44,13 @@ impl Peers {
         let (generation, place) = &mut self.places[slot.index as usize];
         *generation += 1;
         self.free.push(slot.index);
+        self.count -= 1;
         place.take()
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.count
     }
 
     pub(super) fn get(&self, slot: PeerSlot) -> Option<&Peer> {

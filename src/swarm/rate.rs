@@ -49,39 +49,38 @@ pub(super) struct Speed {
     fresh: (u64, f64),
     /// Those before, the youngest weighing most.
     kept: (f64, f64),
+    /// Bytes a second, by all that.
+    rate: u64,
 }
 
 impl Speed {
-    /// Counts bytes.
-    pub(super) fn add(&mut self, bytes: u64) {
+    /// Bytes have come; since when it has had something to do, if it has.
+    pub(super) fn came(&mut self, now: Duration, bytes: u64, since: Option<Duration>) {
         self.fresh.0 += bytes;
+        self.count(now, since);
     }
 
-    /// It has had something to do since then.
-    pub(super) fn work(&mut self, now: Duration, since: Duration) {
-        self.fresh.1 += now.saturating_sub(since.max(self.until)).as_secs_f64();
-        self.until = now;
-    }
-
-    /// Twice a second; `since` when it has something to do, if it has.
+    /// Twice a second.
     pub(super) fn tick(&mut self, now: Duration, since: Option<Duration>) {
-        self.work(now, since.unwrap_or(now));
+        let sums = self.count(now, since);
         if self.fresh.0 > 0 {
-            self.kept = self.sums();
-            self.fresh = (0, 0.0);
+            (self.kept, self.fresh) = (sums, (0, 0.0));
         }
     }
 
-    fn sums(&self) -> (f64, f64) {
+    fn count(&mut self, now: Duration, since: Option<Duration>) -> (f64, f64) {
+        self.fresh.1 += since.map_or(0.0, |since| now.saturating_sub(since.max(self.until)).as_secs_f64());
+        self.until = now;
         let (bytes, seconds) = self.fresh;
         let keep = KEPT.powf(seconds);
-        (self.kept.0 * keep + bytes as f64, self.kept.1 * keep + seconds)
+        let (bytes, seconds) = (self.kept.0 * keep + bytes as f64, self.kept.1 * keep + seconds);
+        self.rate = if seconds > 0.0 { (bytes / seconds) as u64 } else { 0 };
+        (bytes, seconds)
     }
 
     /// Bytes a second.
     pub(super) fn get(&self) -> u64 {
-        let (bytes, seconds) = self.sums();
-        if seconds > 0.0 { (bytes / seconds) as u64 } else { 0 }
+        self.rate
     }
 }
 
@@ -107,15 +106,13 @@ mod tests {
         let at = Duration::from_millis;
         // A block of 1000 bytes in a tenth of a second, every two seconds.
         for turn in 0..10 {
-            speed.work(at(turn * 2000 + 100), at(turn * 2000));
-            speed.add(1000);
+            speed.came(at(turn * 2000 + 100), 1000, Some(at(turn * 2000)));
             assert!((9_900..=10_100).contains(&speed.get()), "{}", speed.get());
             (1..=4).for_each(|tick| speed.tick(at(turn * 2000 + tick * 500), None));
         }
         // One that takes five seconds.
         (0..10).for_each(|tick| speed.tick(at(20_000 + tick * 500), Some(at(20_000))));
-        speed.work(at(25_000), at(20_000));
-        speed.add(1000);
+        speed.came(at(25_000), 1000, Some(at(20_000)));
         assert!((200..=300).contains(&speed.get()), "{}", speed.get());
         // Asked for more it falls silent.
         (0..40).for_each(|tick| speed.tick(at(25_000 + tick * 500), Some(at(25_000))));

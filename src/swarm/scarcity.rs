@@ -35,9 +35,9 @@ impl Swarm {
         self.scarcity.starved
     }
 
-    /// Somebody waits for memory, and has for so long in vain that what others were asked for is worth asking once more.
+    /// Somebody waits for memory, for so long in vain that what others were asked for is worth asking once more.
     pub(super) fn is_stuck(&self) -> bool {
-        self.scarcity.starved && self.scarcity.dry >= STUCK
+        self.scarcity.dry >= STUCK
     }
 
     /// Memory is short: runs are hashed and written as soon as they are full, for their slabs.
@@ -87,7 +87,7 @@ impl Swarm {
     pub(super) fn is_kept_short(&self, slot: PeerSlot) -> bool {
         let Some(peer) = self.peers.get(slot).filter(|_| self.is_scarce()) else { return false };
         let seconds = |peer: &Peer| BLOCKS_IN_RUN as f64 * peer.block_seconds();
-        let givers = self.peers.iter().filter(|(_, giver)| giver.pace().is_some() && !giver.chokes_us);
+        let givers = self.peers.iter().filter(|(_, giver)| giver.pace().is_some() && giver.gives());
         let Some(least) = givers.map(|(_, giver)| seconds(giver)).min_by(f64::total_cmp) else {
             return false;
         };

@@ -25,8 +25,8 @@ pub(super) struct Offer {
     pub(super) since: Duration,
     /// Since when the peer has it, by its own word or because it was sent all of it.
     pub(super) had: Option<Duration>,
-    /// How many of its blocks were sent, and whether that was all. Not every client tells a peer of pieces that the peer has.
-    blocks: usize,
+    /// How many bytes of it were sent, and whether that was all. Not every client tells a peer of pieces that the peer has.
+    bytes: u64,
     pub(super) sent: bool,
 }
 
@@ -38,7 +38,7 @@ impl Offer {
 
     /// Whether the peer has it of others.
     pub(super) fn is_of_others(&self) -> bool {
-        self.had.is_some() && self.blocks == 0
+        self.had.is_some() && self.bytes == 0
     }
 
     fn is_stalled(&self, now: Duration, piece_len: u32) -> bool {
@@ -114,12 +114,12 @@ impl Shown {
         self.open.iter().any(|offer| offer.piece == piece)
     }
 
-    /// A block of a piece of so many blocks was sent to it, in whatever order it asked for them. Says whether all of the piece was,
+    /// So many of all bytes of a piece were sent to it, in whatever order it asked for them. Says whether all of the piece was,
     /// by that.
-    pub(super) fn note_sent(&mut self, piece: PieceIndex, blocks: usize) -> bool {
+    pub(super) fn note_sent(&mut self, piece: PieceIndex, bytes: u32, all: u32) -> bool {
         let Some(offer) = self.open.iter_mut().find(|offer| offer.piece == piece) else { return false };
-        offer.blocks += 1;
-        let whole = offer.blocks >= blocks && !offer.sent;
+        offer.bytes += u64::from(bytes);
+        let whole = offer.bytes >= u64::from(all) && !offer.sent;
         offer.sent |= whole;
         self.served |= whole;
         whole
@@ -140,9 +140,9 @@ impl Shown {
         }
     }
 
-    /// Whether it is to be shown pieces as one that is alone: it is the only one, or as good as that. One who is no more has no more
+    /// Settles whether it is shown pieces as one that is alone: it is the only one, or as good as that. One who is no more has no more
     /// open than others.
-    pub(super) fn is_alone(&mut self, only: bool) -> bool {
+    pub(super) fn settle_alone(&mut self, only: bool) -> bool {
         let alone = only || self.lone;
         if std::mem::replace(&mut self.alone, alone) && !alone {
             (self.fresh, self.again) = (OPEN, OPEN);
@@ -177,7 +177,7 @@ impl Shown {
         self.pieces.insert(piece);
         self.stale.remove(piece);
         let spread = spread.offer(piece);
-        self.open.push(Offer { piece, spread, since: now, had: None, blocks: 0, sent: false });
+        self.open.push(Offer { piece, spread, since: now, had: None, bytes: 0, sent: false });
     }
 
     /// The peer asks for a piece, or has it, that it let lie before. Says whether it is so.
@@ -258,10 +258,13 @@ mod tests {
         let lull = Duration::from_secs(1);
         let lone = |shown: &mut Shown, millis| {
             shown.look_if_lone(Duration::from_millis(millis), lull, false);
-            shown.is_alone(false)
+            shown.settle_alone(false)
         };
-        assert!(!shown.note_sent(piece, 2) && !lone(&mut shown, 0) && !lone(&mut shown, 5000), "half of it");
-        assert!(shown.note_sent(piece, 2) && !shown.note_sent(piece, 2), "once");
+        assert!(
+            !shown.note_sent(piece, 16_384, 32_768) && !lone(&mut shown, 0) && !lone(&mut shown, 5000),
+            "half of it"
+        );
+        assert!(shown.note_sent(piece, 16_384, 32_768) && !shown.note_sent(piece, 16_384, 32_768), "once");
         assert_eq!([5000, 5999, 6000].map(|millis| lone(&mut shown, millis)), [false, false, true]);
         shown.trades();
         assert!(!lone(&mut shown, 6000) && !lone(&mut shown, 9000), "no more of us since");
@@ -275,13 +278,13 @@ mod tests {
         let (spread, mut shown, piece) = shown();
         let other = Layout::new(1, [640]).unwrap().piece(8).unwrap();
         shown.offer(Duration::ZERO, other, &spread);
-        shown.note_sent(piece, 1);
-        assert!(shown.is_alone(true));
+        shown.note_sent(piece, 32_768, 32_768);
+        assert!(shown.settle_alone(true));
         assert_eq!(shown.close_spread(&spread, |offer| !offer.sent), 1);
         assert_eq!((shown.fresh, shown.again), (OPEN, OPEN), "it has one to fetch yet");
         shown.run_dry();
         assert_eq!((shown.fresh, shown.again), (2 * OPEN, 2 * OPEN));
-        assert!(!shown.is_alone(false));
+        assert!(!shown.settle_alone(false));
         assert_eq!((shown.fresh, shown.again), (OPEN, OPEN));
     }
 }

@@ -138,8 +138,9 @@ impl Swarm {
             let whole = sent >= self.layout.blocks_in(block.piece);
             peer.serving = Some((block.piece, sent)).filter(|_| !whole);
             done.extend(whole.then_some(block.piece));
-            let all = self.layout.blocks_in(block.piece);
-            shown |= peer.shown.as_mut().is_some_and(|shown| shown.note_sent(block.piece, all));
+            shown |= peer.shown.as_mut().is_some_and(|shown| {
+                shown.note_sent(block.piece, block.len, self.layout.piece_len(block.piece))
+            });
             len += block.len;
             peer.leaving += u64::from(block.len);
             out.extend([block]);

@@ -149,9 +149,8 @@ impl Swarm {
 
     /// The peer was sent all of a piece. If it is alone it is shown the next at once.
     pub(super) fn note_shown_sent(&mut self, slot: PeerSlot) {
-        let alone = self.commons.leeches() < 2;
         let Some(shown) = self.peers.get_mut(slot).and_then(|peer| peer.shown.as_mut()) else { return };
-        let alone = shown.is_alone(alone);
+        let alone = shown.settle_alone(self.commons.leeches() < 2);
         if shown.close_spread(&self.commons.spread, |offer| !(alone && offer.sent)) > 0 {
             self.wake(slot);
         }
@@ -159,9 +158,9 @@ impl Swarm {
 
     /// Payload has gone out to the peer.
     pub(super) fn note_shown_left(&mut self, slot: PeerSlot) {
-        let only = self.commons.leeches() < 2;
         let Some(peer) = self.peers.get_mut(slot).filter(|peer| is_served(peer)) else { return };
-        if let Some(shown) = peer.shown.as_mut().filter(|shown| shown.alone || only) {
+        let Some(shown) = peer.shown.as_mut() else { return };
+        if shown.settle_alone(self.commons.leeches() < 2) {
             shown.run_dry();
             self.wake(slot);
         }
@@ -198,7 +197,7 @@ impl Swarm {
         let (idle, served, waits) = (idle_since(peer), is_served(peer), waits(peer));
         let Some(shown) = peer.shown.as_mut() else { return };
         shown.look_if_lone(now, LONE, only);
-        let alone = shown.is_alone(only);
+        let alone = shown.settle_alone(only);
         for offer in &mut shown.open {
             // Of those who had it some may have gone.
             offer.spread = offer.spread.min(spread.count(offer.piece));

@@ -34,7 +34,7 @@ pub(super) struct Window {
 
 impl Default for Window {
     fn default() -> Self {
-        Self { start: Some(FIRST), looked: None, delay: None, most: DEFAULT_MOST }
+        Self { start: Some(FIRST), looked: None, delay: None, most: *BOUNDS.end() }
     }
 }
 

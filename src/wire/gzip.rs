@@ -64,7 +64,7 @@ fn member<'a>(
     loop {
         let read = usize::try_from(engine.total_in()).map_err(|_| GzipError::Damaged)?;
         // One byte more than allowed shows that it is too long.
-        out.reserve_exact(STEP.min((most + 1).saturating_sub(out.len())));
+        out.reserve(STEP.min(most.saturating_add(1).saturating_sub(out.len())));
         let before = (engine.total_in(), engine.total_out());
         let status = engine.decompress_vec(&packed[read..], out, FlushDecompress::None);
         let status = status.map_err(|_| GzipError::Damaged)?;

@@ -48,7 +48,7 @@ fn no_more_is_asked_of_all_than_a_limit_brings_in_two_seconds_while_that_lies_un
     let first = asked(&mut desk, &givers);
     assert_eq!(first.len(), 2, "{first:?}");
     let unread: Vec<(PeerSlot, u64)> = first.iter().map(|(slot, _)| (*slot, BLOCK.into())).collect();
-    wait(&mut desk, 60, &unread);
+    wait(&mut desk, 40, &unread);
     assert_eq!(asked(&mut desk, &givers), []);
     assert!(
         givers.iter().all(|giver| !desk.swarm.peers.get(*giver).unwrap().snubbed),
@@ -72,6 +72,37 @@ fn others_are_asked_when_those_who_were_send_little_or_nothing() {
         }
         assert_eq!(open.len(), 20, "{unread} bytes of each are here");
     }
+}
+
+/// What fills our sockets need not be what was asked for.
+#[test]
+fn chatter_keeps_nobody_waiting_for_ever() {
+    let (mut desk, givers) = under(10 * KIB, 16, 20);
+    let chatting: Vec<(PeerSlot, u64)> =
+        asked(&mut desk, &givers).into_iter().map(|(slot, _)| (slot, 100_000)).collect();
+    assert_eq!(chatting.len(), 2);
+    wait(&mut desk, 60, &chatting);
+    assert!(chatting.iter().all(|(slot, _)| desk.swarm.peers.get(*slot).unwrap().snubbed));
+    let next = asked(&mut desk, &givers);
+    assert_eq!(next.len(), 2, "{next:?}");
+}
+
+#[test]
+fn a_request_that_is_passed_over_is_taken_back_also_when_more_lies_unread() {
+    let (mut desk, givers) = under(200 * KIB, 100, 1);
+    let mut open = desk.requests(givers[0]);
+    let passed_over = open.remove(0);
+    for second in 0.. {
+        assert!(second < 100, "it is still waited for");
+        wait(&mut desk, 1, &[(givers[0], 2 * u64::from(BLOCK))]);
+        assert!(desk.block_comes(givers[0], open.remove(0)).1);
+        let next = desk.requests(givers[0]);
+        if next.contains(&passed_over) {
+            break;
+        }
+        open.extend(next);
+    }
+    assert_eq!(desk.swarm.totals().limits.unanswered, 1);
 }
 
 #[test]
@@ -98,6 +129,20 @@ fn who_did_not_send_what_it_was_asked_for_is_asked_when_nothing_else_is_on_its_w
     assert_eq!(desk.requests(mute), []);
     desk.pass(2);
     assert_eq!(desk.requests(mute).len(), 1);
+    // And now and then, whatever else goes on.
+    let (mut desk, givers) = under(10 * KIB, 100, 2);
+    assert_eq!(desk.requests(givers[0]).len(), 1);
+    desk.pass(31);
+    let mut open = desk.requests(givers[1]);
+    let tries: Vec<u64> = (0..130)
+        .filter(|_| {
+            wait(&mut desk, 1, &[(givers[1], BLOCK.into())]);
+            assert!(desk.block_comes(givers[1], open.remove(0)).1);
+            open.extend(desk.requests(givers[1]));
+            !desk.requests(givers[0]).is_empty()
+        })
+        .collect();
+    assert_eq!(tries.len(), 1, "{tries:?}");
 }
 
 #[test]
@@ -132,7 +177,7 @@ fn what_lies_unread_is_asked_of_nobody_else_and_what_does_not_come_is() {
         }
         let bytes = if lies { BLOCK.into() } else { 0 };
         let mut again = None;
-        for second in 0..60 {
+        for second in 0..20 {
             wait(&mut desk, 1, &[(open[0].0, bytes)]);
             if let Some((_, block)) = asked(&mut desk, &givers).first() {
                 assert_eq!(*block, open[0].1);
@@ -228,7 +273,7 @@ fn under_a_low_limit_who_sends_nothing_holds_up_little() {
             println!(
                 "{cores} cores, {mutes} mutes, seed {seed}: {seconds:.1} s, {again} again, {wasted} wasted"
             );
-            assert!(seconds < 102.4 * 1.07 && again <= 4);
+            assert!(seconds < 102.4 * 1.1 && again <= 4);
         }
     }
 }

@@ -101,6 +101,20 @@ fn who_is_fast_ends_what_a_slow_peer_of_another_core_has_begun_at_the_playhead()
     assert_eq!((asked, later[0].0), (blocks(0, 0..8), 1));
 }
 
+#[test]
+fn who_has_nothing_to_give_makes_nobody_slow() {
+    for pieces in [&[0][..], &[0, 1]] {
+        let mut desk = Desk::new(BLOCKS * BLOCK, PIECES, &[0]);
+        (own(&mut desk).sequential, desk.window) = (true, Some(BLOCKS as usize));
+        let fast = desk.giver(1, pieces);
+        has_rate(&mut desk, fast, 20 * 2_000);
+        let slow = giver(&mut desk, 2, 2_000);
+        // Who keeps pace gets the file's last piece, before all others.
+        let next = desk.swarm.next_in_order(slow);
+        assert_eq!(next == Some(desk.piece(PIECES - 1)), pieces.len() == 1, "{next:?}");
+    }
+}
+
 /// How it was to play while that was fetched.
 struct Played {
     /// The most pieces that had come beyond those before the first that was lacking.

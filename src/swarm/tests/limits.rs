@@ -175,6 +175,43 @@ fn who_holds_memory_for_long_gets_no_more_while_it_is_scarce() {
     assert!(limits(&desk).memory > 1);
 }
 
+/// Who has nothing that we lack is no measure, however fast it was.
+#[test]
+fn nobody_is_kept_short_for_the_sake_of_one_that_has_nothing_to_give() {
+    for pieces in [&[0][..], &[0, 1]] {
+        let mut desk = Desk::new(RUN_LEN, 3, &[0]);
+        let (fast, slow) = (desk.giver(1, pieces), desk.giver(2, &[1, 2]));
+        has_rate(&mut desk, fast, 1_000_000);
+        has_rate(&mut desk, slow, 8_000);
+        desk.swarm.starve();
+        assert_eq!(desk.swarm.is_kept_short(slow), pieces.len() == 2);
+    }
+}
+
+/// Also at the very look that finds it: then other cores are shown what they may fetch.
+#[test]
+fn memory_is_stuck_when_nothing_is_written_for_a_second() {
+    let mut desk = Desk::new(RUN_LEN, 3, &[]);
+    let stuck: Vec<bool> = (0..4)
+        .map(|look| {
+            if look != 3 {
+                desk.swarm.starve();
+            }
+            desk.now += Duration::from_millis(500);
+            desk.swarm.tick(desk.now);
+            desk.swarm.is_stuck()
+        })
+        .collect();
+    assert_eq!(stuck, [false, true, true, false]);
+    (0..2).for_each(|_| {
+        desk.swarm.starve();
+        desk.swarm.look_at_memory();
+    });
+    assert!(desk.swarm.is_stuck());
+    desk.swarm.feed();
+    assert!(!desk.swarm.is_stuck(), "a run was written");
+}
+
 /// One that is kept short of memory has nothing to do while others are asked for all that there is memory for.
 #[test]
 fn who_is_to_have_no_memory_is_not_asked_twice_instead_while_there_is_some() {

@@ -66,7 +66,7 @@ fn idle(node: &mut Node, now: Duration) -> Vec<PeerSlot> {
         return Vec::new();
     }
     let hungry = |peer: &Peer| {
-        peer.is_hungry() && peer.asked.is_empty() && !peer.snubbed && !swarm.has_asked_enough(now, peer)
+        peer.is_hungry() && peer.asked.is_empty() && !peer.snubbed && !swarm.is_to_wait(now, peer)
     };
     let peers: Vec<PeerSlot> =
         swarm.peers.iter().filter(|(_, peer)| hungry(peer)).map(|(slot, _)| slot).collect();
