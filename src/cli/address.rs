@@ -2,9 +2,10 @@
 //! number or by name.
 
 use crate::wire::lacks_link;
-use rustix::net::netdevice::name_to_index;
+use rustix::net::netdevice::{index_to_name, name_to_index};
 use rustix::net::{AddressFamily, SocketType, socket};
 use std::net::{SocketAddr, SocketAddrV6};
+use std::os::fd::OwnedFd;
 
 /// An address and a port, of IPv6 in brackets; for one of a link also `[fe80::1%2]:6881` or `[fe80::1%eth0]:6881`.
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
@@ -21,6 +22,11 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
                 .into(),
         );
     }
+    if let SocketAddr::V6(addr) = addr
+        && addr.scope_id() != 0
+    {
+        link_by_number(addr.scope_id())?;
+    }
     Ok(addr)
 }
 
@@ -35,8 +41,19 @@ fn of_named_link(text: &str) -> Option<(SocketAddrV6, &str)> {
 
 /// The number of a link that has this name now.
 fn number_of(link: &str) -> Result<u32, String> {
-    let any = socket(AddressFamily::INET, SocketType::DGRAM, None);
-    any.and_then(|any| name_to_index(any, link)).map_err(|cause| format!("there is no link {link}: {cause}"))
+    any_socket()
+        .and_then(|any| name_to_index(any, link))
+        .map_err(|cause| format!("there is no link {link}: {cause}"))
+}
+
+/// Whether there is a link of this number now.
+fn link_by_number(number: u32) -> Result<(), String> {
+    let name = any_socket().and_then(|any| index_to_name(any, number));
+    name.map(drop).map_err(|cause| format!("there is no link {number}: {cause}"))
+}
+
+fn any_socket() -> rustix::io::Result<OwnedFd> {
+    socket(AddressFamily::INET, SocketType::DGRAM, None)
 }
 
 #[cfg(test)]
@@ -46,12 +63,13 @@ mod tests {
     #[test]
     fn an_address_of_a_link_says_which() {
         let said = |text: &str| address(text).map(|addr| addr.to_string());
-        for text in ["10.0.0.1:1", "[2001:db8::1]:65535", "[fe80::1%7]:5"] {
+        for text in ["10.0.0.1:1", "[2001:db8::1]:65535", "[fe80::1%1]:5"] {
             assert_eq!(said(text), Ok(text.to_owned()));
         }
         // Every machine has this link, and it is the first.
         assert_eq!(said("[fe80::1%lo]:5"), Ok("[fe80::1%1]:5".into()));
         assert!(said("[fe80::1%nolink]:5").unwrap_err().starts_with("there is no link nolink: "));
+        assert!(said("[fe80::1%99999]:5").unwrap_err().starts_with("there is no link 99999: "));
         for text in ["[fe80::1]:5", "[fe80::1%0]:5", "[febf::1]:5"] {
             assert!(said(text).unwrap_err().contains("[fe80::1%eth0]"), "{text}");
         }

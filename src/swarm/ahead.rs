@@ -94,7 +94,7 @@ impl Swarm {
     }
 
     /// Bytes that our limit lets in while so much is asked for; `None` when each peer may be asked for something anyhow.
-    fn most_ahead(&self) -> Option<u64> {
+    pub(super) fn most_ahead(&self) -> Option<u64> {
         let bytes = self.soon()?;
         let peers = self.peers.len() * self.commons.cores();
         Some(bytes).filter(|bytes| bytes / u64::from(BLOCK_LEN) < peers as u64)

@@ -16,6 +16,8 @@ const MOST_FAILURES_TOLD: u32 = 3;
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 /// Until an address is dialled whose peer is connected already.
 const CONNECTED_WAIT: Duration = Duration::from_secs(120);
+/// The same when that is only what somebody says.
+const CLAIMED_WAIT: Duration = Duration::from_secs(20);
 /// An address that the user gave is tried again at least this often, and never forgotten.
 const LONGEST_WAIT_GIVEN: Duration = Duration::from_secs(10);
 
@@ -71,6 +73,8 @@ struct Candidate {
     teller: Option<Teller>,
     /// It was due, and its network had no room, since it was last dialled.
     held_back: bool,
+    /// Somebody who came to us has said that this is where it listens, and was believed.
+    claimed: bool,
 }
 
 impl Candidate {
@@ -145,6 +149,7 @@ impl Candidates {
             source,
             teller,
             held_back: false,
+            claimed: false,
         };
         self.counts[source as usize] += 1;
         teller.into_iter().for_each(|teller| self.known().tellers.add(teller));
@@ -324,6 +329,19 @@ impl Candidates {
         if let Some(candidate) = self.leave(addr, State::Idle, false) {
             candidate.not_before = now + CONNECTED_WAIT;
         }
+    }
+
+    /// Somebody who came to us says that it listens here, where the user has named somebody. It is believed once and for a short
+    /// while: anybody could say so. Says whether it is.
+    pub(super) fn believe(&mut self, now: Duration, addr: SocketAddr) -> bool {
+        let Some(candidate) = self.book.get_mut(&addr).filter(|candidate| !candidate.claimed) else {
+            return false;
+        };
+        candidate.claimed = true;
+        if let Some(candidate) = self.leave(addr, State::Idle, false) {
+            candidate.not_before = now + CLAIMED_WAIT;
+        }
+        true
     }
 
     /// Never dials this address again.

@@ -1,7 +1,7 @@
 //! Which piece a peer is to fetch next, by the user's choice and by how far the download is.
 
 use super::{PeerSlot, Swarm};
-use crate::metainfo::{BLOCK_LEN, PieceIndex};
+use crate::metainfo::PieceIndex;
 use std::time::Duration;
 
 /// The first pieces are taken by chance: what is rare is slow to come, and there is nothing to trade until then. Not those
@@ -46,13 +46,13 @@ impl Swarm {
         Some(u32::try_from(pieces).unwrap_or(u32::MAX))
     }
 
-    /// What one peer's share of the download limit is worth: most requests to have open with it, of so many that our link leaves.
-    /// What is asked beyond that would only wait, and the peer with it.
-    pub(super) fn fair_share(&self, most: usize) -> usize {
-        let Some(soon) = self.soon() else { return most };
-        let givers = self.peers.iter().filter(|(_, peer)| peer.gives());
-        let givers = (givers.count() * self.commons.cores()).max(1) as u64;
-        ((soon / u64::from(BLOCK_LEN) / givers) as usize).clamp(1, most)
+    /// What one peer's share of the download limit is, in bytes a second: what is asked of it beyond that would only wait, and the
+    /// peer with it.
+    pub(super) fn fair_share(&self) -> Option<u64> {
+        let limit = self.settings.download_limit?;
+        let givers = self.peers.iter().filter(|(_, peer)| peer.gives()).count();
+        self.commons.tell_givers(self.core, givers);
+        Some(limit / u64::from(self.commons.givers().max(1)))
     }
 
     /// A piece for the peer to fetch, that nobody on this core fetches yet. Does not take it.

@@ -52,6 +52,8 @@ struct Desk {
     fastest: AtomicU64,
     /// Bytes that our download limit has to let in here soon, when there is one.
     ahead: AtomicU64,
+    /// How many of its peers have something for us.
+    givers: AtomicU32,
 }
 
 /// What a core shows the others.
@@ -185,6 +187,17 @@ impl Commons {
     /// How many peers of all cores have not everything, as was last said.
     pub(super) fn leeches(&self) -> u32 {
         let counts = self.desks.iter().map(|desk| desk.leeches.load(Ordering::Acquire));
+        counts.fold(0, u32::saturating_add)
+    }
+
+    /// A core says how many of its peers have something for us.
+    pub(super) fn tell_givers(&self, core: usize, givers: usize) {
+        self.desks[core].givers.store(u32::try_from(givers).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    /// How many peers of all cores have something for us, as was last said.
+    pub(super) fn givers(&self) -> u32 {
+        let counts = self.desks.iter().map(|desk| desk.givers.load(Ordering::Relaxed));
         counts.fold(0, u32::saturating_add)
     }
 

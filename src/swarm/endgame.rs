@@ -48,7 +48,7 @@ impl Swarm {
     fn twice(&mut self, now: Duration, slot: PeerSlot, slabs: usize) -> Option<(PieceIndex, usize)> {
         let mut endgame = self.is_endgame();
         // There is memory, but it is for others, who bring sooner what is lacking: nothing is stuck.
-        if !endgame && slabs > 0 && self.is_kept_short(slot) {
+        if !endgame && slabs > 0 && self.is_kept_short(slot, None) {
             return None;
         }
         // What is asked for and does not come may hold the memory for the rest.

@@ -108,7 +108,7 @@ impl Swarm {
         if peer.who.outgoing {
             self.candidates.ended(now, peer.who.addr, peer.downloaded + peer.uploaded > 0);
         } else if let Some(addr) = listens_at.filter(|_| peer.downloaded > 0)
-            && !self.commons.roster().is_banned(&peer.who.identity(), false)
+            && !self.commons.roster().is_banned(&peer.who.identity())
         {
             // It was worth something: we may go to it as it came to us.
             self.note_address(addr, Source::Itself);
@@ -151,7 +151,8 @@ impl Swarm {
         let identity = who.identity();
         let commons = Arc::clone(&self.commons);
         let given = who.outgoing && self.candidates.is_given(&who.addr);
-        if commons.roster().is_banned(&identity, given) {
+        // Where the user's word leads, the name may be one that a liar has taken from it. (If it lies itself its address is banned.)
+        if !given && commons.roster().is_banned(&identity) {
             return Err(DropReason::Banned);
         }
         let crowded = commons.roster().len() >= self.settings.most_peers;

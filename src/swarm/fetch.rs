@@ -92,7 +92,7 @@ impl Swarm {
             index = self.active.get_mut(&piece)?.next_missing()?;
         }
         let opens = self.active.get(&piece)?.opened <= ActivePiece::run_of(index);
-        if opens && self.is_kept_short(slot) {
+        if opens && self.is_kept_short(slot, Some(piece)) {
             return None;
         }
         let active = self.active.get_mut(&piece)?;
@@ -148,7 +148,7 @@ impl Swarm {
         } else if slabs == 0 {
             self.starve();
             None
-        } else if self.is_starved() || self.is_kept_short(slot) {
+        } else if self.is_starved() || self.is_kept_short_of_pieces(slot) {
             // Pieces that are begun come first.
             None
         } else if self.has_its_share() && self.may_help(slot, slabs).is_some() {
@@ -167,6 +167,14 @@ impl Swarm {
             peer.current = Some(piece);
         }
         false
+    }
+
+    /// Whether the peer is to have no memory for a piece that it would begin.
+    fn is_kept_short_of_pieces(&mut self, slot: PeerSlot) -> bool {
+        self.is_kept_short(slot, None) && {
+            let next = self.pick(slot);
+            self.is_kept_short(slot, next)
+        }
     }
 
     fn claim(&mut self, slot: PeerSlot) -> Option<PieceIndex> {
@@ -402,6 +410,7 @@ impl Swarm {
         let asked_at = asked.and_then(|at| peer.asked.remove(at)).map(|asked| asked.at);
         peer.answered = asked.unwrap_or(peer.answered);
         peer.begun = None;
+        let first = peer.downloaded == 0;
         peer.count_block(now, block.len, asked_at);
         if let Some(at) = asked_at {
             self.pace.block_came(now.saturating_sub(at));
@@ -411,6 +420,9 @@ impl Swarm {
         // A new batch of requests goes out when a quarter of the window is free, not one a block.
         if peer.asked.len() * 4 <= peer.window() * 3 {
             self.wake_in_turn(slot);
+        }
+        if first {
+            self.make_known(slot);
         }
         if place == Place::Aside
             && let Some(holder) = self.errands.remove(block)

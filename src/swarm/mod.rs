@@ -329,20 +329,25 @@ impl Swarm {
         self.candidates.ended(now, addr, false);
     }
 
-    /// Wishes for dials, but not to where somebody is connected, on whichever core, that came to us from another port;
-    /// nor to where a liar was found, by whichever core.
+    /// Wishes for dials, but not to where somebody is connected, on whichever core, that came to us from another port (of what the
+    /// user names that is believed once); nor to where a liar was found, by whichever core.
     fn dial(&mut self, now: Duration, due: Vec<SocketAddr>) {
         if due.is_empty() {
             return;
         }
         let here = self.commons.neighbours().addrs();
         for addr in due {
-            if self.commons.roster().is_banned_at(&addr, self.candidates.is_given(&addr)) {
+            let given = self.candidates.is_given(&addr);
+            if self.commons.roster().is_banned_at(&addr, given) {
                 self.candidates.ban(addr);
-            } else if here.contains(&addr) {
-                self.candidates.postpone(now, addr);
-            } else {
-                self.wishes.push_back(Wish::Dial(addr));
+                continue;
+            }
+            // By a low limit of ours somebody may have had no turn yet to show what it is worth.
+            let believed = !given || self.is_seeding() || self.most_ahead().is_some();
+            match here.get(&addr) {
+                Some(sure) if *sure || believed => self.candidates.postpone(now, addr),
+                Some(_) if self.candidates.believe(now, addr) => {}
+                _ => self.wishes.push_back(Wish::Dial(addr)),
             }
         }
     }
@@ -384,12 +389,12 @@ impl Swarm {
         self.next_tick = now + TICK;
         let slots: Vec<PeerSlot> = self.peers.iter().map(|(slot, _)| slot).collect();
         let (most, turn) = self.pace.tick();
-        let share = self.fair_share(most);
+        let share = self.fair_share();
         self.tell_ahead(now);
         self.count_leeches(now);
         self.see_passed();
         for slot in slots {
-            self.look_after(now, slot, share, turn);
+            self.look_after(now, slot, (most, share), turn);
             self.note_use(now, slot);
         }
         self.look_at_precedence(now);
@@ -406,9 +411,16 @@ impl Swarm {
         self.wake_hungry();
     }
 
-    /// `share`: most requests to have open with the peer; `turn`: how long a block of it may take for our own link.
-    fn look_after(&mut self, now: Duration, slot: PeerSlot, share: usize, turn: Duration) {
-        let limit_turn = self.limit_turn();
+    /// `most`: requests to have open with the peer; `share`: what our limit lets in of it, in bytes a second; `turn`: how long a
+    /// block of it may take for our own link.
+    fn look_after(
+        &mut self,
+        now: Duration,
+        slot: PeerSlot,
+        (most, share): (usize, Option<u64>),
+        turn: Duration,
+    ) {
+        let (limit_turn, is_low) = (self.limit_turn(), self.most_ahead().is_some());
         let Some(peer) = self.peers.get_mut(slot) else { return };
         peer.measure(now);
         peer.requests.tick(now, peer.down.get());
@@ -423,6 +435,7 @@ impl Swarm {
             peer.last_useful = now;
         }
         let taken = peer.takes();
+        let share = share.map_or(most, |share| peer.requests.covers(share, !is_low).clamp(1, most));
         // That our own limit leaves no more is no limit of the peer's.
         let cut = !peer.asked.is_empty() && peer.requests.worth(peer.down.get()) > taken && share > taken;
         peer.requests.most = share;

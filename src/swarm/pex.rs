@@ -6,7 +6,7 @@ use super::tellers::Teller;
 use super::{DropReason, PeerSlot, Swarm, Tag};
 use crate::wire::canonical;
 use crate::wire::extended::{Extension, MAX_PEX_PEERS, PexFlags, PexMessage};
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ const MOST_TOLD: usize = 200;
 pub(super) struct Neighbour {
     addr: SocketAddr,
     flags: PexFlags,
+    /// It has sent us payload.
+    gives: bool,
 }
 
 /// All connected peers of a torrent whose listening address is known, on whichever core.
@@ -42,9 +44,15 @@ impl Neighbours {
         self.changes += u64::from(self.peers.remove(tag).is_some());
     }
 
-    /// Where they listen.
-    pub(super) fn addrs(&self) -> HashSet<SocketAddr> {
-        self.peers.values().map(|neighbour| neighbour.addr).collect()
+    /// Where they listen, and whether that is sure: we have met one there, or it gives us something. Else it is the word of somebody
+    /// who has come to us.
+    pub(super) fn addrs(&self) -> HashMap<SocketAddr, bool> {
+        let mut addrs = HashMap::new();
+        for neighbour in self.peers.values() {
+            *addrs.entry(neighbour.addr).or_default() |=
+                neighbour.gives || neighbour.flags.0 & PexFlags::REACHABLE != 0;
+        }
+        addrs
     }
 }
 
@@ -139,7 +147,9 @@ impl Swarm {
             (peer.who.outgoing, PexFlags::REACHABLE),
         ];
         let flags = flags.into_iter().filter(|(set, _)| *set).fold(0, |flags, (_, flag)| flags | flag);
-        self.commons.neighbours().insert(peer.tag, Neighbour { addr, flags: PexFlags(flags) });
+        self.commons
+            .neighbours()
+            .insert(peer.tag, Neighbour { addr, flags: PexFlags(flags), gives: peer.downloaded > 0 });
     }
 
     /// The handshake of this peer was encrypted: others who are told of it are told that it does that.
@@ -234,7 +244,7 @@ mod tests {
 
     fn neighbours(numbers: impl IntoIterator<Item = u16>) -> Neighbours {
         let one = |number: u16| {
-            let neighbour = Neighbour { addr: addr(number), flags: PexFlags(0) };
+            let neighbour = Neighbour { addr: addr(number), flags: PexFlags(0), gives: false };
             (Tag { core: 0, number: number.into() }, neighbour)
         };
         let mut neighbours = Neighbours::default();

@@ -125,10 +125,9 @@ impl Roster {
         self.members.get(who).map(|member| member.tag)
     }
 
-    /// Whether it has lied, or so many others at its address that it is most likely the same one under a new name; unless it
-    /// was met at an address that was `given`.
-    pub(super) fn is_banned(&self, who: &Identity, given: bool) -> bool {
-        self.banned.contains(who) || (!given && self.is_crowded_with_liars(who.0))
+    /// Whether it has lied, or so many others at its address that it is most likely the same one under a new name.
+    pub(super) fn is_banned(&self, who: &Identity) -> bool {
+        self.banned.contains(who) || self.is_crowded_with_liars(who.0)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -148,19 +147,12 @@ mod tests {
             assert!(roster.ban(who("10.0.0.1", name)) && roster.ban(who("10.0.0.1", 1)), "one twice is one");
             assert!(roster.ban(who(&format!("2001:db8::{name}"), name)));
         }
-        assert!(
-            roster.is_banned(&who("10.0.0.1", 7), false) && !roster.is_banned(&who("10.0.0.1", 99), false)
-        );
+        assert!(roster.is_banned(&who("10.0.0.1", 7)) && !roster.is_banned(&who("10.0.0.1", 99)));
         roster.ban(who("10.0.0.1", 8));
         roster.ban(who("2001:db8::8", 8));
         let strangers = ["10.0.0.1", "::ffff:10.0.0.1", "2001:db8::99", "10.0.0.2", "2001:db8:0:1::1"];
-        let banned = strangers.map(|ip| roster.is_banned(&who(ip, 99), false));
+        let banned = strangers.map(|ip| roster.is_banned(&who(ip, 99)));
         assert_eq!(banned, [true, true, true, false, false]);
-        let given = strangers.map(|ip| roster.is_banned(&who(ip, 99), true));
-        assert!(
-            given == [false; 5] && roster.is_banned(&who("10.0.0.1", 7), true),
-            "a name that has lied has lied"
-        );
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::metainfo::PieceIndex;
 /// For so many looks at the peers, two a second, after somebody could not ask for want of memory it counts as scarce.
 const SCARCE: u32 = 20;
 /// When no run is written between so many looks, though somebody waits for memory, it lies with peers that send nothing.
-const STUCK: u32 = 2;
+const STUCK: u32 = 3;
 
 /// Want of memory.
 #[derive(Debug, Default)]
@@ -83,11 +83,14 @@ impl Swarm {
         self.restart(piece, suspect);
     }
 
-    /// Whether the peer is to have no memory for another run, because it is scarce and others fill theirs much sooner.
-    pub(super) fn is_kept_short(&self, slot: PeerSlot) -> bool {
+    /// Whether the peer is to have no memory for another run, of that piece if it is known, because it is scarce and others who
+    /// have the same fill theirs much sooner. Who alone has a piece is not made to wait with it to the end.
+    pub(super) fn is_kept_short(&self, slot: PeerSlot, piece: Option<PieceIndex>) -> bool {
         let Some(peer) = self.peers.get(slot).filter(|_| self.is_scarce()) else { return false };
         let seconds = |peer: &Peer| BLOCKS_IN_RUN as f64 * peer.block_seconds();
-        let givers = self.peers.iter().filter(|(_, giver)| giver.pace().is_some() && giver.gives());
+        let givers = self.peers.iter().filter(|(_, giver)| {
+            giver.pace().is_some() && giver.gives() && piece.is_none_or(|piece| giver.offers(piece))
+        });
         let Some(least) = givers.map(|(_, giver)| seconds(giver)).min_by(f64::total_cmp) else {
             return false;
         };

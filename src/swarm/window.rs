@@ -82,12 +82,17 @@ impl Window {
         self.worth(rate).min(self.most.clamp(1, *BOUNDS.end()))
     }
 
+    /// What comes in the time of the reserve, and of the delay, when that is the peer's doing: by a low limit of our own it is not.
+    pub(super) fn covers(&self, rate: u64, with_delay: bool) -> usize {
+        let delay = self.delay.filter(|_| with_delay);
+        let time = RESERVE + delay.unwrap_or_default().min(LONGEST_DELAY);
+        let bytes = u128::from(rate) * time.as_millis() / 1000;
+        usize::try_from(bytes / u128::from(BLOCK_LEN)).unwrap_or(usize::MAX)
+    }
+
     /// As many as it would be good to keep open, were there no limit.
     pub(super) fn worth(&self, rate: u64) -> usize {
-        let time = RESERVE + self.delay.unwrap_or_default().min(LONGEST_DELAY);
-        let bytes = u128::from(rate) * time.as_millis() / 1000;
-        let blocks = usize::try_from(bytes / u128::from(BLOCK_LEN)).unwrap_or(usize::MAX);
-        blocks.max(self.start.unwrap_or(0)).max(*BOUNDS.start())
+        self.covers(rate, true).max(self.start.unwrap_or(0)).max(*BOUNDS.start())
     }
 }
 

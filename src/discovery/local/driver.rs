@@ -83,7 +83,7 @@ impl LocalSearch {
         let counters = Arc::new(Counters::default());
         let now = Instant::now().into_std();
         let driver = Driver {
-            groups: Group::all(listen.ip())?,
+            groups: Group::all(listen)?,
             schedule: Schedule::new(wanted.keys().copied(), now),
             intake: Intake::new(now),
             wanted,

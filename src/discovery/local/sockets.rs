@@ -28,12 +28,15 @@ pub(super) struct Group {
 impl Group {
     /// The groups whose members could connect to a listener at `listen`: those of its family, and of both when it is
     /// for both. Without IPv6 on the host, of the other alone. Call on a tokio runtime.
-    pub(super) fn all(listen: IpAddr) -> io::Result<Vec<Self>> {
-        let v4 = (SocketAddr::from(GROUP_V4), IpAddr::from(Ipv4Addr::UNSPECIFIED));
-        let wanted = match listen {
-            IpAddr::V4(_) => vec![(v4.0, listen)],
-            IpAddr::V6(Ipv6Addr::UNSPECIFIED) => vec![(GROUP_V6.into(), listen), v4],
-            IpAddr::V6(_) => vec![(GROUP_V6.into(), listen)],
+    pub(super) fn all(listen: SocketAddr) -> io::Result<Vec<Self>> {
+        // Any port; an address of a link stays one.
+        let mut own = listen;
+        own.set_port(0);
+        let v4 = (SocketAddr::from(GROUP_V4), SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+        let wanted = match listen.ip() {
+            IpAddr::V4(_) => vec![(v4.0, own)],
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED) => vec![(GROUP_V6.into(), own), v4],
+            IpAddr::V6(_) => vec![(GROUP_V6.into(), own)],
         };
         let (mut groups, mut refusal) = (Vec::new(), None);
         for (addr, from) in wanted {
@@ -48,19 +51,19 @@ impl Group {
         }
     }
 
-    fn new(addr: SocketAddr, from: IpAddr) -> io::Result<Self> {
+    fn new(addr: SocketAddr, from: SocketAddr) -> io::Result<Self> {
         let ear = socket(addr)?;
         // Other clients on this host listen here, too. Some ask for the one, some for the other.
         sockopt::set_socket_reuseaddr(&ear, true)?;
         sockopt::set_socket_reuseport(&ear, true)?;
         rustix::net::bind(&ear, &addr)?;
         let mouth = socket(addr)?;
-        rustix::net::bind(&mouth, &SocketAddr::new(from, 0))?;
+        rustix::net::bind(&mouth, &from)?;
         match addr {
             SocketAddr::V4(_) => sockopt::set_ip_multicast_ttl(&mouth, HOPS)?,
             SocketAddr::V6(_) => sockopt::set_ipv6_multicast_hops(&mouth, HOPS)?,
         }
-        Ok(Self { addr, from, ear: UdpSocket::from_std(ear.into())?, mouth })
+        Ok(Self { addr, from: from.ip(), ear: UdpSocket::from_std(ear.into())?, mouth })
     }
 
     /// The next datagram: bytes of it, as many as there is room for, and who has sent it.

@@ -159,9 +159,12 @@ impl Http<'_> {
             let location = location.to_str().map_err(|error| UrlError::Malformed(error.to_string()))?;
             return Ok(Answer::Redirect(url.join(location)?));
         }
-        let packed = is_packed(response.headers().get(CONTENT_ENCODING))?;
+        let packed = is_packed(response.headers().get(CONTENT_ENCODING));
         let body = self.read_body(response).await?;
-        Ok(Answer::Page((status, if packed { self.unpack(&body)? } else { body })))
+        let page = packed.and_then(|packed| if packed { self.unpack(&body) } else { Ok(body) });
+        // Of a page that only says that something went wrong, the status says more.
+        let page = page.or_else(|error| if status.is_success() { Err(error) } else { Ok(Vec::new()) })?;
+        Ok(Answer::Page((status, page)))
     }
 
     /// What was packed may be no longer than what comes as it is.

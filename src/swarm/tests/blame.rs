@@ -221,6 +221,41 @@ fn whom_the_user_names_is_met_also_where_many_have_lied() {
     assert!(liars(&mut desk, &[]).is_empty() && desk.swarm.is_seeding());
 }
 
+/// A stranger at the same address may call itself what it likes, and say that it listens where the seed does.
+#[test]
+fn nobody_stands_in_for_whom_the_user_names() {
+    let (mut desk, _) = crowd(1, 0);
+    let at = |port| SocketAddr::from(([10, 0, 0, 1], port));
+    let who = |port, outgoing, name| Introduction {
+        addr: at(port),
+        outgoing,
+        id: id(name),
+        reserved: Reserved::ours(false),
+    };
+    let liar = desk.swarm.connect(desk.now, who(50_000, false, 99)).unwrap();
+    desk.hear(liar, Message::HaveAll);
+    desk.hear(liar, Message::Unchoke);
+    assert_eq!(fetch(&mut desk, &[liar]).len(), 1);
+    assert_eq!(liars(&mut desk, &[0]), [liar]);
+    desk.swarm.gone(desk.now, liar);
+    let mute = desk.swarm.connect(desk.now, who(50_001, false, 98)).unwrap();
+    for port in [7, 8] {
+        desk.swarm.add_candidate(at(port), if port == 7 { Source::Given } else { Source::Tracker });
+        let hello = ExtendedHandshake { port: Some(port), ..ExtendedHandshake::default() };
+        desk.hear(mute, Message::Extended { id: 0, payload: &hello.encode() });
+        let expected = if port == 7 { vec![at(7)] } else { vec![] };
+        desk.pass(25);
+        let dialled = |wish| if let Wish::Dial(addr) = wish { Some(addr) } else { None };
+        let dialled: Vec<SocketAddr> = desk.wishes().into_iter().filter_map(dialled).collect();
+        assert_eq!(dialled, expected, "who is here already is not dialled, or so it says");
+    }
+    let seed = desk.swarm.connect(desk.now, who(7, true, 99)).unwrap();
+    desk.hear(seed, Message::HaveAll);
+    desk.hear(seed, Message::Unchoke);
+    assert_eq!(fetch(&mut desk, &[seed]).len(), 1);
+    assert!(liars(&mut desk, &[]).is_empty() && desk.swarm.is_seeding());
+}
+
 #[test]
 fn worlds_with_one_liar_of_many_ban_it_and_end_well() {
     for seed in 0..20 {

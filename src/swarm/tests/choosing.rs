@@ -155,6 +155,29 @@ fn with_a_download_limit_no_more_is_asked_for_and_nobody_is_snubbed_for_it() {
 }
 
 #[test]
+fn a_limit_is_shared_by_those_who_give_on_whichever_core_and_covers_their_delay() {
+    let [mut one, mut other] = two(64 * BLOCK, 100);
+    let all: Vec<u32> = (0..100).collect();
+    [&mut one, &mut other]
+        .into_iter()
+        .for_each(|desk| own(desk).download_limit = Some(64 * u64::from(BLOCK)));
+    let giver = one.giver(1, &all);
+    let most = |desk: &Desk, slot| desk.swarm.peers.get(slot).unwrap().requests.most;
+    one.pass(1);
+    assert_eq!(most(&one, giver), 128, "two seconds of it");
+    // A block that takes a second to come.
+    let block = one.requests(giver)[0];
+    one.now += Duration::from_secs(1);
+    one.block_comes(giver, block);
+    one.pass(1);
+    assert_eq!(most(&one, giver), 192);
+    let second = other.giver(2, &all);
+    other.pass(1);
+    one.pass(1);
+    assert_eq!([most(&one, giver), most(&other, second)], [96, 64]);
+}
+
+#[test]
 fn by_a_low_download_limit_peers_fill_few_pieces_together_and_without_one_each_its_own() {
     let all: Vec<u32> = (0..50).collect();
     // So many pieces of 1 MiB come in ten seconds.

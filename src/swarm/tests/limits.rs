@@ -184,13 +184,29 @@ fn nobody_is_kept_short_for_the_sake_of_one_that_has_nothing_to_give() {
         has_rate(&mut desk, fast, 1_000_000);
         has_rate(&mut desk, slow, 8_000);
         desk.swarm.starve();
-        assert_eq!(desk.swarm.is_kept_short(slow), pieces.len() == 2);
+        assert_eq!(desk.swarm.is_kept_short(slow, None), pieces.len() == 2);
+    }
+}
+
+/// Else everybody waits for that piece in the end.
+#[test]
+fn who_alone_has_a_piece_gets_memory_for_it_however_slow_it_is() {
+    for rare in [false, true] {
+        let mut desk = Desk::new(RUN_LEN, 3, &[]);
+        let fast = desk.giver(1, if rare { &[0, 1] } else { &[0, 1, 2] });
+        let slow = desk.giver(2, &[2]);
+        has_rate(&mut desk, fast, 1_000_000);
+        has_rate(&mut desk, slow, 8_000);
+        desk.swarm.starve();
+        desk.swarm.feed();
+        assert!(desk.swarm.is_kept_short(slow, None));
+        assert_eq!(!desk.requests(slow).is_empty(), rare);
     }
 }
 
 /// Also at the very look that finds it: then other cores are shown what they may fetch.
 #[test]
-fn memory_is_stuck_when_nothing_is_written_for_a_second() {
+fn memory_is_stuck_when_nothing_is_written_for_a_while() {
     let mut desk = Desk::new(RUN_LEN, 3, &[]);
     let stuck: Vec<bool> = (0..4)
         .map(|look| {
@@ -202,8 +218,8 @@ fn memory_is_stuck_when_nothing_is_written_for_a_second() {
             desk.swarm.is_stuck()
         })
         .collect();
-    assert_eq!(stuck, [false, true, true, false]);
-    (0..2).for_each(|_| {
+    assert_eq!(stuck, [false, false, true, false]);
+    (0..3).for_each(|_| {
         desk.swarm.starve();
         desk.swarm.look_at_memory();
     });
@@ -223,7 +239,7 @@ fn who_is_to_have_no_memory_is_not_asked_twice_instead_while_there_is_some() {
             has_rate(&mut desk, slow, 8_000);
             assert_eq!(desk.requests(fast).len(), 16);
             // For a while nothing is written.
-            for _ in 0..3 {
+            for _ in 0..4 {
                 desk.swarm.look_at_memory();
                 desk.swarm.starve();
             }

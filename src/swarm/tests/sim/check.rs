@@ -277,7 +277,7 @@ impl World {
                 let liar = &self.nodes[self.lines[line].ends[1 - side].node].host;
                 let who = (addr(liar.number).ip(), liar.id);
                 assert!(
-                    node.host.commons.roster().is_banned(&who, true),
+                    node.host.commons.roster().is_banned(&who),
                     "host {} lied and is not banned",
                     liar.number
                 );

@@ -75,7 +75,7 @@ fn idle(node: &mut Node, now: Duration) -> Vec<PeerSlot> {
 
 fn could_ask(swarm: &mut Swarm, slot: PeerSlot, free: usize) -> bool {
     // Memory that was short a while ago is not for who keeps it long.
-    let free = if swarm.is_kept_short(slot) { 0 } else { free };
+    let free = if swarm.is_kept_short(slot, None) { 0 } else { free };
     let Some(peer) = swarm.peers.get(slot) else { return false };
     let per_run = (crate::swarm::RUN_LEN / BLOCK_LEN) as usize;
     let (peers, layout) = (&swarm.peers, &swarm.layout);
