@@ -92,7 +92,10 @@ fn a_tracker_within_tls() {
     let copy = stage.folder("copy");
     let mut leech = Seedring::download(&stage, &torrent, &copy, &[]);
     let failed = leech.wait_event("tracker_failed", |_| true);
-    assert!(failed["reason"].as_str().is_some_and(|why| why.contains("not of an authority that is trusted")), "{failed}");
+    assert!(
+        failed["reason"].as_str().is_some_and(|why| why.contains("not of an authority that is trusted")),
+        "{failed}"
+    );
     leech.interrupt();
     assert!(tracker.asked().iter().all(String::is_empty), "{:?}", tracker.asked());
     // Now it is.
