@@ -191,53 +191,51 @@ fn where_a_liar_was_found_no_core_dials_again() {
     }
 }
 
+fn at(port: u16) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, 1], port))
+}
+
+/// Somebody at a host where there are many.
+fn who(port: u16, outgoing: bool, name: u8) -> Introduction {
+    Introduction { addr: at(port), outgoing, id: id(name), reserved: Reserved::ours(false) }
+}
+
+/// Connects, and sends the only block there is.
+fn send_it(desk: &mut Desk, who: Introduction) -> PeerSlot {
+    let sender = desk.swarm.connect(desk.now, who).unwrap();
+    desk.hear(sender, Message::HaveAll);
+    desk.hear(sender, Message::Unchoke);
+    assert_eq!(fetch(desk, &[sender]).len(), 1);
+    sender
+}
+
+/// Comes to us from this port by that name, lies, and is gone.
+fn come_and_lie(desk: &mut Desk, port: u16, name: u8) {
+    let liar = send_it(desk, who(port, false, name));
+    assert_eq!(liars(desk, &[0]), [liar]);
+    desk.swarm.gone(desk.now, liar);
+}
+
 /// Behind one address there may be many: a liar there under many names, or many liars, must not keep us from whom the user names.
 #[test]
 fn whom_the_user_names_is_met_also_where_many_have_lied() {
     let (mut desk, _) = crowd(1, 0);
-    let at = |port| SocketAddr::from(([10, 0, 0, 1], port));
-    let who = |port, outgoing, name| Introduction {
-        addr: at(port),
-        outgoing,
-        id: id(name),
-        reserved: Reserved::ours(false),
-    };
     for name in 1..=8 {
-        let liar = desk.swarm.connect(desk.now, who(50_000 + u16::from(name), false, name)).unwrap();
-        desk.hear(liar, Message::HaveAll);
-        desk.hear(liar, Message::Unchoke);
-        assert_eq!(fetch(&mut desk, &[liar]).len(), 1);
-        assert_eq!(liars(&mut desk, &[0]), [liar]);
-        desk.swarm.gone(desk.now, liar);
+        come_and_lie(&mut desk, 50_000 + u16::from(name), name);
     }
     assert_eq!(desk.swarm.connect(desk.now, who(50_000, false, 99)), Err(DropReason::Banned));
     desk.swarm.add_candidate(at(7), Source::Given);
     desk.swarm.add_candidate(at(8), Source::Tracker);
     assert_eq!(dials(&mut desk), [at(7)]);
-    let seed = desk.swarm.connect(desk.now, who(7, true, 99)).unwrap();
-    desk.hear(seed, Message::HaveAll);
-    desk.hear(seed, Message::Unchoke);
-    assert_eq!(fetch(&mut desk, &[seed]).len(), 1);
-    assert!(liars(&mut desk, &[]).is_empty() && desk.swarm.is_seeding());
+    let seed = send_it(&mut desk, who(7, true, 99));
+    assert!(liars(&mut desk, &[]).is_empty() && desk.swarm.is_seeding(), "{seed:?} has sent it");
 }
 
 /// A stranger at the same address may call itself what it likes, and say that it listens where the seed does.
 #[test]
 fn nobody_stands_in_for_whom_the_user_names() {
     let (mut desk, _) = crowd(1, 0);
-    let at = |port| SocketAddr::from(([10, 0, 0, 1], port));
-    let who = |port, outgoing, name| Introduction {
-        addr: at(port),
-        outgoing,
-        id: id(name),
-        reserved: Reserved::ours(false),
-    };
-    let liar = desk.swarm.connect(desk.now, who(50_000, false, 99)).unwrap();
-    desk.hear(liar, Message::HaveAll);
-    desk.hear(liar, Message::Unchoke);
-    assert_eq!(fetch(&mut desk, &[liar]).len(), 1);
-    assert_eq!(liars(&mut desk, &[0]), [liar]);
-    desk.swarm.gone(desk.now, liar);
+    come_and_lie(&mut desk, 50_000, 99);
     let mute = desk.swarm.connect(desk.now, who(50_001, false, 98)).unwrap();
     for port in [7, 8] {
         desk.swarm.add_candidate(at(port), if port == 7 { Source::Given } else { Source::Tracker });
@@ -249,11 +247,8 @@ fn nobody_stands_in_for_whom_the_user_names() {
         let dialled: Vec<SocketAddr> = desk.wishes().into_iter().filter_map(dialled).collect();
         assert_eq!(dialled, expected, "who is here already is not dialled, or so it says");
     }
-    let seed = desk.swarm.connect(desk.now, who(7, true, 99)).unwrap();
-    desk.hear(seed, Message::HaveAll);
-    desk.hear(seed, Message::Unchoke);
-    assert_eq!(fetch(&mut desk, &[seed]).len(), 1);
-    assert!(liars(&mut desk, &[]).is_empty() && desk.swarm.is_seeding());
+    let seed = send_it(&mut desk, who(7, true, 99));
+    assert!(liars(&mut desk, &[]).is_empty() && desk.swarm.is_seeding(), "{seed:?} has sent it");
 }
 
 #[test]
