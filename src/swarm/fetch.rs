@@ -413,7 +413,7 @@ impl Swarm {
         let first = peer.downloaded == 0;
         peer.count_block(now, block.len, asked_at);
         if let Some(at) = asked_at {
-            self.pace.block_came(now.saturating_sub(at));
+            self.pace.block_came(now.saturating_sub(at), peer.requests.delay());
         }
         self.totals.received += u64::from(block.len);
         let tag = peer.tag;

@@ -7,31 +7,37 @@
 use super::window::BOUNDS;
 use std::time::Duration;
 
-/// When blocks take longer than this on average, fewer are asked for; when less than half of it, more.
+/// When blocks wait longer than this on average, fewer are asked for; when less than half of it, more.
 const LONG: f64 = 4.0;
+
+/// Where the narrowing begins.
+const WIDE: usize = 16;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Pace {
     /// Seconds from request to block, of the blocks of late.
     response: f64,
-    /// Blocks since the last look, and the seconds that they took.
-    fresh: (u32, f64),
+    /// Of these, those beyond what each would have taken alone.
+    wait: f64,
+    /// Blocks since the last look, and both their seconds.
+    fresh: (u32, f64, f64),
     /// Most requests to have open with one peer.
     most: usize,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { response: 0.0, fresh: (0, 0.0), most: *BOUNDS.end() }
+        Self { response: 0.0, wait: 0.0, fresh: (0, 0.0, 0.0), most: *BOUNDS.end() }
     }
 }
 
 impl Pace {
-    /// A block has come, so long after it was asked for.
-    pub(super) fn block_came(&mut self, time: Duration) {
+    /// A block has come, so long after it was asked for, from a peer that answers with that delay when nothing waits.
+    pub(super) fn block_came(&mut self, time: Duration, delay: Duration) {
         self.fresh.0 += 1;
         self.fresh.1 += time.as_secs_f64();
+        self.fresh.2 += time.saturating_sub(delay).as_secs_f64();
     }
 
     /// How long blocks took of late.
@@ -42,13 +48,14 @@ impl Pace {
     /// Time has passed. Gives the most requests to have open with one peer, and how long a block may take beyond what peers
     /// are to blame for.
     pub(super) fn tick(&mut self) -> (usize, Duration) {
-        let (blocks, seconds) = std::mem::take(&mut self.fresh);
+        let (blocks, response, wait) = std::mem::take(&mut self.fresh);
         if blocks > 0 {
-            self.response = (self.response * 3.0 + seconds / f64::from(blocks)) / 4.0;
-            if self.response > LONG {
+            let mean = |old: f64, seconds: f64| (old * 3.0 + seconds / f64::from(blocks)) / 4.0;
+            (self.response, self.wait) = (mean(self.response, response), mean(self.wait, wait));
+            if self.wait > LONG {
                 // From where it matters: few windows are that wide when blocks take so long.
                 self.most = (self.most.min(WIDE) * 7 / 8).max(1);
-            } else if self.response < LONG / 2.0 {
+            } else if self.wait < LONG / 2.0 {
                 self.most = (self.most + self.most / 4 + 1).min(*BOUNDS.end());
             }
         }
@@ -56,16 +63,13 @@ impl Pace {
     }
 }
 
-/// Where the narrowing begins.
-const WIDE: usize = 16;
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn ticks(pace: &mut Pace, seconds: f64, times: usize) -> usize {
+    fn ticks(pace: &mut Pace, seconds: f64, delay: Duration, times: usize) -> usize {
         (0..times).for_each(|_| {
-            pace.block_came(Duration::from_secs_f64(seconds));
+            pace.block_came(Duration::from_secs_f64(seconds), delay);
             pace.tick();
         });
         pace.most
@@ -73,10 +77,11 @@ mod tests {
 
     #[test]
     fn who_is_flooded_asks_for_less_and_for_more_again_when_that_is_over() {
-        let mut pace = Pace::default();
-        assert_eq!(ticks(&mut pace, 0.5, 10), 2000, "no flood, no limit");
-        assert_eq!(ticks(&mut pace, 20.0, 40), 1);
+        let (mut pace, near) = (Pace::default(), Duration::ZERO);
+        assert_eq!(ticks(&mut pace, 0.5, near, 10), 2000, "no flood, no limit");
+        assert_eq!(ticks(&mut pace, 20.0, near, 40), 1);
         assert!(pace.tick().1 > Duration::from_secs(30), "and peers are not blamed");
-        assert_eq!(ticks(&mut pace, 0.5, 60), 2000);
+        assert_eq!(ticks(&mut pace, 0.5, near, 60), 2000);
+        assert_eq!(ticks(&mut pace, 6.0, Duration::from_secs(4), 40), 2000, "a long way is no flood");
     }
 }

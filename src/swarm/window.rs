@@ -9,6 +9,9 @@ use std::time::Duration;
 pub(super) const BOUNDS: RangeInclusive<usize> = 2..=2000;
 /// Requests that a peer takes which has not said how many (BEP 10 has no default; clients in use take this many at least).
 pub(super) const DEFAULT_MOST: usize = 250;
+/// Windows narrower than this say nothing of a peer's way: where links are shared by many, few are wider, and each peer's rate goes up
+/// and down by chance.
+const WIDE: usize = 16;
 /// First window.
 const FIRST: usize = 4;
 /// The window covers this much time beyond the delay: disks and links have moods.
@@ -17,6 +20,10 @@ const RESERVE: Duration = Duration::from_secs(2);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
 /// How often slow start looks whether more requests have brought more.
 const LOOK: Duration = Duration::from_secs(1);
+/// So often it is looked whether the peer still answers as soon as it did.
+const TERM: Duration = Duration::from_secs(3);
+/// After a trial of a longer delay that has brought nothing, the next comes this much later.
+const REST: Duration = Duration::from_secs(30);
 
 /// Slow start first: one request more for each block that comes, which doubles the window every round trip, until the rate
 /// grows no more. Then bandwidth times delay.
@@ -28,13 +35,37 @@ pub(super) struct Window {
     looked: Option<(Duration, u64)>,
     /// The shortest time that a request took: later ones wait behind others.
     delay: Option<Duration>,
+    /// The shortest of late, and since when.
+    term: (Option<Duration>, Duration),
+    trial: Option<Trial>,
+    /// When there may be a trial again.
+    rested: Duration,
     /// Most that our own limits leave it.
     pub(super) most: usize,
 }
 
+/// Answers take longer than the window covers. Either the peer sends less, and they wait in its queue; or they have a longer way, and
+/// we ask for too little, and then for less still, because less comes. A longer delay is believed for a while: if that brings
+/// more, it is the second.
+#[derive(Debug)]
+struct Trial {
+    until: Duration,
+    /// The delay and the rate before.
+    delay: Option<Duration>,
+    rate: u64,
+}
+
 impl Default for Window {
     fn default() -> Self {
-        Self { start: Some(FIRST), looked: None, delay: None, most: *BOUNDS.end() }
+        Self {
+            start: Some(FIRST),
+            looked: None,
+            delay: None,
+            term: (None, Duration::ZERO),
+            trial: None,
+            rested: Duration::ZERO,
+            most: *BOUNDS.end(),
+        }
     }
 }
 
@@ -49,14 +80,20 @@ impl Window {
     pub(super) fn block_came(&mut self, now: Duration, asked: Option<Duration>) {
         self.start = self.start.map(|size| (size + 1).min(*BOUNDS.end()));
         self.looked.get_or_insert((now, 0));
-        if let Some(delay) = asked.map(|asked| now.saturating_sub(asked)) {
-            self.delay = Some(self.delay.map_or(delay, |least| least.min(delay)));
+        if let Some(time) = asked.map(|asked| now.saturating_sub(asked)) {
+            let shorter = |least: Option<Duration>| Some(least.map_or(time, |least| least.min(time)));
+            (self.delay, self.term.0) = (shorter(self.delay), shorter(self.term.0));
         }
+    }
+
+    /// What a request takes that waits behind no other: the peer's doing, and its way's.
+    pub(super) fn delay(&self) -> Duration {
+        self.delay.unwrap_or_default().min(LONGEST_DELAY)
     }
 
     /// The peer gives us a slot: what its last one was worth says little, so slow start begins anew.
     pub(super) fn restart(&mut self) {
-        (self.start, self.looked) = (Some(FIRST), None);
+        (self.start, self.looked, self.trial) = (Some(FIRST), None, None);
     }
 
     /// The peer does not send what it was asked for: it begins again from few.
@@ -66,6 +103,37 @@ impl Window {
 
     /// Time has passed; the peer sends so many bytes a second.
     pub(super) fn tick(&mut self, now: Duration, rate: u64) {
+        self.judge_trial(now, rate);
+        self.look_at_delay(now, rate);
+        self.look_at_start(now, rate);
+    }
+
+    /// Whether the peer still answers in the time that the window covers.
+    fn look_at_delay(&mut self, now: Duration, rate: u64) {
+        if now < self.term.1 + TERM {
+            return;
+        }
+        let (least, _) = std::mem::replace(&mut self.term, (None, now));
+        let covered = (RESERVE + self.delay()) * 9 / 8;
+        let calm = self.trial.is_none() && self.start.is_none() && now >= self.rested;
+        let tries = calm && self.worth(rate) >= WIDE;
+        if let Some(least) = least.filter(|least| tries && *least > covered) {
+            let until = now + least.min(LONGEST_DELAY) + RESERVE;
+            self.trial = Some(Trial { until, delay: self.delay.replace(least), rate });
+        }
+    }
+
+    /// Whether the longer delay has brought more.
+    fn judge_trial(&mut self, now: Duration, rate: u64) {
+        let Some(trial) = self.trial.take_if(|trial| now >= trial.until) else { return };
+        if rate < trial.rate + trial.rate / 8 {
+            self.delay = trial.delay.min(self.delay);
+            self.rested = now + REST;
+        }
+    }
+
+    /// Whether slow start is over.
+    fn look_at_start(&mut self, now: Duration, rate: u64) {
         let Some((looked, before)) = self.looked.filter(|_| self.start.is_some()) else { return };
         if now < looked + LOOK {
             return;
@@ -84,8 +152,7 @@ impl Window {
 
     /// What comes in the time of the reserve, and of the delay, when that is the peer's doing: by a low limit of our own it is not.
     pub(super) fn covers(&self, rate: u64, with_delay: bool) -> usize {
-        let delay = self.delay.filter(|_| with_delay);
-        let time = RESERVE + delay.unwrap_or_default().min(LONGEST_DELAY);
+        let time = RESERVE + if with_delay { self.delay() } else { Duration::ZERO };
         let bytes = u128::from(rate) * time.as_millis() / 1000;
         usize::try_from(bytes / u128::from(BLOCK_LEN)).unwrap_or(usize::MAX)
     }
@@ -99,20 +166,24 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::VecDeque;
 
-    /// A peer behind a link of `rate` blocks a second and that delay, asked for as much as the window says, for so long. Gives
-    /// the window in the end, and the seconds it took to use nine tenths of the link.
-    fn run(rate: u64, delay: Duration, most: usize, seconds: u32) -> (usize, Option<u32>) {
+    /// A peer's link: blocks a second, and milliseconds of delay, from some second on.
+    type Link<'a> = &'a [(u32, u64, u64)];
+
+    /// A peer behind that link, asked for as much as the window says, for so long. Gives the window in the end, the
+    /// seconds it took to use nine tenths of the link, and the rate in the end, in blocks a second.
+    fn run(link: Link, most: usize, seconds: u32) -> (usize, Option<u32>, u64) {
         let mut window = Window { most, ..Window::default() };
         let mut measured = crate::swarm::rate::Rate::default();
         let step = Duration::from_millis(10);
-        let (mut open, mut arrivals) = (0, std::collections::VecDeque::new());
-        let (mut free_at, mut full_at) = (Duration::ZERO, None);
+        let (mut waiting, mut arrivals) = (VecDeque::new(), VecDeque::new());
+        let (mut sent, mut full_at) = (0.0, None);
         for tick in 0..seconds * 100 {
             let now = step * tick;
+            let (_, rate, delay) = *link.iter().rfind(|(from, ..)| *from <= tick / 100).unwrap();
             while arrivals.front().is_some_and(|(at, _)| *at <= now) {
                 let (_, asked) = arrivals.pop_front().unwrap();
-                open -= 1;
                 measured.add(BLOCK_LEN.into());
                 window.block_came(now, Some(asked));
             }
@@ -120,22 +191,25 @@ mod tests {
                 measured.tick(now);
                 window.tick(now, measured.get());
             }
-            while open < window.size(measured.get()) {
-                free_at = free_at.max(now) + Duration::from_secs(1) / rate as u32;
-                arrivals.push_back((free_at + delay, now));
-                open += 1;
+            let open = waiting.len() + arrivals.len();
+            waiting.extend(std::iter::repeat_n(now, window.size(measured.get()).saturating_sub(open)));
+            // What it sends in this step.
+            sent = if waiting.is_empty() { 0.0 } else { sent + rate as f64 / 100.0 };
+            while sent >= 1.0 && !waiting.is_empty() {
+                sent -= 1.0;
+                arrivals.extend(waiting.pop_front().map(|asked| (now + Duration::from_millis(delay), asked)));
             }
             if measured.get() * 10 >= rate * 9 * u64::from(BLOCK_LEN) {
                 full_at = full_at.or(Some(tick / 100));
             }
         }
-        (window.size(measured.get()), full_at)
+        (window.size(measured.get()), full_at, measured.get() / u64::from(BLOCK_LEN))
     }
 
     #[test]
     fn a_link_is_filled_soon_whatever_its_delay_and_not_flooded() {
         for (rate, delay, most) in [(50, 20, 2000), (400, 20, 2000), (400, 1500, 2000), (400, 300, 2000)] {
-            let (size, full) = run(rate, Duration::from_millis(delay), most, 30);
+            let (size, full, _) = run(&[(0, rate, delay)], most, 30);
             let expected = rate * (2000 + delay) / 1000;
             assert!(full.is_some_and(|second| second < 20), "{rate} {delay}: {full:?}");
             assert!(
@@ -147,8 +221,29 @@ mod tests {
 
     #[test]
     fn our_own_limits_leave_so_many() {
-        assert_eq!(run(2000, Duration::from_millis(20), 250, 20).0, 250);
-        assert_eq!(run(2000, Duration::from_millis(20), 10_000, 20).0, 2000);
-        assert_eq!(run(2000, Duration::from_millis(20), 3, 20).0, 3);
+        for (most, left) in [(250, 250), (10_000, 2000), (3, 3)] {
+            assert_eq!(run(&[(0, 2000, 20)], most, 20).0, left);
+        }
+    }
+
+    #[test]
+    fn a_way_that_grows_longer_is_filled_again() {
+        for delay in [2300, 2500, 3500, 4500] {
+            for rate in [40, 64, 300] {
+                let (.., end) = run(&[(0, rate, 50), (8, rate, delay)], 2000, 70);
+                assert!(end * 10 >= rate * 9, "{rate} {delay}: {end}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_peer_that_comes_to_send_less_is_not_asked_for_more() {
+        for (rate, less) in [(400, 200), (400, 40), (64, 8), (100, 3)] {
+            let (size, ..) = run(&[(0, rate, 50), (10, less, 50)], 2000, 120);
+            assert!(size as u64 <= less * 23 / 10 + 2, "{rate} {less}: {size}");
+        }
+        let falling: Vec<_> = (0..60).map(|second| (second, 400 - 6 * u64::from(second), 50)).collect();
+        let (size, ..) = run(&falling, 2000, 60);
+        assert!(size < 150, "of 46 a second: {size}");
     }
 }
