@@ -413,7 +413,8 @@ impl Swarm {
         let first = peer.downloaded == 0;
         peer.count_block(now, block.len, asked_at);
         if let Some(at) = asked_at {
-            self.pace.block_came(now.saturating_sub(at), peer.requests.delay());
+            let delay = peer.requests.known_delay(peer.asked.len());
+            self.pace.block_came(now.saturating_sub(at), delay);
         }
         self.totals.received += u64::from(block.len);
         let tag = peer.tag;

@@ -421,9 +421,11 @@ impl Swarm {
         turn: Duration,
     ) {
         let (limit_turn, is_low) = (self.limit_turn(), self.most_ahead().is_some());
+        let scarce = self.is_scarce();
         let Some(peer) = self.peers.get_mut(slot) else { return };
         peer.measure(now);
         peer.requests.tick(now, peer.down.get());
+        peer.requests.scarce = scarce;
         if now >= peer.last_heard + SILENCE {
             return self.drop_peer(slot, DropReason::Silent);
         }

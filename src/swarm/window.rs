@@ -14,8 +14,10 @@ pub(super) const DEFAULT_MOST: usize = 250;
 const WIDE: usize = 16;
 /// First window.
 const FIRST: usize = 4;
-/// The window covers this much time beyond the delay: disks and links have moods.
+/// The window covers this much time beyond the delay: disks and links have moods. Where what is asked for takes memory that others
+/// wait for, less has to do.
 const RESERVE: Duration = Duration::from_secs(2);
+const SHORT_RESERVE: Duration = Duration::from_millis(500);
 /// Longer delays are not believed.
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
 /// How often slow start looks whether more requests have brought more.
@@ -42,6 +44,8 @@ pub(super) struct Window {
     rested: Duration,
     /// Most that our own limits leave it.
     pub(super) most: usize,
+    /// Memory is scarce.
+    pub(super) scarce: bool,
 }
 
 /// Answers take longer than the window covers. Either the peer sends less, and they wait in its queue; or they have a longer way, and
@@ -65,6 +69,7 @@ impl Default for Window {
             trial: None,
             rested: Duration::ZERO,
             most: *BOUNDS.end(),
+            scarce: false,
         }
     }
 }
@@ -87,8 +92,13 @@ impl Window {
     }
 
     /// What a request takes that waits behind no other: the peer's doing, and its way's.
-    pub(super) fn delay(&self) -> Duration {
+    fn delay(&self) -> Duration {
         self.delay.unwrap_or_default().min(LONGEST_DELAY)
+    }
+
+    /// The same, of a peer with so many requests open that it is known; else zero.
+    pub(super) fn known_delay(&self, open: usize) -> Duration {
+        if open < WIDE { Duration::ZERO } else { self.delay() }
     }
 
     /// The peer gives us a slot: what its last one was worth says little, so slow start begins anew.
@@ -114,7 +124,7 @@ impl Window {
             return;
         }
         let (least, _) = std::mem::replace(&mut self.term, (None, now));
-        let covered = (RESERVE + self.delay()) * 9 / 8;
+        let covered = (self.reserve() + self.delay()) * 9 / 8;
         let calm = self.trial.is_none() && self.start.is_none() && now >= self.rested;
         let tries = calm && self.worth(rate) >= WIDE;
         if let Some(least) = least.filter(|least| tries && *least > covered) {
@@ -145,6 +155,10 @@ impl Window {
         self.looked = Some((now, rate));
     }
 
+    fn reserve(&self) -> Duration {
+        if self.scarce { SHORT_RESERVE } else { RESERVE }
+    }
+
     /// Requests to keep open at this rate (bytes a second).
     pub(super) fn size(&self, rate: u64) -> usize {
         self.worth(rate).min(self.most.clamp(1, *BOUNDS.end()))
@@ -152,7 +166,7 @@ impl Window {
 
     /// What comes in the time of the reserve, and of the delay, when that is the peer's doing: by a low limit of our own it is not.
     pub(super) fn covers(&self, rate: u64, with_delay: bool) -> usize {
-        let time = RESERVE + if with_delay { self.delay() } else { Duration::ZERO };
+        let time = self.reserve() + if with_delay { self.delay() } else { Duration::ZERO };
         let bytes = u128::from(rate) * time.as_millis() / 1000;
         usize::try_from(bytes / u128::from(BLOCK_LEN)).unwrap_or(usize::MAX)
     }

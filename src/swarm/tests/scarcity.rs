@@ -5,12 +5,10 @@ use super::sim::world::World;
 use crate::swarm::active::RUN_LEN;
 use std::time::Duration;
 
-/// Bytes a second of a seed's link.
-const SPEED: u64 = 1_000_000;
-
-/// Fetches from so many seeds of equal links with memory for so many runs on each core; says how much came in vain, in percent.
-fn fetch(seeds: usize, slabs: usize, cores: usize, seed: u64) -> f64 {
-    let giver = NodePlan { up: SPEED, down: 200 * SPEED, told: true, slots: 50, ..NodePlan::seed() };
+/// Fetches so many runs from so many seeds of equal links (bytes a second) with memory for so many runs on each core; says how
+/// much came in vain, in percent, and how long it took, in times of what the links need.
+fn fetch(runs: u64, (seeds, speed): (usize, u64), slabs: usize, cores: usize, seed: u64) -> (f64, f64) {
+    let giver = NodePlan { up: speed, down: 200 * speed, told: true, slots: 50, ..NodePlan::seed() };
     let mut nodes = vec![NodePlan {
         slabs,
         cores,
@@ -18,7 +16,7 @@ fn fetch(seeds: usize, slabs: usize, cores: usize, seed: u64) -> f64 {
         ..NodePlan { has: NodePlan::leech().has, ..giver.clone() }
     }];
     nodes.extend(vec![giver; seeds]);
-    let size = u64::from(RUN_LEN) * 200;
+    let size = u64::from(RUN_LEN) * runs;
     let plan = Plan {
         grain: Grain::Coarse,
         limit: Duration::from_secs(600),
@@ -29,13 +27,25 @@ fn fetch(seeds: usize, slabs: usize, cores: usize, seed: u64) -> f64 {
     let totals = world.nodes[..cores].iter().map(|node| node.swarm.totals());
     let (wasted, received) =
         totals.fold((0, 0), |(wasted, all), totals| (wasted + totals.wasted, all + totals.received));
-    100.0 * wasted as f64 / received as f64
+    let bound = size as f64 / (seeds as u64 * speed) as f64;
+    (100.0 * wasted as f64 / received as f64, world.time().as_secs_f64() / bound)
 }
 
 #[test]
 fn peers_that_wait_for_memory_do_not_ask_for_what_others_are_about_to_send() {
     for (seeds, slabs, cores) in [(60, 16, 1), (60, 8, 2), (100, 8, 1), (20, 4, 1)] {
-        let wasted = (1..=3).map(|seed| fetch(seeds, slabs, cores, seed)).sum::<f64>() / 3.0;
+        let wasted = |seed| fetch(200, (seeds, 1_000_000), slabs, cores, seed).0;
+        let wasted = (1..=3).map(wasted).sum::<f64>() / 3.0;
         assert!(wasted < 3.0, "{seeds} seeds, {slabs} slabs, {cores} cores: {wasted} % came in vain");
+    }
+}
+
+/// Were each asked for what it sends in two seconds, those asked first would have all of it.
+#[test]
+fn scarce_memory_is_for_all_who_fill_it() {
+    for (slabs, cores) in [(64, 1), (32, 2)] {
+        let (wasted, time) = fetch(800, (60, 300_000), slabs, cores, 1);
+        assert!(wasted < 0.5, "{wasted} % came in vain");
+        assert!(time < 1.45, "it took {time} times what the links need");
     }
 }
