@@ -162,7 +162,7 @@ impl Store {
         let store = Self::unseen(folder, layout, files);
         let mut faults = Vec::new();
         for (index, file) in store.regular() {
-            match store.find(file).and_then(|location| store.may_read(file, location)) {
+            match store.find_readable(file) {
                 Ok(location) => file.location.set(location),
                 Err(fault) => faults.push((index, fault)),
             }
@@ -195,7 +195,8 @@ impl Store {
         Ok(self.folder.size(&file.part_path())?.map_or(Location::Absent, Location::Part))
     }
 
-    fn may_read(&self, file: &StoredFile, location: Location) -> Result<Location, StorageError> {
+    fn find_readable(&self, file: &StoredFile) -> Result<Location, StorageError> {
+        let location = self.find(file)?;
         if location != Location::Absent {
             self.folder.open_to_read(&file.path_at(location))?;
         }

@@ -73,8 +73,8 @@ struct Candidate {
     teller: Option<Teller>,
     /// It was due, and its network had no room, since it was last dialled.
     held_back: bool,
-    /// Somebody who came to us has said that this is where it listens, and was believed.
-    claimed: bool,
+    /// When somebody who came to us said that this is where it listens.
+    claimed: Option<Duration>,
 }
 
 impl Candidate {
@@ -149,7 +149,7 @@ impl Candidates {
             source,
             teller,
             held_back: false,
-            claimed: false,
+            claimed: None,
         };
         self.counts[source as usize] += 1;
         teller.into_iter().for_each(|teller| self.known().tellers.add(teller));
@@ -331,17 +331,18 @@ impl Candidates {
         }
     }
 
-    /// Somebody who came to us says that it listens here, where the user has named somebody. It is believed once and for a short
-    /// while: anybody could say so. Says whether it is.
-    pub(super) fn believe(&mut self, now: Duration, addr: SocketAddr) -> bool {
-        let Some(candidate) = self.book.get_mut(&addr).filter(|candidate| !candidate.claimed) else {
-            return false;
-        };
-        candidate.claimed = true;
-        if let Some(candidate) = self.leave(addr, State::Idle, false) {
-            candidate.not_before = now + CLAIMED_WAIT;
+    /// Somebody who came to us says that it listens here, where the user has named somebody. It is believed for a while (`limited`:
+    /// a longer one): anybody could say so. Says whether it is.
+    pub(super) fn believe(&mut self, now: Duration, addr: SocketAddr, limited: bool) -> bool {
+        let Some(candidate) = self.book.get_mut(&addr) else { return false };
+        let wait = if limited { CONNECTED_WAIT } else { CLAIMED_WAIT };
+        let until = *candidate.claimed.get_or_insert(now) + wait;
+        if now < until
+            && let Some(candidate) = self.leave(addr, State::Idle, false)
+        {
+            candidate.not_before = until;
         }
-        true
+        now < until
     }
 
     /// Never dials this address again.

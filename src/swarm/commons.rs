@@ -184,10 +184,10 @@ impl Commons {
         self.desks[core].leeches.store(u32::try_from(leeches).unwrap_or(u32::MAX), Ordering::Release);
     }
 
-    /// How many peers of all cores have not everything, as was last said.
-    pub(super) fn leeches(&self) -> u32 {
+    /// Whether no more than one peer of all cores has not everything, as was last said: it has nobody to give anything to.
+    pub(super) fn has_one_leech(&self) -> bool {
         let counts = self.desks.iter().map(|desk| desk.leeches.load(Ordering::Acquire));
-        counts.fold(0, u32::saturating_add)
+        counts.fold(0, u32::saturating_add) < 2
     }
 
     /// A core says how many of its peers have something for us.

@@ -2,7 +2,7 @@
 
 use super::candidates::{Candidates, Source};
 use super::peer::Peer;
-use super::roster::{Entry, host};
+use super::roster::{Entry, Member, TRIAL, host};
 use super::shown::Shown;
 use super::tellers::Teller;
 use super::{DropReason, Introduction, PeerSlot, Swarm, Tag, Wish};
@@ -53,7 +53,8 @@ impl Swarm {
     pub fn connect(&mut self, now: Duration, who: Introduction) -> Result<PeerSlot, DropReason> {
         let tag = Tag { core: self.core as u32, number: self.connections };
         self.connections += 1;
-        let refusal = self.admit(now, &who, tag).err();
+        let given = who.outgoing && self.candidates.is_given(&who.addr);
+        let refusal = self.admit(&who, Member { tag, outgoing: who.outgoing, given, since: now }).err();
         if who.outgoing {
             match &refusal {
                 None => self.candidates.connected(who.addr),
@@ -73,7 +74,7 @@ impl Swarm {
         let mut peer = Peer::new(now, who, tag, self.layout.piece_count(), self.have.count());
         let layout = &self.layout;
         let shown = || Box::new(Shown::new(layout.piece_count(), layout.piece_length()));
-        peer.shown = self.is_super_seed().then(shown);
+        (peer.given, peer.shown) = (given, self.is_super_seed().then(shown));
         let slot = self.peers.insert(peer);
         self.count_leeches(now);
         self.make_known(slot);
@@ -105,8 +106,13 @@ impl Swarm {
         for piece in self.active.values_mut() {
             piece.owner = piece.owner.filter(|owner| *owner != slot);
         }
-        if peer.who.outgoing {
-            self.candidates.ended(now, peer.who.addr, peer.downloaded + peer.uploaded > 0);
+        let useful = peer.downloaded + peer.uploaded > 0;
+        let brief = peer.given && !useful && now < peer.since + TRIAL;
+        if brief && self.commons.roster().member(&peer.who.identity(), false).is_some() {
+            // Most likely the other side would not have two connections.
+            self.candidates.postpone(now, peer.who.addr);
+        } else if peer.who.outgoing {
+            self.candidates.ended(now, peer.who.addr, useful);
         } else if let Some(addr) = listens_at.filter(|_| peer.downloaded > 0)
             && !self.commons.roster().is_banned(&peer.who.identity())
         {
@@ -140,8 +146,8 @@ impl Swarm {
         self.wishes.push_back(Wish::Drop(slot, reason));
     }
 
-    /// Enters a peer into the roster, under this tag; or says why it is not let in.
-    fn admit(&mut self, now: Duration, who: &Introduction, tag: Tag) -> Result<(), DropReason> {
+    /// Enters a peer into the roster; or says why it is not let in.
+    fn admit(&mut self, who: &Introduction, new: Member) -> Result<(), DropReason> {
         if who.id == self.settings.id {
             return Err(DropReason::Ourselves);
         }
@@ -150,15 +156,14 @@ impl Swarm {
         }
         let identity = who.identity();
         let commons = Arc::clone(&self.commons);
-        let given = who.outgoing && self.candidates.is_given(&who.addr);
         // Where the user's word leads, the name may be one that a liar has taken from it. (If it lies itself its address is banned.)
-        if !given && commons.roster().is_banned(&identity) {
+        if !new.given && commons.roster().is_banned(&identity) {
             return Err(DropReason::Banned);
         }
         let crowded = commons.roster().len() >= self.settings.most_peers;
         let keep_outgoing = self.settings.id.0 > who.id.0;
         let most = self.settings.most_of(who.addr.ip());
-        let entry = commons.roster().enter(identity, tag, (who.outgoing, keep_outgoing), most);
+        let entry = commons.roster().enter(identity, new, keep_outgoing, most);
         match entry {
             Entry::Crowd => {
                 self.totals.limits.hosts += 1;
@@ -169,8 +174,8 @@ impl Swarm {
             Entry::New if crowded => {
                 self.totals.limits.peers += 1;
                 let full = DropReason::Full(self.settings.most_peers);
-                let Some(idler) = self.idler(now).or_else(|| self.least(now, who)) else {
-                    commons.roster().leave(identity, tag);
+                let Some(idler) = self.idler(new.since).or_else(|| self.least(new.since, who)) else {
+                    commons.roster().leave(identity, new.tag);
                     return Err(full);
                 };
                 self.drop_peer(idler, full);
@@ -186,6 +191,16 @@ impl Swarm {
             self.wishes.push_back(Wish::Evict(tag));
         } else if let Some(slot) = self.peers.find(tag) {
             self.drop_peer(slot, DropReason::Duplicate);
+        }
+    }
+
+    /// Has strangers go who are in under the names of those whom the user names.
+    pub(super) fn look_at_namesakes(&mut self, now: Duration) {
+        let given: Vec<_> =
+            self.peers.iter().filter(|(_, peer)| peer.given).map(|(_, peer)| peer.who).collect();
+        for who in given {
+            let stranger = self.commons.roster().outstays(now, &who.identity());
+            stranger.into_iter().for_each(|stranger| self.evict(stranger));
         }
     }
 

@@ -225,8 +225,8 @@ pub struct Swarm {
     errands: BTreeMap<Block, usize>,
     /// What others may fetch for us.
     board: Board,
-    /// Connections that have ended, the latest last: one of them may turn out to have lied.
-    departed: VecDeque<(Tag, Introduction)>,
+    /// Connections that have ended, the latest last: one of them may turn out to have lied. And whether the user has named it.
+    departed: VecDeque<(Tag, Introduction, bool)>,
     wishes: VecDeque<Wish>,
     /// There is something new for the other cores.
     nudge: bool,
@@ -330,7 +330,7 @@ impl Swarm {
     }
 
     /// Wishes for dials, but not to where somebody is connected, on whichever core, that came to us from another port (of what the
-    /// user names that is believed once); nor to where a liar was found, by whichever core.
+    /// user names that is believed for a while); nor to where a liar was found, by whichever core.
     fn dial(&mut self, now: Duration, due: Vec<SocketAddr>) {
         if due.is_empty() {
             return;
@@ -342,11 +342,12 @@ impl Swarm {
                 self.candidates.ban(addr);
                 continue;
             }
+            let believed = !given || self.is_seeding();
             // By a low limit of ours somebody may have had no turn yet to show what it is worth.
-            let believed = !given || self.is_seeding() || self.most_ahead().is_some();
+            let limited = self.most_ahead().is_some();
             match here.get(&addr) {
                 Some(sure) if *sure || believed => self.candidates.postpone(now, addr),
-                Some(_) if self.candidates.believe(now, addr) => {}
+                Some(_) if self.candidates.believe(now, addr, limited) => {}
                 _ => self.wishes.push_back(Wish::Dial(addr)),
             }
         }
@@ -393,6 +394,7 @@ impl Swarm {
         self.tell_ahead(now);
         self.count_leeches(now);
         self.see_passed();
+        self.look_at_namesakes(now);
         for slot in slots {
             self.look_after(now, slot, (most, share), turn);
             self.note_use(now, slot);

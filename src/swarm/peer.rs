@@ -84,6 +84,8 @@ const MOST_FORGONE: usize = 2 * *window::BOUNDS.end();
 pub(super) struct Peer {
     pub(super) who: Introduction,
     pub(super) tag: Tag,
+    /// We dialled it where the user said.
+    pub(super) given: bool,
     pub(super) since: Duration,
     pub(super) dropped: bool,
     pub(super) woken: bool,
@@ -196,6 +198,7 @@ impl Peer {
         Self {
             who,
             tag,
+            given: false,
             since: now,
             dropped: false,
             woken: false,

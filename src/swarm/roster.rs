@@ -5,20 +5,28 @@ use super::reached::reached;
 use crate::wire::PeerId;
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 /// Peers remembered for a bad piece.
 const MOST_BANNED: usize = 10_000;
 /// Names under which one host may lie: then there is nobody we talk to there but whom the user names. One alone says little of the
 /// others behind the same address.
 const MOST_NAMES: u32 = 8;
+/// So long whom the user names and a stranger of the same name are both in. When they are one, the other side closes one of the
+/// two connections meanwhile.
+pub(super) const TRIAL: Duration = Duration::from_secs(10);
 
 /// What tells peers apart. An id alone is no proof: a liar could take that of an honest peer.
 pub(super) type Identity = (IpAddr, PeerId);
 
+/// A connection that is in, or wants to be.
 #[derive(Clone, Copy, Debug)]
-struct Member {
-    tag: Tag,
-    outgoing: bool,
+pub(super) struct Member {
+    pub(super) tag: Tag,
+    pub(super) outgoing: bool,
+    /// We dialled it where the user said.
+    pub(super) given: bool,
+    pub(super) since: Duration,
 }
 
 /// How a new connection gets on with the roster.
@@ -37,7 +45,8 @@ pub(super) enum Entry {
 /// All connected peers of a torrent, and who may not come back.
 #[derive(Debug, Default)]
 pub(super) struct Roster {
-    members: HashMap<Identity, Member>,
+    /// By whether the user has named them: who comes under the name of such a one may be a stranger.
+    members: HashMap<(Identity, bool), Member>,
     /// How many of them each host has.
     crowds: HashMap<IpAddr, usize>,
     /// Hosts and ids that sent a bad piece.
@@ -59,34 +68,44 @@ pub fn host(ip: IpAddr) -> IpAddr {
 impl Roster {
     /// Enters a connection. When both sides have dialled at once, both must keep the same one: that which the side with
     /// the greater id dialled; `keep_outgoing` says whether that is ours. Of one host `most` may be in.
-    pub(super) fn enter(
-        &mut self,
-        who: Identity,
-        tag: Tag,
-        (outgoing, keep_outgoing): (bool, bool),
-        most: usize,
-    ) -> Entry {
-        let twin = self.members.get(&who).copied();
-        if twin.is_some_and(|twin| twin.outgoing == outgoing || twin.outgoing == keep_outgoing) {
+    ///
+    /// Whom the user names is let in beside a stranger of its name: else that could keep it out, by an id that is greater than
+    /// ours. For a while, for if both are one and the same, it is the other side that closes the connection we are not to keep.
+    pub(super) fn enter(&mut self, who: Identity, new: Member, keep_outgoing: bool, most: usize) -> Entry {
+        let twin = |given| self.members.get(&(who, given)).copied();
+        let (twin, namesake) = (twin(new.given), twin(!new.given));
+        let loses = |to: &Member| to.outgoing == new.outgoing || to.outgoing == keep_outgoing;
+        if twin.is_some_and(|twin| loses(&twin))
+            || (!new.given && namesake.is_some_and(|given| loses(&given)))
+        {
             return Entry::Duplicate;
         }
-        if twin.is_none() {
-            let crowd = self.crowds.entry(host(who.0)).or_default();
-            if *crowd >= most {
-                return Entry::Crowd;
-            }
-            *crowd += 1;
+        let replaced = twin.or(namesake.filter(|stranger| new.given && !loses(stranger)));
+        if let Some(replaced) = replaced {
+            self.leave(who, replaced.tag);
         }
-        self.members.insert(who, Member { tag, outgoing });
-        twin.map_or(Entry::New, |twin| Entry::Replaces(twin.tag))
+        let crowd = self.crowds.entry(host(who.0)).or_default();
+        if *crowd >= most {
+            return Entry::Crowd;
+        }
+        *crowd += 1;
+        self.members.insert((who, new.given), new);
+        replaced.map_or(Entry::New, |replaced| Entry::Replaces(replaced.tag))
+    }
+
+    /// The stranger who has been in under the name of somebody whom the user names, beside that one, for so long that they are
+    /// two, or that the other side does not mind which connection goes.
+    pub(super) fn outstays(&self, now: Duration, who: &Identity) -> Option<Tag> {
+        let both = [true, false].map(|given| self.members.get(&(*who, given)));
+        let [Some(given), Some(stranger)] = both else { return None };
+        (now >= given.since.max(stranger.since) + TRIAL).then_some(stranger.tag)
     }
 
     /// Takes a connection out, unless another has taken its place.
     pub(super) fn leave(&mut self, who: Identity, tag: Tag) {
-        if self.members.get(&who).is_none_or(|member| member.tag != tag) {
-            return;
-        }
-        self.members.remove(&who);
+        let of_tag = |given: &bool| self.members.get(&(who, *given)).is_some_and(|member| member.tag == tag);
+        let Some(given) = [true, false].into_iter().find(of_tag) else { return };
+        self.members.remove(&(who, given));
         let host = host(who.0);
         let left = self.crowds.get(&host).map_or(0, |crowd| crowd - 1);
         _ = if left > 0 { self.crowds.insert(host, left) } else { self.crowds.remove(&host) };
@@ -120,9 +139,9 @@ impl Roster {
         self.names.get(&host(ip)).is_some_and(|names| *names >= MOST_NAMES)
     }
 
-    /// The connection of that peer.
-    pub(super) fn member(&self, who: &Identity) -> Option<Tag> {
-        self.members.get(who).map(|member| member.tag)
+    /// The connection of that peer: of the one whom the user names, or of who else has its name.
+    pub(super) fn member(&self, who: &Identity, given: bool) -> Option<Tag> {
+        self.members.get(&(*who, given)).map(|member| member.tag)
     }
 
     /// Whether it has lied, or so many others at its address that it is most likely the same one under a new name.
@@ -168,19 +187,63 @@ mod tests {
         assert_eq!(roster.banned.len(), MOST_BANNED);
     }
 
+    const WHO: Identity = (IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)), PeerId([7; 20]));
+
+    /// A connection that begins after so many seconds.
+    fn comer(number: u64, (outgoing, given): (bool, bool)) -> Member {
+        Member { tag: tag(number), outgoing, given, since: Duration::from_secs(number) }
+    }
+
+    fn tag(number: u64) -> Tag {
+        Tag { core: 0, number }
+    }
+
     #[test]
     fn of_two_connections_to_one_peer_both_sides_keep_the_same() {
-        let who = (IpAddr::from([10, 0, 0, 1]), PeerId([7; 20]));
-        let [first, second, third] = [1, 2, 3].map(|number| Tag { core: 0, number });
         let mut roster = Roster::default();
-        assert_eq!(roster.enter(who, first, (true, false), 9), Entry::New);
-        assert_eq!(roster.enter(who, second, (true, false), 9), Entry::Duplicate);
-        assert_eq!(roster.enter(who, second, (false, false), 9), Entry::Replaces(first));
-        assert_eq!(roster.enter(who, third, (true, false), 9), Entry::Duplicate);
-        roster.leave(who, first);
+        let mut enter = |number, outgoing| roster.enter(WHO, comer(number, (outgoing, false)), false, 9);
+        assert_eq!(enter(1, true), Entry::New);
+        assert_eq!(enter(2, true), Entry::Duplicate);
+        assert_eq!(enter(2, false), Entry::Replaces(tag(1)));
+        assert_eq!(enter(3, true), Entry::Duplicate);
+        roster.leave(WHO, tag(1));
         assert_eq!(roster.len(), 1, "its place is the second's");
-        roster.leave(who, second);
-        assert_eq!(roster.len(), 0);
+        roster.leave(WHO, tag(2));
+        assert_eq!((roster.len(), roster.crowds.len()), (0, 0));
+    }
+
+    /// Who is in under a name, whether we dialled it and the user said where, and who comes.
+    #[test]
+    fn whom_the_user_names_is_in_beside_whoever_else_has_its_name() {
+        let [came, dialled, given] = [(false, false), (true, false), (true, true)];
+        for (first, second, keep_outgoing, entry) in [
+            // The one with the greater id closes one of them.
+            (came, given, false, Entry::New),
+            (given, came, false, Entry::New),
+            // That are we.
+            (came, given, true, Entry::Replaces(tag(1))),
+            (given, came, true, Entry::Duplicate),
+            // Where it listens, too, as somebody else says.
+            (dialled, given, false, Entry::New),
+            (dialled, given, true, Entry::New),
+            (given, dialled, false, Entry::Duplicate),
+            (given, given, false, Entry::Duplicate),
+        ] {
+            let mut roster = Roster::default();
+            assert_eq!(roster.enter(WHO, comer(1, first), keep_outgoing, 9), Entry::New);
+            assert_eq!(roster.enter(WHO, comer(5, second), keep_outgoing, 9), entry, "{first:?} {second:?}");
+            let both = entry == Entry::New;
+            assert_eq!((roster.len(), roster.crowds[&WHO.0]), if both { (2, 2) } else { (1, 1) });
+            for number in [6, 7].into_iter().filter(|_| both) {
+                let more = roster.enter(WHO, comer(number, [came, given][number as usize - 6]), true, 9);
+                assert_eq!(more, Entry::Duplicate, "two are enough");
+            }
+            let stranger = tag(if first == given { 5 } else { 1 });
+            let outstays = [14, 15].map(|now| roster.outstays(Duration::from_secs(now), &WHO));
+            assert_eq!(outstays, [None, Some(stranger).filter(|_| both)]);
+            roster.leave(WHO, stranger);
+            assert_eq!(roster.outstays(Duration::from_secs(99), &WHO), None);
+        }
     }
 
     #[test]
@@ -190,8 +253,7 @@ mod tests {
         let mut enter = |roster: &mut Roster, ip: &str, name: u8| {
             number += 1;
             let who = (ip.parse().unwrap(), PeerId([name; 20]));
-            let tag = Tag { core: 0, number };
-            (roster.enter(who, tag, (false, false), 2), who, tag)
+            (roster.enter(who, comer(number, (false, false)), false, 2), who, tag(number))
         };
         let (first, who, tag) = enter(&mut roster, "10.0.0.1", 1);
         assert_eq!(first, Entry::New);
@@ -209,7 +271,7 @@ mod tests {
         ] {
             assert_eq!(enter(&mut roster, ip, name).0, entry, "{ip} {name}");
         }
-        roster.leave(who, Tag { core: 0, number: 99 });
+        roster.leave(who, comer(99, (false, false)).tag);
         assert_eq!(enter(&mut roster, "10.0.0.1", 3).0, Entry::Crowd, "another connection has ended");
         roster.leave(who, tag);
         assert_eq!(enter(&mut roster, "10.0.0.1", 3).0, Entry::New);

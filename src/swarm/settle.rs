@@ -121,15 +121,16 @@ impl Swarm {
             return self.wishes.push_back(Wish::Blame(culprit, piece));
         }
         let slot = self.peers.find(culprit);
-        let here = slot.and_then(|slot| self.peers.get(slot)).map(|peer| peer.who);
-        let gone = || self.departed.iter().find(|(tag, _)| *tag == culprit).map(|(_, who)| *who);
-        let Some(who) = here.or_else(gone) else { return };
+        let here = slot.and_then(|slot| self.peers.get(slot)).map(|peer| (peer.who, peer.given));
+        let gone =
+            || self.departed.iter().find(|(tag, ..)| *tag == culprit).map(|(_, who, given)| (*who, *given));
+        let Some((who, given)) = here.or_else(gone) else { return };
         if who.outgoing {
             self.ban_address(who.addr);
         }
         let (banned, again) = {
             let mut roster = self.commons.roster();
-            (roster.ban(who.identity()), roster.member(&who.identity()))
+            (roster.ban(who.identity()), roster.member(&who.identity(), given))
         };
         self.totals.limits.bans += u64::from(!banned);
         if let Some(slot) = slot {
@@ -143,7 +144,7 @@ impl Swarm {
     /// A peer has left; what it sent may still turn out to be bad.
     pub(super) fn remember(&mut self, peer: &Peer) {
         if peer.downloaded > 0 {
-            self.departed.push_back((peer.tag, peer.who));
+            self.departed.push_back((peer.tag, peer.who, peer.given));
         }
         if self.departed.len() > MOST_DEPARTED {
             self.departed.pop_front();

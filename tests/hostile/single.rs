@@ -101,6 +101,12 @@ fn cancels_by_the_million_stop_nobody() {
 fn giver(torrent: &Torrent, number: u8, payload: Option<Vec<u8>>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
+    give(listener, torrent, number, payload);
+    addr
+}
+
+/// The same at a place that is known already.
+fn give(listener: TcpListener, torrent: &Torrent, number: u8, payload: Option<Vec<u8>>) {
     let torrent = torrent.clone();
     std::thread::spawn(move || {
         let mut stream = accept(&listener, &torrent, [number; 20]).unwrap();
@@ -116,7 +122,22 @@ fn giver(torrent: &Torrent, number: u8, payload: Option<Vec<u8>>) -> SocketAddr 
             std::thread::sleep(Duration::from_millis(500));
         }
     });
-    addr
+}
+
+/// At the same address, under an id by which it is not the seed's connection that stays.
+#[test]
+fn a_stranger_under_the_name_of_a_seed_that_the_user_names_does_not_keep_it_out() {
+    let len = 4 * BLOCK as usize;
+    let (folder, path, torrent) = one_file(len, BLOCK);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (named, target) = (format!("--peer={}", listener.local_addr().unwrap()), folder.path().join("copy"));
+    let mut leecher = Program::start(&mut client("download", &path, &target, &[&named]));
+    let mut mute = connect(leecher.address(), &torrent, [0xfe; 20]).unwrap();
+    mute.write_all(&[bitfield(&torrent, 4), message(UNCHOKE, &[], &[])].concat()).unwrap();
+    hear_kind(&mut mute, REQUEST);
+    give(listener, &torrent, 0xfe, Some(noise(len)));
+    leecher.until("completed");
+    assert_eq!(std::fs::read(target.join("payload")).unwrap(), noise(len));
 }
 
 #[test]

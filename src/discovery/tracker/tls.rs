@@ -10,7 +10,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{CertificateError, ClientConfig, Error, RootCertStore};
+use tokio_rustls::rustls::{
+    AlertDescription, CertificateError, ClientConfig, Error, InvalidMessage, PeerIncompatible, RootCertStore,
+};
 
 /// Certificates of authorities to trust beside those of the system and the built-in ones.
 #[derive(Clone, Debug, Default)]
@@ -85,14 +87,28 @@ impl Tls {
 /// The same in plain words, where those of the library are names of its own.
 fn plain(cause: io::Error) -> io::Error {
     let wrong = cause.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
-    let Some(Error::InvalidCertificate(wrong)) = wrong else { return cause };
+    let Some(wrong) = wrong else { return cause };
     let text = match wrong {
-        CertificateError::UnknownIssuer => {
+        Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+            "what it answers is not TLS; perhaps it speaks plain HTTP at this port"
+        }
+        Error::AlertReceived(AlertDescription::ProtocolVersion)
+        | Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13) => {
+            "it speaks only versions of TLS that are too old to be safe, none from 1.2 on"
+        }
+        Error::AlertReceived(AlertDescription::HandshakeFailure) => {
+            "it refused: most likely it knows only ways to encrypt that are too old to be safe"
+        }
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
             "its certificate is not of an authority that is trusted here (--tracker-ca names others to trust)"
         }
-        CertificateError::BadSignature => "its certificate was not signed by the authority that it names",
+        Error::InvalidCertificate(CertificateError::BadSignature) => {
+            "its certificate was not signed by the authority that it names"
+        }
         // Their list of errors is not shown to us: only how it calls this one.
-        CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
+        Error::InvalidCertificate(CertificateError::Other(other))
+            if other.to_string().contains("CaUsedAsEndEntity") =>
+        {
             "it shows the certificate of an authority, not one of a server that an authority has signed"
         }
         _ => return cause,

@@ -1,6 +1,6 @@
 //! Liars among honest peers: found by their blocks, and nobody else.
 
-use super::desk::{BLOCK, Desk, id};
+use super::desk::{BLOCK, Desk, id, own};
 use super::sim::plan::{Has, NodePlan, Plan};
 use super::sim::world::World;
 use crate::metainfo::Layout;
@@ -95,6 +95,23 @@ fn a_liar_that_has_left_may_not_come_back_and_one_that_is_back_goes() {
         assert_eq!(liars(&mut desk, &[]), again.into_iter().collect::<Vec<_>>());
         assert_eq!(desk.connect(false, 2), Err(DropReason::Banned));
     }
+}
+
+#[test]
+fn whom_the_user_names_is_not_blamed_for_a_liar_of_its_name_that_has_left() {
+    let (mut desk, peers) = crowd(32, 2);
+    let addr = SocketAddr::from(([127, 0, 0, 1], 7));
+    desk.swarm.add_candidate(addr, Source::Given);
+    let who = Introduction { addr, outgoing: true, id: id(2), reserved: Reserved::default() };
+    let named = desk.swarm.connect(desk.now, who).unwrap();
+    fetch(&mut desk, &peers);
+    desk.bad_blocks = vec![31];
+    assert_eq!(liars(&mut desk, &[0]), []);
+    desk.swarm.gone(desk.now, peers[1]);
+    assert_eq!(fetch(&mut desk, &peers[..1]).len(), 32);
+    assert_eq!(liars(&mut desk, &[]), []);
+    assert!(desk.swarm.peers.get(named).is_some_and(|peer| !peer.dropped));
+    assert_eq!(desk.connect(false, 2), Err(DropReason::Banned));
 }
 
 #[test]
@@ -234,15 +251,23 @@ fn whom_the_user_names_is_met_also_where_many_have_lied() {
 /// A stranger at the same address may call itself what it likes, and say that it listens where the seed does.
 #[test]
 fn nobody_stands_in_for_whom_the_user_names() {
+    stand_in(None, 25);
+    // So low that most have no turn to show what they are worth.
+    stand_in(Some(1000), 125);
+}
+
+fn stand_in(download_limit: Option<u64>, seconds: u64) {
     let (mut desk, _) = crowd(1, 0);
+    own(&mut desk).download_limit = download_limit;
     come_and_lie(&mut desk, 50_000, 99);
     let mute = desk.swarm.connect(desk.now, who(50_001, false, 98)).unwrap();
+    desk.hear(mute, Message::HaveAll);
     for port in [7, 8] {
         desk.swarm.add_candidate(at(port), if port == 7 { Source::Given } else { Source::Tracker });
         let hello = ExtendedHandshake { port: Some(port), ..ExtendedHandshake::default() };
         desk.hear(mute, Message::Extended { id: 0, payload: &hello.encode() });
         let expected = if port == 7 { vec![at(7)] } else { vec![] };
-        desk.pass(25);
+        desk.pass(seconds);
         let dialled = |wish| if let Wish::Dial(addr) = wish { Some(addr) } else { None };
         let dialled: Vec<SocketAddr> = desk.wishes().into_iter().filter_map(dialled).collect();
         assert_eq!(dialled, expected, "who is here already is not dialled, or so it says");

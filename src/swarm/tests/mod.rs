@@ -14,6 +14,7 @@ mod fetching;
 mod in_order;
 mod islands;
 mod limits;
+mod namesakes;
 mod picking;
 mod scarcity;
 mod sim;

@@ -144,17 +144,32 @@ async fn an_authority_that_shows_its_own_certificate_is_refused_in_plain_words()
 }
 
 #[tokio::test]
-async fn who_speaks_no_tls_is_refused() {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let url = format!("https://{}/announce", listener.local_addr().unwrap());
-    tokio::spawn(async move {
-        let (stream, _) = listener.accept().await.unwrap();
-        stream.writable().await.unwrap();
-        stream.try_write(&response("200 OK", b"d8:intervali900ee")).unwrap();
-        stream.readable().await.unwrap();
-    });
-    let error = TrackerClient::new(TrackerOptions::default()).announce(&url, &request()).await.unwrap_err();
-    assert!(matches!(error, TrackerError::Tls { .. }), "{error:?}");
+async fn who_speaks_no_tls_or_an_old_one_is_refused_in_plain_words() {
+    let alert = |what: u8| vec![21, 3, 1, 0, 2, 2, what];
+    // The hello of a server of TLS 1.1: its random bytes, no session, a cipher, no compression.
+    let hello = [vec![22, 3, 2, 0, 42, 2, 0, 0, 38, 3, 2], vec![7; 32], vec![0, 0, 47, 0]].concat();
+    for (answer, why) in [
+        (
+            response("200 OK", b"d8:intervali900ee"),
+            "what it answers is not TLS; perhaps it speaks plain HTTP",
+        ),
+        (alert(70), "it speaks only versions of TLS that are too old"),
+        (hello, "it speaks only versions of TLS that are too old"),
+        (alert(40), "it knows only ways to encrypt that are too old"),
+    ] {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("https://{}/announce", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            stream.writable().await.unwrap();
+            stream.try_write(&answer).unwrap();
+            stream.readable().await.unwrap();
+        });
+        let client = TrackerClient::new(TrackerOptions::default());
+        let error = client.announce(&url, &request()).await.unwrap_err();
+        assert!(matches!(error, TrackerError::Tls { .. }), "{error:?}");
+        assert!(error.to_string().contains(why), "{error}");
+    }
 }
 
 #[test]
