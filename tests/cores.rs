@@ -135,6 +135,11 @@ fn pieces_are_not_stuck(lapse: Lapse) {
     });
     assert_eq!(end.sum("seedring_downloaded_bytes_total", &[]), len as u64);
     assert_eq!(end.sum("seedring_limit_hits_total", &["limit=\"letters\""]), 0);
+    assert_eq!(
+        end.by_core("seedring_moved_bytes_total", &[])[1 - holder],
+        0,
+        "letters take what has come as it is"
+    );
 }
 
 #[test]
