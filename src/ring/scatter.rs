@@ -151,12 +151,13 @@ mod tests {
         let mut scatter = Scatter::default();
         let head = scatter.push_scratch(3);
         scatter.push_lease(slab.lease(20_000..20_004).unwrap());
+        scatter.push_buffer(b"......".to_vec(), 1..4);
         let rest = scatter.push_rest();
         assert_eq!((head.clone(), rest.clone()), (0..3, 3..SCRATCH_LEN));
-        assert_eq!(scatter.capacity(), SCRATCH_LEN + 4);
+        assert_eq!(scatter.capacity(), SCRATCH_LEN + 7);
         let header = scatter.header();
         let moved = Box::new((1, scatter));
-        let mut bytes = b"abcdefghij".iter();
+        let mut bytes = b"abcdefgabchij".iter();
         // As the kernel fills it.
         // SAFETY: the header and what it names belong to `moved`, which nobody touches meanwhile.
         unsafe {
@@ -168,10 +169,12 @@ mod tests {
             }
         }
         let mut scatter = moved.1;
+        scatter.change(11, |bytes| bytes[..1].make_ascii_uppercase());
         scatter.clear();
-        assert_eq!(scatter.scratch(head), b"abc");
-        assert_eq!(slab.read(20_000..20_004), b"defg");
-        assert_eq!(scatter.scratch(3..6), b"hij");
+        assert_eq!((scatter.take_buffer(), scatter.take_buffer()), (b".Abc..".to_vec(), vec![]));
+        assert_eq!(scatter.scratch(head), b"Abc");
+        assert_eq!(slab.read(20_000..20_004), b"Defg");
+        assert_eq!(scatter.scratch(3..6), b"Hij");
         assert!(!slab.is_leased(&(0..SLAB_LEN)));
     }
 

@@ -3,7 +3,8 @@
 //! The next blocks are known, for peers answer in the order they were asked. So one receive scatters: 13 bytes of
 //! head into the scratch buffer, the payload into the block's place in its slab, the next head, and so on. If
 //! the peer says something else in between, the bytes after it lie in the wrong places; they are moved, and counted, and
-//! of this peer less is foreseen (see `guess`).
+//! of this peer less is foreseen (see `guess`). Behind the last place that can be foreseen comes room for a head only: what
+//! that says decides where its payload goes.
 
 use super::allowance::Allowance;
 use super::crew::Letter;

@@ -84,6 +84,7 @@ impl Swarm {
         let (Some(writer), Some(other)) = (self.peers.get(writer), self.peers.get(other)) else {
             return false;
         };
+        // Of what is lent behind the block that is coming none has begun.
         let ahead = writer.lent.iter().skip(1).any(|lent| lent == block);
         let Some(begun) = writer.begun.filter(|_| !ahead) else { return false };
         let lacks = writer.lacks_of(block.len);
