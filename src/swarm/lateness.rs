@@ -89,7 +89,7 @@ impl Swarm {
         let Some(begun) = writer.begun.filter(|_| !ahead) else { return false };
         let lacks = writer.lacks_of(block.len);
         let came = block.len.saturating_sub(lacks).max(1);
-        let taken = now.saturating_sub(begun).as_secs_f64();
+        let taken = now.saturating_sub(writer.waited_since(begun, self.limit_turn())).as_secs_f64();
         taken * f64::from(lacks) > other.block_seconds() * f64::from(came)
     }
 

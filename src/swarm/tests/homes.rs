@@ -1,6 +1,6 @@
 //! Where a block's bytes go when several peers send it.
 
-use super::desk::{BLOCK, Desk, Said, has_rate};
+use super::desk::{BLOCK, Desk, Said, has_rate, own};
 use crate::metainfo::Block;
 use crate::swarm::{Completion, PeerSlot, Place, Wish};
 use std::ops::Range;
@@ -69,6 +69,14 @@ fn who_is_slower_amid_a_block_leaves_its_place() {
         desk.settle(&[]);
         assert_eq!(desk.swarm.totals().downloaded, u64::from(BLOCK));
     }
+}
+
+#[test]
+fn whose_bytes_our_own_limit_keeps_waiting_is_not_slower_amid_a_block() {
+    let (mut desk, [a, b], _) = amid(BLOCK / 4, u64::from(BLOCK));
+    own(&mut desk).download_limit = Some(BLOCK.into());
+    desk.swarm.lies_unread(desk.now, a, BLOCK.into());
+    assert_eq!(begin(&mut desk, b), Place::Aside);
 }
 
 #[test]
