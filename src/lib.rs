@@ -85,8 +85,8 @@
 //! # What is absent, and stays so
 //!
 //! * No lock on the data path: a core shares with others only atomics ([`swarm::PieceMap`]) and mailboxes.
-//! * No payload byte is copied in user space in the steady state, but for what is sent to peers that insist on encryption, and
-//!   what comes in another order than it was asked for.
+//! * No payload byte is copied in user space in the steady state, but for what is sent to peers that insist on encryption,
+//!   what comes in another order than it was asked for, and what one core fetches for another.
 //! * No byte of a mapped file is touched by our own code, only by sends ([`ring::Window`]).
 //! * No operation on a slab that can wait for a peer: sockets are waited for with empty hands ([`ring::Socket`]). Sends
 //!   without a copy ([`ring::ZeroCopy`]) do hold slabs until the peer has acknowledged them: a quarter of them at most.

@@ -293,7 +293,7 @@ fn what_is_downloaded_is_neither_copied_nor_read() {
 }
 
 /// Files and pieces never begin at the same place. From sixteen peers side by side, each block comes into its place, but for
-/// those that towards the end two of them are asked for.
+/// those that towards the end come from two of them at the same time.
 #[test]
 fn what_many_send_of_straddling_files_is_not_copied() {
     let lengths = [3_000_001, 5, 1 << 20, 70_000, 4096, 6_000_003, 65_536, 2_500_000];

@@ -1,5 +1,5 @@
 //! Requests as no client of ours would make them: again, within one another, of any length, in any order. Each is answered with
-//! the bytes it asks for. And answers as no seed of ours would give them.
+//! the bytes it asks for. And answers as no seed of ours would give them, or two of them.
 
 mod common;
 
@@ -9,6 +9,7 @@ use common::peer::{
     INTERESTED, PIECE, REQUEST, Request, UNCHOKE, accept, bitfield, connect, hear_kind, message,
 };
 use common::program::{Program, client};
+use seedring::metainfo::Torrent;
 use std::fs;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
@@ -138,9 +139,7 @@ fn a_seed_that_answers_out_of_order_and_talks_in_between_is_kept() {
     let seed = listener.local_addr().unwrap().to_string();
     let mut leech =
         Program::start(&mut client("download", &path, folder.path(), &["--peer", &seed, "--cores", "1"]));
-    let mut stream = accept(&listener, &torrent, [7; 20]).unwrap();
-    stream.write_all(&bitfield(&torrent, torrent.layout.piece_count())).unwrap();
-    stream.write_all(&message(UNCHOKE, &[], &[])).unwrap();
+    let mut stream = giver(&listener, &torrent, [7; 20]);
     let mut queue: Vec<Request> = Vec::new();
     for answer in 0..payload.len() as u32 / BLOCK {
         while queue.len() < 2 && answer + (queue.len() as u32) < payload.len() as u32 / BLOCK {
@@ -157,5 +156,42 @@ fn a_seed_that_answers_out_of_order_and_talks_in_between_is_kept() {
     assert_eq!(completed["downloaded"], payload.len(), "{completed}");
     listener.set_nonblocking(true).unwrap();
     assert!(listener.accept().is_err(), "it was never dialled again");
+    drop(origin);
+}
+
+/// A seed that has everything and does not choke.
+fn giver(listener: &TcpListener, torrent: &Torrent, id: [u8; 20]) -> TcpStream {
+    let mut stream = accept(listener, torrent, id).unwrap();
+    stream.write_all(&bitfield(torrent, torrent.layout.piece_count())).unwrap();
+    stream.write_all(&message(UNCHOKE, &[], &[])).unwrap();
+    stream
+}
+
+/// What a seed is slow to send another is asked for, too. It comes into its place all the same, also the block that the slow one
+/// is in the middle of.
+#[test]
+fn what_two_are_asked_for_is_not_copied() {
+    let (origin, path, torrent) = one_file(1 << 20, 16 * BLOCK);
+    let payload = noise(1 << 20);
+    let folder = tempfile::tempdir().unwrap();
+    let listeners = [0; 2].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+    let [first, second] = [0, 1].map(|at: usize| format!("--peer={}", listeners[at].local_addr().unwrap()));
+    let [slow, fast] = listeners;
+    let more = [&first, &second, "--cores=1"];
+    let mut leech = Program::start(&mut client("download", &path, folder.path(), &more));
+    let mut lame = giver(&slow, &torrent, [1; 20]);
+    let answers: Vec<Vec<u8>> =
+        (0..4).map(|_| Request::hear(&mut lame).unwrap().answer(&torrent, &payload)).collect();
+    lame.write_all(&[&answers[0][..], &answers[1][..5000]].concat()).unwrap();
+    let mut other = giver(&fast, &torrent, [2; 20]);
+    let mut asked = 0;
+    while let Ok(request) = Request::hear(&mut other) {
+        asked += 1;
+        let _ = other.write_all(&request.answer(&torrent, &payload));
+    }
+    let completed = leech.until("completed");
+    assert_eq!(asked, payload.len() / BLOCK as usize - 1, "all but one block");
+    assert_eq!((&completed["moved"], &completed["wasted"]), (&0.into(), &0.into()), "{completed}");
+    assert!(fs::read(folder.path().join("payload")).unwrap() == payload);
     drop(origin);
 }

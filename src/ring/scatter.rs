@@ -11,15 +11,18 @@ pub const MAX_LEASES: usize = 31;
 /// Room for them, and for one last place behind.
 const MAX_PLACES: usize = 2 * MAX_LEASES + 1;
 
-/// One place: bytes of the scratch buffer, or a lease.
+/// One place: bytes of the scratch buffer, or of the one that was lent, or a lease.
 enum Place {
     Scratch(Range<usize>),
+    Buffer(Range<usize>),
     Lease(Lease),
 }
 
 /// Places for one receive. Kept and used again: it holds 16 KiB.
 pub struct Scatter {
     scratch: Vec<u8>,
+    /// See [`Scatter::push_buffer`].
+    buffer: Vec<u8>,
     used: usize,
     capacity: usize,
     places: Vec<Place>,
@@ -35,6 +38,7 @@ impl Default for Scatter {
         let header = vec![unsafe { std::mem::zeroed::<libc::msghdr>() }];
         Self {
             scratch: vec![0; SCRATCH_LEN],
+            buffer: Vec::new(),
             used: 0,
             capacity: 0,
             places: Vec::with_capacity(MAX_PLACES),
@@ -66,6 +70,22 @@ impl Scatter {
         self.push_scratch(SCRATCH_LEN)
     }
 
+    /// Adds a range of a buffer of the caller's, who gets it back by [`Scatter::take_buffer`]. One a receive.
+    pub fn push_buffer(&mut self, buffer: Vec<u8>, range: Range<usize>) {
+        assert!(
+            range.end <= buffer.len() && self.buffer.is_empty(),
+            "there is one buffer, and the range lies in it"
+        );
+        self.buffer = buffer;
+        self.capacity += range.len();
+        self.places.push(Place::Buffer(range));
+    }
+
+    /// Gives the caller's buffer back. To be called after the receive.
+    pub fn take_buffer(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.buffer)
+    }
+
     /// Adds a place in a slab.
     pub fn push_lease(&mut self, lease: Lease) {
         self.capacity += lease.len();
@@ -83,6 +103,7 @@ impl Scatter {
         for place in &mut self.places {
             let bytes = match place {
                 Place::Scratch(range) => &mut self.scratch[range.clone()],
+                Place::Buffer(range) => &mut self.buffer[range.clone()],
                 Place::Lease(lease) => lease.bytes(),
             };
             let len = bytes.len().min(count);
@@ -98,12 +119,14 @@ impl Scatter {
 
     /// The message header for the kernel. It points into `self`'s heap and slabs, none of which move with `self`.
     pub(super) fn header(&mut self) -> *mut libc::msghdr {
-        let scratch = self.scratch.as_mut_ptr();
+        let (scratch, buffer) = (self.scratch.as_mut_ptr(), self.buffer.as_mut_ptr());
         self.iovecs.clear();
         self.iovecs.extend(self.places.iter().map(|place| {
             let (base, len) = match place {
                 // SAFETY: the range lies inside the scratch buffer.
                 Place::Scratch(range) => (unsafe { scratch.add(range.start) }, range.len()),
+                // SAFETY: the range lies inside the buffer: that was asserted, and nobody has the buffer but us.
+                Place::Buffer(range) => (unsafe { buffer.add(range.start) }, range.len()),
                 Place::Lease(lease) => (lease.address(), lease.len()),
             };
             libc::iovec { iov_base: base.cast(), iov_len: len }
@@ -128,12 +151,13 @@ mod tests {
         let mut scatter = Scatter::default();
         let head = scatter.push_scratch(3);
         scatter.push_lease(slab.lease(20_000..20_004).unwrap());
+        scatter.push_buffer(b"......".to_vec(), 1..4);
         let rest = scatter.push_rest();
         assert_eq!((head.clone(), rest.clone()), (0..3, 3..SCRATCH_LEN));
-        assert_eq!(scatter.capacity(), SCRATCH_LEN + 4);
+        assert_eq!(scatter.capacity(), SCRATCH_LEN + 7);
         let header = scatter.header();
         let moved = Box::new((1, scatter));
-        let mut bytes = b"abcdefghij".iter();
+        let mut bytes = b"abcdefgabchij".iter();
         // As the kernel fills it.
         // SAFETY: the header and what it names belong to `moved`, which nobody touches meanwhile.
         unsafe {
@@ -145,10 +169,12 @@ mod tests {
             }
         }
         let mut scatter = moved.1;
+        scatter.change(11, |bytes| bytes[..1].make_ascii_uppercase());
         scatter.clear();
-        assert_eq!(scatter.scratch(head), b"abc");
-        assert_eq!(slab.read(20_000..20_004), b"defg");
-        assert_eq!(scatter.scratch(3..6), b"hij");
+        assert_eq!((scatter.take_buffer(), scatter.take_buffer()), (b".Abc..".to_vec(), vec![]));
+        assert_eq!(scatter.scratch(head), b"Abc");
+        assert_eq!(slab.read(20_000..20_004), b"Defg");
+        assert_eq!(scatter.scratch(3..6), b"Hij");
         assert!(!slab.is_leased(&(0..SLAB_LEN)));
     }
 

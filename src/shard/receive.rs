@@ -3,7 +3,8 @@
 //! The next blocks are known, for peers answer in the order they were asked. So one receive scatters: 13 bytes of
 //! head into the scratch buffer, the payload into the block's place in its slab, the next head, and so on. If
 //! the peer says something else in between, the bytes after it lie in the wrong places; they are moved, and counted, and
-//! of this peer less is foreseen (see `guess`).
+//! of this peer less is foreseen (see `guess`). Behind the last place that can be foreseen comes room for a head only: what
+//! that says decides where its payload goes.
 
 use super::allowance::Allowance;
 use super::crew::Letter;
@@ -28,7 +29,7 @@ struct Coming {
     place: Place,
     /// Bytes that have come.
     filled: usize,
-    /// They, when they were put aside.
+    /// Room for all of it, when it is put aside.
     aside: Vec<u8>,
 }
 
@@ -38,6 +39,8 @@ enum Stretch {
     Scratch(Range<usize>),
     /// Into a block's home, from this byte of the block on.
     Home { block: Block, from: usize },
+    /// Into the room of the block that is coming, so many bytes.
+    Aside(usize),
 }
 
 /// The receiving side of a connection.
@@ -99,6 +102,9 @@ impl Receiver {
                 scatter.change(*received, |bytes| cipher.apply(bytes));
             }
             scatter.clear();
+            if let Some(coming) = &mut self.coming {
+                coming.aside = scatter.take_buffer();
+            }
             let ended = match &result {
                 Ok(received) => {
                     waits = *received < room;
@@ -134,7 +140,7 @@ impl Receiver {
     /// how many bytes.
     async fn wait_for_turn(&mut self, socket: &Socket) -> usize {
         let Some(quantum) = self.allowance.quantum() else { return usize::MAX };
-        let expected = self.coming.is_some() || self.torrent.swarm.borrow().expects_blocks(self.slot);
+        let expected = self.coming.is_some() || self.torrent.swarm.borrow().expected(self.slot) > 0;
         while !self.torrent.is_stopping() {
             // Nothing may be unread but the end of the connection.
             let (now, unread) = (self.torrent.now(), socket.unread());
@@ -157,17 +163,39 @@ impl Receiver {
 
     /// Says where the next bytes go.
     fn plan(&mut self, scatter: &mut Scatter) -> Vec<Stretch> {
-        let mut plan = Vec::new();
-        let most = self.most;
         let home = self.coming.as_ref().filter(|coming| coming.place == Place::Home);
         let at_home = home.map(|coming| (coming.block, coming.filled));
         let left = self.reader.message_left();
-        if at_home.is_none() && left > 0 {
+        let mut plan = match &mut self.coming {
+            Some(coming) if coming.place == Place::Aside => Self::lay_aside(scatter, coming, self.most),
+            _ if at_home.is_some() || left == 0 => self.lay_out(scatter, at_home),
+            _ => Vec::new(),
+        };
+        if plan.is_empty() {
             // The rest goes elsewhere, and what follows it is not guessed.
-            let room = if self.guess.is_chatter() { most } else { most.min(left + PIECE_HEAD_LEN) };
+            let room = if self.guess.is_chatter() { self.most } else { self.most.min(left + PIECE_HEAD_LEN) };
             plan.push(Stretch::Scratch(scatter.push_scratch(room)));
-            return plan;
         }
+        plan
+    }
+
+    /// The rest of the block that is coming goes into its own room; what follows it is not guessed.
+    fn lay_aside(scatter: &mut Scatter, coming: &mut Coming, most: usize) -> Vec<Stretch> {
+        let left = coming.aside.len() - coming.filled;
+        let len = left.min(most);
+        scatter.push_buffer(std::mem::take(&mut coming.aside), coming.filled..coming.filled + len);
+        let mut plan = vec![Stretch::Aside(len)];
+        if len == left {
+            plan.push(Stretch::Scratch(scatter.push_scratch(PIECE_HEAD_LEN)));
+        }
+        plan
+    }
+
+    /// Gives each block that is expected the place where it belongs, beginning with the one that is coming (and how much of it
+    /// is there). Nothing when that one has lost its place.
+    fn lay_out(&mut self, scatter: &mut Scatter, at_home: Option<(Block, usize)>) -> Vec<Stretch> {
+        let mut plan = Vec::new();
+        let most = self.most;
         // As much as the head of a piece message is held, and it is none: it is another kind of message.
         let mut head = PIECE_HEAD_LEN.saturating_sub(self.reader.head_held());
         if head == 0 {
@@ -199,9 +227,13 @@ impl Receiver {
                 return plan;
             }
         }
-        // When more blocks may follow than were laid out, only the next one's head: its payload gets its place next time.
+        if plan.is_empty() && coming.is_some() {
+            return plan;
+        }
+        // When more blocks are to follow than were laid out, only the next one's head: its payload gets its place next time.
         let laid = plan.iter().filter(|stretch| matches!(stretch, Stretch::Home { .. })).count();
-        let only_head = laid == most_blocks && !self.guess.is_chatter();
+        let more = self.torrent.swarm.borrow().expected(self.slot) > laid;
+        let only_head = more && !self.guess.is_chatter();
         let rest = if only_head { head } else { most.saturating_sub(scatter.capacity()).max(head) };
         let rest = scatter.push_scratch(rest);
         plan.push(Stretch::Scratch(rest));
@@ -231,6 +263,11 @@ impl Receiver {
                     }
                     left -= len;
                     self.take_at_home(block, *from, len)
+                }
+                Stretch::Aside(len) => {
+                    let len = (*len).min(left);
+                    left -= len;
+                    self.take_aside(len)
                 }
             };
             if !self.keep_on(|_| result) {
@@ -278,6 +315,7 @@ impl Receiver {
                     bytes.extend_from_slice(scatter.scratch(range.start..range.start + len));
                     len
                 }
+                Stretch::Aside(_) => unreachable!("nothing but a head is laid out behind what goes aside"),
                 Stretch::Home { block, from } => {
                     let len = (block.len as usize - from).min(left);
                     let at = |range: &Range<usize>| range.start + from..range.start + from + len;
@@ -308,6 +346,16 @@ impl Receiver {
         Ok(true)
     }
 
+    /// Takes in payload that lies in the room of its block.
+    fn take_aside(&mut self, len: usize) -> Result<bool, WireError> {
+        let coming = self.coming.as_ref().expect("it was coming when the receive was laid out");
+        let mut input = &coming.aside[coming.filled..coming.filled + len];
+        let item = self.reader.next(&mut input)?;
+        assert!(matches!(item, Some(Item::Payload { len: taken }) if taken == len), "nothing else was left");
+        self.advance(len);
+        Ok(true)
+    }
+
     /// Takes in bytes of the stream that lie anywhere. `false` when the peer is dropped.
     fn take(&mut self, bytes: &[u8]) -> Result<bool, WireError> {
         let mut input = bytes;
@@ -325,7 +373,8 @@ impl Receiver {
                     let begun = torrent.swarm.borrow_mut().begin(torrent.now(), self.slot, head);
                     let Ok((block, place)) = begun else { return Ok(false) };
                     self.guess.begun(next == Some(block));
-                    self.coming = Some(Coming { block, place, filled: 0, aside: Vec::new() });
+                    let room = if place == Place::Aside { block.len as usize } else { 0 };
+                    self.coming = Some(Coming { block, place, filled: 0, aside: vec![0; room] });
                 }
                 Some(Item::Payload { len }) => {
                     let end = bytes.len() - input.len();
@@ -341,7 +390,7 @@ impl Receiver {
         let coming = self.coming.as_mut().expect("payload follows a head");
         if coming.place == Place::Aside {
             self.torrent.count_moved(bytes.len());
-            coming.aside.extend_from_slice(bytes);
+            coming.aside[coming.filled..coming.filled + bytes.len()].copy_from_slice(bytes);
         } else if coming.place == Place::Home {
             let home = self.torrent.swarm.borrow().is_home(self.slot, &coming.block);
             let write = |slab: &mut crate::ring::FillingSlab, range: Range<usize>| {

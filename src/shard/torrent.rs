@@ -92,8 +92,8 @@ pub(super) struct TorrentShard {
     pub(super) settled: Notify,
     /// Letters that found another core's mailbox full, and the payload bytes in them.
     unposted: Unposted,
-    /// Payload bytes copied in memory: because they came elsewhere than was guessed, or through another core. What is
-    /// copied twice counts twice.
+    /// Payload bytes copied in memory: because they came elsewhere than was guessed, while another peer was in the middle of
+    /// the same block, or through another core. What is copied twice counts twice.
     moved: Cell<u64>,
     pub(super) gauges: Gauges,
 }

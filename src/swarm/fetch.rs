@@ -12,7 +12,7 @@ use std::time::Duration;
 pub enum Place {
     /// At once into the block's place in its run.
     Home,
-    /// Aside until the block is whole: other peers were asked for it too.
+    /// Aside until the block is whole: its home is on another core, or another peer is in the middle of it.
     Aside,
     /// Nowhere: it is not wanted.
     Nowhere,
@@ -296,7 +296,8 @@ impl Swarm {
     // ---- receiving ----
 
     /// The blocks that the peer will send next, in order, whose places in memory nobody else may touch until
-    /// [`Swarm::returned`]: at most `most`, the one that is coming already (see [`Swarm::begin`]) first.
+    /// [`Swarm::returned`]: at most `most`, the one that is coming already (see [`Swarm::begin`]) first. None of them but that one
+    /// was asked of others, too: its place is for who begins it first.
     pub fn lend(&mut self, slot: PeerSlot, coming: Option<Block>, most: usize) -> Vec<Block> {
         let Some(peer) = self.peers.get_mut(slot).filter(|peer| !peer.dropped) else { return Vec::new() };
         let mut lent = Vec::new();
@@ -305,10 +306,10 @@ impl Swarm {
             let Some(active) = self.active.get_mut(&block.piece) else { break };
             let state = &mut active.blocks[block.index()];
             let free = match state.writer {
-                Some(writer) => writer == slot,
-                None => Some(block) != coming,
+                Some(writer) => writer == slot && (Some(block) != coming || peer.begun.is_some()),
+                None => Some(block) != coming && state.asked <= 1,
             };
-            if state.is_received() || !free || state.asked > 1 {
+            if state.is_received() || !free {
                 break;
             }
             state.writer = Some(slot);
@@ -383,18 +384,28 @@ impl Swarm {
         if !active.welcomes(block.index(), slot) {
             return Ok((block, Place::Nowhere));
         }
-        let state = &mut active.blocks[block.index()];
-        let home = state.writer.map_or(state.asked <= 1, |writer| writer == slot);
-        if !home {
+        let writer = active.blocks[block.index()].writer.filter(|writer| *writer != slot);
+        if writer.is_some_and(|writer| !self.take_place(now, writer, slot, &block)) {
             return Ok((block, Place::Aside));
         }
-        (state.writer, peer.begun) = (Some(slot), Some(now));
+        if let (Some(active), Some(peer)) = (self.active.get_mut(&block.piece), self.peers.get_mut(slot)) {
+            (active.blocks[block.index()].writer, peer.begun) = (Some(slot), Some(now));
+        }
         Ok((block, Place::Home))
     }
 
-    /// Whether the peer was asked for blocks that have not come.
-    pub fn expects_blocks(&self, slot: PeerSlot) -> bool {
-        self.peers.get(slot).is_some_and(|peer| !peer.asked.is_empty())
+    /// Takes the place of a block from a peer that is in the middle of it and slower: what has come of it is lost. While a
+    /// receive may be writing there, it keeps it, and gets no other receive for it. Says whether the place is free.
+    fn take_place(&mut self, now: Duration, writer: PeerSlot, slot: PeerSlot, block: &Block) -> bool {
+        let gives_way = self.gives_way(now, writer, slot, block);
+        let Some(writer) = self.peers.get_mut(writer).filter(|_| gives_way) else { return false };
+        writer.begun = None;
+        !writer.lent.contains(block)
+    }
+
+    /// How many blocks the peer was asked for that have not come.
+    pub fn expected(&self, slot: PeerSlot) -> usize {
+        self.peers.get(slot).map_or(0, |peer| peer.asked.len())
     }
 
     /// Whether bytes of the block that is coming may still go to its home.

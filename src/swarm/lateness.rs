@@ -78,6 +78,21 @@ impl Swarm {
         self.is_late(now, peer, asked) || (endgame && self.is_behind(now, peer, asked, own))
     }
 
+    /// Whether a peer that is in the middle of a block leaves its place in memory to another, which begins it now: at the pace of
+    /// this block so far, the rest takes longer than the other takes for all of it.
+    pub(super) fn gives_way(&self, now: Duration, writer: PeerSlot, other: PeerSlot, block: &Block) -> bool {
+        let (Some(writer), Some(other)) = (self.peers.get(writer), self.peers.get(other)) else {
+            return false;
+        };
+        // Of what is lent behind the block that is coming none has begun.
+        let ahead = writer.lent.iter().skip(1).any(|lent| lent == block);
+        let Some(begun) = writer.begun.filter(|_| !ahead) else { return false };
+        let lacks = writer.lacks_of(block.len);
+        let came = block.len.saturating_sub(lacks).max(1);
+        let taken = now.saturating_sub(writer.waited_since(begun, self.limit_turn())).as_secs_f64();
+        taken * f64::from(lacks) > other.block_seconds() * f64::from(came)
+    }
+
     /// Whether one of several who were asked for a block is left to bring it, although another would have it in `own` seconds. When
     /// that one has `proven` itself, who has sent nothing does not count towards the end: there may be many of them, who never do.
     pub(super) fn is_relied_on(

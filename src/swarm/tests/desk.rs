@@ -167,6 +167,18 @@ impl Desk {
         .collect()
     }
 
+    /// What is lent for a receive from the peer, `coming` first.
+    pub(super) fn lent(
+        &mut self,
+        slot: PeerSlot,
+        coming: Option<(u32, u32)>,
+        most: usize,
+    ) -> Vec<(u32, u32)> {
+        let coming = coming.map(|(piece, index)| self.block(piece, index));
+        let lent = self.swarm.lend(slot, coming, most).into_iter();
+        lent.map(|block| (block.piece.get(), block.begin / BLOCK)).collect()
+    }
+
     /// A block comes whole; says where it went and whether it was taken.
     pub(super) fn block_comes(&mut self, slot: PeerSlot, (piece, index): (u32, u32)) -> (Place, bool) {
         let block = self.block(piece, index);

@@ -1,7 +1,7 @@
 //! Whom we ask for what, where blocks go, and what becomes of pieces.
 
 use super::desk::{BLOCK, Desk, Said, has_rate, id};
-use crate::swarm::{Completion, DropReason, Introduction, PeerSlot, Place, RUN_LEN, Wish};
+use crate::swarm::{Completion, DropReason, Introduction, Place, RUN_LEN, Wish};
 use crate::wire::Message;
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -10,12 +10,6 @@ use std::time::Duration;
 /// Blocks of one piece.
 fn blocks(piece: u32, range: std::ops::Range<u32>) -> Vec<(u32, u32)> {
     range.map(|block| (piece, block)).collect()
-}
-
-fn lent(desk: &mut Desk, slot: PeerSlot, coming: Option<(u32, u32)>, most: usize) -> Vec<(u32, u32)> {
-    let coming = coming.map(|(piece, index)| desk.block(piece, index));
-    let lent = desk.swarm.lend(slot, coming, most).into_iter();
-    lent.map(|block| (block.piece.get(), block.begin / BLOCK)).collect()
 }
 
 #[test]
@@ -61,19 +55,19 @@ fn what_comes_next_is_what_follows_the_last_answer_though_a_block_was_passed_ove
     let mut desk = Desk::new(8 * BLOCK, 1, &[]);
     let peer = desk.giver(1, &[0]);
     desk.requests(peer);
-    assert_eq!(lent(&mut desk, peer, None, 3), blocks(0, 0..3));
+    assert_eq!(desk.lent(peer, None, 3), blocks(0, 0..3));
     desk.swarm.returned(peer, None);
     for late in [1, 2] {
         desk.block_comes(peer, (0, late));
         let after = (0, late + 1);
         assert_eq!(desk.swarm.next_of(peer), Some(desk.block(after.0, after.1)));
-        assert_eq!(lent(&mut desk, peer, None, 3)[0], after);
+        assert_eq!(desk.lent(peer, None, 3)[0], after);
         desk.swarm.returned(peer, None);
     }
     for last in 3..8 {
         desk.block_comes(peer, (0, last));
     }
-    assert_eq!(lent(&mut desk, peer, None, 3), [(0, 0)], "nothing else is left");
+    assert_eq!(desk.lent(peer, None, 3), [(0, 0)], "nothing else is left");
 }
 
 #[test]
@@ -100,29 +94,6 @@ fn a_choke_gives_the_blocks_to_others() {
     desk.hear(a, Message::Unchoke);
     desk.pass(3);
     assert_eq!(desk.requests(a).len(), 1, "endgame: one block for an idle peer");
-}
-
-#[test]
-fn endgame_takes_the_first_and_cancels_at_the_losers() {
-    let mut desk = Desk::new(4 * BLOCK, 1, &[]);
-    let [a, b] = [1, 2].map(|number| desk.giver(number, &[0]));
-    assert_eq!(desk.requests(a), blocks(0, 0..4));
-    assert_eq!(desk.requests(b), [], "who was asked just now has had no time to answer");
-    desk.pass(1);
-    assert_eq!(desk.requests(b), [(0, 3)], "the last one of the longest queue");
-    assert_eq!(desk.requests(a), []);
-    assert_eq!(lent(&mut desk, a, None, 9), blocks(0, 0..3), "what two were asked for is nobody's place");
-    desk.swarm.returned(a, None);
-    desk.wishes();
-    assert_eq!(desk.block_comes(b, (0, 3)), (Place::Aside, true));
-    assert!(desk.wishes().contains(&Wish::Wake(a)));
-    assert_eq!(desk.say(a), [Said::Cancel(0, 3)]);
-    assert_eq!(desk.block_comes(a, (0, 3)), (Place::Nowhere, false), "it comes all the same");
-    assert_eq!(desk.swarm.totals().wasted, u64::from(BLOCK));
-    assert_eq!(desk.drops(), []);
-    blocks(0, 0..3).into_iter().for_each(|block| assert_eq!(desk.block_comes(a, block), (Place::Home, true)));
-    desk.settle(&[]);
-    assert_eq!(desk.swarm.totals().downloaded, u64::from(4 * BLOCK));
 }
 
 /// Each that is asked once more brings the block much sooner than all who were asked before.
@@ -235,52 +206,6 @@ fn what_nobody_asked_for_goes_nowhere_and_is_an_offence() {
     let [piece, begin, len] = [other, 0, BLOCK];
     assert_eq!(desk.swarm.begin(desk.now, peer, [piece, begin, len]), Err(DropReason::Offences));
     assert_eq!(desk.drops(), [(peer, DropReason::Offences)]);
-}
-
-#[test]
-fn what_is_lent_stays_with_its_receiver() {
-    let mut desk = Desk::new(64 * BLOCK, 1, &[]);
-    let [a, b] = [1, 2].map(|number| desk.giver(number, &[0]));
-    let asked = desk.requests(a);
-    desk.pass(29);
-    assert_eq!(lent(&mut desk, a, None, 2), asked[..2]);
-    desk.pass(1);
-    let to_b = desk.requests(b);
-    assert_eq!(to_b[0], asked[2], "snubbed, but a receive may write into the first two");
-    desk.swarm.returned(a, None);
-    to_b.into_iter().for_each(|block| assert!(desk.block_comes(b, block).1));
-    assert_eq!(desk.requests(b)[..2], asked[..2]);
-}
-
-#[test]
-fn who_has_a_block_whole_beats_who_is_in_the_middle_of_it() {
-    let mut desk = Desk::new(BLOCK, 1, &[]);
-    let [a, b] = [1, 2].map(|number| desk.giver(number, &[0]));
-    assert_eq!(desk.requests(a), [(0, 0)]);
-    let block = desk.block(0, 0);
-    let (_, place) = desk.swarm.begin(desk.now, a, [0, 0, BLOCK]).unwrap();
-    assert_eq!((place, desk.swarm.is_home(a, &block)), (Place::Home, true));
-    desk.pass(1);
-    assert_eq!(desk.requests(b), [(0, 0)]);
-    assert_eq!(lent(&mut desk, a, Some((0, 0)), 1), [], "two were asked for it");
-    desk.swarm.returned(a, Some(block));
-    assert_eq!(desk.block_comes(b, (0, 0)), (Place::Aside, true));
-    assert!(!desk.swarm.is_home(a, &block), "the rest of it goes nowhere");
-    assert_eq!(desk.swarm.complete(desk.now, a, &block, place), Completion::Vain);
-    desk.settle(&[]);
-    assert_eq!(desk.swarm.totals().downloaded, u64::from(BLOCK));
-}
-
-#[test]
-fn what_is_lent_is_not_taken_from_another() {
-    let mut desk = Desk::new(BLOCK, 1, &[]);
-    let [a, b] = [1, 2].map(|number| desk.giver(number, &[0]));
-    desk.requests(a);
-    assert_eq!(lent(&mut desk, a, None, 1), [(0, 0)]);
-    desk.pass(1);
-    assert_eq!(desk.requests(b), [(0, 0)]);
-    assert_eq!(desk.block_comes(b, (0, 0)), (Place::Aside, false), "a receive may be writing there");
-    assert_eq!(desk.block_comes(a, (0, 0)), (Place::Home, true));
 }
 
 #[test]

@@ -76,7 +76,7 @@ fn who_is_fast_ends_what_a_slow_peer_has_begun_at_the_playhead() {
     assert_eq!(asked[..8], [blocks(0, 2..8), blocks(0, 0..2)].concat(), "what it was not asked for first");
     assert_eq!(asked[8].0, 1, "then it goes on");
     assert_eq!(desk.requests(other)[0], (2, 0), "once is enough");
-    assert_eq!(desk.block_comes(first, (0, 0)), (Place::Aside, true));
+    assert_eq!(desk.block_comes(first, (0, 0)), (Place::Home, true));
     assert_eq!(desk.say(slow)[0], Said::Cancel(0, 0));
 }
 

@@ -11,6 +11,7 @@ mod dials;
 mod extended;
 mod fast;
 mod fetching;
+mod homes;
 mod in_order;
 mod islands;
 mod limits;
