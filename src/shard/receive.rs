@@ -29,8 +29,14 @@ struct Coming {
     place: Place,
     /// Bytes that have come.
     filled: usize,
-    /// Room for all of it, when it is put aside.
+    /// Room for all of it, when it is put aside: from its first byte on.
     aside: Vec<u8>,
+}
+
+impl Coming {
+    fn make_room(&mut self) {
+        self.aside.resize(self.block.len as usize, 0);
+    }
 }
 
 /// Where a stretch of one receive went.
@@ -181,6 +187,7 @@ impl Receiver {
 
     /// The rest of the block that is coming goes into its own room; what follows it is not guessed.
     fn lay_aside(scatter: &mut Scatter, coming: &mut Coming, most: usize) -> Vec<Stretch> {
+        coming.make_room();
         let left = coming.aside.len() - coming.filled;
         let len = left.min(most);
         scatter.push_buffer(std::mem::take(&mut coming.aside), coming.filled..coming.filled + len);
@@ -373,8 +380,7 @@ impl Receiver {
                     let begun = torrent.swarm.borrow_mut().begin(torrent.now(), self.slot, head);
                     let Ok((block, place)) = begun else { return Ok(false) };
                     self.guess.begun(next == Some(block));
-                    let room = if place == Place::Aside { block.len as usize } else { 0 };
-                    self.coming = Some(Coming { block, place, filled: 0, aside: vec![0; room] });
+                    self.coming = Some(Coming { block, place, filled: 0, aside: Vec::new() });
                 }
                 Some(Item::Payload { len }) => {
                     let end = bytes.len() - input.len();
@@ -390,6 +396,7 @@ impl Receiver {
         let coming = self.coming.as_mut().expect("payload follows a head");
         if coming.place == Place::Aside {
             self.torrent.count_moved(bytes.len());
+            coming.make_room();
             coming.aside[coming.filled..coming.filled + bytes.len()].copy_from_slice(bytes);
         } else if coming.place == Place::Home {
             let home = self.torrent.swarm.borrow().is_home(self.slot, &coming.block);

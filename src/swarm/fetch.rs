@@ -306,7 +306,7 @@ impl Swarm {
             let Some(active) = self.active.get_mut(&block.piece) else { break };
             let state = &mut active.blocks[block.index()];
             let free = match state.writer {
-                Some(writer) => writer == slot && (Some(block) != coming || peer.begun.is_some()),
+                Some(writer) => writer == slot,
                 None => Some(block) != coming && state.asked <= 1,
             };
             if state.is_received() || !free {
@@ -394,13 +394,12 @@ impl Swarm {
         Ok((block, Place::Home))
     }
 
-    /// Takes the place of a block from a peer that is in the middle of it and slower: what has come of it is lost. While a
-    /// receive may be writing there, it keeps it, and gets no other receive for it. Says whether the place is free.
+    /// Takes the place of a block from a peer that is in the middle of it and slower, unless a receive may be writing there: what has
+    /// come of it is lost. Says whether the place is free.
     fn take_place(&mut self, now: Duration, writer: PeerSlot, slot: PeerSlot, block: &Block) -> bool {
         let gives_way = self.gives_way(now, writer, slot, block);
-        let Some(writer) = self.peers.get_mut(writer).filter(|_| gives_way) else { return false };
-        writer.begun = None;
-        !writer.lent.contains(block)
+        let writer = self.peers.get_mut(writer).filter(|writer| gives_way && !writer.lent.contains(block));
+        writer.map(|writer| writer.begun = None).is_some()
     }
 
     /// How many blocks the peer was asked for that have not come.

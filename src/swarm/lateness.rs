@@ -78,19 +78,19 @@ impl Swarm {
         self.is_late(now, peer, asked) || (endgame && self.is_behind(now, peer, asked, own))
     }
 
-    /// Whether a peer that is in the middle of a block leaves its place in memory to another, which begins it now: at the pace of
-    /// this block so far, the rest takes longer than the other takes for all of it.
+    /// Whether a peer that is in the middle of a block leaves its place in memory to another, which begins it now and is known to
+    /// send: the rest takes more than twice as long as the other takes for all of it.
     pub(super) fn gives_way(&self, now: Duration, writer: PeerSlot, other: PeerSlot, block: &Block) -> bool {
-        let (Some(writer), Some(other)) = (self.peers.get(writer), self.peers.get(other)) else {
-            return false;
-        };
-        // Of what is lent behind the block that is coming none has begun.
-        let ahead = writer.lent.iter().skip(1).any(|lent| lent == block);
-        let Some(begun) = writer.begun.filter(|_| !ahead) else { return false };
-        let lacks = writer.lacks_of(block.len);
-        let came = block.len.saturating_sub(lacks).max(1);
+        let other = self.peers.get(other).filter(|other| other.pace().is_some());
+        let (Some(writer), Some(other)) = (self.peers.get(writer), other) else { return false };
+        let Some(begun) = writer.begun else { return false };
         let taken = now.saturating_sub(writer.waited_since(begun, self.limit_turn())).as_secs_f64();
-        taken * f64::from(lacks) > other.block_seconds() * f64::from(came)
+        let (lacks, usual) = (writer.lacks_of(block.len), writer.block_seconds());
+        let rest = |seconds: f64, bytes: u32| seconds * f64::from(lacks) / f64::from(bytes.max(1));
+        // At the pace of this block so far; that it has just begun says nothing.
+        let at_this_pace = rest(taken, block.len.saturating_sub(lacks));
+        let at_the_usual = if is_longer(taken, usual) { f64::MAX } else { rest(usual, block.len) };
+        at_this_pace.min(at_the_usual) > 2.0 * self.own_seconds(other)
     }
 
     /// Whether one of several who were asked for a block is left to bring it, although another would have it in `own` seconds. When

@@ -426,8 +426,8 @@ impl Swarm {
         let scarce = self.is_scarce();
         let Some(peer) = self.peers.get_mut(slot) else { return };
         peer.measure(now);
-        peer.requests.tick(now, peer.down.get());
         peer.requests.scarce = scarce;
+        peer.requests.tick(now, peer.down.get());
         if now >= peer.last_heard + SILENCE {
             return self.drop_peer(slot, DropReason::Silent);
         }

@@ -22,10 +22,13 @@ const SHORT_RESERVE: Duration = Duration::from_millis(500);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
 /// How often slow start looks whether more requests have brought more.
 const LOOK: Duration = Duration::from_secs(1);
-/// So often it is looked whether the peer still answers as soon as it did.
+/// So often it is looked whether the peer still answers as soon as it did; in so many terms on end it must not have.
 const TERM: Duration = Duration::from_secs(3);
-/// After a trial of a longer delay that has brought nothing, the next comes this much later.
+const TERMS: u32 = 2;
+/// After a trial of a longer delay that has brought nothing, the next comes this much later; one that is kept has to prove itself
+/// after that, and then ever more seldom, against one that is a step shorter.
 const REST: Duration = Duration::from_secs(30);
+const STEP: Duration = Duration::from_secs(1);
 
 /// Slow start first: one request more for each block that comes, which doubles the window every round trip, until the rate
 /// grows no more. Then bandwidth times delay.
@@ -37,11 +40,13 @@ pub(super) struct Window {
     looked: Option<(Duration, u64)>,
     /// The shortest time that a request took: later ones wait behind others.
     delay: Option<Duration>,
-    /// The shortest of late, and since when.
-    term: (Option<Duration>, Duration),
+    /// The shortest of this term, since when, and terms on end in which it was longer than what the window covers.
+    term: (Option<Duration>, Duration, u32),
     trial: Option<Trial>,
     /// When there may be a trial again.
     rested: Duration,
+    /// The delay before the longer one that is kept, and how long that rests between its proofs.
+    kept: Option<(Duration, Duration)>,
     /// Most that our own limits leave it.
     pub(super) most: usize,
     /// Memory is scarce.
@@ -50,12 +55,14 @@ pub(super) struct Window {
 
 /// Answers take longer than the window covers. Either the peer sends less, and they wait in its queue; or they have a longer way, and
 /// we ask for too little, and then for less still, because less comes. A longer delay is believed for a while: if that brings
-/// more, it is the second.
+/// more, it is the second. But the peer may also have begun to send more by itself meanwhile, and then a window that wide is what
+/// makes the queue. So now and then a delay a step shorter is believed: if answers take longer than that covers all the same, it is
+/// their way.
 #[derive(Debug)]
 struct Trial {
     until: Duration,
     /// The delay and the rate before.
-    delay: Option<Duration>,
+    delay: Duration,
     rate: u64,
 }
 
@@ -65,9 +72,10 @@ impl Default for Window {
             start: Some(FIRST),
             looked: None,
             delay: None,
-            term: (None, Duration::ZERO),
+            term: (None, Duration::ZERO, 0),
             trial: None,
             rested: Duration::ZERO,
+            kept: None,
             most: *BOUNDS.end(),
             scarce: false,
         }
@@ -103,42 +111,85 @@ impl Window {
 
     /// The peer gives us a slot: what its last one was worth says little, so slow start begins anew.
     pub(super) fn restart(&mut self) {
-        (self.start, self.looked, self.trial) = (Some(FIRST), None, None);
+        (self.start, self.looked) = (Some(FIRST), None);
+        self.end_trial();
     }
 
     /// The peer does not send what it was asked for: it begins again from few.
     pub(super) fn shrink(&mut self) {
         self.start = None;
+        self.end_trial();
     }
 
     /// Time has passed; the peer sends so many bytes a second.
     pub(super) fn tick(&mut self, now: Duration, rate: u64) {
-        self.judge_trial(now, rate);
         self.look_at_delay(now, rate);
         self.look_at_start(now, rate);
     }
 
     /// Whether the peer still answers in the time that the window covers.
     fn look_at_delay(&mut self, now: Duration, rate: u64) {
-        if now < self.term.1 + TERM {
+        let (least, since, terms) = self.term;
+        if now < since + TERM {
             return;
         }
-        let (least, _) = std::mem::replace(&mut self.term, (None, now));
-        let covered = (self.reserve() + self.delay()) * 9 / 8;
-        let calm = self.trial.is_none() && self.start.is_none() && now >= self.rested;
-        let tries = calm && self.worth(rate) >= WIDE;
-        if let Some(least) = least.filter(|least| tries && *least > covered) {
-            let until = now + least.min(LONGEST_DELAY) + RESERVE;
-            self.trial = Some(Trial { until, delay: self.delay.replace(least), rate });
+        let longer = least.filter(|least| *least > (RESERVE + self.delay()) * 65 / 64);
+        self.term = (None, now, if longer.is_some() { terms + 1 } else { 0 });
+        if let Some(trial) = self.trial.take_if(|trial| now >= trial.until) {
+            return self.judge_trial(now, rate, &trial, longer.is_some());
+        }
+        let calm = self.trial.is_none() && self.start.is_none() && now >= self.rested && !self.scarce;
+        if !calm || self.worth(rate) < WIDE {
+            return;
+        }
+        if let Some(longer) = longer.filter(|_| self.term.2 >= TERMS) {
+            self.try_delay(now, longer, rate);
+        } else if let Some((shortest, _)) = self.kept {
+            self.try_delay(now, self.delay().saturating_sub(STEP).max(shortest), rate);
+        }
+    }
+
+    fn try_delay(&mut self, now: Duration, delay: Duration, rate: u64) {
+        // It is judged by a term that begins when all has come that was asked for before.
+        let until = now + self.delay().max(delay).min(LONGEST_DELAY) + RESERVE + TERM;
+        self.trial = self.delay.replace(delay).map(|delay| Trial { until, delay, rate });
+    }
+
+    fn judge_trial(&mut self, now: Duration, rate: u64, trial: &Trial, takes_longer: bool) {
+        self.rested = now + REST;
+        if self.delay() > trial.delay {
+            self.judge_longer(trial, rate)
+        } else {
+            self.judge_shorter(now, trial, takes_longer)
         }
     }
 
     /// Whether the longer delay has brought more.
-    fn judge_trial(&mut self, now: Duration, rate: u64) {
-        let Some(trial) = self.trial.take_if(|trial| now >= trial.until) else { return };
+    fn judge_longer(&mut self, trial: &Trial, rate: u64) {
         if rate < trial.rate + trial.rate / 8 {
-            self.delay = trial.delay.min(self.delay);
-            self.rested = now + REST;
+            self.delay = Some(trial.delay);
+        } else {
+            self.kept = Some((self.kept.map_or(trial.delay, |(shortest, _)| shortest), REST));
+        }
+    }
+
+    /// Whether answers take longer than the shorter delay covers.
+    fn judge_shorter(&mut self, now: Duration, trial: &Trial, takes_longer: bool) {
+        let Some((shortest, rest)) = self.kept else { return };
+        if takes_longer {
+            self.delay = Some(trial.delay);
+            (self.kept, self.rested) = (Some((shortest, rest * 2)), now + rest * 2);
+        } else if self.delay() <= shortest {
+            self.kept = None;
+        } else {
+            self.rested = now;
+        }
+    }
+
+    /// What is on trial is not believed after all, for want of a verdict: the shorter delay stays.
+    fn end_trial(&mut self) {
+        if let Some(trial) = self.trial.take() {
+            self.delay = self.delay.map(|tried| tried.min(trial.delay));
         }
     }
 
@@ -242,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_way_that_grows_longer_is_filled_again() {
-        for delay in [2300, 2500, 3500, 4500] {
+        for delay in [2150, 2300, 2500, 3500, 4500] {
             for rate in [40, 64, 300] {
                 let (.., end) = run(&[(0, rate, 50), (8, rate, delay)], 2000, 70);
                 assert!(end * 10 >= rate * 9, "{rate} {delay}: {end}");
@@ -258,6 +309,20 @@ mod tests {
         }
         let falling: Vec<_> = (0..60).map(|second| (second, 400 - 6 * u64::from(second), 50)).collect();
         let (size, ..) = run(&falling, 2000, 60);
-        assert!(size < 150, "of 46 a second: {size}");
+        assert!(size < 300, "a trial may be under way, of 46 a second: {size}");
+    }
+
+    /// When it sends again as before, the window must not have taken that for its own doing.
+    #[test]
+    fn a_peer_that_sends_less_for_a_while_is_not_asked_for_more_afterwards() {
+        let lulls = |every: u32, len: u32, rate: u64| {
+            let starts = (20..200).step_by(every as usize);
+            let lulls = starts.flat_map(move |start| [(start, rate, 50), (start + len, 400, 50)]);
+            [(0, 400, 50)].into_iter().chain(lulls).collect::<Vec<_>>()
+        };
+        for (every, len, rate) in [(200, 5, 200), (40, 5, 200), (20, 4, 133), (200, 3, 0), (200, 20, 40)] {
+            let (size, ..) = run(&lulls(every, len, rate), 2000, 374);
+            assert!(size < 920, "{rate} for {len} s every {every} s: {size} of 400 a second");
+        }
     }
 }

@@ -3,7 +3,9 @@
 use super::desk::{BLOCK, Desk, Said, has_rate, own};
 use crate::metainfo::Block;
 use crate::swarm::{Completion, PeerSlot, Place, Wish};
+use crate::wire::Message;
 use std::ops::Range;
+use std::time::Duration;
 
 /// Blocks of the first piece.
 fn blocks(range: Range<u32>) -> Vec<(u32, u32)> {
@@ -55,7 +57,7 @@ fn endgame_takes_the_first_and_cancels_at_the_losers() {
 #[test]
 fn who_is_slower_amid_a_block_leaves_its_place() {
     // A quarter has come in a second, so the rest takes three.
-    for (seconds, expected) in [(2, Place::Home), (4, Place::Aside)] {
+    for (seconds, expected) in [(1, Place::Home), (2, Place::Aside)] {
         let (mut desk, [a, b], block) = amid(BLOCK / 4, u64::from(BLOCK) / seconds);
         assert_eq!(begin(&mut desk, b), expected, "{seconds} s for all of it");
         let home = expected == Place::Home;
@@ -80,14 +82,39 @@ fn whose_bytes_our_own_limit_keeps_waiting_is_not_slower_amid_a_block() {
 }
 
 #[test]
-fn a_place_in_which_a_receive_may_be_writing_is_left_when_that_is_over() {
+fn a_place_in_which_a_receive_may_be_writing_is_kept() {
     let (mut desk, [a, b], block) = amid(BLOCK / 4, u64::from(BLOCK));
     assert_eq!(desk.lent(a, Some((0, 0)), 1), [(0, 0)]);
     assert_eq!(begin(&mut desk, b), Place::Aside);
     desk.swarm.returned(a, Some(block));
-    assert_eq!(desk.lent(a, Some((0, 0)), 1), [], "there is no other receive");
-    assert_eq!(desk.swarm.complete(desk.now, b, &block, Place::Aside), Completion::Taken);
-    assert_eq!(desk.swarm.complete(desk.now, a, &block, Place::Home), Completion::Vain);
+    // It stops there, chokes us, and the other goes: it is found, and the block is anybody's.
+    desk.hear(a, Message::Choke);
+    desk.swarm.gone(desk.now, b);
+    let third = desk.giver(3, &[0]);
+    let asked = (0..40).any(|_| {
+        desk.pass(1);
+        !desk.requests(third).is_empty()
+    });
+    assert!(asked, "it is held for ever");
+}
+
+/// That one may have nothing but heads to send.
+#[test]
+fn nobody_leaves_its_place_to_who_has_sent_nothing_yet() {
+    let (mut desk, [_, b], _) = amid(BLOCK / 4, 0);
+    desk.pass(20);
+    assert_eq!(begin(&mut desk, b), Place::Aside);
+}
+
+#[test]
+fn that_a_block_has_just_begun_does_not_make_its_peer_slow() {
+    for (seconds, expected) in [(0, Place::Aside), (10, Place::Home)] {
+        let (mut desk, [a, b], _) = amid(0, 20_000);
+        has_rate(&mut desk, a, 10_000_000);
+        desk.swarm.peers.get_mut(a).unwrap().begun = Some(desk.now);
+        desk.now += Duration::from_secs(seconds) + Duration::from_millis(1);
+        assert_eq!(begin(&mut desk, b), expected, "after {seconds} s");
+    }
 }
 
 #[test]
