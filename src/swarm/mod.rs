@@ -395,7 +395,7 @@ impl Swarm {
         self.tell_ahead(now);
         self.count_leeches(now);
         self.see_passed();
-        self.look_at_namesakes(now);
+        self.look_at_namesakes();
         for slot in slots {
             self.look_after(now, slot, (most, share), turn);
             self.note_use(now, slot);
