@@ -2,7 +2,7 @@
 
 use super::candidates::{Candidates, Source};
 use super::peer::Peer;
-use super::roster::{Entry, Member, TRIAL, host};
+use super::roster::{Entry, Member, TOGETHER, host};
 use super::shown::Shown;
 use super::tellers::Teller;
 use super::{DropReason, Introduction, PeerSlot, Swarm, Tag, Wish};
@@ -54,7 +54,8 @@ impl Swarm {
         let tag = Tag { core: self.core as u32, number: self.connections };
         self.connections += 1;
         let given = who.outgoing && self.candidates.is_given(&who.addr);
-        let refusal = self.admit(&who, Member { tag, outgoing: who.outgoing, given, since: now }).err();
+        let new = Member { tag, outgoing: who.outgoing, given, since: now, outlasted: None };
+        let refusal = self.admit(&who, new).err();
         if who.outgoing {
             match &refusal {
                 None => self.candidates.connected(who.addr),
@@ -107,7 +108,7 @@ impl Swarm {
             piece.owner = piece.owner.filter(|owner| *owner != slot);
         }
         let useful = peer.downloaded + peer.uploaded > 0;
-        let brief = peer.given && !useful && now < peer.since + TRIAL;
+        let brief = peer.given && !useful && now < peer.since + TOGETHER;
         if brief && self.commons.roster().member(&peer.who.identity(), false).is_some() {
             // Most likely the other side would not have two connections.
             self.candidates.postpone(now, peer.who.addr);
@@ -195,13 +196,13 @@ impl Swarm {
     }
 
     /// Has strangers go who are in under the names of those whom the user names.
-    pub(super) fn look_at_namesakes(&mut self, now: Duration) {
-        let given: Vec<_> =
-            self.peers.iter().filter(|(_, peer)| peer.given).map(|(_, peer)| peer.who).collect();
-        for who in given {
-            let stranger = self.commons.roster().outstays(now, &who.identity());
-            stranger.into_iter().for_each(|stranger| self.evict(stranger));
-        }
+    pub(super) fn look_at_namesakes(&mut self) {
+        let mut roster = self.commons.roster();
+        let given = self.peers.iter().filter(|(_, peer)| peer.given && !peer.dropped);
+        let mut stranger = |peer: &Peer| roster.outstays(&peer.who.identity(), peer.last_heard);
+        let strangers: Vec<Tag> = given.filter_map(|(_, peer)| stranger(peer)).collect();
+        drop(roster);
+        strangers.into_iter().for_each(|stranger| self.evict(stranger));
     }
 
     /// The priority of a connection to this address.

@@ -106,6 +106,7 @@ use peers::Peers;
 use picker::Picker;
 use priority::Outside;
 use scarcity::Scarcity;
+use settle::Departed;
 use spreading::Spreading;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -225,8 +226,8 @@ pub struct Swarm {
     errands: BTreeMap<Block, usize>,
     /// What others may fetch for us.
     board: Board,
-    /// Connections that have ended, the latest last: one of them may turn out to have lied. And whether the user has named it.
-    departed: VecDeque<(Tag, Introduction, bool)>,
+    /// Connections that have ended, the latest last: one of them may turn out to have lied.
+    departed: VecDeque<Departed>,
     wishes: VecDeque<Wish>,
     /// There is something new for the other cores.
     nudge: bool,
@@ -394,7 +395,7 @@ impl Swarm {
         self.tell_ahead(now);
         self.count_leeches(now);
         self.see_passed();
-        self.look_at_namesakes(now);
+        self.look_at_namesakes();
         for slot in slots {
             self.look_after(now, slot, (most, share), turn);
             self.note_use(now, slot);

@@ -12,9 +12,12 @@ const MOST_BANNED: usize = 10_000;
 /// Names under which one host may lie: then there is nobody we talk to there but whom the user names. One alone says little of the
 /// others behind the same address.
 const MOST_NAMES: u32 = 8;
-/// So long whom the user names and a stranger of the same name are both in. When they are one, the other side closes one of the
-/// two connections meanwhile.
-pub(super) const TRIAL: Duration = Duration::from_secs(10);
+/// So long whom the user names and a stranger of the same name are both in, at least. When they are one, the other side closes
+/// one of the two connections meanwhile.
+pub(super) const TOGETHER: Duration = Duration::from_secs(10);
+/// After a stranger had to go, nobody else is let in beside whom the user names for so long. No longer: its connection may
+/// break unnoticed, and then it may be itself that comes.
+const ALONE: Duration = Duration::from_secs(120);
 
 /// What tells peers apart. An id alone is no proof: a liar could take that of an honest peer.
 pub(super) type Identity = (IpAddr, PeerId);
@@ -27,6 +30,15 @@ pub(super) struct Member {
     /// We dialled it where the user said.
     pub(super) given: bool,
     pub(super) since: Duration,
+    /// When a stranger of its name had to go for it.
+    pub(super) outlasted: Option<Duration>,
+}
+
+impl Member {
+    /// Of whom the user names: whether nobody is let in beside it now.
+    fn is_alone(&self, now: Duration) -> bool {
+        self.outlasted.is_some_and(|at| now < at + ALONE)
+    }
 }
 
 /// How a new connection gets on with the roster.
@@ -69,14 +81,16 @@ impl Roster {
     /// Enters a connection. When both sides have dialled at once, both must keep the same one: that which the side with
     /// the greater id dialled; `keep_outgoing` says whether that is ours. Of one host `most` may be in.
     ///
-    /// Whom the user names is let in beside a stranger of its name: else that could keep it out, by an id that is greater than
-    /// ours. For a while, for if both are one and the same, it is the other side that closes the connection we are not to keep.
+    /// Whom the user names is let in beside a stranger of its name, and also where its host has too many in: else strangers
+    /// could keep it out, by an id that is greater than ours, or by their number. When both are one and the same, whoever has the
+    /// greater id closes the connection that is not to stay: we here, at once; or the other side, for which we wait. When that
+    /// closes none, the stranger goes: see [`Self::outstays`].
     pub(super) fn enter(&mut self, who: Identity, new: Member, keep_outgoing: bool, most: usize) -> Entry {
         let twin = |given| self.members.get(&(who, given)).copied();
         let (twin, namesake) = (twin(new.given), twin(!new.given));
         let loses = |to: &Member| to.outgoing == new.outgoing || to.outgoing == keep_outgoing;
         if twin.is_some_and(|twin| loses(&twin))
-            || (!new.given && namesake.is_some_and(|given| loses(&given)))
+            || (!new.given && namesake.is_some_and(|given| loses(&given) || given.is_alone(new.since)))
         {
             return Entry::Duplicate;
         }
@@ -85,7 +99,8 @@ impl Roster {
             self.leave(who, replaced.tag);
         }
         let crowd = self.crowds.entry(host(who.0)).or_default();
-        if *crowd >= most {
+        // Who takes the place of another makes the crowd no greater.
+        if *crowd >= most && !new.given && replaced.is_none() {
             return Entry::Crowd;
         }
         *crowd += 1;
@@ -93,12 +108,15 @@ impl Roster {
         replaced.map_or(Entry::New, |replaced| Entry::Replaces(replaced.tag))
     }
 
-    /// The stranger who has been in under the name of somebody whom the user names, beside that one, for so long that they are
-    /// two, or that the other side does not mind which connection goes.
-    pub(super) fn outstays(&self, now: Duration, who: &Identity) -> Option<Tag> {
-        let both = [true, false].map(|given| self.members.get(&(*who, given)));
-        let [Some(given), Some(stranger)] = both else { return None };
-        (now >= given.since.max(stranger.since) + TRIAL).then_some(stranger.tag)
+    /// The stranger who has to go: it has been in for long under the name of somebody whom the user names, beside that one, and
+    /// that one, when it was last `heard`. So they are two, or the other side does not mind which connection goes. Where the
+    /// connection to whom the user names has broken unnoticed, it may be itself that has come anew: then nothing is heard of the
+    /// old connection, and in the end that falls for its silence.
+    pub(super) fn outstays(&mut self, who: &Identity, heard: Duration) -> Option<Tag> {
+        let stranger = *self.members.get(&(*who, false))?;
+        let given = self.members.get_mut(&(*who, true))?;
+        let long = heard >= given.since.max(stranger.since) + TOGETHER;
+        long.then(|| given.outlasted = Some(heard)).map(|()| stranger.tag)
     }
 
     /// Takes a connection out, unless another has taken its place.
@@ -191,7 +209,7 @@ mod tests {
 
     /// A connection that begins after so many seconds.
     fn comer(number: u64, (outgoing, given): (bool, bool)) -> Member {
-        Member { tag: tag(number), outgoing, given, since: Duration::from_secs(number) }
+        Member { tag: tag(number), outgoing, given, since: Duration::from_secs(number), outlasted: None }
     }
 
     fn tag(number: u64) -> Tag {
@@ -239,11 +257,26 @@ mod tests {
                 assert_eq!(more, Entry::Duplicate, "two are enough");
             }
             let stranger = tag(if first == given { 5 } else { 1 });
-            let outstays = [14, 15].map(|now| roster.outstays(Duration::from_secs(now), &WHO));
+            let outstays = [14, 15].map(|heard| roster.outstays(&WHO, Duration::from_secs(heard)));
             assert_eq!(outstays, [None, Some(stranger).filter(|_| both)]);
             roster.leave(WHO, stranger);
-            assert_eq!(roster.outstays(Duration::from_secs(99), &WHO), None);
+            assert_eq!(roster.outstays(&WHO, Duration::from_secs(99)), None);
         }
+    }
+
+    #[test]
+    fn a_crowd_at_its_host_keeps_nobody_out_whom_the_user_names() {
+        let mut roster = Roster::default();
+        let mut enter = |number, who| roster.enter(WHO, comer(number, who), false, 1);
+        assert_eq!(enter(1, (true, false)), Entry::New);
+        assert_eq!(enter(2, (true, true)), Entry::New);
+        assert_eq!(enter(3, (false, false)), Entry::Replaces(tag(1)), "there are no more than before");
+        let neighbour = (WHO.0, PeerId([8; 20]));
+        assert_eq!(roster.enter(neighbour, comer(4, (false, false)), false, 1), Entry::Crowd);
+        roster.leave(WHO, tag(2));
+        assert_eq!(roster.enter(neighbour, comer(5, (false, false)), false, 1), Entry::Crowd);
+        assert_eq!(roster.enter(neighbour, comer(6, (true, true)), false, 1), Entry::New);
+        assert_eq!((roster.len(), roster.crowds[&WHO.0]), (2, 2));
     }
 
     #[test]

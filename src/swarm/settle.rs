@@ -2,13 +2,28 @@
 
 use super::active::{ActivePiece, Stage};
 use super::peer::Peer;
-use super::{DropReason, Swarm, Tag, Wish};
+use super::{DropReason, Introduction, Swarm, Tag, Wish};
 use crate::metainfo::PieceIndex;
 use std::net::SocketAddr;
 use std::ops::Range;
 
 /// Connections that are remembered after their end, on each core.
 const MOST_DEPARTED: usize = 1000;
+
+/// A connection that has ended, or what would be left of one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Departed {
+    tag: Tag,
+    who: Introduction,
+    /// The user has named it.
+    given: bool,
+}
+
+impl From<&Peer> for Departed {
+    fn from(peer: &Peer) -> Self {
+        Self { tag: peer.tag, who: peer.who, given: peer.given }
+    }
+}
 
 impl Swarm {
     pub(super) fn wish_hash(&mut self, piece: PieceIndex) {
@@ -121,30 +136,29 @@ impl Swarm {
             return self.wishes.push_back(Wish::Blame(culprit, piece));
         }
         let slot = self.peers.find(culprit);
-        let here = slot.and_then(|slot| self.peers.get(slot)).map(|peer| (peer.who, peer.given));
-        let gone =
-            || self.departed.iter().find(|(tag, ..)| *tag == culprit).map(|(_, who, given)| (*who, *given));
-        let Some((who, given)) = here.or_else(gone) else { return };
+        let here = slot.and_then(|slot| self.peers.get(slot)).map(Departed::from);
+        let gone = || self.departed.iter().find(|departed| departed.tag == culprit).copied();
+        let Some(Departed { who, given, .. }) = here.or_else(gone) else { return };
         if who.outgoing {
             self.ban_address(who.addr);
         }
-        let (banned, again) = {
-            let mut roster = self.commons.roster();
-            (roster.ban(who.identity()), roster.member(&who.identity(), given))
-        };
+        let banned = self.commons.roster().ban(who.identity());
         self.totals.limits.bans += u64::from(!banned);
         if let Some(slot) = slot {
             self.drop_peer(slot, DropReason::BadPiece(piece));
-        } else if let Some(again) = again {
-            // It has come back meanwhile.
-            self.blame(again, piece);
+        }
+        // It may have come back meanwhile, or be in twice. Whom the user names is spared where a stranger had its name, but no
+        // stranger where it is that one who lies: most likely it is the same.
+        for given in [true, false].into_iter().filter(|named| given || !named) {
+            let again = self.commons.roster().member(&who.identity(), given);
+            again.into_iter().for_each(|again| self.blame(again, piece));
         }
     }
 
     /// A peer has left; what it sent may still turn out to be bad.
     pub(super) fn remember(&mut self, peer: &Peer) {
         if peer.downloaded > 0 {
-            self.departed.push_back((peer.tag, peer.who, peer.given));
+            self.departed.push_back(Departed::from(peer));
         }
         if self.departed.len() > MOST_DEPARTED {
             self.departed.pop_front();

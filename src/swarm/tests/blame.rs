@@ -1,6 +1,6 @@
 //! Liars among honest peers: found by their blocks, and nobody else.
 
-use super::desk::{BLOCK, Desk, id, own};
+use super::desk::{BLOCK, Desk, bits, id, own};
 use super::sim::plan::{Has, NodePlan, Plan};
 use super::sim::world::World;
 use crate::metainfo::Layout;
@@ -112,6 +112,33 @@ fn whom_the_user_names_is_not_blamed_for_a_liar_of_its_name_that_has_left() {
     assert_eq!(liars(&mut desk, &[]), []);
     assert!(desk.swarm.peers.get(named).is_some_and(|peer| !peer.dropped));
     assert_eq!(desk.connect(false, 2), Err(DropReason::Banned));
+}
+
+/// It has come to us after we had dialled it, or is in by both ways at once.
+#[test]
+fn whom_the_user_names_is_blamed_also_where_it_came_to_us() {
+    for (stays, dialled_again) in [(false, false), (false, true), (true, false)] {
+        let (mut desk, honest) = crowd(32, 1);
+        let addr = SocketAddr::from(([127, 0, 0, 1], 7));
+        desk.swarm.add_candidate(addr, Source::Given);
+        let who = Introduction { addr, outgoing: true, id: id(200), reserved: Reserved::default() };
+        let named = desk.swarm.connect(desk.now, who).unwrap();
+        desk.hear(named, Message::Bitfield(&bits(1, &[0])));
+        desk.hear(named, Message::Unchoke);
+        let sent = fetch(&mut desk, &[named, honest[0]]);
+        desk.bad_blocks = sent.iter().filter(|(peer, _)| *peer == named).map(|(_, block)| *block).collect();
+        assert!(![0, 32].contains(&desk.bad_blocks.len()), "both have sent something");
+        assert_eq!(liars(&mut desk, &[0]), []);
+        let mut expected = vec![named];
+        if !stays {
+            desk.swarm.gone(desk.now, named);
+            expected.clear();
+        }
+        expected.extend(dialled_again.then(|| desk.swarm.connect(desk.now, who).unwrap()));
+        expected.push(desk.connect(false, 200).unwrap());
+        assert_eq!(fetch(&mut desk, &honest).len(), 32);
+        assert_eq!(liars(&mut desk, &[]), expected, "{stays} {dialled_again}");
+    }
 }
 
 #[test]

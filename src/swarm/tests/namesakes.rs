@@ -45,7 +45,10 @@ fn a_stranger_under_the_name_of_whom_the_user_names_does_not_keep_it_out() {
         let second = come(&mut desk, if stranger_first { seed } else { stranger });
         let (mute, seed) = if stranger_first { (first, second) } else { (second, first) };
         desk.pass(9);
+        desk.hear(seed, Message::KeepAlive);
+        desk.pass(1);
         assert_eq!(desk.drops(), [], "they might be one");
+        desk.hear(seed, Message::KeepAlive);
         desk.pass(1);
         assert_eq!(desk.drops(), [(mute, DropReason::Duplicate)]);
         desk.swarm.gone(desk.now, mute);
@@ -53,6 +56,69 @@ fn a_stranger_under_the_name_of_whom_the_user_names_does_not_keep_it_out() {
         assert_eq!(desk.requests(seed), [(0, 0)]);
         assert!(desk.block_comes(seed, (0, 0)).1);
     }
+}
+
+/// Dials somebody whom the user names, and whose id is greater than ours. Gives also how it would come to us.
+fn named(desk: &mut Desk) -> (PeerSlot, Introduction) {
+    desk.swarm.add_candidate(at(1), Source::Given);
+    let seed = Introduction { addr: at(1), outgoing: true, id: id(200), reserved: desk.reserved };
+    let slot = desk.swarm.connect(desk.now, seed).unwrap();
+    let mut again = Introduction { outgoing: false, ..seed };
+    again.addr.set_port(50_000);
+    (slot, again)
+}
+
+#[test]
+fn whose_connection_has_broken_unnoticed_is_in_anew() {
+    let mut desk = Desk::new(BLOCK, 1, &[]);
+    let (broken, again) = named(&mut desk);
+    desk.pass(40);
+    let anew = desk.swarm.connect(desk.now, again).unwrap();
+    // What was under way when it broke.
+    desk.hear(broken, Message::KeepAlive);
+    for _ in 0..149 {
+        desk.pass(1);
+        desk.hear(anew, Message::KeepAlive);
+        assert_eq!(desk.drops(), [], "at {:?}", desk.now);
+    }
+    desk.pass(2);
+    assert_eq!(desk.drops(), [(broken, DropReason::Silent)]);
+    desk.swarm.gone(desk.now, broken);
+    desk.pass(100);
+    assert_eq!(desk.drops(), []);
+}
+
+#[test]
+fn who_is_in_twice_and_closes_neither_is_not_let_in_again_at_once() {
+    let mut desk = Desk::new(BLOCK, 1, &[]);
+    let (dialled, again) = named(&mut desk);
+    let mut came = Vec::new();
+    for second in 0..400 {
+        if second % 10 == 5 {
+            came.extend(desk.swarm.connect(desk.now, again).ok().map(|slot| (second, slot)));
+        }
+        desk.pass(1);
+        desk.hear(dialled, Message::KeepAlive);
+        for (slot, why) in desk.drops() {
+            assert_eq!((Some(slot), why), (came.last().map(|(_, slot)| *slot), DropReason::Duplicate));
+            desk.swarm.gone(desk.now, slot);
+        }
+    }
+    let came: Vec<u64> = came.into_iter().map(|(second, _)| second).collect();
+    assert_eq!(came, [5, 135, 265, 395], "and a while later it may, for the other may be broken then");
+}
+
+#[test]
+fn a_crowd_of_strangers_does_not_keep_out_whom_the_user_names() {
+    let mut desk = Desk::new(BLOCK, 1, &[]);
+    own(&mut desk).most_of_host = Some(1);
+    let mut stranger = Introduction { addr: at(1), outgoing: false, id: id(200), reserved: desk.reserved };
+    stranger.addr.set_port(50_000);
+    assert!(desk.swarm.connect(desk.now, stranger).is_ok());
+    let other = Introduction { id: id(201), ..stranger };
+    assert_eq!(desk.swarm.connect(desk.now, other), Err(DropReason::Crowd(1)));
+    let (seed, _) = named(&mut desk);
+    assert!(desk.swarm.peers.get(seed).is_some_and(|peer| !peer.dropped));
 }
 
 /// A connection between two desks: who dialled, the peer of each, and which of them have closed.
@@ -158,7 +224,10 @@ impl Pair {
         let now = self.now;
         for (side, _) in self.begins.into_iter().enumerate().filter(|(_, begins)| now >= *begins) {
             let desk = &mut self.desks[side];
-            desk.now = Duration::from_millis(self.now);
+            desk.now = Duration::from_millis(now);
+            if !now.is_multiple_of(500) {
+                continue;
+            }
             desk.swarm.tick(desk.now);
             let open: Vec<PeerSlot> = self.lines.iter().filter_map(|line| line.slots[side]).collect();
             open.into_iter().for_each(|slot| self.desks[side].hear(slot, Message::KeepAlive));
@@ -188,6 +257,9 @@ fn two_who_name_each_other_soon_have_one_connection_and_keep_it() {
                     "{way} {begins:?} {claims}: none at {}",
                     pair.now
                 );
+                // Who dials before the other has begun tries again after ten seconds at most.
+                let begun = begins.into_iter().max().is_some_and(|begun| pair.now > begun + 15_000);
+                assert!(!begun || !open.is_empty(), "{way} {begins:?} {claims}: none for so long");
                 kept = if pair.now == 100_000 { open.first().copied() } else { kept };
             }
             let dials = pair.lines.len();
