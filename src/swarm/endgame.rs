@@ -55,9 +55,12 @@ impl Swarm {
         endgame |= self.is_stuck();
         let peer = self.peers.get(slot)?;
         let own = self.own_seconds(peer);
+        // What would have no memory now is not left to keep what it has.
+        let least = self.soonest_run(None).filter(|_| self.is_starved());
+        let at_end = |holder: &Peer| endgame || least.is_some_and(|least| holder.hoards(least));
         // Of what a peer was asked for, the oldest is beaten first.
         let beaten = |other: &Peer| {
-            other.asked.front().is_some_and(|oldest| self.is_beaten(now, endgame, (other, oldest), own))
+            other.asked.front().is_some_and(|oldest| self.is_beaten(now, at_end(other), (other, oldest), own))
         };
         let queues = self.peers.iter().filter(|(other, holder)| *other != slot && beaten(holder));
         let queues: Vec<&Peer> = queues.map(|(_, holder)| holder).collect();
@@ -71,7 +74,8 @@ impl Swarm {
             let state = &active.blocks[block.index()];
             let fit =
                 state.asked < u8::MAX && !state.is_received() && !active.sole && peer.offers(block.piece);
-            let beaten = || self.is_beaten(now, endgame, (holder, asked), own) && !unbeaten.contains(&block);
+            let beaten =
+                || self.is_beaten(now, at_end(holder), (holder, asked), own) && !unbeaten.contains(&block);
             let fit = fit && beaten();
             fit.then_some((block.piece, block.index()))
         };

@@ -423,8 +423,7 @@ impl Swarm {
         let first = peer.downloaded == 0;
         peer.count_block(now, block.len, asked_at);
         if let Some(at) = asked_at {
-            let delay = peer.requests.known_delay(peer.asked.len());
-            self.pace.block_came(now.saturating_sub(at), delay);
+            self.pace.block_came(now.saturating_sub(at), peer.asked.len());
         }
         self.totals.received += u64::from(block.len);
         let tag = peer.tag;

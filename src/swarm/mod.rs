@@ -390,7 +390,8 @@ impl Swarm {
         }
         self.next_tick = now + TICK;
         let slots: Vec<PeerSlot> = self.peers.iter().map(|(slot, _)| slot).collect();
-        let (most, turn) = self.pace.tick();
+        let givers = self.peers.iter().filter(|(_, peer)| peer.gives() && !peer.asked.is_empty()).count();
+        let (most, turn) = self.pace.tick(givers);
         let share = self.fair_share();
         self.tell_ahead(now);
         self.count_leeches(now);

@@ -18,7 +18,7 @@ const WIDE: usize = 16;
 pub(super) struct Pace {
     /// Seconds from request to block, of the blocks of late.
     response: f64,
-    /// Of these, those beyond what each would have taken alone.
+    /// Of these, those of peers with narrow windows: wide ones are as wide as they are because of what comes.
     wait: f64,
     /// Blocks since the last look, and both their seconds.
     fresh: (u32, f64, f64),
@@ -33,11 +33,11 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// A block has come, so long after it was asked for, from a peer that answers with that delay when nothing waits.
-    pub(super) fn block_came(&mut self, time: Duration, delay: Duration) {
+    /// A block has come, so long after it was asked for, from a peer that has so many requests open.
+    pub(super) fn block_came(&mut self, time: Duration, open: usize) {
         self.fresh.0 += 1;
         self.fresh.1 += time.as_secs_f64();
-        self.fresh.2 += time.saturating_sub(delay).as_secs_f64();
+        self.fresh.2 += if open < WIDE { time.as_secs_f64() } else { 0.0 };
     }
 
     /// How long blocks took of late.
@@ -45,16 +45,17 @@ impl Pace {
         Duration::from_secs_f64(self.response)
     }
 
-    /// Time has passed. Gives the most requests to have open with one peer, and how long a block may take beyond what peers
-    /// are to blame for.
-    pub(super) fn tick(&mut self) -> (usize, Duration) {
+    /// Time has passed; so many peers give. Gives the most requests to have open with one peer, and how long a block may take
+    /// beyond what peers are to blame for. (One is no flood: what it is asked for takes its time on the way.)
+    pub(super) fn tick(&mut self, givers: usize) -> (usize, Duration) {
         let (blocks, response, wait) = std::mem::take(&mut self.fresh);
         if blocks > 0 {
             let mean = |old: f64, seconds: f64| (old * 3.0 + seconds / f64::from(blocks)) / 4.0;
             (self.response, self.wait) = (mean(self.response, response), mean(self.wait, wait));
             if self.wait > LONG {
                 // From where it matters: few windows are that wide when blocks take so long.
-                self.most = (self.most.min(WIDE) * 7 / 8).max(1);
+                let least = if givers > 1 { 1 } else { WIDE };
+                self.most = (self.most.min(WIDE) * 7 / 8).max(least);
             } else if self.wait < LONG / 2.0 {
                 self.most = (self.most + self.most / 4 + 1).min(*BOUNDS.end());
             }
@@ -67,21 +68,28 @@ impl Pace {
 mod tests {
     use super::*;
 
-    fn ticks(pace: &mut Pace, seconds: f64, delay: Duration, times: usize) -> usize {
+    fn ticks(pace: &mut Pace, seconds: f64, (open, givers): (usize, usize), times: usize) -> usize {
         (0..times).for_each(|_| {
-            pace.block_came(Duration::from_secs_f64(seconds), delay);
-            pace.tick();
+            pace.block_came(Duration::from_secs_f64(seconds), open);
+            pace.tick(givers);
         });
         pace.most
     }
 
     #[test]
     fn who_is_flooded_asks_for_less_and_for_more_again_when_that_is_over() {
-        let (mut pace, near) = (Pace::default(), Duration::ZERO);
-        assert_eq!(ticks(&mut pace, 0.5, near, 10), 2000, "no flood, no limit");
-        assert_eq!(ticks(&mut pace, 20.0, near, 40), 1);
-        assert!(pace.tick().1 > Duration::from_secs(30), "and peers are not blamed");
-        assert_eq!(ticks(&mut pace, 0.5, near, 60), 2000);
-        assert_eq!(ticks(&mut pace, 6.0, Duration::from_secs(4), 40), 2000, "a long way is no flood");
+        let mut pace = Pace::default();
+        let many = (2, 50);
+        assert_eq!(ticks(&mut pace, 0.5, many, 10), 2000, "no flood, no limit");
+        assert_eq!(ticks(&mut pace, 20.0, many, 40), 1);
+        assert!(pace.tick(50).1 > Duration::from_secs(30), "and peers are not blamed");
+        assert_eq!(ticks(&mut pace, 0.5, many, 60), 2000);
+    }
+
+    #[test]
+    fn a_long_way_is_no_flood() {
+        assert_eq!(ticks(&mut Pace::default(), 6.0, (100, 1), 40), 2000);
+        assert_eq!(ticks(&mut Pace::default(), 6.0, (2, 1), 40), 16, "one peer floods nobody");
+        assert_eq!(ticks(&mut Pace::default(), 6.0, (2, 2), 40), 1);
     }
 }

@@ -87,15 +87,27 @@ impl Swarm {
     /// have the same fill theirs much sooner. Who alone has a piece is not made to wait with it to the end.
     pub(super) fn is_kept_short(&self, slot: PeerSlot, piece: Option<PieceIndex>) -> bool {
         let Some(peer) = self.peers.get(slot).filter(|_| self.is_scarce()) else { return false };
-        let seconds = |peer: &Peer| BLOCKS_IN_RUN as f64 * peer.block_seconds();
+        self.soonest_run(piece).is_some_and(|least| peer.hoards(least))
+    }
+
+    /// Seconds in which the fastest fills a run, of those who have that piece if it is known.
+    pub(super) fn soonest_run(&self, piece: Option<PieceIndex>) -> Option<f64> {
         let givers = self.peers.iter().filter(|(_, giver)| {
             giver.pace().is_some() && giver.gives() && piece.is_none_or(|piece| giver.offers(piece))
         });
-        let Some(least) = givers.map(|(_, giver)| seconds(giver)).min_by(f64::total_cmp) else {
-            return false;
-        };
+        givers.map(|(_, giver)| giver.run_seconds()).min_by(f64::total_cmp)
+    }
+}
+
+impl Peer {
+    fn run_seconds(&self) -> f64 {
+        BLOCKS_IN_RUN as f64 * self.block_seconds()
+    }
+
+    /// Whether it fills a run so much later than in `least` seconds that it is to have none while memory is scarce.
+    pub(super) fn hoards(&self, least: f64) -> bool {
         // Who has sent nothing yet has its chance, once.
-        let failed = peer.pace().is_none() && !peer.forgone.is_empty();
-        failed || (peer.pace().is_some() && is_longer(seconds(peer), least))
+        let failed = self.pace().is_none() && !self.forgone.is_empty();
+        failed || (self.pace().is_some() && is_longer(self.run_seconds(), least))
     }
 }
