@@ -331,8 +331,9 @@ impl Candidates {
         }
     }
 
-    /// Somebody who came to us says that it listens here, where the user has named somebody. It is believed for a while (`limited`:
-    /// a longer one): anybody could say so. Says whether it is.
+    /// Somebody who came to us says that it listens here, where the user has named somebody. It is believed for a while: anybody
+    /// could say so. (For longer by a low limit of ours (`limited`): it may not have had its turn yet to show what it is worth.)
+    /// Says whether it is.
     pub(super) fn believe(&mut self, now: Duration, addr: SocketAddr, limited: bool) -> bool {
         let Some(candidate) = self.book.get_mut(&addr) else { return false };
         let wait = if limited { CONNECTED_WAIT } else { CLAIMED_WAIT };

@@ -6,9 +6,9 @@
 //! peer of its own for it and hands it over: so no piece is held up by the peers of the core that claimed it. What was
 //! taken the holder asks of nobody, unless it does not come.
 //!
-//! Such blocks are copied once, into memory of the core that holds the piece, so there shall be few. Towards the end a core that has blocks to ask for begins no more
-//! than its share of the pieces that are left ([`Swarm::has_its_share`]), and what it was asked of the holder's peers is asked
-//! once more only where that saves time.
+//! Such blocks are copied, into memory of the core that holds the piece, so there shall be few. Towards the end a core that
+//! has blocks to ask for begins no more than its share of the pieces that are left ([`Swarm::has_its_share`]), and what it was
+//! asked of the holder's peers is asked once more only where that saves time.
 
 use super::active::{ActivePiece, is_whole};
 use super::commons::Lacking;

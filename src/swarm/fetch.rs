@@ -296,8 +296,8 @@ impl Swarm {
     // ---- receiving ----
 
     /// The blocks that the peer will send next, in order, whose places in memory nobody else may touch until
-    /// [`Swarm::returned`]: at most `most`, the one that is coming already (see [`Swarm::begin`]) first. None of them but that one
-    /// was asked of others, too: its place is for who begins it first.
+    /// [`Swarm::returned`]: at most `most`, the one that is coming already (see [`Swarm::begin`]) first. What others were
+    /// asked for, too, is lent only while it is coming: its place is for who begins it first.
     pub fn lend(&mut self, slot: PeerSlot, coming: Option<Block>, most: usize) -> Vec<Block> {
         let Some(peer) = self.peers.get_mut(slot).filter(|peer| !peer.dropped) else { return Vec::new() };
         let mut lent = Vec::new();

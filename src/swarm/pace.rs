@@ -2,12 +2,12 @@
 //!
 //! Each peer's window follows what that peer sends; but a slow link that many peers send to is full of what they were asked
 //! for, each of them little. Blocks then come late, the peers seem to have stopped, others are asked as well, and what
-//! comes is what came already. So when blocks take long, all are asked for fewer.
+//! comes is what came already. So when the blocks of narrow windows take long, all are asked for fewer.
 
 use super::window::BOUNDS;
 use std::time::Duration;
 
-/// When blocks wait longer than this on average, fewer are asked for; when less than half of it, more.
+/// When they take longer than this on average (those of wide windows count as nothing), fewer are asked for; when less than half of it, more.
 const LONG: f64 = 4.0;
 
 /// Where the narrowing begins.

@@ -19,9 +19,8 @@ pub struct Settings {
     pub most_peers: usize,
     /// Most dials at a time, on each core.
     pub most_dials: usize,
-    /// Most connections with one host, whoever has dialled, on all cores together, beside those whom the user names;
-    /// of IPv6 a /64 is a host. `None`:
-    /// [`MOST_OF_HOST`], but any number with hosts of networks like ours, for a whole crowd may come through one gateway.
+    /// Most connections with one host, whoever has dialled, on all cores together, beside those whom the user names; of IPv6 a
+    /// /64 is a host. `None`: [`MOST_OF_HOST`], but any number with hosts of networks like ours, for a whole crowd may come through one gateway.
     pub most_of_host: Option<usize>,
     /// Most upload slots while there is something to fetch, on all cores together.
     pub slots: usize,
