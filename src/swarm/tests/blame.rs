@@ -1,6 +1,6 @@
 //! Liars among honest peers: found by their blocks, and nobody else.
 
-use super::desk::{BLOCK, Desk, bits, id, own};
+use super::desk::{BLOCK, Desk, bits, dialled, id, own};
 use super::sim::plan::{Has, NodePlan, Plan};
 use super::sim::world::World;
 use crate::metainfo::Layout;
@@ -190,8 +190,7 @@ fn connections_that_are_forgotten_after_their_end_are_counted() {
 /// Dials of these addresses, after some time.
 fn dials(desk: &mut Desk) -> Vec<SocketAddr> {
     desk.pass(200);
-    let dialled = |wish| if let Wish::Dial(addr) = wish { Some(addr) } else { None };
-    desk.wishes().into_iter().filter_map(dialled).collect()
+    dialled(desk.wishes())
 }
 
 #[test]

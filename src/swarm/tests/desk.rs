@@ -250,6 +250,12 @@ pub(super) fn has_rate(desk: &mut Desk, slot: PeerSlot, rate: u64) {
     desk.swarm.tell_speed();
 }
 
+/// Where it is to be dialled.
+pub(super) fn dialled(wishes: Vec<Wish>) -> Vec<SocketAddr> {
+    let dialled = |wish| if let Wish::Dial(addr) = wish { Some(addr) } else { None };
+    wishes.into_iter().filter_map(dialled).collect()
+}
+
 /// What the swarm was told of itself: to be changed before anybody connects.
 pub(super) fn own(desk: &mut Desk) -> &mut Settings {
     &mut desk.swarm.settings

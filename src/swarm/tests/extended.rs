@@ -1,7 +1,7 @@
 //! The extension protocol (BEP 10) and what goes through it: metadata, peer exchange, pieces lost, partial seeds.
 
 use super::cores::two;
-use super::desk::{BLOCK, Desk, Said, bits, id, own};
+use super::desk::{BLOCK, Desk, Said, bits, dialled, id, own};
 use crate::swarm::{DropReason, Greeting, Introduction, IpFilter, PeerSlot, Source, Wish};
 use crate::wire::extended::{
     ExtendedHandshake, Extension, METADATA_BLOCK_LEN, MetadataMessage, PexFlags, PexMessage, encode_dont_have,
@@ -51,8 +51,7 @@ fn addr(text: &str) -> SocketAddr {
 /// The addresses that are dialled now.
 fn dials(desk: &mut Desk) -> Vec<SocketAddr> {
     desk.pass(1);
-    let dialled = |wish| if let Wish::Dial(addr) = wish { Some(addr) } else { None };
-    desk.wishes().into_iter().filter_map(dialled).collect()
+    dialled(desk.wishes())
 }
 
 #[test]

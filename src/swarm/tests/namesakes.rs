@@ -1,6 +1,6 @@
 //! Whom the user names, and others under the same name: strangers who would keep it out, and itself, when it dials us, too.
 
-use super::desk::{BLOCK, Desk, bits, id, own};
+use super::desk::{BLOCK, Desk, bits, dialled, id, own};
 use crate::swarm::{DropReason, Introduction, PeerSlot, Source, Wish};
 use crate::wire::extended::ExtendedHandshake;
 use crate::wire::{Message, Reserved};
@@ -11,11 +11,6 @@ use std::time::Duration;
 /// Where the desk of this number listens.
 fn at(number: usize) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, number as u8], 7))
-}
-
-fn dials(wishes: Vec<Wish>) -> Vec<SocketAddr> {
-    let dialled = |wish| if let Wish::Dial(addr) = wish { Some(addr) } else { None };
-    wishes.into_iter().filter_map(dialled).collect()
 }
 
 /// By an id that is greater than ours, it decides which of two connections between it and us is to stay.
@@ -209,7 +204,7 @@ impl Pair {
             self.happen((Event::Closed, line, side));
             self.after(1, (Event::Closed, line, 1 - side));
         }
-        for addr in dials(wishes) {
+        for addr in dialled(wishes) {
             assert_eq!(addr, at(1 - side));
             self.lines.push(Line { dialler: side, slots: [None; 2], closed: [false; 2] });
             let line = self.lines.len() - 1;
