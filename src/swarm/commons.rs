@@ -185,7 +185,7 @@ impl Commons {
     }
 
     /// Whether no more than one peer of all cores has not everything, as was last said: it has nobody to give anything to.
-    pub(super) fn has_one_leech(&self) -> bool {
+    pub(super) fn has_one_leech_at_most(&self) -> bool {
         let counts = self.desks.iter().map(|desk| desk.leeches.load(Ordering::Acquire));
         counts.fold(0, u32::saturating_add) < 2
     }

@@ -150,7 +150,7 @@ impl Swarm {
     /// The peer was sent all of a piece. If it is alone it is shown the next at once.
     pub(super) fn note_shown_sent(&mut self, slot: PeerSlot) {
         let Some(shown) = self.peers.get_mut(slot).and_then(|peer| peer.shown.as_mut()) else { return };
-        let alone = shown.settle_alone(self.commons.has_one_leech());
+        let alone = shown.settle_alone(self.commons.has_one_leech_at_most());
         if shown.close_spread(&self.commons.spread, |offer| !(alone && offer.sent)) > 0 {
             self.wake(slot);
         }
@@ -160,7 +160,7 @@ impl Swarm {
     pub(super) fn note_shown_left(&mut self, slot: PeerSlot) {
         let Some(peer) = self.peers.get_mut(slot).filter(|peer| is_served(peer)) else { return };
         let Some(shown) = peer.shown.as_mut() else { return };
-        if shown.settle_alone(self.commons.has_one_leech()) {
+        if shown.settle_alone(self.commons.has_one_leech_at_most()) {
             shown.run_dry();
             self.wake(slot);
         }
@@ -190,7 +190,7 @@ impl Swarm {
 
     /// Closes the offers that have done their work or never will, and has the peer told of others.
     pub(super) fn review_offers(&mut self, now: Duration, slot: PeerSlot) {
-        let only = self.commons.has_one_leech();
+        let only = self.commons.has_one_leech_at_most();
         let spread = &self.commons.spread;
         let Some(peer) = self.peers.get_mut(slot) else { return };
         let (idle, served, waits) = (idle_since(peer), is_served(peer), waits(peer));
