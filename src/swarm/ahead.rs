@@ -133,6 +133,11 @@ impl Swarm {
         peer.block_seconds().min(least)
     }
 
+    /// Seconds in which it would bring one more, after all that it was asked for.
+    pub(super) fn seconds_for_another(&self, peer: &Peer) -> f64 {
+        self.own_seconds(peer) * (peer.asked.len() + 1) as f64
+    }
+
     /// A block of the peer has come: where not all can be asked, another who waits for that comes before it.
     pub(super) fn wake_in_turn(&mut self, slot: PeerSlot) {
         if self.most_ahead().is_some() {

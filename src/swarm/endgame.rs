@@ -11,15 +11,20 @@ use std::time::Duration;
 const SEARCH: Duration = Duration::from_millis(250);
 
 impl Swarm {
-    /// Endgame: all that is left was asked of others. A peer with nothing else to do is asked for it once more.
+    /// Endgame: all that is left was asked of others. A peer with nothing else to do, or too little to keep its way busy until an
+    /// answer comes, is asked for it once more.
     pub(super) fn once_more(
         &mut self,
         now: Duration,
         slot: PeerSlot,
         speech: &mut Speech<'_>,
     ) -> Option<Block> {
-        let searched = self.peers.get(slot)?.searched;
+        let peer = self.peers.get(slot)?;
+        let (searched, idle) = (peer.searched, peer.asked.is_empty());
         if self.is_scarce() && searched.is_some_and(|at| now < at + SEARCH) {
+            return None;
+        }
+        if !(idle || peer.runs_dry() && self.is_endgame()) {
             return None;
         }
         let found = self.search(now, slot, speech);
@@ -54,7 +59,7 @@ impl Swarm {
         // What is asked for and does not come may hold the memory for the rest.
         endgame |= self.is_stuck();
         let peer = self.peers.get(slot)?;
-        let own = self.own_seconds(peer);
+        let own = self.seconds_for_another(peer);
         // What would have no memory now is not left to keep what it has.
         let least = self.soonest_run(None).filter(|_| self.is_starved());
         let at_end = |holder: &Peer| endgame || least.is_some_and(|least| holder.hoards(least));

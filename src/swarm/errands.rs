@@ -405,7 +405,7 @@ impl Swarm {
     /// would: to be asked of this one, too.
     pub(super) fn errand_again(&self, now: Duration, slot: PeerSlot) -> Option<Block> {
         let peer = self.peers.get(slot)?;
-        let own = self.own_seconds(peer);
+        let own = self.seconds_for_another(peer);
         let goes_on = |block: &Block| {
             let (proven, several) = (peer.downloaded > 0, self.holders(block).nth(1).is_some());
             self.holders(block).any(|(other, holder, asked)| {
@@ -427,7 +427,7 @@ impl Swarm {
         let Some(peer) = self.peers.get(slot).filter(|peer| peer.downloaded > 0 && !peer.snubbed) else {
             return false;
         };
-        let (own, turn) = (self.own_seconds(peer), self.limit_turn());
+        let (own, turn) = (self.seconds_for_another(peer), self.limit_turn());
         let overdue = self.board.taken.iter().find(|(block, at)| {
             is_longer(now.saturating_sub(**at + turn).as_secs_f64(), own) && peer.offers(block.piece)
         });

@@ -46,7 +46,7 @@ impl Swarm {
         let idle = peer.asked.is_empty();
         let block = match self.current_block(slot, speech) {
             Some(found) => self.ask(found),
-            None => self.urgent(now, slot, speech).or_else(|| self.go_on(now, slot, idle, speech)),
+            None => self.urgent(now, slot, speech).or_else(|| self.go_on(now, slot, speech)),
         };
         if block.is_none() && idle {
             if self.take_over(slot) {
@@ -61,16 +61,15 @@ impl Swarm {
         block
     }
 
-    /// The next block to ask the peer for when it was asked for all of its piece; `idle` when it was asked for nothing else. Counts
-    /// as asked.
-    fn go_on(&mut self, now: Duration, slot: PeerSlot, idle: bool, speech: &mut Speech<'_>) -> Option<Block> {
+    /// The next block to ask the peer for when it was asked for all of its piece. Counts as asked.
+    fn go_on(&mut self, now: Duration, slot: PeerSlot, speech: &mut Speech<'_>) -> Option<Block> {
         let holds_back = self.choose_piece(now, slot, speech.slabs);
         let found = self.current_block(slot, speech).or_else(|| self.help_out(slot, speech));
         match found {
             Some(found) => self.ask(found),
             None => self
                 .errand(slot, None)
-                .or_else(|| if idle && !holds_back { self.once_more(now, slot, speech) } else { None }),
+                .or_else(|| if holds_back { None } else { self.once_more(now, slot, speech) }),
         }
     }
 

@@ -288,6 +288,11 @@ impl Peer {
         if self.snubbed { 1 } else { self.requests.size(self.down.get()).min(self.takes()) }
     }
 
+    /// Whether what it was asked for has come before it could answer another request.
+    pub(super) fn runs_dry(&self) -> bool {
+        !self.snubbed && self.pace().is_some_and(|rate| self.asked.len() < self.requests.least(rate as u64))
+    }
+
     /// A request is taken back; its block may come all the same.
     pub(super) fn forgo(&mut self, block: Block) {
         if self.forgone.len() == MOST_FORGONE {
@@ -383,9 +388,7 @@ impl Peer {
 
     /// Bytes a second to expect of it, when it has sent something.
     pub(super) fn pace(&self) -> Option<f64> {
-        Some(self.down.get().max(self.speed.get()).max(self.trade))
-            .filter(|rate| *rate > 0)
-            .map(|rate| rate as f64)
+        Some(self.down.get().max(self.speed.get())).filter(|rate| *rate > 0).map(|rate| rate as f64)
     }
 
     /// How much more it has had of us than it gave back, in steps: those who owe least come first when not all can be served
@@ -434,6 +437,12 @@ impl Peer {
     pub(super) fn seconds_until(&self, block: &Block) -> f64 {
         let before = self.expected().take_while(|expected| expected != block).count();
         (before + 1) as f64 * self.block_seconds()
+    }
+
+    /// As if it had sent so many bytes a second of late.
+    #[cfg(test)]
+    pub(super) fn has_speed(&mut self, rate: u64) {
+        self.speed = Speed::of(rate);
     }
 
     /// Seconds that one block of it takes; a guess when it has not sent any.

@@ -54,6 +54,11 @@ pub(super) struct Speed {
 }
 
 impl Speed {
+    #[cfg(test)]
+    pub(super) fn of(rate: u64) -> Self {
+        Self { rate, kept: (rate as f64, 1.0), ..Self::default() }
+    }
+
     /// Bytes have come; since when it has had something to do, if it has.
     pub(super) fn came(&mut self, now: Duration, bytes: u64, since: Option<Duration>) {
         self.fresh.0 += bytes;

@@ -107,7 +107,7 @@ impl Window {
     }
 
     /// What a request takes that waits behind no other: the peer's doing, and its way's.
-    fn delay(&self) -> Duration {
+    pub(super) fn delay(&self) -> Duration {
         self.delay.unwrap_or_default().min(LONGEST_DELAY)
     }
 
@@ -224,15 +224,24 @@ impl Window {
 
     /// What comes in the time of the reserve, and of the delay, when that is the peer's doing: by a low limit of our own it is not.
     pub(super) fn covers(&self, rate: u64, with_delay: bool) -> usize {
-        let time = self.reserve() + if with_delay { self.delay() } else { Duration::ZERO };
-        let bytes = u128::from(rate) * time.as_millis() / 1000;
-        usize::try_from(bytes / u128::from(BLOCK_LEN)).unwrap_or(usize::MAX)
+        blocks_in(self.reserve() + if with_delay { self.delay() } else { Duration::ZERO }, rate)
+    }
+
+    /// As few as keep the peer sending at this rate.
+    pub(super) fn least(&self, rate: u64) -> usize {
+        blocks_in(SHORT_RESERVE + self.delay(), rate)
     }
 
     /// As many as it would be good to keep open, were there no limit.
     pub(super) fn worth(&self, rate: u64) -> usize {
         self.covers(rate, true).max(self.start.unwrap_or(0)).max(*BOUNDS.start())
     }
+}
+
+/// How many blocks come in that time at that rate.
+fn blocks_in(time: Duration, rate: u64) -> usize {
+    let bytes = u128::from(rate) * time.as_millis() / 1000;
+    usize::try_from(bytes / u128::from(BLOCK_LEN)).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

@@ -246,7 +246,8 @@ pub(super) fn woken(wish: Wish) -> Option<PeerSlot> {
 /// The peer has sent so many bytes a second of late.
 pub(super) fn has_rate(desk: &mut Desk, slot: PeerSlot, rate: u64) {
     let peer = desk.swarm.peers.get_mut(slot).unwrap();
-    (peer.trade, peer.downloaded) = (rate, peer.downloaded.max(1));
+    peer.downloaded = peer.downloaded.max(1);
+    peer.has_speed(rate);
     desk.swarm.tell_speed();
 }
 

@@ -1,6 +1,6 @@
 //! Whom we ask for what, where blocks go, and what becomes of pieces.
 
-use super::desk::{BLOCK, Desk, Said, has_rate, id};
+use super::desk::{BLOCK, Desk, Said, id};
 use crate::swarm::{Completion, DropReason, Introduction, Place, RUN_LEN, Wish};
 use crate::wire::Message;
 use std::collections::HashSet;
@@ -94,32 +94,6 @@ fn a_choke_gives_the_blocks_to_others() {
     desk.hear(a, Message::Unchoke);
     desk.pass(3);
     assert_eq!(desk.requests(a).len(), 1, "endgame: one block for an idle peer");
-}
-
-/// Each that is asked once more brings the block much sooner than all who were asked before.
-#[test]
-fn in_the_endgame_a_block_is_asked_of_ever_faster_peers_and_of_no_other() {
-    let mut desk = Desk::new(BLOCK, 1, &[]);
-    let peers = [(1, 500), (2, 4_000), (3, 4_000), (4, 200_000)].map(|(number, rate)| {
-        let peer = desk.giver(number, &[0]);
-        has_rate(&mut desk, peer, rate);
-        peer
-    });
-    let asked = peers.map(|peer| desk.requests(peer).len());
-    assert_eq!(asked, [1, 1, 0, 1], "32, 4, 4 and 0.1 seconds");
-}
-
-/// Many who have sent nothing are asked one after the other, each after the time that a block usually takes; who has sent something
-/// need not wait for them.
-#[test]
-fn who_has_proven_itself_does_not_wait_in_the_endgame_for_those_who_have_not() {
-    let mut desk = Desk::new(BLOCK, 1, &[]);
-    let [first, second, third, proven] = [1, 2, 3, 4].map(|number| desk.giver(number, &[0]));
-    assert_eq!(desk.requests(first).len(), 1);
-    desk.pass(1);
-    assert_eq!([second, third].map(|peer| desk.requests(peer).len()), [1, 0]);
-    has_rate(&mut desk, proven, 1_000_000);
-    assert_eq!(desk.requests(proven).len(), 1);
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod cores;
 mod cores_news;
 mod desk;
 mod dials;
+mod endgame;
 mod extended;
 mod fast;
 mod fetching;
