@@ -396,6 +396,7 @@ impl Swarm {
         self.tell_ahead(now);
         self.count_leeches(now);
         self.see_passed();
+        self.end_idleness();
         self.look_at_namesakes();
         for slot in slots {
             self.look_after(now, slot, (most, share), turn);

@@ -84,6 +84,12 @@ impl Slots {
         (self.taken.load(Ordering::Acquire), self.limit.load(Ordering::Acquire))
     }
 
+    /// Peers that have a slot and want it, or wait for one, on all cores.
+    pub(super) fn takers(&self) -> u32 {
+        let (taken, _) = self.counts();
+        taken.saturating_sub(self.unused()) + self.waiting()
+    }
+
     /// Whether one could be taken.
     pub(super) fn has_room(&self) -> bool {
         self.taken.load(Ordering::Acquire) < self.limit.load(Ordering::Acquire)

@@ -30,6 +30,8 @@ pub(super) struct Spreading {
     fresh: Option<Vec<PieceIndex>>,
     /// Who was suggested which piece, or was the first to ask for it, until another has it.
     pub(super) first: HashMap<PieceIndex, Tag>,
+    /// Some peer was suggested nothing more, for nobody else wanted anything.
+    is_idle: bool,
     /// [`Sightings::passes`](super::sightings::Sightings::passes) when last looked at.
     passes: u32,
     /// Our link is full, and some peer waits for what nobody has: see `precedence`.
@@ -77,6 +79,25 @@ impl Swarm {
         }
         if news {
             self.wake(slot);
+        }
+    }
+
+    /// The same in the midst of what the peer is sent. Not when it is the only one that wants something: nobody else can be at the
+    /// same piece then, and a message between blocks puts what follows it into wrong places (see `shard/receive.rs`).
+    fn suggest_more(&mut self, slot: PeerSlot) {
+        if self.commons.slots.takers() > 1 {
+            self.suggest(slot);
+        } else {
+            self.spreading.is_idle = true;
+        }
+    }
+
+    /// Twice a second: when others want something by now, there is something to suggest to the one that was alone.
+    pub(super) fn end_idleness(&mut self) {
+        if self.spreading.is_idle && self.commons.slots.takers() > 1 {
+            self.spreading.is_idle = false;
+            let all: Vec<PeerSlot> = self.peers.iter().map(|(slot, _)| slot).collect();
+            all.into_iter().for_each(|slot| self.suggest(slot));
         }
     }
 
@@ -151,7 +172,7 @@ impl Swarm {
         if first == Some(peer.tag) {
             peer.suggestions.retain(|open| *open != piece);
             peer.held += 1;
-            return self.suggest(slot);
+            return self.suggest_more(slot);
         }
         let ours = peer.served.contains(&piece);
         if !ours {
@@ -189,6 +210,6 @@ impl Swarm {
                 (false, _) => giver_peer.suggestions.retain(|open| *open != piece),
             }
         }
-        self.suggest(giver);
+        self.suggest_more(giver);
     }
 }

@@ -72,6 +72,44 @@ fn each_new_piece_is_suggested_to_one_peer_and_a_few_at_once() {
     assert_eq!(suggested(&mut desk, peers[1]), [0; 0]);
 }
 
+/// A message between two blocks costs whoever has laid out where they belong.
+#[test]
+fn the_only_one_who_wants_something_is_suggested_nothing_amid_blocks() {
+    for core in [0, 1] {
+        let mut desks: [Desk; 2] = cores(12);
+        let first = comer(&mut desks[0], 1);
+        let open = suggested(&mut desks[0], first);
+        assert_eq!(open.len(), 3, "it begins with them");
+        for piece in &open[..2] {
+            desks[0].hear(first, Message::Have(*piece));
+            assert_eq!(suggested(&mut desks[0], first), [0; 0]);
+        }
+        let second = comer(&mut desks[core], 2);
+        pass(&mut desks[0], 1);
+        let more = suggested(&mut desks[0], first);
+        assert_eq!(more.len(), 2, "somebody may ask for the same: core {core}");
+        desks[core].hear(second, Message::NotInterested);
+        desks[0].hear(first, Message::Have(more[0]));
+        assert_eq!(
+            suggested(&mut desks[0], first),
+            [0; 0],
+            "it has a slot, and nothing to ask for: core {core}"
+        );
+    }
+}
+
+#[test]
+fn who_waits_for_the_only_slot_may_ask_for_the_same() {
+    let mut desk = seed(12);
+    desk.swarm.settings.seed_slots = 1;
+    pass(&mut desk, 1);
+    let [first, second] = [1, 2].map(|number| comer(&mut desk, number));
+    assert_eq!([first, second].map(|peer| unchoked(&desk, peer)), [true, false]);
+    let open = suggested(&mut desk, first);
+    desk.hear(first, Message::Have(open[0]));
+    assert_eq!(suggested(&mut desk, first).len(), 1);
+}
+
 #[test]
 fn who_is_no_lone_seed_or_has_no_slot_to_give_suggests_nothing() {
     let mut desk = seed(12);
