@@ -189,6 +189,11 @@ impl ActivePiece {
         self.printing || self.verdict.is_some() || self.runs.iter().any(busy)
     }
 
+    /// Runs that have memory and are not written.
+    pub(super) fn runs_in_memory(&self) -> usize {
+        self.runs[..self.opened].iter().filter(|run| **run != Stage::Written).count()
+    }
+
     /// Whether blocks of it are still to come.
     pub(super) fn is_filling(&self) -> bool {
         self.runs.iter().any(|run| matches!(run, Stage::Filling(_)))

@@ -34,7 +34,7 @@ impl Swarm {
 
     fn search(&mut self, now: Duration, slot: PeerSlot, speech: &mut Speech<'_>) -> Option<Block> {
         let recalled = if self.recall(now, slot) { self.help_out(slot, speech) } else { None };
-        match recalled.or_else(|| self.twice(now, slot, speech.slabs)) {
+        match recalled.or_else(|| self.twice(now, slot)) {
             Some(found) => self.ask(found),
             None => self.errand_again(now, slot),
         }
@@ -50,22 +50,19 @@ impl Swarm {
     /// A block that another peer was asked for: the last one in the longest queue, if this peer is likely to bring it much
     /// sooner than any who was asked: what comes twice takes the place of what is lacking. Before the endgame it counts only
     /// when it has not come for a while.
-    fn twice(&mut self, now: Duration, slot: PeerSlot, slabs: usize) -> Option<(PieceIndex, usize)> {
+    fn twice(&mut self, now: Duration, slot: PeerSlot) -> Option<(PieceIndex, usize)> {
         let mut endgame = self.is_endgame();
-        // There is memory, but it is for others, who bring sooner what is lacking: nothing is stuck.
-        if !endgame && slabs > 0 && self.is_kept_short(slot, None) {
+        // Memory is for others, who bring sooner what is lacking.
+        if !endgame && self.is_kept_short(slot, None) {
             return None;
         }
         // What is asked for and does not come may hold the memory for the rest.
         endgame |= self.is_stuck();
         let peer = self.peers.get(slot)?;
         let own = self.seconds_for_another(peer);
-        // What would have no memory now is not left to keep what it has.
-        let least = self.soonest_run(None).filter(|_| self.is_starved());
-        let at_end = |holder: &Peer| endgame || least.is_some_and(|least| holder.hoards(least));
         // Of what a peer was asked for, the oldest is beaten first.
         let beaten = |other: &Peer| {
-            other.asked.front().is_some_and(|oldest| self.is_beaten(now, at_end(other), (other, oldest), own))
+            other.asked.front().is_some_and(|oldest| self.is_beaten(now, endgame, (other, oldest), own))
         };
         let queues = self.peers.iter().filter(|(other, holder)| *other != slot && beaten(holder));
         let queues: Vec<&Peer> = queues.map(|(_, holder)| holder).collect();
@@ -79,8 +76,7 @@ impl Swarm {
             let state = &active.blocks[block.index()];
             let fit =
                 state.asked < u8::MAX && !state.is_received() && !active.sole && peer.offers(block.piece);
-            let beaten =
-                || self.is_beaten(now, at_end(holder), (holder, asked), own) && !unbeaten.contains(&block);
+            let beaten = || self.is_beaten(now, endgame, (holder, asked), own) && !unbeaten.contains(&block);
             let fit = fit && beaten();
             fit.then_some((block.piece, block.index()))
         };

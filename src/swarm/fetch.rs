@@ -86,13 +86,12 @@ impl Swarm {
         piece: PieceIndex,
         speech: &mut Speech<'_>,
     ) -> Option<(PieceIndex, usize)> {
+        if self.is_kept_short(slot, Some(piece)) {
+            return None;
+        }
         let mut index = self.active.get_mut(&piece)?.next_missing()?;
         while !self.withdraw(piece, index) {
             index = self.active.get_mut(&piece)?.next_missing()?;
-        }
-        let opens = self.active.get(&piece)?.opened <= ActivePiece::run_of(index);
-        if opens && self.is_kept_short(slot, Some(piece)) {
-            return None;
         }
         let active = self.active.get_mut(&piece)?;
         // Those before may lack memory too, when all their blocks come from other cores.
@@ -124,7 +123,7 @@ impl Swarm {
     /// was seen whether there is something to do for other cores.
     fn choose_piece(&mut self, now: Duration, slot: PeerSlot, slabs: usize) -> bool {
         let Some(peer) = self.peers.get(slot) else { return false };
-        let (starved, spared) = (self.is_starved(), self.spared(peer));
+        let (starved, spared, kept_from) = (self.is_starved(), self.spared(peer), self.kept_from(slot));
         let (peers, layout) = (&self.peers, &self.layout);
         // An owner that has gone on to another piece has asked for all of this one, and lost blocks of it since.
         let owned = |active: &ActivePiece| {
@@ -136,7 +135,7 @@ impl Swarm {
         let mut open = self.active.values_mut().filter_map(|active| {
             let fit = !owned(active) && peer.offers(active.piece) && active.may_ask(slabs);
             let fit = fit && !(active.sole && peers.is_outdone(slot, active.piece, layout));
-            let fit = fit && !spared.contains(&active.piece);
+            let fit = fit && !spared.contains(&active.piece) && !kept_from.contains(&active.piece);
             fit.then_some(active)
         });
         // What a seed suggests nobody else has; what was begun others can end.
@@ -201,9 +200,10 @@ impl Swarm {
 
     /// A piece that another peer fetches and that lacks a block nobody was asked for.
     fn may_help(&mut self, slot: PeerSlot, slabs: usize) -> Option<PieceIndex> {
-        let peer = self.peers.get(slot)?;
+        let (peer, kept_from) = (self.peers.get(slot)?, self.kept_from(slot));
         let mut open = self.active.values_mut().filter_map(|active| {
             let fit = !active.sole && peer.offers(active.piece) && active.may_ask(slabs);
+            let fit = fit && !kept_from.contains(&active.piece);
             fit.then_some(active.piece)
         });
         open.next()

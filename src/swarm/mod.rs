@@ -411,7 +411,7 @@ impl Swarm {
         let rank = |addr| self.outside.rank(port, addr);
         let due = self.candidates.take_due(now, room, seeding, rank);
         self.dial(now, due);
-        self.look_at_memory();
+        self.look_at_memory(now);
         self.catch_up(now);
         self.wake_hungry();
     }
@@ -426,10 +426,8 @@ impl Swarm {
         turn: Duration,
     ) {
         let (limit_turn, is_low) = (self.limit_turn(), self.most_ahead().is_some());
-        let scarce = self.is_scarce();
         let Some(peer) = self.peers.get_mut(slot) else { return };
         peer.measure(now);
-        peer.requests.scarce = scarce;
         peer.requests.tick(now, peer.down.get());
         if now >= peer.last_heard + SILENCE {
             return self.drop_peer(slot, DropReason::Silent);

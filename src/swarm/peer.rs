@@ -174,7 +174,7 @@ pub(super) struct Peer {
     pub(super) down: Rate,
     pub(super) up: Rate,
     /// How fast it is when it is asked for something.
-    speed: Speed,
+    pub(super) speed: Speed,
     /// See [`Peer::measure_trade`]; when that was last, and what had come then and in what rate since the time before.
     pub(super) trade: u64,
     traded: (Duration, u64, u64),
@@ -437,12 +437,6 @@ impl Peer {
     pub(super) fn seconds_until(&self, block: &Block) -> f64 {
         let before = self.expected().take_while(|expected| expected != block).count();
         (before + 1) as f64 * self.block_seconds()
-    }
-
-    /// As if it had sent so many bytes a second of late.
-    #[cfg(test)]
-    pub(super) fn has_speed(&mut self, rate: u64) {
-        self.speed = Speed::of(rate);
     }
 
     /// Seconds that one block of it takes; a guess when it has not sent any.

@@ -54,9 +54,10 @@ pub(super) struct Speed {
 }
 
 impl Speed {
+    /// One that was so high for a second.
     #[cfg(test)]
-    pub(super) fn of(rate: u64) -> Self {
-        Self { rate, kept: (rate as f64, 1.0), ..Self::default() }
+    pub(super) fn steady(rate: u64) -> Self {
+        Self { kept: (rate as f64, 1.0), rate, ..Self::default() }
     }
 
     /// Bytes have come; since when it has had something to do, if it has.

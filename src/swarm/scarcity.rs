@@ -1,17 +1,26 @@
-//! When memory is short: runs are written as soon as they are full, what nobody goes on with is given up, and new memory
-//! goes to those who soon give it back. So peers that are slow, or send a block of each run and then nothing, do not hold all
-//! of it.
+//! When memory is short: runs are written as soon as they are full, what nobody goes on with is given up, and memory is for
+//! those who soon give it back.
+//!
+//! All that is to come has its place from when it is asked for, and a run is written when its last block is here: one asked of a slow
+//! peer holds up a run that others would have filled several times meanwhile. So twice a second, as long as somebody waits for
+//! memory, it is shared out ([`Swarm::ration`]). Each peer is asked for no more than it sends in the time in which all together fill
+//! the memory: then many fill one run together, and each run is full soon. Who takes longer than that for a block hoards memory: it
+//! is asked for nothing that others have, and what it was asked for is taken back.
 
-use super::active::BLOCKS_IN_RUN;
-use super::lateness::is_longer;
+use super::active::ActivePiece;
+use super::active::RUN_LEN;
 use super::peer::Peer;
 use super::{PeerSlot, Swarm};
-use crate::metainfo::PieceIndex;
+use crate::metainfo::BLOCK_LEN;
+use crate::metainfo::{Block, PieceIndex};
+use std::time::Duration;
 
 /// For so many looks at the peers, two a second, after somebody could not ask for want of memory it counts as scarce.
 const SCARCE: u32 = 20;
 /// When no run is written between so many looks, though somebody waits for memory, it lies with peers that send nothing.
 const STUCK: u32 = 3;
+/// So many times the requests that a peer is to have open are no chance: shares go up and down.
+const FAR_MORE: usize = 2;
 
 /// Want of memory.
 #[derive(Debug, Default)]
@@ -22,6 +31,10 @@ pub(super) struct Scarcity {
     looks: u32,
     /// Looks, one after the other, between which somebody could not ask and no run was written.
     dry: u32,
+    /// Bytes a second below which a peer hoards memory.
+    least: f64,
+    /// Seconds in which what is asked of a peer is to come.
+    seconds: f64,
 }
 
 impl Swarm {
@@ -42,7 +55,11 @@ impl Swarm {
 
     /// Memory is short: runs are hashed and written as soon as they are full, for their slabs.
     pub(super) fn starve(&mut self) {
+        let fresh = !self.is_scarce();
         self.scarcity.looks = SCARCE;
+        if fresh {
+            self.ration();
+        }
         if std::mem::replace(&mut self.scarcity.starved, true) {
             return;
         }
@@ -63,14 +80,18 @@ impl Swarm {
         }
     }
 
-    /// Twice a second: what no peer goes on with makes room.
-    pub(super) fn look_at_memory(&mut self) {
+    /// Twice a second: memory is shared out anew, what hoarders were asked for is anybody's, and what no peer goes on with makes
+    /// room.
+    pub(super) fn look_at_memory(&mut self, now: Duration) {
         self.scarcity.looks = self.scarcity.looks.saturating_sub(1);
         if std::mem::take(&mut self.scarcity.starved) {
             self.scarcity.dry += 1;
+            self.ration();
+            self.take_back_hoarded(now);
             self.give_up_one();
         } else {
             self.scarcity.dry = 0;
+            self.relax();
         }
     }
 
@@ -83,31 +104,109 @@ impl Swarm {
         self.restart(piece, suspect);
     }
 
-    /// Whether the peer is to have no memory for another run, of that piece if it is known, because it is scarce and others who
-    /// have the same fill theirs much sooner. Who alone has a piece is not made to wait with it to the end.
-    pub(super) fn is_kept_short(&self, slot: PeerSlot, piece: Option<PieceIndex>) -> bool {
-        let Some(peer) = self.peers.get(slot).filter(|_| self.is_scarce()) else { return false };
-        self.soonest_run(piece).is_some_and(|least| peer.hoards(least))
+    // ---- who is worth memory ----
+
+    /// Shares the memory out. The fastest are worth it, and so many after them as can be kept busy with what there is for as long
+    /// as a block of the slowest takes; and who is hardly slower. Each is asked for what it sends in the time in which they fill
+    /// all of it together.
+    fn ration(&mut self) {
+        let givers = self.peers.iter().filter(|(_, peer)| peer.gives());
+        let mut paces: Vec<f64> = givers.filter_map(|(_, giver)| giver.pace()).collect();
+        paces.sort_by(|a, b| b.total_cmp(a));
+        let runs: usize = self.active.values().map(ActivePiece::runs_in_memory).sum();
+        let memory = runs as f64 * f64::from(RUN_LEN);
+        let (mut sum, mut least) = (0.0, 0.0);
+        for pace in paces {
+            if least > 0.0 && (sum + pace) * f64::from(BLOCK_LEN) / pace > memory {
+                break;
+            }
+            (sum, least) = (sum + pace, pace);
+        }
+        self.scarcity.least = least / 2.0;
+        self.scarcity.seconds = if sum > 0.0 { memory / sum } else { 1.0 };
+        self.tell_scarcity();
     }
 
-    /// Seconds in which the fastest fills a run, of those who have that piece if it is known.
-    pub(super) fn soonest_run(&self, piece: Option<PieceIndex>) -> Option<f64> {
-        let givers = self.peers.iter().filter(|(_, giver)| {
-            giver.pace().is_some() && giver.gives() && piece.is_none_or(|piece| giver.offers(piece))
-        });
-        givers.map(|(_, giver)| giver.run_seconds()).min_by(f64::total_cmp)
-    }
-}
-
-impl Peer {
-    fn run_seconds(&self) -> f64 {
-        BLOCKS_IN_RUN as f64 * self.block_seconds()
+    /// Nobody waits for memory: there may be some for slower ones, too, and for more of each.
+    fn relax(&mut self) {
+        self.scarcity.least /= 2.0;
+        self.scarcity.seconds *= 2.0;
+        self.tell_scarcity();
     }
 
-    /// Whether it fills a run so much later than in `least` seconds that it is to have none while memory is scarce.
-    pub(super) fn hoards(&self, least: f64) -> bool {
+    fn tell_scarcity(&mut self) {
+        let time = Duration::try_from_secs_f64(self.scarcity.seconds).unwrap_or(Duration::MAX);
+        let time = Some(time).filter(|_| self.is_scarce());
+        self.peers.iter_mut().for_each(|(_, peer)| peer.requests.scarce = time);
+    }
+
+    /// Whether what the peer is asked for holds memory for longer than it is worth.
+    fn hoards(&self, peer: &Peer) -> bool {
         // Who has sent nothing yet has its chance, once.
-        let failed = self.pace().is_none() && !self.forgone.is_empty();
-        failed || (self.pace().is_some() && is_longer(self.run_seconds(), least))
+        peer.pace().map_or(!peer.forgone.is_empty(), |pace| pace < self.scarcity.least)
+    }
+
+    /// Whether the peer is to have no memory, for that piece if it is known, because it is scarce and others who have the same are
+    /// worth it. Who alone has a piece is not made to wait with it to the end.
+    pub(super) fn is_kept_short(&self, slot: PeerSlot, piece: Option<PieceIndex>) -> bool {
+        let hoarder = self.peers.get(slot).filter(|peer| self.is_scarce() && self.hoards(peer));
+        hoarder.is_some() && self.comes_sooner(piece)
+    }
+
+    /// Whether somebody is worth memory who has that piece, if it is known.
+    fn comes_sooner(&self, piece: Option<PieceIndex>) -> bool {
+        let known = |peer: &Peer| peer.gives() && peer.pace().is_some() && !self.hoards(peer);
+        let mut others = self.peers.iter();
+        others.any(|(_, peer)| known(peer) && piece.is_none_or(|piece| peer.offers(piece)))
+    }
+
+    /// Pieces begun for which the peer is to have no memory.
+    pub(super) fn kept_from(&self, slot: PeerSlot) -> Vec<PieceIndex> {
+        if !self.is_kept_short(slot, None) {
+            return Vec::new();
+        }
+        self.active.keys().copied().filter(|piece| self.is_kept_short(slot, Some(*piece))).collect()
+    }
+
+    /// Takes back what peers were asked for who hoard memory, or have sent nothing in a time in which others would have; and of
+    /// who has come to send less what is far more than its share. But not where a receive may be writing.
+    fn take_back_hoarded(&mut self, now: Duration) {
+        let mut hoarded = Vec::new();
+        for (slot, peer) in self.peers.iter() {
+            let is_mute = peer.asked.front().is_some_and(|oldest| self.is_mute(now, peer, oldest));
+            let share = if is_mute || self.hoards(peer) { 0 } else { FAR_MORE * peer.window() };
+            let blocks = peer.expected().skip(share);
+            let blocks = blocks.filter(|block| !peer.lent.contains(block) && self.is_wanted_sooner(block));
+            hoarded.extend(blocks.map(|block| (slot, block, is_mute)));
+        }
+        for (slot, block, is_mute) in hoarded {
+            self.take_back_from(slot, block, is_mute);
+        }
+    }
+
+    /// Whether somebody is worth memory who may be asked for the block, which takes some of ours.
+    fn is_wanted_sooner(&self, block: &Block) -> bool {
+        let active = self.active.get(&block.piece);
+        active.is_some_and(|active| !active.sole) && self.comes_sooner(Some(block.piece))
+    }
+
+    /// Takes a request back, and the block's place. One whose block may be on its way is not cancelled: what comes of it says how
+    /// fast the peer is.
+    fn take_back_from(&mut self, slot: PeerSlot, block: Block, may_come: bool) {
+        let Some(peer) = self.peers.get_mut(slot) else { return };
+        peer.asked.retain(|asked| asked.block != block);
+        peer.forgo(block);
+        peer.cancels.extend(Some(block).filter(|_| !may_come));
+        if let Some(active) = self.active.get_mut(&block.piece) {
+            let writer = &mut active.blocks[block.index()].writer;
+            if writer.take_if(|writer| *writer == slot).is_some() {
+                peer.begun = None;
+            }
+        }
+        if peer.current == Some(block.piece) {
+            self.disown_piece(slot);
+        }
+        self.release(&block);
+        self.wake(slot);
     }
 }

@@ -14,10 +14,10 @@ pub(super) const DEFAULT_MOST: usize = 250;
 const WIDE: usize = 16;
 /// First window.
 const FIRST: usize = 4;
-/// The window covers this much time beyond the delay: disks and links have moods. Where what is asked for takes memory that others
-/// wait for, less has to do.
+/// The window covers this much time beyond the delay: disks and links have moods.
 const RESERVE: Duration = Duration::from_secs(2);
-const SHORT_RESERVE: Duration = Duration::from_millis(500);
+/// This much does where each request more is one too many.
+const LEAST_RESERVE: Duration = Duration::from_millis(500);
 /// Longer delays are not believed.
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
 /// How often slow start looks whether more requests have brought more.
@@ -53,8 +53,8 @@ pub(super) struct Window {
     kept: Option<(Duration, Duration)>,
     /// Most that our own limits leave it.
     pub(super) most: usize,
-    /// Memory is scarce.
-    pub(super) scarce: bool,
+    /// Memory is scarce: the window covers no more than this time, and does not try whether more requests bring more.
+    pub(super) scarce: Option<Duration>,
 }
 
 /// Answers take longer than the window covers. Either the peer sends less, and they wait in its queue; or they have a longer way, and
@@ -83,7 +83,7 @@ impl Default for Window {
             rested: Duration::ZERO,
             kept: None,
             most: *BOUNDS.end(),
-            scarce: false,
+            scarce: None,
         }
     }
 }
@@ -143,7 +143,8 @@ impl Window {
         if let Some(trial) = self.trial.take_if(|trial| now >= trial.until) {
             return self.judge_trial(now, &trial, longer.is_some());
         }
-        let calm = self.trial.is_none() && self.start.is_none() && now >= self.rested && !self.scarce;
+        let calm =
+            self.trial.is_none() && self.start.is_none() && now >= self.rested && self.scarce.is_none();
         if !calm || self.worth(self.steady) < WIDE {
             return;
         }
@@ -211,10 +212,6 @@ impl Window {
         self.looked = Some((now, rate));
     }
 
-    fn reserve(&self) -> Duration {
-        if self.scarce { SHORT_RESERVE } else { RESERVE }
-    }
-
     /// Requests to keep open at this rate (bytes a second).
     pub(super) fn size(&self, rate: u64) -> usize {
         let is_long = self.trial.is_some() || self.kept.is_some();
@@ -224,17 +221,19 @@ impl Window {
 
     /// What comes in the time of the reserve, and of the delay, when that is the peer's doing: by a low limit of our own it is not.
     pub(super) fn covers(&self, rate: u64, with_delay: bool) -> usize {
-        blocks_in(self.reserve() + if with_delay { self.delay() } else { Duration::ZERO }, rate)
+        let time = RESERVE + if with_delay { self.delay() } else { Duration::ZERO };
+        blocks_in(self.scarce.map_or(time, |scarce| time.min(scarce)), rate)
     }
 
     /// As few as keep the peer sending at this rate.
     pub(super) fn least(&self, rate: u64) -> usize {
-        blocks_in(SHORT_RESERVE + self.delay(), rate)
+        blocks_in(LEAST_RESERVE + self.delay(), rate)
     }
 
     /// As many as it would be good to keep open, were there no limit.
     pub(super) fn worth(&self, rate: u64) -> usize {
-        self.covers(rate, true).max(self.start.unwrap_or(0)).max(*BOUNDS.start())
+        let start = self.start.filter(|_| self.scarce.is_none());
+        self.covers(rate, true).max(start.unwrap_or(0)).max(*BOUNDS.start())
     }
 }
 

@@ -1,6 +1,7 @@
 //! A swarm on the desk: peers are played by hand, and what is said to them is read back.
 
 use crate::metainfo::{Block, Layout, PieceIndex};
+use crate::swarm::rate::Speed;
 use crate::swarm::window::Window;
 use crate::swarm::{
     Commons, Completion, DropReason, Introduction, PeerSlot, Place, Settings, Speech, Swarm, Wish,
@@ -247,7 +248,7 @@ pub(super) fn woken(wish: Wish) -> Option<PeerSlot> {
 pub(super) fn has_rate(desk: &mut Desk, slot: PeerSlot, rate: u64) {
     let peer = desk.swarm.peers.get_mut(slot).unwrap();
     peer.downloaded = peer.downloaded.max(1);
-    peer.has_speed(rate);
+    peer.speed = Speed::steady(rate);
     desk.swarm.tell_speed();
 }
 

@@ -221,36 +221,25 @@ fn memory_is_stuck_when_nothing_is_written_for_a_while() {
     assert_eq!(stuck, [false, false, true, false]);
     (0..3).for_each(|_| {
         desk.swarm.starve();
-        desk.swarm.look_at_memory();
+        desk.swarm.look_at_memory(desk.now);
     });
     assert!(desk.swarm.is_stuck());
     desk.swarm.feed();
     assert!(!desk.swarm.is_stuck(), "a run was written");
 }
 
-/// One that is kept short of memory has nothing to do while others are asked for all that there is memory for.
+/// While memory is scarce it is left to those who are worth it to ask once more.
 #[test]
-fn who_is_to_have_no_memory_is_not_asked_twice_instead_while_there_is_some() {
-    for (starved, seconds) in [(true, 0), (false, 40)] {
-        let asked = [0, 1].map(|slabs| {
-            let mut desk = Desk::new(RUN_LEN, 3, &[]);
-            let [fast, slow] = [1, 2].map(|number| desk.giver(number, &[0, 1, 2]));
-            has_rate(&mut desk, fast, 30_000);
-            has_rate(&mut desk, slow, 8_000);
-            assert_eq!(desk.requests(fast).len(), 16);
-            // For a while nothing is written.
-            for _ in 0..4 {
-                desk.swarm.look_at_memory();
-                desk.swarm.starve();
-            }
-            if !starved {
-                desk.swarm.feed();
-            }
-            // By then what the fast one was asked for is late.
-            desk.now += Duration::from_secs(seconds);
-            desk.slabs = slabs;
-            desk.requests(slow).len()
-        });
-        assert_eq!(asked, [1, 0], "without memory, and with some");
+fn who_hoards_memory_is_not_asked_for_what_others_are_late_with() {
+    for (rate, asked) in [(8_000, 1), (1_000, 0)] {
+        let mut desk = Desk::new(RUN_LEN, 3, &[]);
+        let [fast, slow] = [1, 2].map(|number| desk.giver(number, &[0, 1, 2]));
+        has_rate(&mut desk, fast, 30_000);
+        has_rate(&mut desk, slow, rate);
+        assert_eq!(desk.requests(fast).len(), 16);
+        desk.swarm.starve();
+        desk.now += Duration::from_secs(40);
+        desk.slabs = 0;
+        assert_eq!(desk.requests(slow).len(), asked, "of one that sends {rate} bytes a second");
     }
 }

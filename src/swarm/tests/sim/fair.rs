@@ -75,7 +75,8 @@ fn idle(node: &mut Node, now: Duration) -> Vec<PeerSlot> {
 
 fn could_ask(swarm: &mut Swarm, slot: PeerSlot, free: usize) -> bool {
     // Memory that was short a while ago is not for who keeps it long.
-    let free = if swarm.is_kept_short(slot, None) { 0 } else { free };
+    let (free, kept_from) =
+        if swarm.is_kept_short(slot, None) { (0, swarm.kept_from(slot)) } else { (free, Vec::new()) };
     let Some(peer) = swarm.peers.get(slot) else { return false };
     let per_run = (crate::swarm::RUN_LEN / BLOCK_LEN) as usize;
     let (peers, layout) = (&swarm.peers, &swarm.layout);
@@ -87,7 +88,7 @@ fn could_ask(swarm: &mut Swarm, slot: PeerSlot, free: usize) -> bool {
         let open = active.next_missing().is_some_and(|index| index / per_run < active.opened || free > 0);
         // What one alone shall send waits for who is much faster.
         let left = active.sole && (owned(active) || peers.is_outdone(slot, active.piece, layout));
-        open && peer.offers(active.piece) && !left
+        open && peer.offers(active.piece) && !left && !kept_from.contains(&active.piece)
     });
     let offered = peer.offered();
     begun
