@@ -9,6 +9,7 @@ use super::picker::Hint;
 use super::rate::Rate;
 use super::rate::Speed;
 use super::roster::Identity;
+use super::scarcity::Chance;
 use super::shown::Shown;
 use super::uploads::Uploads;
 use super::window::{self, Window};
@@ -146,6 +147,7 @@ pub(super) struct Peer {
     /// How many requests it is good for.
     pub(super) requests: Window,
     pub(super) snubbed: bool,
+    pub(super) chance: Chance,
     /// When it was asked for something last.
     pub(super) tried: Duration,
     /// When it was last looked in vain, for want of memory, for something that it could be asked for instead.
@@ -236,6 +238,7 @@ impl Peer {
             forgone: VecDeque::new(),
             requests: Window::default(),
             snubbed: false,
+            chance: Chance::default(),
             tried: now,
             searched: None,
             lent: Vec::new(),

@@ -5,14 +5,14 @@
 //! peer holds up a run that others would have filled several times meanwhile. So twice a second, as long as somebody waits for
 //! memory, it is shared out ([`Swarm::ration`]). Each peer is asked for no more than it sends in the time in which all together fill
 //! the memory: then many fill one run together, and each run is full soon. Who takes longer than that for a block hoards memory: it
-//! is asked for nothing that others have, and what it was asked for is taken back.
+//! is asked for nothing that others have, and what it was asked for is taken back. It has a chance now and then: it may only have
+//! paused, and who is asked for nothing cannot show it.
 
-use super::active::ActivePiece;
-use super::active::RUN_LEN;
+use super::active::{ActivePiece, RUN_LEN};
 use super::peer::Peer;
+use super::rate::Speed;
 use super::{PeerSlot, Swarm};
-use crate::metainfo::BLOCK_LEN;
-use crate::metainfo::{Block, PieceIndex};
+use crate::metainfo::{BLOCK_LEN, Block, PieceIndex};
 use std::time::Duration;
 
 /// For so many looks at the peers, two a second, after somebody could not ask for want of memory it counts as scarce.
@@ -21,6 +21,37 @@ const SCARCE: u32 = 20;
 const STUCK: u32 = 3;
 /// So many times the requests that a peer is to have open are no chance: shares go up and down.
 const FAR_MORE: usize = 2;
+/// Who hoards memory has its first chance after so long, the next after twice as long, up to a limit, and so long to take it.
+const FIRST_REST: Duration = Duration::from_secs(4);
+const MOST_REST: Duration = Duration::from_secs(32);
+const CHANCE: Duration = Duration::from_secs(1);
+
+/// When a peer that hoards memory is asked for something all the same.
+#[derive(Debug, Default)]
+pub(super) struct Chance {
+    /// Until when it has a chance.
+    until: Option<Duration>,
+    /// When it has one again, and for how long it had none before that.
+    next: Option<Duration>,
+    rest: Duration,
+}
+
+impl Chance {
+    /// The peer hoards memory: says whether it has a chance from now on.
+    fn begin(&mut self, now: Duration) -> bool {
+        let begins = self.next.is_some_and(|next| now >= next);
+        if begins || self.next.is_none() {
+            self.until = Some(now + CHANCE).filter(|_| begins);
+            self.rest = (self.rest * 2).clamp(FIRST_REST, MOST_REST);
+            self.next = Some(self.until.unwrap_or(now) + self.rest);
+        }
+        begins
+    }
+
+    fn end(&mut self, now: Duration) {
+        self.until = self.until.filter(|until| now < *until);
+    }
+}
 
 /// Want of memory.
 #[derive(Debug, Default)]
@@ -87,6 +118,7 @@ impl Swarm {
         if std::mem::take(&mut self.scarcity.starved) {
             self.scarcity.dry += 1;
             self.ration();
+            self.give_chances(now);
             self.take_back_hoarded(now);
             self.give_up_one();
         } else {
@@ -142,8 +174,23 @@ impl Swarm {
 
     /// Whether what the peer is asked for holds memory for longer than it is worth.
     fn hoards(&self, peer: &Peer) -> bool {
-        // Who has sent nothing yet has its chance, once.
-        peer.pace().map_or(!peer.forgone.is_empty(), |pace| pace < self.scarcity.least)
+        // Who has sent nothing yet has not shown anything, until what it was asked for is taken back.
+        let is_slow = peer.pace().map_or(!peer.forgone.is_empty(), |pace| pace < self.scarcity.least);
+        is_slow && peer.chance.until.is_none()
+    }
+
+    /// Ends the chances that are over, and gives new ones to those who hoard memory. What such a peer did before does not count.
+    fn give_chances(&mut self, now: Duration) {
+        self.peers.iter_mut().for_each(|(_, peer)| peer.chance.end(now));
+        let hoarders = self.peers.iter().filter(|(_, peer)| peer.asked.is_empty() && self.hoards(peer));
+        let hoarders: Vec<PeerSlot> = hoarders.map(|(slot, _)| slot).collect();
+        for slot in hoarders {
+            let Some(peer) = self.peers.get_mut(slot) else { continue };
+            if peer.chance.begin(now) {
+                peer.speed = Speed::default();
+                self.wake(slot);
+            }
+        }
     }
 
     /// Whether the peer is to have no memory, for that piece if it is known, because it is scarce and others who have the same are

@@ -222,7 +222,9 @@ impl Window {
     /// What comes in the time of the reserve, and of the delay, when that is the peer's doing: by a low limit of our own it is not.
     pub(super) fn covers(&self, rate: u64, with_delay: bool) -> usize {
         let time = RESERVE + if with_delay { self.delay() } else { Duration::ZERO };
-        blocks_in(self.scarce.map_or(time, |scarce| time.min(scarce)), rate)
+        // Behind a longer way as much as lets the rate grow.
+        let most = |scarce: Duration| scarce.max(self.delay() * 3 / 2);
+        blocks_in(self.scarce.map_or(time, |scarce| time.min(most(scarce))), rate)
     }
 
     /// As few as keep the peer sending at this rate.

@@ -3,6 +3,7 @@
 use super::desk::{BLOCK, Desk, has_rate, id, own};
 use crate::swarm::window::Window;
 use crate::swarm::{DropReason, Introduction, LimitHits, MOST_OF_HOST, PeerSlot, RUN_LEN, Source, Wish};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -242,4 +243,26 @@ fn who_hoards_memory_is_not_asked_for_what_others_are_late_with() {
         desk.slabs = 0;
         assert_eq!(desk.requests(slow).len(), asked, "of one that sends {rate} bytes a second");
     }
+}
+
+/// It may only have paused, and who is asked for nothing cannot show it.
+#[test]
+fn who_hoards_memory_has_a_chance_now_and_then() {
+    let mut desk = Desk::new(8 * RUN_LEN, 1, &[]);
+    desk.window = Some(4);
+    let [fast, slow] = [1, 2].map(|number| desk.giver(number, &[0]));
+    has_rate(&mut desk, slow, 1_000);
+    let mut open = VecDeque::from(desk.requests(fast));
+    let mut chances = Vec::new();
+    for tick in 0..40 {
+        desk.swarm.starve();
+        has_rate(&mut desk, fast, 1_000_000);
+        desk.block_comes(fast, open.pop_front().unwrap());
+        desk.now += Duration::from_millis(500);
+        desk.swarm.tick(desk.now);
+        open.extend(desk.requests(fast));
+        let asked = desk.requests(slow).len();
+        chances.extend((asked > 0).then_some((tick / 2, asked)));
+    }
+    assert_eq!(chances, [(4, 2), (13, 2)], "after ever longer");
 }
