@@ -96,14 +96,13 @@
 //!   behind keeps its memory until the kernel has answered.
 //!
 //! A panic is a bug of ours, and ends the session with a sentence, on whichever core and in whichever task it is
-//! (`ring/panics.rs`); whatever peers, trackers, torrents and disks do is an error with a name. Wherever on a core it
-//! is, it ends the core, and with it the session, by a sentence (`ring/panics.rs`).
+//! (`ring/panics.rs`); whatever peers, trackers, torrents and disks do is an error with a name.
 //!
 //! # Where to begin reading
 //!
 //! For a message: `wire/message.rs`, then `swarm/hear.rs` and `swarm/speak.rs`. For what is asked of whom:
-//! `swarm/fetch.rs`. For a connection's life: `shard/connection.rs`. For files: `storage/access.rs`. For a command:
-//! `cli`.
+//! `swarm/fetch.rs`; for where its bytes go, `swarm/homes.rs`. For a connection's life: `shard/connection.rs`. For files:
+//! `storage/access.rs`. For a command: `cli`.
 
 pub mod api;
 pub mod bencode;
