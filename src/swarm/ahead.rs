@@ -133,9 +133,10 @@ impl Swarm {
         peer.block_seconds().min(least)
     }
 
-    /// Seconds in which it would bring one more, after all that it was asked for.
+    /// Seconds in which it would bring one more, after all that it was asked for, and after a pause if it makes any.
     pub(super) fn seconds_for_another(&self, peer: &Peer) -> f64 {
-        self.own_seconds(peer) * (peer.asked.len() + 1) as f64
+        let sending = self.own_seconds(peer) * (peer.asked.len() + 1) as f64;
+        sending.max(peer.pause.as_secs_f64())
     }
 
     /// A block of the peer has come: where not all can be asked, another who waits for that comes before it.

@@ -289,7 +289,7 @@ impl Swarm {
                     let wait = if self.is_late(now, peer, asked) {
                         Duration::MAX
                     } else {
-                        Duration::from_secs_f64(peer.backlog_seconds())
+                        Duration::from_secs_f64(self.lasts(now, peer, asked))
                     };
                     waits
                         .entry(asked.block)
@@ -316,8 +316,9 @@ impl Swarm {
     fn goes_on(&self, now: Duration, writer: PeerSlot, block: &Block) -> bool {
         let Some(peer) = self.peers.get(writer) else { return false };
         let comes_soon = || peer.is_held_up(now) || !is_longer(peer.block_seconds(), 0.0);
-        let in_time =
-            |at: Duration| now < peer.waited_since(at.max(peer.last_block), self.limit_turn()) + LATE;
+        let in_time = |at: Duration| {
+            now < peer.waited_since(at.max(peer.last_block), self.limit_turn()) + self.patience()
+        };
         peer.lent.contains(block) || (peer.begun.is_some_and(in_time) && comes_soon())
     }
 

@@ -63,15 +63,20 @@ impl Swarm {
     /// Whether all that the peer was asked for comes much later than in `own` seconds. (Who has been silent for a while is likely
     /// to be for as long again.)
     pub(super) fn is_behind(&self, now: Duration, peer: &Peer, asked: &Asked, own: f64) -> bool {
-        let lasts = peer.backlog_seconds().max(self.silence(now, peer, asked).as_secs_f64());
-        let much_later = self.tells(now, peer, asked) && is_longer(lasts, own);
+        let much_later = self.tells(now, peer, asked) && is_longer(self.lasts(now, peer, asked), own);
         much_later || self.is_mute(now, peer, asked)
     }
 
-    /// For how long the peer could have sent something and has not.
+    /// Seconds that all it was asked for is likely to take.
+    pub(super) fn lasts(&self, now: Duration, peer: &Peer, asked: &Asked) -> f64 {
+        peer.backlog_seconds().max(self.silence(now, peer, asked).as_secs_f64())
+    }
+
+    /// For how long the peer could have sent something and has not, if that is longer than its usual pauses.
     fn silence(&self, now: Duration, peer: &Peer, asked: &Asked) -> Duration {
         let since = (asked.at + peer.requests.delay()).max(peer.last_block).max(peer.trickled);
-        now.saturating_sub(peer.waited_since(since, self.limit_turn()))
+        let silence = now.saturating_sub(peer.waited_since(since, self.limit_turn()));
+        if silence > peer.usual_pause() { silence } else { Duration::ZERO }
     }
 
     /// Whether another peer, which would bring the block in `own` seconds, is better asked, too: this one is late with it, or, where

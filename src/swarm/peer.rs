@@ -74,6 +74,8 @@ const DEAREST: u64 = 2;
 const LATE_BLOCKS: f64 = 6.0;
 /// Seconds that a block may take from a peer that has not sent any yet.
 const UNKNOWN_BLOCK: f64 = 1.0;
+/// Who sends nothing for longer than this, now and then, beside what its way takes, sends in bursts.
+const STEADY: Duration = Duration::from_millis(750);
 /// No block is waited for longer than this before it counts as late.
 const MOST_LATE: Duration = Duration::from_secs(30);
 /// Bytes that must come in the time after which a silent peer is snubbed for it not to count as silent.
@@ -156,6 +158,8 @@ pub(super) struct Peer {
     /// Since when it has been in the middle of a block whose bytes go home.
     pub(super) begun: Option<Duration>,
     pub(super) last_block: Duration,
+    /// The longest time of late that passed between two blocks of it.
+    pub(super) pause: Duration,
     /// Bytes of the block under way that are here and counted.
     arrived: u32,
     /// Bytes of blocks under way that have come since that was looked at last, and when they last were enough.
@@ -244,6 +248,7 @@ impl Peer {
             lent: Vec::new(),
             begun: None,
             last_block: now,
+            pause: Duration::ZERO,
             arrived: 0,
             trickle: 0,
             trickled: now,
@@ -291,9 +296,11 @@ impl Peer {
         if self.snubbed { 1 } else { self.requests.size(self.down.get()).min(self.takes()) }
     }
 
-    /// Whether what it was asked for has come before it could answer another request.
+    /// Whether what it was asked for has come before it could answer another request. (Who sends in bursts is not kept sending by more.)
     pub(super) fn runs_dry(&self) -> bool {
-        !self.snubbed && self.pace().is_some_and(|rate| self.asked.len() < self.requests.least(rate as u64))
+        let is_steady = self.pause <= STEADY + self.requests.delay() * 2;
+        let least = || self.pace().map_or(0, |rate| self.requests.least(rate as u64));
+        !self.snubbed && is_steady && self.asked.len() < least()
     }
 
     /// A request is taken back; its block may come all the same.
@@ -312,9 +319,22 @@ impl Peer {
 
     /// Brings its rates up to date.
     pub(super) fn measure(&mut self, now: Duration) {
+        self.pause = self.pause * 63 / 64;
         self.down.tick(now);
         self.up.tick(now);
-        self.speed.tick(now, self.asked.front().map(|asked| asked.at));
+        // How fast it is shows when it sends again.
+        if !self.pauses(now) || self.speed.has_fresh() {
+            self.speed.tick(now, self.asked.front().map(|asked| asked.at));
+        }
+    }
+
+    /// Whether it has sent nothing for no longer than it usually does: it may be as fast as before.
+    pub(super) fn pauses(&self, now: Duration) -> bool {
+        now <= self.last_block + self.usual_pause()
+    }
+
+    pub(super) fn usual_pause(&self) -> Duration {
+        self.pause * 3 / 2
     }
 
     /// So many bytes have come of what it was asked for then.
@@ -328,6 +348,8 @@ impl Peer {
         let arrived = std::mem::take(&mut self.arrived);
         self.count_bytes(now, len.saturating_sub(arrived).into(), asked);
         self.downloaded += u64::from(len);
+        let since = asked.map_or(now, |asked| asked.max(self.last_block));
+        self.pause = self.pause.max(now.saturating_sub(since));
         self.last_block = now;
         self.last_moved = now;
         self.snubbed = false;

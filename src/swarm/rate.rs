@@ -66,6 +66,11 @@ impl Speed {
         self.count(now, since);
     }
 
+    /// Whether bytes have come since the last tick.
+    pub(super) fn has_fresh(&self) -> bool {
+        self.fresh.0 > 0
+    }
+
     /// Twice a second.
     pub(super) fn tick(&mut self, now: Duration, since: Option<Duration>) {
         let sums = self.count(now, since);

@@ -221,7 +221,13 @@ impl Swarm {
         let mut hoarded = Vec::new();
         for (slot, peer) in self.peers.iter() {
             let is_mute = peer.asked.front().is_some_and(|oldest| self.is_mute(now, peer, oldest));
-            let share = if is_mute || self.hoards(peer) { 0 } else { FAR_MORE * peer.window() };
+            let share = if is_mute || self.hoards(peer) {
+                0
+            } else if peer.pauses(now) {
+                usize::MAX
+            } else {
+                FAR_MORE * peer.window()
+            };
             let blocks = peer.expected().skip(share);
             let blocks = blocks.filter(|block| !peer.lent.contains(block) && self.is_wanted_sooner(block));
             hoarded.extend(blocks.map(|block| (slot, block, is_mute)));

@@ -151,6 +151,22 @@ fn what_a_slow_peer_of_a_helper_would_be_long_in_sending_a_fast_one_of_it_is_ask
     assert_eq!(other.requests(fast).len(), 16, "as many as keep it sending");
 }
 
+#[test]
+fn who_stops_amid_a_block_does_not_keep_it_from_peers_of_another_core() {
+    let [mut one, mut other] = two(BLOCK, 1);
+    let [stops, fast] = [one.giver(1, &[0]), other.giver(2, &[0])];
+    has_rate(&mut one, stops, 1_000_000);
+    has_rate(&mut other, fast, 1_000_000);
+    assert_eq!(one.requests(stops).len(), 1);
+    one.swarm.begin(one.now, stops, [0, 0, BLOCK]).unwrap();
+    one.swarm.trickled(one.now, stops, 5_000);
+    assert_eq!(other.requests(fast), []);
+    nudge(&mut other, &mut one);
+    assert_eq!(fetch_for(&mut one, &mut other, fast), 0, "it goes on");
+    one.pass(2);
+    assert_eq!(fetch_for(&mut one, &mut other, fast), 1);
+}
+
 /// The last block of a core is asked of two peers of another that would be long in sending it; a third is much faster.
 #[test]
 fn what_two_slow_peers_of_a_helper_were_asked_for_a_fast_one_of_it_is_asked_for_too() {

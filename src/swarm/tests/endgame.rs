@@ -93,3 +93,17 @@ fn who_falls_silent_is_not_waited_for() {
     desk.pass(1);
     assert_eq!(desk.requests(other), [(0, 63)]);
 }
+
+#[test]
+fn who_sends_in_bursts_is_waited_for_a_little_longer_than_its_pauses() {
+    let (mut desk, [bursts, other]) = all_at_one(64, [1 << 20, 1 << 20]);
+    for burst in 0..3 {
+        for block in 20 * burst..20 * (burst + 1) {
+            desk.block_comes(bursts, (0, block));
+        }
+        desk.pass(3);
+    }
+    assert_eq!(desk.requests(other), []);
+    desk.pass(3);
+    assert_eq!(desk.requests(other).first(), Some(&(0, 63)));
+}
