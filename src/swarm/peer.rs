@@ -333,6 +333,7 @@ impl Peer {
         now <= self.last_block + self.usual_pause()
     }
 
+    /// How long it usually sends nothing at the most, and half as long again.
     pub(super) fn usual_pause(&self) -> Duration {
         self.pause * 3 / 2
     }

@@ -19,7 +19,7 @@ use std::time::Duration;
 const SCARCE: u32 = 20;
 /// When no run is written between so many looks, though somebody waits for memory, it lies with peers that send nothing.
 const STUCK: u32 = 3;
-/// So many times the requests that a peer is to have open are no chance: shares go up and down.
+/// More than so many times the requests that a peer is to have open is too many: windows go up and down.
 const FAR_MORE: usize = 2;
 /// Who hoards memory has its first chance after so long, the next after twice as long, up to a limit, and so long to take it.
 const FIRST_REST: Duration = Duration::from_secs(4);

@@ -137,11 +137,6 @@ impl Slots {
         self.unused.load(Ordering::Acquire)
     }
 
-    #[cfg(test)]
-    pub(super) fn taken(&self) -> (u32, u32) {
-        (self.taken.load(Ordering::Acquire), self.limit.load(Ordering::Acquire))
-    }
-
     // ---- rounds ----
 
     /// Calls a poll.

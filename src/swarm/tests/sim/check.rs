@@ -107,7 +107,7 @@ pub(crate) fn claims(cores: &[Node]) {
         let active: usize = host.iter().map(|node| node.swarm.active.len()).sum();
         let (have, missing) = (map.have_count(), map.missing_count());
         let unchoked = host.iter().flat_map(|node| node.swarm.peers.iter()).filter(|(_, peer)| peer.unchoked);
-        let (taken, limit) = host[0].host.commons.slots.taken();
+        let (taken, limit) = host[0].host.commons.slots.counts();
         assert_eq!(unchoked.count() as u32, taken, "upload slots taken on all cores");
         assert!(taken <= limit, "{taken} upload slots of {limit}");
         let pieces = host[0].layout.piece_count();
@@ -262,7 +262,7 @@ pub(crate) fn answers(node: &Node, slot: PeerSlot, owed: &Owed) {
 
 /// What costs next to nothing to look at, after every step.
 pub(crate) fn always(node: &Node) {
-    let (taken, limit) = node.host.commons.slots.taken();
+    let (taken, limit) = node.host.commons.slots.counts();
     assert!(taken <= limit, "{taken} upload slots of {limit}");
     let (told, had) = (node.host.commons.map.have_count() as usize, node.host.verified.borrow().len());
     assert_eq!(told, had, "pieces that we say we have, and those that are good and on disk");
