@@ -444,13 +444,10 @@ impl TorrentShard {
 
     /// Takes a block that another core has fetched for us.
     fn hand_in(&self, handover: &Handover, bytes: &[u8]) {
-        let slabs = self.free_slabs(1);
+        let slabs = self.free_slabs(RUNS_IN_SPEECH);
         let taken = self.swarm.borrow_mut().hand_in(self.now(), handover, slabs);
         let HandIn::Taken { opened } = taken else { return };
-        let (key, _) = Self::home(&handover.block);
-        if opened {
-            self.open_run(key);
-        }
+        opened.for_each(|run| self.open_run((handover.block.piece, run)));
         let put = self.with_home(&handover.block, |slab, range| slab.write(range.start, bytes));
         put.expect("a block that is taken has a home");
         self.count_moved(bytes.len());

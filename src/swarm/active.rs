@@ -93,7 +93,22 @@ impl ActivePiece {
 
     /// Whether a block can be asked for with so many free slabs.
     pub(super) fn may_ask(&mut self, slabs: usize) -> bool {
-        self.next_missing().is_some_and(|index| slabs > 0 || Self::run_of(index) < self.opened)
+        self.next_missing().is_some_and(|index| self.unopened(index).len() <= slabs)
+    }
+
+    /// Runs that have to be opened before the block can come: its own, and those before, which lack memory too when all their
+    /// blocks come from other cores.
+    fn unopened(&self, index: usize) -> Range<usize> {
+        self.opened..self.opened.max(Self::run_of(index) + 1)
+    }
+
+    /// Opens the block's run, and gives those that need a slab now; or opens nothing, when so many slabs are too few.
+    pub(super) fn open(&mut self, index: usize, slabs: usize) -> Option<Range<usize>> {
+        let runs = self.unopened(index);
+        (runs.len() <= slabs).then(|| {
+            self.opened = runs.end;
+            runs
+        })
     }
 
     /// A block may be missing again.

@@ -12,7 +12,7 @@ use super::sightings::Sightings;
 use super::slots::Slots;
 use super::spread::Spread;
 use super::{PieceMap, Tag};
-use crate::metainfo::{Block, Layout};
+use crate::metainfo::{Block, Layout, PieceIndex};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -164,19 +164,21 @@ impl Commons {
         unpoisoned(&self.desks[core].lacking).is_empty()
     }
 
-    /// Takes something that another core lacks and that suits, with that core's number. It is shown no more until its
-    /// holder finds that it is still lacking.
-    pub(super) fn take_lacking(
+    /// Takes something that another core lacks and that suits, of all cores the one whose piece has the first `place`, with that core's
+    /// number. It is shown no more until its holder finds that it is still lacking.
+    pub(super) fn take_lacking<P: Ord>(
         &self,
         core: usize,
         suits: impl Fn(&Lacking) -> bool,
+        place: impl Fn(PieceIndex) -> P,
     ) -> Option<(Lacking, usize)> {
         let others = self.desks.iter().enumerate().filter(|(other, _)| *other != core);
-        others.into_iter().find_map(|(other, desk)| {
-            let mut board = unpoisoned(&desk.lacking);
-            let at = board.iter().position(&suits)?;
-            Some((board.remove(at), other))
-        })
+        let found = others.filter_map(|(other, desk)| {
+            let board = unpoisoned(&desk.lacking);
+            board.iter().find(|lacking| suits(lacking)).map(|lacking| (*lacking, other))
+        });
+        let (lacking, other) = found.min_by_key(|(lacking, _)| place(lacking.block.piece))?;
+        self.withdraw(other, &lacking.block).then_some((lacking, other))
     }
 
     /// A core says how many of its peers have not everything.

@@ -17,6 +17,7 @@ use super::{DropReason, Handover, PeerSlot, Swarm};
 use crate::metainfo::{Block, PieceIndex};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::time::Duration;
 
 /// Most blocks that the cores show and fetch for each other at a time: their bytes lie outside the slabs until they are
@@ -52,12 +53,12 @@ impl Board {
 }
 
 /// What becomes of a block that another core has fetched for us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HandIn {
-    /// It is taken: put it home. Its run needs a slab first when `opened`.
+    /// It is taken: put it home. These runs of its piece, the last of which is its own, need a slab each first.
     Taken {
-        /// Whether the run has no memory yet.
-        opened: bool,
+        /// Runs that have no memory yet.
+        opened: Range<usize>,
     },
     /// It is not needed any more, or there is no memory for it.
     Refused,
@@ -304,9 +305,8 @@ impl Swarm {
     /// Whether a block may come from another core: it is not here, not being written just now, and there is memory.
     pub(super) fn may_come(&self, now: Duration, active: &ActivePiece, block: &Block) -> bool {
         let state = &active.blocks[block.index()];
-        // Runs get their memory in order: the next one may be begun when there is some, those after it have to wait.
-        let next = usize::from(!self.is_starved());
-        let waits = ActivePiece::run_of(block.index()) >= active.opened + next;
+        // Runs get their memory in order: who is far ahead takes that of all before it.
+        let waits = ActivePiece::run_of(block.index()) >= active.opened + self.runs_ahead();
         let comes = state.writer.is_some_and(|writer| self.goes_on(now, writer, block));
         !(state.is_received() || state.away || waits || comes)
     }
@@ -327,6 +327,7 @@ impl Swarm {
     pub fn hand_in(&mut self, now: Duration, handover: &Handover, slabs: usize) -> HandIn {
         let Handover { block, from } = handover;
         self.board.handed = now;
+        self.note_free(slabs);
         if self.board.taken.remove(block).is_some() {
             self.comes_back(block);
         }
@@ -337,20 +338,16 @@ impl Swarm {
         let wanted = self.active.get(&block.piece).filter(|active| {
             !active.sole && !active.blocks[block.index()].is_received() && !self.is_lent(active, block)
         });
-        let past_opened =
-            wanted.map(|active| (ActivePiece::run_of(block.index()) + 1).saturating_sub(active.opened));
-        let taken = past_opened.is_some_and(|runs| runs == 0 || (runs == 1 && slabs > 0));
-        if past_opened == Some(1) && slabs == 0 {
-            self.starve();
-        }
-        let Some(active) =
-            self.active.get_mut(&block.piece).filter(|_| taken && is_whole(&self.layout, block))
-        else {
+        let wanted = wanted.is_some() && is_whole(&self.layout, block);
+        let active = self.active.get_mut(&block.piece).filter(|_| wanted);
+        let taken = active.and_then(|active| Some((active.open(block.index(), slabs)?, active)));
+        let Some((opened, active)) = taken else {
+            if wanted {
+                self.starve();
+            }
             self.totals.wasted += u64::from(block.len);
             return HandIn::Refused;
         };
-        let opened = ActivePiece::run_of(block.index()) == active.opened;
-        active.opened += usize::from(opened);
         let asked = active.blocks[block.index()].asked > 0;
         active.receive(block.index(), *from);
         if asked {
@@ -391,7 +388,8 @@ impl Swarm {
             };
             fit && worth
         };
-        let (lacking, holder) = self.commons.take_lacking(self.core, suits)?;
+        let place = |piece| self.settings.sequential.then(|| self.place(piece));
+        let (lacking, holder) = self.commons.take_lacking(self.core, suits, place)?;
         if lacking.whole {
             // Its holder gives it up when it sees that; then it is to be had as any other.
             self.nudge = true;

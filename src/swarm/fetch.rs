@@ -22,10 +22,7 @@ impl Swarm {
             return None;
         }
         let idle = peer.asked.is_empty();
-        let block = match self.current_block(slot, speech) {
-            Some(found) => self.ask(found),
-            None => self.urgent(now, slot, speech).or_else(|| self.go_on(now, slot, speech)),
-        };
+        let block = self.urgent(now, slot, speech).or_else(|| self.go_on(now, slot, speech));
         if block.is_none() && idle {
             if self.take_over(slot) {
                 // It is to be begun once the memory of this try is given back.
@@ -39,8 +36,11 @@ impl Swarm {
         block
     }
 
-    /// The next block to ask the peer for when it was asked for all of its piece. Counts as asked.
+    /// The next block of the peer's piece, or when it was asked for all of that, of another. Counts as asked.
     fn go_on(&mut self, now: Duration, slot: PeerSlot, speech: &mut Speech<'_>) -> Option<Block> {
+        if let Some(found) = self.current_block(slot, speech) {
+            return self.ask(found);
+        }
         let holds_back = self.choose_piece(now, slot, speech.slabs);
         let found = self.current_block(slot, speech).or_else(|| self.help_out(slot, speech));
         match found {
@@ -71,17 +71,12 @@ impl Swarm {
         while !self.withdraw(piece, index) {
             index = self.active.get_mut(&piece)?.next_missing()?;
         }
-        let active = self.active.get_mut(&piece)?;
-        // Those before may lack memory too, when all their blocks come from other cores.
-        while active.opened <= ActivePiece::run_of(index) {
-            if speech.slabs == 0 {
-                self.starve();
-                return None;
-            }
-            speech.slabs -= 1;
-            speech.opened.push((piece, active.opened));
-            active.opened += 1;
-        }
+        let Some(runs) = self.active.get_mut(&piece)?.open(index, speech.slabs) else {
+            self.starve();
+            return None;
+        };
+        speech.slabs -= runs.len();
+        speech.opened.extend(runs.map(|run| (piece, run)));
         Some((piece, index))
     }
 
@@ -114,23 +109,26 @@ impl Swarm {
             let fit = !owned(active) && peer.offers(active.piece) && active.may_ask(slabs);
             let fit = fit && !(active.sole && peers.is_outdone(slot, active.piece, layout));
             let fit = fit && !spared.contains(&active.piece) && !kept_from.contains(&active.piece);
-            fit.then_some(active)
+            fit.then_some(active.piece)
         });
+        let left = open.next();
         // What a seed suggests nobody else has; what was begun others can end.
-        let hinted = slabs > 0 && !starved && peer.fast.has_hints() && peer.has.is_full();
-        let piece = if let Some(active) = open.next().filter(|_| !hinted) {
-            active.owner = Some(slot);
-            Some(active.piece)
+        let hinted = peer.fast.has_hints() && peer.has.is_full();
+        let may_begin = slabs > 0 && !starved;
+        let left = left.filter(|left| !(may_begin && (hinted || self.begins_before(slot, *left))));
+        let piece = if left.is_some() {
+            left
         } else if slabs == 0 {
             self.starve();
             None
         } else if self.is_starved() || self.is_kept_short_of_pieces(slot) {
             // Pieces that are begun come first.
             None
-        } else if self.has_its_share() && self.may_help(slot, slabs).is_some() {
+        } else if self.has_its_share() && self.helps_first(slot, slabs).is_some() {
             // What is left others may begin.
             None
-        } else if self.has_enough_open() && self.may_help(slot, slabs).is_some_and(|it| !spared.contains(&it))
+        } else if self.has_enough_open()
+            && self.helps_first(slot, slabs).is_some_and(|it| !spared.contains(&it))
         {
             // What is begun is to be whole soon, and then to be given to others.
             None
@@ -139,10 +137,17 @@ impl Swarm {
         } else {
             self.claim(slot)
         };
-        if let (Some(piece), Some(peer)) = (piece, self.peers.get_mut(slot)) {
-            peer.current = Some(piece);
+        if let Some(piece) = piece {
+            self.give_piece(slot, piece);
         }
         false
+    }
+
+    /// The rest of the piece is this peer's to send.
+    pub(super) fn give_piece(&mut self, slot: PeerSlot, piece: PieceIndex) {
+        if let (Some(active), Some(peer)) = (self.active.get_mut(&piece), self.peers.get_mut(slot)) {
+            (active.owner, peer.current) = (Some(slot), Some(piece));
+        }
     }
 
     /// Whether the peer is to have no memory for a piece that it would begin.
@@ -169,8 +174,7 @@ impl Swarm {
         // Another core may have found it bad just before.
         let suspect = self.commons.map.is_suspect(piece);
         let streaming = self.layout.piece_len(piece) > self.settings.hold;
-        let mut active = ActivePiece::new(&self.layout, piece, suspect, streaming);
-        active.owner = Some(slot);
+        let active = ActivePiece::new(&self.layout, piece, suspect, streaming);
         self.drop_errands(piece);
         self.active.insert(piece, active);
         Some(piece)
@@ -185,6 +189,12 @@ impl Swarm {
             fit.then_some(active.piece)
         });
         open.next()
+    }
+
+    /// The same, unless there is one to be begun that is played before it.
+    fn helps_first(&mut self, slot: PeerSlot, slabs: usize) -> Option<PieceIndex> {
+        let piece = self.may_help(slot, slabs)?;
+        (!self.begins_before(slot, piece)).then_some(piece)
     }
 
     /// A missing block of a piece that another peer fetches: when there are no pieces left to begin.

@@ -1,8 +1,8 @@
 //! Playing while downloading: pieces come in order, and one slow peer does not hold up those after it.
 //!
-//! Who would bring a piece long after the others is given one that is played later. And who is fast looks, before it begins
-//! another piece, whether a slow peer has one at the playhead: it takes that over, and is asked once more for blocks of it
-//! that would come much later. So little comes twice: of the first pieces only, and of these what is worth waiting for least.
+//! Who would bring a piece long after the others is given one that is played later. And who is fast looks now and
+//! then, also in the middle of a later piece, whether a slow peer has one at the playhead: it takes that over, and is asked once more
+//! for blocks of it that would come much later. So little comes twice: of the first pieces only, and of these what is worth waiting for least.
 
 use super::active::ActivePiece;
 use super::commons::Lacking;
@@ -23,6 +23,8 @@ const MOST_SKIPPED: u32 = 4;
 const NEVER: f64 = 1e6;
 /// Unfinished pieces at the playhead that are looked at.
 const HEAD: usize = 2;
+/// Who found nothing to do there looks again after so long.
+const LOOK: Duration = Duration::from_millis(250);
 
 impl Swarm {
     /// Says to all cores how fast our peers are.
@@ -78,8 +80,8 @@ impl Swarm {
         if self.settings.sequential && self.skips(peer) > 0 { self.heads() } else { Vec::new() }
     }
 
-    /// A block at the playhead that comes much later than this peer brings it, before it begins a piece that is played later.
-    /// Counts as asked.
+    /// A block at the playhead that comes much later than this peer brings it, before those of a piece that is played later. Counts as
+    /// asked.
     pub(super) fn urgent(&mut self, now: Duration, slot: PeerSlot, speech: &mut Speech<'_>) -> Option<Block> {
         let fit = |peer: &&Peer| !peer.chokes_us && !peer.snubbed && peer.pace().is_some();
         // What a slow peer takes from a slower one, nobody fast is asked for.
@@ -87,12 +89,43 @@ impl Swarm {
         if !self.settings.sequential || self.peers.get(slot).filter(fit).is_none() {
             return None;
         }
-        let next = self.next_in_order(slot);
+        let (current, looked) = self.peers.get(slot).map(|peer| (peer.current, peer.looked))?;
+        let goes_on = |piece: &PieceIndex| {
+            let active = self.active.get_mut(piece).filter(|active| active.owner == Some(slot));
+            active.is_some_and(|active| active.next_missing().is_some())
+        };
+        let current = current.filter(goes_on);
+        if current.is_some() && looked.is_some_and(|at| now < at + LOOK) {
+            return None;
+        }
+        let found = self.before_current(now, slot, current, speech);
+        self.peers.get_mut(slot)?.looked = Some(now).filter(|_| found.is_none());
+        found
+    }
+
+    /// What is more urgent than the piece that the peer goes on with, if there is one.
+    fn before_current(
+        &mut self,
+        now: Duration,
+        slot: PeerSlot,
+        current: Option<PieceIndex>,
+        speech: &mut Speech<'_>,
+    ) -> Option<Block> {
+        let own = self.peers.get(slot).map(|peer| peer.backlog_seconds() + peer.block_seconds())?;
+        let mut next = self.next_in_order(slot);
+        if current.is_some_and(|current| self.is_before(current, next)) {
+            next = current;
+        }
         let mut heads = self.heads();
-        heads.retain(|piece| next.is_none_or(|next| self.place(*piece) < self.place(next)));
+        heads.retain(|piece| self.is_before(*piece, next));
         for piece in heads {
+            // What another core has at the playhead may come before that.
+            let found = self.errand(slot, Some((own, piece)));
+            if found.is_some() {
+                return found;
+            }
             let found = if self.outdoes(slot, piece, speech.slabs) {
-                self.take_from_owner(slot, piece);
+                self.give_piece(slot, piece);
                 self.current_block(slot, speech)
             } else {
                 None
@@ -101,8 +134,25 @@ impl Swarm {
                 return self.ask(found);
             }
         }
-        let own = self.peers.get(slot).map(|peer| peer.backlog_seconds() + peer.block_seconds())?;
+        if current.is_some() && current != next {
+            // What it goes on with is played later than what nobody has begun.
+            self.disown_piece(slot);
+        }
         self.errand(slot, Some((own, next?)))
+    }
+
+    /// Whether a piece is played before another, if there is one.
+    fn is_before(&self, piece: PieceIndex, other: Option<PieceIndex>) -> bool {
+        other.is_none_or(|other| self.place(piece) < self.place(other))
+    }
+
+    /// Whether the peer is to begin a piece before it goes on with one that was left.
+    pub(super) fn begins_before(&mut self, slot: PeerSlot, left: PieceIndex) -> bool {
+        let asks = self.peers.get(slot).is_some_and(|peer| !peer.chokes_us && self.skips(peer) == 0);
+        self.settings.sequential && asks && {
+            let next = self.next_in_order(slot);
+            next.is_some_and(|next| self.is_before(next, Some(left)))
+        }
     }
 
     /// Whether the peer may fetch this for another core: of what is played soon and is merely slow to come it would have a block for
@@ -112,8 +162,8 @@ impl Swarm {
     }
 
     /// Where in the order the piece is.
-    fn place(&self, piece: PieceIndex) -> (u8, PieceIndex) {
-        (self.picker.class(piece), piece)
+    pub(super) fn place(&self, piece: PieceIndex) -> (u8, bool, PieceIndex) {
+        self.picker.place(piece)
     }
 
     /// Whether what another core lacks is played before a piece, and comes much later than in `own` seconds.
@@ -122,26 +172,15 @@ impl Swarm {
         !lacking.whole && earlier && is_longer(lacking.wait.as_secs_f64(), own)
     }
 
-    /// Whether blocks of the piece that nobody was asked for come by its owner much later than by this peer.
+    /// Whether blocks of the piece that nobody was asked for come by its owner much later than by this peer, or it was left.
     fn outdoes(&mut self, slot: PeerSlot, piece: PieceIndex, slabs: usize) -> bool {
         let Some(active) = self.active.get_mut(&piece) else { return false };
         let open = !active.sole && active.owner != Some(slot) && active.may_ask(slabs);
         let (owner, blocks) = (active.owner.and_then(|owner| self.peers.get(owner)), active.lacks() as f64);
-        let (Some(owner), Some(peer)) = (owner.filter(|_| open), self.peers.get(slot)) else { return false };
-        let seconds = |peer: &Peer| peer.backlog_seconds() + blocks * peer.block_seconds();
-        peer.offers(piece)
-            && owner.current == Some(piece)
-            && is_longer(blocks * owner.block_seconds(), seconds(peer))
-    }
-
-    /// The rest of the piece is this peer's to send.
-    fn take_from_owner(&mut self, slot: PeerSlot, piece: PieceIndex) {
-        if let Some(active) = self.active.get_mut(&piece) {
-            active.owner = Some(slot);
-        }
-        if let Some(peer) = self.peers.get_mut(slot) {
-            peer.current = Some(piece);
-        }
+        let Some(peer) = self.peers.get(slot).filter(|peer| open && peer.offers(piece)) else { return false };
+        let own = peer.backlog_seconds() + blocks * peer.block_seconds();
+        let owner = owner.filter(|owner| owner.current == Some(piece));
+        owner.is_none_or(|owner| is_longer(blocks * owner.block_seconds(), own))
     }
 
     /// The first block of the piece that whoever was asked for it brings much later than this peer would.
@@ -170,7 +209,13 @@ impl Swarm {
             return Vec::new();
         }
         let heads = self.heads().into_iter().filter_map(|piece| self.active.get(&piece));
-        heads.filter(|active| !active.sole).flat_map(|active| self.lacking_of(now, active)).collect()
+        let lacking = heads.filter(|active| !active.sole).map(|active| {
+            let mut lacking = self.lacking_of(now, active);
+            // What nobody was asked for before what somebody else may bring first.
+            lacking.sort_by_key(|lacking| active.blocks[lacking.block.index()].asked > 0);
+            lacking
+        });
+        lacking.flatten().collect()
     }
 
     fn lacking_of(&self, now: Duration, active: &ActivePiece) -> Vec<Lacking> {

@@ -154,6 +154,8 @@ pub(super) struct Peer {
     pub(super) tried: Duration,
     /// When it was last looked in vain, for want of memory, for something that it could be asked for instead.
     pub(super) searched: Option<Duration>,
+    /// When it last found nothing to do at the playhead.
+    pub(super) looked: Option<Duration>,
     pub(super) lent: Vec<Block>,
     /// Since when it has been in the middle of a block whose bytes go home.
     pub(super) begun: Option<Duration>,
@@ -245,6 +247,7 @@ impl Peer {
             chance: Chance::default(),
             tried: now,
             searched: None,
+            looked: None,
             lent: Vec::new(),
             begun: None,
             last_block: now,

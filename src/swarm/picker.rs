@@ -238,6 +238,13 @@ impl Picker {
         })
     }
 
+    /// Where the piece is in that order, for who skips nothing.
+    pub(super) fn place(&self, piece: PieceIndex) -> (u8, bool, PieceIndex) {
+        let class = self.class(piece);
+        let last = self.last_beside(self.cursors[usize::from(class)]);
+        (class, last != Some(piece.get()), piece)
+    }
+
     /// The last piece of the file that is the last to begin in this piece or before it, if that is a later one.
     fn last_beside(&self, piece: u32) -> Option<u32> {
         let begun = self.spans.partition_point(|(first, _)| *first <= piece);

@@ -62,6 +62,8 @@ pub(super) struct Scarcity {
     looks: u32,
     /// Looks, one after the other, between which somebody could not ask and no run was written.
     dry: u32,
+    /// Slabs that were free when we last heard of them.
+    free: usize,
     /// Bytes a second below which a peer hoards memory.
     least: f64,
     /// Seconds in which what is asked of a peer is to come.
@@ -101,6 +103,16 @@ impl Swarm {
             self.wish_hash(piece);
             self.wish_writes(piece);
         }
+    }
+
+    /// So many slabs are free.
+    pub(super) fn note_free(&mut self, slabs: usize) {
+        self.scarcity.free = slabs;
+    }
+
+    /// Runs of a piece beyond those that have memory whose blocks may come from other cores: all pieces share what is free.
+    pub(super) fn runs_ahead(&self) -> usize {
+        if self.is_starved() { 0 } else { (self.scarcity.free / self.active.len().max(1)).max(1) }
     }
 
     /// A run has been written: its memory is free.

@@ -52,6 +52,7 @@ impl Swarm {
         self.say_extensions(now, slot, speech);
         self.say_haves(now, slot, speech);
         self.say_requests(now, slot, speech);
+        self.note_free(speech.slabs);
         let Some(peer) = self.peers.get_mut(slot) else { return };
         if speech.bytes.len() == before && now >= peer.last_said + super::KEEP_ALIVE {
             speech.say(Message::KeepAlive);

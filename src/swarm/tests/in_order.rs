@@ -125,15 +125,15 @@ struct Played {
     wasted: f64,
 }
 
-/// Plays what peers give who send so many bytes a second.
-fn play(rates: &[u64], cores: usize, seed: u64) -> Played {
+/// Plays what peers give who send so many bytes a second, in so many pieces of so many blocks.
+fn play(rates: &[u64], (pieces, blocks): (u32, u32), cores: usize, seed: u64) -> Played {
     let link = |speed| NodePlan { up: speed, down: 20_000_000, told: true, slots: 50, ..NodePlan::seed() };
     let mut nodes = vec![NodePlan { sequential: true, slabs: 1 << 12, cores, ..NodePlan::leech() }];
     nodes.extend(rates.iter().map(|rate| link(*rate)));
     let plan = Plan {
         grain: Grain::Coarse,
         limit: Duration::from_secs(600),
-        ..Plan::quiet(seed, BLOCKS * BLOCK, u64::from(2 * PIECES * BLOCKS * BLOCK), nodes)
+        ..Plan::quiet(seed, blocks * BLOCK, u64::from(pieces * blocks * BLOCK), nodes)
     };
     let mut world = World::new(plan);
     let (mut behind, mut stood, mut head, mut since) = (0, 0, 0, 0);
@@ -158,7 +158,7 @@ fn the_playhead_does_not_stand_for_slow_peers_whatever_cores_they_are_on() {
     for cores in [1, 2] {
         for seed in 1..=8 {
             let Played { stood, wasted, .. } =
-                play(&[1_000_000, 2_000, 2_000, 2_000, 2_000, 2_000], cores, seed);
+                play(&[1_000_000, 2_000, 2_000, 2_000, 2_000, 2_000], (2 * PIECES, BLOCKS), cores, seed);
             println!("{cores} cores, five at 2 kB/s: stood {stood:.1} s, {wasted:.2} % wasted");
             assert!(stood < 8.0, "it stood {stood} s");
             assert!(wasted < 5.0, "{wasted} % came in vain");
@@ -172,7 +172,7 @@ fn mute_peers_do_not_hold_up_the_first_pieces() {
         for mutes in [2, 5] {
             for seed in 1..=3 {
                 let rates: Vec<u64> = [1_000_000].into_iter().chain((0..mutes).map(|_| 1)).collect();
-                let Played { behind: most, wasted, .. } = play(&rates, cores, seed);
+                let Played { behind: most, wasted, .. } = play(&rates, (2 * PIECES, BLOCKS), cores, seed);
                 println!("{cores} cores, {mutes} mute: {most} pieces behind, {wasted:.2} % wasted");
                 assert!(most <= 80, "{most} of {} pieces wait for those before them", 2 * PIECES);
                 assert!(wasted < 5.0, "{wasted} % came in vain");
@@ -186,10 +186,28 @@ fn slow_peers_do_not_hold_up_the_first_pieces() {
     for (cores, seed) in [(1, 1), (1, 2), (2, 3), (2, 4)] {
         for slow in [3_000, 15_000] {
             let Played { behind: most, wasted, .. } =
-                play(&[250_000, 250_000, 600_000, slow, slow], cores, seed);
+                play(&[250_000, 250_000, 600_000, slow, slow], (2 * PIECES, BLOCKS), cores, seed);
             println!("{cores} cores, two at {slow}: {most} pieces behind, {wasted:.2} % wasted");
             assert!(most <= 80, "{most} of {} pieces wait for those before them", 2 * PIECES);
             assert!(wasted < 5.0, "{wasted} % came in vain");
+        }
+    }
+}
+
+#[test]
+fn the_first_of_long_pieces_do_not_wait_for_slow_peers_whatever_cores_they_are_on() {
+    for (pieces, blocks) in [(24, 256), (6, 1024)] {
+        for cores in [1, 2, 4] {
+            for seed in 1..=3 {
+                let rates = [1_000_000, 1_000_000, 8_000, 8_000, 8_000, 8_000];
+                let Played { behind, stood, wasted } = play(&rates, (pieces, blocks), cores, seed);
+                println!(
+                    "{cores} cores, {blocks} blocks: stood {stood:.1} s, {behind} behind, {wasted:.2} % wasted"
+                );
+                assert!(behind <= 4, "{behind} of {pieces} pieces wait for those before them");
+                assert!(stood < 2.5 * f64::from(blocks * BLOCK) / 1e6, "it stood {stood} s");
+                assert!(wasted < 2.0, "{wasted} % came in vain");
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::wire::{Limits, Reader, Reserved};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
-/// Bytes under way on a line before its sender waits: what a kernel would buffer.
+/// Bytes under way on a line before its sender waits: what a kernel would buffer on a short one.
 const WINDOW: u64 = 64 * 1024;
 /// Of a block that takes longer in a coarse world parts come, about this often, and at most so many.
 const TRICKLE: u64 = SECOND / 2;
@@ -115,7 +115,8 @@ impl World {
             self.lay_fine(ends);
             (0..2).for_each(|side| self.soon(100_000, Event::Open((number, side))));
         } else {
-            let latency = self.rng.u64(5_000..100_000);
+            let far = ends.iter().map(|end| self.nodes[end.node].plan.far).sum::<u64>();
+            let latency = self.rng.u64(5_000..100_000) + far;
             self.lines.push(Line { ends, latency, bandwidth: 0 });
             self.open((number, 0));
             self.open((number, 1));
@@ -256,9 +257,10 @@ impl World {
     pub(crate) fn send(&mut self, number: usize) {
         let node = &mut self.nodes[number];
         let lines = &self.lines;
+        let window = WINDOW + node.plan.up * node.plan.far / SECOND;
         let ready = |(line, side): EndId| {
             let end = &lines[line].ends[side];
-            !end.closed && !end.outbox.is_empty() && end.under_way < WINDOW
+            !end.closed && !end.outbox.is_empty() && end.under_way < window
         };
         if node.sending {
             return;

@@ -11,6 +11,7 @@
 //! | `parts` | what comes, in parts, as sockets give it |
 //! | `check` | what must hold after every step |
 //! | `fair` | what may not last: a peer that lies idle, one that is passed over |
+//! | `fetching` | one that fetches alone from seeds of all kinds |
 //! | `random` | worlds of all kinds, small ones |
 //! | `scenarios`, `table`, `measured` | large swarms of the issue, what they take, and which aims are met |
 //!
@@ -20,6 +21,7 @@
 
 mod check;
 mod fair;
+pub(crate) mod fetching;
 mod granting;
 mod lines;
 mod measured;

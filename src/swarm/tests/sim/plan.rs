@@ -64,6 +64,8 @@ pub(crate) struct NodePlan {
     pub(crate) up: u64,
     pub(crate) down: u64,
     pub(crate) told: bool,
+    /// How long the way to it takes beyond the usual, in microseconds; in a coarse world.
+    pub(crate) far: u64,
     /// Bytes a second that its user lets in, all cores together; in a coarse world.
     pub(crate) download_limit: Option<u64>,
     /// Longest time that a write takes, in microseconds; and the chance that one fails, which ends all it does.
@@ -91,6 +93,7 @@ impl NodePlan {
             up: 20_000_000,
             down: 20_000_000,
             told: false,
+            far: 0,
             download_limit: None,
             disk: 60_000,
             fails: 0.0,

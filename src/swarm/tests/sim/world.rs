@@ -4,7 +4,7 @@
 use super::check;
 use super::fair;
 use super::lines::Line;
-use super::node::{EndId, Host, Node, Origin, run_of};
+use super::node::{EndId, Host, Node, Origin};
 use super::plan::{Grain, Plan};
 use crate::metainfo::{Block, PieceIndex};
 use crate::swarm::{HandIn, Handover, Source, Tag};
@@ -287,9 +287,7 @@ impl World {
         self.handed += 1;
         let slabs = node.free_slabs();
         if let HandIn::Taken { opened } = node.swarm.hand_in(now, handover, slabs) {
-            if opened {
-                node.open((handover.block.piece, run_of(&handover.block)));
-            }
+            opened.for_each(|run| node.open((handover.block.piece, run)));
             node.store(&handover.block, origin);
         }
         to
