@@ -371,6 +371,10 @@ impl Swarm {
             return None;
         }
         let peer = self.peers.get(slot)?;
+        // There are few of them: for all who have nothing else to do, as many as keep each sending.
+        if urgent.is_none() && peer.keeps_sending() {
+            return None;
+        }
         let suits = |lacking: &Lacking| {
             let block = &lacking.block;
             let fit = urgent.is_none_or(|(own, next)| self.is_urgent(lacking, own, next))

@@ -302,8 +302,12 @@ impl Peer {
     /// Whether what it was asked for has come before it could answer another request. (Who sends in bursts is not kept sending by more.)
     pub(super) fn runs_dry(&self) -> bool {
         let is_steady = self.pause <= STEADY + self.requests.delay() * 2;
-        let least = || self.pace().map_or(0, |rate| self.requests.least(rate as u64));
-        !self.snubbed && is_steady && self.asked.len() < least()
+        !self.snubbed && is_steady && self.pace().is_some() && !self.keeps_sending()
+    }
+
+    /// Whether it was asked for as much as it sends until it could answer another request.
+    pub(super) fn keeps_sending(&self) -> bool {
+        self.pace().is_some_and(|rate| self.asked.len() >= self.requests.least(rate as u64).max(1))
     }
 
     /// A request is taken back; its block may come all the same.

@@ -128,17 +128,18 @@ fn many_peers_that_fall_silent_hold_up_no_piece() {
     }
 }
 
-/// A core's only peer is mute, and was asked for half of a piece; a slow peer of the other core for the other half.
+/// A core's only peer is mute, and was asked for half of a piece; a peer of the other core for the other half, that turns out to be
+/// slow.
 fn mute_and_slow() -> [Desk; 2] {
     let [mut one, mut other] = two(2 * RUN_LEN, 1);
     let mute = one.giver(1, &[0]);
     assert_eq!(one.requests(mute).len(), 16);
     let slow = other.giver(2, &[0]);
-    has_rate(&mut other, slow, 2_000);
     other.requests(slow);
     nudge(&mut other, &mut one);
     nudge(&mut one, &mut other);
     assert_eq!(other.requests(slow).len(), 16, "on behalf of the other core");
+    has_rate(&mut other, slow, 2_000);
     [one, other]
 }
 

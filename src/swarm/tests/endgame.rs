@@ -109,13 +109,14 @@ fn who_sends_in_bursts_is_waited_for_a_little_longer_than_its_pauses() {
     assert_eq!(desk.requests(other).first(), Some(&(0, 63)));
 }
 
-/// Another core than that of the slow peer has the fast ones: one run a round trip would take many times as long.
+/// Another core than that of the slow peer has the fast ones: one run a round trip would take longer, and so it would were all that
+/// is left asked of one of them.
 #[test]
 fn far_peers_of_another_core_end_what_a_slow_one_has_begun() {
     for cores in [1, 2, 4] {
         for seeds in [[(1, 8_000), (2, 3_000_000)], [(4, 8_000), (4, 1_000_000)]] {
             Scene { runs: 192, in_piece: 64, seeds: &seeds, cores, far: 150_000, ..Scene::plain() }
-                .takes(1.9, 4.0);
+                .takes(2.2, 4.0);
         }
     }
 }

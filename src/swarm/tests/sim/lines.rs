@@ -257,7 +257,7 @@ impl World {
     pub(crate) fn send(&mut self, number: usize) {
         let node = &mut self.nodes[number];
         let lines = &self.lines;
-        let window = WINDOW + node.plan.up * node.plan.far / SECOND;
+        let window = WINDOW.max(2 * node.plan.up * node.plan.far / SECOND);
         let ready = |(line, side): EndId| {
             let end = &lines[line].ends[side];
             !end.closed && !end.outbox.is_empty() && end.under_way < window
