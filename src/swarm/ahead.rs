@@ -19,6 +19,8 @@ const SAID: Duration = Duration::from_secs(1);
 /// Under a limit, who has not sent what it was asked for is asked again after so long, whatever else goes on: it may be the only one
 /// who has something. (Each time a block is held up.)
 const RETRY: Duration = Duration::from_secs(120);
+/// A limit that has less to let in than this part of what it lets in in a second holds up nobody.
+const LITTLE: u64 = 4;
 /// What lies unread excuses its sender for so many turns of the limit.
 const PARDON: u32 = 4;
 
@@ -117,6 +119,11 @@ impl Swarm {
         let own = self.peers.iter().filter(|(_, peer)| !peer.dropped).map(|(_, peer)| peer.ahead(now)).sum();
         self.commons.tell_ahead(self.core, own);
         own
+    }
+
+    /// Whether our limit has little to let in just now: it keeps nobody from sending.
+    pub(super) fn has_room(&self) -> bool {
+        self.settings.download_limit.is_none_or(|limit| self.commons.ahead() < limit / LITTLE)
     }
 
     /// The time that our limit alone makes a block take: until all is in that is asked for ahead of it, and a block more on each core.

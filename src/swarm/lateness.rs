@@ -47,10 +47,10 @@ impl Swarm {
         Duration::from_secs_f64(LEAST_GAIN) + self.limit_turn().max(self.pace.response() * 2)
     }
 
-    /// Whether its rate says whether the peer is slow. Under a limit of our own a low one may be the limit's doing: it counts only once
-    /// the block is overdue.
+    /// Whether its rate says whether the peer is slow. While a limit of our own holds peers up a low one may be the limit's doing: it
+    /// counts only once the block is overdue.
     fn tells(&self, now: Duration, peer: &Peer, asked: &Asked) -> bool {
-        let limited = self.settings.download_limit.is_some();
+        let limited = !self.has_room() || peer.is_held_up(now);
         peer.pace().is_some() && (!limited || self.is_overdue(now, peer, asked))
     }
 

@@ -120,3 +120,12 @@ fn far_peers_of_another_core_end_what_a_slow_one_has_begun() {
         }
     }
 }
+
+#[test]
+fn under_a_limit_the_end_does_not_wait_for_a_slow_peer() {
+    for cores in [1, 2] {
+        let seeds = &[(4, 1_000_000), (1, 8_000)];
+        let limit = Some(2 << 20);
+        Scene { runs: 96, seeds, cores, limit, far: 1, ..Scene::plain() }.takes(1.2, 2.0);
+    }
+}

@@ -16,17 +16,19 @@ pub(crate) struct Scene<'a> {
     pub(crate) cores: usize,
     /// How much longer than usual the way to each seed takes, in microseconds.
     pub(crate) far: u64,
+    /// Bytes a second that the user lets in.
+    pub(crate) limit: Option<u64>,
 }
 
 impl Scene<'_> {
     /// Plenty of memory, one core and short ways.
     pub(crate) fn plain() -> Self {
-        Self { runs: 0, in_piece: 4, seeds: &[], slabs: 1 << 12, cores: 1, far: 0 }
+        Self { runs: 0, in_piece: 4, seeds: &[], slabs: 1 << 12, cores: 1, far: 0, limit: None }
     }
 
     /// Says how much came in vain, in percent, and how long it took, in times of what the links need.
     pub(crate) fn fetch(self, seed: u64) -> (f64, f64) {
-        let Scene { runs, in_piece, seeds, slabs, cores, far } = self;
+        let Scene { runs, in_piece, seeds, slabs, cores, far, limit } = self;
         let link =
             |speed| NodePlan { up: speed, down: 200_000_000, told: true, slots: 50, ..NodePlan::seed() };
         let giver = |speed| NodePlan { far, ..link(speed) };
@@ -34,6 +36,7 @@ impl Scene<'_> {
             slabs,
             cores,
             disk: 10_000,
+            download_limit: limit,
             ..NodePlan { has: NodePlan::leech().has, ..link(1_000_000) }
         }];
         seeds.iter().for_each(|(count, speed)| nodes.extend(vec![giver(*speed); *count]));
@@ -49,7 +52,7 @@ impl Scene<'_> {
         let (wasted, received) =
             totals.fold((0, 0), |(wasted, all), totals| (wasted + totals.wasted, all + totals.received));
         let speeds = seeds.iter().map(|(count, speed)| *count as u64 * speed);
-        let bound = size as f64 / speeds.sum::<u64>() as f64;
+        let bound = size as f64 / speeds.sum::<u64>().min(limit.unwrap_or(u64::MAX)) as f64;
         (100.0 * wasted as f64 / received as f64, world.time().as_secs_f64() / bound)
     }
 
