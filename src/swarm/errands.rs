@@ -2,9 +2,9 @@
 //! do fetches blocks of pieces that another has claimed.
 //!
 //! A core that is out of work says so in the [`Commons`](super::Commons). The others then show which blocks their
-//! pieces lack: those that nobody was asked for, that are late, or that would be long in coming. Whoever takes one asks a
-//! peer of its own for it and hands it over: so no piece is held up by the peers of the core that claimed it. What was
-//! taken the holder asks of nobody, unless it does not come.
+//! pieces lack: those that nobody was asked for, that are late, or that would be long in coming. (What is to be played next
+//! they show anyhow.) Whoever takes one asks a peer of its own for it and hands it over: so no piece is held up by the peers
+//! of the core that claimed it. What was taken the holder asks of nobody, unless it does not come.
 //!
 //! Such blocks are copied, into memory of the core that holds the piece, so there shall be few. Towards the end a core that
 //! has blocks to ask for begins no more than its share of the pieces that are left ([`Swarm::has_its_share`]), and what it was
@@ -13,6 +13,7 @@
 use super::active::{ActivePiece, is_whole};
 use super::commons::Lacking;
 use super::lateness::{LATE, is_longer};
+use super::peer::Peer;
 use super::{DropReason, Handover, PeerSlot, Swarm};
 use crate::metainfo::{Block, PieceIndex};
 use std::cmp::Reverse;
@@ -73,7 +74,8 @@ impl Swarm {
         self.choke(now);
         self.see_others_spread(now);
         let news = self.read_log() | self.regain();
-        let idle = self.peers.iter().any(|(_, peer)| peer.is_hungry() && peer.asked.is_empty());
+        let is_idle = |peer: &Peer| peer.is_hungry() && (peer.asked.is_empty() || peer.runs_dry());
+        let idle = self.peers.iter().any(|(_, peer)| is_idle(peer));
         // That there is nothing to ask is found when somebody is to be asked.
         let idle = idle && self.commons.is_idle(self.core) && !self.is_starved();
         self.commons.set_idle(self.core, idle);
@@ -175,7 +177,7 @@ impl Swarm {
             self.give_up_hopeless();
             lacking = self.lacking(now);
         }
-        let also = self.lacking_at_playhead(now).into_iter();
+        let also = self.lacking_at_playhead(now, self.room_on_board()).into_iter();
         let also: Vec<Lacking> =
             also.filter(|more| lacking.iter().all(|shown| shown.block != more.block)).collect();
         lacking.extend(also);
@@ -247,11 +249,15 @@ impl Swarm {
         hopeless.into_iter().for_each(|(piece, suspect)| self.restart(piece, suspect));
     }
 
+    /// How many blocks may be shown, beside those that others are fetching for us.
+    fn room_on_board(&self) -> usize {
+        (MOST_ERRANDS / self.commons.cores()).max(1).saturating_sub(self.board.taken.len())
+    }
+
     /// What others may fetch for us: blocks that nobody was asked for, those that are late, and in the endgame those that wait
     /// long; and pieces that one peer alone shall send, which is slow.
     fn lacking(&mut self, now: Duration) -> Vec<Lacking> {
-        let most = (MOST_ERRANDS / self.commons.cores()).max(1);
-        let room = most.saturating_sub(self.board.taken.len());
+        let room = self.room_on_board();
         // Our own peers come to the last ones last.
         let mut found: Vec<(u8, Reverse<Duration>, Reverse<Block>)> = Vec::new();
         for active in self.active.values().filter(|active| !active.sole) {
@@ -327,7 +333,6 @@ impl Swarm {
     pub fn hand_in(&mut self, now: Duration, handover: &Handover, slabs: usize) -> HandIn {
         let Handover { block, from } = handover;
         self.board.handed = now;
-        self.note_free(slabs);
         if self.board.taken.remove(block).is_some() {
             self.comes_back(block);
         }
@@ -342,14 +347,17 @@ impl Swarm {
         let active = self.active.get_mut(&block.piece).filter(|_| wanted);
         let taken = active.and_then(|active| Some((active.open(block.index(), slabs)?, active)));
         let Some((opened, active)) = taken else {
-            if wanted {
+            // With a few slabs it is only too far ahead.
+            if wanted && slabs == 0 {
                 self.starve();
             }
+            self.note_free(slabs);
             self.totals.wasted += u64::from(block.len);
             return HandIn::Refused;
         };
         let asked = active.blocks[block.index()].asked > 0;
         active.receive(block.index(), *from);
+        self.note_free(slabs - opened.len());
         if asked {
             self.cancel_elsewhere(block);
         }

@@ -342,8 +342,11 @@ impl Swarm {
         Ok(())
     }
 
-    /// A piece that the peer has suggested and that is to be fetched.
+    /// A piece that the peer has suggested and that is to be fetched, if the order is ours to choose.
     pub(super) fn hinted(&mut self, slot: PeerSlot) -> Option<PieceIndex> {
+        if self.settings.sequential {
+            return None;
+        }
         let peer = self.peers.get_mut(slot)?;
         let (picker, suggested) = (&self.picker, std::mem::take(&mut peer.fast.suggested));
         let mut good = suggested.into_iter().filter(|piece| picker.holds(*piece) && peer.offers(*piece));

@@ -72,7 +72,10 @@ impl Swarm {
             index = self.active.get_mut(&piece)?.next_missing()?;
         }
         let Some(runs) = self.active.get_mut(&piece)?.open(index, speech.slabs) else {
-            self.starve();
+            // Those before it may have to come from other cores first.
+            if speech.slabs == 0 {
+                self.starve();
+            }
             return None;
         };
         speech.slabs -= runs.len();
@@ -92,13 +95,14 @@ impl Swarm {
         self.open_block(slot, piece, speech)
     }
 
-    /// Gives the peer a piece of its own: one that was begun and left, else the rarest one. Says whether it is to begin none until it
+    /// Gives the peer a piece of its own: one that was begun and left, else the rarest one; in order, the earlier of that and the next.
+    /// Says whether it is to begin none until it
     /// was seen whether there is something to do for other cores.
     fn choose_piece(&mut self, now: Duration, slot: PeerSlot, slabs: usize) -> bool {
         let Some(peer) = self.peers.get(slot) else { return false };
         let (starved, spared, kept_from) = (self.is_starved(), self.spared(peer), self.kept_from(slot));
         let (peers, layout) = (&self.peers, &self.layout);
-        // An owner that has gone on to another piece has asked for all of this one, and lost blocks of it since.
+        // An owner that has gone on to another piece has left this one, or asked for all of it and lost blocks since.
         let owned = |active: &ActivePiece| {
             active
                 .owner
@@ -113,7 +117,7 @@ impl Swarm {
         });
         let left = open.next();
         // What a seed suggests nobody else has; what was begun others can end.
-        let hinted = peer.fast.has_hints() && peer.has.is_full();
+        let hinted = !self.settings.sequential && peer.fast.has_hints() && peer.has.is_full();
         let may_begin = slabs > 0 && !starved;
         let left = left.filter(|left| !(may_begin && (hinted || self.begins_before(slot, *left))));
         let piece = if left.is_some() {

@@ -7,7 +7,7 @@
 use super::active::ActivePiece;
 use super::commons::Lacking;
 use super::lateness::{LEAST_GAIN, is_longer};
-use super::peer::Peer;
+use super::peer::{Asked, Peer};
 use super::speak::Speech;
 use super::{PeerSlot, Swarm};
 use crate::metainfo::{BLOCK_LEN, Block, PieceIndex};
@@ -83,23 +83,26 @@ impl Swarm {
     /// A block at the playhead that comes much later than this peer brings it, before those of a piece that is played later. Counts as
     /// asked.
     pub(super) fn urgent(&mut self, now: Duration, slot: PeerSlot, speech: &mut Speech<'_>) -> Option<Block> {
-        let fit = |peer: &&Peer| !peer.chokes_us && !peer.snubbed && peer.pace().is_some();
-        // What a slow peer takes from a slower one, nobody fast is asked for.
-        let fit = |peer: &&Peer| fit(peer) && self.skips(peer) == 0;
-        if !self.settings.sequential || self.peers.get(slot).filter(fit).is_none() {
+        if !self.settings.sequential {
             return None;
         }
         let (current, looked) = self.peers.get(slot).map(|peer| (peer.current, peer.looked))?;
-        let goes_on = |piece: &PieceIndex| {
-            let active = self.active.get_mut(piece).filter(|active| active.owner == Some(slot));
-            active.is_some_and(|active| active.next_missing().is_some())
-        };
-        let current = current.filter(goes_on);
-        if current.is_some() && looked.is_some_and(|at| now < at + LOOK) {
+        let active = current.and_then(|piece| self.active.get_mut(&piece));
+        let mut active = active.filter(|active| active.owner == Some(slot));
+        let going_on = active.take_if(|active| active.next_missing().is_some());
+        // What one alone shall send is not left in the middle.
+        if going_on.as_ref().is_some_and(|active| active.sole) {
             return None;
         }
-        let found = self.before_current(now, slot, current, speech);
-        self.peers.get_mut(slot)?.looked = Some(now).filter(|_| found.is_none());
+        let current = going_on.map(|active| active.piece);
+        if looked.is_some_and(|(at, then)| then == current && now < at + LOOK) {
+            return None;
+        }
+        let peer = self.peers.get(slot)?;
+        // What a slow peer takes from a slower one, nobody fast is asked for.
+        let fit = !peer.chokes_us && !peer.snubbed && peer.pace().is_some() && self.skips(peer) == 0;
+        let found = if fit { self.before_current(now, slot, current, speech) } else { None };
+        self.peers.get_mut(slot)?.looked = Some((now, current)).filter(|_| found.is_none());
         found
     }
 
@@ -112,7 +115,7 @@ impl Swarm {
         speech: &mut Speech<'_>,
     ) -> Option<Block> {
         let own = self.peers.get(slot).map(|peer| peer.backlog_seconds() + peer.block_seconds())?;
-        let mut next = self.next_in_order(slot);
+        let mut next = self.to_begin(slot);
         if current.is_some_and(|current| self.is_before(current, next)) {
             next = current;
         }
@@ -134,7 +137,7 @@ impl Swarm {
                 return self.ask(found);
             }
         }
-        if current.is_some() && current != next {
+        if current.is_some() && current != next && speech.slabs > 0 && !self.is_starved() {
             // What it goes on with is played later than what nobody has begun.
             self.disown_piece(slot);
         }
@@ -150,9 +153,15 @@ impl Swarm {
     pub(super) fn begins_before(&mut self, slot: PeerSlot, left: PieceIndex) -> bool {
         let asks = self.peers.get(slot).is_some_and(|peer| !peer.chokes_us && self.skips(peer) == 0);
         self.settings.sequential && asks && {
-            let next = self.next_in_order(slot);
+            let next = self.to_begin(slot);
             next.is_some_and(|next| self.is_before(next, Some(left)))
         }
+    }
+
+    /// The next piece in order that the peer may begin.
+    fn to_begin(&mut self, slot: PeerSlot) -> Option<PieceIndex> {
+        let next = self.next_in_order(slot)?;
+        (!self.commons.map.is_suspect(next) || !self.is_barred(slot, next)).then_some(next)
     }
 
     /// Whether the peer may fetch this for another core: of what is played soon and is merely slow to come it would have a block for
@@ -175,12 +184,15 @@ impl Swarm {
     /// Whether blocks of the piece that nobody was asked for come by its owner much later than by this peer, or it was left.
     fn outdoes(&mut self, slot: PeerSlot, piece: PieceIndex, slabs: usize) -> bool {
         let Some(active) = self.active.get_mut(&piece) else { return false };
-        let open = !active.sole && active.owner != Some(slot) && active.may_ask(slabs);
-        let (owner, blocks) = (active.owner.and_then(|owner| self.peers.get(owner)), active.lacks() as f64);
+        let open = !active.sole && active.may_ask(slabs);
+        let (owner, blocks) = (active.owner, active.lacks() as f64);
         let Some(peer) = self.peers.get(slot).filter(|peer| open && peer.offers(piece)) else { return false };
         let own = peer.backlog_seconds() + blocks * peer.block_seconds();
-        let owner = owner.filter(|owner| owner.current == Some(piece));
-        owner.is_none_or(|owner| is_longer(blocks * owner.block_seconds(), own))
+        let goes_on =
+            |owner: &PeerSlot| self.peers.get(*owner).is_some_and(|peer| peer.current == Some(piece));
+        let Some(owner) = owner.filter(goes_on) else { return true };
+        let seconds = self.peers.get(owner).map_or(NEVER, |owner| blocks * owner.block_seconds());
+        owner != slot && is_longer(seconds, own)
     }
 
     /// The first block of the piece that whoever was asked for it brings much later than this peer would.
@@ -190,53 +202,61 @@ impl Swarm {
             return None;
         }
         let own = peer.backlog_seconds() + peer.block_seconds();
+        let mut comes = vec![false; active.blocks.len()];
+        for (holder, peer, asked) in self.asked_of(piece) {
+            let slow = || self.is_slow(now, peer, asked, own) || self.is_late(now, peer, asked);
+            comes[asked.block.index()] |= holder == slot || !slow();
+        }
         let open = |index: &usize| {
-            let (state, block) = (&active.blocks[*index], self.layout.nth_block(piece, *index));
+            let state = &active.blocks[*index];
             let waits = state.asked > 0 && state.asked < u8::MAX && !state.is_received() && !state.away;
-            waits
-                && self.holders(&block).all(|(holder, peer, asked)| {
-                    let slow = self.is_slow(now, peer, asked, own);
-                    holder != slot && (slow || self.is_late(now, peer, asked))
-                })
+            waits && !comes[*index]
         };
         (0..active.blocks.len()).find(open).map(|index| (piece, index))
     }
 
-    /// What other cores may fetch for us before they begin pieces that are played later: blocks at the playhead, by the time in
+    /// All that peers were asked for of a piece.
+    fn asked_of(&self, piece: PieceIndex) -> impl Iterator<Item = (PeerSlot, &Peer, &Asked)> {
+        self.peers.iter().flat_map(move |(slot, peer)| {
+            let asked = peer.asked.iter().filter(move |asked| asked.block.piece == piece);
+            asked.map(move |asked| (slot, peer, asked))
+        })
+    }
+
+    /// What other cores may fetch for us before they begin pieces that are played later: `most` blocks at the playhead, by the time in
     /// which they come.
-    pub(super) fn lacking_at_playhead(&self, now: Duration) -> Vec<Lacking> {
+    pub(super) fn lacking_at_playhead(&self, now: Duration, most: usize) -> Vec<Lacking> {
         if !self.settings.sequential || self.is_seeding() {
             return Vec::new();
         }
         let heads = self.heads().into_iter().filter_map(|piece| self.active.get(&piece));
-        let lacking = heads.filter(|active| !active.sole).map(|active| {
-            let mut lacking = self.lacking_of(now, active);
-            // What nobody was asked for before what somebody else may bring first.
-            lacking.sort_by_key(|lacking| active.blocks[lacking.block.index()].asked > 0);
-            lacking
-        });
-        lacking.flatten().collect()
+        let heads = heads.filter(|active| !active.sole);
+        heads.flat_map(|active| self.lacking_of(now, active)).take(most).collect()
     }
 
-    fn lacking_of(&self, now: Duration, active: &ActivePiece) -> Vec<Lacking> {
+    /// Blocks of a piece that are long in coming: what nobody was asked for before what somebody else may bring first.
+    fn lacking_of(&self, now: Duration, active: &ActivePiece) -> impl Iterator<Item = Lacking> {
         let owner = active.owner.and_then(|owner| self.peers.get(owner));
         let owner = owner.filter(|owner| owner.current == Some(active.piece));
-        let blocks =
-            (0..active.blocks.len()).map(|index| (index, self.layout.nth_block(active.piece, index)));
-        let blocks = blocks.filter(|(_, block)| self.may_come(now, active, block));
-        let waits = blocks.filter_map(|(index, block)| {
-            let seconds = if active.blocks[index].asked == 0 {
-                owner.map_or(NEVER, |owner| active.lacks() as f64 * owner.block_seconds())
-            } else {
-                let waits = self.holders(&block).map(|(_, peer, asked)| {
-                    let gone = self.is_mute(now, peer, asked) || self.is_late(now, peer, asked);
-                    if gone { NEVER } else { peer.seconds_until(&block) }
-                });
-                waits.fold(NEVER, f64::min)
-            };
+        let unasked = owner.map_or(NEVER, |owner| active.lacks() as f64 * owner.block_seconds());
+        let mut waits = vec![NEVER; active.blocks.len()];
+        for (_, peer, asked) in self.asked_of(active.piece) {
+            let gone = self.is_mute(now, peer, asked) || self.is_late(now, peer, asked);
+            if !gone {
+                let wait = &mut waits[asked.block.index()];
+                *wait = wait.min(peer.seconds_until(&asked.block));
+            }
+        }
+        let of = move |is_asked: bool| {
+            (0..active.blocks.len()).filter(move |index| (active.blocks[*index].asked > 0) == is_asked)
+        };
+        let waits = of(false)
+            .map(move |index| (index, unasked))
+            .chain(of(true).map(move |index| (index, waits[index])));
+        waits.filter(|(_, seconds)| *seconds > LEAST_GAIN).filter_map(move |(index, seconds)| {
+            let block = self.layout.nth_block(active.piece, index);
             let wait = Duration::from_secs_f64(seconds.min(NEVER));
-            (seconds > LEAST_GAIN).then_some(Lacking { block, wait, whole: false })
-        });
-        waits.collect()
+            self.may_come(now, active, &block).then_some(Lacking { block, wait, whole: false })
+        })
     }
 }

@@ -154,8 +154,8 @@ pub(super) struct Peer {
     pub(super) tried: Duration,
     /// When it was last looked in vain, for want of memory, for something that it could be asked for instead.
     pub(super) searched: Option<Duration>,
-    /// When it last found nothing to do at the playhead.
-    pub(super) looked: Option<Duration>,
+    /// When it last found nothing to do at the playhead, and the piece it was going on with.
+    pub(super) looked: Option<(Duration, Option<PieceIndex>)>,
     pub(super) lent: Vec<Block>,
     /// Since when it has been in the middle of a block whose bytes go home.
     pub(super) begun: Option<Duration>,

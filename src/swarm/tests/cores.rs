@@ -365,6 +365,38 @@ fn a_piece_that_no_peer_of_a_core_has_any_more_is_claimed_by_another() {
 }
 
 #[test]
+fn a_block_far_ahead_takes_memory_for_all_before_it_or_is_refused() {
+    for (slabs, opened) in [(8, Some(1..4)), (3, Some(1..4)), (2, None)] {
+        let [mut one, mut other] = two(4 * RUN_LEN, 1);
+        let staller = one.giver(1, &[0]);
+        assert_eq!(one.requests(staller).len(), 16);
+        let helper = other.giver(2, &[0]);
+        other.requests(helper);
+        nudge(&mut other, &mut one);
+        let last = other.requests(helper)[0];
+        assert_eq!(last, (0, 63));
+        let handover = hand_over(&mut other, helper, last);
+        let answer = one.swarm.hand_in(one.now, &handover, slabs);
+        assert_eq!(answer, opened.map_or(HandIn::Refused, |opened| HandIn::Taken { opened }));
+        assert!(!one.swarm.is_scarce(), "there is memory");
+    }
+}
+
+#[test]
+fn a_peer_fetches_for_another_core_no_more_than_keeps_it_sending() {
+    let [mut one, mut other] = two(4 * RUN_LEN, 1);
+    let staller = one.giver(1, &[0]);
+    one.requests(staller);
+    let helpers = [2, 3].map(|number| other.giver(number, &[0]));
+    other.window = Some(48);
+    helpers.iter().for_each(|helper| _ = other.requests(*helper));
+    nudge(&mut other, &mut one);
+    // Half a second's worth is ten blocks.
+    helpers.iter().for_each(|helper| has_rate(&mut other, *helper, 20 * u64::from(BLOCK)));
+    assert_eq!(helpers.map(|helper| other.requests(helper).len()), [10, 10]);
+}
+
+#[test]
 fn who_sent_a_bad_piece_is_found_on_another_core() {
     let [mut one, mut other] = two(2 * BLOCK, 1);
     let silent = one.giver(1, &[0]);

@@ -197,7 +197,7 @@ fn endgame(node: &mut Node, slot: PeerSlot, before: &Before) {
     let run_len = (crate::swarm::RUN_LEN / BLOCK_LEN) as usize;
     for (piece, active) in &swarm.active {
         let missing = active.blocks.iter().position(is_missing);
-        let open = missing.is_some_and(|index| index / run_len < active.opened || free > 0);
+        let open = missing.is_some_and(|index| index / run_len < active.opened + free);
         let left = open && !active.sole && peer.offers(*piece);
         assert!(!left, "{block:?} is asked for twice while {piece:?} lacks block {missing:?}");
     }
