@@ -172,16 +172,15 @@ impl Swarm {
             return;
         }
         let before = self.look_at_board(now);
-        let mut lacking = Vec::new();
         if wanted {
             self.give_up_hopeless();
-            lacking = self.lacking(now);
         }
-        let also = self.lacking_at_playhead(now, self.room_on_board()).into_iter();
-        let also: Vec<Lacking> =
-            also.filter(|more| lacking.iter().all(|shown| shown.block != more.block)).collect();
-        lacking.extend(also);
-        let shown: BTreeSet<Block> = lacking.iter().map(|lacking| lacking.block).collect();
+        let mut lacking = self.lacking_at_playhead(now, self.room_on_board());
+        let mut shown: BTreeSet<Block> = lacking.iter().map(|lacking| lacking.block).collect();
+        if wanted {
+            let rest = self.lacking(now).into_iter();
+            lacking.extend(rest.filter(|lacking| shown.insert(lacking.block)));
+        }
         self.nudge |= wanted && shown != before;
         self.board.shown = shown;
         self.commons.show_lacking(self.core, lacking);

@@ -1,8 +1,9 @@
 //! Playing while downloading: pieces come in order, and one slow peer does not hold up those after it.
 //!
-//! Who would bring a piece long after the others is given one that is played later. And who is fast looks now and
-//! then, also in the middle of a later piece, whether a slow peer has one at the playhead: it takes that over, and is asked once more
-//! for blocks of it that would come much later. So little comes twice: of the first pieces only, and of these what is worth waiting for least.
+//! Who would bring a piece long after the others is given one that is played later. And who is fast looks now and then, also
+//! in the middle of a later piece, whether there is something to do at the playhead: a piece that nobody has begun, one that a
+//! slow peer has, which it takes over, or blocks that another core lacks; and it is asked once more for blocks that would come
+//! much later. So little comes twice: of the first pieces only, and of these what is worth waiting for least.
 
 use super::active::ActivePiece;
 use super::commons::Lacking;
@@ -115,7 +116,7 @@ impl Swarm {
         speech: &mut Speech<'_>,
     ) -> Option<Block> {
         let own = self.peers.get(slot).map(|peer| peer.backlog_seconds() + peer.block_seconds())?;
-        let mut next = self.to_begin(slot);
+        let mut next = self.next_to_begin(slot);
         if current.is_some_and(|current| self.is_before(current, next)) {
             next = current;
         }
@@ -153,13 +154,13 @@ impl Swarm {
     pub(super) fn begins_before(&mut self, slot: PeerSlot, left: PieceIndex) -> bool {
         let asks = self.peers.get(slot).is_some_and(|peer| !peer.chokes_us && self.skips(peer) == 0);
         self.settings.sequential && asks && {
-            let next = self.to_begin(slot);
+            let next = self.next_to_begin(slot);
             next.is_some_and(|next| self.is_before(next, Some(left)))
         }
     }
 
     /// The next piece in order that the peer may begin.
-    fn to_begin(&mut self, slot: PeerSlot) -> Option<PieceIndex> {
+    fn next_to_begin(&mut self, slot: PeerSlot) -> Option<PieceIndex> {
         let next = self.next_in_order(slot)?;
         (!self.commons.map.is_suspect(next) || !self.is_barred(slot, next)).then_some(next)
     }
