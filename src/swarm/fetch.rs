@@ -96,21 +96,14 @@ impl Swarm {
     }
 
     /// Gives the peer a piece of its own: one that was begun and left, else the rarest one; in order, the earlier of that and the next.
-    /// Says whether it is to begin none until it
-    /// was seen whether there is something to do for other cores.
+    /// Says whether it is to begin none until it was seen whether there is something to do for other cores.
     fn choose_piece(&mut self, now: Duration, slot: PeerSlot, slabs: usize) -> bool {
         let Some(peer) = self.peers.get(slot) else { return false };
         let (starved, spared, kept_from) = (self.is_starved(), self.spared(peer), self.kept_from(slot));
         let (peers, layout) = (&self.peers, &self.layout);
         // An owner that has gone on to another piece has left this one, or asked for all of it and lost blocks since.
-        let owned = |active: &ActivePiece| {
-            active
-                .owner
-                .and_then(|owner| peers.get(owner))
-                .is_some_and(|owner| owner.current == Some(active.piece))
-        };
         let mut open = self.active.values_mut().filter_map(|active| {
-            let fit = !owned(active) && peer.offers(active.piece) && active.may_ask(slabs);
+            let fit = peers.owner(active).is_none() && peer.offers(active.piece) && active.may_ask(slabs);
             let fit = fit && !(active.sole && peers.is_outdone(slot, active.piece, layout));
             let fit = fit && !spared.contains(&active.piece) && !kept_from.contains(&active.piece);
             fit.then_some(active.piece)

@@ -186,14 +186,10 @@ impl Swarm {
     fn outdoes(&mut self, slot: PeerSlot, piece: PieceIndex, slabs: usize) -> bool {
         let Some(active) = self.active.get_mut(&piece) else { return false };
         let open = !active.sole && active.may_ask(slabs);
-        let (owner, blocks) = (active.owner, active.lacks() as f64);
+        let (owner, blocks) = (self.peers.owner(active), active.lacks() as f64);
         let Some(peer) = self.peers.get(slot).filter(|peer| open && peer.offers(piece)) else { return false };
         let own = peer.backlog_seconds() + blocks * peer.block_seconds();
-        let goes_on =
-            |owner: &PeerSlot| self.peers.get(*owner).is_some_and(|peer| peer.current == Some(piece));
-        let Some(owner) = owner.filter(goes_on) else { return true };
-        let seconds = self.peers.get(owner).map_or(NEVER, |owner| blocks * owner.block_seconds());
-        owner != slot && is_longer(seconds, own)
+        owner.is_none_or(|(other, owner)| other != slot && is_longer(blocks * owner.block_seconds(), own))
     }
 
     /// The first block of the piece that whoever was asked for it brings much later than this peer would.
@@ -237,9 +233,8 @@ impl Swarm {
 
     /// Blocks of a piece that are long in coming: what nobody was asked for before what somebody else may bring first.
     fn lacking_of(&self, now: Duration, active: &ActivePiece) -> impl Iterator<Item = Lacking> {
-        let owner = active.owner.and_then(|owner| self.peers.get(owner));
-        let owner = owner.filter(|owner| owner.current == Some(active.piece));
-        let unasked = owner.map_or(NEVER, |owner| active.lacks() as f64 * owner.block_seconds());
+        let owner = self.peers.owner(active);
+        let unasked = owner.map_or(NEVER, |(_, owner)| active.lacks() as f64 * owner.block_seconds());
         let mut waits = vec![NEVER; active.blocks.len()];
         for (_, peer, asked) in self.asked_of(active.piece) {
             let gone = self.is_mute(now, peer, asked) || self.is_late(now, peer, asked);

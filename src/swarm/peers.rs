@@ -1,6 +1,7 @@
 //! All connected peers of a swarm, each in a place of its own.
 
 use super::Tag;
+use super::active::ActivePiece;
 use super::peer::Peer;
 use crate::metainfo::PieceIndex;
 
@@ -51,6 +52,12 @@ impl Peers {
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.count
+    }
+
+    /// Who goes on with the piece: its owner, unless that has gone on to another.
+    pub(super) fn owner(&self, active: &ActivePiece) -> Option<(PeerSlot, &Peer)> {
+        let slot = active.owner?;
+        self.get(slot).filter(|owner| owner.current == Some(active.piece)).map(|owner| (slot, owner))
     }
 
     pub(super) fn get(&self, slot: PeerSlot) -> Option<&Peer> {

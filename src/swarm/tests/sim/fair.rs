@@ -2,7 +2,6 @@
 //! keeps a slot while another has a better right to it.
 
 use super::node::Node;
-use crate::swarm::active::ActivePiece;
 use crate::swarm::choker::{ROUND, Rule, by_chance};
 use crate::swarm::choking::debt;
 use crate::swarm::peer::Peer;
@@ -78,14 +77,11 @@ fn could_ask(swarm: &mut Swarm, slot: PeerSlot, free: usize) -> bool {
         if swarm.is_kept_short(slot, None) { (0, swarm.kept_from(slot)) } else { (free, Vec::new()) };
     let Some(peer) = swarm.peers.get(slot) else { return false };
     let (peers, layout) = (&swarm.peers, &swarm.layout);
-    let owned = |active: &ActivePiece| {
-        let owner = active.owner.and_then(|owner| peers.get(owner));
-        owner.is_some_and(|owner| owner.current == Some(active.piece))
-    };
     let begun = swarm.active.values_mut().any(|active| {
         let open = active.may_ask(free);
         // What one alone shall send waits for who is much faster.
-        let left = active.sole && (owned(active) || peers.is_outdone(slot, active.piece, layout));
+        let left =
+            active.sole && (peers.owner(active).is_some() || peers.is_outdone(slot, active.piece, layout));
         open && peer.offers(active.piece) && !left && !kept_from.contains(&active.piece)
     });
     let offered = peer.offered();
