@@ -15,7 +15,7 @@ use super::commons::Lacking;
 use super::lateness::{LATE, is_longer};
 use super::peer::Peer;
 use super::{DropReason, Handover, PeerSlot, Swarm};
-use crate::metainfo::{Block, PieceIndex};
+use crate::metainfo::{BLOCK_LEN, Block, PieceIndex};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -26,6 +26,9 @@ use std::time::Duration;
 const MOST_ERRANDS: usize = 256;
 /// A core may begin pieces while it has less than this part of its share of those that are left.
 const SHARES: usize = 2;
+/// Blocks that nobody was asked for are left to a core's own peers when these have them sooner than in so many seconds: that is no
+/// longer than it takes to come by help.
+const LEAST_HELP: f64 = 0.25;
 
 /// What a core shows the others, as far as it knows.
 #[derive(Debug, Default)]
@@ -260,11 +263,11 @@ impl Swarm {
         // Our own peers come to the last ones last.
         let mut found: Vec<(u8, Reverse<Duration>, Reverse<Block>)> = Vec::new();
         for active in self.active.values().filter(|active| !active.sole) {
-            for index in (0..active.blocks.len()).filter(|index| active.blocks[*index].asked == 0) {
-                let block = self.layout.nth_block(active.piece, index);
-                if self.may_come(now, active, &block) {
-                    found.push((0, Reverse(Duration::MAX), Reverse(block)));
-                }
+            let unasked = (0..active.blocks.len()).filter(|index| active.blocks[*index].asked == 0);
+            let blocks = unasked.map(|index| self.layout.nth_block(active.piece, index));
+            let open: Vec<Block> = blocks.filter(|block| self.may_come(now, active, block)).collect();
+            if self.seconds_by_all(active.piece, open.len()) >= LEAST_HELP {
+                found.extend(open.into_iter().map(|block| (0, Reverse(Duration::MAX), Reverse(block))));
             }
         }
         for (block, wait) in self.outstanding(now) {
@@ -276,6 +279,13 @@ impl Swarm {
             blocks.map(|(_, Reverse(wait), Reverse(block))| Lacking { block, wait, whole: false }).collect();
         lacking.extend(self.slow_pieces());
         lacking
+    }
+
+    /// Seconds in which all our peers that have a piece together send so many blocks.
+    fn seconds_by_all(&self, piece: PieceIndex, blocks: usize) -> f64 {
+        let givers = self.peers.iter().filter(|(_, peer)| peer.gives() && peer.offers(piece));
+        let pace = givers.filter_map(|(_, peer)| peer.pace()).fold(0.0, |sum, pace| sum + pace);
+        blocks as f64 * f64::from(BLOCK_LEN) / pace
     }
 
     /// Blocks that our peers were asked for, all of whom are late or, in the endgame or while they hold memory that others wait for

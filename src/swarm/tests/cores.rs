@@ -300,6 +300,22 @@ fn a_holder_takes_back_what_nobody_has_taken() {
     assert_eq!(all, (16..32).map(|block| (0, block)).collect::<Vec<_>>(), "each once");
 }
 
+/// What is copied from core to core costs memory and time: fast peers need no help.
+#[test]
+fn what_a_cores_own_peers_have_at_once_is_not_left_to_others() {
+    for (rate, helped) in [(100_000_000, 0), (100_000, 16)] {
+        let [mut one, mut other] = two(2 * RUN_LEN, 1);
+        let owner = one.giver(1, &[0]);
+        has_rate(&mut one, owner, rate);
+        assert_eq!(one.requests(owner).len(), 16, "half of the piece");
+        let helper = other.giver(2, &[0]);
+        other.requests(helper);
+        nudge(&mut other, &mut one);
+        nudge(&mut one, &mut other);
+        assert_eq!(other.requests(helper).len(), helped);
+    }
+}
+
 #[test]
 fn what_comes_soon_is_not_fetched_twice() {
     let [mut one, mut other] = two(8 * RUN_LEN, 1);
