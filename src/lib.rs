@@ -49,10 +49,11 @@
 //! 3. [`swarm::Swarm::complete`] counts the block. The last one of a piece makes a [`swarm::Wish::Hash`] (of a run, when the
 //!    piece is too long for memory): `shard/hashing.rs` lets it wait a few milliseconds for company, then [`digest::advance`] moves many pieces' states on.
 //! 4. The last run of a piece brings the verdict ([`swarm::Swarm::hashed`]). Good: its runs are written
-//!    ([`storage::Access::write`]), then [`swarm::Swarm::written`] makes it ours, and peers are told. Bad: it is asked
-//!    for again, from one peer alone, and who alone sent it is banned; of several, it is remembered who sent which block
-//!    with what fingerprint ([`swarm::Swarm::fingerprinted`]), and when the piece comes out right, who sent another
-//!    is banned. (Runs of pieces too long for memory are written before the verdict, and again if it is bad.)
+//!    ([`storage::Access::write`]), then [`swarm::Swarm::written`] makes it ours, and peers are told. Bad: who alone
+//!    sent it is banned; of several, it is remembered who sent which block with what fingerprint
+//!    ([`swarm::Swarm::fingerprinted`]). All fetch it once more, each block from another than before, and where two differ a
+//!    third decides (`swarm/votes.rs`), or one alone (`swarm/alone.rs`). When it comes out right, who sent another block is
+//!    banned. (Runs of pieces too long for memory are written before the verdict, and again if it is bad.)
 //! 5. A file whose pieces are all there is synced and gets its own name ([`storage::Access::finish`]).
 //!
 //! # What can be seen

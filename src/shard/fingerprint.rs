@@ -8,6 +8,7 @@ use crate::metainfo::{BLOCK_LEN, PieceIndex};
 use crate::ring::Slab;
 use crate::storage::StorageError;
 use crate::swarm::RUN_LEN;
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -15,17 +16,28 @@ use std::time::Duration;
 const WAIT: Duration = Duration::from_millis(5);
 
 impl TorrentShard {
-    /// Takes the fingerprints of a piece. Nothing else happens to the piece meanwhile.
-    pub(super) async fn fingerprint(self: Rc<Self>, piece: PieceIndex) -> Result<(), StorageError> {
-        let len = self.crew.store.layout().piece_len(piece);
+    /// Takes the fingerprints of runs of a piece. Nothing else happens to them meanwhile.
+    pub(super) async fn fingerprint(
+        self: Rc<Self>,
+        piece: PieceIndex,
+        runs: Range<usize>,
+    ) -> Result<(), StorageError> {
         let mut prints = Vec::new();
-        for run in 0..len.div_ceil(RUN_LEN) as usize {
-            let slab = self.run_of_piece((piece, run)).await?;
-            let bytes = slab.bytes(0..self.run_len((piece, run)) as usize);
-            prints.extend(prints_of(bytes, &self.crew.print_key));
+        for run in runs.clone() {
+            prints.extend(self.prints_of_run((piece, run)).await?);
         }
-        self.swarm.borrow_mut().fingerprinted(piece, &prints);
+        self.swarm.borrow_mut().fingerprinted(piece, runs, &prints);
         Ok(())
+    }
+
+    async fn prints_of_run(&self, key: RunKey) -> Result<Vec<u64>, StorageError> {
+        let (range, print_key) = (0..self.run_len(key) as usize, &self.crew.print_key);
+        // All of it has come, and it is not hashed yet.
+        if let Some(Fetched::Filling(slab)) = self.fetched.borrow().get(&key) {
+            return Ok(prints_of(slab.read(range), print_key));
+        }
+        let slab = self.run_of_piece(key).await?;
+        Ok(prints_of(slab.bytes(range), print_key))
     }
 
     /// The run, which is in memory or was written.

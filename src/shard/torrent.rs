@@ -326,7 +326,7 @@ impl TorrentShard {
                 }
             }
             Wish::Write(piece, run) => self.work(Self::write(Rc::clone(self), piece, run)),
-            Wish::Fingerprint(piece) => self.work(Self::fingerprint(Rc::clone(self), piece)),
+            Wish::Fingerprint(piece, runs) => self.work(Self::fingerprint(Rc::clone(self), piece, runs)),
             Wish::Done { piece, good } => self.settle(piece, good),
             Wish::Drop(slot, reason) => self.drop_peer(slot, &reason),
             Wish::Dial(addr) => dial(self, addr),

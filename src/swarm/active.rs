@@ -1,5 +1,7 @@
 //! A piece that is being fetched: who was asked for which block, and how far its runs have come.
 
+use super::evidence::Statement;
+use super::votes::Votes;
 use super::{PeerSlot, Tag};
 use crate::metainfo::{BLOCK_LEN, Block, Layout, PieceIndex};
 use std::ops::Range;
@@ -38,10 +40,20 @@ pub(super) enum Stage {
     Filling(u8),
     /// All blocks are there; hashed when the runs before it are.
     Full,
+    /// The same of a piece that is put to the vote: its fingerprints are being taken; and it may be hashed.
+    Counting,
+    Counted,
     Hashing,
     Hashed,
     Writing,
     Written,
+}
+
+impl Stage {
+    /// Whether something is being done to the run, which stays as it is until that is over.
+    fn is_busy(&self) -> bool {
+        matches!(self, Stage::Counting | Stage::Hashing | Stage::Writing)
+    }
 }
 
 #[derive(Debug)]
@@ -56,6 +68,8 @@ pub(super) struct ActivePiece {
     pub(super) owner: Option<PeerSlot>,
     /// Only the owner is asked: the piece came out wrong before, and next time it must be clear who is to blame.
     pub(super) sole: bool,
+    /// It is put to the vote: the piece came out wrong before, and each block must come from another than then.
+    pub(super) votes: Option<Box<Votes>>,
     /// Runs are written as soon as they are hashed, before the whole piece is known to be good.
     pub(super) streaming: bool,
     pub(super) verdict: Option<bool>,
@@ -77,6 +91,7 @@ impl ActivePiece {
             opened: 0,
             owner: None,
             sole,
+            votes: None,
             streaming,
             verdict: None,
             printing: false,
@@ -91,9 +106,28 @@ impl ActivePiece {
         found.map(|_| self.first_missing)
     }
 
-    /// Whether a block can be asked for with so many free slabs.
-    pub(super) fn may_ask(&mut self, slabs: usize) -> bool {
-        self.next_missing().is_some_and(|index| self.unopened(index).len() <= slabs)
+    /// The first block that nobody was asked for and that may come from this peer.
+    pub(super) fn next_missing_of(&mut self, from: Tag) -> Option<usize> {
+        let first = self.next_missing()?;
+        if self.votes.is_none() {
+            return Some(first);
+        }
+        self.missing().find(|index| self.hears(*index, from))
+    }
+
+    /// All blocks that nobody was asked for.
+    pub(super) fn missing(&self) -> impl Iterator<Item = usize> {
+        (self.first_missing..self.blocks.len()).filter(|index| self.blocks[*index].is_missing())
+    }
+
+    /// Whether a peer can be asked for a block with so many free slabs.
+    pub(super) fn may_ask(&mut self, from: Tag, slabs: usize) -> bool {
+        self.next_missing_of(from).is_some_and(|index| self.unopened(index).len() <= slabs)
+    }
+
+    /// Whether the block may come from a peer by what it has sent before.
+    pub(super) fn hears(&self, index: usize, from: Tag) -> bool {
+        self.votes.as_ref().is_none_or(|votes| !votes.has_said(index, from))
     }
 
     /// Runs that have to be opened before the block can come: its own, and those before, which lack memory too when all their
@@ -122,12 +156,12 @@ impl ActivePiece {
         self.reconsider(index);
     }
 
-    /// Whether the block may come from this peer: it is not here, its run has memory, and of a piece that one peer
-    /// alone shall send, this is the one.
-    pub(super) fn welcomes(&self, index: usize, from: PeerSlot) -> bool {
+    /// Whether the block may come from this peer: it is not here, its run has memory, of a piece that one peer
+    /// alone shall send, this is the one, and where there is a vote, it has not had its own.
+    pub(super) fn welcomes(&self, index: usize, slot: PeerSlot, from: Tag) -> bool {
         let opened = Self::run_of(index) < self.opened;
-        let barred = self.sole && self.owner != Some(from);
-        opened && !barred && !self.blocks[index].is_received()
+        let barred = self.sole && self.owner != Some(slot);
+        opened && !barred && !self.blocks[index].is_received() && self.hears(index, from)
     }
 
     /// The run a block belongs to.
@@ -149,29 +183,45 @@ impl ActivePiece {
     }
 
     /// Takes back the blocks of a sender that has been found out, where they are not being hashed yet: they are missing
-    /// again.
+    /// again. (What is put to the vote is not believed of anybody.)
     pub(super) fn disown(&mut self, tag: Tag) {
+        if self.votes.is_some() {
+            return;
+        }
         for index in 0..self.blocks.len() {
-            let run = &mut self.runs[Self::run_of(index)];
-            let left = match *run {
-                Stage::Filling(left) => left,
-                Stage::Full => 0,
-                Stage::Hashing | Stage::Hashed | Stage::Writing | Stage::Written => continue,
-            };
-            if self.blocks[index].from == Some(tag) {
-                self.blocks[index].from = None;
-                *run = Stage::Filling(left + 1);
-                self.reconsider(index);
+            let open = matches!(self.runs[Self::run_of(index)], Stage::Filling(_) | Stage::Full);
+            if open && self.blocks[index].from == Some(tag) {
+                self.take_back(index);
             }
         }
+    }
+
+    /// A block that is here, of a run that is not being hashed, is missing again.
+    pub(super) fn take_back(&mut self, index: usize) {
+        self.blocks[index].from = None;
+        let run = &mut self.runs[Self::run_of(index)];
+        let left = if let Stage::Filling(left) = *run { left } else { 0 };
+        *run = Stage::Filling(left + 1);
+        self.reconsider(index);
+    }
+
+    /// Runs that are full and whose fingerprints are to be taken before they are hashed: of a piece that is put to the vote.
+    pub(super) fn take_uncounted(&mut self) -> Vec<usize> {
+        if self.votes.is_none() {
+            return Vec::new();
+        }
+        let full: Vec<usize> = (0..self.runs.len()).filter(|run| self.runs[*run] == Stage::Full).collect();
+        full.iter().for_each(|run| self.runs[*run] = Stage::Counting);
+        full
     }
 
     /// The next runs to hash, if their turn has come: all that are left, or of a piece that is written run by run those
     /// that are full. (One long stretch of a piece costs a batch of hashes less than many short ones.)
     pub(super) fn next_to_hash(&mut self) -> Option<Range<usize>> {
-        let unhashed = |run: &Stage| matches!(run, Stage::Filling(_) | Stage::Full | Stage::Hashing);
-        let start = self.runs.iter().position(unhashed)?;
-        let full = self.runs[start..].iter().take_while(|run| **run == Stage::Full).count();
+        let hashed = |run: &Stage| matches!(run, Stage::Hashed | Stage::Writing | Stage::Written);
+        let start = self.runs.iter().position(|run| !hashed(run))?;
+        let ready = if self.votes.is_some() { Stage::Counted } else { Stage::Full };
+        let full = self.runs[start..].iter().take_while(|run| **run == ready).count();
         let end = start + full;
         if full == 0 || (!self.streaming && end < self.runs.len()) {
             return None;
@@ -200,8 +250,7 @@ impl ActivePiece {
 
     /// Whether runs are being hashed or written, or fingerprints taken: it stays as it is until that is over.
     pub(super) fn is_settling(&self) -> bool {
-        let busy = |run: &Stage| matches!(run, Stage::Hashing | Stage::Writing);
-        self.printing || self.verdict.is_some() || self.runs.iter().any(busy)
+        self.printing || self.verdict.is_some() || self.runs.iter().any(Stage::is_busy)
     }
 
     /// Runs that have memory and are not written.
@@ -214,6 +263,11 @@ impl ActivePiece {
         self.runs.iter().any(|run| matches!(run, Stage::Filling(_)))
     }
 
+    /// Whether it came out wrong before.
+    pub(super) fn is_suspect(&self) -> bool {
+        self.sole || self.votes.is_some()
+    }
+
     /// Number of blocks that are still to come.
     pub(super) fn lacks(&self) -> usize {
         self.blocks.iter().filter(|block| !block.is_received()).count()
@@ -221,10 +275,9 @@ impl ActivePiece {
 
     /// Whether nothing of it is under way: nobody was asked, nothing is coming, being hashed or written.
     pub(super) fn is_idle(&self) -> bool {
-        let busy = |run: &Stage| matches!(run, Stage::Hashing | Stage::Writing);
         !self.printing
             && self.blocks.iter().all(|block| block.asked == 0 && block.writer.is_none())
-            && !self.runs.iter().any(busy)
+            && !self.runs.iter().any(Stage::is_busy)
     }
 
     /// Bytes received so far.
@@ -234,9 +287,10 @@ impl ActivePiece {
     }
 
     /// Who delivered which block, beside its fingerprint. All blocks are here.
-    pub(super) fn signed(&self, prints: &[u64]) -> Box<[(Tag, u64)]> {
-        let senders = self.blocks.iter().filter_map(|block| block.from);
-        senders.zip(prints.iter().copied()).collect()
+    pub(super) fn signed(&self, prints: &[u64]) -> Vec<Statement> {
+        let senders = self.blocks.iter().zip(0..).filter_map(|(block, index)| Some((index, block.from?)));
+        let signed = senders.zip(prints);
+        signed.map(|((index, from), print)| Statement { index, from, print: *print }).collect()
     }
 
     /// Who delivered every block, if one did.

@@ -1,4 +1,5 @@
-//! A piece that came out wrong is next asked of one peer alone. That one must not be slow while others do nothing.
+//! A piece that came out wrong, where a vote cannot help or did not (`votes`), is next asked of one peer alone. That one must not be
+//! slow while others do nothing.
 //!
 //! Whoever could bring the whole piece much sooner than its owner the rest of it, and has nothing else to do, begins it anew; the
 //! slow one is not asked for it again while others go on. The blocks it has sent are given up with the try: a piece of

@@ -46,12 +46,15 @@ impl Swarm {
         Some(u32::try_from(pieces).unwrap_or(u32::MAX))
     }
 
+    /// How many of our peers have something for us.
+    pub(super) fn givers(&self) -> usize {
+        self.peers.iter().filter(|(_, peer)| peer.gives()).count()
+    }
+
     /// What one peer's share of the download limit is, in bytes a second: what is asked of it beyond that would only wait, and the
     /// peer with it.
     pub(super) fn fair_share(&self) -> Option<u64> {
         let limit = self.settings.download_limit?;
-        let givers = self.peers.iter().filter(|(_, peer)| peer.gives()).count();
-        self.commons.tell_givers(self.core, givers);
         Some(limit / u64::from(self.commons.givers().max(1)))
     }
 

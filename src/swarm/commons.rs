@@ -47,7 +47,7 @@ struct Desk {
     lacking: Mutex<Vec<Lacking>>,
     /// Its peers that have not everything, while super-seeding.
     leeches: AtomicU32,
-    /// Bytes a second that its peers send, and that the fastest of them sends, while pieces are fetched in order.
+    /// Bytes a second that its peers send, and that the fastest of them sends.
     speed: AtomicU64,
     fastest: AtomicU64,
     /// Bytes that our download limit has to let in here soon, when there is one.
@@ -203,6 +203,12 @@ impl Commons {
         counts.fold(0, u32::saturating_add)
     }
 
+    /// How many of other cores have.
+    pub(super) fn givers_elsewhere(&self, core: usize) -> usize {
+        let own = self.desks[core].givers.load(Ordering::Relaxed);
+        self.givers().saturating_sub(own) as usize
+    }
+
     /// A core says how many bytes a second its peers send, and the fastest of them.
     pub(super) fn tell_speed(&self, core: usize, speed: u64, fastest: u64) {
         self.desks[core].speed.store(speed, Ordering::Relaxed);
@@ -214,6 +220,11 @@ impl Commons {
         let speeds = self.desks.iter().map(|desk| desk.speed.load(Ordering::Relaxed));
         let fastest = self.desks.iter().map(|desk| desk.fastest.load(Ordering::Relaxed));
         (speeds.sum(), fastest.max().unwrap_or(0))
+    }
+
+    /// Bytes a second that the peers of other cores send, as was last said.
+    pub(super) fn speed_elsewhere(&self, core: usize) -> u64 {
+        self.speeds().0.saturating_sub(self.desks[core].speed.load(Ordering::Relaxed))
     }
 
     /// A core says how many bytes the download limit has to let in there soon.

@@ -76,6 +76,7 @@ impl Swarm {
             let state = &active.blocks[block.index()];
             let fit =
                 state.asked < u8::MAX && !state.is_received() && !active.sole && peer.offers(block.piece);
+            let fit = fit && active.hears(block.index(), peer.tag);
             let beaten = || self.is_beaten(now, endgame, (holder, asked), own) && !unbeaten.contains(&block);
             let fit = fit && beaten();
             fit.then_some((block.piece, block.index()))

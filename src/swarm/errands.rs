@@ -244,10 +244,11 @@ impl Swarm {
     /// Gives back pieces that no peer of ours goes on with, and of which another core would not rather fetch the rest.
     fn give_up_hopeless(&mut self) {
         let hopeless = self.active.values().filter(|active| {
-            let lost = active.sole || active.received_bytes(&self.layout) == 0;
+            let lost = active.is_suspect() || active.received_bytes(&self.layout) == 0;
             lost && active.is_idle() && !self.peers.any_goes_on(active.piece)
         });
-        let hopeless: Vec<(PieceIndex, bool)> = hopeless.map(|active| (active.piece, active.sole)).collect();
+        let hopeless: Vec<(PieceIndex, bool)> =
+            hopeless.map(|active| (active.piece, active.is_suspect())).collect();
         hopeless.into_iter().for_each(|(piece, suspect)| self.restart(piece, suspect));
     }
 
@@ -266,7 +267,8 @@ impl Swarm {
             let unasked = (0..active.blocks.len()).filter(|index| active.blocks[*index].asked == 0);
             let blocks = unasked.map(|index| self.layout.nth_block(active.piece, index));
             let open: Vec<Block> = blocks.filter(|block| self.may_come(now, active, block)).collect();
-            if self.seconds_by_all(active.piece, open.len()) >= LEAST_HELP {
+            // What is put to the vote our own peers may not be able to send.
+            if active.votes.is_some() || self.seconds_by_all(active.piece, open.len()) >= LEAST_HELP {
                 found.extend(open.into_iter().map(|block| (0, Reverse(Duration::MAX), Reverse(block))));
             }
         }
@@ -350,7 +352,8 @@ impl Swarm {
             self.commons.withdraw(self.core, block);
         }
         let wanted = self.active.get(&block.piece).filter(|active| {
-            !active.sole && !active.blocks[block.index()].is_received() && !self.is_lent(active, block)
+            let open = !active.sole && active.hears(block.index(), *from);
+            open && !active.blocks[block.index()].is_received() && !self.is_lent(active, block)
         });
         let wanted = wanted.is_some() && is_whole(&self.layout, block);
         let active = self.active.get_mut(&block.piece).filter(|_| wanted);
@@ -396,6 +399,7 @@ impl Swarm {
             let block = &lacking.block;
             let fit = urgent.is_none_or(|(own, next)| self.is_urgent(lacking, own, next))
                 && peer.offers(block.piece)
+                && self.may_send(peer, block)
                 && self.may_fetch(peer, lacking)
                 && (!peer.snubbed || !self.peers.any_goes_on(block.piece))
                 && !self.have.has(block.piece)
@@ -435,6 +439,7 @@ impl Swarm {
         };
         let fits = |block: &&Block| {
             peer.offers(block.piece)
+                && self.may_send(peer, block)
                 && (!peer.snubbed || !self.peers.any_goes_on(block.piece))
                 && !goes_on(block)
         };

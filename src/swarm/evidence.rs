@@ -2,56 +2,92 @@
 //! the liars: exactly they are banned, however many others sent the rest.
 
 use super::Tag;
-use crate::metainfo::PieceIndex;
+use crate::metainfo::{Block, PieceIndex};
 use std::collections::VecDeque;
 
-/// Blocks of bad tries that are remembered: of a piece of the greatest length all, twice.
-const MOST_BLOCKS: usize = 64 * 1024;
+/// Most statements that are remembered: of a piece of the greatest length all, thrice.
+const MOST_STATEMENTS: usize = 96 * 1024;
 
-/// A try that came out wrong: who sent each block, and its fingerprint.
-#[derive(Debug)]
-struct BadTry {
-    piece: PieceIndex,
-    blocks: Box<[(Tag, u64)]>,
+/// What somebody has sent for a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Statement {
+    /// Place of the block in its piece.
+    pub(super) index: u32,
+    pub(super) from: Tag,
+    /// The block's fingerprint.
+    pub(super) print: u64,
 }
 
-/// What is remembered of bad tries, the latest last.
+/// What was sent of a piece in tries that came out wrong.
+#[derive(Debug)]
+struct Case {
+    piece: PieceIndex,
+    said: Vec<Statement>,
+    /// Peers were asked once more for each block, and those who agree believed (see `votes`).
+    voted: bool,
+}
+
+/// What is remembered of pieces that came out wrong, the latest last.
 #[derive(Debug, Default)]
 pub(super) struct Evidence {
-    tries: VecDeque<BadTry>,
-    blocks: usize,
+    cases: VecDeque<Case>,
+    statements: usize,
 }
 
 impl Evidence {
-    /// Keeps who sent what in a bad try. The oldest tries give way; says how many.
-    pub(super) fn file(&mut self, piece: PieceIndex, blocks: Box<[(Tag, u64)]>) -> u64 {
-        self.blocks += blocks.len();
-        self.tries.push_back(BadTry { piece, blocks });
+    /// Keeps who sent what in a bad try. The oldest cases give way; says how many.
+    pub(super) fn file(&mut self, piece: PieceIndex, said: impl IntoIterator<Item = Statement>) -> u64 {
+        if !self.holds(piece) {
+            self.cases.push_back(Case { piece, said: Vec::new(), voted: false });
+        }
+        let Some(case) = self.cases.iter_mut().find(|case| case.piece == piece) else { return 0 };
+        let before = case.said.len();
+        case.said.extend(said);
+        self.statements += case.said.len() - before;
         let mut lost = 0;
-        while self.blocks > MOST_BLOCKS
-            && let Some(oldest) = self.tries.pop_front()
+        while self.statements > MOST_STATEMENTS
+            && let Some(oldest) = self.cases.pop_front()
         {
-            self.blocks -= oldest.blocks.len();
+            self.statements -= oldest.said.len();
             lost += 1;
         }
         lost
     }
 
+    fn case(&self, piece: PieceIndex) -> Option<&Case> {
+        self.cases.iter().find(|case| case.piece == piece)
+    }
+
     /// Whether something is remembered about the piece.
     pub(super) fn holds(&self, piece: PieceIndex) -> bool {
-        self.tries.iter().any(|bad| bad.piece == piece)
+        self.case(piece).is_some()
+    }
+
+    /// What is to be voted on: all that was said of a piece on which nobody has voted.
+    pub(super) fn open(&self, piece: PieceIndex) -> Option<&[Statement]> {
+        self.case(piece).filter(|case| !case.voted).map(|case| &case.said[..])
+    }
+
+    /// There is a vote on the piece. The next try, if there must be one, is another's.
+    pub(super) fn note_vote(&mut self, piece: PieceIndex) {
+        self.cases.iter_mut().filter(|case| case.piece == piece).for_each(|case| case.voted = true);
+    }
+
+    /// Whether somebody has sent the block.
+    pub(super) fn has_said(&self, block: &Block, from: Tag) -> bool {
+        let index = block.index() as u32;
+        let said = self.case(block.piece).map_or(&[][..], |case| &case.said);
+        said.iter().any(|statement| statement.index == index && statement.from == from)
     }
 
     /// The piece has come out right, its blocks having these fingerprints: gives all who sent another block, once each,
     /// and forgets the piece.
     pub(super) fn judge(&mut self, piece: PieceIndex, prints: &[u64]) -> Vec<Tag> {
-        let tries = std::mem::take(&mut self.tries).into_iter();
-        let (about, others): (VecDeque<BadTry>, _) = tries.partition(|bad| bad.piece == piece);
-        self.tries = others;
-        let blocks = about.iter().flat_map(|bad| bad.blocks.iter().zip(prints));
-        let mut liars: Vec<Tag> =
-            blocks.filter(|((_, print), right)| print != *right).map(|((tag, _), _)| *tag).collect();
-        self.blocks -= about.iter().map(|bad| bad.blocks.len()).sum::<usize>();
+        let Some(at) = self.cases.iter().position(|case| case.piece == piece) else { return Vec::new() };
+        let said = self.cases.remove(at).map_or(Vec::new(), |case| case.said);
+        self.statements -= said.len();
+        let is_false = |said: &&Statement| prints.get(said.index as usize) != Some(&said.print);
+        let mut liars: Vec<Tag> = said.iter().filter(is_false).map(|said| said.from).collect();
         liars.sort_unstable();
         liars.dedup();
         liars
@@ -67,6 +103,12 @@ mod tests {
         Tag { core: 0, number }
     }
 
+    /// A try at a whole piece.
+    fn all(blocks: &[(Tag, u64)]) -> Vec<Statement> {
+        let said = blocks.iter().zip(0..);
+        said.map(|((from, print), index)| Statement { index, from: *from, print: *print }).collect()
+    }
+
     #[test]
     fn who_sent_a_block_that_differs_is_named_and_nobody_else() {
         let layout = Layout::new(1, [9]).unwrap();
@@ -74,25 +116,44 @@ mod tests {
         let mut evidence = Evidence::default();
         let first = [(tag(1), 10), (tag(2), 66), (tag(1), 12)];
         let second = [(tag(3), 10), (tag(3), 11), (tag(4), 67)];
-        assert_eq!(evidence.file(piece(5), first.into()), 0);
-        assert_eq!(evidence.file(piece(6), [(tag(9), 0)].into()), 0);
-        assert_eq!(evidence.file(piece(5), second.into()), 0);
-        assert_eq!(evidence.judge(piece(5), &[10, 11, 12]), [tag(2), tag(4)]);
+        assert_eq!(evidence.file(piece(5), all(&first)), 0);
+        assert_eq!(evidence.file(piece(6), all(&[(tag(9), 0)])), 0);
+        assert_eq!(evidence.file(piece(5), all(&second)), 0);
+        assert_eq!(evidence.file(piece(5), [Statement { index: 1, from: tag(8), print: 68 }]), 0);
+        assert_eq!(evidence.judge(piece(5), &[10, 11, 12]), [tag(2), tag(4), tag(8)]);
         assert!(!evidence.holds(piece(5)) && evidence.holds(piece(6)));
-        assert_eq!(evidence.blocks, 1);
+        assert_eq!(evidence.statements, 1);
         assert_eq!(evidence.judge(piece(6), &[0]), []);
     }
 
     #[test]
-    fn the_oldest_tries_give_way() {
+    fn a_piece_is_voted_on_once() {
+        let layout = Layout::new(1, [9]).unwrap();
+        let piece = layout.piece(5).unwrap();
+        let block = layout.nth_block(piece, 0);
+        let mut evidence = Evidence::default();
+        assert!(evidence.open(piece).is_none() && !evidence.has_said(&block, tag(1)));
+        evidence.file(piece, all(&[(tag(1), 10)]));
+        assert_eq!(evidence.open(piece), Some(&all(&[(tag(1), 10)])[..]));
+        assert!(evidence.has_said(&block, tag(1)) && !evidence.has_said(&block, tag(2)));
+        evidence.note_vote(piece);
+        evidence.file(piece, all(&[(tag(2), 11)]));
+        assert!(evidence.open(piece).is_none() && evidence.has_said(&block, tag(2)));
+        assert_eq!(evidence.judge(piece, &[11]), [tag(1)]);
+        evidence.file(piece, all(&[(tag(3), 10)]));
+        assert!(evidence.open(piece).is_some(), "that is another case");
+    }
+
+    #[test]
+    fn the_oldest_cases_give_way() {
         let layout = Layout::new(1, [9]).unwrap();
         let piece = |number| layout.piece(number).unwrap();
         let mut evidence = Evidence::default();
-        let half = || vec![(tag(1), 1); MOST_BLOCKS / 2].into_boxed_slice();
+        let half = || all(&vec![(tag(1), 1); MOST_STATEMENTS / 2]);
         assert_eq!(evidence.file(piece(0), half()) + evidence.file(piece(1), half()), 0);
         assert_eq!(evidence.file(piece(2), half()), 1);
         assert!(!evidence.holds(piece(0)) && evidence.holds(piece(1)) && evidence.holds(piece(2)));
-        assert_eq!(evidence.file(piece(3), vec![(tag(1), 1); MOST_BLOCKS + 1].into()), 3, "nor itself");
-        assert_eq!((evidence.blocks, evidence.tries.len()), (0, 0));
+        assert_eq!(evidence.file(piece(3), all(&vec![(tag(1), 1); MOST_STATEMENTS + 1])), 3, "nor itself");
+        assert_eq!((evidence.statements, evidence.cases.len()), (0, 0));
     }
 }

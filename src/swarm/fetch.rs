@@ -67,9 +67,10 @@ impl Swarm {
         if self.is_kept_short(slot, Some(piece)) {
             return None;
         }
-        let mut index = self.active.get_mut(&piece)?.next_missing()?;
+        let tag = self.peers.get(slot)?.tag;
+        let mut index = self.active.get_mut(&piece)?.next_missing_of(tag)?;
         while !self.withdraw(piece, index) {
-            index = self.active.get_mut(&piece)?.next_missing()?;
+            index = self.active.get_mut(&piece)?.next_missing_of(tag)?;
         }
         let Some(runs) = self.active.get_mut(&piece)?.open(index, speech.slabs) else {
             // Those before it may have to come from other cores first.
@@ -103,7 +104,8 @@ impl Swarm {
         let (peers, layout) = (&self.peers, &self.layout);
         // An owner that has gone on to another piece has left this one, or asked for all of it and lost blocks since.
         let mut open = self.active.values_mut().filter_map(|active| {
-            let fit = peers.owner(active).is_none() && peer.offers(active.piece) && active.may_ask(slabs);
+            let fit = peers.owner(active).is_none() && peer.offers(active.piece);
+            let fit = fit && active.may_ask(peer.tag, slabs);
             let fit = fit && !(active.sole && peers.is_outdone(slot, active.piece, layout));
             let fit = fit && !spared.contains(&active.piece) && !kept_from.contains(&active.piece);
             fit.then_some(active.piece)
@@ -171,7 +173,9 @@ impl Swarm {
         // Another core may have found it bad just before.
         let suspect = self.commons.map.is_suspect(piece);
         let streaming = self.layout.piece_len(piece) > self.settings.hold;
-        let active = ActivePiece::new(&self.layout, piece, suspect, streaming);
+        let votes = if suspect { self.votes_for(slot, piece) } else { None };
+        let mut active = ActivePiece::new(&self.layout, piece, suspect && votes.is_none(), streaming);
+        active.votes = votes.map(Box::new);
         self.drop_errands(piece);
         self.active.insert(piece, active);
         Some(piece)
@@ -181,7 +185,7 @@ impl Swarm {
     fn may_help(&mut self, slot: PeerSlot, slabs: usize) -> Option<PieceIndex> {
         let (peer, kept_from) = (self.peers.get(slot)?, self.kept_from(slot));
         let mut open = self.active.values_mut().filter_map(|active| {
-            let fit = !active.sole && peer.offers(active.piece) && active.may_ask(slabs);
+            let fit = !active.sole && peer.offers(active.piece) && active.may_ask(peer.tag, slabs);
             let fit = fit && !kept_from.contains(&active.piece);
             fit.then_some(active.piece)
         });

@@ -109,12 +109,13 @@ impl Swarm {
                 return Ok((block, Place::Nowhere));
             }
         }
+        let tag = peer.tag;
         let whole = is_whole(&self.layout, &block);
         let Some(active) = self.active.get_mut(&block.piece).filter(|_| whole) else {
             let place = if self.errands.contains_key(&block) { Place::Aside } else { Place::Nowhere };
             return Ok((block, place));
         };
-        if !active.welcomes(block.index(), slot) {
+        if !active.welcomes(block.index(), slot, tag) {
             return Ok((block, Place::Nowhere));
         }
         let writer = active.blocks[block.index()].writer.filter(|writer| *writer != slot);
@@ -180,7 +181,7 @@ impl Swarm {
         // What stood when the block began may have changed since: the piece may even be another try.
         let taken = self.active.get(&block.piece).is_some_and(|active| match place {
             Place::Home => active.blocks[block.index()].writer == Some(slot),
-            Place::Aside => active.welcomes(block.index(), slot) && !self.is_lent(active, block),
+            Place::Aside => active.welcomes(block.index(), slot, tag) && !self.is_lent(active, block),
             Place::Nowhere => false,
         });
         let Some(active) = self.active.get_mut(&block.piece).filter(|_| taken) else {

@@ -30,9 +30,6 @@ const LOOK: Duration = Duration::from_millis(250);
 impl Swarm {
     /// Says to all cores how fast our peers are.
     pub(super) fn tell_speed(&self) {
-        if !self.settings.sequential {
-            return;
-        }
         let givers = self.peers.iter().filter(|(_, peer)| peer.gives());
         let paces = givers.filter_map(|(_, peer)| peer.pace()).map(|pace| pace as u64);
         let (all, fastest) = paces.fold((0, 0), |(all, most), pace: u64| (all + pace, most.max(pace)));
@@ -87,10 +84,11 @@ impl Swarm {
         if !self.settings.sequential {
             return None;
         }
-        let (current, looked) = self.peers.get(slot).map(|peer| (peer.current, peer.looked))?;
+        let (tag, current, looked) =
+            self.peers.get(slot).map(|peer| (peer.tag, peer.current, peer.looked))?;
         let active = current.and_then(|piece| self.active.get_mut(&piece));
         let mut active = active.filter(|active| active.owner == Some(slot));
-        let going_on = active.take_if(|active| active.next_missing().is_some());
+        let going_on = active.take_if(|active| active.next_missing_of(tag).is_some());
         // What one alone shall send is not left in the middle.
         if going_on.as_ref().is_some_and(|active| active.sole) {
             return None;
@@ -184,10 +182,10 @@ impl Swarm {
 
     /// Whether blocks of the piece that nobody was asked for come by its owner much later than by this peer, or it was left.
     fn outdoes(&mut self, slot: PeerSlot, piece: PieceIndex, slabs: usize) -> bool {
-        let Some(active) = self.active.get_mut(&piece) else { return false };
-        let open = !active.sole && active.may_ask(slabs);
+        let Some(active) = self.active.get_mut(&piece).filter(|active| !active.sole) else { return false };
+        let peer = self.peers.get(slot).filter(|peer| peer.offers(piece) && active.may_ask(peer.tag, slabs));
+        let Some(peer) = peer else { return false };
         let (owner, blocks) = (self.peers.owner(active), active.lacks() as f64);
-        let Some(peer) = self.peers.get(slot).filter(|peer| open && peer.offers(piece)) else { return false };
         let own = peer.backlog_seconds() + blocks * peer.block_seconds();
         owner.is_none_or(|(other, owner)| other != slot && is_longer(blocks * owner.block_seconds(), own))
     }
@@ -207,7 +205,7 @@ impl Swarm {
         let open = |index: &usize| {
             let state = &active.blocks[*index];
             let waits = state.asked > 0 && state.asked < u8::MAX && !state.is_received() && !state.away;
-            waits && !comes[*index]
+            waits && !comes[*index] && active.hears(*index, peer.tag)
         };
         (0..active.blocks.len()).find(open).map(|index| (piece, index))
     }

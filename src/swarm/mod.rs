@@ -71,6 +71,7 @@ mod tests;
 mod totals;
 mod uploads;
 mod views;
+mod votes;
 mod window;
 
 pub use active::RUN_LEN;
@@ -177,9 +178,9 @@ pub enum Wish {
     Hash(PieceIndex, Range<usize>),
     /// Write this run. Answer: [`Swarm::written`].
     Write(PieceIndex, usize),
-    /// Take a fingerprint of each block of the piece, all of which are in memory or on disk. Answer:
+    /// Take a fingerprint of each block of these runs, all of which are in memory or on disk. Answer:
     /// [`Swarm::fingerprinted`].
-    Fingerprint(PieceIndex),
+    Fingerprint(PieceIndex, Range<usize>),
     /// The piece is verified and written; or it was bad or is given up, and will be begun anew. Its memory is free.
     Done {
         /// The piece.
@@ -393,6 +394,7 @@ impl Swarm {
         let slots: Vec<PeerSlot> = self.peers.iter().map(|(slot, _)| slot).collect();
         let givers = self.peers.iter().filter(|(_, peer)| peer.gives() && !peer.asked.is_empty()).count();
         let (most, turn) = self.pace.tick(givers);
+        self.commons.tell_givers(self.core, self.givers());
         let share = self.fair_share();
         self.tell_ahead(now);
         self.count_leeches(now);
@@ -413,6 +415,7 @@ impl Swarm {
         let due = self.candidates.take_due(now, room, seeding, rank);
         self.dial(now, due);
         self.look_at_memory(now);
+        self.look_at_votes(now);
         self.catch_up(now);
         self.wake_hungry();
     }

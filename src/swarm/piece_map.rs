@@ -106,7 +106,7 @@ impl PieceMap {
         self.states[piece.as_usize()].load(Ordering::Acquire) & (STATE | SKIPPED) == MISSING
     }
 
-    /// Whether the piece came out wrong when it was last fetched: its next try must come from one peer alone.
+    /// Whether the piece came out wrong when it was last fetched: of the next try it must be clear who is to blame.
     pub fn is_suspect(&self, piece: PieceIndex) -> bool {
         self.states[piece.as_usize()].load(Ordering::Acquire) & SUSPECT != 0
     }

@@ -27,6 +27,7 @@ impl From<&Peer> for Departed {
 
 impl Swarm {
     pub(super) fn wish_hash(&mut self, piece: PieceIndex) {
+        self.wish_counts(piece);
         if let Some(runs) = self.active.get_mut(&piece).and_then(ActivePiece::next_to_hash) {
             self.wishes.push_back(Wish::Hash(piece, runs));
         }
@@ -63,7 +64,7 @@ impl Swarm {
         if active.is_written() {
             // If it has come out wrong before, its blocks now tell who it was.
             if self.commons.map.is_suspect(piece) && self.commons.evidence().holds(piece) {
-                self.wish_prints(piece);
+                self.compare(piece);
             } else {
                 self.settle_good(piece);
             }
@@ -86,24 +87,38 @@ impl Swarm {
         let culprit = active.sole_sender();
         self.totals.failed_pieces += 1;
         if let Some(culprit) = culprit {
-            self.restart(piece, true);
+            // Who is to blame is clear; of other tries it may not be.
+            let suspect = self.commons.evidence().holds(piece);
+            self.restart(piece, suspect);
             self.blame(culprit, piece);
             self.wake_hungry();
         } else {
-            self.wish_prints(piece);
+            self.compare(piece);
         }
     }
 
-    fn wish_prints(&mut self, piece: PieceIndex) {
+    /// The fingerprints of a piece, all of which is here, are needed: those of one that was put to the vote are known.
+    fn compare(&mut self, piece: PieceIndex) {
         let Some(active) = self.active.get_mut(&piece) else { return };
+        if let Some(votes) = active.votes.take() {
+            return self.settle_compared(piece, votes.prints());
+        }
         active.printing = true;
-        self.wishes.push_back(Wish::Fingerprint(piece));
+        self.wishes.push_back(Wish::Fingerprint(piece, 0..active.runs.len()));
     }
 
-    /// Here are the fingerprints of all blocks of a piece, in order: equal blocks have equal ones, and others, but for
+    /// Here are the fingerprints of all blocks of these runs, in order: equal blocks have equal ones, and others, but for
     /// one chance in 2⁶⁴, have not. Of a bad piece they are kept; those of a good one say who sent bad blocks before.
-    pub fn fingerprinted(&mut self, piece: PieceIndex, prints: &[u64]) {
-        let Some(active) = self.active.get(&piece).filter(|active| active.printing) else { return };
+    pub fn fingerprinted(&mut self, piece: PieceIndex, runs: Range<usize>, prints: &[u64]) {
+        match self.active.get(&piece) {
+            Some(active) if active.printing => self.settle_compared(piece, prints),
+            Some(_) => self.count_votes(piece, runs.start, prints),
+            None => {}
+        }
+    }
+
+    fn settle_compared(&mut self, piece: PieceIndex, prints: &[u64]) {
+        let Some(active) = self.active.get(&piece) else { return };
         if active.verdict == Some(false) {
             let blocks = active.signed(prints);
             self.totals.limits.evidence += self.commons.evidence().file(piece, blocks);
@@ -166,7 +181,7 @@ impl Swarm {
         }
     }
 
-    /// Ends a try at a piece that nobody is asked for; `suspect` when the next one must come from one peer alone.
+    /// Ends a try at a piece that nobody is asked for; `suspect` when the next one must be clear about who is to blame.
     pub(super) fn restart(&mut self, piece: PieceIndex, suspect: bool) {
         let Some(active) = self.active.remove(&piece) else { return };
         self.totals.wasted += active.received_bytes(&self.layout);

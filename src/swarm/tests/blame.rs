@@ -4,6 +4,7 @@ use super::desk::{BLOCK, Desk, bits, dialled, id, own};
 use super::sim::plan::{Has, NodePlan, Plan};
 use super::sim::world::World;
 use crate::metainfo::Layout;
+use crate::swarm::evidence::Statement;
 use crate::swarm::{Commons, DropReason, Introduction, PeerSlot, Settings, Source, Tag, Wish};
 use crate::wire::extended::ExtendedHandshake;
 use crate::wire::{Message, Reserved};
@@ -11,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// A swarm with room for many peers, of one piece that all of them have.
-fn crowd(blocks: u32, peers: u8) -> (Desk, Vec<PeerSlot>) {
+pub(super) fn crowd(blocks: u32, peers: u8) -> (Desk, Vec<PeerSlot>) {
     let length = u64::from(blocks * BLOCK);
     let layout = Arc::new(Layout::new(length, [length]).unwrap());
     let settings = Settings { most_peers: 50, ..Desk::settings() };
@@ -162,8 +163,9 @@ fn what_is_forgotten_of_bad_tries_is_counted() {
     let (mut desk, peers) = crowd(4, 2);
     let piece = desk.piece(0);
     // As much as is remembered of another time.
-    let full = vec![(Tag { core: 0, number: 99 }, 0); 64 * 1024];
-    assert_eq!(desk.swarm.commons.evidence().file(piece, full.into()), 0);
+    let from = Tag { core: 0, number: 99 };
+    let full = (0..96 * 1024).map(|index| Statement { index, from, print: 0 });
+    assert_eq!(desk.swarm.commons.evidence().file(piece, full), 0);
     desk.requests(peers[0]);
     desk.pass(1);
     desk.requests(peers[1]);

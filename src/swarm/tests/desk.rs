@@ -218,11 +218,12 @@ impl Desk {
                         self.swarm.hashed(piece, runs, verdict);
                     }
                     Wish::Write(piece, run) => self.swarm.written(piece, run),
-                    Wish::Fingerprint(piece) => {
-                        let blocks = 0..self.layout.blocks_in(piece) as u32;
+                    Wish::Fingerprint(piece, runs) => {
+                        let all = self.layout.blocks_in(piece) as u32;
+                        let blocks = runs.start as u32 * 16..all.min(runs.end as u32 * 16);
                         let bad = |block: &u32| bad.contains(&piece.get()) && self.bad_blocks.contains(block);
                         let prints: Vec<u64> = blocks.map(|block| u64::from(bad(&block))).collect();
-                        self.swarm.fingerprinted(piece, &prints);
+                        self.swarm.fingerprinted(piece, runs, &prints);
                     }
                     other => others.push(other),
                 }

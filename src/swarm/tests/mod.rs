@@ -25,3 +25,4 @@ mod spreading;
 mod super_seed;
 mod talk;
 mod turns;
+mod votes;

@@ -196,7 +196,8 @@ fn endgame(node: &mut Node, slot: PeerSlot, before: &Before) {
     let free = node.plan.slabs - node.slabs.len();
     let run_len = (crate::swarm::RUN_LEN / BLOCK_LEN) as usize;
     for (piece, active) in &swarm.active {
-        let missing = active.blocks.iter().position(is_missing);
+        let hears = |index: &usize| is_missing(&active.blocks[*index]) && active.hears(*index, peer.tag);
+        let missing = (0..active.blocks.len()).find(hears);
         let open = missing.is_some_and(|index| index / run_len < active.opened + free);
         let left = open && !active.sole && peer.offers(*piece);
         assert!(!left, "{block:?} is asked for twice while {piece:?} lacks block {missing:?}");

@@ -78,7 +78,7 @@ fn could_ask(swarm: &mut Swarm, slot: PeerSlot, free: usize) -> bool {
     let Some(peer) = swarm.peers.get(slot) else { return false };
     let (peers, layout) = (&swarm.peers, &swarm.layout);
     let begun = swarm.active.values_mut().any(|active| {
-        let open = active.may_ask(free);
+        let open = active.may_ask(peer.tag, free);
         // What one alone shall send waits for who is much faster.
         let left =
             active.sole && (peers.owner(active).is_some() || peers.is_outdone(slot, active.piece, layout));

@@ -16,6 +16,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) cores: usize,
     /// How much longer than usual the way to each seed takes, in microseconds.
     pub(crate) far: u64,
+    /// Seeds beside those, of whose blocks each twentieth is bad: so many of so many bytes a second. They count for nothing.
+    pub(crate) liars: (usize, u64),
     /// Bytes a second that the user lets in.
     pub(crate) limit: Option<u64>,
 }
@@ -23,12 +25,21 @@ pub(crate) struct Scene<'a> {
 impl Scene<'_> {
     /// Plenty of memory, one core and short ways.
     pub(crate) fn plain() -> Self {
-        Self { runs: 0, in_piece: 4, seeds: &[], slabs: 1 << 12, cores: 1, far: 0, limit: None }
+        Self {
+            runs: 0,
+            in_piece: 4,
+            seeds: &[],
+            slabs: 1 << 12,
+            cores: 1,
+            far: 0,
+            liars: (0, 0),
+            limit: None,
+        }
     }
 
     /// Says how much came in vain, in percent, and how long it took, in times of what the links need.
     pub(crate) fn fetch(self, seed: u64) -> (f64, f64) {
-        let Scene { runs, in_piece, seeds, slabs, cores, far, limit } = self;
+        let Scene { runs, in_piece, seeds, slabs, cores, far, liars, limit } = self;
         let link =
             |speed| NodePlan { up: speed, down: 200_000_000, told: true, slots: 50, ..NodePlan::seed() };
         let giver = |speed| NodePlan { far, ..link(speed) };
@@ -40,6 +51,7 @@ impl Scene<'_> {
             ..NodePlan { has: NodePlan::leech().has, ..link(1_000_000) }
         }];
         seeds.iter().for_each(|(count, speed)| nodes.extend(vec![giver(*speed); *count]));
+        nodes.extend(vec![NodePlan { lies: 0.05, ..giver(liars.1) }; liars.0]);
         let size = u64::from(RUN_LEN) * runs;
         let plan = Plan {
             grain: Grain::Coarse,

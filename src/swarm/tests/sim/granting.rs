@@ -36,7 +36,7 @@ impl World {
                 };
                 self.later(2000, slowest, written);
             }
-            Wish::Fingerprint(piece) => self.later(3000, 20_000, Event::Printed(node, piece)),
+            Wish::Fingerprint(piece, runs) => self.later(3000, 20_000, Event::Printed(node, piece, runs)),
             Wish::Done { piece, good } => self.nodes[node].settle(piece, good),
             Wish::Drop(slot, reason) => self.dropped(node, slot, reason),
             Wish::Nudge => {

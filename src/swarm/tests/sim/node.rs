@@ -8,7 +8,7 @@ use crate::wire::PeerId;
 use std::cell::Cell;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -228,9 +228,11 @@ impl Node {
         assert!(self.fetched.get_mut(&piece).is_some_and(|fetched| fetched.writing.remove(&run)));
     }
 
-    /// The fingerprints of a piece: bad blocks are bad each in its own way.
-    pub(crate) fn prints(&self, piece: PieceIndex) -> Vec<u64> {
-        let blocks = (0..self.layout.blocks_in(piece)).map(|index| self.layout.nth_block(piece, index));
+    /// The fingerprints of runs: bad blocks are bad each in its own way.
+    pub(crate) fn prints(&self, piece: PieceIndex, runs: &Range<usize>) -> Vec<u64> {
+        let per_run = (RUN_LEN / BLOCK_LEN) as usize;
+        let indices = runs.start * per_run..self.layout.blocks_in(piece).min(runs.end * per_run);
+        let blocks = indices.map(|index| self.layout.nth_block(piece, index));
         let print = |origin: &Origin| if origin.bad { 1 + origin.end.0 as u64 } else { 0 };
         blocks.map(|block| print(self.memory.get(&block).expect("all blocks are here"))).collect()
     }

@@ -51,7 +51,7 @@ pub(crate) enum Event {
     Written(usize, PieceIndex, usize),
     /// A write has failed: all cores of the host stop.
     Failed(usize),
-    Printed(usize, PieceIndex),
+    Printed(usize, PieceIndex, Range<usize>),
     /// The end learns that the connection has ended.
     Closed(EndId),
 }
@@ -249,9 +249,9 @@ impl World {
                 self.nodes[node].swarm.written(piece, run);
                 self.note_done(node)
             }
-            Event::Printed(node, piece) => {
-                let prints = self.nodes[node].prints(piece);
-                self.nodes[node].swarm.fingerprinted(piece, &prints);
+            Event::Printed(node, piece, runs) => {
+                let prints = self.nodes[node].prints(piece, &runs);
+                self.nodes[node].swarm.fingerprinted(piece, runs, &prints);
                 self.note_done(node)
             }
             Event::Failed(node) => self.fail(node),

@@ -1,0 +1,230 @@
+//! Pieces that came out wrong, fetched once more by all.
+
+use super::blame::crowd;
+use super::cores::{nudge, two};
+use super::desk::{BLOCK, Desk, has_rate};
+use super::sim::fetching::Scene;
+use crate::swarm::evidence::Statement;
+use crate::swarm::{DropReason, PeerSlot, RUN_LEN, Tag, Wish};
+use crate::wire::Message;
+use std::ops::Range;
+
+/// One piece that some peers send, each its own fingerprint of each block: that of the right one is 0.
+struct Poll<F> {
+    desk: Desk,
+    peers: Vec<PeerSlot>,
+    /// What a peer, by its place, sends for a block.
+    prints: F,
+    /// Those of the blocks that are here.
+    here: Vec<u64>,
+    /// Who sent which block, in order, by tries.
+    tries: Vec<Vec<(usize, u32)>>,
+    banned: Vec<usize>,
+}
+
+impl<F: Fn(usize, u32) -> u64> Poll<F> {
+    fn of(blocks: u32, rates: &[u64], prints: F) -> Self {
+        let (mut desk, peers) = crowd(blocks, rates.len() as u8);
+        peers.iter().zip(rates).for_each(|(peer, rate)| has_rate(&mut desk, *peer, *rate));
+        let here = vec![u64::MAX; blocks as usize];
+        Self { desk, peers, prints, here, tries: vec![vec![]], banned: vec![] }
+    }
+
+    /// All send what they are asked for, and what is wished is done, until nothing is left to do.
+    fn run(&mut self) {
+        while self.step() {}
+    }
+
+    /// Says whether there was something to do.
+    fn step(&mut self) -> bool {
+        let settled = self.settle();
+        self.fetch() || settled
+    }
+
+    fn settle(&mut self) -> bool {
+        let mut idle = true;
+        loop {
+            let wishes = self.desk.wishes();
+            if wishes.is_empty() {
+                break;
+            }
+            idle = false;
+            wishes.into_iter().for_each(|wish| self.grant(wish));
+        }
+        !idle
+    }
+
+    fn fetch(&mut self) -> bool {
+        let mut asked = Vec::new();
+        for (place, peer) in self.peers.iter().enumerate() {
+            asked.extend(self.desk.requests(*peer).into_iter().map(|at| (place, at)));
+        }
+        let idle = asked.is_empty();
+        for (place, at) in asked {
+            if self.desk.block_comes(self.peers[place], at).1 {
+                self.tries.last_mut().unwrap().push((place, at.1));
+                self.here[at.1 as usize] = (self.prints)(place, at.1);
+            }
+        }
+        !idle
+    }
+
+    fn grant(&mut self, wish: Wish) {
+        let blocks = |runs: &Range<usize>| runs.start * 16..(runs.end * 16).min(self.here.len());
+        match wish {
+            Wish::Hash(piece, runs) => {
+                let last = blocks(&runs).end == self.here.len();
+                let verdict = last.then(|| self.here.iter().all(|print| *print == 0));
+                self.desk.swarm.hashed(piece, runs, verdict);
+            }
+            Wish::Write(piece, run) => self.desk.swarm.written(piece, run),
+            Wish::Fingerprint(piece, runs) => {
+                let prints = self.here[blocks(&runs)].to_vec();
+                self.desk.swarm.fingerprinted(piece, runs, &prints);
+            }
+            Wish::Done { good: false, .. } => self.tries.push(vec![]),
+            Wish::Drop(slot, DropReason::BadPiece(_)) => {
+                self.banned.push(self.peers.iter().position(|peer| *peer == slot).unwrap());
+                self.desk.swarm.gone(self.desk.now, slot);
+            }
+            _ => {}
+        }
+    }
+
+    /// Peers that sent something in a try.
+    fn senders(&self, number: usize) -> Vec<usize> {
+        let mut places: Vec<usize> = self.tries[number].iter().map(|(place, _)| *place).collect();
+        places.sort_unstable();
+        places.dedup();
+        places
+    }
+}
+
+/// A block in twenty of these is bad, in each liar's own way.
+fn lies(liars: &[usize]) -> impl Fn(usize, u32) -> u64 {
+    let liars = liars.to_vec();
+    move |place, block| {
+        if liars.contains(&place) && block % 20 == place as u32 { 1 + place as u64 } else { 0 }
+    }
+}
+
+/// The first piece has come out wrong; this was said of it.
+fn put_to_the_vote(desk: &Desk, said: impl Iterator<Item = Statement>) {
+    let (piece, commons) = (desk.piece(0), &desk.swarm.commons);
+    assert!(commons.map.claim(piece));
+    commons.evidence().file(piece, said);
+    commons.map.release(piece, true);
+}
+
+#[test]
+fn all_send_a_bad_piece_again_and_exactly_the_liars_are_banned() {
+    // One of them is too long for memory: it is hashed and written run by run.
+    for blocks in [120, 1024] {
+        let mut poll = Poll::of(blocks, &[100_000; 6], lies(&[1, 4]));
+        poll.run();
+        assert!(poll.desk.swarm.is_seeding(), "{blocks} blocks");
+        poll.banned.sort_unstable();
+        assert_eq!(poll.banned, [1, 4]);
+        let [first, second] = &poll.tries[..] else { panic!("{} tries", poll.tries.len()) };
+        assert!(poll.senders(1).len() > 2, "{:?}", poll.senders(1));
+        let again = |(place, block): &&(usize, u32)| first.contains(&(*place, *block));
+        assert_eq!(second.iter().filter(again).count(), 0, "each block comes from another than before");
+        let disputed = second.len() - blocks as usize;
+        assert!(
+            (1..=blocks as usize / 5).contains(&disputed),
+            "{disputed} of {blocks} were asked of a third"
+        );
+    }
+}
+
+#[test]
+fn liars_who_agree_are_found_by_one_who_sends_the_piece_alone() {
+    let mut poll = Poll::of(120, &[100_000; 6], |place, _| u64::from([1, 4].contains(&place)));
+    poll.run();
+    assert!(poll.desk.swarm.is_seeding());
+    poll.banned.sort_unstable();
+    assert_eq!(poll.banned, [1, 4]);
+    assert!(poll.senders(1).len() > 1, "there was a vote");
+    for alone in 2..poll.tries.len() {
+        assert!(poll.senders(alone).len() <= 1, "{:?}", poll.senders(alone));
+    }
+}
+
+#[test]
+fn without_a_third_to_decide_one_alone_sends_a_bad_piece_again() {
+    let mut poll = Poll::of(120, &[100_000; 2], lies(&[0]));
+    poll.run();
+    assert!(poll.desk.swarm.is_seeding());
+    assert!(poll.tries.len() > 1 && (1..poll.tries.len()).all(|number| poll.senders(number).len() == 1));
+}
+
+#[test]
+fn who_has_sent_most_of_it_and_is_the_fastest_by_far_sends_a_bad_piece_again_alone() {
+    let mut poll = Poll::of(120, &[100_000, 10_000_000, 100_000, 100_000], |_, _| 0);
+    let from = poll.desk.swarm.peers.get(poll.peers[1]).unwrap().tag;
+    put_to_the_vote(
+        &poll.desk,
+        (0..120).map(|index| Statement { index, from, print: u64::from(index == 7) }),
+    );
+    poll.run();
+    assert_eq!(poll.senders(0), [1]);
+    assert_eq!(poll.banned, [1]);
+}
+
+#[test]
+fn a_vote_that_nobody_is_left_for_ends_and_one_alone_sends_the_piece() {
+    let mut poll = Poll::of(120, &[100_000; 3], lies(&[1]));
+    // Until a block is disputed.
+    while poll.desk.swarm.totals().wasted <= u64::from(120 * BLOCK) {
+        assert!(poll.fetch());
+        poll.settle();
+    }
+    poll.desk.hear(poll.peers[2], Message::Choke);
+    poll.run();
+    assert!(!poll.desk.swarm.is_seeding(), "what the first and the liar have sent is for the third to say");
+    poll.desk.pass(4);
+    poll.run();
+    assert_eq!(poll.tries.len(), 2, "it may come back");
+    poll.desk.pass(3);
+    poll.run();
+    assert!(poll.desk.swarm.is_seeding());
+    assert_eq!(poll.banned, [1]);
+    assert_eq!(poll.senders(2).len(), 1);
+}
+
+#[test]
+fn another_core_has_what_is_put_to_the_vote_of_those_who_have_not_sent_it() {
+    let [mut one, mut other] = two(2 * RUN_LEN, 1);
+    let helper = other.giver(2, &[0]);
+    let from = other.swarm.peers.get(helper).unwrap().tag;
+    let stranger = Tag { core: 1, number: 99 };
+    let from = |index| if index % 2 == 0 { from } else { stranger };
+    put_to_the_vote(&one, (0..32).map(|index| Statement { index, from: from(index), print: 0 }));
+    let givers = [3, 4, 5].map(|number| one.giver(number, &[0]));
+    givers.iter().for_each(|giver| has_rate(&mut one, *giver, 10_000));
+    let asked = one.requests(givers[0]);
+    assert!(!asked.is_empty() && asked.len() < 32);
+    other.requests(helper);
+    nudge(&mut other, &mut one);
+    nudge(&mut one, &mut other);
+    let fetched = other.requests(helper);
+    assert!(!fetched.is_empty() && fetched.iter().all(|(_, block)| block % 2 == 1), "{fetched:?}");
+}
+
+/// Two pieces of 16 MiB, and two liars of six. (When one alone sends a bad piece again this takes seven times as long as it need.)
+#[test]
+fn liars_do_not_hold_up_long_pieces() {
+    for cores in [1, 2] {
+        let scene = Scene {
+            runs: 128,
+            in_piece: 64,
+            seeds: &[(4, 2_000_000)],
+            liars: (2, 2_000_000),
+            cores,
+            ..Scene::plain()
+        };
+        let (wasted, time) = scene.fetch(1);
+        println!("{cores} cores: {time:.2} times what honest links need, {wasted:.0} % in vain");
+        assert!(time < 3.5, "{cores} cores: {time} times what honest links need");
+    }
+}

@@ -1,0 +1,183 @@
+//! A piece that came out wrong, though several have sent it, is put to the vote.
+//!
+//! All peers fetch it once more, but each block comes from another than before. When a run of it is here, its fingerprints
+//! are held against those of the bad try: where two peers have sent the same, that is believed; where they differ,
+//! one of them lies, and a third is asked for the block, until two agree. So a piece is had at the rate of all peers, whoever
+//! lies among them, and costs little more than the second try. A vote says what to hash, not who is to blame: that the
+//! right piece does, as ever (`evidence`).
+//!
+//! Where that cannot help (fewer than three peers, or one so fast that it has it sooner than all others together), where nobody
+//! is left to be asked, and when the piece comes out wrong again, because liars agree, one peer alone sends the next try
+//! (`alone`).
+
+use super::active::{ActivePiece, BLOCKS_IN_RUN, Stage};
+use super::evidence::Statement;
+use super::lateness::LATE;
+use super::peer::Peer;
+use super::{PeerSlot, Swarm, Tag, Wish};
+use crate::metainfo::{BLOCK_LEN, Block, PieceIndex};
+use std::time::Duration;
+
+/// With fewer peers than this there is no third to decide.
+const LEAST_VOTERS: usize = 3;
+
+/// What was sent for the blocks of a piece that is put to the vote.
+#[derive(Debug)]
+pub(super) struct Votes {
+    /// Of each block, by whom and with what fingerprint; not what is here just now.
+    said: Box<[Vec<(Tag, u64)>]>,
+    /// The fingerprints of what is here, as far as they were taken.
+    prints: Box<[u64]>,
+    /// Since when nobody can be asked for what is lacking.
+    stuck: Option<Duration>,
+}
+
+impl Votes {
+    pub(super) fn new(blocks: usize, statements: &[Statement]) -> Self {
+        let mut said = vec![Vec::new(); blocks];
+        for statement in statements {
+            if let Some(said) = said.get_mut(statement.index as usize) {
+                said.push((statement.from, statement.print));
+            }
+        }
+        Self { said: said.into(), prints: vec![0; blocks].into(), stuck: None }
+    }
+
+    /// Whether the peer has sent this block already: it has had its vote.
+    pub(super) fn has_said(&self, index: usize, from: Tag) -> bool {
+        self.said[index].iter().any(|(who, _)| *who == from)
+    }
+
+    /// The fingerprints of all blocks, which are here.
+    pub(super) fn prints(&self) -> &[u64] {
+        &self.prints
+    }
+
+    /// Whether what is here of a block is what another has sent.
+    fn agrees(&self, index: usize) -> bool {
+        let said = &self.said[index];
+        said.is_empty() || said.iter().any(|(_, print)| *print == self.prints[index])
+    }
+
+    /// Number of blocks that a peer has sent.
+    fn count_of(&self, from: Tag) -> usize {
+        (0..self.said.len()).filter(|index| self.has_said(*index, from)).count()
+    }
+}
+
+impl Swarm {
+    /// What a piece is to be voted on by, if all peers together are likely to have it sooner than the one that claims it.
+    pub(super) fn votes_for(&self, slot: PeerSlot, piece: PieceIndex) -> Option<Votes> {
+        let claimer = self.peers.get(slot)?;
+        if self.givers() + self.commons.givers_elsewhere(self.core) < LEAST_VOTERS {
+            return None;
+        }
+        let mut evidence = self.commons.evidence();
+        let votes = Votes::new(self.layout.blocks_in(piece), evidence.open(piece)?);
+        let sooner = self.seconds_by_vote(piece, &votes) < self.seconds_for(claimer, piece);
+        sooner.then(|| {
+            evidence.note_vote(piece);
+            votes
+        })
+    }
+
+    /// Seconds in which all have a piece of which each may send only what it has not sent before. Other cores help when there is
+    /// nothing else to begin.
+    fn seconds_by_vote(&self, piece: PieceIndex, votes: &Votes) -> f64 {
+        let free = self.commons.map.missing_count() == 0;
+        let helpers = if free { self.commons.speed_elsewhere(self.core) as f64 } else { 0.0 };
+        let givers =
+            self.peers.iter().map(|(_, peer)| peer).filter(|peer| peer.gives() && peer.offers(piece));
+        let paces: Vec<(Tag, f64)> = givers.filter_map(|giver| Some((giver.tag, giver.pace()?))).collect();
+        let all = paces.iter().fold(helpers, |sum, (_, pace)| sum + pace);
+        let by_others = |(tag, pace): &(Tag, f64)| votes.count_of(*tag) as f64 / (all - pace);
+        let blocks = paces.iter().map(by_others).fold(votes.said.len() as f64 / all, f64::max);
+        blocks * f64::from(BLOCK_LEN)
+    }
+
+    /// Whether the block may come from the peer: of what is put to the vote, it has not sent it before.
+    pub(super) fn may_send(&self, peer: &Peer, block: &Block) -> bool {
+        match self.active.get(&block.piece) {
+            Some(active) => active.hears(block.index(), peer.tag),
+            // Another core has it.
+            None => {
+                !self.commons.map.is_suspect(block.piece)
+                    || !self.commons.evidence().has_said(block, peer.tag)
+            }
+        }
+    }
+
+    /// Full runs of a piece that is put to the vote have their fingerprints taken before they are hashed.
+    pub(super) fn wish_counts(&mut self, piece: PieceIndex) {
+        let runs = self.active.get_mut(&piece).map(ActivePiece::take_uncounted).unwrap_or_default();
+        self.wishes.extend(runs.into_iter().map(|run| Wish::Fingerprint(piece, run..run + 1)));
+    }
+
+    /// Here are the fingerprints of a run of a piece that is put to the vote: what nobody agrees with is to be had again.
+    pub(super) fn count_votes(&mut self, piece: PieceIndex, run: usize, prints: &[u64]) {
+        let first = run * BLOCKS_IN_RUN;
+        let Some(active) = self.active.get_mut(&piece).filter(|active| active.runs[run] == Stage::Counting)
+        else {
+            return;
+        };
+        let Some(votes) = &mut active.votes else { return };
+        votes.prints[first..first + prints.len()].copy_from_slice(prints);
+        active.runs[run] = Stage::Counted;
+        let disputed = (first..first + prints.len()).filter(|index| !votes.agrees(*index));
+        for index in disputed.collect::<Vec<_>>() {
+            self.ask_a_third(piece, index);
+        }
+        self.wish_hash(piece);
+        self.wake_hungry();
+    }
+
+    /// The block is not what others have sent: it is asked of somebody else, if there is somebody.
+    fn ask_a_third(&mut self, piece: PieceIndex, index: usize) {
+        let Some(active) = self.active.get(&piece) else { return };
+        let Some((from, votes)) = active.blocks[index].from.zip(active.votes.as_ref()) else { return };
+        if !self.has_voter(active, index, Some(from)) && !self.has_voter_elsewhere(votes, index, from) {
+            return;
+        }
+        let statement = Statement { index: index as u32, from, print: votes.prints[index] };
+        self.totals.limits.evidence += self.commons.evidence().file(piece, [statement]);
+        self.totals.wasted += u64::from(self.layout.nth_block(piece, index).len);
+        if let Some(active) = self.active.get_mut(&piece) {
+            active.take_back(index);
+            active.votes.iter_mut().for_each(|votes| votes.said[index].push((from, statement.print)));
+        }
+    }
+
+    /// Whether a peer of ours may be asked for the block that is not its sender.
+    fn has_voter(&self, active: &ActivePiece, index: usize, sender: Option<Tag>) -> bool {
+        self.peers.iter().any(|(_, peer)| {
+            let may = peer.gives() && peer.offers(active.piece) && active.hears(index, peer.tag);
+            may && Some(peer.tag) != sender
+        })
+    }
+
+    /// Whether other cores have more peers than those who have sent the block already.
+    fn has_voter_elsewhere(&self, votes: &Votes, index: usize, sender: Tag) -> bool {
+        let said = votes.said[index].iter().map(|(from, _)| *from).chain([sender]);
+        self.commons.givers_elsewhere(self.core) > said.filter(|from| from.core() != self.core).count()
+    }
+
+    /// Ends votes that none of our peers can take part in, nor does another core's: one peer alone is to send the piece.
+    pub(super) fn look_at_votes(&mut self, now: Duration) {
+        let lacks_voter = |active: &&ActivePiece| {
+            let waits = active.is_idle() && !active.blocks.iter().any(|block| block.away);
+            waits && active.missing().any(|index| !self.has_voter(active, index, None))
+        };
+        let voted = self.active.values().filter(|active| active.votes.is_some());
+        let stuck: Vec<PieceIndex> = voted.filter(lacks_voter).map(|active| active.piece).collect();
+        let mut hopeless = Vec::new();
+        for active in self.active.values_mut() {
+            let Some(votes) = &mut active.votes else { continue };
+            if !stuck.contains(&active.piece) {
+                votes.stuck = None;
+            } else if now >= *votes.stuck.get_or_insert(now) + LATE {
+                hopeless.push(active.piece);
+            }
+        }
+        hopeless.into_iter().for_each(|piece| self.restart(piece, true));
+    }
+}
