@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, mpsc, watch};
 
 /// Letters that wait for all cores together. Most of them are blocks, of 16 KiB each.
-const MAILBOX: usize = 512;
+const MAILBOX: usize = 2048;
 
 /// Something for one core from another.
 pub(super) enum Letter {

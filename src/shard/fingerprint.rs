@@ -1,5 +1,5 @@
-//! Fingerprints of the blocks of a piece that came out wrong, and of the same piece when it comes out right: where they
-//! differ, somebody has lied.
+//! Fingerprints of the blocks of a piece that came out wrong, and of the same piece when it is fetched again and when it comes
+//! out right: where they differ, somebody has lied.
 
 use super::memory::RunKey;
 use super::torrent::{Fetched, TorrentShard};

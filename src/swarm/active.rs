@@ -40,8 +40,9 @@ pub(super) enum Stage {
     Filling(u8),
     /// All blocks are there; hashed when the runs before it are.
     Full,
-    /// The same of a piece that is put to the vote: its fingerprints are being taken; and it may be hashed.
+    /// The same, of a piece that is put to the vote: its fingerprints are being taken.
     Counting,
+    /// They agree with others; hashed when the runs before it are.
     Counted,
     Hashing,
     Hashed,

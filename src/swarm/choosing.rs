@@ -1,5 +1,6 @@
 //! Which piece a peer is to fetch next, by the user's choice and by how far the download is.
 
+use super::peer::Peer;
 use super::{PeerSlot, Swarm};
 use crate::metainfo::PieceIndex;
 use std::time::Duration;
@@ -47,8 +48,22 @@ impl Swarm {
     }
 
     /// How many of our peers have something for us.
-    pub(super) fn givers(&self) -> usize {
+    fn givers(&self) -> usize {
         self.peers.iter().filter(|(_, peer)| peer.gives()).count()
+    }
+
+    /// Peers that have something for us, and how many bytes a second are to be expected of each that has sent something.
+    pub(super) fn paces(&self) -> impl Iterator<Item = (&Peer, f64)> {
+        let givers = self.peers.iter().map(|(_, peer)| peer).filter(|peer| peer.gives());
+        givers.filter_map(|giver| Some((giver, giver.pace()?)))
+    }
+
+    /// Says to all cores how many of our peers have something for us, and how fast they are.
+    pub(super) fn tell_givers(&self) {
+        let paces = self.paces().map(|(_, pace)| pace as u64);
+        let (all, fastest) = paces.fold((0, 0), |(all, most), pace: u64| (all + pace, most.max(pace)));
+        self.commons.tell_givers(self.core, self.givers());
+        self.commons.tell_speed(self.core, all, fastest);
     }
 
     /// What one peer's share of the download limit is, in bytes a second: what is asked of it beyond that would only wait, and the

@@ -1,7 +1,7 @@
 //! What the cores that work on one torrent have in common.
 //!
 //! Nothing here is touched for a block. A piece costs one exchange in the [`PieceMap`]; a connection or an address that
-//! comes or goes, a core that has run out of work, and a piece that came out wrong cost a short lock each.
+//! comes or goes, a core that has run out of work, and of a piece that came out wrong each block that differs, cost a short lock each.
 
 use super::evidence::Evidence;
 use super::known::Known;

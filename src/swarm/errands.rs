@@ -2,7 +2,7 @@
 //! do fetches blocks of pieces that another has claimed.
 //!
 //! A core that is out of work says so in the [`Commons`](super::Commons). The others then show which blocks their
-//! pieces lack: those that nobody was asked for, that are late, or that would be long in coming. (What is to be played next
+//! pieces lack: those that nobody was asked for, when there are many, that are late, or that would be long in coming. (What is to be played next
 //! they show anyhow.) Whoever takes one asks a peer of its own for it and hands it over: so no piece is held up by the peers
 //! of the core that claimed it. What was taken the holder asks of nobody, unless it does not come.
 //!
@@ -23,7 +23,7 @@ use std::time::Duration;
 
 /// Most blocks that the cores show and fetch for each other at a time: their bytes lie outside the slabs until they are
 /// whole. Mailboxes have room for them.
-const MOST_ERRANDS: usize = 256;
+const MOST_ERRANDS: usize = 1024;
 /// A core may begin pieces while it has less than this part of its share of those that are left.
 const SHARES: usize = 2;
 /// Blocks that nobody was asked for are left to a core's own peers when these have them sooner than in so many seconds: that is no
@@ -244,7 +244,7 @@ impl Swarm {
     /// Gives back pieces that no peer of ours goes on with, and of which another core would not rather fetch the rest.
     fn give_up_hopeless(&mut self) {
         let hopeless = self.active.values().filter(|active| {
-            let lost = active.is_suspect() || active.received_bytes(&self.layout) == 0;
+            let lost = active.sole || active.received_bytes(&self.layout) == 0;
             lost && active.is_idle() && !self.peers.any_goes_on(active.piece)
         });
         let hopeless: Vec<(PieceIndex, bool)> =
@@ -263,15 +263,10 @@ impl Swarm {
         let room = self.room_on_board();
         // Our own peers come to the last ones last.
         let mut found: Vec<(u8, Reverse<Duration>, Reverse<Block>)> = Vec::new();
-        for active in self.active.values().filter(|active| !active.sole) {
-            let unasked = (0..active.blocks.len()).filter(|index| active.blocks[*index].asked == 0);
-            let blocks = unasked.map(|index| self.layout.nth_block(active.piece, index));
-            let open: Vec<Block> = blocks.filter(|block| self.may_come(now, active, block)).collect();
-            // What is put to the vote our own peers may not be able to send.
-            if active.votes.is_some() || self.seconds_by_all(active.piece, open.len()) >= LEAST_HELP {
-                found.extend(open.into_iter().map(|block| (0, Reverse(Duration::MAX), Reverse(block))));
-            }
-        }
+        let unasked = self.unasked(now);
+        let is_long = self.seconds_by_all(unasked.len()) >= LEAST_HELP;
+        let shown = unasked.into_iter().filter(|block| is_long || !self.has_own_voter(block));
+        found.extend(shown.map(|block| (0, Reverse(Duration::MAX), Reverse(block))));
         for (block, wait) in self.outstanding(now) {
             found.push((if wait == Duration::MAX { 1 } else { 2 }, Reverse(wait), Reverse(block)));
         }
@@ -283,10 +278,19 @@ impl Swarm {
         lacking
     }
 
-    /// Seconds in which all our peers that have a piece together send so many blocks.
-    fn seconds_by_all(&self, piece: PieceIndex, blocks: usize) -> f64 {
-        let givers = self.peers.iter().filter(|(_, peer)| peer.gives() && peer.offers(piece));
-        let pace = givers.filter_map(|(_, peer)| peer.pace()).fold(0.0, |sum, pace| sum + pace);
+    /// Blocks that nobody was asked for and that may come from other cores.
+    fn unasked(&self, now: Duration) -> Vec<Block> {
+        let blocks = self.active.values().filter(|active| !active.sole).flat_map(|active| {
+            let unasked = (0..active.blocks.len()).filter(|index| active.blocks[*index].asked == 0);
+            let blocks = unasked.map(|index| self.layout.nth_block(active.piece, index));
+            blocks.filter(|block| self.may_come(now, active, block))
+        });
+        blocks.collect()
+    }
+
+    /// Seconds in which all our peers together send so many blocks.
+    fn seconds_by_all(&self, blocks: usize) -> f64 {
+        let pace = self.paces().fold(0.0, |sum, (_, pace)| sum + pace);
         blocks as f64 * f64::from(BLOCK_LEN) / pace
     }
 
@@ -399,7 +403,6 @@ impl Swarm {
             let block = &lacking.block;
             let fit = urgent.is_none_or(|(own, next)| self.is_urgent(lacking, own, next))
                 && peer.offers(block.piece)
-                && self.may_send(peer, block)
                 && self.may_fetch(peer, lacking)
                 && (!peer.snubbed || !self.peers.any_goes_on(block.piece))
                 && !self.have.has(block.piece)
@@ -411,7 +414,7 @@ impl Swarm {
             } else {
                 is_longer(wait, peer.block_seconds())
             };
-            fit && worth
+            fit && worth && (lacking.whole || self.may_send(peer, block))
         };
         let place = |piece| self.settings.sequential.then(|| self.place(piece));
         let (lacking, holder) = self.commons.take_lacking(self.core, suits, place)?;
@@ -439,9 +442,9 @@ impl Swarm {
         };
         let fits = |block: &&Block| {
             peer.offers(block.piece)
-                && self.may_send(peer, block)
                 && (!peer.snubbed || !self.peers.any_goes_on(block.piece))
                 && !goes_on(block)
+                && self.may_send(peer, block)
         };
         self.errands.keys().find(fits).copied()
     }
@@ -454,7 +457,9 @@ impl Swarm {
         };
         let (own, turn) = (self.seconds_for_another(peer), self.limit_turn());
         let overdue = self.board.taken.iter().find(|(block, at)| {
-            is_longer(now.saturating_sub(**at + turn).as_secs_f64(), own) && peer.offers(block.piece)
+            is_longer(now.saturating_sub(**at + turn).as_secs_f64(), own)
+                && peer.offers(block.piece)
+                && self.may_send(peer, block)
         });
         let Some(block) = overdue.map(|(block, _)| *block) else { return false };
         self.board.taken.remove(&block);

@@ -18,7 +18,7 @@ pub(super) struct Statement {
     pub(super) print: u64,
 }
 
-/// What was sent of a piece in tries that came out wrong.
+/// What was sent of a piece in tries that came out wrong, and what was disputed since.
 #[derive(Debug)]
 struct Case {
     piece: PieceIndex,
@@ -27,7 +27,7 @@ struct Case {
     voted: bool,
 }
 
-/// What is remembered of pieces that came out wrong, the latest last.
+/// What is remembered of pieces that came out wrong, the one last heard of last.
 #[derive(Debug, Default)]
 pub(super) struct Evidence {
     cases: VecDeque<Case>,
@@ -37,13 +37,13 @@ pub(super) struct Evidence {
 impl Evidence {
     /// Keeps who sent what in a bad try. The oldest cases give way; says how many.
     pub(super) fn file(&mut self, piece: PieceIndex, said: impl IntoIterator<Item = Statement>) -> u64 {
-        if !self.holds(piece) {
-            self.cases.push_back(Case { piece, said: Vec::new(), voted: false });
-        }
-        let Some(case) = self.cases.iter_mut().find(|case| case.piece == piece) else { return 0 };
+        let known =
+            self.cases.iter().position(|case| case.piece == piece).and_then(|at| self.cases.remove(at));
+        let mut case = known.unwrap_or(Case { piece, said: Vec::new(), voted: false });
         let before = case.said.len();
         case.said.extend(said);
         self.statements += case.said.len() - before;
+        self.cases.push_back(case);
         let mut lost = 0;
         while self.statements > MOST_STATEMENTS
             && let Some(oldest) = self.cases.pop_front()
@@ -64,7 +64,7 @@ impl Evidence {
     }
 
     /// What is to be voted on: all that was said of a piece on which nobody has voted.
-    pub(super) fn open(&self, piece: PieceIndex) -> Option<&[Statement]> {
+    pub(super) fn unvoted(&self, piece: PieceIndex) -> Option<&[Statement]> {
         self.case(piece).filter(|case| !case.voted).map(|case| &case.said[..])
     }
 
@@ -132,16 +132,16 @@ mod tests {
         let piece = layout.piece(5).unwrap();
         let block = layout.nth_block(piece, 0);
         let mut evidence = Evidence::default();
-        assert!(evidence.open(piece).is_none() && !evidence.has_said(&block, tag(1)));
+        assert!(evidence.unvoted(piece).is_none() && !evidence.has_said(&block, tag(1)));
         evidence.file(piece, all(&[(tag(1), 10)]));
-        assert_eq!(evidence.open(piece), Some(&all(&[(tag(1), 10)])[..]));
+        assert_eq!(evidence.unvoted(piece), Some(&all(&[(tag(1), 10)])[..]));
         assert!(evidence.has_said(&block, tag(1)) && !evidence.has_said(&block, tag(2)));
         evidence.note_vote(piece);
         evidence.file(piece, all(&[(tag(2), 11)]));
-        assert!(evidence.open(piece).is_none() && evidence.has_said(&block, tag(2)));
+        assert!(evidence.unvoted(piece).is_none() && evidence.has_said(&block, tag(2)));
         assert_eq!(evidence.judge(piece, &[11]), [tag(1)]);
         evidence.file(piece, all(&[(tag(3), 10)]));
-        assert!(evidence.open(piece).is_some(), "that is another case");
+        assert!(evidence.unvoted(piece).is_some(), "that is another case");
     }
 
     #[test]

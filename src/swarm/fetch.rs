@@ -89,8 +89,12 @@ impl Swarm {
         slot: PeerSlot,
         speech: &mut Speech<'_>,
     ) -> Option<(PieceIndex, usize)> {
-        let piece = self.peers.get(slot)?.current?;
-        if self.active.get(&piece).is_none_or(|active| active.owner != Some(slot)) {
+        let (tag, piece) = self.peers.get(slot).map(|peer| (peer.tag, peer.current))?;
+        let piece = piece?;
+        let active = self.active.get_mut(&piece).filter(|active| active.owner == Some(slot))?;
+        if active.votes.is_some() && active.next_missing_of(tag).is_none() {
+            // The rest is for others to send.
+            self.disown_piece(slot);
             return None;
         }
         self.open_block(slot, piece, speech)

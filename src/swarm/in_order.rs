@@ -28,14 +28,6 @@ const HEAD: usize = 2;
 const LOOK: Duration = Duration::from_millis(250);
 
 impl Swarm {
-    /// Says to all cores how fast our peers are.
-    pub(super) fn tell_speed(&self) {
-        let givers = self.peers.iter().filter(|(_, peer)| peer.gives());
-        let paces = givers.filter_map(|(_, peer)| peer.pace()).map(|pace| pace as u64);
-        let (all, fastest) = paces.fold((0, 0), |(all, most), pace: u64| (all + pace, most.max(pace)));
-        self.commons.tell_speed(self.core, all, fastest);
-    }
-
     /// Pieces between the playhead and what the peer can bring in time: as many as all peers together bring while it brings one,
     /// when that takes it much longer than the fastest.
     fn skips(&self, peer: &Peer) -> u32 {
@@ -73,9 +65,15 @@ impl Swarm {
         heads
     }
 
-    /// Pieces that were begun and left, and that this peer shall not go on with.
+    /// Pieces that were begun and left, and that this peer shall not go on with. (What is put to the vote may wait for just this
+    /// peer.)
     pub(super) fn spared(&self, peer: &Peer) -> Vec<PieceIndex> {
-        if self.settings.sequential && self.skips(peer) > 0 { self.heads() } else { Vec::new() }
+        if !self.settings.sequential || self.skips(peer) == 0 {
+            return Vec::new();
+        }
+        let mut heads = self.heads();
+        heads.retain(|piece| self.active.get(piece).is_some_and(|active| active.votes.is_none()));
+        heads
     }
 
     /// A block at the playhead that comes much later than this peer brings it, before those of a piece that is played later. Counts as

@@ -394,7 +394,7 @@ impl Swarm {
         let slots: Vec<PeerSlot> = self.peers.iter().map(|(slot, _)| slot).collect();
         let givers = self.peers.iter().filter(|(_, peer)| peer.gives() && !peer.asked.is_empty()).count();
         let (most, turn) = self.pace.tick(givers);
-        self.commons.tell_givers(self.core, self.givers());
+        self.tell_givers();
         let share = self.fair_share();
         self.tell_ahead(now);
         self.count_leeches(now);
@@ -406,7 +406,6 @@ impl Swarm {
             self.note_use(now, slot);
         }
         self.look_at_precedence(now);
-        self.tell_speed();
         self.choke(now);
         let room = self.settings.most_peers.saturating_sub(self.commons.roster().len());
         let room = room.min(self.settings.most_dials.saturating_sub(self.candidates.dialling()));

@@ -209,7 +209,10 @@ impl Swarm {
     /// worth it. Who alone has a piece is not made to wait with it to the end.
     pub(super) fn is_kept_short(&self, slot: PeerSlot, piece: Option<PieceIndex>) -> bool {
         let hoarder = self.peers.get(slot).filter(|peer| self.is_scarce() && self.hoards(peer));
-        hoarder.is_some() && self.comes_sooner(piece)
+        // What is put to the vote those others may have sent before.
+        let voted =
+            piece.and_then(|piece| self.active.get(&piece)).is_some_and(|active| active.votes.is_some());
+        hoarder.is_some() && !voted && self.comes_sooner(piece)
     }
 
     /// Whether somebody is worth memory who has that piece, if it is known.
@@ -252,7 +255,7 @@ impl Swarm {
     /// Whether somebody is worth memory who may be asked for the block, which takes some of ours.
     fn is_wanted_sooner(&self, block: &Block) -> bool {
         let active = self.active.get(&block.piece);
-        active.is_some_and(|active| !active.sole) && self.comes_sooner(Some(block.piece))
+        active.is_some_and(|active| !active.is_suspect()) && self.comes_sooner(Some(block.piece))
     }
 
     /// Takes a request back, and the block's place. One whose block may be on its way is not cancelled: what comes of it says how

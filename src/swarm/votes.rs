@@ -16,6 +16,7 @@ use super::lateness::LATE;
 use super::peer::Peer;
 use super::{PeerSlot, Swarm, Tag, Wish};
 use crate::metainfo::{BLOCK_LEN, Block, PieceIndex};
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// With fewer peers than this there is no third to decide.
@@ -59,9 +60,16 @@ impl Votes {
         said.is_empty() || said.iter().any(|(_, print)| *print == self.prints[index])
     }
 
-    /// Number of blocks that a peer has sent.
-    fn count_of(&self, from: Tag) -> usize {
-        (0..self.said.len()).filter(|index| self.has_said(*index, from)).count()
+    /// How many blocks each peer has sent.
+    fn counts(&self) -> HashMap<Tag, usize> {
+        let mut counts = HashMap::new();
+        self.said.iter().flatten().for_each(|(from, _)| *counts.entry(*from).or_default() += 1);
+        counts
+    }
+
+    /// By how many peers at the most a block was sent.
+    fn most_said(&self) -> usize {
+        self.said.iter().map(Vec::len).max().unwrap_or(0)
     }
 }
 
@@ -69,30 +77,33 @@ impl Swarm {
     /// What a piece is to be voted on by, if all peers together are likely to have it sooner than the one that claims it.
     pub(super) fn votes_for(&self, slot: PeerSlot, piece: PieceIndex) -> Option<Votes> {
         let claimer = self.peers.get(slot)?;
-        if self.givers() + self.commons.givers_elsewhere(self.core) < LEAST_VOTERS {
+        let blocks = self.layout.blocks_in(piece);
+        let votes = Votes::new(blocks, self.commons.evidence().unvoted(piece)?);
+        let voters = self.peers.iter().filter(|(_, peer)| peer.gives() && peer.offers(piece)).count();
+        let enough = voters + self.helpers() >= LEAST_VOTERS.max(votes.most_said() + 1);
+        if !enough || self.seconds_by_vote(piece, &votes) >= self.seconds_for(claimer, piece) {
             return None;
         }
-        let mut evidence = self.commons.evidence();
-        let votes = Votes::new(self.layout.blocks_in(piece), evidence.open(piece)?);
-        let sooner = self.seconds_by_vote(piece, &votes) < self.seconds_for(claimer, piece);
-        sooner.then(|| {
-            evidence.note_vote(piece);
-            votes
-        })
+        self.commons.evidence().note_vote(piece);
+        Some(votes)
     }
 
-    /// Seconds in which all have a piece of which each may send only what it has not sent before. Other cores help when there is
-    /// nothing else to begin.
-    fn seconds_by_vote(&self, piece: PieceIndex, votes: &Votes) -> f64 {
+    /// Peers of other cores that may help: when there is nothing else to begin.
+    fn helpers(&self) -> usize {
         let free = self.commons.map.missing_count() == 0;
-        let helpers = if free { self.commons.speed_elsewhere(self.core) as f64 } else { 0.0 };
-        let givers =
-            self.peers.iter().map(|(_, peer)| peer).filter(|peer| peer.gives() && peer.offers(piece));
-        let paces: Vec<(Tag, f64)> = givers.filter_map(|giver| Some((giver.tag, giver.pace()?))).collect();
-        let all = paces.iter().fold(helpers, |sum, (_, pace)| sum + pace);
-        let by_others = |(tag, pace): &(Tag, f64)| votes.count_of(*tag) as f64 / (all - pace);
-        let blocks = paces.iter().map(by_others).fold(votes.said.len() as f64 / all, f64::max);
-        blocks * f64::from(BLOCK_LEN)
+        if free { self.commons.givers_elsewhere(self.core) } else { 0 }
+    }
+
+    /// Seconds in which all have a piece of which each may send only what it has not sent before.
+    fn seconds_by_vote(&self, piece: PieceIndex, votes: &Votes) -> f64 {
+        let elsewhere = if self.helpers() > 0 { self.commons.speed_elsewhere(self.core) } else { 0 };
+        let counts = votes.counts();
+        let givers = self.paces().filter(|(giver, _)| giver.offers(piece));
+        let paces: Vec<(usize, f64)> =
+            givers.map(|(giver, pace)| (counts.get(&giver.tag).copied().unwrap_or(0), pace)).collect();
+        let all = paces.iter().fold(elsewhere as f64, |sum, (_, pace)| sum + pace);
+        let by_others = paces.iter().map(|(sent, pace)| *sent as f64 / (all - pace));
+        by_others.fold(votes.said.len() as f64 / all, f64::max) * f64::from(BLOCK_LEN)
     }
 
     /// Whether the block may come from the peer: of what is put to the vote, it has not sent it before.
@@ -124,19 +135,19 @@ impl Swarm {
         votes.prints[first..first + prints.len()].copy_from_slice(prints);
         active.runs[run] = Stage::Counted;
         let disputed = (first..first + prints.len()).filter(|index| !votes.agrees(*index));
-        for index in disputed.collect::<Vec<_>>() {
-            self.ask_a_third(piece, index);
+        let disputed: Vec<usize> = disputed.collect();
+        if disputed.into_iter().filter(|index| self.reopen(piece, *index)).count() > 0 {
+            self.wake_hungry();
         }
         self.wish_hash(piece);
-        self.wake_hungry();
     }
 
-    /// The block is not what others have sent: it is asked of somebody else, if there is somebody.
-    fn ask_a_third(&mut self, piece: PieceIndex, index: usize) {
-        let Some(active) = self.active.get(&piece) else { return };
-        let Some((from, votes)) = active.blocks[index].from.zip(active.votes.as_ref()) else { return };
+    /// The block is not what others have sent: if there is a third to send it, it is missing again. Says whether it is.
+    fn reopen(&mut self, piece: PieceIndex, index: usize) -> bool {
+        let Some(active) = self.active.get(&piece) else { return false };
+        let Some((from, votes)) = active.blocks[index].from.zip(active.votes.as_ref()) else { return false };
         if !self.has_voter(active, index, Some(from)) && !self.has_voter_elsewhere(votes, index, from) {
-            return;
+            return false;
         }
         let statement = Statement { index: index as u32, from, print: votes.prints[index] };
         self.totals.limits.evidence += self.commons.evidence().file(piece, [statement]);
@@ -145,6 +156,7 @@ impl Swarm {
             active.take_back(index);
             active.votes.iter_mut().for_each(|votes| votes.said[index].push((from, statement.print)));
         }
+        true
     }
 
     /// Whether a peer of ours may be asked for the block that is not its sender.
@@ -155,10 +167,16 @@ impl Swarm {
         })
     }
 
-    /// Whether other cores have more peers than those who have sent the block already.
+    /// Whether a peer of ours may be asked for a block that we lack.
+    pub(super) fn has_own_voter(&self, block: &Block) -> bool {
+        let voted = self.active.get(&block.piece).filter(|active| active.votes.is_some());
+        voted.is_none_or(|active| self.has_voter(active, block.index(), None))
+    }
+
+    /// Whether other cores, when they are free, have more peers than those who have sent the block already.
     fn has_voter_elsewhere(&self, votes: &Votes, index: usize, sender: Tag) -> bool {
         let said = votes.said[index].iter().map(|(from, _)| *from).chain([sender]);
-        self.commons.givers_elsewhere(self.core) > said.filter(|from| from.core() != self.core).count()
+        self.helpers() > said.filter(|from| from.core() != self.core).count()
     }
 
     /// Ends votes that none of our peers can take part in, nor does another core's: one peer alone is to send the piece.

@@ -3,6 +3,7 @@
 use super::cores::{nudge, two};
 use super::desk::{BLOCK, Desk, Said};
 use crate::metainfo::Layout;
+use crate::swarm::evidence::Statement;
 use crate::swarm::{Commons, DropReason, PeerSlot, RUN_LEN, Settings, Wish};
 use std::sync::Arc;
 
@@ -115,6 +116,10 @@ fn a_peer_of_another_core_takes_the_piece_over() {
     other.pass(60);
     let mut asked = one.requests(slow);
     let idle = other.giver(3, &[0]);
+    // That it has sent something of the piece before does not count for all of it.
+    let from = other.swarm.peers.get(idle).unwrap().tag;
+    let said = Statement { index: 0, from, print: 0 };
+    one.swarm.commons.evidence().file(one.piece(0), [said]);
     for _ in 0..40 {
         let mut requests = other.requests(idle);
         if let Some(first) = requests.first() {

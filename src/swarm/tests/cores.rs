@@ -317,6 +317,24 @@ fn what_a_cores_own_peers_have_at_once_is_not_left_to_others() {
 }
 
 #[test]
+fn of_many_pieces_others_are_shown_what_all_of_them_lack() {
+    // Each of eight pieces has an owner that sends 16 blocks in an eighth of a second.
+    let [mut one, mut other] = two(2 * RUN_LEN, 8);
+    [&mut one, &mut other].into_iter().for_each(|desk| own(desk).most_peers = 9);
+    let owners: Vec<PeerSlot> = (0..8).map(|number| one.giver(number + 1, &[number.into()])).collect();
+    for owner in owners {
+        has_rate(&mut one, owner, 2_000_000);
+        assert_eq!(one.requests(owner).len(), 16, "half of the piece");
+        has_rate(&mut one, owner, 300_000);
+    }
+    let helper = other.giver(9, &[0, 1, 2, 3, 4, 5, 6, 7]);
+    other.requests(helper);
+    nudge(&mut other, &mut one);
+    nudge(&mut one, &mut other);
+    assert!(!other.requests(helper).is_empty());
+}
+
+#[test]
 fn what_comes_soon_is_not_fetched_twice() {
     let [mut one, mut other] = two(8 * RUN_LEN, 1);
     let owner = one.giver(1, &[0]);

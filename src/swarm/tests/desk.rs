@@ -250,7 +250,7 @@ pub(super) fn has_rate(desk: &mut Desk, slot: PeerSlot, rate: u64) {
     let peer = desk.swarm.peers.get_mut(slot).unwrap();
     peer.downloaded = peer.downloaded.max(1);
     peer.speed = Speed::steady(rate);
-    desk.swarm.tell_speed();
+    desk.swarm.tell_givers();
 }
 
 /// Where it is to be dialled.

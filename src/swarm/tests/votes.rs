@@ -2,7 +2,7 @@
 
 use super::blame::crowd;
 use super::cores::{nudge, two};
-use super::desk::{BLOCK, Desk, has_rate};
+use super::desk::{BLOCK, Desk, has_rate, own};
 use super::sim::fetching::Scene;
 use crate::swarm::evidence::Statement;
 use crate::swarm::{DropReason, PeerSlot, RUN_LEN, Tag, Wish};
@@ -209,6 +209,53 @@ fn another_core_has_what_is_put_to_the_vote_of_those_who_have_not_sent_it() {
     nudge(&mut one, &mut other);
     let fetched = other.requests(helper);
     assert!(!fetched.is_empty() && fetched.iter().all(|(_, block)| block % 2 == 1), "{fetched:?}");
+}
+
+/// What two have said differently only a slow third can settle: it is asked also where a fast one would be waited for otherwise.
+#[test]
+fn in_order_a_slow_peer_is_asked_for_what_only_it_can_settle() {
+    let mut poll = Poll::of(120, &[1_000_000, 1_000_000, 2_000], |_, _| 0);
+    own(&mut poll.desk).sequential = true;
+    let from = |place: usize| poll.desk.swarm.peers.get(poll.peers[place]).unwrap().tag;
+    let (first, second) = (from(0), from(1));
+    let said = |from, print| (7..8).map(move |index| Statement { index, from, print });
+    put_to_the_vote(&poll.desk, said(first, 1).chain(said(second, 2)));
+    poll.run();
+    assert!(poll.desk.swarm.is_seeding());
+    assert!(poll.tries[0].contains(&(2, 7)), "{:?}", poll.tries);
+}
+
+#[test]
+fn an_owner_that_has_sent_all_that_is_lacking_leaves_the_piece_to_others() {
+    let (mut desk, peers) = crowd(120, 3);
+    peers.iter().for_each(|peer| has_rate(&mut desk, *peer, 100_000));
+    let from = desk.swarm.peers.get(peers[0]).unwrap().tag;
+    put_to_the_vote(&desk, (8..120).map(|index| Statement { index, from, print: 0 }));
+    for at in desk.requests(peers[0]) {
+        assert!(at.1 < 8 && desk.block_comes(peers[0], at).1);
+    }
+    assert_eq!(desk.requests(peers[0]), []);
+    let piece = desk.piece(0);
+    assert!(desk.swarm.peers.owner(&desk.swarm.active[&piece]).is_none());
+    assert!(!desk.requests(peers[1]).is_empty());
+}
+
+/// They may not come to it for long.
+#[test]
+fn peers_of_a_busy_core_are_not_counted_on_to_decide() {
+    for (pieces, votes) in [(1, true), (9, false)] {
+        let [mut one, mut other] = two(2 * RUN_LEN, pieces);
+        let all: Vec<u32> = (0..pieces).collect();
+        let givers = [3, 4].map(|number| one.giver(number, &all));
+        givers.iter().for_each(|giver| has_rate(&mut one, *giver, 100_000));
+        let helpers = [5, 6].map(|number| other.giver(number, &all));
+        helpers.iter().for_each(|helper| has_rate(&mut other, *helper, 100_000));
+        let from = givers.map(|giver| one.swarm.peers.get(giver).unwrap().tag);
+        let from = |index: u32| from[index as usize % 2];
+        put_to_the_vote(&one, (0..32).map(|index| Statement { index, from: from(index), print: 0 }));
+        assert!(one.swarm.commons.map.claim(one.piece(0)));
+        assert_eq!(one.swarm.votes_for(givers[0], one.piece(0)).is_some(), votes, "{pieces} pieces");
+    }
 }
 
 /// Two pieces of 16 MiB, and two liars of six. (When one alone sends a bad piece again this takes seven times as long as it need.)
