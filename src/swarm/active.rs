@@ -5,6 +5,7 @@ use super::votes::Votes;
 use super::{PeerSlot, Tag};
 use crate::metainfo::{BLOCK_LEN, Block, Layout, PieceIndex};
 use std::ops::Range;
+use std::time::Duration;
 
 /// Bytes of a run: consecutive blocks of a piece that are hashed and written together.
 pub const RUN_LEN: u32 = 256 * 1024;
@@ -74,6 +75,8 @@ pub(super) struct ActivePiece {
     /// Runs are written as soon as they are hashed, before the whole piece is known to be good.
     pub(super) streaming: bool,
     pub(super) verdict: Option<bool>,
+    /// Since when no peer of ours goes on with it, although another core is out of work.
+    pub(super) left: Option<Duration>,
     /// Its fingerprints are being taken: it stays as it is until they are there.
     pub(super) printing: bool,
     /// No block before this one is missing.
@@ -95,6 +98,7 @@ impl ActivePiece {
             votes: None,
             streaming,
             verdict: None,
+            left: None,
             printing: false,
             first_missing: 0,
         }

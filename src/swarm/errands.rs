@@ -176,7 +176,7 @@ impl Swarm {
         }
         let before = self.look_at_board(now);
         if wanted {
-            self.give_up_hopeless();
+            self.give_up_hopeless(now);
         }
         let mut lacking = self.lacking_at_playhead(now, self.room_on_board());
         let mut shown: BTreeSet<Block> = lacking.iter().map(|lacking| lacking.block).collect();
@@ -241,14 +241,19 @@ impl Swarm {
         free
     }
 
-    /// Gives back pieces that no peer of ours goes on with, and of which another core would not rather fetch the rest.
-    fn give_up_hopeless(&mut self) {
-        let hopeless = self.active.values().filter(|active| {
-            let lost = active.sole || active.received_bytes(&self.layout) == 0;
-            lost && active.is_idle() && !self.peers.any_goes_on(active.piece)
-        });
-        let hopeless: Vec<(PieceIndex, bool)> =
-            hopeless.map(|active| (active.piece, active.is_suspect())).collect();
+    /// Gives back pieces that no peer of ours goes on with, and of which another core would not rather fetch the rest: at once if
+    /// nothing of them is here, else after a while. (Who chokes us may soon unchoke us.)
+    fn give_up_hopeless(&mut self, now: Duration) {
+        let mut hopeless = Vec::new();
+        for active in self.active.values_mut() {
+            let is_empty = active.received_bytes(&self.layout) == 0;
+            let lost = (active.sole || is_empty) && active.is_idle() && !self.peers.any_goes_on(active.piece);
+            let since = active.left.take().filter(|_| lost).or(lost.then_some(now));
+            active.left = since;
+            if since.is_some_and(|since| is_empty || now >= since + LATE) {
+                hopeless.push((active.piece, active.is_suspect()));
+            }
+        }
         hopeless.into_iter().for_each(|(piece, suspect)| self.restart(piece, suspect));
     }
 

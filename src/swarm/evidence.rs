@@ -25,6 +25,8 @@ struct Case {
     said: Vec<Statement>,
     /// Peers were asked once more for each block, and those who agree believed (see `votes`).
     voted: bool,
+    /// Somebody who had sent some of it was found out since: nothing is held against the others so far.
+    cleared: bool,
 }
 
 /// What is remembered of pieces that came out wrong, the one last heard of last.
@@ -39,9 +41,10 @@ impl Evidence {
     pub(super) fn file(&mut self, piece: PieceIndex, said: impl IntoIterator<Item = Statement>) -> u64 {
         let known =
             self.cases.iter().position(|case| case.piece == piece).and_then(|at| self.cases.remove(at));
-        let mut case = known.unwrap_or(Case { piece, said: Vec::new(), voted: false });
+        let mut case = known.unwrap_or(Case { piece, said: Vec::new(), voted: false, cleared: false });
         let before = case.said.len();
         case.said.extend(said);
+        case.cleared = false;
         self.statements += case.said.len() - before;
         self.cases.push_back(case);
         let mut lost = 0;
@@ -71,6 +74,24 @@ impl Evidence {
     /// There is a vote on the piece. The next try, if there must be one, is another's.
     pub(super) fn note_vote(&mut self, piece: PieceIndex) {
         self.cases.iter_mut().filter(|case| case.piece == piece).for_each(|case| case.voted = true);
+    }
+
+    /// A liar is found out: what it has said counts no more, and where it has said something there may be another vote.
+    pub(super) fn forget(&mut self, liar: Tag) {
+        for case in &mut self.cases {
+            let before = case.said.len();
+            case.said.retain(|statement| statement.from != liar);
+            let lost = before - case.said.len();
+            self.statements -= lost;
+            if lost > 0 {
+                (case.voted, case.cleared) = (false, true);
+            }
+        }
+    }
+
+    /// Whether somebody who had sent some of a piece was found out since it last came out wrong.
+    pub(super) fn is_cleared(&self, piece: PieceIndex) -> bool {
+        self.case(piece).is_some_and(|case| case.cleared)
     }
 
     /// Whether somebody has sent the block.
@@ -142,6 +163,26 @@ mod tests {
         assert_eq!(evidence.judge(piece, &[11]), [tag(1)]);
         evidence.file(piece, all(&[(tag(3), 10)]));
         assert!(evidence.unvoted(piece).is_some(), "that is another case");
+    }
+
+    #[test]
+    fn once_a_liar_is_found_there_may_be_another_vote() {
+        let layout = Layout::new(1, [9]).unwrap();
+        let [piece, other] = [5, 6].map(|number| layout.piece(number).unwrap());
+        let mut evidence = Evidence::default();
+        for piece in [piece, other] {
+            evidence.file(piece, all(&[(tag(1), 10), (if piece == other { tag(1) } else { tag(2) }, 11)]));
+            evidence.note_vote(piece);
+        }
+        evidence.forget(tag(2));
+        assert!(evidence.is_cleared(piece) && !evidence.is_cleared(other));
+        assert_eq!(
+            (evidence.unvoted(piece), evidence.unvoted(other)),
+            (Some(&all(&[(tag(1), 10)])[..]), None)
+        );
+        assert_eq!(evidence.statements, 3);
+        evidence.file(piece, all(&[(tag(1), 10)]));
+        assert!(!evidence.is_cleared(piece), "it came out wrong without the liar, too");
     }
 
     #[test]

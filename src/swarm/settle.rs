@@ -141,6 +141,7 @@ impl Swarm {
     /// Who sent a bad block is dropped and banned, also when it has left: by its host and id, whichever side dials. An
     /// address that we dialled is banned, too; of who dialled us the port says nothing.
     pub fn blame(&mut self, culprit: Tag, piece: PieceIndex) {
+        self.commons.evidence().forget(culprit);
         // What else came from there is not worth waiting for the hash of.
         for active in self.active.values_mut() {
             let before = active.received_bytes(&self.layout);

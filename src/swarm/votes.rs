@@ -8,7 +8,7 @@
 //!
 //! Where that cannot help (fewer than three peers, or one so fast that it has it sooner than all others together), where nobody
 //! is left to be asked, and when the piece comes out wrong again, because liars agree, one peer alone sends the next try
-//! (`alone`).
+//! (`alone`), until one who has sent some of it is found to lie.
 
 use super::active::{ActivePiece, BLOCKS_IN_RUN, Stage};
 use super::evidence::Statement;
@@ -197,5 +197,13 @@ impl Swarm {
             }
         }
         hopeless.into_iter().for_each(|piece| self.restart(piece, true));
+        self.look_at_cleared();
+    }
+
+    /// Of a piece that one alone was to send because of a liar that was found out since, all may send the rest.
+    fn look_at_cleared(&mut self) {
+        for active in self.active.values_mut().filter(|active| active.sole) {
+            active.sole = !self.commons.evidence().is_cleared(active.piece);
+        }
     }
 }

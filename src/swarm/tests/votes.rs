@@ -211,6 +211,22 @@ fn another_core_has_what_is_put_to_the_vote_of_those_who_have_not_sent_it() {
     assert!(!fetched.is_empty() && fetched.iter().all(|(_, block)| block % 2 == 1), "{fetched:?}");
 }
 
+#[test]
+fn once_a_liar_is_found_all_send_what_one_alone_was_to_send() {
+    let (mut desk, peers) = crowd(120, 4);
+    peers.iter().for_each(|peer| has_rate(&mut desk, *peer, 100_000));
+    let [liar, other] = [peers[3], peers[2]].map(|peer| desk.swarm.peers.get(peer).unwrap().tag);
+    let from = |index| if index % 2 == 0 { liar } else { other };
+    put_to_the_vote(&desk, (0..120).map(|index| Statement { index, from: from(index), print: 0 }));
+    let piece = desk.piece(0);
+    desk.swarm.commons.evidence().note_vote(piece);
+    assert!(!desk.requests(peers[0]).is_empty() && desk.swarm.active[&piece].sole);
+    assert_eq!(desk.requests(peers[1]), []);
+    desk.swarm.blame(liar, piece);
+    desk.pass(1);
+    assert!(!desk.swarm.active[&piece].sole && !desk.requests(peers[1]).is_empty());
+}
+
 /// What two have said differently only a slow third can settle: it is asked also where a fast one would be waited for otherwise.
 #[test]
 fn in_order_a_slow_peer_is_asked_for_what_only_it_can_settle() {
