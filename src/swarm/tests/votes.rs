@@ -227,6 +227,32 @@ fn once_a_liar_is_found_all_send_what_one_alone_was_to_send() {
     assert!(!desk.swarm.active[&piece].sole && !desk.requests(peers[1]).is_empty());
 }
 
+/// Some choke and unchoke every few seconds: what they have sent is not thrown away each time.
+#[test]
+fn what_one_alone_has_sent_waits_for_a_while_when_it_chokes() {
+    let [mut one, mut other] = two(2 * RUN_LEN, 1);
+    let (sender, piece) = (one.giver(1, &[0]), one.piece(0));
+    let from = Tag { core: 0, number: 99 };
+    put_to_the_vote(&one, [Statement { index: 0, from, print: 0 }].into_iter());
+    one.swarm.commons.evidence().note_vote(piece);
+    let asked = one.requests(sender);
+    assert!(!asked.is_empty() && one.swarm.active[&piece].sole);
+    asked.into_iter().for_each(|at| assert!(one.block_comes(sender, at).1));
+    let idle = other.giver(2, &[0]);
+    other.requests(idle);
+    assert!(one.swarm.commons.is_idle(1));
+    one.hear(sender, Message::Choke);
+    one.pass(4);
+    assert!(one.swarm.active.contains_key(&piece));
+    one.hear(sender, Message::Unchoke);
+    one.pass(1);
+    one.hear(sender, Message::Choke);
+    one.pass(4);
+    assert!(one.swarm.active.contains_key(&piece), "it was there meanwhile");
+    one.pass(3);
+    assert!(!one.swarm.active.contains_key(&piece), "others have nothing to do");
+}
+
 /// What two have said differently only a slow third can settle: it is asked also where a fast one would be waited for otherwise.
 #[test]
 fn in_order_a_slow_peer_is_asked_for_what_only_it_can_settle() {
