@@ -2,8 +2,8 @@
 //! do fetches blocks of pieces that another has claimed.
 //!
 //! A core that is out of work says so in the [`Commons`](super::Commons). The others then show which blocks their
-//! pieces lack: those that nobody was asked for, when there are many, that are late, or that would be long in coming. (What is to be played next
-//! they show anyhow.) Whoever takes one asks a peer of its own for it and hands it over: so no piece is held up by the peers
+//! pieces lack: those that nobody was asked for, unless they come at once, that are late, or that would be long in coming. (What is
+//! to be played next they show anyhow.) Whoever takes one asks a peer of its own for it and hands it over: so no piece is held up by the peers
 //! of the core that claimed it. What was taken the holder asks of nobody, unless it does not come.
 //!
 //! Such blocks are copied, into memory of the core that holds the piece, so there shall be few. Towards the end a core that
@@ -270,7 +270,7 @@ impl Swarm {
         let mut found: Vec<(u8, Reverse<Duration>, Reverse<Block>)> = Vec::new();
         let unasked = self.unasked(now);
         let is_long = self.seconds_by_all(unasked.len()) >= LEAST_HELP;
-        let shown = unasked.into_iter().filter(|block| is_long || !self.has_own_voter(block));
+        let shown = unasked.into_iter().filter(|block| is_long || !self.has_sender(block));
         found.extend(shown.map(|block| (0, Reverse(Duration::MAX), Reverse(block))));
         for (block, wait) in self.outstanding(now) {
             found.push((if wait == Duration::MAX { 1 } else { 2 }, Reverse(wait), Reverse(block)));

@@ -134,9 +134,10 @@ impl Swarm {
         let Some(votes) = &mut active.votes else { return };
         votes.prints[first..first + prints.len()].copy_from_slice(prints);
         active.runs[run] = Stage::Counted;
-        let disputed = (first..first + prints.len()).filter(|index| !votes.agrees(*index));
-        let disputed: Vec<usize> = disputed.collect();
-        if disputed.into_iter().filter(|index| self.reopen(piece, *index)).count() > 0 {
+        let mut disputed: Vec<usize> =
+            (first..first + prints.len()).filter(|index| !votes.agrees(*index)).collect();
+        disputed.retain(|index| self.reopen(piece, *index));
+        if !disputed.is_empty() {
             self.wake_hungry();
         }
         self.wish_hash(piece);
@@ -168,9 +169,9 @@ impl Swarm {
     }
 
     /// Whether a peer of ours may be asked for a block that we lack.
-    pub(super) fn has_own_voter(&self, block: &Block) -> bool {
-        let voted = self.active.get(&block.piece).filter(|active| active.votes.is_some());
-        voted.is_none_or(|active| self.has_voter(active, block.index(), None))
+    pub(super) fn has_sender(&self, block: &Block) -> bool {
+        let active = self.active.get(&block.piece);
+        active.is_some_and(|active| self.has_voter(active, block.index(), None))
     }
 
     /// Whether other cores, when they are free, have more peers than those who have sent the block already.

@@ -317,6 +317,22 @@ fn what_a_cores_own_peers_have_at_once_is_not_left_to_others() {
 }
 
 #[test]
+fn what_none_of_a_cores_own_peers_has_is_shown_however_fast_they_are() {
+    let [mut one, mut other] = two(2 * RUN_LEN, 2);
+    let owner = one.giver(1, &[0]);
+    let asked = one.requests(owner);
+    assert!(asked.len() == 16 && asked.into_iter().all(|at| one.block_comes(owner, at).1));
+    one.swarm.gone(one.now, owner);
+    let fast = one.giver(2, &[1]);
+    has_rate(&mut one, fast, 100_000_000);
+    let helper = other.giver(3, &[0]);
+    other.requests(helper);
+    nudge(&mut other, &mut one);
+    nudge(&mut one, &mut other);
+    assert_eq!(other.requests(helper).len(), 16);
+}
+
+#[test]
 fn of_many_pieces_others_are_shown_what_all_of_them_lack() {
     // Each of eight pieces has an owner that sends 16 blocks in an eighth of a second.
     let [mut one, mut other] = two(2 * RUN_LEN, 8);
