@@ -12,6 +12,7 @@ mod endgame;
 mod extended;
 mod fast;
 mod fetching;
+mod helping;
 mod homes;
 mod in_order;
 mod islands;
