@@ -75,8 +75,8 @@ pub(super) struct ActivePiece {
     /// Runs are written as soon as they are hashed, before the whole piece is known to be good.
     pub(super) streaming: bool,
     pub(super) verdict: Option<bool>,
-    /// Since when no peer of ours goes on with it, although another core is out of work.
-    pub(super) left: Option<Duration>,
+    /// Since when it has waited in vain, and how many blocks it lacked then.
+    stood: Option<(Duration, usize)>,
     /// Its fingerprints are being taken: it stays as it is until they are there.
     pub(super) printing: bool,
     /// No block before this one is missing.
@@ -98,7 +98,7 @@ impl ActivePiece {
             votes: None,
             streaming,
             verdict: None,
-            left: None,
+            stood: None,
             printing: false,
             first_missing: 0,
         }
@@ -271,6 +271,15 @@ impl ActivePiece {
     /// Whether it came out wrong before.
     pub(super) fn is_suspect(&self) -> bool {
         self.sole || self.votes.is_some()
+    }
+
+    /// Nobody brings what it lacks just now: says whether that was so before, and nothing has come for this long. (Who falls silent
+    /// is asked again now and then, and who chokes us may unchoke us: that alone is no progress.)
+    pub(super) fn stands(&mut self, now: Duration, patience: Duration) -> bool {
+        let lacks = self.lacks();
+        let stood = self.stood.filter(|(_, then)| *then == lacks).unwrap_or((now, lacks));
+        self.stood = Some(stood);
+        now >= stood.0 + patience
     }
 
     /// Number of blocks that are still to come.

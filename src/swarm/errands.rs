@@ -246,12 +246,12 @@ impl Swarm {
     fn give_up_hopeless(&mut self, now: Duration) {
         let mut hopeless = Vec::new();
         for active in self.active.values_mut() {
-            let is_empty = active.received_bytes(&self.layout) == 0;
-            let lost = (active.sole || is_empty) && active.is_idle() && !self.peers.any_goes_on(active.piece);
-            let since = active.left.take().filter(|_| lost).or(lost.then_some(now));
-            active.left = since;
-            if since.is_some_and(|since| is_empty || now >= since + LATE) {
-                hopeless.push((active.piece, active.is_suspect()));
+            let (is_empty, suspect) =
+                (active.received_bytes(&self.layout) == 0, self.commons.map.is_suspect(active.piece));
+            let lost = is_empty || (suspect && active.votes.is_none());
+            if lost && active.is_idle() && !self.peers.any_goes_on(active.piece) {
+                let patience = if is_empty { Duration::ZERO } else { LATE };
+                hopeless.extend(active.stands(now, patience).then_some((active.piece, suspect)));
             }
         }
         hopeless.into_iter().for_each(|(piece, suspect)| self.restart(piece, suspect));

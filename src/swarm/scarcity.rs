@@ -144,7 +144,7 @@ impl Swarm {
         let goes_on = |piece| self.peers.any_goes_on(piece);
         let stuck = self.active.values().filter(|active| active.is_idle() && !goes_on(active.piece));
         let Some(active) = stuck.min_by_key(|active| active.received_bytes(&self.layout)) else { return };
-        let (piece, suspect) = (active.piece, active.is_suspect());
+        let (piece, suspect) = (active.piece, self.commons.map.is_suspect(active.piece));
         self.restart(piece, suspect);
     }
 

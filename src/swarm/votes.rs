@@ -29,8 +29,6 @@ pub(super) struct Votes {
     said: Box<[Vec<(Tag, u64)>]>,
     /// The fingerprints of what is here, as far as they were taken.
     prints: Box<[u64]>,
-    /// Since when nobody can be asked for what is lacking.
-    stuck: Option<Duration>,
 }
 
 impl Votes {
@@ -41,7 +39,7 @@ impl Votes {
                 said.push((statement.from, statement.print));
             }
         }
-        Self { said: said.into(), prints: vec![0; blocks].into(), stuck: None }
+        Self { said: said.into(), prints: vec![0; blocks].into() }
     }
 
     /// Whether the peer has sent this block already: it has had its vote.
@@ -188,16 +186,11 @@ impl Swarm {
         };
         let voted = self.active.values().filter(|active| active.votes.is_some());
         let stuck: Vec<PieceIndex> = voted.filter(lacks_voter).map(|active| active.piece).collect();
-        let mut hopeless = Vec::new();
-        for active in self.active.values_mut() {
-            let Some(votes) = &mut active.votes else { continue };
-            if !stuck.contains(&active.piece) {
-                votes.stuck = None;
-            } else if now >= *votes.stuck.get_or_insert(now) + LATE {
-                hopeless.push(active.piece);
+        for piece in stuck {
+            if self.active.get_mut(&piece).is_some_and(|active| active.stands(now, LATE)) {
+                self.restart(piece, true);
             }
         }
-        hopeless.into_iter().for_each(|piece| self.restart(piece, true));
         self.look_at_cleared();
     }
 

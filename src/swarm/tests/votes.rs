@@ -243,14 +243,58 @@ fn what_one_alone_has_sent_waits_for_a_while_when_it_chokes() {
     assert!(one.swarm.commons.is_idle(1));
     one.hear(sender, Message::Choke);
     one.pass(4);
-    assert!(one.swarm.active.contains_key(&piece));
     one.hear(sender, Message::Unchoke);
-    one.pass(1);
+    let at = one.requests(sender)[0];
+    assert!(one.block_comes(sender, at).1);
     one.hear(sender, Message::Choke);
     one.pass(4);
-    assert!(one.swarm.active.contains_key(&piece), "it was there meanwhile");
-    one.pass(3);
+    assert!(one.swarm.active.contains_key(&piece), "it has sent something meanwhile");
+    one.hear(sender, Message::Unchoke);
+    assert!(!one.requests(sender).is_empty());
+    one.pass(2);
+    assert!(one.swarm.active.contains_key(&piece), "it goes on");
+    one.hear(sender, Message::Choke);
+    one.pass(1);
     assert!(!one.swarm.active.contains_key(&piece), "others have nothing to do");
+}
+
+/// It is asked again each time that it was given up, and never sends.
+#[test]
+fn a_vote_does_not_wait_for_a_last_voter_that_falls_silent() {
+    let mut poll = Poll::of(120, &[100_000; 3], lies(&[1]));
+    while poll.desk.swarm.totals().wasted <= u64::from(120 * BLOCK) {
+        assert!(poll.fetch());
+        poll.settle();
+    }
+    let silent = poll.peers.pop().unwrap();
+    for _ in 0..90 {
+        poll.run();
+        poll.desk.requests(silent);
+        poll.desk.hear(silent, Message::KeepAlive);
+        poll.desk.pass(1);
+    }
+    assert!(poll.desk.swarm.is_seeding());
+    assert_eq!(poll.banned, [1]);
+}
+
+#[test]
+fn what_is_left_of_a_piece_that_a_liar_had_spoiled_other_cores_may_begin_anew() {
+    let [mut one, mut other] = two(2 * RUN_LEN, 1);
+    let (sender, piece) = (one.giver(1, &[0]), one.piece(0));
+    let idle = other.giver(2, &[0]);
+    let said = |from| (0..32).map(move |index| Statement { index, from, print: 0 });
+    let (liar, honest) = (Tag { core: 0, number: 99 }, other.swarm.peers.get(idle).unwrap().tag);
+    put_to_the_vote(&one, said(liar).chain(said(honest)));
+    one.swarm.commons.evidence().note_vote(piece);
+    one.requests(sender).into_iter().for_each(|at| assert!(one.block_comes(sender, at).1));
+    one.swarm.blame(liar, piece);
+    one.pass(1);
+    assert!(!one.swarm.active[&piece].sole);
+    one.swarm.gone(one.now, sender);
+    other.requests(idle);
+    one.pass(8);
+    other.swarm.catch_up(other.now);
+    assert!(one.swarm.commons.map.is_suspect(piece) && !other.requests(idle).is_empty());
 }
 
 /// What two have said differently only a slow third can settle: it is asked also where a fast one would be waited for otherwise.
