@@ -58,6 +58,19 @@ impl Stage {
     }
 }
 
+/// Who is asked for the blocks of a piece.
+#[derive(Debug, Default)]
+pub(super) enum Senders {
+    #[default]
+    All,
+    /// The piece came out wrong before, and each block must come from another than then.
+    Voters(Box<Votes>),
+    /// The votes did not help: all but these, who have sent other blocks than those who are asked.
+    AllBut(Box<[Tag]>),
+    /// Only the owner, so that it must be clear who is to blame if the piece comes out wrong again.
+    Owner,
+}
+
 #[derive(Debug)]
 pub(super) struct ActivePiece {
     pub(super) piece: PieceIndex,
@@ -68,10 +81,9 @@ pub(super) struct ActivePiece {
     pub(super) opened: usize,
     /// The peer that is asked for the rest of the piece, while it is fast enough.
     pub(super) owner: Option<PeerSlot>,
-    /// Only the owner is asked: the piece came out wrong before, and next time it must be clear who is to blame.
-    pub(super) sole: bool,
-    /// It is put to the vote: the piece came out wrong before, and each block must come from another than then.
-    pub(super) votes: Option<Box<Votes>>,
+    pub(super) senders: Senders,
+    /// Blocks that cannot be taken back any more are of a liar: nothing more is asked for, and it is given up soon.
+    pub(super) spoiled: bool,
     /// Runs are written as soon as they are hashed, before the whole piece is known to be good.
     pub(super) streaming: bool,
     pub(super) verdict: Option<bool>,
@@ -84,7 +96,7 @@ pub(super) struct ActivePiece {
 }
 
 impl ActivePiece {
-    pub(super) fn new(layout: &Layout, piece: PieceIndex, sole: bool, streaming: bool) -> Self {
+    pub(super) fn new(layout: &Layout, piece: PieceIndex, senders: Senders, streaming: bool) -> Self {
         let blocks = layout.blocks_in(piece);
         let runs = (0..blocks.div_ceil(BLOCKS_IN_RUN))
             .map(|run| Stage::Filling((blocks - run * BLOCKS_IN_RUN).min(BLOCKS_IN_RUN) as u8));
@@ -94,8 +106,8 @@ impl ActivePiece {
             runs: runs.collect(),
             opened: 0,
             owner: None,
-            sole,
-            votes: None,
+            senders,
+            spoiled: false,
             streaming,
             verdict: None,
             stood: None,
@@ -114,7 +126,7 @@ impl ActivePiece {
     /// The first block that nobody was asked for and that may come from this peer.
     pub(super) fn next_missing_of(&mut self, from: Tag) -> Option<usize> {
         let first = self.next_missing()?;
-        if self.votes.is_none() {
+        if !self.is_choosy() {
             return Some(first);
         }
         self.missing().find(|index| self.hears(*index, from))
@@ -132,7 +144,37 @@ impl ActivePiece {
 
     /// Whether the block may come from a peer by what it has sent before.
     pub(super) fn hears(&self, index: usize, from: Tag) -> bool {
-        self.votes.as_ref().is_none_or(|votes| !votes.has_said(index, from))
+        !self.spoiled
+            && match &self.senders {
+                Senders::All | Senders::Owner => true,
+                Senders::Voters(votes) => !votes.has_said(index, from),
+                Senders::AllBut(_) => !self.bars(from),
+            }
+    }
+
+    /// Whether a block may be for some to send and not for others, or nobody is asked.
+    pub(super) fn is_choosy(&self) -> bool {
+        self.spoiled || matches!(self.senders, Senders::Voters(_) | Senders::AllBut(_))
+    }
+
+    /// Whether the peer is of another camp than those who are asked.
+    pub(super) fn bars(&self, from: Tag) -> bool {
+        matches!(&self.senders, Senders::AllBut(barred) if barred.contains(&from))
+    }
+
+    /// Whether its owner alone is asked.
+    pub(super) fn is_sole(&self) -> bool {
+        matches!(self.senders, Senders::Owner)
+    }
+
+    /// What it is voted on by, if it is.
+    pub(super) fn votes(&self) -> Option<&Votes> {
+        if let Senders::Voters(votes) = &self.senders { Some(votes) } else { None }
+    }
+
+    /// The same, to be changed.
+    pub(super) fn votes_mut(&mut self) -> Option<&mut Votes> {
+        if let Senders::Voters(votes) = &mut self.senders { Some(votes) } else { None }
     }
 
     /// Runs that have to be opened before the block can come: its own, and those before, which lack memory too when all their
@@ -165,7 +207,7 @@ impl ActivePiece {
     /// alone shall send, this is the one, and where there is a vote, it has not had its own.
     pub(super) fn welcomes(&self, index: usize, slot: PeerSlot, from: Tag) -> bool {
         let opened = Self::run_of(index) < self.opened;
-        let barred = self.sole && self.owner != Some(slot);
+        let barred = self.is_sole() && self.owner != Some(slot);
         opened && !barred && !self.blocks[index].is_received() && self.hears(index, from)
     }
 
@@ -190,15 +232,21 @@ impl ActivePiece {
     /// Takes back the blocks of a sender that has been found out, where they are not being hashed yet: they are missing
     /// again. (What is put to the vote is not believed of anybody.)
     pub(super) fn disown(&mut self, tag: Tag) {
-        if self.votes.is_some() {
+        if self.votes().is_some() {
             return;
         }
+        let mut kept = 0;
         for index in 0..self.blocks.len() {
             let open = matches!(self.runs[Self::run_of(index)], Stage::Filling(_) | Stage::Full);
-            if open && self.blocks[index].from == Some(tag) {
+            if self.blocks[index].from != Some(tag) {
+            } else if open {
                 self.take_back(index);
+            } else {
+                kept += 1;
             }
         }
+        let lacks = self.lacks();
+        self.spoiled |= kept > 0 && lacks > 0 && (self.is_suspect() || lacks > self.blocks.len() / 2);
     }
 
     /// A block that is here, of a run that is not being hashed, is missing again.
@@ -212,7 +260,7 @@ impl ActivePiece {
 
     /// Runs that are full and whose fingerprints are to be taken before they are hashed: of a piece that is put to the vote.
     pub(super) fn take_uncounted(&mut self) -> Vec<usize> {
-        if self.votes.is_none() {
+        if self.votes().is_none() {
             return Vec::new();
         }
         let full: Vec<usize> = (0..self.runs.len()).filter(|run| self.runs[*run] == Stage::Full).collect();
@@ -225,7 +273,7 @@ impl ActivePiece {
     pub(super) fn next_to_hash(&mut self) -> Option<Range<usize>> {
         let hashed = |run: &Stage| matches!(run, Stage::Hashed | Stage::Writing | Stage::Written);
         let start = self.runs.iter().position(|run| !hashed(run))?;
-        let ready = if self.votes.is_some() { Stage::Counted } else { Stage::Full };
+        let ready = if self.votes().is_some() { Stage::Counted } else { Stage::Full };
         let full = self.runs[start..].iter().take_while(|run| **run == ready).count();
         let end = start + full;
         if full == 0 || (!self.streaming && end < self.runs.len()) {
@@ -270,7 +318,7 @@ impl ActivePiece {
 
     /// Whether it came out wrong before.
     pub(super) fn is_suspect(&self) -> bool {
-        self.sole || self.votes.is_some()
+        !matches!(self.senders, Senders::All)
     }
 
     /// Nobody brings what it lacks just now: says whether that was so before, and nothing has come for this long. (Who falls silent

@@ -7,12 +7,12 @@
 //! must not spoil the next try too. What is remembered of who sent what in bad tries stays, and is judged when the piece
 //! comes out right.
 
-use super::active::ActivePiece;
+use super::active::{ActivePiece, Senders};
 use super::commons::Lacking;
 use super::peer::Peer;
 use super::peers::Peers;
 use super::{PeerSlot, Swarm};
-use crate::metainfo::{Block, Layout, PieceIndex};
+use crate::metainfo::{BLOCK_LEN, Block, Layout, PieceIndex};
 use std::time::Duration;
 
 /// To begin anew must save more than this, in seconds, and half of the time.
@@ -56,10 +56,18 @@ impl Swarm {
         self.board.has_left(piece) || self.peers.is_outdone(slot, piece, &self.layout)
     }
 
-    /// Seconds until the owner of a piece that it alone shall send has sent the rest.
+    /// Seconds until who is to send a suspect piece, its owner alone or a camp, has sent the rest.
     fn seconds_left(&self, active: &ActivePiece) -> Option<f64> {
-        let owner = self.peers.get(active.owner.filter(|_| active.sole)?)?;
-        Some(seconds(owner, active.lacks()))
+        match active.senders {
+            Senders::Owner => Some(seconds(self.peers.get(active.owner?)?, active.lacks())),
+            Senders::AllBut(_) => {
+                let camp =
+                    self.paces().filter(|(giver, _)| giver.offers(active.piece) && !active.bars(giver.tag));
+                let pace = camp.fold(0.0, |sum, (_, pace)| sum + pace);
+                Some(active.lacks() as f64 * f64::from(BLOCK_LEN) / pace)
+            }
+            Senders::All | Senders::Voters(_) => None,
+        }
     }
 
     /// Frees a piece that its only sender is slow with for a peer that has nothing to do and would be much faster. Says
@@ -68,8 +76,8 @@ impl Swarm {
         let Some(peer) = self.peers.get(slot).filter(|peer| !peer.snubbed) else { return false };
         let slow = self.active.values().find(|active| {
             let own = self.seconds_for(peer, active.piece);
-            active.sole
-                && active.owner != Some(slot)
+            active.owner != Some(slot)
+                && (active.is_sole() || active.bars(peer.tag))
                 && peer.offers(active.piece)
                 && self.seconds_left(active).is_some_and(|left| is_much_longer(left, own))
                 && self.may_dismiss(active.piece)
@@ -83,7 +91,7 @@ impl Swarm {
     /// Pieces that another core might bring sooner, by peers that have nothing to do.
     pub(super) fn slow_pieces(&self) -> impl Iterator<Item = Lacking> {
         self.active.values().filter_map(|active| {
-            let left = self.seconds_left(active).filter(|left| *left > LEAST_SAVED)?;
+            let left = self.seconds_left(active).filter(|left| active.is_sole() && *left > LEAST_SAVED)?;
             let block = self.layout.nth_block(active.piece, 0);
             let wait = Duration::from_secs_f64(left);
             self.may_dismiss(active.piece).then_some(Lacking { block, whole: true, wait })
@@ -101,20 +109,38 @@ impl Swarm {
         !active.is_settling() && !blocks.any(|block| self.is_lent(active, &block))
     }
 
-    /// Ends a try at a piece that one peer alone was to send: it is to be begun anew, by one alone again.
+    /// Ends a try at a suspect piece: it is to be begun anew.
     pub(super) fn dismiss(&mut self, piece: PieceIndex) {
         let Some(active) = self.active.get_mut(&piece) else { return };
         *self.restarts.entry(piece).or_default() += 1;
         active.blocks.iter_mut().for_each(|state| state.writer = None);
         let owner = active.owner;
-        let asked = active.blocks.iter().enumerate().filter(|(_, state)| state.asked > 0);
-        let asked: Vec<Block> = asked.map(|(index, _)| self.layout.nth_block(piece, index)).collect();
-        asked.iter().for_each(|block| self.cancel_elsewhere(block));
+        self.cancel_piece(piece);
         if let Some(owner) =
             owner.filter(|owner| self.peers.get(*owner).is_some_and(|peer| peer.current == Some(piece)))
         {
             self.disown_piece(owner);
         }
         self.restart(piece, true);
+    }
+
+    /// What was asked of a piece need not be sent.
+    fn cancel_piece(&mut self, piece: PieceIndex) {
+        let Some(active) = self.active.get(&piece) else { return };
+        let asked = active.blocks.iter().enumerate().filter(|(_, state)| state.asked > 0);
+        let asked: Vec<Block> = asked.map(|(index, _)| self.layout.nth_block(piece, index)).collect();
+        asked.iter().for_each(|block| self.cancel_elsewhere(block));
+    }
+
+    /// Ends tries that a liar has spoiled, once nothing of them is under way.
+    pub(super) fn give_up_spoiled(&mut self) {
+        let spoiled = self.active.values().filter(|active| active.spoiled).map(|active| active.piece);
+        for piece in spoiled.collect::<Vec<_>>() {
+            self.cancel_piece(piece);
+            if self.active.get(&piece).is_some_and(ActivePiece::is_idle) {
+                self.restart(piece, self.commons.map.is_suspect(piece));
+                self.wake_hungry();
+            }
+        }
     }
 }

@@ -74,8 +74,10 @@ impl Swarm {
             let block = asked.block;
             let active = self.active.get(&block.piece)?;
             let state = &active.blocks[block.index()];
-            let fit =
-                state.asked < u8::MAX && !state.is_received() && !active.sole && peer.offers(block.piece);
+            let fit = state.asked < u8::MAX
+                && !state.is_received()
+                && !active.is_sole()
+                && peer.offers(block.piece);
             let fit = fit && active.hears(block.index(), peer.tag);
             let beaten = || self.is_beaten(now, endgame, (holder, asked), own) && !unbeaten.contains(&block);
             let fit = fit && beaten();

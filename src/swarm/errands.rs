@@ -219,7 +219,7 @@ impl Swarm {
     /// Another core has taken what we have shown.
     fn note_taken(&mut self, now: Duration, block: Block) {
         let Some(active) = self.active.get_mut(&block.piece) else { return };
-        if !active.sole {
+        if !active.is_sole() {
             active.blocks[block.index()].away = true;
             self.board.taken.insert(block, now);
         } else if self.may_dismiss(block.piece) {
@@ -248,7 +248,7 @@ impl Swarm {
         for active in self.active.values_mut() {
             let (is_empty, suspect) =
                 (active.received_bytes(&self.layout) == 0, self.commons.map.is_suspect(active.piece));
-            let lost = is_empty || (suspect && active.votes.is_none());
+            let lost = is_empty || (suspect && active.votes().is_none());
             if lost && active.is_idle() && !self.peers.any_goes_on(active.piece) {
                 let patience = if is_empty { Duration::ZERO } else { LATE };
                 hopeless.extend(active.stands(now, patience).then_some((active.piece, suspect)));
@@ -285,7 +285,7 @@ impl Swarm {
 
     /// Blocks that nobody was asked for and that may come from other cores.
     fn unasked(&self, now: Duration) -> Vec<Block> {
-        let blocks = self.active.values().filter(|active| !active.sole).flat_map(|active| {
+        let blocks = self.active.values().filter(|active| !active.is_sole()).flat_map(|active| {
             let unasked = (0..active.blocks.len()).filter(|index| active.blocks[*index].asked == 0);
             let blocks = unasked.map(|index| self.layout.nth_block(active.piece, index));
             blocks.filter(|block| self.may_come(now, active, block))
@@ -307,7 +307,7 @@ impl Swarm {
         let mut waits = BTreeMap::new();
         for (_, peer) in self.peers.iter() {
             for asked in &peer.asked {
-                let active = self.active.get(&asked.block.piece).filter(|active| !active.sole);
+                let active = self.active.get(&asked.block.piece).filter(|active| !active.is_sole());
                 let open = active.is_some_and(|active| self.may_come(now, active, &asked.block));
                 if open
                     && !unbeaten.contains(&asked.block)
@@ -334,7 +334,7 @@ impl Swarm {
         // Runs get their memory in order: who is far ahead takes that of all before it.
         let waits = ActivePiece::run_of(block.index()) >= active.opened + self.runs_ahead();
         let comes = state.writer.is_some_and(|writer| self.goes_on(now, writer, block));
-        !(state.is_received() || state.away || waits || comes)
+        !(state.is_received() || state.away || active.spoiled || waits || comes)
     }
 
     /// Whether the peer, which is in the middle of a block, is neither late with it nor so slow that others may have it whole long
@@ -361,7 +361,7 @@ impl Swarm {
             self.commons.withdraw(self.core, block);
         }
         let wanted = self.active.get(&block.piece).filter(|active| {
-            let open = !active.sole && active.hears(block.index(), *from);
+            let open = !active.is_sole() && active.hears(block.index(), *from);
             open && !active.blocks[block.index()].is_received() && !self.is_lent(active, block)
         });
         let wanted = wanted.is_some() && is_whole(&self.layout, block);

@@ -2,8 +2,9 @@
 //! the liars: exactly they are banned, however many others sent the rest.
 
 use super::Tag;
+use super::camps::Quarrels;
 use crate::metainfo::{Block, PieceIndex};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Most statements that are remembered: of a piece of the greatest length all, thrice.
 const MOST_STATEMENTS: usize = 96 * 1024;
@@ -25,6 +26,8 @@ struct Case {
     said: Vec<Statement>,
     /// Peers were asked once more for each block, and those who agree believed (see `votes`).
     voted: bool,
+    /// Who was not asked in the tries after that, in order (see `camps`).
+    camps: Vec<Box<[Tag]>>,
     /// Somebody who had sent some of it was found out since: nothing is held against the others so far.
     cleared: bool,
 }
@@ -41,7 +44,13 @@ impl Evidence {
     pub(super) fn file(&mut self, piece: PieceIndex, said: impl IntoIterator<Item = Statement>) -> u64 {
         let known =
             self.cases.iter().position(|case| case.piece == piece).and_then(|at| self.cases.remove(at));
-        let mut case = known.unwrap_or(Case { piece, said: Vec::new(), voted: false, cleared: false });
+        let mut case = known.unwrap_or(Case {
+            piece,
+            said: Vec::new(),
+            voted: false,
+            camps: Vec::new(),
+            cleared: false,
+        });
         let before = case.said.len();
         case.said.extend(said);
         case.cleared = false;
@@ -76,6 +85,36 @@ impl Evidence {
         self.cases.iter_mut().filter(|case| case.piece == piece).for_each(|case| case.voted = true);
     }
 
+    /// Who was not asked in tries at a piece after a vote, if there was one.
+    pub(super) fn camps(&self, piece: PieceIndex) -> Option<&[Box<[Tag]>]> {
+        self.case(piece).filter(|case| case.voted).map(|case| &case.camps[..])
+    }
+
+    /// The next try at the piece is for all but these.
+    pub(super) fn note_camp(&mut self, piece: PieceIndex, barred: Box<[Tag]>) {
+        let case = self.cases.iter_mut().find(|case| case.piece == piece);
+        if let Some(case) = case {
+            case.camps.push(barred);
+        }
+    }
+
+    /// Who have sent different bytes for a block.
+    pub(super) fn quarrels(&self) -> Quarrels {
+        let mut quarrels = Quarrels::new();
+        for case in &self.cases {
+            let mut said: BTreeMap<u32, Vec<&Statement>> = BTreeMap::new();
+            for statement in &case.said {
+                let others = said.entry(statement.index).or_default();
+                let differ = others.iter().filter(|other| other.print != statement.print);
+                quarrels.extend(
+                    differ.flat_map(|other| [(other.from, statement.from), (statement.from, other.from)]),
+                );
+                others.push(statement);
+            }
+        }
+        quarrels
+    }
+
     /// A liar is found out: what it has said counts no more, and where it has said something there may be another vote.
     pub(super) fn forget(&mut self, liar: Tag) {
         for case in &mut self.cases {
@@ -85,6 +124,7 @@ impl Evidence {
             self.statements -= lost;
             if lost > 0 {
                 (case.voted, case.cleared) = (false, true);
+                case.camps.clear();
             }
         }
     }
@@ -94,11 +134,14 @@ impl Evidence {
         self.case(piece).is_some_and(|case| case.cleared)
     }
 
-    /// Whether somebody has sent the block.
-    pub(super) fn has_said(&self, block: &Block, from: Tag) -> bool {
+    /// Whether the block may come from a peer, as far as is known of the try that is under way: who has sent it has had its vote.
+    pub(super) fn hears(&self, block: &Block, from: Tag) -> bool {
+        let Some(case) = self.case(block.piece) else { return true };
+        if let Some(barred) = case.camps.last() {
+            return !barred.contains(&from);
+        }
         let index = block.index() as u32;
-        let said = self.case(block.piece).map_or(&[][..], |case| &case.said);
-        said.iter().any(|statement| statement.index == index && statement.from == from)
+        !case.said.iter().any(|statement| statement.index == index && statement.from == from)
     }
 
     /// The piece has come out right, its blocks having these fingerprints: gives all who sent another block, once each,
@@ -153,13 +196,13 @@ mod tests {
         let piece = layout.piece(5).unwrap();
         let block = layout.nth_block(piece, 0);
         let mut evidence = Evidence::default();
-        assert!(evidence.unvoted(piece).is_none() && !evidence.has_said(&block, tag(1)));
+        assert!(evidence.unvoted(piece).is_none() && evidence.hears(&block, tag(1)));
         evidence.file(piece, all(&[(tag(1), 10)]));
         assert_eq!(evidence.unvoted(piece), Some(&all(&[(tag(1), 10)])[..]));
-        assert!(evidence.has_said(&block, tag(1)) && !evidence.has_said(&block, tag(2)));
+        assert!(!evidence.hears(&block, tag(1)) && evidence.hears(&block, tag(2)));
         evidence.note_vote(piece);
         evidence.file(piece, all(&[(tag(2), 11)]));
-        assert!(evidence.unvoted(piece).is_none() && evidence.has_said(&block, tag(2)));
+        assert!(evidence.unvoted(piece).is_none() && !evidence.hears(&block, tag(2)));
         assert_eq!(evidence.judge(piece, &[11]), [tag(1)]);
         evidence.file(piece, all(&[(tag(3), 10)]));
         assert!(evidence.unvoted(piece).is_some(), "that is another case");

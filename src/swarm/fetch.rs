@@ -92,7 +92,7 @@ impl Swarm {
         let (tag, piece) = self.peers.get(slot).map(|peer| (peer.tag, peer.current))?;
         let piece = piece?;
         let active = self.active.get_mut(&piece).filter(|active| active.owner == Some(slot))?;
-        if active.votes.is_some() && active.next_missing_of(tag).is_none() {
+        if active.is_choosy() && active.next_missing_of(tag).is_none() {
             // The rest is for others to send.
             self.disown_piece(slot);
             return None;
@@ -110,7 +110,7 @@ impl Swarm {
         let mut open = self.active.values_mut().filter_map(|active| {
             let fit = peers.owner(active).is_none() && peer.offers(active.piece);
             let fit = fit && active.may_ask(peer.tag, slabs);
-            let fit = fit && !(active.sole && peers.is_outdone(slot, active.piece, layout));
+            let fit = fit && !(active.is_sole() && peers.is_outdone(slot, active.piece, layout));
             let fit = fit && !spared.contains(&active.piece) && !kept_from.contains(&active.piece);
             fit.then_some(active.piece)
         });
@@ -161,7 +161,19 @@ impl Swarm {
         }
     }
 
+    /// Begins pieces until there is one that the peer may send.
     fn claim(&mut self, slot: PeerSlot) -> Option<PieceIndex> {
+        let tag = self.peers.get(slot)?.tag;
+        loop {
+            let piece = self.claim_next(slot)?;
+            if self.active.get_mut(&piece)?.next_missing_of(tag).is_some() {
+                return Some(piece);
+            }
+            self.wake_hungry();
+        }
+    }
+
+    fn claim_next(&mut self, slot: PeerSlot) -> Option<PieceIndex> {
         let mut barred = Vec::new();
         let claimed = loop {
             let Some(piece) = self.hinted(slot).or_else(|| self.pick(slot)) else { break None };
@@ -174,14 +186,10 @@ impl Swarm {
         };
         barred.into_iter().for_each(|piece| self.picker.add(piece));
         let piece = claimed?;
-        // Another core may have found it bad just before.
-        let suspect = self.commons.map.is_suspect(piece);
         let streaming = self.layout.piece_len(piece) > self.settings.hold;
-        let votes = if suspect { self.votes_for(slot, piece) } else { None };
-        let mut active = ActivePiece::new(&self.layout, piece, suspect && votes.is_none(), streaming);
-        active.votes = votes.map(Box::new);
+        let senders = self.senders_for(slot, piece);
         self.drop_errands(piece);
-        self.active.insert(piece, active);
+        self.active.insert(piece, ActivePiece::new(&self.layout, piece, senders, streaming));
         Some(piece)
     }
 
@@ -189,7 +197,7 @@ impl Swarm {
     fn may_help(&mut self, slot: PeerSlot, slabs: usize) -> Option<PieceIndex> {
         let (peer, kept_from) = (self.peers.get(slot)?, self.kept_from(slot));
         let mut open = self.active.values_mut().filter_map(|active| {
-            let fit = !active.sole && peer.offers(active.piece) && active.may_ask(peer.tag, slabs);
+            let fit = !active.is_sole() && peer.offers(active.piece) && active.may_ask(peer.tag, slabs);
             let fit = fit && !kept_from.contains(&active.piece);
             fit.then_some(active.piece)
         });

@@ -72,7 +72,7 @@ impl Swarm {
             return Vec::new();
         }
         let mut heads = self.heads();
-        heads.retain(|piece| self.active.get(piece).is_some_and(|active| active.votes.is_none()));
+        heads.retain(|piece| self.active.get(piece).is_some_and(|active| !active.is_choosy()));
         heads
     }
 
@@ -88,7 +88,7 @@ impl Swarm {
         let mut active = active.filter(|active| active.owner == Some(slot));
         let going_on = active.take_if(|active| active.next_missing_of(tag).is_some());
         // What one alone shall send is not left in the middle.
-        if going_on.as_ref().is_some_and(|active| active.sole) {
+        if going_on.as_ref().is_some_and(|active| active.is_sole()) {
             return None;
         }
         let current = going_on.map(|active| active.piece);
@@ -180,7 +180,9 @@ impl Swarm {
 
     /// Whether blocks of the piece that nobody was asked for come by its owner much later than by this peer, or it was left.
     fn outdoes(&mut self, slot: PeerSlot, piece: PieceIndex, slabs: usize) -> bool {
-        let Some(active) = self.active.get_mut(&piece).filter(|active| !active.sole) else { return false };
+        let Some(active) = self.active.get_mut(&piece).filter(|active| !active.is_sole()) else {
+            return false;
+        };
         let peer = self.peers.get(slot).filter(|peer| peer.offers(piece) && active.may_ask(peer.tag, slabs));
         let Some(peer) = peer else { return false };
         let (owner, blocks) = (self.peers.owner(active), active.lacks() as f64);
@@ -191,7 +193,7 @@ impl Swarm {
     /// The first block of the piece that whoever was asked for it brings much later than this peer would.
     fn overdue(&self, now: Duration, slot: PeerSlot, piece: PieceIndex) -> Option<(PieceIndex, usize)> {
         let (active, peer) = (self.active.get(&piece)?, self.peers.get(slot)?);
-        if active.sole || !peer.offers(piece) {
+        if active.is_sole() || !peer.offers(piece) {
             return None;
         }
         let own = peer.backlog_seconds() + peer.block_seconds();
@@ -223,7 +225,7 @@ impl Swarm {
             return Vec::new();
         }
         let heads = self.heads().into_iter().filter_map(|piece| self.active.get(&piece));
-        let heads = heads.filter(|active| !active.sole);
+        let heads = heads.filter(|active| !active.is_sole());
         heads.flat_map(|active| self.lacking_of(now, active)).take(most).collect()
     }
 

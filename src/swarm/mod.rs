@@ -21,6 +21,7 @@ mod active;
 mod ahead;
 mod alone;
 mod bitfield;
+mod camps;
 mod candidates;
 mod choker;
 mod choking;
@@ -415,6 +416,7 @@ impl Swarm {
         self.dial(now, due);
         self.look_at_memory(now);
         self.look_at_votes(now);
+        self.give_up_spoiled();
         self.catch_up(now);
         self.wake_hungry();
     }

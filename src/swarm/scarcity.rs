@@ -210,9 +210,8 @@ impl Swarm {
     pub(super) fn is_kept_short(&self, slot: PeerSlot, piece: Option<PieceIndex>) -> bool {
         let hoarder = self.peers.get(slot).filter(|peer| self.is_scarce() && self.hoards(peer));
         // What is put to the vote those others may have sent before.
-        let voted =
-            piece.and_then(|piece| self.active.get(&piece)).is_some_and(|active| active.votes.is_some());
-        hoarder.is_some() && !voted && self.comes_sooner(piece)
+        let choosy = piece.and_then(|piece| self.active.get(&piece)).is_some_and(ActivePiece::is_choosy);
+        hoarder.is_some() && !choosy && self.comes_sooner(piece)
     }
 
     /// Whether somebody is worth memory who has that piece, if it is known.

@@ -1,6 +1,6 @@
 //! What becomes of a piece whose blocks are here: hashed, written, had; or bad, or given up.
 
-use super::active::{ActivePiece, Stage};
+use super::active::{ActivePiece, Senders, Stage};
 use super::peer::Peer;
 use super::{DropReason, Introduction, Swarm, Tag, Wish};
 use crate::metainfo::PieceIndex;
@@ -100,7 +100,7 @@ impl Swarm {
     /// The fingerprints of a piece, all of which is here, are needed: those of one that was put to the vote are known.
     fn compare(&mut self, piece: PieceIndex) {
         let Some(active) = self.active.get_mut(&piece) else { return };
-        if let Some(votes) = active.votes.take() {
+        if let Senders::Voters(votes) = std::mem::take(&mut active.senders) {
             return self.settle_compared(piece, votes.prints());
         }
         active.printing = true;

@@ -7,10 +7,10 @@
 //! right piece does, as ever (`evidence`).
 //!
 //! Where that cannot help (fewer than three peers, or one so fast that it has it sooner than all others together), where nobody
-//! is left to be asked, and when the piece comes out wrong again, because liars agree, one peer alone sends the next try
-//! (`alone`), until one who has sent some of it is found to lie.
+//! is left to be asked, one peer alone sends the next try (`alone`), until one who has sent some of it is found to lie. When the piece
+//! comes out wrong again, because liars agree, those who agree with each other send the next tries (`camps`).
 
-use super::active::{ActivePiece, BLOCKS_IN_RUN, Stage};
+use super::active::{ActivePiece, BLOCKS_IN_RUN, Senders, Stage};
 use super::evidence::Statement;
 use super::lateness::LATE;
 use super::peer::Peer;
@@ -110,8 +110,7 @@ impl Swarm {
             Some(active) => active.hears(block.index(), peer.tag),
             // Another core has it.
             None => {
-                !self.commons.map.is_suspect(block.piece)
-                    || !self.commons.evidence().has_said(block, peer.tag)
+                !self.commons.map.is_suspect(block.piece) || self.commons.evidence().hears(block, peer.tag)
             }
         }
     }
@@ -129,9 +128,9 @@ impl Swarm {
         else {
             return;
         };
-        let Some(votes) = &mut active.votes else { return };
-        votes.prints[first..first + prints.len()].copy_from_slice(prints);
         active.runs[run] = Stage::Counted;
+        let Some(votes) = active.votes_mut() else { return };
+        votes.prints[first..first + prints.len()].copy_from_slice(prints);
         let mut disputed: Vec<usize> =
             (first..first + prints.len()).filter(|index| !votes.agrees(*index)).collect();
         disputed.retain(|index| self.reopen(piece, *index));
@@ -144,7 +143,7 @@ impl Swarm {
     /// The block is not what others have sent: if there is a third to send it, it is missing again. Says whether it is.
     fn reopen(&mut self, piece: PieceIndex, index: usize) -> bool {
         let Some(active) = self.active.get(&piece) else { return false };
-        let Some((from, votes)) = active.blocks[index].from.zip(active.votes.as_ref()) else { return false };
+        let Some((from, votes)) = active.blocks[index].from.zip(active.votes()) else { return false };
         if !self.has_voter(active, index, Some(from)) && !self.has_voter_elsewhere(votes, index, from) {
             return false;
         }
@@ -153,7 +152,9 @@ impl Swarm {
         self.totals.wasted += u64::from(self.layout.nth_block(piece, index).len);
         if let Some(active) = self.active.get_mut(&piece) {
             active.take_back(index);
-            active.votes.iter_mut().for_each(|votes| votes.said[index].push((from, statement.print)));
+            if let Some(votes) = active.votes_mut() {
+                votes.said[index].push((from, statement.print));
+            }
         }
         true
     }
@@ -184,8 +185,8 @@ impl Swarm {
             let waits = active.is_idle() && !active.blocks.iter().any(|block| block.away);
             waits && active.missing().any(|index| !self.has_voter(active, index, None))
         };
-        let voted = self.active.values().filter(|active| active.votes.is_some());
-        let stuck: Vec<PieceIndex> = voted.filter(lacks_voter).map(|active| active.piece).collect();
+        let choosy = self.active.values().filter(|active| active.is_choosy() && !active.spoiled);
+        let stuck: Vec<PieceIndex> = choosy.filter(lacks_voter).map(|active| active.piece).collect();
         for piece in stuck {
             if self.active.get_mut(&piece).is_some_and(|active| active.stands(now, LATE)) {
                 self.restart(piece, true);
@@ -194,10 +195,18 @@ impl Swarm {
         self.look_at_cleared();
     }
 
-    /// Of a piece that one alone was to send because of a liar that was found out since, all may send the rest.
+    /// Of a piece that one alone, or a camp none of which is left, was to send because of a liar that was found out since, all may
+    /// send the rest.
     fn look_at_cleared(&mut self) {
-        for active in self.active.values_mut().filter(|active| active.sole) {
-            active.sole = !self.commons.evidence().is_cleared(active.piece);
+        let gives = |active: &ActivePiece| {
+            let may = |peer: &Peer| peer.gives() && peer.offers(active.piece) && !active.bars(peer.tag);
+            self.peers.iter().any(|(_, peer)| may(peer))
+        };
+        for active in self.active.values_mut() {
+            let open = active.is_sole() || matches!(active.senders, Senders::AllBut(_)) && !gives(active);
+            if open && self.commons.evidence().is_cleared(active.piece) {
+                active.senders = Senders::All;
+            }
         }
     }
 }

@@ -199,7 +199,7 @@ fn endgame(node: &mut Node, slot: PeerSlot, before: &Before) {
         let hears = |index: &usize| is_missing(&active.blocks[*index]) && active.hears(*index, peer.tag);
         let missing = (0..active.blocks.len()).find(hears);
         let open = missing.is_some_and(|index| index / run_len < active.opened + free);
-        let left = open && !active.sole && peer.offers(*piece);
+        let left = open && !active.is_sole() && peer.offers(*piece);
         assert!(!left, "{block:?} is asked for twice while {piece:?} lacks block {missing:?}");
     }
     // What another core has claimed, this one's picker may still hold.

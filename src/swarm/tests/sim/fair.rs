@@ -11,6 +11,8 @@ use std::time::Duration;
 
 /// All who wait are woken twice a second.
 const IDLE: u64 = 2_000_000;
+/// Who has sent a block in this time was not idle.
+const REST: Duration = Duration::from_secs(1);
 /// How long a slot is had for nothing in return, or as a seed's, when others wait for it.
 const TURN: Duration = Duration::from_secs(30);
 /// Until the next round, for the rest of a piece, and some seconds.
@@ -63,8 +65,11 @@ fn idle(node: &mut Node, now: Duration) -> Vec<PeerSlot> {
     if swarm.settings.sequential || swarm.is_starved() {
         return Vec::new();
     }
+    // With little memory many have no work at each tick, who have had some in between.
+    let idles = |peer: &Peer| now >= peer.last_block + REST;
     let hungry = |peer: &Peer| {
-        peer.is_hungry() && peer.asked.is_empty() && !peer.snubbed && !swarm.is_to_wait(now, peer)
+        let free = peer.is_hungry() && peer.asked.is_empty() && idles(peer);
+        free && !peer.snubbed && !swarm.is_to_wait(now, peer)
     };
     let peers: Vec<PeerSlot> =
         swarm.peers.iter().filter(|(_, peer)| hungry(peer)).map(|(slot, _)| slot).collect();
@@ -80,8 +85,8 @@ fn could_ask(swarm: &mut Swarm, slot: PeerSlot, free: usize) -> bool {
     let begun = swarm.active.values_mut().any(|active| {
         let open = active.may_ask(peer.tag, free);
         // What one alone shall send waits for who is much faster.
-        let left =
-            active.sole && (peers.owner(active).is_some() || peers.is_outdone(slot, active.piece, layout));
+        let left = active.is_sole()
+            && (peers.owner(active).is_some() || peers.is_outdone(slot, active.piece, layout));
         open && peer.offers(active.piece) && !left && !kept_from.contains(&active.piece)
     });
     let offered = peer.offered();

@@ -18,6 +18,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) far: u64,
     /// Seeds beside those, of whose blocks each twentieth is bad: so many of so many bytes a second. They count for nothing.
     pub(crate) liars: (usize, u64),
+    /// The liars agree.
+    pub(crate) alike: bool,
     /// Bytes a second that the user lets in.
     pub(crate) limit: Option<u64>,
 }
@@ -33,13 +35,14 @@ impl Scene<'_> {
             cores: 1,
             far: 0,
             liars: (0, 0),
+            alike: false,
             limit: None,
         }
     }
 
     /// Says how much came in vain, in percent, and how long it took, in times of what the links need.
     pub(crate) fn fetch(self, seed: u64) -> (f64, f64) {
-        let Scene { runs, in_piece, seeds, slabs, cores, far, liars, limit } = self;
+        let Scene { runs, in_piece, seeds, slabs, cores, far, liars, alike, limit } = self;
         let link =
             |speed| NodePlan { up: speed, down: 200_000_000, told: true, slots: 50, ..NodePlan::seed() };
         let giver = |speed| NodePlan { far, ..link(speed) };
@@ -48,6 +51,7 @@ impl Scene<'_> {
             cores,
             disk: 10_000,
             download_limit: limit,
+            alike,
             ..NodePlan { has: NodePlan::leech().has, ..link(1_000_000) }
         }];
         seeds.iter().for_each(|(count, speed)| nodes.extend(vec![giver(*speed); *count]));

@@ -295,7 +295,13 @@ impl World {
             if number == 0 {
                 self.first_sent.insert(block);
             }
-            let bad = self.rng.f64() < self.nodes[number].plan.lies;
+            let taker = self.lines[id.0].ends[1 - id.1].node;
+            let chance = if self.nodes[taker].plan.alike {
+                fastrand::Rng::with_seed(u64::from(block.piece.get()) << 32 | u64::from(block.begin)).f64()
+            } else {
+                self.rng.f64()
+            };
+            let bad = chance < self.nodes[number].plan.lies;
             self.after(latency, Event::Arrived((id.0, 1 - id.1), block, bad));
             self.pump(id);
         }

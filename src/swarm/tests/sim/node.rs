@@ -228,12 +228,14 @@ impl Node {
         assert!(self.fetched.get_mut(&piece).is_some_and(|fetched| fetched.writing.remove(&run)));
     }
 
-    /// The fingerprints of runs: bad blocks are bad each in its own way.
+    /// The fingerprints of runs: bad blocks are bad each in its own way, if liars do not agree.
     pub(crate) fn prints(&self, piece: PieceIndex, runs: &Range<usize>) -> Vec<u64> {
         let per_run = (RUN_LEN / BLOCK_LEN) as usize;
         let indices = runs.start * per_run..self.layout.blocks_in(piece).min(runs.end * per_run);
         let blocks = indices.map(|index| self.layout.nth_block(piece, index));
-        let print = |origin: &Origin| if origin.bad { 1 + origin.end.0 as u64 } else { 0 };
+        let alike = self.plan.alike;
+        let own = |origin: &Origin| if alike { 0 } else { origin.end.0 as u64 };
+        let print = |origin: &Origin| if origin.bad { 1 + own(origin) } else { 0 };
         blocks.map(|block| print(self.memory.get(&block).expect("all blocks are here"))).collect()
     }
 

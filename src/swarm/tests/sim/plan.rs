@@ -45,6 +45,8 @@ pub(crate) struct NodePlan {
     pub(crate) has: Has,
     /// Chance that a block it sends is bad: it lies, or its disk does.
     pub(crate) lies: f64,
+    /// Liars agree on what they send it: the same blocks are bad, in the same way.
+    pub(crate) alike: bool,
     /// Most upload slots; none means that it chokes everybody for ever.
     pub(crate) slots: usize,
     /// Slabs for runs.
@@ -81,6 +83,7 @@ impl NodePlan {
         Self {
             has: Has::Everything,
             lies: 0.0,
+            alike: false,
             slots: 4,
             slabs: 64,
             hold: u32::MAX,
@@ -176,7 +179,9 @@ impl Plan {
         }
         if rng.u8(..3) == 0 {
             let lies = if rng.bool() { 1.0 } else { 0.2 };
-            nodes.push(NodePlan { lies, ..NodePlan::seed() });
+            nodes.extend(vec![NodePlan { lies, ..NodePlan::seed() }; rng.usize(1..=3)]);
+            let alike = rng.bool();
+            nodes.iter_mut().for_each(|node| node.alike = alike);
         }
         let mut often = || if rng.bool() { 0.0 } else { 0.2 };
         let trouble = Trouble { stall: often(), cut: often(), unreachable: often() };
