@@ -14,8 +14,8 @@ use std::collections::BTreeSet;
 
 /// So many camps are asked for a piece.
 const MOST_CAMPS: usize = 4;
-/// A camp must send at least this part of what all do: else one alone does as well.
-const LEAST_SHARE: f64 = 0.25;
+/// A camp must send at least this part of what the one does who would send the piece alone.
+const LEAST_SHARE: f64 = 0.5;
 
 /// Pairs who have sent different bytes for the same block, both ways round.
 pub(super) type Quarrels = BTreeSet<(Tag, Tag)>;
@@ -45,11 +45,11 @@ impl Swarm {
         if let Some(votes) = self.votes_for(slot, piece) {
             return Senders::Voters(Box::new(votes));
         }
-        self.others_than_camp(piece).map_or(Senders::Owner, Senders::AllBut)
+        self.others_than_camp(slot, piece).map_or(Senders::Owner, Senders::AllBut)
     }
 
     /// Whom not to ask for a piece, so that the next camp sends it, if there is one.
-    fn others_than_camp(&self, piece: PieceIndex) -> Option<Box<[Tag]>> {
+    fn others_than_camp(&self, slot: PeerSlot, piece: PieceIndex) -> Option<Box<[Tag]>> {
         let (tried, quarrels) = {
             let evidence = self.commons.evidence();
             let tried = evidence.camps(piece)?.to_vec();
@@ -59,17 +59,13 @@ impl Swarm {
             self.peers.iter().map(|(_, peer)| peer).filter(|peer| peer.gives() && peer.offers(piece));
         let givers: Vec<(Tag, f64)> = givers.map(|peer| (peer.tag, peer.pace().unwrap_or(0.0))).collect();
         let tags: Vec<Tag> = givers.iter().map(|(tag, _)| *tag).collect();
-        let sum = |may: &dyn Fn(&Tag) -> bool| {
-            givers.iter().filter(|(tag, _)| may(tag)).fold(0.0, |sum, (_, pace)| sum + pace)
-        };
+        let least = LEAST_SHARE * self.peers.get(slot)?.pace().unwrap_or(0.0);
         let last = tried.last().map_or(&[][..], |last| &last[..]);
         let camps = [&[][..], last].map(|spared| barred(&quarrels, &tags, spared));
         let next = camps.into_iter().find(|barred| {
-            let pace = sum(&|tag| !barred.contains(tag));
-            !barred.is_empty()
-                && !tried.contains(barred)
-                && pace > 0.0
-                && pace >= LEAST_SHARE * sum(&|_| true)
+            let camp = givers.iter().filter(|(tag, _)| !barred.contains(tag));
+            let pace = camp.fold(0.0, |sum, (_, pace)| sum + pace);
+            !barred.is_empty() && !tried.contains(barred) && pace > 0.0 && pace >= least
         })?;
         self.commons.evidence().note_camp(piece, next.clone());
         Some(next)
