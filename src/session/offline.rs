@@ -25,8 +25,9 @@ fn on_cores<T: Send>(
     mut watch: impl FnMut(u32),
 ) -> Result<Vec<T>, SessionError> {
     let (sender, mut seen) = mpsc::channel(64);
-    let queue = Arc::new(PieceQueue::new(store.layout()));
-    let cores = ring::cores_with_rings(cores.clamp(1, queue.stretches()));
+    let pieces = store.layout().piece_count() as usize;
+    let cores = ring::cores_with_rings(cores.clamp(1, pieces.max(1)));
+    let queue = Arc::new(PieceQueue::new(store.layout(), cores));
     let run = |cpu: usize, seen: mpsc::Sender<u32>| -> Result<T, SessionError> {
         let main = async |core| {
             let access = Rc::new(Access::new(Arc::clone(store), cores));

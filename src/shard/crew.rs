@@ -123,7 +123,7 @@ impl Crew {
             choices: job.choices.clone(),
             print_key: fastrand::u128(..).to_le_bytes(),
             snapshots: job.snapshots,
-            queue: Arc::new(PieceQueue::new(layout)),
+            queue: Arc::new(PieceQueue::new(layout, cores)),
             checking: AtomicUsize::new(cores),
             ready: watch::Sender::new(false),
             file_left: layout.files().map(|_| AtomicU32::new(0)).collect(),

@@ -109,12 +109,12 @@ impl Memory {
     /// A slab to fill that begins `skew` bytes behind a page boundary, unless all that could be had are promised: one that is
     /// free, or else the cache gives way, or else the arena grows.
     pub(super) fn take(&mut self, skew: usize) -> Option<FillingSlab> {
-        (self.available() > 0).then(|| self.take_any(skew)).flatten()
+        self.is_available().then(|| self.take_any(skew)).flatten()
     }
 
     /// Promises a slab, if one could be had.
     pub(super) fn promise(&mut self) -> Option<Promise> {
-        (self.available() > 0).then(|| {
+        self.is_available().then(|| {
             self.promised.set(self.promised.get() + 1);
             Promise(Rc::clone(&self.promised))
         })
@@ -150,9 +150,24 @@ impl Memory {
 
     /// Slabs that could be had now, and are not promised.
     pub(super) fn available(&mut self) -> usize {
+        self.count_shared();
+        self.surely_available()
+    }
+
+    /// Finds out what others do not hold any more. (Dear with many peers: to be done when it matters.)
+    fn count_shared(&mut self) {
         let cached = &self.cached;
         self.shared.retain(|key| cached.get(key).is_some_and(|cached| !cached.slab.is_sole()));
-        (self.arena.free() + cached.len() - self.shared.len()).saturating_sub(self.promised.get())
+    }
+
+    /// The same, without those that others held once and do not any more.
+    fn surely_available(&self) -> usize {
+        (self.arena.free() + self.cached.len()).saturating_sub(self.shared.len() + self.promised.get())
+    }
+
+    /// Whether there is one.
+    fn is_available(&mut self) -> bool {
+        self.surely_available() > 0 || self.available() > 0
     }
 
     /// Slabs that may be promised to downloads now, which have so many already, whatever they do with them.
@@ -163,10 +178,16 @@ impl Memory {
 
     /// Bytes by which the arena has to grow for the next slab.
     pub(super) fn growth(&mut self) -> usize {
-        // Counts anew what others hold.
-        self.available();
-        let gives_way = self.room == 0 && self.cached.len() > self.shared.len();
-        if self.arena.ready() > 0 || gives_way { 0 } else { self.arena.growth() * SLAB_LEN }
+        let gives_way = self.arena.ready() > 0 || self.room == 0 && self.may_evict();
+        if gives_way { 0 } else { self.arena.growth() * SLAB_LEN }
+    }
+
+    /// Whether something is cached that nobody else holds.
+    fn may_evict(&mut self) -> bool {
+        self.cached.len() > self.shared.len() || {
+            self.count_shared();
+            self.cached.len() > self.shared.len()
+        }
     }
 
     /// Whether the next slab can be had within half of the memory, be it that the cache has to give way: the other half is for
@@ -201,7 +222,7 @@ impl Memory {
 
     /// The slab of a run, when all of `range` is in it, unless it has to give way to what is promised.
     pub(super) fn get(&mut self, key: RunKey, range: &Range<usize>) -> Option<Slab> {
-        let may_share = self.promised.get() == 0 || self.available() > 0;
+        let may_share = self.promised.get() == 0 || self.is_available();
         let cached = self.cached.get_mut(&key)?;
         if cached.slab.is_sole() {
             if !may_share {

@@ -4,27 +4,30 @@ use crate::metainfo::{Layout, PieceIndex};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Pieces that a core takes at a time: consecutive, so that it reads ahead in its stretch of the files, and as many as
+/// Most pieces that a core takes at a time: consecutive, so that it reads ahead in its stretch of the files, and as many as
 /// are hashed side by side.
-const STRETCH: u32 = 16;
+const MOST: u32 = 16;
 
 /// The pieces of a torrent, each to be taken by one core.
 pub struct PieceQueue {
     layout: Arc<Layout>,
+    /// How many pieces are taken at a time.
+    stretch: u32,
     /// The first piece that nobody has taken.
     next: AtomicU32,
     done: AtomicU32,
 }
 
 impl PieceQueue {
-    /// All pieces of the torrent.
-    pub fn new(layout: &Arc<Layout>) -> Self {
-        Self { layout: Arc::clone(layout), next: AtomicU32::new(0), done: AtomicU32::new(0) }
-    }
-
-    /// In how many portions the pieces are taken: more cores than that find nothing to do.
-    pub fn stretches(&self) -> usize {
-        self.layout.piece_count().div_ceil(STRETCH) as usize
+    /// All pieces of the torrent, for so many cores: few pieces are shared out evenly.
+    pub fn new(layout: &Arc<Layout>, cores: usize) -> Self {
+        let share = layout.piece_count().div_ceil(u32::try_from(cores.max(1)).unwrap_or(u32::MAX));
+        Self {
+            layout: Arc::clone(layout),
+            stretch: share.clamp(1, MOST),
+            next: AtomicU32::new(0),
+            done: AtomicU32::new(0),
+        }
     }
 
     /// Lets nobody take another piece: those who work on it end soon.
@@ -51,9 +54,9 @@ impl PieceQueue {
     fn take(&self) -> std::ops::Range<u32> {
         let end = self.layout.piece_count();
         let taken = self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
-            (next < end).then(|| next.saturating_add(STRETCH).min(end))
+            (next < end).then(|| next.saturating_add(self.stretch).min(end))
         });
-        taken.map_or(0..0, |start| start..start.saturating_add(STRETCH).min(end))
+        taken.map_or(0..0, |start| start..start.saturating_add(self.stretch).min(end))
     }
 }
 
@@ -87,7 +90,7 @@ mod tests {
     #[test]
     fn cores_share_the_pieces_in_stretches() {
         let layout = Arc::new(Layout::new(1, [40]).unwrap());
-        let queue = Arc::new(PieceQueue::new(&layout));
+        let queue = Arc::new(PieceQueue::new(&layout, 2));
         let (mut one, mut other) = (Stretch::new(&queue), Stretch::new(&queue));
         let first: Vec<u32> =
             [one.next(), one.next(), other.next(), one.next()].map(|piece| piece.unwrap().get()).to_vec();
@@ -99,9 +102,23 @@ mod tests {
     }
 
     #[test]
+    fn few_pieces_are_shared_out_evenly() {
+        let taken = |pieces, cores| {
+            let queue = PieceQueue::new(&Arc::new(Layout::new(1, [pieces]).unwrap()), cores);
+            let portions = std::iter::from_fn(|| Some(queue.take()).filter(|taken| !taken.is_empty()));
+            portions.map(|taken| taken.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(taken(16, 2), [8, 8]);
+        assert_eq!(taken(17, 2), [9, 8]);
+        assert_eq!(taken(3, 4), [1, 1, 1]);
+        assert_eq!(taken(16, 1), [16]);
+        assert_eq!(taken(35, 2), [16, 16, 3]);
+    }
+
+    #[test]
     fn a_closed_queue_gives_no_further_stretch() {
         let layout = Arc::new(Layout::new(1, [40]).unwrap());
-        let queue = Arc::new(PieceQueue::new(&layout));
+        let queue = Arc::new(PieceQueue::new(&layout, 2));
         let mut core = Stretch::new(&queue);
         core.next();
         queue.close();

@@ -13,7 +13,7 @@ fn hashes_of_absent_and_short_files_are_none() {
     on_a_ring(async |core| {
         let files = [entry("a", PIECE + 5), entry("b", PIECE * 2 - 5), entry("absent", PIECE)];
         let store = store(folder.path(), &files).unwrap();
-        let queue = Arc::new(PieceQueue::new(store.layout()));
+        let queue = Arc::new(PieceQueue::new(store.layout(), 1));
         let access = Rc::new(Access::new(store, 1));
         let found = Rc::new(std::cell::RefCell::new(vec![false; 4]));
         let seen = Rc::clone(&found);
@@ -33,7 +33,7 @@ fn cores_check_a_torrent_together() {
     bytes[50 * PIECE as usize] ^= 1;
     fs::write(folder.path().join("file"), &bytes).unwrap();
     let store = store(folder.path(), &torrent.files).unwrap();
-    let queue = Arc::new(PieceQueue::new(store.layout()));
+    let queue = Arc::new(PieceQueue::new(store.layout(), 3));
     let begun = Arc::new(AtomicUsize::new(0));
     let core = || {
         on_a_ring(async |core| {
@@ -81,7 +81,7 @@ fn a_check_reads_ahead_in_whole_runs() {
         let layout = Arc::new(Layout::new(2 * ring::SLAB_LEN as u64, [files[0].length]).unwrap());
         let store = Store::new(Folder::open(folder.path(), true).unwrap(), layout, &files).unwrap();
         let access = Rc::new(Access::new(Arc::new(store), 1));
-        let queue = Arc::new(PieceQueue::new(access.store().layout()));
+        let queue = Arc::new(PieceQueue::new(access.store().layout(), 1));
         let reads = || ring::counters().operations[ring::Kind::Read as usize];
         let (before, most) = (reads(), Rc::new(Cell::new(0)));
         let watch = Rc::clone(&most);
@@ -122,7 +122,7 @@ fn a_part_is_as_long_as_its_file_and_only_what_was_written_is_read() {
         on_a_ring(async |core| {
             let store = store(folder.path(), &torrent.files).unwrap();
             let access = Rc::new(Access::new(Arc::clone(&store), 1));
-            let queue = Arc::new(PieceQueue::new(store.layout()));
+            let queue = Arc::new(PieceQueue::new(store.layout(), 1));
             let mut good = check(&access, &core.arena, &torrent, &queue, |_| {}).await.unwrap();
             good.sort_unstable();
             let good: Vec<u32> = good.into_iter().map(|piece| piece.get()).collect();
@@ -148,7 +148,7 @@ fn holes_are_zeros_as_good_as_any() {
     let good = on_a_ring(async |core| {
         let store = store(folder.path(), &torrent.files).unwrap();
         let access = Rc::new(Access::new(Arc::clone(&store), 1));
-        let queue = Arc::new(PieceQueue::new(store.layout()));
+        let queue = Arc::new(PieceQueue::new(store.layout(), 1));
         check(&access, &core.arena, &torrent, &queue, |_| {}).await.unwrap()
     });
     assert_eq!(good.len(), 11);
