@@ -295,7 +295,8 @@ fn transmission_takes_when_it_tolerates_what_we_require() {
 }
 
 #[test]
-fn transmission_takes_when_both_require_encryption() {
+fn transmission_takes_when_it_requires_encryption() {
+    to_partner(Partner::Transmission, transmission, &[]);
     to_partner(Partner::Transmission, transmission, REQUIRED);
 }
 
@@ -331,9 +332,10 @@ fn aria2_gives_when_it_requires_rc4() {
 }
 
 #[test]
-fn aria2_takes_when_both_require_rc4() {
+fn aria2_takes_when_it_requires_rc4() {
     let start = |scene: &Scene, folder: &Path| -> Box<dyn Client> {
         Box::new(Aria2::download(&scene.stage, &scene.torrent, folder, ARC4))
     };
+    to_partner(Partner::Aria2, start, &[]);
     to_partner(Partner::Aria2, start, REQUIRED);
 }
