@@ -87,8 +87,8 @@ pub(super) struct ActivePiece {
     /// Runs are written as soon as they are hashed, before the whole piece is known to be good.
     pub(super) streaming: bool,
     pub(super) verdict: Option<bool>,
-    /// Since when it has waited in vain, and how many blocks it lacked then.
-    stood: Option<(Duration, usize)>,
+    /// Since when it has waited in vain.
+    stood: Option<Duration>,
     /// Its fingerprints are being taken: it stays as it is until they are there.
     pub(super) printing: bool,
     /// No block before this one is missing.
@@ -157,6 +157,12 @@ impl ActivePiece {
         self.spoiled || matches!(self.senders, Senders::Voters(_) | Senders::AllBut(_))
     }
 
+    /// Whether there is something that may come from the peer.
+    pub(super) fn is_for(&self, from: Tag) -> bool {
+        let lacks = |index: &usize| !self.blocks[*index].is_received();
+        (0..self.blocks.len()).filter(lacks).any(|index| self.hears(index, from))
+    }
+
     /// Whether the peer is of another camp than those who are asked.
     pub(super) fn bars(&self, from: Tag) -> bool {
         matches!(&self.senders, Senders::AllBut(barred) if barred.contains(&from))
@@ -203,8 +209,7 @@ impl ActivePiece {
         self.reconsider(index);
     }
 
-    /// Whether the block may come from this peer: it is not here, its run has memory, of a piece that one peer
-    /// alone shall send, this is the one, and where there is a vote, it has not had its own.
+    /// Whether the block may come from this peer: it is not here, its run has memory, and the peer is of those who are to send it.
     pub(super) fn welcomes(&self, index: usize, slot: PeerSlot, from: Tag) -> bool {
         let opened = Self::run_of(index) < self.opened;
         let barred = self.is_sole() && self.owner != Some(slot);
@@ -218,6 +223,7 @@ impl ActivePiece {
 
     /// The block is there.
     pub(super) fn receive(&mut self, index: usize, tag: Tag) {
+        self.stood = None;
         let block = &mut self.blocks[index];
         debug_assert!(!block.is_received());
         (block.from, block.writer, block.away) = (Some(tag), None, false);
@@ -237,9 +243,10 @@ impl ActivePiece {
         }
         let mut kept = 0;
         for index in 0..self.blocks.len() {
-            let open = matches!(self.runs[Self::run_of(index)], Stage::Filling(_) | Stage::Full);
             if self.blocks[index].from != Some(tag) {
-            } else if open {
+                continue;
+            }
+            if matches!(self.runs[Self::run_of(index)], Stage::Filling(_) | Stage::Full) {
                 self.take_back(index);
             } else {
                 kept += 1;
@@ -324,10 +331,7 @@ impl ActivePiece {
     /// Nobody brings what it lacks just now: says whether that was so before, and nothing has come for this long. (Who falls silent
     /// is asked again now and then, and who chokes us may unchoke us: that alone is no progress.)
     pub(super) fn stands(&mut self, now: Duration, patience: Duration) -> bool {
-        let lacks = self.lacks();
-        let stood = self.stood.filter(|(_, then)| *then == lacks).unwrap_or((now, lacks));
-        self.stood = Some(stood);
-        now >= stood.0 + patience
+        now >= *self.stood.get_or_insert(now) + patience
     }
 
     /// Number of blocks that are still to come.

@@ -56,28 +56,28 @@ impl Swarm {
         self.board.has_left(piece) || self.peers.is_outdone(slot, piece, &self.layout)
     }
 
-    /// Seconds until who is to send a suspect piece, its owner alone or a camp, has sent the rest.
+    /// Seconds until who is to send a suspect piece has sent the rest, if anybody does.
     fn seconds_left(&self, active: &ActivePiece) -> Option<f64> {
         match active.senders {
             Senders::Owner => Some(seconds(self.peers.get(active.owner?)?, active.lacks())),
-            Senders::AllBut(_) => {
-                let camp =
-                    self.paces().filter(|(giver, _)| giver.offers(active.piece) && !active.bars(giver.tag));
-                let pace = camp.fold(0.0, |sum, (_, pace)| sum + pace);
-                Some(active.lacks() as f64 * f64::from(BLOCK_LEN) / pace)
+            Senders::AllBut(_) | Senders::Voters(_) => {
+                let may = |giver: &Peer| giver.offers(active.piece) && active.is_for(giver.tag);
+                let senders = self.paces().filter(|(giver, _)| may(giver));
+                let pace = senders.fold(0.0, |sum, (_, pace)| sum + pace);
+                (pace > 0.0).then(|| active.lacks() as f64 * f64::from(BLOCK_LEN) / pace)
             }
-            Senders::All | Senders::Voters(_) => None,
+            Senders::All => None,
         }
     }
 
-    /// Frees a piece that its only sender is slow with for a peer that has nothing to do and would be much faster. Says
-    /// whether it is there to be claimed.
+    /// Frees a suspect piece that those who are to send it are slow with for a peer that is not of them, has nothing to do and would
+    /// be much faster. Says whether it is there to be claimed.
     pub(super) fn take_over(&mut self, slot: PeerSlot) -> bool {
         let Some(peer) = self.peers.get(slot).filter(|peer| !peer.snubbed) else { return false };
         let slow = self.active.values().find(|active| {
             let own = self.seconds_for(peer, active.piece);
             active.owner != Some(slot)
-                && (active.is_sole() || active.bars(peer.tag))
+                && (active.is_sole() || !active.is_for(peer.tag))
                 && peer.offers(active.piece)
                 && self.seconds_left(active).is_some_and(|left| is_much_longer(left, own))
                 && self.may_dismiss(active.piece)
@@ -91,28 +91,37 @@ impl Swarm {
     /// Pieces that another core might bring sooner, by peers that have nothing to do.
     pub(super) fn slow_pieces(&self) -> impl Iterator<Item = Lacking> {
         self.active.values().filter_map(|active| {
-            let left = self.seconds_left(active).filter(|left| active.is_sole() && *left > LEAST_SAVED)?;
+            // Of what is put to the vote others fetch blocks.
+            let left = self.seconds_left(active).filter(|_| active.votes().is_none())?;
             let block = self.layout.nth_block(active.piece, 0);
-            let wait = Duration::from_secs_f64(left);
-            self.may_dismiss(active.piece).then_some(Lacking { block, whole: true, wait })
+            let wait = Duration::try_from_secs_f64(left).unwrap_or(Duration::MAX);
+            let slow = left > LEAST_SAVED && self.may_dismiss(active.piece);
+            slow.then_some(Lacking { block, whole: true, wait })
         })
     }
 
     /// Whether nothing of the piece is under way but requests (no receive, no hash, no write), and it was not begun anew too
     /// often.
     pub(super) fn may_dismiss(&self, piece: PieceIndex) -> bool {
-        let Some(active) = self.active.get(&piece) else { return false };
-        if self.restarts.get(&piece).is_some_and(|times| *times >= MOST_RESTARTS) {
-            return false;
-        }
-        let mut blocks = (0..active.blocks.len()).map(|index| self.layout.nth_block(piece, index));
+        let spent = self.restarts.get(&piece).is_some_and(|times| *times >= MOST_RESTARTS);
+        !spent && self.active.get(&piece).is_some_and(|active| self.is_at_rest(active))
+    }
+
+    /// Whether nothing of the piece is under way but requests.
+    pub(super) fn is_at_rest(&self, active: &ActivePiece) -> bool {
+        let mut blocks = (0..active.blocks.len()).map(|index| self.layout.nth_block(active.piece, index));
         !active.is_settling() && !blocks.any(|block| self.is_lent(active, &block))
     }
 
     /// Ends a try at a suspect piece: it is to be begun anew.
     pub(super) fn dismiss(&mut self, piece: PieceIndex) {
-        let Some(active) = self.active.get_mut(&piece) else { return };
         *self.restarts.entry(piece).or_default() += 1;
+        self.abandon(piece);
+    }
+
+    /// Ends a try of which nothing is under way but requests.
+    pub(super) fn abandon(&mut self, piece: PieceIndex) {
+        let Some(active) = self.active.get_mut(&piece) else { return };
         active.blocks.iter_mut().for_each(|state| state.writer = None);
         let owner = active.owner;
         self.cancel_piece(piece);
@@ -121,7 +130,7 @@ impl Swarm {
         {
             self.disown_piece(owner);
         }
-        self.restart(piece, true);
+        self.restart(piece, self.commons.map.is_suspect(piece));
     }
 
     /// What was asked of a piece need not be sent.
@@ -136,9 +145,8 @@ impl Swarm {
     pub(super) fn give_up_spoiled(&mut self) {
         let spoiled = self.active.values().filter(|active| active.spoiled).map(|active| active.piece);
         for piece in spoiled.collect::<Vec<_>>() {
-            self.cancel_piece(piece);
-            if self.active.get(&piece).is_some_and(ActivePiece::is_idle) {
-                self.restart(piece, self.commons.map.is_suspect(piece));
+            if self.active.get(&piece).is_some_and(|active| self.is_at_rest(active)) {
+                self.abandon(piece);
                 self.wake_hungry();
             }
         }

@@ -35,6 +35,8 @@ const LEAST_HELP: f64 = 0.25;
 pub(super) struct Board {
     /// What was put there, and was not taken when we last looked.
     shown: BTreeSet<Block>,
+    /// Pieces of which the first block stands for all that is here: others may begin them anew.
+    whole: BTreeSet<PieceIndex>,
     /// Blocks that others fetch for us, and when we learned that.
     taken: BTreeMap<Block, Duration>,
     /// Pieces that are left to other cores, and until when.
@@ -184,6 +186,8 @@ impl Swarm {
             let rest = self.lacking(now).into_iter();
             lacking.extend(rest.filter(|lacking| shown.insert(lacking.block)));
         }
+        let whole = lacking.iter().filter(|lacking| lacking.whole);
+        self.board.whole = whole.map(|lacking| lacking.block.piece).collect();
         self.nudge |= wanted && shown != before;
         self.board.shown = shown;
         self.commons.show_lacking(self.core, lacking);
@@ -219,7 +223,7 @@ impl Swarm {
     /// Another core has taken what we have shown.
     fn note_taken(&mut self, now: Duration, block: Block) {
         let Some(active) = self.active.get_mut(&block.piece) else { return };
-        if !active.is_sole() {
+        if !self.board.whole.contains(&block.piece) || block.begin > 0 {
             active.blocks[block.index()].away = true;
             self.board.taken.insert(block, now);
         } else if self.may_dismiss(block.piece) {
@@ -279,7 +283,9 @@ impl Swarm {
         let blocks = found.into_iter().take(room);
         let mut lacking: Vec<Lacking> =
             blocks.map(|(_, Reverse(wait), Reverse(block))| Lacking { block, wait, whole: false }).collect();
-        lacking.extend(self.slow_pieces());
+        let whole: Vec<Lacking> = self.slow_pieces().collect();
+        lacking.retain(|lacking| whole.iter().all(|whole| whole.block != lacking.block));
+        lacking.extend(whole);
         lacking
     }
 

@@ -9,6 +9,9 @@ use std::collections::{BTreeMap, VecDeque};
 /// Most statements that are remembered: of a piece of the greatest length all, thrice.
 const MOST_STATEMENTS: usize = 96 * 1024;
 
+/// What so many have sent for a block is held against what others have: honest peers quarrel with all liars soon enough.
+const MOST_COMPARED: usize = 8;
+
 /// What somebody has sent for a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Statement {
@@ -82,7 +85,10 @@ impl Evidence {
 
     /// There is a vote on the piece. The next try, if there must be one, is another's.
     pub(super) fn note_vote(&mut self, piece: PieceIndex) {
-        self.cases.iter_mut().filter(|case| case.piece == piece).for_each(|case| case.voted = true);
+        if let Some(case) = self.cases.iter_mut().find(|case| case.piece == piece) {
+            case.voted = true;
+            case.camps.clear();
+        }
     }
 
     /// Who was not asked in tries at a piece after a vote, if there was one.
@@ -109,7 +115,9 @@ impl Evidence {
                 quarrels.extend(
                     differ.flat_map(|other| [(other.from, statement.from), (statement.from, other.from)]),
                 );
-                others.push(statement);
+                if others.len() < MOST_COMPARED {
+                    others.push(statement);
+                }
             }
         }
         quarrels
@@ -124,7 +132,6 @@ impl Evidence {
             self.statements -= lost;
             if lost > 0 {
                 (case.voted, case.cleared) = (false, true);
-                case.camps.clear();
             }
         }
     }

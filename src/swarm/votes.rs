@@ -6,7 +6,7 @@
 //! lies among them, and costs little more than the second try. A vote says what to hash, not who is to blame: that the
 //! right piece does, as ever (`evidence`).
 //!
-//! Where that cannot help (fewer than three peers, or one so fast that it has it sooner than all others together), where nobody
+//! Where that cannot help (fewer than three peers, or one so fast that it has it sooner than all others together), or where nobody
 //! is left to be asked, one peer alone sends the next try (`alone`), until one who has sent some of it is found to lie. When the piece
 //! comes out wrong again, because liars agree, those who agree with each other send the next tries (`camps`).
 
@@ -179,17 +179,19 @@ impl Swarm {
         self.helpers() > said.filter(|from| from.core() != self.core).count()
     }
 
-    /// Ends votes that none of our peers can take part in, nor does another core's: one peer alone is to send the piece.
+    /// Ends votes, and tries by a camp, that lack what none of our peers can send and no other core fetches.
     pub(super) fn look_at_votes(&mut self, now: Duration) {
         let lacks_voter = |active: &&ActivePiece| {
-            let waits = active.is_idle() && !active.blocks.iter().any(|block| block.away);
-            waits && active.missing().any(|index| !self.has_voter(active, index, None))
+            // Who was asked in vain may have fallen silent.
+            let lacks = |index: &usize| !active.blocks[*index].is_received() && !active.blocks[*index].away;
+            let mut lacking = (0..active.blocks.len()).filter(lacks);
+            self.is_at_rest(active) && lacking.any(|index| !self.has_voter(active, index, None))
         };
         let choosy = self.active.values().filter(|active| active.is_choosy() && !active.spoiled);
         let stuck: Vec<PieceIndex> = choosy.filter(lacks_voter).map(|active| active.piece).collect();
         for piece in stuck {
             if self.active.get_mut(&piece).is_some_and(|active| active.stands(now, LATE)) {
-                self.restart(piece, true);
+                self.abandon(piece);
             }
         }
         self.look_at_cleared();

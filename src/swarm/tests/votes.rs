@@ -203,6 +203,31 @@ fn a_camp_that_has_become_slow_leaves_the_piece_to_another() {
 }
 
 #[test]
+fn a_slow_camp_of_one_core_leaves_the_piece_to_another_core() {
+    let [mut one, mut other] = two(2 * RUN_LEN, 1);
+    let (slow, fast) = (one.giver(1, &[0]), other.giver(2, &[0]));
+    has_rate(&mut one, slow, 1_000);
+    has_rate(&mut other, fast, 1_000_000);
+    let tag = |desk: &Desk, slot| desk.swarm.peers.get(slot).unwrap().tag;
+    let said = [tag(&one, slow), tag(&other, fast)].into_iter().zip(0..);
+    put_to_the_vote(&one, said.map(|(from, print)| Statement { index: 0, from, print }));
+    let piece = one.piece(0);
+    one.swarm.commons.evidence().note_vote(piece);
+    assert!(!one.requests(slow).is_empty() && one.swarm.active[&piece].bars(tag(&other, fast)));
+    for _ in 0..5 {
+        nudge(&mut other, &mut one);
+        nudge(&mut one, &mut other);
+        if !other.requests(fast).is_empty() {
+            assert!(!one.swarm.active.contains_key(&piece));
+            return;
+        }
+        other.pass(1);
+        one.pass(1);
+    }
+    panic!("the other core's peer is asked for nothing");
+}
+
+#[test]
 fn a_camp_that_has_left_does_not_keep_the_piece() {
     let (mut desk, peers) = crowd(120, 3);
     peers.iter().for_each(|peer| has_rate(&mut desk, *peer, 100_000));
@@ -344,23 +369,27 @@ fn what_one_alone_has_sent_waits_for_a_while_when_it_chokes() {
     assert!(!one.swarm.active.contains_key(&piece), "others have nothing to do");
 }
 
-/// It is asked again each time that it was given up, and never sends.
+/// They are asked again each time that they were given up, one while the other is waited for, and never send.
 #[test]
-fn a_vote_does_not_wait_for_a_last_voter_that_falls_silent() {
-    let mut poll = Poll::of(120, &[100_000; 3], lies(&[1]));
-    while poll.desk.swarm.totals().wasted <= u64::from(120 * BLOCK) {
-        assert!(poll.fetch());
-        poll.settle();
+fn a_vote_does_not_wait_for_last_voters_that_fall_silent() {
+    for count in [1, 2] {
+        let mut poll = Poll::of(120, &vec![100_000; 2 + count], lies(&[1]));
+        while poll.desk.swarm.totals().wasted <= u64::from(120 * BLOCK) {
+            assert!(poll.fetch());
+            poll.settle();
+        }
+        let silent = poll.peers.split_off(2);
+        for _ in 0..120 {
+            poll.run();
+            for peer in &silent {
+                poll.desk.requests(*peer);
+                poll.desk.hear(*peer, Message::KeepAlive);
+            }
+            poll.desk.pass(1);
+        }
+        assert!(poll.desk.swarm.is_seeding(), "{count} silent ones");
+        assert_eq!(poll.banned, [1]);
     }
-    let silent = poll.peers.pop().unwrap();
-    for _ in 0..90 {
-        poll.run();
-        poll.desk.requests(silent);
-        poll.desk.hear(silent, Message::KeepAlive);
-        poll.desk.pass(1);
-    }
-    assert!(poll.desk.swarm.is_seeding());
-    assert_eq!(poll.banned, [1]);
 }
 
 #[test]
