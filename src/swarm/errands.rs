@@ -1,14 +1,14 @@
-//! Cores helping each other: what is new on one is learned by the others, and a core whose peers have nothing left to
-//! do fetches blocks of pieces that another has claimed.
+//! Cores helping each other: what is new on one is learned by the others, and a core whose peers have nothing left to do fetches
+//! blocks of pieces that another has claimed.
 //!
-//! A core that is out of work says so in the [`Commons`](super::Commons). The others then show which blocks their
-//! pieces lack: those that nobody was asked for, unless they come at once, that are late, or that would be long in coming. (What is
-//! to be played next they show anyhow.) Whoever takes one asks a peer of its own for it and hands it over: so no piece is held up by the peers
-//! of the core that claimed it. What was taken the holder asks of nobody, unless it does not come.
+//! A core that is out of work says so in the [`Commons`](super::Commons). The others then show which blocks their pieces lack: those
+//! that nobody was asked for, unless they come at once, that are late, or that would be long in coming. (What is to be played next
+//! they show anyhow.) Whoever takes one asks a peer of its own for it and hands it over: so no piece is held up by the peers of the
+//! core that claimed it. What was taken the holder asks of nobody, unless it does not come.
 //!
-//! Such blocks are copied, into memory of the core that holds the piece, so there shall be few. Towards the end a core that
-//! has blocks to ask for begins no more than its share of the pieces that are left ([`Swarm::has_its_share`]), and what it was
-//! asked of the holder's peers is asked once more only where that saves time.
+//! Such blocks are copied, into memory of the core that holds the piece, so there shall be few. Towards the end a core that has
+//! blocks to ask for begins no more than its share of the pieces that are left ([`Swarm::has_its_share`]), and what it was asked of
+//! the holder's peers is asked once more only where that saves time.
 
 use super::active::{ActivePiece, is_whole};
 use super::commons::Lacking;
@@ -245,8 +245,7 @@ impl Swarm {
         free
     }
 
-    /// Gives back pieces that no peer of ours goes on with, and of which another core would not rather fetch the rest: at once if
-    /// nothing of them is here, else after a while. (Who chokes us may soon unchoke us.)
+    /// Gives back pieces that no peer of ours goes on with: at once if nothing of them is here, else after a while.
     fn give_up_hopeless(&mut self, now: Duration) {
         let mut hopeless = Vec::new();
         for active in self.active.values_mut() {
