@@ -53,7 +53,8 @@
 //!    sent it is banned; of several, it is remembered who sent which block with what fingerprint
 //!    ([`swarm::Swarm::fingerprinted`]). All fetch it once more, each block from another than before, and where two differ a
 //!    third decides (`swarm/votes.rs`); then those who agree with each other do (`swarm/camps.rs`), or one alone
-//!    (`swarm/alone.rs`). When it comes out right, who sent another block is banned. (Runs of pieces too long for memory are written before the verdict, and again if it is bad.)
+//!    (`swarm/alone.rs`). When it comes out right, who sent another block is banned. (Runs of pieces too long for memory are
+//!    written before the verdict, and again if it is bad.)
 //! 5. A file whose pieces are all there is synced and gets its own name ([`storage::Access::finish`]).
 //!
 //! # What can be seen

@@ -100,14 +100,13 @@ impl Swarm {
         })
     }
 
-    /// Whether nothing of the piece is under way but requests (no receive, no hash, no write), and it was not begun anew too
-    /// often.
+    /// Whether a try at the piece may be ended now, and it was not begun anew too often.
     pub(super) fn may_dismiss(&self, piece: PieceIndex) -> bool {
         let spent = self.restarts.get(&piece).is_some_and(|times| *times >= MOST_RESTARTS);
         !spent && self.active.get(&piece).is_some_and(|active| self.is_at_rest(active))
     }
 
-    /// Whether nothing of the piece is under way but requests.
+    /// Whether nothing of the piece is under way but requests: no receive, no hash, no write.
     pub(super) fn is_at_rest(&self, active: &ActivePiece) -> bool {
         let mut blocks = (0..active.blocks.len()).map(|index| self.layout.nth_block(active.piece, index));
         !active.is_settling() && !blocks.any(|block| self.is_lent(active, &block))
