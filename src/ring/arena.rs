@@ -46,6 +46,8 @@ struct SlabState {
     leased: Cell<u16>,
     /// Where in its first page the slab begins.
     skew: Cell<usize>,
+    /// It is among those that were let go.
+    let_go: Cell<bool>,
 }
 
 /// What a slab that is given back is overwritten with in debug builds.
@@ -64,6 +66,8 @@ struct Shared {
     /// The core has ended: no slab is taken any more.
     ended: Cell<bool>,
     free: RefCell<Vec<u32>>,
+    /// Slabs of which all handles but one have gone, each once.
+    let_go: RefCell<Vec<u32>>,
     states: Box<[SlabState]>,
 }
 
@@ -148,6 +152,7 @@ impl Arena {
             table: RefCell::new(None),
             ended: Cell::new(false),
             free: RefCell::default(),
+            let_go: RefCell::default(),
             states: (0..count).map(|_| SlabState::default()).collect(),
         })))
     }
@@ -203,6 +208,14 @@ impl Arena {
     /// Number of slabs by which it grows next.
     pub fn growth(&self) -> usize {
         self.0.chunk_from(self.0.grown.get()).len()
+    }
+
+    /// Number of a slab ([`Slab::index`]) that has only one handle left, or had some time since this was last asked: each once. For
+    /// whoever keeps slabs that others hold now and then; nobody else may ask.
+    pub fn let_go(&self) -> Option<u32> {
+        let index = self.0.let_go.borrow_mut().pop()?;
+        self.0.states[index as usize].let_go.set(false);
+        Some(index)
     }
 
     /// A slab to fill, if one is free. Its bytes are whatever was there before.
@@ -270,11 +283,15 @@ impl Clone for Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        let refs = &self.state().refs;
+        let SlabState { refs, let_go, .. } = self.state();
         refs.set(refs.get() - 1);
-        if refs.get() == 0 {
-            self.arena.spoil(self.index);
-            self.arena.free.borrow_mut().push(self.index);
+        match refs.get() {
+            0 => {
+                self.arena.spoil(self.index);
+                self.arena.free.borrow_mut().push(self.index);
+            }
+            1 if !let_go.replace(true) => self.arena.let_go.borrow_mut().push(self.index),
+            _ => {}
         }
     }
 }
@@ -424,6 +441,11 @@ impl Slab {
         assert!(range.start <= range.end && range.end <= SLAB_LEN);
         // SAFETY: inside the slab and initialised; a sealed slab has no leases and no filler, so nobody writes it.
         unsafe { std::slice::from_raw_parts(self.0.at(range.start).as_ptr(), range.len()) }
+    }
+
+    /// Number of the slab in its arena.
+    pub fn index(&self) -> u32 {
+        self.0.index
     }
 
     /// Whether this is the only handle: nothing reads the slab but its holder.

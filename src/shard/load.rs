@@ -224,27 +224,28 @@ impl TorrentShard {
             return found;
         }
         let mapped = if map { self.mapped(stretch, memory.unused()) } else { Err(Unmapped::Never) };
-        match mapped {
+        let is_dear = match mapped {
             Ok(mapped) => {
                 self.gauges.count_lookup(Lookup::PageCache);
                 return Some(Found::Here(mapped));
             }
             Err(Unmapped::Now) if waited < READ_AFTER => return None,
-            Err(_) => {}
-        }
+            Err(unmapped) => unmapped == Unmapped::Dear,
+        };
         if waited < GROW_AFTER && self.swarm.borrow().is_seeding() && !memory.stays_in_half() {
             return None;
         }
         // The two together stay within the limit: what is mapped makes way, and as long as it is being sent we wait.
         let room = memory.unused().saturating_sub(memory.growth());
-        if !self.access.map_within(room) {
+        if !self.access.sends_within(room) {
             return None;
         }
+        self.access.map_within(room);
         let slab = memory.take(self.skew(key))?;
         self.gauges.count_lookup(Lookup::Read);
         memory.miss(key);
-        // Of a run that is wanted once more, or will be, all is read.
-        let again = memory.holds(key) || self.reads.borrow().contains_key(&key);
+        // Of a run that is wanted once more, or will be, all is read; but what the page cache has is read as it is wanted.
+        let again = !is_dear && (memory.holds(key) || self.reads.borrow().contains_key(&key));
         let whole = stretch.ahead || again;
         let range = if whole { 0..self.run_len(key) as usize } else { stretch.range.clone() };
         Some(Found::Coming(self.read_run(key, range, slab)))

@@ -75,11 +75,12 @@ impl Drop for Promise {
 pub(super) struct Memory {
     arena: Arena,
     cached: HashMap<RunKey, Cached>,
-    /// Cached runs that others may hold as well; every one that others do hold is among them.
-    shared: HashSet<RunKey>,
+    /// Cached runs that nobody else holds, by when they were last used. (Some of the others may have been let go since.)
+    idle: BTreeMap<u64, RunKey>,
+    /// The other ones, by the numbers of their slabs.
+    shared: HashMap<u32, RunKey>,
     /// Slabs that are promised.
     promised: Rc<Cell<usize>>,
-    by_age: BTreeMap<u64, RunKey>,
     gone: Gone,
     /// Slabs by which the arena may grow for the sake of the cache.
     room: usize,
@@ -97,9 +98,9 @@ impl Memory {
             arena,
             zero_copy,
             cached: HashMap::new(),
-            shared: HashSet::new(),
+            idle: BTreeMap::new(),
+            shared: HashMap::new(),
             promised: Rc::default(),
-            by_age: BTreeMap::new(),
             gone: Gone::default(),
             room: if stays { runs } else { 0 },
             clock: 0,
@@ -134,10 +135,8 @@ impl Memory {
         }
         while self.arena.ready() == 0 && (self.room == 0 || self.arena.untouched() == 0) {
             // Runs that are being sent stay until they are; giving up their entry frees nothing.
-            let sole = |(_, key): &(&u64, &RunKey)| self.cached[*key].slab.is_sole();
-            let Some(oldest) = self.by_age.iter().find(sole).map(|(age, _)| *age) else { break };
-            let key = self.by_age.remove(&oldest).expect("just seen");
-            let leaves = self.cached.remove(&key).expect("as old as it is");
+            let Some((_, key)) = self.idle.pop_first() else { break };
+            let leaves = self.cached.remove(&key).expect("it is idle there");
             // Where two have been there are more to come.
             self.gone.regrets += usize::from(leaves.by_several);
             self.gone.add(key, self.arena.untouched());
@@ -150,24 +149,25 @@ impl Memory {
 
     /// Slabs that could be had now, and are not promised.
     pub(super) fn available(&mut self) -> usize {
-        self.count_shared();
-        self.surely_available()
+        self.see_idle();
+        (self.arena.free() + self.idle.len()).saturating_sub(self.promised.get())
     }
 
-    /// Finds out what others do not hold any more. (Dear with many peers: to be done when it matters.)
-    fn count_shared(&mut self) {
-        let cached = &self.cached;
-        self.shared.retain(|key| cached.get(key).is_some_and(|cached| !cached.slab.is_sole()));
-    }
-
-    /// The same, without those that others held once and do not any more.
-    fn surely_available(&self) -> usize {
-        (self.arena.free() + self.cached.len()).saturating_sub(self.shared.len() + self.promised.get())
+    /// Finds out what others do not hold any more.
+    fn see_idle(&mut self) {
+        while let Some(index) = self.arena.let_go() {
+            let Some(key) = self.shared.get(&index) else { continue };
+            let cached = &self.cached[key];
+            if cached.slab.is_sole() {
+                self.idle.insert(cached.used, *key);
+                self.shared.remove(&index);
+            }
+        }
     }
 
     /// Whether there is one.
     fn is_available(&mut self) -> bool {
-        self.surely_available() > 0 || self.available() > 0
+        self.available() > 0
     }
 
     /// Slabs that may be promised to downloads now, which have so many already, whatever they do with them.
@@ -184,10 +184,8 @@ impl Memory {
 
     /// Whether something is cached that nobody else holds.
     fn may_evict(&mut self) -> bool {
-        self.cached.len() > self.shared.len() || {
-            self.count_shared();
-            self.cached.len() > self.shared.len()
-        }
+        self.see_idle();
+        !self.idle.is_empty()
     }
 
     /// Whether the next slab can be had within half of the memory, be it that the cache has to give way: the other half is for
@@ -224,17 +222,27 @@ impl Memory {
     pub(super) fn get(&mut self, key: RunKey, range: &Range<usize>) -> Option<Slab> {
         let may_share = self.promised.get() == 0 || self.is_available();
         let cached = self.cached.get_mut(&key)?;
-        if cached.slab.is_sole() {
-            if !may_share {
-                return None;
-            }
-            self.shared.insert(key);
+        if cached.slab.is_sole() && !may_share {
+            return None;
         }
         self.clock += 1;
-        self.by_age.remove(&std::mem::replace(&mut cached.used, self.clock));
-        self.by_age.insert(self.clock, key);
+        let before = std::mem::replace(&mut cached.used, self.clock);
         let whole = cached.valid.start <= range.start && range.end <= cached.valid.end;
-        whole.then(|| cached.slab.clone())
+        let slab = whole.then(|| cached.slab.clone());
+        if self.idle.remove(&before).is_some() {
+            self.note(key);
+        }
+        slab
+    }
+
+    /// Notes whether somebody else holds the slab of a cached run.
+    fn note(&mut self, key: RunKey) {
+        let Cached { slab, used, .. } = &self.cached[&key];
+        if slab.is_sole() {
+            self.idle.insert(*used, key);
+        } else {
+            self.shared.insert(slab.index(), key);
+        }
     }
 
     /// The run, which is there, is sent to the peer with this number.
@@ -257,7 +265,8 @@ impl Memory {
     /// Drops the runs of a piece: they were written before it was known to be good, and it is not. From now on it may be
     /// any core's to fetch, and nobody must be served what came in the first try.
     pub(super) fn forget(&mut self, piece: PieceIndex) {
-        self.by_age.retain(|_, key| key.0 != piece);
+        self.idle.retain(|_, key| key.0 != piece);
+        self.shared.retain(|_, key| key.0 != piece);
         self.cached.retain(|key, _| key.0 != piece);
     }
 
@@ -268,13 +277,12 @@ impl Memory {
             return;
         }
         self.clock += 1;
-        let used = self.clock;
-        let fresh = Cached { slab, valid, used, taker: None, by_several: false };
+        let fresh = Cached { slab, valid, used: self.clock, taker: None, by_several: false };
         if let Some(old) = self.cached.insert(key, fresh) {
-            self.by_age.remove(&old.used);
+            self.idle.remove(&old.used);
+            self.shared.remove(&old.slab.index());
         }
-        self.shared.insert(key);
-        self.by_age.insert(used, key);
+        self.note(key);
     }
 }
 

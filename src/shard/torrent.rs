@@ -289,7 +289,7 @@ impl TorrentShard {
         if let Fetched::Awaited(promise) = run {
             let mut memory = self.memory.borrow_mut();
             *run = Fetched::Filling(memory.redeem(promise, self.skew(key)));
-            let _ = self.access.map_within(memory.unused());
+            self.access.map_within(memory.unused());
         }
         match run {
             Fetched::Filling(slab) => Some(work(slab, range)),

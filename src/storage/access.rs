@@ -260,30 +260,34 @@ impl Access {
     ) -> Result<Vec<Window>, Unmapped> {
         let layout = self.store.layout();
         let mut windows = Vec::with_capacity(2);
-        for Span { file: index, mut offset, len, .. } in layout.spans(piece, begin, len) {
+        for Span { file: index, offset, len, .. } in layout.spans(piece, begin, len) {
             let file_len = layout.file_len(index);
             // Of small files there would be many mappings for few bytes.
             if !self.is_stored(index) || file_len < LEAST_DIRECT {
                 return Err(Unmapped::Never);
             }
             let file = self.open_now(index).ok_or(Unmapped::Never)?;
-            let end = offset + u64::from(len);
-            if !file.is_resident(offset..end) {
+            let mut wanted = offset..offset + u64::from(len);
+            if !file.is_resident(wanted.clone()) {
                 return Err(Unmapped::Never);
             }
-            while offset < end {
-                let (view, at) = self.views.borrow_mut().get((index, &file, file_len), offset, room)?;
-                let until = view.len().min(at + (end - offset) as usize);
-                windows.push(Window::new(view, at..until));
-                offset += (until - at) as u64;
+            while !wanted.is_empty() {
+                let window = self.views.borrow_mut().get((index, &file, file_len), &wanted, room)?;
+                wanted.start += window.len() as u64;
+                windows.push(window);
             }
         }
         Ok(windows)
     }
 
-    /// Gives up what is mapped beyond `room` bytes; `false` when so much of it is being sent that more is left.
-    pub fn map_within(&self, room: usize) -> bool {
-        self.views.borrow_mut().keep_within(room)
+    /// Whether no more than `room` bytes of what is mapped are being sent: the others can be given up.
+    pub fn sends_within(&self, room: usize) -> bool {
+        self.views.borrow().sends_within(room)
+    }
+
+    /// Gives up what is mapped beyond `room` bytes, but for what is being sent.
+    pub fn map_within(&self, room: usize) {
+        self.views.borrow_mut().keep_within(room);
     }
 
     /// Bytes of files that are mapped.

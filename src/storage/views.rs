@@ -1,11 +1,15 @@
 //! Parts of files that are mapped, to be sent from the page cache: as many as there is room for. Which are given up is left to
 //! chance: of peers that all go through a torrent in its order, the oldest would be what is wanted next.
+//!
+//! To map a part and to give it up costs more than to read a few blocks. So where those that are given up have sent little (blocks from
+//! all over a torrent that is longer than the room), few new ones are mapped: those that are there stay longer, and send more.
 
 use super::file_id::FileId;
 use super::handle::Handle;
 use crate::metainfo::FileIndex;
-use crate::ring::{VIEW_LEN, View};
+use crate::ring::{VIEW_LEN, View, Window};
 use std::collections::HashMap;
+use std::ops::Range;
 use std::rc::Rc;
 
 /// Views that the memory of a core has room for, at the least. Half of it may be taken by blocks that were read, and a
@@ -16,6 +20,13 @@ const LEAST_VIEW_LEN: usize = 128 * 1024;
 /// Mappings of the process at most: the kernel allows 65530, and the allocator needs some.
 const MOST_VIEWS: usize = 16 * 1024;
 
+/// What of its length a view has to send, on an average, before it is given up: as much as pays for it.
+const LEAST_WORTH: f32 = 1.0 / 8.0;
+/// Views that are given up count for an average.
+const REMEMBERED: f32 = 16.0;
+/// While views do not pay, one is mapped where so many could be: what is asked for may have changed.
+const TRIES: u32 = 16;
+
 /// Why bytes cannot be sent from where the page cache has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unmapped {
@@ -23,19 +34,32 @@ pub enum Unmapped {
     Never,
     /// All that may be mapped is being sent.
     Now,
+    /// It has them, and to read them costs less.
+    Dear,
 }
 
 type Place = (FileIndex, u64);
 
+/// A view, with the file that it is of: the name may be another one's by now.
+struct Mapped {
+    id: FileId,
+    view: Rc<View>,
+    /// Bytes that were asked for.
+    sent: usize,
+}
+
 pub(super) struct Views {
-    /// With the file that each is of: the name may be another one's by now.
-    views: HashMap<Place, (FileId, Rc<View>)>,
+    views: HashMap<Place, Mapped>,
     places: Vec<Place>,
     chance: fastrand::Rng,
     bytes: usize,
     most: usize,
     /// Bytes of one view.
     len: usize,
+    /// What of their length views have sent when they were given up, an average of the last ones; 1 if they sent more.
+    worth: f32,
+    /// Views that were not mapped since the last one was.
+    passed: u32,
 }
 
 impl Views {
@@ -43,7 +67,7 @@ impl Views {
     pub(super) fn new(cores: usize) -> Self {
         let most = MOST_VIEWS / cores.max(1);
         let (views, places, chance) = (HashMap::new(), Vec::new(), fastrand::Rng::new());
-        Self { views, places, chance, bytes: 0, most, len: VIEW_LEN }
+        Self { views, places, chance, bytes: 0, most, len: VIEW_LEN, worth: 1.0, passed: 0 }
     }
 
     /// Views as long as is good when the core has so many bytes of memory.
@@ -58,35 +82,46 @@ impl Views {
         self.bytes
     }
 
-    /// The view of a file of `len` bytes in which `offset` lies, and where in it.
+    /// As many of `wanted` bytes of a file of `len` bytes, from the start, as lie in one view.
     ///
     /// # Errors
     /// When it has no room in `room` bytes, or the file cannot be mapped.
     pub(super) fn get(
         &mut self,
         (index, file, len): (FileIndex, &Handle, u64),
-        offset: u64,
+        wanted: &Range<u64>,
         room: usize,
-    ) -> Result<(Rc<View>, usize), Unmapped> {
-        let number = offset / self.len as u64;
+    ) -> Result<Window, Unmapped> {
+        let number = wanted.start / self.len as u64;
         let (place, start) = ((index, number), number * self.len as u64);
-        let within = (offset - start) as usize;
-        match self.views.get(&place) {
-            Some((id, view)) if *id == file.id() => return Ok((Rc::clone(view), within)),
-            Some(_) => self.give_up(|mapped| *mapped == place),
-            None => {}
-        }
         let len = (len - start).min(self.len as u64) as usize;
-        let left = room.checked_sub(len).ok_or(Unmapped::Never)?;
-        self.shrink(left, self.most - 1);
-        if self.bytes > left || self.places.len() >= self.most {
-            return Err(Unmapped::Now);
+        let within = (wanted.start - start) as usize..len.min((wanted.end - start) as usize);
+        if self.views.get(&place).is_some_and(|mapped| mapped.id != file.id()) {
+            self.give_up(|mapped| *mapped == place);
         }
-        let view = Rc::new(View::new(file.file(), start, len).map_err(|_| Unmapped::Never)?);
-        self.bytes += len;
-        self.places.push(place);
-        self.views.insert(place, (file.id(), Rc::clone(&view)));
-        Ok((view, within))
+        if !self.views.contains_key(&place) {
+            self.make_room(len, room)?;
+            let view = Rc::new(View::new(file.file(), start, len).map_err(|_| Unmapped::Never)?);
+            self.bytes += len;
+            self.places.push(place);
+            self.views.insert(place, Mapped { id: file.id(), view, sent: 0 });
+        }
+        let mapped = self.views.get_mut(&place).expect("just seen or mapped");
+        mapped.sent += within.len();
+        Ok(Window::new(Rc::clone(&mapped.view), within))
+    }
+
+    /// Sees to it that a view of `len` bytes can be mapped.
+    fn make_room(&mut self, len: usize, room: usize) -> Result<(), Unmapped> {
+        let left = room.checked_sub(len).ok_or(Unmapped::Never)?;
+        let is_full = self.bytes > left || self.places.len() >= self.most;
+        if is_full && self.worth < LEAST_WORTH && self.passed < TRIES {
+            self.passed += 1;
+            return Err(Unmapped::Dear);
+        }
+        self.passed = 0;
+        self.shrink(left, self.most - 1);
+        if self.bytes > left || self.places.len() >= self.most { Err(Unmapped::Now) } else { Ok(()) }
     }
 
     /// The files of which something is mapped.
@@ -102,14 +137,20 @@ impl Views {
     /// What is being sent of these goes with the send.
     fn give_up(&mut self, which: impl Fn(&Place) -> bool) {
         let leaving = self.views.extract_if(|place, _| which(place));
-        self.bytes -= leaving.map(|(_, (_, view))| view.len()).sum::<usize>();
+        self.bytes -= leaving.map(|(_, mapped)| mapped.view.len()).sum::<usize>();
         self.places.retain(|place| self.views.contains_key(place));
     }
 
-    /// Keeps no more than `room` bytes, but for what is being sent; says whether there are no more.
-    pub(super) fn keep_within(&mut self, room: usize) -> bool {
+    /// Whether no more than `room` bytes are being sent: the others can be given up.
+    pub(super) fn sends_within(&self, room: usize) -> bool {
+        let busy = |mapped: &&Mapped| Rc::strong_count(&mapped.view) > 1;
+        let sent = || self.views.values().filter(busy).map(|mapped| mapped.view.len()).sum::<usize>();
+        self.bytes <= room || sent() <= room
+    }
+
+    /// Keeps no more than `room` bytes, but for what is being sent.
+    pub(super) fn keep_within(&mut self, room: usize) {
         self.shrink(room, self.most);
-        self.bytes <= room
     }
 
     /// Gives up some until there are no more than so many bytes and views, or all that are left are being sent: to give those
@@ -118,12 +159,13 @@ impl Views {
         while self.bytes > room || self.places.len() > most {
             let (first, count) = (self.chance.usize(..self.places.len()), self.places.len());
             let mut turned = (first..count).chain(0..first);
-            let Some(at) = turned.find(|at| Rc::strong_count(&self.views[&self.places[*at]].1) == 1) else {
-                break;
-            };
+            let is_idle = |at: &usize| Rc::strong_count(&self.views[&self.places[*at]].view) == 1;
+            let Some(at) = turned.find(is_idle) else { break };
             let leaving = self.places.swap_remove(at);
-            let (_, view) = self.views.remove(&leaving).expect("each place has one");
+            let Mapped { view, sent, .. } = self.views.remove(&leaving).expect("each place has one");
             self.bytes -= view.len();
+            let worth = sent.min(view.len()) as f32 / view.len() as f32;
+            self.worth += (worth - self.worth) / REMEMBERED;
         }
     }
 }
@@ -186,12 +228,11 @@ mod tests {
             assert_eq!(windows(&access, view * VIEW, 10, 2 * VIEW_LEN), Some(vec![10]));
             assert!(access.mapped() <= 2 * VIEW_LEN);
         }
-        assert!(access.map_within(3 * VIEW_LEN));
-        assert_eq!(access.mapped(), 2 * VIEW_LEN);
-        assert!(access.map_within(2 * VIEW_LEN - 1));
-        assert_eq!(access.mapped(), VIEW_LEN);
-        assert!(access.map_within(0));
-        assert_eq!(access.mapped(), 0);
+        for (room, left) in [(3 * VIEW_LEN, 2 * VIEW_LEN), (2 * VIEW_LEN - 1, VIEW_LEN), (0, 0)] {
+            assert!(access.sends_within(room));
+            access.map_within(room);
+            assert_eq!(access.mapped(), left);
+        }
     }
 
     #[test]
@@ -213,10 +254,31 @@ mod tests {
         let ask = |view: u32| access.windows(piece, view * VIEW, 10, 2 * VIEW_LEN);
         let held = [ask(0).unwrap(), ask(1).unwrap()];
         assert!(ask(2).is_err_and(|why| why == Unmapped::Now) && ask(1).is_ok());
-        assert!(!access.map_within(0));
+        assert!(access.sends_within(2 * VIEW_LEN) && !access.sends_within(2 * VIEW_LEN - 1));
+        access.map_within(0);
         assert_eq!(access.mapped(), 2 * VIEW_LEN, "nothing would be freed");
         drop(held);
         assert!(ask(2).is_ok() && access.mapped() <= 2 * VIEW_LEN);
+    }
+
+    #[test]
+    fn where_views_do_not_pay_few_are_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let access = stored(folder.path(), &[(REGULAR, 64 << 20)]);
+        let layout = access.store().layout();
+        let ask = |view: u64, len| {
+            let piece = layout.piece((view * VIEW_LEN as u64 / PIECE) as u32).unwrap();
+            access.windows(piece, 0, len, 8 * VIEW_LEN).map(drop)
+        };
+        // A block here and there.
+        let mut random = fastrand::Rng::with_seed(1);
+        let read = (0..1000).filter(|_| ask(random.u64(..32), 16 << 10) == Err(Unmapped::Dear));
+        assert!(read.count() > 500);
+        // All of it in order: after a while as if nothing had been.
+        let in_order = || (0..32).filter(|view| ask(*view, PIECE as u32).is_err()).count();
+        (0..40).for_each(|_| _ = in_order());
+        assert_eq!(in_order(), 0);
+        assert!(access.mapped() <= 8 * VIEW_LEN);
     }
 
     #[test]

@@ -98,3 +98,16 @@ fn a_slab_that_is_given_back_is_spoilt_for_whoever_still_uses_it() {
     assert_eq!(unsafe { std::slice::from_raw_parts(at, 5) }, b"first", "a disk may still read it");
     drop(mapping);
 }
+
+#[test]
+fn who_keeps_slabs_hears_when_they_are_let_go_each_once() {
+    let arena = Arena::new(4 * SLAB_LEN).unwrap();
+    let kept: Vec<Slab> = (0..2).map(|_| arena.take().unwrap().seal().ok().unwrap()).collect();
+    assert_eq!(arena.let_go(), None);
+    for _ in 0..3 {
+        let _held = [kept[0].clone(), kept[0].clone()];
+    }
+    assert_eq!([arena.let_go(), arena.let_go()], [Some(kept[0].index()), None]);
+    drop(kept[1].clone());
+    assert_eq!([arena.let_go(), arena.let_go()], [Some(kept[1].index()), None]);
+}

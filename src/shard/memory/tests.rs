@@ -176,7 +176,7 @@ fn what_is_promised_nobody_else_takes() {
         let promises: Vec<_> = std::iter::from_fn(|| memory.promise()).collect();
         assert_eq!(promises.len(), arena.capacity(), "what is cached gives way");
         assert!(memory.take(0).is_none() && memory.available() == 0);
-        let cached = *memory.by_age.values().next_back().unwrap();
+        let cached = *memory.idle.values().next_back().unwrap();
         assert!(memory.get(cached, &(0..100)).is_none(), "who sends it would hold it");
         let taken: Vec<_> = promises.iter().map(|promise| memory.redeem(promise, 0)).collect();
         assert_eq!((taken.len(), memory.cached.len()), (arena.capacity(), 0));
@@ -227,4 +227,32 @@ fn memory_grows_to_the_last_slab_when_nothing_can_give_way() {
         assert!(arena.is_registered(), "run the tests with enough lockable memory");
     })
     .unwrap();
+}
+
+#[test]
+fn what_nobody_else_holds_is_known_whatever_happened() {
+    with_runs(|mut memory, arena, runs| {
+        let mut random = fastrand::Rng::with_seed(4);
+        let mut held: Vec<Slab> = Vec::new();
+        for _ in 0..20_000 {
+            let key = runs[random.usize(..40)];
+            let end = random.usize(1..=SLAB_LEN);
+            match random.u8(..8) {
+                0..3 => held.extend(memory.get(key, &(0..end))),
+                3..5 => {
+                    let Some(slab) = memory.take(0) else { continue };
+                    let slab = slab.seal().ok().unwrap();
+                    held.extend((random.u8(..4) > 0).then(|| slab.clone()));
+                    memory.keep(key, slab, 0..end);
+                }
+                5..7 if !held.is_empty() => drop(held.swap_remove(random.usize(..held.len()))),
+                _ if random.u8(..20) == 0 => memory.forget(key.0),
+                _ => {}
+            }
+            let sole = memory.cached.values().filter(|cached| cached.slab.is_sole()).count();
+            assert_eq!(memory.available(), arena.free() + sole);
+            assert_eq!((memory.idle.len(), memory.shared.len()), (sole, memory.cached.len() - sole));
+        }
+        assert!(held.len() > 1 && memory.cached.len() > 1);
+    });
 }
