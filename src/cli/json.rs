@@ -45,6 +45,8 @@ pub(super) enum Line<'a> {
         creation_date: Option<i64>,
         trackers: &'a [Vec<String>],
         files: Vec<TorrentFile>,
+        /// Names that are other ones here.
+        changed_names: usize,
     },
     /// What `check` found of one file; the fault, if it could not be read.
     File {

@@ -51,6 +51,7 @@ fn line(torrent: &Torrent) -> Line<'_> {
         creation_date: torrent.creation_date,
         trackers: &torrent.trackers,
         files: files.collect(),
+        changed_names: torrent.changed_names,
     }
 }
 
@@ -77,6 +78,12 @@ fn text(torrent: &Torrent) -> String {
         row(&format!("trackers {}", tier + 1), &urls.join("  "));
     }
     row("files", &torrent.files.len().to_string());
+    if torrent.changed_names > 0 {
+        row(
+            "names",
+            &format!("{} are not as the torrent has them, so that they can lie here", torrent.changed_names),
+        );
+    }
     for file in &torrent.files {
         let note = match file.kind {
             FileKind::Regular => "",

@@ -76,15 +76,16 @@ fn split_extension(name: &str) -> (&str, &str) {
 
 /// Renames files until no two paths are equal, no file has the name of a directory, and no name is another
 /// file's name with [`PART_SUFFIX`]. Directories keep their names; a renamed file gets a number before its
-/// extension. The paths have at least one component each.
-pub(super) fn make_unique(paths: &mut [&mut Vec<String>]) -> Result<(), TooManyClashes> {
+/// extension. The paths have at least one component each. Returns how many were renamed.
+pub(super) fn make_unique(paths: &mut [&mut Vec<String>]) -> Result<usize, TooManyClashes> {
     let mut tree = Tree::default();
     let parents: Vec<Node> = paths.iter().map(|path| tree.enter(&path[..path.len() - 1])).collect();
+    let mut renamed = 0;
     for (path, parent) in paths.iter_mut().zip(parents) {
         let name = path.last_mut().expect("a path has a component");
-        tree.place(parent, name)?;
+        renamed += usize::from(tree.place(parent, name)?);
     }
-    Ok(())
+    Ok(renamed)
 }
 
 /// An entry of the tree: the keyed hash of its path. Two entries with one hash would only look like a clash.
@@ -117,14 +118,15 @@ impl Tree {
         })
     }
 
-    /// Adds a file, under another name if need be.
-    fn place(&mut self, parent: Node, name: &mut String) -> Result<(), TooManyClashes> {
+    /// Adds a file, under another name if need be; then that is true.
+    fn place(&mut self, parent: Node, name: &mut String) -> Result<bool, TooManyClashes> {
         let mut free = self.is_free(parent, name).then(|| name.clone());
         for number in 1.. {
             if let Some(free) = free {
                 self.entries.insert(self.node(parent, &free), Kind::File);
+                let renamed = free != *name;
                 *name = free;
-                return Ok(());
+                return Ok(renamed);
             }
             self.clashes += 1;
             if self.clashes > MAX_CLASHES {

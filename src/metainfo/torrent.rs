@@ -113,6 +113,8 @@ pub struct Torrent {
     pub layout: Layout,
     /// The files, in the order of the layout: `files[index.as_usize()]`.
     pub files: Vec<FileEntry>,
+    /// Names of files and folders that are other ones here, in each path: cut short, cleaned, or taken by another file.
+    pub changed_names: usize,
     /// Peers may only come from the trackers (BEP 27).
     pub private: bool,
     /// URLs by tier (BEP 12): every tier has one or more. Not checked beyond being printable text.
@@ -176,7 +178,7 @@ impl Torrent {
         let info_hash = InfoHash(Sha1::digest(raw_info.raw()).into());
         let piece_length = info.get(b"piece length").and_then(unsigned).filter(|n| *n > 0);
         let piece_length = piece_length.ok_or(TorrentError::MissingPieceLength)?;
-        let (name, files) = read_content(info, info_hash)?;
+        let Content { name, files, changed_names } = read_content(info, info_hash)?;
         let layout = Layout::new(piece_length, files.iter().map(|file| file.length))?;
         let hashes = read_hashes(info, &layout)?;
         let text = |key: &[u8]| {
@@ -187,6 +189,7 @@ impl Torrent {
             name,
             layout,
             files,
+            changed_names,
             private: info.get(b"private").and_then(Value::int).is_some_and(|flag| flag != 0),
             trackers: read_trackers(root),
             nodes: read_nodes(root),
@@ -211,54 +214,63 @@ fn unsigned(value: Value<'_>) -> Option<u64> {
     value.int().and_then(|n| u64::try_from(n).ok())
 }
 
-/// The torrent's name; `None` when nothing of it can be used.
-fn read_name(info: Dict<'_>) -> Result<Option<String>, TorrentError> {
-    // The UTF-8 twin is what other clients show and store under, so it wins where it keeps its promise.
-    let utf8 = info.get(b"name.utf-8").and_then(Value::text).map(str::as_bytes);
-    let raw = utf8.or_else(|| info.get(b"name").and_then(Value::bytes)).ok_or(TorrentError::MissingName)?;
-    Ok(path::usable(raw))
+/// What a torrent holds, under names that are safe here.
+struct Content {
+    name: String,
+    files: Vec<FileEntry>,
+    changed_names: usize,
 }
 
-/// The torrent's name and its files.
-fn read_content(info: Dict<'_>, info_hash: InfoHash) -> Result<(String, Vec<FileEntry>), TorrentError> {
-    let name = read_name(info)?;
+/// The torrent's name as it stands there.
+fn read_name(info: Dict<'_>) -> Result<&[u8], TorrentError> {
+    // The UTF-8 twin is what other clients show and store under, so it wins where it keeps its promise.
+    let utf8 = info.get(b"name.utf-8").and_then(Value::text).map(str::as_bytes);
+    utf8.or_else(|| info.get(b"name").and_then(Value::bytes)).ok_or(TorrentError::MissingName)
+}
+
+fn read_content(info: Dict<'_>, info_hash: InfoHash) -> Result<Content, TorrentError> {
+    let raw = read_name(info)?;
+    let name = path::usable(raw);
+    let changed = usize::from(name.as_ref().is_none_or(|name| name.as_bytes() != raw));
     if let Some(list) = info.get(b"files").and_then(Value::list) {
         let name = name.unwrap_or_else(|| info_hash.to_string());
-        let files = read_files(list, &name)?;
-        return Ok((name, files));
+        let (files, others) = read_files(list, &name)?;
+        return Ok(Content { name, files, changed_names: changed + others });
     }
     let name = name.ok_or(TorrentError::MissingName)?;
     let length = info.get(b"length").and_then(unsigned).ok_or(TorrentError::InvalidLength)?;
     let executable = Attributes::of(info).executable;
     let file = FileEntry { path: vec![name.clone()], length, kind: FileKind::Regular, executable };
-    Ok((name, vec![file]))
+    Ok(Content { name, files: vec![file], changed_names: changed })
 }
 
-/// The files of a torrent of the given name.
-fn read_files(list: List<'_>, name: &str) -> Result<Vec<FileEntry>, TorrentError> {
-    let entry = |value: Value<'_>| read_file(value.dict().ok_or(TorrentError::InvalidLength)?, name);
+/// The files of a torrent of the given name, and how many names have changed.
+fn read_files(list: List<'_>, name: &str) -> Result<(Vec<FileEntry>, usize), TorrentError> {
+    let mut changed = 0;
+    let entry =
+        |value: Value<'_>| read_file(value.dict().ok_or(TorrentError::InvalidLength)?, name, &mut changed);
     let mut files = list.map(entry).collect::<Result<Vec<_>, _>>()?;
     if files.is_empty() {
         return Err(TorrentError::NoFiles);
     }
     let on_disk = files.iter_mut().filter(|file| file.kind != FileKind::Pad);
     let mut paths: Vec<_> = on_disk.map(|file| &mut file.path).collect();
-    path::make_unique(&mut paths).map_err(|TooManyClashes| TorrentError::TooManyDuplicateNames)?;
+    changed += path::make_unique(&mut paths).map_err(|TooManyClashes| TorrentError::TooManyDuplicateNames)?;
     let longest = paths.iter().map(|path| path.iter().map(|name| name.len() + 1).sum::<usize>()).max();
     if longest.is_some_and(|len| len - 1 + PART_SUFFIX.len() > MAX_PATH_LEN) {
         return Err(TorrentError::PathTooLong);
     }
-    Ok(files)
+    Ok((files, changed))
 }
 
-/// Reads one entry of `files`, of a torrent of the given name.
-fn read_file(file: Dict<'_>, name: &str) -> Result<FileEntry, TorrentError> {
+/// Reads one entry of `files`, of a torrent of the given name; adds to `changed` how many names are other ones here.
+fn read_file(file: Dict<'_>, name: &str, changed: &mut usize) -> Result<FileEntry, TorrentError> {
     let attributes = Attributes::of(file);
     let length = match attributes.symlink {
         true => 0,
         false => file.get(b"length").and_then(unsigned).ok_or(TorrentError::InvalidLength)?,
     };
-    let path = match read_path(file, name)? {
+    let path = match read_path(file, name, changed)? {
         Some(path) => path,
         None if attributes.pad => vec![".pad".into(), length.to_string()],
         None => return Err(TorrentError::MissingName),
@@ -273,7 +285,7 @@ fn read_file(file: Dict<'_>, name: &str) -> Result<FileEntry, TorrentError> {
 }
 
 /// The sanitised path; `None` when there is none or it has no components.
-fn read_path(file: Dict<'_>, name: &str) -> Result<Option<Vec<String>>, TorrentError> {
+fn read_path(file: Dict<'_>, name: &str, changed: &mut usize) -> Result<Option<Vec<String>>, TorrentError> {
     let names = |key: &[u8]| file.get(key).and_then(Value::list);
     let utf8 = names(b"path.utf-8").filter(|list| list.clone().all(|name| name.text().is_some()));
     let Some(raw) = utf8.filter(|list| list.clone().next().is_some()).or_else(|| names(b"path")) else {
@@ -281,7 +293,10 @@ fn read_path(file: Dict<'_>, name: &str) -> Result<Option<Vec<String>>, TorrentE
     };
     let mut path = vec![name.to_owned()];
     for element in raw {
-        path.push(path::component(element.bytes().ok_or(TorrentError::InvalidName)?));
+        let raw = element.bytes().ok_or(TorrentError::InvalidName)?;
+        let name = path::component(raw);
+        *changed += usize::from(name.as_bytes() != raw);
+        path.push(name);
         if path.len() > MAX_PATH_DEPTH {
             return Err(TorrentError::PathTooDeep);
         }

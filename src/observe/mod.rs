@@ -66,6 +66,8 @@ struct Node {
     title: String,
     /// Bytes.
     size: u64,
+    /// Names of its files that are other ones here.
+    changed_names: u64,
     cores: BTreeMap<u32, Snapshot>,
 }
 
@@ -114,6 +116,7 @@ impl Board {
             name: name.map(str::to_owned),
             torrent: hash,
             title: torrent.name.clone(),
+            changed_names: torrent.changed_names as u64,
             size: torrent.layout.total(),
             cores: BTreeMap::new(),
         });

@@ -223,7 +223,7 @@ impl Registry {
             ("seedring_protocol_received_bytes_total", |core| core.overhead.received),
         ];
         sums.into_iter().for_each(|(name, value)| self.counter(name, &labels, sum(value)));
-        let mut limits: BTreeMap<&str, u64> = BTreeMap::new();
+        let mut limits: BTreeMap<&str, u64> = BTreeMap::from([("names", node.changed_names)]);
         for (limit, hits) in node.cores.values().flat_map(|core| core.progress.limits.by_name()) {
             *limits.entry(limit).or_default() += hits;
         }

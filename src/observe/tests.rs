@@ -29,7 +29,9 @@ fn torrent() -> Torrent {
         created_by: None,
         creation_date: None,
     };
-    builder.build().unwrap().1
+    let mut torrent = builder.build().unwrap().1;
+    torrent.changed_names = 3;
+    torrent
 }
 
 fn snapshot(core: u32, peers: Vec<PeerView>) -> Snapshot {
@@ -395,6 +397,7 @@ fn cores_are_summed_and_nodes_told_apart() {
     assert_eq!(page["seedring_zero_copy_events_total{node=\"seeder\",core=\"0\",event=\"leaked\"}"], 1);
     assert_eq!(page["seedring_disk_writes_total{node=\"seeder\",path=\"buffered\"}"], 2);
     assert_eq!(page["seedring_limit_hits_total{node=\"seeder\",limit=\"letters\"}"], 4);
+    assert_eq!(page["seedring_limit_hits_total{node=\"seeder\",limit=\"names\"}"], 3);
     assert_eq!(page["seedring_pex_messages_total{node=\"leecher-1\",event=\"said\"}"], 200);
     assert_eq!(page["seedring_pex_peers_total{node=\"seeder\",event=\"taken\"}"], 84);
     assert_eq!(page["seedring_pex_peers_total{node=\"seeder\",event=\"unused\"}"], 16);

@@ -103,6 +103,21 @@ fn no_file_takes_the_name_of_an_incomplete_one() {
 }
 
 #[test]
+fn names_that_are_other_ones_here_are_counted() {
+    let changed =
+        |files: &[&[&[u8]]]| Info::multi(files.iter().map(|path| file(path))).parse().unwrap().changed_names;
+    assert_eq!(changed(&[&[b"a", b"b"], &[b"a", b"c"]]), 0);
+    assert_eq!(changed(&[&[b"..", b"b"], &[b"a\0", b"c"]]), 2);
+    assert_eq!(changed(&[&[&[b'a'; 241]]]), 1, "too long");
+    assert_eq!(changed(&[&[b"a"], &[b"a"], &[b"a"]]), 2, "taken");
+    let named = |name: &str| Info { name: string(name), ..Info::multi([file(&[b"a"])]) }.parse();
+    assert_eq!(
+        [named("t"), named("a/b"), named("..")].map(|torrent| torrent.unwrap().changed_names),
+        [0, 1, 1]
+    );
+}
+
+#[test]
 fn too_many_duplicates_are_refused() {
     let many = |n| Info::multi(std::iter::repeat_n(file(&[b"foo", b"bar.txt"]), n)).parse();
     assert!(many(30).is_ok());
