@@ -160,9 +160,19 @@ impl Plan {
         let piece_length = *rng.choice(&lengths).expect("some");
         let pieces = rng.u32(1..=24).min(2_500_000 / piece_length);
         let total = u64::from(pieces * piece_length - rng.u32(0..piece_length));
-        let mut nodes = vec![NodePlan::seed()];
+        // Files of which some may be unwanted.
+        let mut ends = [rng.u64(0..=total), rng.u64(0..=total), total];
+        ends.sort_unstable();
+        let files = if rng.u8(..3) == 0 { ends.len() } else { 1 };
+        let starts = [0].into_iter().chain(ends);
+        let lengths = ends.iter().zip(starts).map(|(end, start)| end - start);
+        let lengths: Vec<u64> = if files == 1 { vec![total] } else { lengths.collect() };
+        let layout = Arc::new(Layout::new(piece_length.into(), lengths).expect("a sound geometry"));
+        let mut nodes = vec![NodePlan { super_seed: rng.u8(..6) == 0, ..NodePlan::seed() }];
         for _ in 0..rng.usize(1..=4) {
             nodes.push(NodePlan {
+                skips: (files > 1 && rng.bool()).then(|| rng.usize(..files)),
+                sequential: rng.u8(..4) == 0,
                 has: if rng.bool() { Has::Nothing } else { Has::Chance(0.5) },
                 slots: if rng.u8(..5) == 0 { 0 } else { rng.usize(1..=4) },
                 slabs: *rng.choice(&[2, 2, 3, 8, 64]).expect("some"),
@@ -190,6 +200,6 @@ impl Plan {
             node.fails = if !node.is_liar() && rng.u8(..8) == 0 { 0.1 } else { 0.0 };
         }
         let replay = format!("{REPLAY}={seed} cargo test --lib sim::random runs it alone");
-        Self { nodes, trouble, replay, ..Self::quiet(seed, piece_length, total, Vec::new()) }
+        Self { layout, nodes, trouble, replay, ..Self::quiet(seed, piece_length, total, Vec::new()) }
     }
 }
