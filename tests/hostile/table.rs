@@ -1,9 +1,9 @@
 //! The misbehaviours.
 
 use crate::attacks::{
-    ask_at_the_edge, bits, choke_when_asked, come_and_go, drip_handshake, flood, flood_with, give_another,
-    give_half, give_rubbish, give_rubbish_under_new_names, offend, read_slowly, say_nothing, unchoked,
-    wait_closed, write_slowly,
+    ask_at_the_edge, bits, choke_when_asked, come_and_go, dial_as, drip_handshake, flood, flood_with,
+    give_another, give_half, give_rubbish, give_rubbish_under_new_names, offend, read_slowly, say_nothing,
+    unchoked, wait_closed, write_slowly,
 };
 use crate::common::payload::BLOCK;
 use crate::common::peer::{INTERESTED, PIECE, REQUEST, UNCHOKE, bitfield, handshake, message};
@@ -67,6 +67,8 @@ table! {
     flood_of_requests_while_choked: Seed, 2, requests_while_choked, Some(Closed), limit("limit=\"offences\"");
     flood_of_ports: Seed, 2, ports, Some(Kept), None;
     flood_of_unknown_messages: Seed, 2, unknown, Some(Kept), None;
+    flood_of_questions_of_v2: Seed, 2, questions_of_v2, Some(Kept), None;
+    flood_of_questions_of_v2_to_a_downloader: Download, 2, questions_of_v2, Some(Kept), None;
     flood_of_long_unknown_messages: Seed, 2, long_unknown, Some(Kept), None;
     flood_of_late_bitfields: Seed, 2, late_bitfields, Some(Closed), limit("limit=\"offences\"");
     flood_of_blocks_to_a_seed: Seed, 2, blocks, Some(Closed), limit("limit=\"offences\"");
@@ -175,6 +177,19 @@ fn unknown(scene: &Scene, _: usize) -> io::Result<Fate> {
 
 fn long_unknown(scene: &Scene, _: usize) -> io::Result<Fate> {
     flood_with(scene, &[], &message(UNKNOWN, &[], &vec![7; (1 << 20) - 1]))
+}
+
+/// Says that it speaks all there is, and asks for hashes of v2 torrents (BEP 52), gives some, and refuses some.
+fn questions_of_v2(scene: &Scene, _: usize) -> io::Result<Fate> {
+    let stream = dial_as(scene, [0xff; 8])?;
+    let numbers = [[0, 0, 2, 0], [u32::MAX; 4], [1, 512, 1 << 31, 40]];
+    let about = numbers.map(|numbers| [vec![9; 32], numbers.map(u32::to_be_bytes).concat()].concat());
+    let one = |about: &Vec<u8>| {
+        let hashes = [&about[..], &[7; 32 * 512]].concat();
+        [message(21, &[], about), message(22, &[], &hashes), message(23, &[], about)].concat()
+    };
+    let all: Vec<u8> = about.iter().flat_map(one).collect();
+    flood(scene, stream, &all)
 }
 
 fn late_bitfields(scene: &Scene, _: usize) -> io::Result<Fate> {
