@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import time
 import urllib.error
 import urllib.request
 
@@ -47,7 +48,7 @@ class Lines(Client):
 
 
 class Seedring(Lines):
-    name = "seedring"
+    name, more = "seedring", []
 
     def begin(self, folder, complete):
         command = [self.stage.program, "seed"] if complete else [self.stage.program, "download", "--seed"]
@@ -60,8 +61,26 @@ class Seedring(Lines):
         for option in ("--no-lsd", "--no-dht"):
             if option in self.stage.seedring_help:
                 command.append(option)
-        self.run(command)
+        self.run(command + self.more)
         self.until("listening")
+
+
+class Counted(Seedring):
+    """One whose operations are counted."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.metrics = free_port()
+        self.more = ["--metrics", f"127.0.0.1:{self.metrics}"]
+
+    def counts(self):
+        """Operations of all its rings, and batches of them."""
+        # They are published once a second.
+        time.sleep(1.5)
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics}/metrics") as page:
+            lines = [line for line in page.read().decode().splitlines() if not line.startswith("#")]
+        total = lambda name: sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"seedring_ring_{name}_total"))
+        return {name: total(name) for name in ("operations", "submissions")}
 
 
 class Libtorrent(Lines):

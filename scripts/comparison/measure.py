@@ -6,33 +6,47 @@ import subprocess
 import tempfile
 import time
 
-from .clients import Seedring
-from .processes import cpu_of, fail, memory_of, running, start
+from .clients import Counted
+from .processes import cpu_of, fail, memory_of, running, start, switches_of
 
 CLIENT_CORE, LOAD_CORE = "0", "1"
 
 
-def load(stage, cores, arguments):
-    """Runs the generator and gives its summary."""
+def start_load(stage, cores, arguments):
+    """Starts the generator."""
     # Some clients take no more peers than they like: how many were there is told.
     command = [stage.program, "load", *arguments, "--allow-fewer", "--json", stage.torrent, "-d", stage.there]
-    child = start(command, cores, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return start(command, cores, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def end_load(child):
+    """Waits for the generator and gives its summary."""
     out, said = child.communicate()
     running.remove(child)
     report = next((told for told in map(json.loads, out.splitlines()) if told["event"] == "load"), None)
     if report is None or not report["ok"]:
-        fail(f"`{' '.join(command)}` failed: {said.strip()}")
+        fail(f"`{' '.join(child.args)}` failed: {said.strip()}")
     if report["connected"] < report["connections"] or report["closed_early"]:
         print(f"  {report['connected']} of {report['connections']} connections were made, {report['closed_early']} ended early",
               flush=True)
     return report
 
 
-def seed(stage, kind, connections, cache, order, cores=CLIENT_CORE, load_cores=LOAD_CORE):
+def load(stage, arguments):
+    return end_load(start_load(stage, LOAD_CORE, arguments))
+
+
+def taking(args, port, connections, order, amount):
+    """For the generator to take so many bytes from a seed."""
+    return ["download", "--peer", f"127.0.0.1:{port}", "--connections", str(connections), "--order", order,
+            "--requests", str(args.requests), "--bytes", str(amount), "--seconds", str(args.seconds)]
+
+
+def seed(stage, kind, connections, cache, order):
     args = stage.args
     os.sync()
     stage.warm(stage.there)
-    client = kind(stage, cores, connections)
+    client = kind(stage, CLIENT_CORE, connections)
     client.begin(stage.here, True)
     if cache == "cached":
         stage.warm(stage.here)
@@ -44,9 +58,7 @@ def seed(stage, kind, connections, cache, order, cores=CLIENT_CORE, load_cores=L
     # More than the torrent has would come from the cache.
     amount = args.bytes if cache == "cached" else min(args.bytes, args.size)
     cpu = cpu_of(client.child)
-    report = load(stage, load_cores, [
-        "download", "--peer", f"127.0.0.1:{client.port}", "--connections", str(connections), "--order", order,
-        "--requests", str(args.requests), "--bytes", str(amount), "--seconds", str(args.seconds)])
+    report = load(stage, taking(args, client.port, connections, order, amount))
     cpu = cpu_of(client.child) - cpu
     peak, own = memory_of(client.child)
     client.stop()
@@ -71,7 +83,7 @@ def download(stage, kind, connections, *_):
     client = kind(stage, CLIENT_CORE, connections)
     client.begin(folder, False)
     cpu = cpu_of(client.child)
-    report = load(stage, LOAD_CORE, [
+    report = load(stage, [
         "upload", "--peer", f"127.0.0.1:{client.port}", "--connections", str(connections), "--timeout", str(args.timeout)])
     # From the first connection on: what the generator needs to map its files is no time of the client's.
     begin = time.monotonic() - report["seconds"]
@@ -117,6 +129,35 @@ def first_cores(count):
     return ",".join(str(core) for core in range(count))
 
 
-def scale(stage, cores, connections, order):
-    """One hot torrent on that many cores, which the generator shares: so GB/s of one and of two can be compared."""
-    return seed(stage, Seedring, connections, "cached", order, first_cores(cores), first_cores(cores))
+# One torrent on one core and on two; and two programs that have nothing in common, on a core each: what the machine allows.
+SCALES = {"seedring --cores 1": ["0"], "seedring --cores 2": ["0,1"], "two seedrings --cores 1": ["0", "1"]}
+
+
+def scale(stage, name, connections, order):
+    """The generator has the same cores as the seeds together: so GB/s of one core and of two can be compared."""
+    args, seeds = stage.args, [Counted(stage, cores, connections) for cores in SCALES[name]]
+    os.sync()
+    stage.warm(stage.there)
+    for client in seeds:
+        client.begin(stage.here, True)
+    stage.warm(stage.here)
+    before = [(cpu_of(client.child), switches_of(client.child), client.counts()) for client in seeds]
+    share = max(1, connections // len(seeds))
+    loads = [start_load(stage, ",".join(SCALES[name]), taking(args, client.port, share, order, args.bytes // len(seeds)))
+             for client in seeds]
+    reports = [end_load(child) for child in loads]
+    moved = sum(report["bytes"] for report in reports)
+    cpu, switches, operations, batches, peak = 0, 0, 0, 0, 0
+    for client, (cpu_before, switches_before, counts_before) in zip(seeds, before):
+        cpu += cpu_of(client.child) - cpu_before
+        switches += switches_of(client.child) - switches_before
+        counts = client.counts()
+        operations += counts["operations"] - counts_before["operations"]
+        batches += counts["submissions"] - counts_before["submissions"]
+        peak += memory_of(client.child)[0]
+        client.stop()
+    return {"cpu_seconds_per_gb": cpu / moved * 1e9, "peak_mib": peak, "bytes": moved, "load": reports,
+            "gb_per_second": moved / max(report["seconds"] for report in reports) / 1e9,
+            "generator_cpu_seconds_per_gb": sum(report["cpu_seconds_per_gb"] * report["bytes"] for report in reports) / moved,
+            "operations_per_mb": operations / moved * 1e6, "batches_per_mb": batches / moved * 1e6,
+            "switches_per_mb": switches / moved * 1e6}

@@ -53,6 +53,15 @@ def cpu_of(child):
     return (int(fields[11]) + int(fields[12])) / TICK
 
 
+def switches_of(child):
+    """Context switches of all its threads that are alive."""
+    count = 0
+    for thread in os.listdir(f"/proc/{child.pid}/task"):
+        with open(f"/proc/{child.pid}/task/{thread}/status") as file:
+            count += sum(int(line.split(":")[1]) for line in file if "ctxt_switches" in line)
+    return count
+
+
 def memory_of(child):
     """Peak of its resident memory in MiB, and how much of it is its own, not that of mapped files, now."""
     with open(f"/proc/{child.pid}/status") as file:

@@ -6,6 +6,7 @@ import platform
 import statistics
 import subprocess
 
+from .measure import SCALES
 from .stage import file_system
 
 
@@ -57,13 +58,19 @@ def show(about, clients):
 
 
 def scaled(clients):
-    """What two cores are to one: as measured, and as they would be with a generator that costs nothing."""
-    one, two = (clients.get(f"seedring --cores {cores}") for cores in (1, 2))
-    if one and two:
-        median = lambda told, key: told[key]["median"]
-        speed = ratio_of(median(two, "gb_per_second"), median(one, "gb_per_second"))
-        cpu = ratio_of(2 * median(one, "cpu_seconds_per_gb"), median(two, "cpu_seconds_per_gb"))
-        print(f"  two cores = {speed:.2f} x one core in GB/s, {cpu:.2f} x by CPU (2 x the CPU s/GB of one / that of two)")
+    """What two cores are to one: as measured, and as they would be with a generator that costs nothing. And what two programs are
+    that share nothing."""
+    one, *others = (clients.get(name) for name in SCALES)
+    median = lambda told, key: told[key]["median"]
+    for name, told in clients.items():
+        if "operations_per_mb" in told:
+            print(f"  {name}: {median(told, 'operations_per_mb'):.1f} operations a MB in {median(told, 'batches_per_mb'):.1f} "
+                  f"batches, {median(told, 'switches_per_mb'):.1f} context switches")
+    for what, two in zip(("two cores", "two programs"), others):
+        if one and two:
+            speed = ratio_of(median(two, "gb_per_second"), median(one, "gb_per_second"))
+            cpu = ratio_of(2 * median(one, "cpu_seconds_per_gb"), median(two, "cpu_seconds_per_gb"))
+            print(f"  {what} = {speed:.2f} x one core in GB/s, {cpu:.2f} x by CPU (2 x the CPU s/GB of one / that of two)")
 
 
 def machine(args, root):
