@@ -330,6 +330,9 @@ impl TorrentShard {
             Wish::Done { piece, good } => self.settle(piece, good),
             Wish::Drop(slot, reason) => self.drop_peer(slot, &reason),
             Wish::Dial(addr) => dial(self, addr),
+            Wish::Mention(addr, reason) => {
+                self.report(Report::PeerDropped { addr, reason: format!("{reason}, and has left") });
+            }
             Wish::DhtNode(addr) => self.report(Report::DhtNode(addr)),
             Wish::Nudge => self.crew.ring_others(self.core),
             Wish::Evict(tag) => self.post(tag.core(), Letter::Evict(tag)),

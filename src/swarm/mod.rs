@@ -191,6 +191,8 @@ pub enum Wish {
     },
     /// Close the connection.
     Drop(PeerSlot, DropReason),
+    /// Say that one who was here would have been dropped for this.
+    Mention(SocketAddr, DropReason),
     /// Connect. Answer: [`Swarm::connect`] or [`Swarm::dial_failed`].
     Dial(SocketAddr),
     /// The other cores should look at what is new: call [`Swarm::catch_up`] there.

@@ -160,8 +160,10 @@ impl Swarm {
         }
         let banned = self.commons.roster().ban(who.identity());
         self.totals.limits.bans += u64::from(!banned);
-        if let Some(slot) = slot {
-            self.drop_peer(slot, DropReason::BadPiece(piece));
+        let reason = DropReason::BadPiece(piece);
+        match slot {
+            Some(slot) => self.drop_peer(slot, reason),
+            None => self.wishes.push_back(Wish::Mention(who.addr, reason)),
         }
         // It may have come back meanwhile, or be in twice. Whom the user names is spared where a stranger had its name, but no
         // stranger where it is that one who lies: most likely it is the same.

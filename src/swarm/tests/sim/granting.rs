@@ -55,6 +55,7 @@ impl World {
                 let other = self.neighbour(node, tag.core());
                 self.soon(500, Event::Blame(other, tag, piece));
             }
+            Wish::Mention(..) => {}
             Wish::DhtNode(node) => unreachable!("nobody here speaks of DHT nodes: {node}"),
             Wish::Dial(to) => {
                 let to = host_at(to);
