@@ -183,6 +183,7 @@ impl Swarm {
             }
             self.note_shown_asked(now, slot, block.piece);
             self.note_wanted(slot, block.piece);
+            self.send_elsewhere(slot);
             self.wake(slot);
             return Ok(());
         }
