@@ -54,6 +54,9 @@ struct Desk {
     ahead: AtomicU64,
     /// How many of its peers have something for us.
     givers: AtomicU32,
+    /// Bytes a second that go to its peers, and whether one of them is to be sent what nobody has.
+    up: AtomicU64,
+    wanted: AtomicBool,
 }
 
 /// What a core shows the others.
@@ -235,6 +238,26 @@ impl Commons {
     /// The same of all cores, as was last said.
     pub(super) fn ahead(&self) -> u64 {
         self.desks.iter().map(|desk| desk.ahead.load(Ordering::Relaxed)).sum()
+    }
+
+    /// A core says how many bytes a second go to its peers.
+    pub(super) fn tell_up(&self, core: usize, up: u64) {
+        self.desks[core].up.store(up, Ordering::Relaxed);
+    }
+
+    /// The same of all cores, as was last said.
+    pub(super) fn ups(&self) -> u64 {
+        self.desks.iter().map(|desk| desk.up.load(Ordering::Relaxed)).sum()
+    }
+
+    /// A core of a seed says whether a peer of its is to be sent what nobody has.
+    pub(super) fn tell_wanted(&self, core: usize, wanted: bool) {
+        self.desks[core].wanted.store(wanted, Ordering::Relaxed);
+    }
+
+    /// Whether one of any core is, as was last said.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.desks.iter().any(|desk| desk.wanted.load(Ordering::Relaxed))
     }
 
     /// A core takes back a block that it shows, for a peer of its own; `false` when another was faster.

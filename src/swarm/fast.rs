@@ -227,6 +227,7 @@ impl Swarm {
     }
 
     fn choose_grants(&mut self, slot: PeerSlot, speech: &mut Speech<'_>) {
+        let spreads = self.spreads();
         let Some(peer) = self.peers.get_mut(slot) else { return };
         // What it has it says first.
         if !peer.fast.on || !peer.spoke || peer.fast.chose_grants {
@@ -245,7 +246,9 @@ impl Swarm {
         let info_hash = &self.settings.greeting.info_hash;
         for number in allowed_fast(GRANTS, self.layout.piece_count(), info_hash, ip) {
             let Some(piece) = self.layout.piece(number) else { continue };
-            if self.have.has(piece) && !peer.has.has(piece) {
+            // What is rare a seed gives to one at a time.
+            let is_free = !spreads || self.commons.sightings.is_seen(piece);
+            if is_free && self.have.has(piece) && !peer.has.has(piece) {
                 peer.fast.granted.insert(piece, GRANT_TIMES * u64::from(self.layout.piece_len(piece)));
                 speech.say(Message::AllowedFast(number));
             }

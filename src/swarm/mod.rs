@@ -107,6 +107,7 @@ use errands::Board;
 use pace::Pace;
 use peers::Peers;
 use picker::Picker;
+use precedence::Precedence;
 use priority::Outside;
 use scarcity::Scarcity;
 use settle::Departed;
@@ -244,6 +245,7 @@ pub struct Swarm {
     /// Since when this core has looked for something to help others with.
     helps: Option<Duration>,
     spreading: Spreading,
+    precedence: Precedence,
     /// When a super-seed was last seen to have something to send.
     gave: Duration,
     next_tick: Duration,
@@ -288,6 +290,7 @@ impl Swarm {
             pace: Pace::default(),
             helps: None,
             spreading: Spreading::default(),
+            precedence: Precedence::default(),
             gave: Duration::ZERO,
             next_tick: Duration::ZERO,
             totals: Totals::default(),

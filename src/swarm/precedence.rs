@@ -2,27 +2,72 @@
 //!
 //! Towards the end of a lone seed's work there are fewer pieces that nobody has than peers with a slot. The others then ask
 //! for what is on its way to somebody already, and share the link with what all wait for. So as long as somebody asks for
-//! something new, they wait a little: most get it from one another before that, and take back what they asked of us.
+//! something new, they wait: most get it from one another before that, and take back what they asked of us. Who has begun a
+//! piece that others have by now waits, too.
 //!
-//! Only where one core has all the peers: none knows what is on its way to those of another, nor what those leave of the link.
+//! When all that was new is out, it takes them a moment to give it to each other. Where they have given each other much more than
+//! we gave, they do that faster than we could help them: so for a moment, once, what they get from each other is refused, and they
+//! ask there at once. Not what only such have as give nothing on.
 
 use super::peer::Peer;
+use super::rate::Rate;
 use super::{PeerSlot, Swarm};
-use crate::metainfo::Block;
+use crate::metainfo::{BLOCK_LEN, Block, PieceIndex};
 use std::time::Duration;
 
-/// So many looks at a peer, two a second, it waits for others; then it has a piece, whatever it is.
-const MOST_PUT_OFF: u8 = 8;
+/// So many looks at a peer, two a second, it waits for others; then it has a piece, whatever it is. More when it takes those with
+/// a slot longer to get a piece each, and to give it on.
+const LEAST_PATIENCE: u64 = 8;
+const MOST_PATIENCE: u64 = 60;
 /// So many of the requests of a peer are looked at.
 pub(super) const LOOK: usize = 64;
 /// Whoever has taken nothing for so long keeps nobody waiting.
 const SLOW: Duration = Duration::from_secs(5);
+/// So many looks in all we hold back what all could get of each other, when nothing is new any more.
+const MOST_HELD_BACK: u8 = 8;
+/// For each piece that we gave they must have got so many of each other.
+const MUCH: u64 = 4;
+
+/// How far the seed is with what nobody has.
+#[derive(Debug, Default)]
+pub(super) struct Precedence {
+    /// Our link is full, and some peer waits for what nobody has; or it was so a moment ago.
+    is_scarce: bool,
+    /// Of these the latter: nothing is new any more.
+    is_over: bool,
+    /// When somebody was last to be sent something new.
+    wanted: Duration,
+    /// Since when something goes out.
+    busy: Option<Duration>,
+    /// How often a peer may be put off.
+    patience: u8,
+    /// Looks for which all was held back although nothing was new.
+    held_back: u8,
+    /// Pieces that we gave, and that peers got of each other.
+    pub(super) given: u64,
+    pub(super) passed: u64,
+}
 
 impl Swarm {
-    /// Whether nobody has the block's piece, and nobody else was the first to be given it.
+    /// Whether nobody has the block's piece, and nobody else was the first to be given it, on whichever core.
     fn is_new(&self, peer: &Peer, block: &Block) -> bool {
-        let first = self.spreading.first.get(&block.piece);
-        !self.commons.sightings.is_seen(block.piece) && first.is_none_or(|first| *first == peer.tag)
+        let (first, sightings) = (self.spreading.first.get(&block.piece), &self.commons.sightings);
+        let is_free = match first {
+            Some(first) => *first == peer.tag || self.peers.find(*first).is_none(),
+            None => !sightings.is_suggested(block.piece),
+        };
+        !sightings.is_seen(block.piece) && is_free
+    }
+
+    /// Whether others have the piece or are just getting it, who give it on.
+    fn is_in_good_hands(&self, piece: PieceIndex) -> bool {
+        let (first, sightings) = (self.spreading.first.get(&piece), &self.commons.sightings);
+        let first = first.and_then(|first| self.peers.get(self.peers.find(*first)?));
+        sightings.is_passed(piece)
+            || match first {
+                Some(first) => first.passes_on || !first.has.has(piece),
+                None => sightings.is_suggested(piece) && !sightings.is_seen(piece),
+            }
     }
 
     /// Whether others are to wait for what it asks for: it must take it.
@@ -34,43 +79,121 @@ impl Swarm {
         !peer.dropped && peer.uploads.iter().take(LOOK).any(|block| self.is_new(peer, block))
     }
 
-    /// Whether about as much goes out as may. Without a limit that is not known.
-    fn is_link_full(&self) -> bool {
-        let up: u64 = self.peers.iter().map(|(_, peer)| peer.up.get()).sum();
-        self.settings.upload_limit.is_some_and(|limit| up >= limit - limit / 4)
+    /// Whether the next request of the peer is one of something new.
+    pub(super) fn is_next_new(&self, slot: PeerSlot) -> bool {
+        let next = |peer: &Peer| peer.uploads.iter().next().is_some_and(|block| self.is_new(peer, block));
+        self.peers.get(slot).is_some_and(next)
+    }
+
+    /// Whether about as much goes out as may, as far as that can be seen so soon. Without a limit that is not known.
+    fn is_link_full(&self, now: Duration) -> bool {
+        let Some(limit) = self.settings.upload_limit else { return false };
+        let age = now.saturating_sub(self.precedence.busy.unwrap_or(now)).as_secs_f64();
+        let full = limit as f64 * Rate::shown_after(age);
+        self.commons.ups() as f64 >= full * 0.75
+    }
+
+    /// Whether what is not new has to wait.
+    fn is_scarce_now(&mut self, now: Duration) -> bool {
+        self.precedence.is_over = false;
+        if !self.spreads() {
+            return false;
+        }
+        let wanted = self.peers.iter().any(|(_, peer)| self.keeps_waiting(now, peer));
+        self.commons.tell_wanted(self.core, wanted);
+        if self.commons.is_wanted() {
+            self.precedence.wanted = now;
+            return self.is_link_full(now);
+        }
+        let is_over = self.precedence.is_scarce && !self.has_fresh();
+        self.precedence.is_over = is_over && (self.is_on_its_way(now) || self.holds_back());
+        self.precedence.is_over
+    }
+
+    /// Whether new blocks that were taken may not have left yet: those of all peers go out at the same time.
+    fn is_on_its_way(&self, now: Duration) -> bool {
+        now < self.precedence.wanted + self.time_for_all(u64::from(BLOCK_LEN))
+    }
+
+    /// The time in which so many bytes go to each peer with a slot.
+    fn time_for_all(&self, bytes: u64) -> Duration {
+        let limit = self.settings.upload_limit.unwrap_or(u64::MAX).max(1);
+        let (taken, _) = self.commons.slots.counts();
+        Duration::from_secs_f64((bytes * u64::from(taken)) as f64 / limit as f64)
+    }
+
+    /// Whether it goes on for a while.
+    fn holds_back(&mut self) -> bool {
+        let precedence = &mut self.precedence;
+        let holds = precedence.held_back < MOST_HELD_BACK && precedence.passed >= precedence.given * MUCH;
+        precedence.held_back += u8::from(holds);
+        holds
     }
 
     /// Looks anew who has to wait, twice a second.
     pub(super) fn look_at_precedence(&mut self, now: Duration) {
-        let scarce = self.spreads()
-            && self.commons.cores() == 1
-            && self.is_link_full()
-            && self.peers.iter().any(|(_, peer)| self.keeps_waiting(now, peer));
-        if !scarce && !self.spreading.is_scarce {
+        let is_busy = self.peers.iter().any(|(_, peer)| peer.leaving > 0 || !peer.uploads.is_empty());
+        self.precedence.busy = if is_busy { self.precedence.busy.or(Some(now)) } else { None };
+        self.commons.tell_up(self.core, self.peers.iter().map(|(_, peer)| peer.up.get()).sum());
+        let scarce = self.is_scarce_now(now);
+        if !scarce && !self.precedence.is_scarce {
             return;
         }
-        self.spreading.is_scarce = scarce;
+        self.precedence.is_scarce = scarce;
+        let looks = self.time_for_all(self.layout.piece_length().into()).as_secs().saturating_mul(4);
+        self.precedence.patience = looks.clamp(LEAST_PATIENCE, MOST_PATIENCE) as u8;
         let waiting: Vec<PeerSlot> =
             self.peers.iter().filter(|(_, peer)| !peer.uploads.is_empty()).map(|(slot, _)| slot).collect();
         for slot in waiting {
-            if !self.is_put_off(slot) {
-                self.wake(slot);
-            } else if let Some(peer) = self.peers.get_mut(slot) {
+            let is_put_off = self.is_put_off(slot);
+            let Some(peer) = self.peers.get_mut(slot) else { continue };
+            if is_put_off {
                 peer.put_off += 1;
+                // Who is to leave when it has its piece does not stay for what others can give it.
+                peer.serving = peer.serving.filter(|_| peer.leaves.is_none());
+                self.send_elsewhere(slot);
+            } else {
+                peer.put_off = if scarce { peer.put_off } else { 0 };
+                self.wake(slot);
             }
         }
     }
 
-    /// Whether the peer has to wait until others have what is new. Not in the middle of a piece.
-    pub(super) fn is_put_off(&self, slot: PeerSlot) -> bool {
-        let Some(peer) = self.peers.get(slot).filter(|_| self.spreading.is_scarce) else { return false };
-        peer.put_off < MOST_PUT_OFF && peer.serving.is_none() && !self.wants_new(peer)
+    /// When nothing is new any more: a peer that has to wait gets all it asks for of others sooner.
+    fn send_elsewhere(&mut self, slot: PeerSlot) {
+        if !self.precedence.is_over || !self.is_put_off(slot) {
+            return;
+        }
+        let is_seen = |block: &Block| self.commons.sightings.is_seen(block.piece);
+        let Some(peer) = self.peers.get(slot).filter(|peer| peer.fast.on) else { return };
+        if peer.uploads.iter().all(is_seen) {
+            self.clear_uploads(slot, true);
+        }
     }
 
-    /// Puts what is new first of what the peer asks for. Not in the middle of a piece.
+    /// Whether the peer is in the middle of a piece that it does not get of others soon.
+    fn is_amid_rare(&self, peer: &Peer) -> bool {
+        peer.serving
+            .is_some_and(|(piece, _)| !self.commons.sightings.is_seen(piece) || !self.is_in_good_hands(piece))
+    }
+
+    /// Whether the peer has to wait until others have what is new.
+    pub(super) fn is_put_off(&self, slot: PeerSlot) -> bool {
+        let Some(peer) = self.peers.get(slot).filter(|_| self.precedence.is_scarce) else { return false };
+        let most = if peer.uploads.iter().take(LOOK).all(|block| self.is_in_good_hands(block.piece)) {
+            self.precedence.patience
+        } else if self.precedence.is_over {
+            0
+        } else {
+            LEAST_PATIENCE as u8
+        };
+        peer.put_off < most && !self.is_amid_rare(peer) && !self.wants_new(peer)
+    }
+
+    /// Puts what is new first of what the peer asks for.
     pub(super) fn prefer_new(&mut self, slot: PeerSlot) {
-        let Some(peer) = self.peers.get(slot).filter(|_| self.spreading.is_scarce) else { return };
-        if peer.serving.is_some() || peer.uploads.iter().next().is_none_or(|next| self.is_new(peer, next)) {
+        let Some(peer) = self.peers.get(slot).filter(|_| self.precedence.is_scarce) else { return };
+        if self.is_amid_rare(peer) || self.is_next_new(slot) {
             return;
         }
         let is_new = |block: &&Block| self.is_new(peer, block);

@@ -37,6 +37,11 @@ impl Rate {
     pub(super) fn get(&self) -> u64 {
         self.mean as u64
     }
+
+    /// What part of a rate is shown when it began so many seconds ago.
+    pub(super) fn shown_after(seconds: f64) -> f64 {
+        1.0 - KEPT.powf(seconds)
+    }
 }
 
 /// What somebody does in a second of work: the time in which it has nothing to do does not count. (A peer that cannot be asked for

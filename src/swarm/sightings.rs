@@ -34,15 +34,15 @@ impl Sightings {
     }
 
     /// The last peer of a core that had the piece has it no more. With the last of all cores it is forgotten that the piece
-    /// was passed on: it may have to be given anew.
+    /// was suggested and passed on: it may have to be given anew.
     pub(super) fn vanish(&self, piece: PieceIndex) {
         let before = self.word(piece).fetch_sub(1, Ordering::AcqRel);
         debug_assert!(before & CORES > 0, "{piece:?} was seen by no core");
         let after = before - 1;
-        if after & CORES == 0 && after & PASSED > 0 {
+        if after & CORES == 0 && after > 0 {
             // Not when another core has changed it meanwhile: then it is seen again.
             let word = self.word(piece);
-            _ = word.compare_exchange(after, after & !PASSED, Ordering::AcqRel, Ordering::Relaxed);
+            _ = word.compare_exchange(after, 0, Ordering::AcqRel, Ordering::Relaxed);
         }
     }
 
@@ -54,6 +54,11 @@ impl Sightings {
     /// Takes the piece, to suggest it to a peer; `false` when it has been suggested to another.
     pub(super) fn suggest(&self, piece: PieceIndex) -> bool {
         self.word(piece).fetch_or(SUGGESTED, Ordering::AcqRel) & SUGGESTED == 0
+    }
+
+    /// Whether it has been.
+    pub(super) fn is_suggested(&self, piece: PieceIndex) -> bool {
+        self.word(piece).load(Ordering::Acquire) & SUGGESTED > 0
     }
 
     /// The piece may be suggested again.
@@ -105,8 +110,9 @@ mod tests {
         sightings.appear(piece);
         sightings.pass(piece);
         assert_eq!((known(), sightings.passes()), ([true, true], 2), "anew");
-        assert!(!sightings.suggest(piece), "suggested all the while");
+        assert!(!sightings.is_suggested(piece) && sightings.suggest(piece), "anew, too");
+        assert!(sightings.is_suggested(piece) && !sightings.suggest(piece));
         sightings.unsuggest(piece);
-        assert!(sightings.suggest(piece));
+        assert!(!sightings.is_suggested(piece) && sightings.suggest(piece));
     }
 }

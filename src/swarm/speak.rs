@@ -122,6 +122,7 @@ impl Swarm {
             return;
         }
         self.prefer_new(slot);
+        let is_new = self.is_next_new(slot);
         let Some(peer) = self.peers.get_mut(slot) else { return };
         let (mut len, mut done, mut shown) = (0, Vec::new(), false);
         while let Some(block) = peer.uploads.front() {
@@ -146,7 +147,7 @@ impl Swarm {
             peer.leaving += u64::from(block.len);
             out.extend([block]);
             peer.uploads.pop();
-            peer.put_off = 0;
+            peer.put_off = if is_new || whole { 0 } else { peer.put_off };
             self.totals.requests.served += 1;
         }
         for piece in done {

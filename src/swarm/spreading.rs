@@ -34,8 +34,6 @@ pub(super) struct Spreading {
     is_idle: bool,
     /// [`Sightings::passes`](super::sightings::Sightings::passes) when last looked at.
     passes: u32,
-    /// Our link is full, and some peer waits for what nobody has: see `precedence`.
-    pub(super) is_scarce: bool,
 }
 
 #[cfg(test)]
@@ -50,6 +48,13 @@ impl Swarm {
     /// Whether we give as a seed does, and show all that we have.
     pub(super) fn spreads(&self) -> bool {
         self.have.is_full() && !self.settings.super_seed
+    }
+
+    /// Whether there is something that nobody has nor is to be given.
+    pub(super) fn has_fresh(&self) -> bool {
+        let sightings = &self.commons.sightings;
+        let is_fresh = |piece: &PieceIndex| !sightings.is_seen(*piece) && !sightings.is_suggested(*piece);
+        self.spreading.fresh.as_ref().is_none_or(|fresh| fresh.iter().any(is_fresh))
     }
 
     /// Suggests pieces that nobody has to a peer with a slot.
@@ -126,6 +131,7 @@ impl Swarm {
             peer.served.pop_front();
         }
         peer.served.push_back(piece);
+        self.precedence.given += 1;
         if self.commons.sightings.is_seen(piece) {
             return;
         }
@@ -136,6 +142,8 @@ impl Swarm {
             // At once: it is in the middle of no piece.
             self.peers.get_mut(slot).into_iter().for_each(|peer| peer.leaves = Some(Duration::ZERO));
         }
+        // Nor is it for peers of other cores.
+        self.commons.sightings.suggest(piece);
         if let Some(other) = self.spreading.first.insert(piece, tag).filter(|other| *other != tag)
             && let Some(other) = self.peers.find(other)
             && let Some(other) = self.peers.get_mut(other)
@@ -176,6 +184,7 @@ impl Swarm {
         }
         let ours = peer.served.contains(&piece);
         if !ours {
+            self.precedence.passed += 1;
             self.commons.sightings.pass(piece);
         }
         if let Some(first) = first {

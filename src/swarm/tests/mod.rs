@@ -19,6 +19,7 @@ mod islands;
 mod limits;
 mod namesakes;
 mod picking;
+mod precedence;
 mod scarcity;
 mod sim;
 mod slots;

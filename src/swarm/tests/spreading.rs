@@ -15,12 +15,12 @@ fn seed(pieces: u32) -> Desk {
 }
 
 /// The same on several cores.
-fn cores<const CORES: usize>(pieces: u32) -> [Desk; CORES] {
+pub(super) fn cores<const CORES: usize>(pieces: u32) -> [Desk; CORES] {
     limited(pieces, None)
 }
 
 /// The same with a limit of what goes up.
-fn limited<const CORES: usize>(pieces: u32, upload_limit: Option<u64>) -> [Desk; CORES] {
+pub(super) fn limited<const CORES: usize>(pieces: u32, upload_limit: Option<u64>) -> [Desk; CORES] {
     let layout = Arc::new(Layout::new(BLOCK.into(), [u64::from(pieces * BLOCK)]).unwrap());
     let commons = Arc::new(Commons::new(pieces, CORES));
     layout.pieces().for_each(|piece| commons.map.set_have(piece));
@@ -33,24 +33,24 @@ fn limited<const CORES: usize>(pieces: u32, upload_limit: Option<u64>) -> [Desk;
 }
 
 /// Somebody comes with nothing, and wants something.
-fn comer(desk: &mut Desk, number: u8) -> PeerSlot {
+pub(super) fn comer(desk: &mut Desk, number: u8) -> PeerSlot {
     let slot = desk.connect(false, number).unwrap();
     desk.hear(slot, Message::HaveNone);
     desk.hear(slot, Message::Interested);
     slot
 }
 
-fn suggested(desk: &mut Desk, slot: PeerSlot) -> Vec<u32> {
+pub(super) fn suggested(desk: &mut Desk, slot: PeerSlot) -> Vec<u32> {
     let piece = |said| if let Said::Suggest(piece) = said { Some(piece) } else { None };
     desk.say(slot).into_iter().filter_map(piece).collect()
 }
 
-fn unchoked(desk: &Desk, slot: PeerSlot) -> bool {
+pub(super) fn unchoked(desk: &Desk, slot: PeerSlot) -> bool {
     desk.swarm.peers.get(slot).unwrap().unchoked
 }
 
 /// Time passes; whoever has a slot makes use of it.
-fn pass(desk: &mut Desk, seconds: u32) {
+pub(super) fn pass(desk: &mut Desk, seconds: u32) {
     for _ in 0..seconds * 2 {
         desk.now += Duration::from_millis(500);
         desk.swarm.peers.iter_mut().for_each(|(_, peer)| peer.last_asked = desk.now);
@@ -260,57 +260,15 @@ fn what_one_asks_for_that_nobody_was_suggested_is_suggested_to_nobody_else() {
 
 #[test]
 fn a_seed_allows_pieces_out_of_turn_to_those_for_whom_it_has_no_slot() {
-    let mut desk = seed(12);
-    let peers = [1, 2, 3].map(|number| comer(&mut desk, number));
-    let is_allowed = |said: &Said| matches!(said, Said::AllowedFast(_));
-    let allowed = peers.map(|peer| desk.say(peer).iter().any(is_allowed));
-    assert_eq!(allowed, [false, false, true]);
-}
-
-/// What is sent to the peer when there is room for so many blocks.
-fn sent(desk: &mut Desk, slot: PeerSlot, blocks: u32) -> Vec<u32> {
-    let mut sent: Vec<crate::metainfo::Block> = Vec::new();
-    if desk.swarm.has_uploads(slot) {
-        desk.swarm.take_upload(slot, blocks * BLOCK, &mut sent);
+    for seen in [0, 1] {
+        let mut desk = seed(12);
+        let first = comer(&mut desk, 1);
+        (0..11 * seen).for_each(|piece| desk.hear(first, Message::Have(piece)));
+        let peers = [first, comer(&mut desk, 2), comer(&mut desk, 3)];
+        let is_allowed = |said: &Said| matches!(said, Said::AllowedFast(_));
+        let allowed = peers.map(|peer| desk.say(peer).iter().any(is_allowed));
+        assert_eq!(allowed, [false, false, seen > 0]);
     }
-    sent.into_iter().map(|block| block.piece.get()).collect()
-}
-
-/// Seconds pass in which as much goes out as may.
-fn pass_busily(desk: &mut Desk, seconds: u32) {
-    for _ in 0..seconds {
-        let all: Vec<PeerSlot> = desk.swarm.peers.iter().map(|(slot, _)| slot).collect();
-        let now = desk.now;
-        all.into_iter().for_each(|slot| desk.swarm.sent(now, slot, u64::from(BLOCK)));
-        pass(desk, 1);
-    }
-}
-
-/// Two with a slot of a seed with this limit: the first was sent a piece, and asks for another that nobody has, the second for what
-/// the first was sent.
-fn begun(limit: Option<u64>) -> (Desk, [PeerSlot; 2], [u32; 2]) {
-    let [mut desk] = limited(12, limit);
-    let [first, second] = [1, 2].map(|number| comer(&mut desk, number));
-    pass_busily(&mut desk, 3);
-    let open = suggested(&mut desk, first);
-    desk.ask(first, [open[0], 0, BLOCK]);
-    assert_eq!(sent(&mut desk, first, 9), [open[0]]);
-    desk.ask(first, [open[1], 0, BLOCK]);
-    desk.ask(second, [open[0], 0, BLOCK]);
-    pass_busily(&mut desk, 1);
-    (desk, [first, second], [open[0], open[1]])
-}
-
-#[test]
-fn what_nobody_has_goes_first_when_the_link_is_full() {
-    let (mut desk, [first, second], [old, next]) = begun(Some(u64::from(BLOCK)));
-    assert_eq!(sent(&mut desk, second, 9), [0; 0]);
-    let new = suggested(&mut desk, second)[0];
-    desk.ask(second, [new, 0, BLOCK]);
-    assert_eq!(sent(&mut desk, second, 1), [new], "it was asked for last");
-    assert_eq!(sent(&mut desk, first, 9), [next]);
-    pass_busily(&mut desk, 1);
-    assert_eq!(sent(&mut desk, second, 9), [old], "nothing else waits");
 }
 
 /// It asks for all there is, again and again, and goes.
@@ -329,19 +287,6 @@ fn who_asks_for_everything_keeps_little_from_others_and_leaves_nothing_behind() 
     }
     let (all, left) = (PIECES as usize, desk.swarm.spreading.left());
     assert!((all - 16..=all).contains(&left), "{left} of {all} pieces may be suggested");
-}
-
-#[test]
-fn what_others_have_does_not_wait_for_long_nor_while_the_link_has_room() {
-    let (mut desk, [_, second], [old, _]) = begun(Some(u64::from(BLOCK)));
-    pass_busily(&mut desk, 2);
-    assert_eq!(sent(&mut desk, second, 9), [0; 0]);
-    pass_busily(&mut desk, 2);
-    assert_eq!(sent(&mut desk, second, 9), [old]);
-    for limit in [None, Some(u64::from(100 * BLOCK))] {
-        let (mut desk, [_, second], [old, _]) = begun(limit);
-        assert_eq!(sent(&mut desk, second, 9), [old], "{limit:?}");
-    }
 }
 
 /// A peer of the first core with a slot, and the pieces that it was suggested, while another of that core waits for its

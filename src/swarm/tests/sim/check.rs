@@ -2,7 +2,7 @@
 
 use super::lines::End;
 use super::node::Node;
-use super::world::{World, addr};
+use super::world::World;
 use crate::metainfo::{BLOCK_LEN, Block, PieceIndex};
 use crate::swarm::active::{BlockState, Stage};
 use crate::swarm::peer::Peer;
@@ -276,7 +276,7 @@ impl World {
         for node in self.nodes.iter().filter(|node| !node.plan.is_liar() && node.is_complete()) {
             for (line, side) in node.host.liars.borrow().iter().copied() {
                 let liar = &self.nodes[self.lines[line].ends[1 - side].node].host;
-                let who = (addr(liar.number).ip(), liar.id);
+                let who = (self.plan.addr(liar.number).ip(), liar.id);
                 assert!(
                     node.host.commons.roster().is_banned(&who),
                     "host {} lied and is not banned",

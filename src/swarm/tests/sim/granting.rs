@@ -1,6 +1,7 @@
 //! What the swarms of a simulated world wish, and how it is granted.
 
-use super::world::{Event, World, host_at};
+use super::plan::host_at;
+use super::world::{Event, World};
 use crate::swarm::{DropReason, PeerSlot, Wish};
 use std::collections::VecDeque;
 

@@ -4,7 +4,7 @@
 use super::check;
 use super::node::EndId;
 use super::plan::Grain;
-use super::world::{Event, SECOND, World, addr};
+use super::world::{Event, SECOND, World};
 use crate::metainfo::Block;
 use crate::swarm::{DropReason, Introduction, PeerSlot, Place, Speech};
 use crate::wire::{Limits, Reader, Reserved};
@@ -105,7 +105,7 @@ impl World {
         self.tally.unreached += usize::from(lost);
         if lost || !self.nodes[to].here || !self.nodes[from].here {
             let now = self.time();
-            self.nodes[from].swarm.dial_failed(now, addr(host));
+            self.nodes[from].swarm.dial_failed(now, self.plan.addr(host));
             return from;
         }
         let limits = Limits::for_pieces(self.plan.layout.piece_count());
@@ -152,12 +152,13 @@ impl World {
         let host = self.nodes[other].host.number;
         if self.is_fine() && (self.end(id).closed || !self.nodes[node].here) {
             if outgoing {
-                self.nodes[node].swarm.dial_failed(now, addr(host));
+                self.nodes[node].swarm.dial_failed(now, self.plan.addr(host));
             }
             self.hang_up(id);
             return node;
         }
-        let place = if outgoing { addr(host) } else { SocketAddr::new(addr(host).ip(), 50_000) };
+        let place = self.plan.addr(host);
+        let place = if outgoing { place } else { SocketAddr::new(place.ip(), 50_000) };
         let reserved = self.nodes[other].plan.reserved;
         // What one side does not know is not spoken.
         let reserved = if self.nodes[node].plan.reserved.fast() { reserved } else { Reserved::default() };

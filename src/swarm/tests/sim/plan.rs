@@ -2,6 +2,7 @@
 
 use crate::metainfo::Layout;
 use crate::wire::Reserved;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -137,20 +138,50 @@ pub(crate) struct Plan {
     pub(crate) trouble: Trouble,
     /// Addresses that a tracker gives to whoever comes; none: everybody knows everybody else from the start.
     pub(crate) tracker: Option<usize>,
+    /// All are on one network: what peers may have while choked depends on that (BEP 6).
+    pub(crate) neighbours: bool,
     /// All who are honest and stay must be done by then.
     pub(crate) limit: Duration,
     /// How to see it again.
     pub(crate) replay: String,
 }
 
+/// Begins the addresses of those who are on one network.
+const NEIGHBOURS: u8 = 12;
+
+/// Whose address that is.
+pub(crate) fn host_at(addr: SocketAddr) -> usize {
+    let SocketAddr::V4(addr) = addr else { unreachable!("the world is IPv4") };
+    match addr.ip().octets() {
+        [NEIGHBOURS, _, _, low] => usize::from(low) - 1,
+        [_, high, low, _] => usize::from(high) * 250 + usize::from(low) - 1,
+    }
+}
+
 impl Plan {
+    pub(crate) fn addr(&self, host: usize) -> SocketAddr {
+        let (high, low) = ((host / 250) as u8, (host % 250) as u8 + 1);
+        let ip = if self.neighbours { [NEIGHBOURS, 0, high, low] } else { [11, high, low, 7] };
+        SocketAddr::from((ip, 6881))
+    }
+
     /// A quiet world with these nodes.
     pub(crate) fn quiet(seed: u64, piece_length: u32, total: u64, nodes: Vec<NodePlan>) -> Self {
         let layout = Arc::new(Layout::new(piece_length.into(), [total]).expect("a sound geometry"));
         let trouble = Trouble { stall: 0.0, cut: 0.0, unreachable: 0.0 };
         let limit = Duration::from_secs(1200);
         let replay = "the test that failed always takes it".to_owned();
-        Self { seed, layout, nodes, grain: Grain::Fine, trouble, tracker: None, limit, replay }
+        Self {
+            seed,
+            layout,
+            nodes,
+            grain: Grain::Fine,
+            trouble,
+            tracker: None,
+            neighbours: false,
+            limit,
+            replay,
+        }
     }
 
     /// A world of any kind.

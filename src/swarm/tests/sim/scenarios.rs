@@ -81,12 +81,14 @@ pub(crate) struct Row {
 /// A swarm by name, and how to measure it.
 type Scenario = (&'static str, fn() -> Row);
 
-pub(crate) const ALL: [Scenario; 8] = [
+pub(crate) const ALL: [Scenario; 10] = [
     ("flash crowd: 1 seed, 50 leeches, equal links", flash_crowd),
     ("mixed links: a third at ¼, a third at 4 times the speed", mixed_links),
     ("30 % free riders", free_riders),
     ("one seed at 1/10 of the leeches' speed", slow_seed),
     ("the same, a slot for nearly each of 16, 10 MB", slow_seed_with_slots),
+    ("the same, 16 on one network, 10 MB", slow_seed_of_neighbours),
+    ("the same, 20 on one network, 2 MB", slow_seed_of_little),
     ("last piece held by one slow peer", last_piece),
     ("5 % liars", liars),
     ("churn: half of the leeches leave half done", churn),
@@ -105,12 +107,19 @@ fn run(seed: u64, nodes: &[NodePlan]) -> Run {
 }
 
 fn run_of(size: u64, seed: u64, nodes: &[NodePlan]) -> Run {
-    let plan = Plan {
+    run_plan(plan_of(size, seed, nodes))
+}
+
+fn plan_of(size: u64, seed: u64, nodes: &[NodePlan]) -> Plan {
+    Plan {
         grain: Grain::Coarse,
         tracker: Some(ADDRESSES),
         limit: Duration::from_secs(20_000),
         ..Plan::quiet(seed, PIECE, size, nodes.to_vec())
-    };
+    }
+}
+
+fn run_plan(plan: Plan) -> Run {
     let mut world = World::new(plan);
     world.run();
     let times = world.nodes.iter().map(|node| {
@@ -264,6 +273,27 @@ fn slow_seed_with_slots() -> Row {
     plans.resize(17, leech(speed));
     let runs = seeds().map(|seed| run_of(size, seed, &plans)).collect();
     row_of(runs, bound_of(size, &plans), |runs| useful(runs, 0.85))
+}
+
+/// Everybody was told of everybody, and they are allowed the same pieces out of turn. Few pieces, and all that a few blocks more are
+/// weighs: of 31 pieces two are too many.
+fn among_neighbours(size: u64, speed: u64, leeches: usize) -> Row {
+    let mut plans = vec![seed(speed / 10)];
+    plans.resize(leeches + 1, leech(speed));
+    let measured = |seed| {
+        let plan = Plan { neighbours: true, ..plan_of(size, seed, &plans) };
+        run_plan(Plan { tracker: None, ..plan })
+    };
+    let runs = seeds().map(measured).collect();
+    row_of(runs, bound_of(size, &plans), |runs| useful(runs, 0.95))
+}
+
+fn slow_seed_of_neighbours() -> Row {
+    among_neighbours(10_000_000, 4 * MIB, 16)
+}
+
+fn slow_seed_of_little() -> Row {
+    among_neighbours(2_000_000, 410 * KIB, 20)
 }
 
 fn last_piece() -> Row {

@@ -9,7 +9,6 @@ use super::plan::{Grain, Plan};
 use crate::metainfo::{Block, PieceIndex};
 use crate::swarm::{HandIn, Handover, Source, Tag};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -84,17 +83,6 @@ pub(crate) struct Tally {
     /// Cores whose host left before its time, and those who were dropped for lies.
     pub(crate) gone: usize,
     pub(crate) banned: usize,
-}
-
-/// Each on a network of its own: what peers may have while choked depends on that (BEP 6).
-pub(crate) fn addr(host: usize) -> SocketAddr {
-    SocketAddr::from(([11, (host / 250) as u8, (host % 250) as u8 + 1, 7], 6881))
-}
-
-pub(crate) fn host_at(addr: SocketAddr) -> usize {
-    let SocketAddr::V4(addr) = addr else { unreachable!("the world is IPv4") };
-    let [_, high, low, _] = addr.ip().octets();
-    usize::from(high) * 250 + usize::from(low) - 1
 }
 
 /// Prints the seed when the world fails while it is alive.
@@ -306,12 +294,14 @@ impl World {
             let mut others: Vec<usize> = here.map(|other| other.host.number).collect();
             self.rng.shuffle(&mut others);
             let found = others.into_iter().take(most);
-            found.for_each(|other| self.nodes[node].swarm.add_candidate(addr(other), Source::Tracker));
+            found.for_each(|other| {
+                self.nodes[node].swarm.add_candidate(self.plan.addr(other), Source::Tracker)
+            });
         } else {
             // Each address is one core's to dial.
             (0..self.plan.nodes.len())
                 .filter(|other| *other != host && other % cores == core)
-                .for_each(|other| self.nodes[node].swarm.add_candidate(addr(other), Source::Given));
+                .for_each(|other| self.nodes[node].swarm.add_candidate(self.plan.addr(other), Source::Given));
         }
         self.tick(node)
     }

@@ -1,0 +1,200 @@
+//! What a seed sends first when its link is full, and what it leaves to others when all is in the swarm.
+
+use super::desk::{BLOCK, Desk, Said};
+use super::spreading::{comer, limited, pass, suggested, unchoked};
+use crate::metainfo::Layout;
+use crate::swarm::{Commons, PeerSlot, Settings};
+use crate::wire::{Message, Reserved};
+use std::sync::Arc;
+
+/// What is sent to the peer when there is room for so many blocks.
+fn sent(desk: &mut Desk, slot: PeerSlot, blocks: u32) -> Vec<u32> {
+    let mut sent: Vec<crate::metainfo::Block> = Vec::new();
+    if desk.swarm.has_uploads(slot) {
+        desk.swarm.take_upload(slot, blocks * BLOCK, &mut sent);
+    }
+    sent.into_iter().map(|block| block.piece.get()).collect()
+}
+
+/// Seconds pass in which as much goes out as may.
+fn pass_busily(desk: &mut Desk, seconds: u32) {
+    for _ in 0..seconds {
+        let all: Vec<PeerSlot> = desk.swarm.peers.iter().map(|(slot, _)| slot).collect();
+        let now = desk.now;
+        all.into_iter().for_each(|slot| desk.swarm.sent(now, slot, u64::from(BLOCK)));
+        pass(desk, 1);
+    }
+}
+
+/// Two with a slot of a seed with this limit: the first was sent a piece, and asks for another that nobody has, the second for what
+/// the first was sent.
+fn begun(limit: Option<u64>) -> (Desk, [PeerSlot; 2], [u32; 2]) {
+    let [mut desk] = limited(12, limit);
+    let [first, second] = [1, 2].map(|number| comer(&mut desk, number));
+    pass_busily(&mut desk, 3);
+    let open = suggested(&mut desk, first);
+    desk.ask(first, [open[0], 0, BLOCK]);
+    assert_eq!(sent(&mut desk, first, 9), [open[0]]);
+    desk.ask(first, [open[1], 0, BLOCK]);
+    desk.ask(second, [open[0], 0, BLOCK]);
+    pass_busily(&mut desk, 1);
+    (desk, [first, second], [open[0], open[1]])
+}
+
+#[test]
+fn what_nobody_has_goes_first_when_the_link_is_full() {
+    let (mut desk, [first, second], [old, next]) = begun(Some(u64::from(BLOCK)));
+    assert_eq!(sent(&mut desk, second, 9), [0; 0]);
+    let new = suggested(&mut desk, second)[0];
+    desk.ask(second, [new, 0, BLOCK]);
+    assert_eq!(sent(&mut desk, second, 1), [new], "it was asked for last");
+    assert_eq!(sent(&mut desk, first, 9), [next]);
+    pass_busily(&mut desk, 1);
+    assert_eq!(sent(&mut desk, second, 9), [old], "nothing else waits");
+}
+
+#[test]
+fn what_others_have_does_not_wait_for_long_nor_while_the_link_has_room() {
+    let (mut desk, [_, second], [old, _]) = begun(Some(u64::from(BLOCK)));
+    pass_busily(&mut desk, 2);
+    assert_eq!(sent(&mut desk, second, 9), [0; 0]);
+    pass_busily(&mut desk, 2);
+    assert_eq!(sent(&mut desk, second, 9), [old]);
+    for limit in [None, Some(u64::from(100 * BLOCK))] {
+        let (mut desk, [_, second], [old, _]) = begun(limit);
+        assert_eq!(sent(&mut desk, second, 9), [old], "{limit:?}");
+    }
+}
+
+#[test]
+fn what_is_on_its_way_to_a_peer_of_another_core_waits_like_that_of_the_own() {
+    let mut desks: [Desk; 2] = limited(12, Some(u64::from(BLOCK)));
+    let peers = [comer(&mut desks[0], 1), comer(&mut desks[1], 2)];
+    let open = [0, 1].map(|core| suggested(&mut desks[core], peers[core]));
+    desks[0].ask(peers[0], [open[0][0], 0, BLOCK]);
+    desks[1].ask(peers[1], [open[0][1], 0, BLOCK]);
+    for _ in 0..3 {
+        desks.iter_mut().for_each(|desk| pass_busily(desk, 1));
+    }
+    assert_eq!(sent(&mut desks[1], peers[1], 9), [0; 0], "another core's peer is to have it");
+    desks[1].ask(peers[1], [open[1][0], 0, BLOCK]);
+    assert_eq!(sent(&mut desks[1], peers[1], 1), [open[1][0]], "its own goes first");
+    assert_eq!(sent(&mut desks[0], peers[0], 9), [open[0][0]]);
+}
+
+/// A seed of pieces of four blocks, with a limit of a block a second and two slots.
+fn seed_of_fours(pieces: u32) -> Desk {
+    let layout = Arc::new(Layout::new((4 * BLOCK).into(), [u64::from(pieces * 4 * BLOCK)]).unwrap());
+    let commons = Arc::new(Commons::new(pieces, 1));
+    layout.pieces().for_each(|piece| commons.map.set_have(piece));
+    let settings = Settings { most_peers: 10, upload_limit: Some(BLOCK.into()), ..Desk::settings() };
+    let mut desk = Desk::with(layout, commons, 0, settings);
+    desk.reserved = Reserved::ours(false);
+    desk
+}
+
+fn ask_for(desk: &mut Desk, slot: PeerSlot, piece: u32) {
+    (0..4).for_each(|block| desk.ask(slot, [piece, block * BLOCK, BLOCK]));
+}
+
+#[test]
+fn who_has_begun_what_others_have_by_now_waits_and_who_has_begun_what_nobody_has_does_not() {
+    for seen in [false, true] {
+        let mut desk = seed_of_fours(12);
+        let [first, second] = [1, 2].map(|number| comer(&mut desk, number));
+        let open = suggested(&mut desk, first);
+        ask_for(&mut desk, first, open[0]);
+        ask_for(&mut desk, second, open[0]);
+        assert_eq!(sent(&mut desk, second, 1), [open[0]], "there is nothing else to send yet");
+        ask_for(&mut desk, first, open[1]);
+        assert_eq!(sent(&mut desk, first, 4), [open[0]; 4]);
+        pass_busily(&mut desk, 3);
+        if seen {
+            desk.hear(first, Message::Have(open[0]));
+            let third = comer(&mut desk, 3);
+            desk.hear(third, Message::Have(open[0]));
+        }
+        let rest = if seen { vec![] } else { vec![open[0]; 3] };
+        assert_eq!(sent(&mut desk, second, 9), rest, "seen: {seen}");
+    }
+}
+
+#[test]
+fn it_waits_as_long_as_it_takes_those_with_a_slot_to_get_and_give_a_piece() {
+    let mut desk = seed_of_fours(12);
+    let [first, second] = [1, 2].map(|number| comer(&mut desk, number));
+    let open = suggested(&mut desk, first);
+    open.iter().for_each(|piece| ask_for(&mut desk, first, *piece));
+    pass_busily(&mut desk, 3);
+    ask_for(&mut desk, second, open[0]);
+    // Each of the two has a piece in eight seconds.
+    pass_busily(&mut desk, 15);
+    assert_eq!(sent(&mut desk, second, 1), [0; 0]);
+    pass_busily(&mut desk, 2);
+    assert_eq!(sent(&mut desk, second, 4), [open[0]; 4], "all of it");
+}
+
+/// The last piece of a seed has gone to a peer that has given on what it got before, or not; another with a slot, which lacks it, and
+/// many have got all the rest of each other.
+fn last_piece_sent(gives: bool) -> (Desk, PeerSlot, u32) {
+    let [mut desk] = limited(6, Some(u64::from(BLOCK)));
+    let [first, second] = [1, 2].map(|number| comer(&mut desk, number));
+    let others: Vec<PeerSlot> = (3..=10).map(|number| comer(&mut desk, number)).collect();
+    let open = [first, second].map(|slot| suggested(&mut desk, slot));
+    let last = open[1][2];
+    for (slot, pieces) in [(first, &open[0][..]), (second, &open[1][..2])] {
+        for piece in pieces {
+            desk.ask(slot, [*piece, 0, BLOCK]);
+            assert_eq!(sent(&mut desk, slot, 1), [*piece]);
+            // Many wait; but these two stay.
+            desk.swarm.peers.get_mut(slot).unwrap().leaves = None;
+            desk.hear(slot, Message::Have(*piece));
+            let given = gives || slot == first;
+            others.iter().filter(|_| given).for_each(|other| desk.hear(*other, Message::Have(*piece)));
+        }
+    }
+    desk.ask(second, [last, 0, BLOCK]);
+    pass_busily(&mut desk, 3);
+    assert_eq!([first, second].map(|slot| unchoked(&desk, slot)), [true, true]);
+    assert_eq!(sent(&mut desk, second, 1), [last]);
+    desk.hear(second, Message::Have(last));
+    (desk, first, last)
+}
+
+#[test]
+fn when_all_is_out_who_asks_for_what_others_give_is_sent_to_them_for_a_while() {
+    let (mut desk, first, last) = last_piece_sent(true);
+    desk.ask(first, [last, 0, BLOCK]);
+    pass(&mut desk, 1);
+    assert_eq!(sent(&mut desk, first, 1), [0; 0]);
+    assert!(desk.say(first).contains(&Said::Reject(last, 0)));
+    desk.ask(first, [last, 0, BLOCK]);
+    assert!(desk.say(first).contains(&Said::Reject(last, 0)), "again");
+    pass(&mut desk, 6);
+    desk.ask(first, [last, 0, BLOCK]);
+    assert_eq!(sent(&mut desk, first, 1), [last], "they had time enough");
+}
+
+#[test]
+fn when_all_is_out_what_only_such_have_as_give_nothing_on_is_sent_at_once() {
+    let (mut desk, first, last) = last_piece_sent(false);
+    desk.ask(first, [last, 0, BLOCK]);
+    pass(&mut desk, 1);
+    assert_eq!(sent(&mut desk, first, 1), [last]);
+}
+
+/// It may be that they are seeds by now, or that they are no more.
+#[test]
+fn what_is_gone_with_those_who_had_it_is_new_again() {
+    let (mut desk, [first, second], [old, next]) = begun(Some(u64::from(BLOCK)));
+    desk.hear(first, Message::Have(old));
+    pass_busily(&mut desk, 1);
+    assert_eq!(sent(&mut desk, second, 9), [0; 0]);
+    let third = comer(&mut desk, 3);
+    let now = desk.now;
+    desk.swarm.gone(now, first);
+    desk.wishes();
+    desk.ask(third, [next, 0, BLOCK]);
+    pass_busily(&mut desk, 1);
+    assert_eq!(sent(&mut desk, second, 9), [old]);
+}
