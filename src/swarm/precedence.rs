@@ -96,7 +96,9 @@ impl Swarm {
     /// Whether what is not new has to wait.
     fn is_scarce_now(&mut self, now: Duration) -> bool {
         self.precedence.is_over = false;
-        if !self.spreads() {
+        // When it is the only one that wants something, nobody else can be at the same piece.
+        if !self.spreads() || self.commons.slots.takers() < 2 {
+            self.commons.tell_wanted(self.core, false);
             return false;
         }
         let wanted = self.peers.iter().any(|(_, peer)| self.keeps_waiting(now, peer));
