@@ -6,8 +6,8 @@
 //! piece that others have by now waits, too.
 //!
 //! When all that was new is out, it takes them a moment to give it to each other. Where they have given each other much more than
-//! we gave, they do that faster than we could help them: so for a moment, once, what they get from each other is refused, and they
-//! ask there at once. Not what only such have as give nothing on.
+//! we gave, they do that faster than we could help them: so for a moment, once, what they get from each other is refused twice a
+//! second, and they ask there at once. Not what only such have as give nothing on.
 
 use super::peer::Peer;
 use super::rate::Rate;
@@ -96,7 +96,9 @@ impl Swarm {
     /// Whether what is not new has to wait.
     fn is_scarce_now(&mut self, now: Duration) -> bool {
         self.precedence.is_over = false;
-        if !self.spreads() {
+        // When it is the only one that wants something, nobody else can be at the same piece.
+        if !self.spreads() || self.commons.slots.takers() < 2 {
+            self.commons.tell_wanted(self.core, false);
             return false;
         }
         let wanted = self.peers.iter().any(|(_, peer)| self.keeps_waiting(now, peer));
