@@ -129,13 +129,19 @@ def first_cores(count):
     return ",".join(str(core) for core in range(count))
 
 
-# One torrent on one core and on two; and two programs that have nothing in common, on a core each: what the machine allows.
-SCALES = {"seedring --cores 1": ["0"], "seedring --cores 2": ["0,1"], "two seedrings --cores 1": ["0", "1"]}
+# One torrent on one core and on two, the generator on the same; and two programs that have nothing in common, on a core each, the generator
+# of each on both, or on the core of the other one. By the cores of each seed and its generator.
+SCALES = {
+    "seedring --cores 1": [("0", "0")],
+    "seedring --cores 2": [("0,1", "0,1")],
+    "two seedrings --cores 1": [("0", "0,1"), ("1", "0,1")],
+    "the same, taken from crosswise": [("0", "1"), ("1", "0")],
+}
 
 
 def scale(stage, name, connections, order):
-    """The generator has the same cores as the seeds together: so GB/s of one core and of two can be compared."""
-    args, seeds = stage.args, [Counted(stage, cores, connections) for cores in SCALES[name]]
+    """Seeds and generators have the same cores: so GB/s of one core and of two can be compared."""
+    args, seeds = stage.args, [Counted(stage, cores, connections) for cores, _ in SCALES[name]]
     os.sync()
     stage.warm(stage.there)
     for client in seeds:
@@ -143,8 +149,8 @@ def scale(stage, name, connections, order):
     stage.warm(stage.here)
     before = [(cpu_of(client.child), switches_of(client.child), client.counts()) for client in seeds]
     share = max(1, connections // len(seeds))
-    loads = [start_load(stage, ",".join(SCALES[name]), taking(args, client.port, share, order, args.bytes // len(seeds)))
-             for client in seeds]
+    loads = [start_load(stage, cores, taking(args, client.port, share, order, args.bytes // len(seeds)))
+             for client, (_, cores) in zip(seeds, SCALES[name])]
     reports = [end_load(child) for child in loads]
     moved = sum(report["bytes"] for report in reports)
     cpu, switches, operations, batches, peak = 0, 0, 0, 0, 0
