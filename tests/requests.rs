@@ -39,20 +39,24 @@ fn order(rng: &mut fastrand::Rng, pieces: u32, piece_len: u32) -> Vec<[u32; 3]> 
     (0..PIPELINE).map(next).collect()
 }
 
-/// Asks and checks every answer; they come in the order of the requests.
-fn ask(stream: &mut TcpStream, payload: &[u8], piece_len: u32, rng: &mut fastrand::Rng) {
+/// Asks and checks that each request is answered once: in their order, unless `any_order`.
+fn ask(stream: &mut TcpStream, payload: &[u8], piece_len: u32, rng: &mut fastrand::Rng, any_order: bool) {
     let pieces = payload.len() as u32 / piece_len;
     for _ in 0..ROUNDS {
         let asked = order(rng, pieces, piece_len);
         stream
             .write_all(&asked.iter().flat_map(|numbers| message(REQUEST, numbers, &[])).collect::<Vec<_>>())
             .unwrap();
-        for (at, numbers) in asked.iter().enumerate() {
-            let [piece, begin, len] = *numbers;
+        let mut open = asked.clone();
+        while !open.is_empty() {
             let answer = hear_kind(stream, PIECE);
-            let start = (piece * piece_len + begin) as usize;
-            assert_eq!(answer[..8], [piece.to_be_bytes(), begin.to_be_bytes()].concat(), "{at} of {asked:?}");
-            assert!(answer[8..] == payload[start..start + len as usize], "wrong bytes for {at} of {asked:?}");
+            let number = |at: usize| u32::from_be_bytes(answer[at..at + 4].try_into().unwrap());
+            let block = [number(0), number(4), answer.len() as u32 - 8];
+            let most = if any_order { open.len() } else { 1 };
+            let at = open[..most].iter().position(|numbers| *numbers == block);
+            open.remove(at.unwrap_or_else(|| panic!("{block:?} for {open:?} of {asked:?}")));
+            let start = (block[0] * piece_len + block[1]) as usize;
+            assert!(answer[8..] == payload[start..start + block[2] as usize], "wrong bytes for {block:?}");
         }
     }
 }
@@ -66,11 +70,13 @@ fn leave_page_cache(folder: &Path) {
     }
 }
 
-/// From the page cache, or from memory of our own, into which it is read when the page cache has nothing.
+/// From the page cache, or from memory of our own, into which it is read when the page cache has nothing. By an upload limit, what
+/// nobody has comes first.
 fn whatever_is_asked_for(more: &[&str], from_page_cache: bool) {
     let piece_len = 32 * BLOCK;
     let (folder, path, torrent) = one_file(24 << 20, piece_len);
     let payload = noise(24 << 20);
+    let any_order = more.contains(&"--upload-limit");
     let more = [&["--metrics", "127.0.0.1:0"], more].concat();
     let mut seed = Program::start(&mut client("seed", &path, folder.path(), &more));
     let figures = seed.metrics_address();
@@ -88,7 +94,7 @@ fn whatever_is_asked_for(more: &[&str], from_page_cache: bool) {
                 rustix::net::sockopt::set_socket_recv_buffer_size(&stream, 1 << 20).unwrap();
                 stream.write_all(&message(INTERESTED, &[], &[])).unwrap();
                 hear_kind(&mut stream, UNCHOKE);
-                ask(&mut stream, payload, piece_len, &mut fastrand::Rng::with_seed(peer.into()));
+                ask(&mut stream, payload, piece_len, &mut fastrand::Rng::with_seed(peer.into()), any_order);
             });
         }
     });
