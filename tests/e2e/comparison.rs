@@ -10,6 +10,10 @@ use std::path::Path;
 
 const CLIENTS: [&str; 4] = ["seedring", "libtorrent", "libtorrent-hps", "transmission"];
 
+/// One program on one core and on two, and two programs on a core each.
+const SCALES: [&str; 4] =
+    ["seedring --cores 1", "seedring --cores 2", "two seedrings --cores 1", "the same, taken from crosswise"];
+
 #[test]
 fn each_client_is_measured_each_way() {
     let stage = Stage::new();
@@ -32,7 +36,7 @@ fn each_client_is_measured_each_way() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     let table = String::from_utf8_lossy(&output.stdout);
-    for word in ["x the best other", "two cores = "] {
+    for word in ["x the best other", "two cores = ", "two programs = ", "crosswise = ", "operations a MB"] {
         assert!(table.contains(word), "no `{word}` in {table}");
     }
     let figures = fs::read_to_string(figures).expect("figures are written");
@@ -44,7 +48,7 @@ fn each_client_is_measured_each_way() {
     for about in scenarios {
         let clients = about["clients"].as_object().expect("some were measured");
         let expected = match about["what"].as_str() {
-            Some("scale") => &["seedring --cores 1", "seedring --cores 2"][..],
+            Some("scale") => &SCALES[..],
             Some("check") => &["seedring", "libtorrent", "libtorrent, 2 hashing threads"],
             // High performance is for seeds.
             Some("download") => &["seedring", "libtorrent", "transmission"],
@@ -61,6 +65,11 @@ fn each_client_is_measured_each_way() {
             let generator = &told["generator_cpu_seconds_per_gb"]["median"];
             assert!(speed > 0.0 && told["cpu_seconds_per_gb"]["median"].is_f64(), "{client}: {told}");
             assert_eq!(generator.is_f64(), about["what"] != "check", "{client}: {told}");
+            let operations = &told["operations_per_mb"]["median"];
+            assert!(
+                operations.as_f64().is_some_and(|count| count > 0.0) == (about["what"] == "scale"),
+                "{told}"
+            );
         }
     }
 }
