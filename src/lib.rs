@@ -37,8 +37,8 @@
 //! *Up.* A REQUEST is parsed by [`wire::Reader`] in `shard/receive.rs` and queued by [`swarm::Swarm::hear`]. While the
 //! connection has room, `shard/send.rs` takes the next requests ([`swarm::Swarm::take_upload`]), has their runs loaded by
 //! `shard/load.rs` (from the cache of `shard/memory.rs`, from a read that is under way for another peer, as a mapped window of
-//! the page cache ([`storage::Access::windows`]), if that pays, else by [`storage::Access::read`]) and sends many `[head, block]` by one
-//! [`ring::Socket::send`].
+//! the page cache ([`storage::Access::windows`]) where that pays, else by [`storage::Access::read`]) and sends many
+//! `[head, block]` by one [`ring::Socket::send`].
 //!
 //! *Down.*
 //! 1. [`swarm::Swarm::speak`] picks blocks for a peer (rarest piece first, whole pieces); their run is promised a slab.
