@@ -8,7 +8,7 @@ use common::payload::{BLOCK, noise, one_file};
 use common::peer::{
     INTERESTED, Request, UNCHOKE, accept, bitfield, connect, connect_from, handshake, message, try_hear_kind,
 };
-use common::program::{Program, client, load};
+use common::program::{Descriptors, Program, client, load};
 use common::{DEADLINE, until};
 use rustix::net::sockopt::set_socket_linger;
 use seedring::metainfo::Torrent;
@@ -34,19 +34,22 @@ struct Held {
     sockets: Vec<u64>,
     /// Slabs that are not free nor merely cached.
     slabs: u64,
-    descriptors: (usize, usize),
+    /// But those of the torrent's file, which stay.
+    descriptors: Descriptors,
 }
 
 impl Held {
     fn by(program: &Program, metrics: SocketAddr) -> Self {
         let page = Samples::fetch(metrics);
         let slabs = |state: &str| page.sum("seedring_slabs", &[&format!("state=\"{state}\"")]);
+        let open = program.descriptors();
+        assert!(open.payload <= 2 * 2, "of one file, on two cores: {open:?}");
         Self {
             peers: page.sum("seedring_peers", &[]),
             tasks: page.by_core("seedring_tasks", &[]),
             sockets: page.by_core("seedring_sockets", &[]),
             slabs: slabs("held") + slabs("sent") + page.sum("seedring_zero_copy_slabs", &[]),
-            descriptors: program.descriptors(),
+            descriptors: Descriptors { payload: 0, ..open },
         }
     }
 
@@ -56,7 +59,7 @@ impl Held {
         until(|| {
             let held = Self::by(program, metrics);
             let none = held.peers == 0 && held.sockets == [0, 0] && held.slabs == 0;
-            if none && held.descriptors.0 == idle {
+            if none && held.descriptors.sockets == idle {
                 Ok(held)
             } else {
                 Err(format!("{held:?}, {idle} sockets when idle"))
@@ -156,8 +159,8 @@ fn seed_passed_by(zero_copy: &str) {
     let mut seed = Program::start(&mut client("seed", &path, folder.path(), &more));
     let metrics = seed.metrics_address();
     let addr = seed.address();
-    let idle = seed.descriptors().0;
-    // Once through all of it, so that all files are open.
+    let idle = seed.descriptors().sockets;
+    // Once through all of it: what is opened once and for all is.
     let once = Program::start(&mut load("download", &path, folder.path(), addr, &[])).until("load");
     assert_eq!(once["ok"], true, "{once}");
     let before = Held::by_none(&seed, metrics, idle);
@@ -239,7 +242,7 @@ fn of_peers_that_pass_by_a_seed_in_hiding_nothing_is_left() {
     let mut seed = Program::start(&mut client("seed", &path, folder.path(), &more));
     let metrics = seed.metrics_address();
     let addr = seed.address();
-    let before = Held::by_none(&seed, metrics, seed.descriptors().0);
+    let before = Held::by_none(&seed, metrics, seed.descriptors().sockets);
     let done = pass_by(PASSERS / 2, |rng| visit_in_hiding(addr, &torrent, rng));
     assert!(done > PASSERS / 4, "{done} peers got as far as they wanted");
     before.assert_back(&seed, metrics);
@@ -307,7 +310,7 @@ fn of_seeds_that_pass_by_a_downloader_nothing_is_left() {
     let mut program = Program::start(&mut client("download", &path, &target, &more));
     let metrics = program.metrics_address();
     let addr = program.address();
-    let before = Held::by_none(&program, metrics, program.descriptors().0);
+    let before = Held::by_none(&program, metrics, program.descriptors().sockets);
 
     let (hurry, all) = (AtomicBool::new(false), (&torrent, &payload[..]));
     let slow = connect(addr, &torrent, [9; 20]).unwrap();
@@ -325,8 +328,6 @@ fn of_seeds_that_pass_by_a_downloader_nothing_is_left() {
     assert_eq!(completed["downloaded"], len);
     assert!(std::fs::read(target.join("payload")).unwrap() == payload);
     assert!(done > PASSERS / 2, "{done} were asked for something before they vanished");
-    // Its files are open now.
-    let before = Held { descriptors: (before.descriptors.0, program.descriptors().1), ..before };
     before.assert_back(&program, metrics);
 }
 
@@ -360,7 +361,7 @@ fn of_seeds_that_vanish_when_they_are_dialled_nothing_is_left() {
         let mut idle = Program::start(&mut client("download", &path, &target, &more));
         let metrics = idle.metrics_address();
         idle.address();
-        Held::by_none(&idle, metrics, idle.descriptors().0)
+        Held::by_none(&idle, metrics, idle.descriptors().sockets)
     };
 
     let listen = |ip| TcpListener::bind((ip, 0)).unwrap();
@@ -411,7 +412,5 @@ fn of_seeds_that_vanish_when_they_are_dialled_nothing_is_left() {
         ends.len() == 2 && ends[0] == GOES,
         "it is dialled again, and stays until all is there: {ends:?}"
     );
-    // Its files are open now.
-    let before = Held { descriptors: (before.descriptors.0, program.descriptors().1), ..before };
     before.assert_back(&program, metrics);
 }

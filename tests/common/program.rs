@@ -10,6 +10,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
+/// Open descriptors.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Descriptors {
+    pub(crate) sockets: usize,
+    /// Those of the torrent's file, which each core opens when it needs it, and once more to bypass the page cache.
+    pub(crate) payload: usize,
+    pub(crate) others: usize,
+}
+
 /// The bare program, deaf to the settings of whoever runs the tests.
 pub(crate) fn seedring() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_seedring"));
@@ -110,14 +119,22 @@ impl Program {
         self.child.wait().unwrap()
     }
 
-    /// Open descriptors: sockets, and others.
-    pub(crate) fn descriptors(&self) -> (usize, usize) {
-        let folder = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
+    /// What it has open.
+    pub(crate) fn descriptors(&self) -> Descriptors {
+        let folder = fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
+        let mut open = Descriptors::default();
         // One may be closed while they are looked at.
-        let links = folder.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
-        let links: Vec<_> = links.collect();
-        let sockets = links.iter().filter(|link| link.to_string_lossy().starts_with("socket:")).count();
-        (sockets, links.len() - sockets)
+        for link in folder.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()) {
+            let link = link.to_string_lossy();
+            *if link.starts_with("socket:") {
+                &mut open.sockets
+            } else if link.contains("/payload") {
+                &mut open.payload
+            } else {
+                &mut open.others
+            } += 1;
+        }
+        open
     }
 
     /// The files that it has open or mapped, once for each; `(deleted)` stands behind those that are gone.

@@ -171,7 +171,7 @@ fn nodes_that_are_not_what_they_say_are_not_believed() {
         // Of each wrong transaction, and of who answers from elsewhere.
         if unsolicited > 35 && wrong > 0 { Ok(()) } else { Err(format!("{unsolicited} and {wrong}")) }
     });
-    let (memory, (sockets, _)) = (program.peak_memory(), program.descriptors());
+    let (memory, sockets) = (program.peak_memory(), program.descriptors().sockets);
     println!("{memory} bytes of memory, {sockets} sockets");
     assert!(memory <= MOST_MEMORY, "{memory} bytes of memory");
     assert!(sockets <= SOCKETS, "{sockets} sockets");

@@ -200,7 +200,11 @@ fn act(row: &Misbehaviour) -> Result<(), Behind> {
         });
         let moved = attacked.honest.moved();
         let kept = if is_any_pace() { 1 } else { KEPT };
-        if moved * 100 < BLOCKS * kept { Err(Behind(moved)) } else { Ok(attacked.program.descriptors().0) }
+        if moved * 100 < BLOCKS * kept {
+            Err(Behind(moved))
+        } else {
+            Ok(attacked.program.descriptors().sockets)
+        }
     })?;
     judge(row, &attacked, &peaceful, &tally.into_inner().unwrap(), sockets);
     Ok(())
@@ -241,7 +245,7 @@ fn judge(row: &Misbehaviour, attacked: &Side, peaceful: &Side, tally: &Tally, so
         });
     }
     // The attackers have gone, and nothing of them is left.
-    until(|| match [attacked, peaceful].map(|side| side.program.descriptors().0) {
+    until(|| match [attacked, peaceful].map(|side| side.program.descriptors().sockets) {
         [now, usual] if now <= usual => Ok(()),
         sockets => Err(format!("{sockets:?} sockets, attacked and in peace")),
     });

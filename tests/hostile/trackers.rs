@@ -439,7 +439,7 @@ fn hostile_trackers_harm_nobody() {
         while left > 0 || !completed {
             let event = program.next();
             completed |= event["event"] == "completed";
-            sockets = sockets.max(program.descriptors().0);
+            sockets = sockets.max(program.descriptors().sockets);
             let tracker = event["url"].as_str().unwrap_or_default().to_owned();
             if let Some((name, end)) = rows.get(&tracker)
                 && !told.contains_key(&tracker)
