@@ -17,8 +17,9 @@
 //!
 //! # One torrent on many cores
 //!
-//! Every core has a ring, an arena, a listener of the same port and peers of its own; a peer stays where it was accepted or
-//! dialled. What the cores of a torrent share is [`swarm::Commons`]: one atomic state a piece, a log of what is had, from
+//! Every core has a ring, an arena, a listener of the same port and peers of its own. A peer that we dialled stays with the core
+//! that did; one that has connected to us gets a seat where its packets come in, unless another core has much less to do
+//! (`shard/seats.rs`), and stays there. What the cores of a torrent share is [`swarm::Commons`]: one atomic state a piece, a log of what is had, from
 //! which each core reads what it has to tell its peers, a roster of who is connected, and what is known of addresses to dial
 //! (`swarm/known.rs`). Seeding touches nothing of it for a block, and for a HAVE at most one word of what the cores see of a
 //! piece (`swarm/sightings.rs`).

@@ -4,9 +4,12 @@ mod common;
 
 use common::metrics::Samples;
 use common::payload::{BLOCK, noise, one_file};
-use common::peer::{HAVE, Request, UNCHOKE, accept, bitfield, hear_kind, listener_pair, message};
+use common::peer::{
+    BITFIELD, HAVE, Request, UNCHOKE, accept, bitfield, connect, hear_kind, listener_pair, message,
+};
 use common::program::{Program, client, load};
 use common::until;
+use rustix::thread::{CpuSet, sched_setaffinity};
 use seedring::metainfo::Torrent;
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -178,6 +181,34 @@ fn what_one_core_has_got_peers_of_the_other_are_told_of() {
     let told = (0..PIECES).map(|_| hear_kind(&mut taker, HAVE));
     let told: BTreeSet<u32> = told.map(|body| u32::from_be_bytes(body.try_into().unwrap())).collect();
     assert!(told.into_iter().eq(0..PIECES));
+}
+
+/// Although the kernel spreads connections over the listeners by chance.
+#[test]
+fn peers_sit_on_the_core_where_their_packets_come_in() {
+    let (folder, path, torrent) = one_file(1 << 20, PIECE_BLOCKS * BLOCK);
+    let mut seed = Program::start(&mut client("seed", &path, folder.path(), &CORES));
+    let (metrics, addr) = (seed.metrics_address(), seed.address());
+    let (mut peers, processors) = (Vec::new(), thread::available_parallelism().unwrap().get());
+    for (core, wanted) in [[4, 0], [4, 4]].into_iter().enumerate() {
+        let place: usize = seed.processors_of(&format!("shard-{core}"))[0].parse().unwrap();
+        let mut here = CpuSet::new();
+        here.set(place);
+        sched_setaffinity(None, &here).unwrap();
+        for _ in 0..4 {
+            let mut stream = connect(addr, &torrent, [peers.len() as u8; 20]).unwrap();
+            // It has its seat before the next one comes.
+            hear_kind(&mut stream, BITFIELD);
+            peers.push(stream);
+        }
+        // Where both cores are on one, only the end is known.
+        if processors > 1 || core == 1 {
+            until(|| {
+                let sockets = Samples::fetch(metrics).by_core("seedring_sockets", &[]);
+                if sockets == wanted { Ok(()) } else { Err(format!("{sockets:?}, not {wanted:?}")) }
+            });
+        }
+    }
 }
 
 #[test]

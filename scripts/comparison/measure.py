@@ -129,13 +129,15 @@ def first_cores(count):
     return ",".join(str(core) for core in range(count))
 
 
-# One torrent on one core and on two, the generator on the same; and two programs that have nothing in common, on a core each, the generator
-# of each on both, or on the core of the other one. By the cores of each seed and its generator.
+# One torrent on one core and on two, a generator on each of them; or one generator, of one thread, for both. And two programs that
+# have nothing in common, on a core each, the generator of each on the same core, or on that of the other one. By the cores of each
+# seed and its generators.
 SCALES = {
-    "seedring --cores 1": [("0", "0")],
-    "seedring --cores 2": [("0,1", "0,1")],
-    "two seedrings --cores 1": [("0", "0,1"), ("1", "0,1")],
-    "the same, taken from crosswise": [("0", "1"), ("1", "0")],
+    "seedring --cores 1": [("0", ["0"])],
+    "seedring --cores 2": [("0,1", ["0", "1"])],
+    "the same, one generator": [("0,1", ["0,1"])],
+    "two seedrings --cores 1": [("0", ["0"]), ("1", ["1"])],
+    "the same, taken from crosswise": [("0", ["1"]), ("1", ["0"])],
 }
 
 
@@ -148,9 +150,9 @@ def scale(stage, name, connections, order):
         client.begin(stage.here, True)
     stage.warm(stage.here)
     before = [(cpu_of(client.child), switches_of(client.child), client.counts()) for client in seeds]
-    share = max(1, connections // len(seeds))
-    loads = [start_load(stage, cores, taking(args, client.port, share, order, args.bytes // len(seeds)))
-             for client, (_, cores) in zip(seeds, SCALES[name])]
+    takers = [(client, cores) for client, (_, generators) in zip(seeds, SCALES[name]) for cores in generators]
+    share, amount = max(1, connections // len(takers)), args.bytes // len(takers)
+    loads = [start_load(stage, cores, taking(args, client.port, share, order, amount)) for client, cores in takers]
     reports = [end_load(child) for child in loads]
     moved = sum(report["bytes"] for report in reports)
     cpu, switches, operations, batches, peak = 0, 0, 0, 0, 0

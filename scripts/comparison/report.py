@@ -66,7 +66,7 @@ def scaled(clients):
         if "operations_per_mb" in told:
             print(f"  {name}: {median(told, 'operations_per_mb'):.1f} operations a MB in {median(told, 'batches_per_mb'):.1f} "
                   f"batches, {median(told, 'switches_per_mb'):.1f} context switches")
-    for what, two in zip(("two cores", "two programs", "crosswise"), others):
+    for what, two in zip(("two cores", "two cores, one generator", "two programs", "crosswise"), others):
         if one and two:
             speed = ratio_of(median(two, "gb_per_second"), median(one, "gb_per_second"))
             cpu = ratio_of(2 * median(one, "cpu_seconds_per_gb"), median(two, "cpu_seconds_per_gb"))

@@ -46,7 +46,7 @@ pub use listener::{Listener, listen};
 pub use map::{FileMap, MAX_PARTS, Parts};
 pub use runtime::{Config, Core, next_cpus, run, spawn};
 pub use scatter::{MAX_LEASES, Scatter};
-pub use socket::{Deadline, Socket};
+pub use socket::{Deadline, LooseSocket, Socket};
 pub use support::{CoreError, StartError, bug_of_ours};
 pub use view::{VIEW_LEN, View, Window};
 pub use zero_copy::{ZeroCopy, ZeroCopyCounts, ZeroCopySend};

@@ -19,8 +19,7 @@ use tokio::task::JoinHandle;
 pub struct Config {
     /// Bytes of payload memory that there may be, rounded down to whole slabs.
     pub arena_len: usize,
-    /// Run on one CPU only: the one with this place in [`cpus`], counted round and round. `None`: where the system
-    /// likes.
+    /// Run on this CPU only. `None`: where the system likes.
     pub cpu: Option<usize>,
     /// When payload is sent without a copy.
     pub zero_copy_send: ZeroCopySend,
@@ -58,8 +57,9 @@ impl Core {
     }
 }
 
-/// Places in [`cpus`] for so many threads of a program: one after the other, from where the system has put the program on,
-/// so that several programs with few threads each do not all sit on the first CPU; and further on for whoever asks next.
+/// CPUs for so many threads of a program: of those that it may run on one after the other, round and round, from where the
+/// system has put the program on, so that several programs with few threads each do not all sit on the first CPU; and
+/// further on for whoever asks next.
 pub fn next_cpus(count: usize) -> impl Iterator<Item = usize> {
     static FIRST: LazyLock<usize> = LazyLock::new(|| {
         let here = rustix::thread::sched_getcpu();
@@ -67,7 +67,8 @@ pub fn next_cpus(count: usize) -> impl Iterator<Item = usize> {
     });
     static GIVEN: AtomicUsize = AtomicUsize::new(0);
     let first = FIRST.wrapping_add(GIVEN.fetch_add(count, Ordering::Relaxed));
-    (0..count).map(move |number| first.wrapping_add(number))
+    let allowed = cpus();
+    (0..count).map(move |number| allowed[first.wrapping_add(number) % allowed.len()])
 }
 
 /// The CPUs that this thread may run on, in order; at least one.
@@ -78,10 +79,8 @@ pub(super) fn cpus() -> Vec<usize> {
     if found.is_empty() { vec![0] } else { found }
 }
 
-/// Keeps this thread on the CPU with this place among those allowed. Where that cannot be, it is only slower.
-fn pin(place: usize) {
-    let allowed = cpus();
-    let cpu = allowed[place % allowed.len()];
+/// Keeps this thread on one CPU. Where that cannot be, it is only slower.
+fn pin(cpu: usize) {
     let mut set = CpuSet::new();
     set.set(cpu);
     if let Err(cause) = rustix::thread::sched_setaffinity(None, &set) {
@@ -144,8 +143,8 @@ impl Drop for Engine {
 
 fn run_with_ring<T>(config: Config, main: impl AsyncFnOnce(Core) -> T) -> Result<T, CoreError> {
     // Before the memory is touched, so that it lies close to this CPU.
-    if let Some(place) = config.cpu {
-        pin(place);
+    if let Some(cpu) = config.cpu {
+        pin(cpu);
     }
     let (runtime, ring, entries) = make_ring(config.cores).map_err(|cause| StartError::new(SET_UP, cause))?;
     tracing::debug!("a ring of {entries} entries");

@@ -81,6 +81,22 @@ fn is_here(ip: IpAddr) -> bool {
 #[derive(Clone)]
 pub struct Socket(Rc<Connection>);
 
+/// A connection on its way from one core to another.
+pub struct LooseSocket {
+    fd: OwnedFd,
+    place: Place,
+}
+
+impl LooseSocket {
+    /// It belongs to this core now.
+    ///
+    /// # Errors
+    /// When the connection has ended.
+    pub fn arrive(self) -> io::Result<Socket> {
+        Socket::new(self.fd, self.place)
+    }
+}
+
 impl Socket {
     pub(super) fn new(fd: OwnedFd, place: Place) -> io::Result<Self> {
         sockopt::set_tcp_nodelay(&fd, true)?;
@@ -310,6 +326,17 @@ impl Socket {
             }
             flights.land(&self.0.fd);
         }
+    }
+
+    /// The CPU that has last taken bytes of the peer from the network.
+    pub fn incoming_cpu(&self) -> Option<usize> {
+        sockopt::socket_incoming_cpu(&self.0.fd).ok()?.try_into().ok()
+    }
+
+    /// The connection for another core, when there is a place for one more descriptor. This socket is not used any more.
+    pub fn for_another_core(&self) -> Option<LooseSocket> {
+        let place = Descriptors::of_process().sockets.try_take()?;
+        Some(LooseSocket { fd: self.0.fd.try_clone().ok()?, place })
     }
 
     /// Whether there are bytes that nobody has received yet.

@@ -1,11 +1,13 @@
-//! One connection: dialled or accepted, handshake, then a task for each direction.
+//! One connection: dialled or accepted, handshake, its seat on a core, then a task for each direction.
 
 use super::channel::Channel;
+use super::crew::Letter;
 use super::failures::{Failure, Refusal};
 use super::receive::Receiver;
+use super::seats::Seat;
 use super::send::Sender;
 use super::torrent::{Line, TorrentShard};
-use crate::ring::{self, Descriptors, Socket};
+use crate::ring::{self, Descriptors, LooseSocket, Socket};
 use crate::swarm::{Introduction, PeerSlot};
 use crate::wire::mse::Ciphers;
 use crate::wire::{HANDSHAKE_HEAD_LEN, HANDSHAKE_LEN, Handshake, PeerId, Reserved};
@@ -24,7 +26,10 @@ pub(super) fn dial(torrent: &Rc<TorrentShard>, addr: SocketAddr) {
     let torrent = Rc::clone(torrent);
     ring::spawn(async move {
         match reach(&torrent, addr).await {
-            Ok((socket, shaken)) => serve(&torrent, socket, shaken, (addr, true)).await,
+            Ok((socket, shaken)) => {
+                let _seat = torrent.crew.seats.take(torrent.core);
+                serve(&torrent, socket, shaken, (addr, true)).await;
+            }
             Err(error) => {
                 tracing::debug!("{addr}: {error}");
                 torrent.gauges.count_failure(Failure::of(&error));
@@ -129,6 +134,8 @@ async fn shake_outgoing(torrent: &TorrentShard, socket: &Socket, encrypted: bool
 
 /// Takes a connection that a peer has made.
 pub(super) async fn accept(torrent: &Rc<TorrentShard>, socket: Socket, addr: SocketAddr) {
+    // Before anything is said to it: a peer on this host acknowledges that on our CPU.
+    let cpu = socket.incoming_cpu();
     let number = torrent.strangers.borrow_mut().enter(socket.clone(), addr.ip(), torrent.now());
     let deadline = socket.deadline(HANDSHAKE_LIMIT);
     let result = shake_incoming(torrent, &socket, addr.ip()).await;
@@ -138,7 +145,7 @@ pub(super) async fn accept(torrent: &Rc<TorrentShard>, socket: Socket, addr: Soc
     torrent.hits.borrow_mut().silent += u64::from(late);
     torrent.settled.notify_one();
     match result {
-        Ok(shaken) => serve(torrent, socket, shaken, (addr, false)).await,
+        Ok(shaken) => welcome(torrent, socket, shaken, (addr, cpu)).await,
         Err(error) => {
             tracing::debug!("{addr}: {error}");
             torrent.gauges.count_failure(match (late, stayed) {
@@ -165,6 +172,46 @@ async fn shake_incoming(torrent: &TorrentShard, socket: &Socket, ip: IpAddr) -> 
     let encrypted = channel.encrypted;
     let (ciphers, ahead) = channel.end();
     Ok(Shaken { id: PeerId(id), reserved, encrypted, ciphers, ahead })
+}
+
+/// A peer that has connected to one core and belongs to another.
+pub(super) struct Newcomer {
+    socket: LooseSocket,
+    shaken: Shaken,
+    addr: SocketAddr,
+    seat: Seat,
+}
+
+impl Newcomer {
+    /// It is where it belongs.
+    pub(super) fn arrive(self, torrent: &Rc<TorrentShard>) {
+        let Ok(socket) = self.socket.arrive() else { return };
+        let (torrent, shaken, addr, seat) = (Rc::clone(torrent), self.shaken, self.addr, self.seat);
+        ring::spawn(async move {
+            serve(&torrent, socket, shaken, (addr, false)).await;
+            drop(seat);
+        });
+    }
+}
+
+/// Talks to a peer that has connected to us, by way of this CPU, or has it talked to by the core where it belongs.
+async fn welcome(
+    torrent: &Rc<TorrentShard>,
+    socket: Socket,
+    shaken: Shaken,
+    (addr, cpu): (SocketAddr, Option<usize>),
+) {
+    let crew = &torrent.crew;
+    let core = crew.seats.choose(torrent.core, cpu);
+    if core != torrent.core
+        && let (Some(letter), Some(loose)) = (crew.begin_letter(core), socket.for_another_core())
+    {
+        let seat = crew.seats.take(core);
+        letter.send(Letter::Seat(Box::new(Newcomer { socket: loose, shaken, addr, seat })));
+        return;
+    }
+    let _seat = crew.seats.take(torrent.core);
+    serve(torrent, socket, shaken, (addr, false)).await;
 }
 
 /// Talks to a peer until the connection ends.

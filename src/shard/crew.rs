@@ -3,6 +3,8 @@
 //! Nothing here is touched for a block. A core that has news for the others rings their bells; what must arrive goes as a
 //! [`Letter`] into a bounded mailbox.
 
+use super::connection::Newcomer;
+use super::seats::Seats;
 use super::{Assignment, Choices, Progress};
 use crate::metainfo::{FileIndex, FileKind, PieceIndex, Torrent};
 use crate::storage::{Access, CheckReport, Extent, PieceQueue, StorageError, Store};
@@ -25,6 +27,8 @@ pub(super) enum Letter {
     Blame(Tag, PieceIndex),
     /// A block that you lack, and its bytes.
     HandIn(Handover, Vec<u8>),
+    /// A peer that has connected to another core, and has its seat on yours.
+    Seat(Box<Newcomer>),
 }
 
 /// How the others reach a core.
@@ -69,6 +73,8 @@ pub(super) struct Crew {
     /// Somebody has told that all is there, or that it cannot be.
     settled: AtomicBool,
     posts: Box<[Post]>,
+    /// Where peers sit.
+    pub(super) seats: Arc<Seats>,
 }
 
 impl Post {
@@ -101,9 +107,9 @@ impl Unposted {
 }
 
 impl Crew {
-    /// The crew of a torrent, and the mail of each of its cores.
-    pub(super) fn new(job: &Assignment, cores: usize) -> (Self, Vec<Mail>) {
-        let layout = job.store.layout();
+    /// The crew of a torrent, with a core on each of these CPUs, and the mail of each core.
+    pub(super) fn new(job: &Assignment, cpus: &[usize]) -> (Self, Vec<Mail>) {
+        let (layout, cores) = (job.store.layout(), cpus.len());
         let (posts, mail): (Vec<Post>, Vec<Mail>) = (0..cores)
             .map(|_| {
                 let bell = Arc::new(Notify::new());
@@ -130,6 +136,7 @@ impl Crew {
             unfinished: AtomicU32::new(0),
             settled: AtomicBool::new(false),
             posts: posts.into(),
+            seats: Seats::new(cpus.iter().copied()),
         };
         (crew, mail)
     }
@@ -286,6 +293,11 @@ impl Crew {
     pub(super) fn ring_others(&self, core: usize) {
         let others = self.posts.iter().enumerate().filter(|(other, _)| *other != core);
         others.into_iter().for_each(|(_, post)| post.bell.notify_one());
+    }
+
+    /// Room for a letter in a core's mailbox, if there is any.
+    pub(super) fn begin_letter(&self, core: usize) -> Option<mpsc::Permit<'_, Letter>> {
+        self.posts[core].letters.try_reserve().ok()
     }
 
     /// Writes to a core. When its mailbox is full the letter is lost, and comes back.

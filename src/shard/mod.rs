@@ -2,7 +2,7 @@
 //!
 //! A core is a thread of its own with a ring of its own. The control thread talks to it through two bounded
 //! mailboxes: [`Command`]s in, [`Report`]s out. The cores of one torrent share what `crew` holds, and write to each
-//! other; a peer stays on the core that accepted or dialled it.
+//! other; a peer stays on the core that dialled it, or on which `seats` has placed it when it connected to us.
 
 mod allowance;
 mod channel;
@@ -22,6 +22,7 @@ mod memory;
 mod progress;
 mod receive;
 mod room;
+mod seats;
 mod secrecy;
 mod send;
 mod snapshot;
@@ -147,7 +148,8 @@ impl Shards {
     /// When there can be no thread.
     pub fn start(mut job: Assignment) -> std::io::Result<Self> {
         let listeners = std::mem::take(&mut job.listeners);
-        let (crew, mail) = Crew::new(&job, listeners.len());
+        let cpus: Vec<usize> = ring::next_cpus(listeners.len()).collect();
+        let (crew, mail) = Crew::new(&job, &cpus);
         let crew = Arc::new(crew);
         let (outbox, reports) = mpsc::channel(MAILBOX);
         let config = Config {
@@ -156,7 +158,6 @@ impl Shards {
             ..Config::new(job.arena_len)
         };
         let mut shards = Self { crew, commands: Vec::new(), reports };
-        let cpus = ring::next_cpus(listeners.len());
         for (core, ((listener, mail), cpu)) in listeners.into_iter().zip(mail).zip(cpus).enumerate() {
             let (commands, inbox) = mpsc::channel(64);
             let (crew, reports) = (Arc::clone(&shards.crew), outbox.clone());

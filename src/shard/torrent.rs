@@ -437,11 +437,12 @@ impl TorrentShard {
     }
 
     /// Takes mail from another core.
-    pub(super) fn take_letter(&self, letter: Letter) {
+    pub(super) fn take_letter(self: &Rc<Self>, letter: Letter) {
         match letter {
             Letter::Evict(tag) => self.swarm.borrow_mut().evict(tag),
             Letter::Blame(tag, piece) => self.swarm.borrow_mut().blame(tag, piece),
             Letter::HandIn(handover, bytes) => self.hand_in(&handover, &bytes),
+            Letter::Seat(newcomer) => newcomer.arrive(self),
         }
     }
 

@@ -11,8 +11,13 @@ use std::path::Path;
 const CLIENTS: [&str; 4] = ["seedring", "libtorrent", "libtorrent-hps", "transmission"];
 
 /// One program on one core and on two, and two programs on a core each.
-const SCALES: [&str; 4] =
-    ["seedring --cores 1", "seedring --cores 2", "two seedrings --cores 1", "the same, taken from crosswise"];
+const SCALES: [&str; 5] = [
+    "seedring --cores 1",
+    "seedring --cores 2",
+    "the same, one generator",
+    "two seedrings --cores 1",
+    "the same, taken from crosswise",
+];
 
 #[test]
 fn each_client_is_measured_each_way() {
