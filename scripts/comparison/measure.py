@@ -36,10 +36,10 @@ def load(stage, arguments):
     return end_load(start_load(stage, LOAD_CORE, arguments))
 
 
-def taking(args, port, connections, order, amount):
-    """For the generator to take so many bytes from a seed."""
+def taking(args, port, connections, order, amount, seconds):
+    """For the generator to take so many bytes from a seed, or what it gets in so many seconds."""
     return ["download", "--peer", f"127.0.0.1:{port}", "--connections", str(connections), "--order", order,
-            "--requests", str(args.requests), "--bytes", str(amount), "--seconds", str(args.seconds)]
+            "--requests", str(args.requests), "--bytes", str(amount), "--seconds", str(seconds)]
 
 
 def seed(stage, kind, connections, cache, order):
@@ -58,7 +58,7 @@ def seed(stage, kind, connections, cache, order):
     # More than the torrent has would come from the cache.
     amount = args.bytes if cache == "cached" else min(args.bytes, args.size)
     cpu = cpu_of(client.child)
-    report = load(stage, taking(args, client.port, connections, order, amount))
+    report = load(stage, taking(args, client.port, connections, order, amount, args.seconds))
     cpu = cpu_of(client.child) - cpu
     peak, own = memory_of(client.child)
     client.stop()
@@ -131,7 +131,8 @@ def first_cores(count):
 
 # One torrent on one core and on two, a generator on each of them; or one generator, of one thread, for both. And two programs that
 # have nothing in common, on a core each, the generator of each on the same core, or on that of the other one. By the cores of each
-# seed and its generators.
+# seed and its generators, which end at the same time.
+SCALE_SECONDS = 4
 SCALES = {
     "seedring --cores 1": [("0", ["0"])],
     "seedring --cores 2": [("0,1", ["0", "1"])],
@@ -151,8 +152,9 @@ def scale(stage, name, connections, order):
     stage.warm(stage.here)
     before = [(cpu_of(client.child), switches_of(client.child), client.counts()) for client in seeds]
     takers = [(client, cores) for client, (_, generators) in zip(seeds, SCALES[name]) for cores in generators]
-    share, amount = max(1, connections // len(takers)), args.bytes // len(takers)
-    loads = [start_load(stage, cores, taking(args, client.port, share, order, amount)) for client, cores in takers]
+    share = max(1, connections // len(takers))
+    loads = [start_load(stage, cores, taking(args, client.port, share, order, 8 * args.bytes, SCALE_SECONDS))
+             for client, cores in takers]
     reports = [end_load(child) for child in loads]
     moved = sum(report["bytes"] for report in reports)
     cpu, switches, operations, batches, peak = 0, 0, 0, 0, 0
