@@ -319,7 +319,7 @@ fn sends_from_a_mapped_file_until_it_is_cut_short() {
         file.write_all_at(&content, 0).unwrap();
         let mapped = File::new(file.try_clone().unwrap().into());
         let views = [(0, VIEW_LEN), (VIEW_LEN, 5000)]
-            .map(|(offset, len)| Rc::new(View::new(&mapped, offset as u64, len).unwrap()));
+            .map(|(offset, len)| Rc::new(View::new(&mapped, offset as u64, len, false).unwrap()));
         drop(mapped);
         let mut gather = Gather::default();
         gather.push_small(b"head");

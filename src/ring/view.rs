@@ -24,19 +24,21 @@ pub struct View {
 }
 
 impl View {
-    /// Maps `len` bytes, at most [`VIEW_LEN`], at `offset`, a multiple of the page size. Nothing is resident before it is sent.
+    /// Maps `len` bytes, at most [`VIEW_LEN`], at `offset`, a multiple of the page size. Nothing is resident before it is sent, but for
+    /// all of it `at_once`: for what the page cache has.
     ///
     /// # Errors
     /// When the file cannot be mapped, or the process has too many mappings.
-    pub fn new(file: &File, offset: u64, len: usize) -> io::Result<Self> {
+    pub fn new(file: &File, offset: u64, len: usize, at_once: bool) -> io::Result<Self> {
         assert!(len <= VIEW_LEN);
+        let populate = if at_once { MapFlags::POPULATE } else { MapFlags::empty() };
         // SAFETY: a new mapping at an address of the kernel's choice touches no other memory.
         let base = unsafe {
             rustix::mm::mmap(
                 std::ptr::null_mut(),
                 len,
                 ProtFlags::READ,
-                MapFlags::SHARED,
+                MapFlags::SHARED | populate,
                 file.as_fd(),
                 offset,
             )?

@@ -60,6 +60,8 @@ pub(super) struct Receiver {
     cipher: Option<Cipher>,
     /// Payload bytes that have come.
     payload: u64,
+    /// When the bytes were received that are taken in now.
+    now: Duration,
     allowance: Allowance,
     /// Bytes that may be received now.
     most: usize,
@@ -76,6 +78,7 @@ impl Receiver {
             coming: None,
             guess: Guess::default(),
             payload: 0,
+            now: Duration::ZERO,
             cipher,
             allowance,
             most: 0,
@@ -87,6 +90,7 @@ impl Receiver {
     /// # Errors
     /// Why it ended, unless the peer closed it in order.
     pub(super) async fn run(mut self, socket: &Socket, ahead: Vec<u8>) -> io::Result<()> {
+        self.now = self.torrent.now();
         let goes_on = self.keep_on(|this| this.take(&ahead));
         drop(ahead);
         self.torrent.pump();
@@ -114,14 +118,14 @@ impl Receiver {
             let ended = match &result {
                 Ok(received) => {
                     waits = *received < room;
-                    self.allowance.spend(self.torrent.now(), *received as u64);
+                    self.now = self.torrent.now();
+                    self.allowance.spend(self.now, *received as u64);
                     let before = self.payload;
                     let ended = *received == 0 || !self.digest(&plan, &scatter, *received);
                     let payload = self.payload - before;
                     self.torrent.gauges.count_overhead(0, (*received as u64).saturating_sub(payload));
                     if let Some(coming) = &self.coming {
-                        let now = self.torrent.now();
-                        self.torrent.swarm.borrow_mut().trickled(now, self.slot, coming.filled as u32);
+                        self.torrent.swarm.borrow_mut().trickled(self.now, self.slot, coming.filled as u32);
                     }
                     ended
                 }
@@ -372,12 +376,12 @@ impl Receiver {
                 None => return Ok(true),
                 Some(Item::Message(message)) => {
                     self.guess.heard();
-                    torrent.swarm.borrow_mut().hear(torrent.now(), self.slot, message);
+                    torrent.swarm.borrow_mut().hear(self.now, self.slot, message);
                 }
                 Some(Item::PieceHead(head)) => {
                     let head = [head.index, head.begin, head.len];
                     let next = torrent.swarm.borrow().next_of(self.slot);
-                    let begun = torrent.swarm.borrow_mut().begin(torrent.now(), self.slot, head);
+                    let begun = torrent.swarm.borrow_mut().begin(self.now, self.slot, head);
                     let Ok((block, place)) = begun else { return Ok(false) };
                     self.guess.begun(next == Some(block));
                     self.coming = Some(Coming { block, place, filled: 0, aside: Vec::new() });
@@ -421,7 +425,7 @@ impl Receiver {
         }
         let Some(Coming { block, place, aside, .. }) = self.coming.take() else { return };
         let torrent = &self.torrent;
-        let completion = torrent.swarm.borrow_mut().complete(torrent.now(), self.slot, &block, place);
+        let completion = torrent.swarm.borrow_mut().complete(self.now, self.slot, &block, place);
         match completion {
             Completion::Taken if place == Place::Aside => {
                 let put = torrent.with_home(&block, |slab, range| slab.write(range.start, &aside));

@@ -268,7 +268,7 @@ impl Access {
             }
             let file = self.open_now(index).ok_or(Unmapped::Never)?;
             let mut wanted = offset..offset + u64::from(len);
-            if !file.is_resident(wanted.clone()) {
+            if !file.reaches(wanted.end) {
                 return Err(Unmapped::Never);
             }
             while !wanted.is_empty() {

@@ -211,15 +211,16 @@ impl Handle {
         Ok(())
     }
 
-    /// Whether the file has a range, and the page cache all of it, as far as the kernel tells.
+    /// Whether the file is so long. Behind the end of one that was cut short its last page has zeros.
+    pub(super) fn reaches(&self, end: u64) -> bool {
+        rustix::fs::fstat(self.file.as_fd()).is_ok_and(|stat| stat.st_size as u64 >= end)
+    }
+
+    /// Whether the page cache has all of a range, as far as the kernel tells.
     pub(super) fn is_resident(&self, range: Range<u64>) -> bool {
         let page = rustix::param::page_size() as u64;
         let pages = range.end.div_ceil(page) - range.start / page;
-        // Behind the end of a file that was cut short its last page has zeros.
-        let reaches = rustix::fs::fstat(self.file.as_fd()).is_ok_and(|stat| stat.st_size as u64 >= range.end);
-        reaches
-            && self.tells
-            && self.file.cached(range.start, (range.end - range.start) as usize) == Some(pages)
+        self.tells && self.file.cached(range.start, (range.end - range.start) as usize) == Some(pages)
     }
 
     /// Whether it is cheaper to read through the page cache, because most of it is there; or the kernel cannot tell.

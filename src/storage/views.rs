@@ -2,15 +2,18 @@
 //! chance: of peers that all go through a torrent in its order, the oldest would be what is wanted next.
 //!
 //! To map a part and to give it up costs more than to read a few blocks. So where those that are given up have sent little (blocks from
-//! all over a torrent that is longer than the room), few new ones are mapped: those that are there stay longer, and send more.
+//! all over a torrent that is longer than the room), few new ones are mapped: those that are there stay longer, and send more. Where
+//! they send most of what they are, all their pages are mapped at once: one by one, as they are sent, is twice as dear.
 
 use super::file_id::FileId;
 use super::handle::Handle;
 use crate::metainfo::FileIndex;
 use crate::ring::{VIEW_LEN, View, Window};
 use std::collections::HashMap;
+use std::io;
 use std::ops::Range;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 /// Views that the memory of a core has room for, at the least. Half of it may be taken by blocks that were read, and a
 /// dozen views are often being sent at the same time; but to map one is dear, so that longer ones are better than more.
@@ -20,12 +23,18 @@ const LEAST_VIEW_LEN: usize = 128 * 1024;
 /// Mappings of the process at most: the kernel allows 65530, and the allocator needs some.
 const MOST_VIEWS: usize = 16 * 1024;
 
-/// What of its length a view has to send, on an average, before it is given up: as much as pays for it.
+/// What of its length a view has to send, on an average, before it is given up: as much as pays for it; and as much as pays for
+/// mapping all of its pages.
 const LEAST_WORTH: f32 = 1.0 / 8.0;
+const WORTH_OF_PAGES: f32 = 1.0 / 2.0;
 /// Views that are given up count for an average.
 const REMEMBERED: f32 = 16.0;
 /// While views do not pay, one is mapped where so many could be: what is asked for may have changed.
 const TRIES: u32 = 16;
+
+/// What was in the page cache a moment ago is taken to be there still. Were it not, the send would wait for the disk, and the core
+/// with it.
+const MOMENT: Duration = Duration::from_millis(50);
 
 /// Why bytes cannot be sent from where the page cache has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +53,20 @@ type Place = (FileIndex, u64);
 struct Mapped {
     id: FileId,
     view: Rc<View>,
+    /// Whether the page cache had all of it, when the kernel was asked last.
+    is_whole: bool,
+    asked: Instant,
     /// Bytes that were asked for.
     sent: usize,
+}
+
+impl Mapped {
+    fn is_whole(&mut self, file: &Handle, range: Range<u64>) -> bool {
+        if self.asked.elapsed() > MOMENT {
+            (self.is_whole, self.asked) = (file.is_resident(range), Instant::now());
+        }
+        self.is_whole
+    }
 }
 
 pub(super) struct Views {
@@ -85,7 +106,7 @@ impl Views {
     /// As many of `wanted` bytes of a file of `len` bytes, from the start, as lie in one view.
     ///
     /// # Errors
-    /// When it has no room in `room` bytes, or the file cannot be mapped.
+    /// When the page cache has not all of them, the view has no room in `room` bytes, or the file cannot be mapped.
     pub(super) fn get(
         &mut self,
         (index, file, len): (FileIndex, &Handle, u64),
@@ -95,20 +116,35 @@ impl Views {
         let number = wanted.start / self.len as u64;
         let (place, start) = ((index, number), number * self.len as u64);
         let len = (len - start).min(self.len as u64) as usize;
-        let within = (wanted.start - start) as usize..len.min((wanted.end - start) as usize);
+        let whole = start..start + len as u64;
+        let part = wanted.start..wanted.end.min(whole.end);
         if self.views.get(&place).is_some_and(|mapped| mapped.id != file.id()) {
             self.give_up(|mapped| *mapped == place);
         }
+        let known = self.views.get_mut(&place);
+        let is_there = known.is_some_and(|mapped| mapped.is_whole(file, whole.clone()));
+        if !is_there && !file.is_resident(part.clone()) {
+            return Err(Unmapped::Never);
+        }
         if !self.views.contains_key(&place) {
             self.make_room(len, room)?;
-            let view = Rc::new(View::new(file.file(), start, len).map_err(|_| Unmapped::Never)?);
-            self.bytes += len;
-            self.places.push(place);
-            self.views.insert(place, Mapped { id: file.id(), view, sent: 0 });
+            self.map(place, file, whole).map_err(|_| Unmapped::Never)?;
         }
         let mapped = self.views.get_mut(&place).expect("just seen or mapped");
+        let within = (part.start - start) as usize..(part.end - start) as usize;
         mapped.sent += within.len();
         Ok(Window::new(Rc::clone(&mapped.view), within))
+    }
+
+    fn map(&mut self, place: Place, file: &Handle, whole: Range<u64>) -> io::Result<()> {
+        let len = (whole.end - whole.start) as usize;
+        let (is_whole, asked) = (file.is_resident(whole.clone()), Instant::now());
+        let pages = is_whole && self.worth >= WORTH_OF_PAGES;
+        let view = Rc::new(View::new(file.file(), whole.start, len, pages)?);
+        self.bytes += len;
+        self.places.push(place);
+        self.views.insert(place, Mapped { id: file.id(), view, is_whole, asked, sent: 0 });
+        Ok(())
     }
 
     /// Sees to it that a view of `len` bytes can be mapped.
@@ -296,6 +332,7 @@ mod tests {
         cut.set_len((1 << 20) - 5).unwrap();
         assert_eq!(windows(&access, (1 << 20) - 10, 5, all), Some(vec![5]));
         assert_eq!(windows(&access, (1 << 20) - 10, 6, all), None, "behind the end");
+        access.map_within(0);
         cut.sync_all().unwrap();
         rustix::fs::fadvise(&cut, 0, None, rustix::fs::Advice::DontNeed).unwrap();
         assert_eq!(windows(&access, 0, 100, all), None, "not in the page cache");
