@@ -19,9 +19,9 @@
 //!
 //! Every core has a ring, an arena, a listener of the same port and peers of its own. A peer that we dialled stays with the core
 //! that did; one that has connected to us gets a seat where its packets come in, unless another core has much less to do
-//! (`shard/seats.rs`), and stays there. What the cores of a torrent share is [`swarm::Commons`]: one atomic state a piece, a log of what is had, from
-//! which each core reads what it has to tell its peers, a roster of who is connected, and what is known of addresses to dial
-//! (`swarm/known.rs`). Seeding touches nothing of it for a block, and for a HAVE at most one word of what the cores see of a
+//! (`shard/seats.rs`), and stays there. What the cores of a torrent share is [`swarm::Commons`]: one atomic state a piece, a
+//! log of what is had, from which each core reads what it has to tell its peers, a roster of who is connected, and what is
+//! known of addresses to dial (`swarm/known.rs`). Seeding touches nothing of it for a block, and for a HAVE at most one word of what the cores see of a
 //! piece (`swarm/sightings.rs`).
 //! A download costs one exchange a piece: whoever claims it fetches it by its own peers, hashes and writes it. A
 //! core that has run out of work says so; the others then show which blocks their pieces lack, it fetches some by its peers
@@ -30,7 +30,7 @@
 //! all cores move on (`swarm/limiter.rs`), and no more is asked for than one of downloads lets in soon (`swarm/ahead.rs`).
 //! Cores ring each other's bells for news, and write letters for what must arrive (`shard/crew.rs`). Files and connections of
 //! all cores have places in one budget of descriptors (`ring/descriptors.rs`): what finds none waits, and strangers give way
-//! (`shard/strangers.rs`). A core takes newcomers at a pace that leaves it to its peers
+//! (`shard/strangers.rs`). A core accepts newcomers at a pace that leaves it to its peers
 //! (`shard/listen.rs`).
 //!
 //! # The walk of a block

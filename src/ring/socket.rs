@@ -333,7 +333,8 @@ impl Socket {
         sockopt::socket_incoming_cpu(&self.0.fd).ok()?.try_into().ok()
     }
 
-    /// The connection for another core, when there is a place for one more descriptor. This socket is not used any more.
+    /// The connection for another core, when there is a place for one more descriptor. Both share it, so this socket must not be used
+    /// any more, nor shut down.
     pub fn for_another_core(&self) -> Option<LooseSocket> {
         let place = Descriptors::of_process().sockets.try_take()?;
         Some(LooseSocket { fd: self.0.fd.try_clone().ok()?, place })

@@ -24,8 +24,8 @@ pub struct View {
 }
 
 impl View {
-    /// Maps `len` bytes, at most [`VIEW_LEN`], at `offset`, a multiple of the page size. Nothing is resident before it is sent, but for
-    /// all of it `at_once`: for what the page cache has.
+    /// Maps `len` bytes, at most [`VIEW_LEN`], at `offset`, a multiple of the page size. Nothing is resident before it is sent; or
+    /// all of it `at_once`: what the page cache lacks is read then, and the thread waits for it, so ask before ([`File::cached`]).
     ///
     /// # Errors
     /// When the file cannot be mapped, or the process has too many mappings.

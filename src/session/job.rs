@@ -62,7 +62,7 @@ pub struct Job {
     pub dht: Option<DhtOptions>,
     /// Whether peers tell each other of further ones (BEP 11); never for private torrents.
     pub pex: bool,
-    /// Whether to tell all that is counted: [`Event::Snapshot`].
+    /// Whether to tell all that is counted: [`super::Event::Snapshot`].
     pub snapshots: bool,
     /// What the user wants of the torrent.
     pub choices: Choices,

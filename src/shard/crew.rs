@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, mpsc, watch};
 
-/// Letters that wait for all cores together. Most of them are blocks, of 16 KiB each.
+/// Letters that wait for all cores together. Most of them are blocks, of 16 KiB each; some bring a connection.
 const MAILBOX: usize = 2048;
 
 /// Something for one core from another.

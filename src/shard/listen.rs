@@ -12,7 +12,8 @@ const LOOK: Duration = Duration::from_millis(10);
 /// Rest after the kernel has refused a connection.
 const REST: Duration = Duration::from_millis(100);
 /// Time for one connection: taking it, hearing it and closing it again costs less than a tenth of that. So those who come and
-/// go as fast as they can leave the core to the peers that are here.
+/// go as fast as they can leave the core to the peers that are here. (Some that other cores have accepted get their seat here, too: as
+/// long as there are not many more here than there.)
 const INTERVAL: Duration = Duration::from_millis(1);
 /// So many may come at once.
 const BURST: u32 = 256;

@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn when_all_come_in_on_one_cpu_others_have_nearly_as_many() {
+    fn when_many_come_in_on_one_cpu_others_have_nearly_as_many() {
         let seats = Seats::new([4, 6, 7]);
         let few: Vec<Seat> = (0..9).map(|_| seat(&seats, 1, Some(4))).collect();
         assert_eq!(counts(&seats), [9, 0, 0]);

@@ -23,9 +23,9 @@ const LEAST_VIEW_LEN: usize = 128 * 1024;
 /// Mappings of the process at most: the kernel allows 65530, and the allocator needs some.
 const MOST_VIEWS: usize = 16 * 1024;
 
-/// What of its length a view has to send, on an average, before it is given up: as much as pays for it; and as much as pays for
-/// mapping all of its pages.
+/// What of its length a view has to send, on an average, before it is given up: as much as pays for it.
 const LEAST_WORTH: f32 = 1.0 / 8.0;
+/// The same, to pay for mapping all of its pages at once.
 const WORTH_OF_PAGES: f32 = 1.0 / 2.0;
 /// Views that are given up count for an average.
 const REMEMBERED: f32 = 16.0;
@@ -61,6 +61,7 @@ struct Mapped {
 }
 
 impl Mapped {
+    /// Whether the page cache has all of it, as of a moment ago at most.
     fn is_whole(&mut self, file: &Handle, range: Range<u64>) -> bool {
         if self.asked.elapsed() > MOMENT {
             (self.is_whole, self.asked) = (file.is_resident(range), Instant::now());
