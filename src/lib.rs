@@ -37,9 +37,9 @@
 //!
 //! *Up.* A REQUEST is parsed by [`wire::Reader`] in `shard/receive.rs` and queued by [`swarm::Swarm::hear`]. While the
 //! connection has room, `shard/send.rs` takes the next requests ([`swarm::Swarm::take_upload`]), has their runs loaded by
-//! `shard/load.rs` (from the cache of `shard/memory.rs`, from a read that is under way for another peer, as a mapped window of
-//! the page cache ([`storage::Access::windows`]) where that pays, else by [`storage::Access::read`]) and sends many
-//! `[head, block]` by one [`ring::Socket::send`].
+//! `shard/load.rs` (from the cache of `shard/memory.rs`, from a read that is under way for another peer, as bytes of the page
+//! cache ([`storage::Access::cached`]) if that has them, else by [`storage::Access::read`]) and sends many `[head, block]` by
+//! one [`ring::Socket::send`]. The page cache is mapped where that pays, and else sent by sendfile.
 //!
 //! *Down.*
 //! 1. [`swarm::Swarm::speak`] picks blocks for a peer (rarest piece first, whole pieces); their run is promised a slab.
@@ -91,7 +91,7 @@
 //! * No lock on the data path: a core shares with others only atomics ([`swarm::PieceMap`]) and mailboxes.
 //! * No payload byte is copied in user space in the steady state, but for what is sent to peers that insist on encryption,
 //!   what comes in another order than it was asked for, and what one core fetches for another.
-//! * No byte of a mapped file is touched by our own code, only by sends ([`ring::Window`]).
+//! * No byte of the page cache is touched by our own code, only by sends ([`ring::Cached`]).
 //! * No operation on a slab that can wait for a peer: sockets are waited for with empty hands ([`ring::Socket`]). Sends
 //!   without a copy ([`ring::ZeroCopy`]) do hold slabs until the peer has acknowledged them: a quarter of them at most.
 //! * No path of a torrent is opened but beneath the download folder, through no link ([`storage::Folder`]).

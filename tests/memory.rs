@@ -138,6 +138,25 @@ fn what_the_page_cache_holds_is_not_read() {
     assert!(read == 0 && from_there > 0, "{read} bytes are read, {from_there} loads are not");
 }
 
+/// Neither where too little memory is left to map it, nor of files that are too small to be mapped.
+#[test]
+fn what_is_not_worth_a_mapping_is_sent_without_a_read_all_the_same() {
+    for (lengths, order, connections) in
+        [(vec![48 << 20], "scattered", "8"), (vec![30_000; 200], "sequential", "3")]
+    {
+        let stage = Stage::new(&lengths);
+        let (mut seeder, figures, before) = checked_seed(&stage, true, &["--memory-limit", "16M"]);
+        let addr = seeder.address().to_string();
+        let scene = ["--peer", &addr, "--connections", connections, "--order", order];
+        assert_eq!(stage.run("download", &scene).0, Some(0));
+        let page = when_sent(&stage, figures, connections.parse().unwrap());
+        let [calls, sent] =
+            ["sends", "sent_bytes"].map(|name| page.sum(&format!("seedring_file_{name}_total"), &[]));
+        let read = bytes_read(&page) - before;
+        assert!(read == 0 && calls > 0 && sent >= stage.total() / 8, "{read} read, {sent} sent in {calls}");
+    }
+}
+
 /// The program keeps no file on the disk that its owner has removed. What is put in the place of a file it does not send: that
 /// was not checked.
 #[test]

@@ -73,6 +73,11 @@ const COUNTERS: &[(&str, &str)] = &[
     ),
     ("seedring_page_cache_hits_total", "Stretches that are sent from the page cache, without a read."),
     ("seedring_cache_misses_total", "Stretches that had to be read."),
+    (
+        "seedring_file_sends_total",
+        "System calls that sent from the page cache what was not mapped: beside the ring, sendfile.",
+    ),
+    ("seedring_file_sent_bytes_total", "Bytes that these sent."),
     ("seedring_ring_operations_total", "Operations put into the submission queue of io_uring."),
     ("seedring_ring_completions_total", "Operations answered by the kernel while somebody waited for them."),
     (
@@ -352,6 +357,8 @@ impl Registry {
         self.counter("seedring_cache_hits_total", &labels, core.cache_hits);
         self.counter("seedring_page_cache_hits_total", &labels, core.page_cache_hits);
         self.counter("seedring_cache_misses_total", &labels, core.cache_misses);
+        self.counter("seedring_file_sends_total", &labels, core.ring.file_sends);
+        self.counter("seedring_file_sent_bytes_total", &labels, core.ring.file_sent);
         self.counter("seedring_ring_submissions_total", &labels, core.ring.submissions);
         self.counter("seedring_ring_queue_full_total", &labels, core.ring.queue_full);
         for (kind, operations) in Kind::ALL.into_iter().zip(core.ring.operations) {

@@ -103,6 +103,10 @@ pub struct RingCounters {
     pub disk: [DiskTimes; DISK_KINDS],
     /// Payload bytes copied in user space to be sent: those for peers that insist on encryption.
     pub copied: u64,
+    /// System calls beside the ring that sent from files without mapping them.
+    pub file_sends: u64,
+    /// Bytes of them.
+    pub file_sent: u64,
     /// Tasks that have been started ([`super::spawn`]) and have not ended: now, not since the start.
     pub tasks: u64,
     /// Connections whose descriptor is open: now, not since the start.
@@ -120,6 +124,8 @@ impl Default for RingCounters {
             handshakes_received: 0,
             disk: [DiskTimes::NONE; DISK_KINDS],
             copied: 0,
+            file_sends: 0,
+            file_sent: 0,
             tasks: 0,
             sockets: 0,
         }
@@ -185,6 +191,14 @@ pub(super) fn count_handshake(sent: usize, received: usize) {
 /// So many payload bytes have been copied to be sent.
 pub(super) fn count_copied(bytes: u64) {
     COUNTERS.with_borrow_mut(|counters| counters.copied += bytes);
+}
+
+/// So many bytes have been sent from a file without mapping it.
+pub(super) fn count_file_send(bytes: u64) {
+    COUNTERS.with_borrow_mut(|counters| {
+        counters.file_sends += 1;
+        counters.file_sent += bytes;
+    });
 }
 
 /// Something of this thread that counts while it is there.

@@ -1,8 +1,11 @@
-//! What goes out on a connection next: small bytes and payload, from slabs or mapped files, sent in order by one SENDMSG.
+//! What goes out on a connection next: small bytes and payload, from slabs or mapped files, sent in order by one SENDMSG; and
+//! payload of files that are not mapped (see [`super::sendfile`]).
 
 use super::arena::{SLAB_LEN, Slab};
 use super::counters;
-use super::view::Window;
+use super::map::Parts;
+use super::sendfile::FileRange;
+use super::view::{Cached, Window};
 use std::ops::Range;
 
 /// One stretch of the outgoing stream.
@@ -10,6 +13,13 @@ enum Part {
     Small(Range<usize>),
     Payload { slab: Slab, range: Range<usize> },
     Mapped(Window),
+    File(FileRange),
+}
+
+/// What one system call sends, where not all can be sent by one.
+pub(super) enum Step<'a> {
+    Memory(Parts<'a>),
+    File(&'a FileRange),
 }
 
 /// Bytes for one send, in order. Kept and used again.
@@ -54,25 +64,28 @@ impl Gather {
         self.parts.push(Part::Payload { slab, range });
     }
 
-    /// Appends payload from a mapped file.
-    pub fn push_window(&mut self, window: Window) {
-        self.len += window.len();
-        self.payload_len += window.len();
-        self.parts.push(Part::Mapped(window));
+    /// Appends payload that the page cache holds.
+    pub fn push_cached(&mut self, cached: Cached) {
+        self.len += cached.len();
+        self.payload_len += cached.len();
+        self.parts.push(match cached {
+            Cached::Mapped(window) => Part::Mapped(window),
+            Cached::File(range) => Part::File(range),
+        });
     }
 
     /// Appends a copy of all that `other` holds, with `change` gone over it: payload, too, becomes small bytes, for the
     /// slabs are shared and never written. Counted as payload copied.
     ///
     /// # Panics
-    /// When there is payload from a mapped file: its bytes are the kernel's only.
+    /// When there is payload of a file: its bytes are the kernel's only.
     pub fn push_changed(&mut self, other: &Self, change: impl FnOnce(&mut [u8])) {
         let begin = self.small.len();
         for part in &other.parts {
             self.small.extend_from_slice(match part {
                 Part::Small(range) => &other.small[range.clone()],
                 Part::Payload { slab, range } => slab.bytes(range.clone()),
-                Part::Mapped(_) => panic!("who changes bytes loads them into slabs"),
+                Part::Mapped(_) | Part::File(_) => panic!("who changes bytes loads them into slabs"),
             });
         }
         change(&mut self.small[begin..]);
@@ -112,7 +125,7 @@ impl Gather {
                     slabs += usize::from(last.replace(slab.address(0)) != Some(slab.address(0)));
                 }
                 Part::Mapped(window) => mapped += window.len(),
-                Part::Small(_) => {}
+                Part::Small(_) | Part::File(_) => {}
             }
         }
         slabs + mapped.div_ceil(SLAB_LEN)
@@ -133,7 +146,35 @@ impl Gather {
         self.parts.len() + 3 <= libc::UIO_MAXIOV as usize
     }
 
+    /// Whether one SENDMSG can send all of it.
+    pub(super) fn is_memory(&self) -> bool {
+        !self.parts.iter().any(|part| matches!(part, Part::File(_)))
+    }
+
+    /// All of it in order, in as few steps as can be.
+    pub(super) fn steps(&self) -> impl Iterator<Item = Step<'_>> {
+        let is_file = |part: &Part| matches!(part, Part::File(_));
+        self.parts.chunk_by(move |one, next| !is_file(one) && !is_file(next)).map(|parts| {
+            if let [Part::File(range)] = parts {
+                return Step::File(range);
+            }
+            let mut memory = Parts::with_capacity(parts.len());
+            for part in parts {
+                match part {
+                    Part::Small(range) => memory.push(&self.small[range.clone()]),
+                    Part::Payload { slab, range } => memory.push(slab.bytes(range.clone())),
+                    Part::Mapped(window) => memory.push_window(window),
+                    Part::File(_) => unreachable!("a chunk of its own"),
+                }
+            }
+            Step::Memory(memory)
+        })
+    }
+
     /// The message header for the kernel. It points into `self`'s heap, slabs and views, none of which move with `self`.
+    ///
+    /// # Panics
+    /// When one SENDMSG cannot send all of it.
     pub(super) fn header(&mut self) -> *mut libc::msghdr {
         self.iovecs.clear();
         self.iovecs.extend(self.parts.iter().map(|part| {
@@ -141,6 +182,7 @@ impl Gather {
                 Part::Small(range) => (self.small[range.clone()].as_ptr(), range.len()),
                 Part::Payload { slab, range } => (slab.address(range.start), range.len()),
                 Part::Mapped(window) => (window.address(), window.len()),
+                Part::File(_) => panic!("bytes that are nowhere in memory"),
             };
             libc::iovec { iov_base: base.cast_mut().cast(), iov_len: len }
         }));

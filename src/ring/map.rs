@@ -1,5 +1,6 @@
 //! Files as memory, only read: compared with what was received, and sent from where the page cache has them.
 
+use super::Window;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 use std::io;
 use std::marker::PhantomData;
@@ -113,6 +114,11 @@ impl<'a> Parts<'a> {
     pub fn push_map(&mut self, map: &'a FileMap, range: Range<u64>) {
         let (address, len) = map.address(&range);
         self.list.push(libc::iovec { iov_base: address.cast_mut().cast(), iov_len: len });
+    }
+
+    /// Adds bytes of a view.
+    pub(super) fn push_window(&mut self, window: &'a Window) {
+        self.list.push(libc::iovec { iov_base: window.address().cast_mut().cast(), iov_len: window.len() });
     }
 
     /// Takes the first `count` bytes away: they have been sent.

@@ -3,8 +3,9 @@
 //! Every `unsafe` block on the data path lives here, and nothing above this room names tokio-uring. What callers
 //! get is safe because the kernel is only ever handed memory that the operation itself owns a share of: a
 //! [`Lease`] (bytes of a slab that only this operation may write), a [`Slab`] (bytes that nobody writes any
-//! more), a [`Window`] of a file (which only the kernel reads), or a buffer that moves into the operation and comes back with its result. A dropped future leaves its
-//! operation, and with it that memory, to the driver until the kernel has answered.
+//! more), a [`Window`] of a file (which only the kernel reads), or a buffer that moves into the operation and comes back with
+//! its result. A dropped future leaves its operation, and with it that memory, to the driver until the kernel has answered.
+//! What the page cache holds and is not mapped is sent by a system call beside the ring ([`FileRange`]).
 //!
 //! Sockets are driven by readiness: [`Socket::readable`] waits and holds no memory, then
 //! [`Socket::recv`] and [`Socket::send`] move what there is at once and never wait. So an idle or slow peer pins
@@ -28,6 +29,7 @@ mod panics;
 mod registration;
 mod runtime;
 mod scatter;
+mod sendfile;
 mod socket;
 mod support;
 #[cfg(test)]
@@ -46,7 +48,8 @@ pub use listener::{Listener, listen};
 pub use map::{FileMap, MAX_PARTS, Parts};
 pub use runtime::{Config, Core, next_cpus, run, spawn};
 pub use scatter::{MAX_LEASES, Scatter};
+pub use sendfile::FileRange;
 pub use socket::{Deadline, LooseSocket, Socket};
 pub use support::{CoreError, StartError, bug_of_ours};
-pub use view::{VIEW_LEN, View, Window};
+pub use view::{Cached, VIEW_LEN, View, Window};
 pub use zero_copy::{ZeroCopy, ZeroCopyCounts, ZeroCopySend};

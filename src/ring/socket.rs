@@ -4,7 +4,7 @@ use super::counters::{Alive, Kind, count_handshake};
 use super::descriptors::{Descriptors, Place};
 use super::op::submit;
 use super::zero_copy::{Flights, Parcel, abort};
-use super::{Gather, Scatter, ZeroCopy, ZeroCopySend};
+use super::{Gather, Scatter, ZeroCopy, ZeroCopySend, sendfile};
 use io_uring::{opcode, squeue, types};
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, sockopt};
 use std::cell::OnceCell;
@@ -196,6 +196,9 @@ impl Socket {
     /// # Errors
     /// `WouldBlock` when there is no room; else what the kernel says.
     pub async fn send(&self, mut gather: Gather) -> (io::Result<usize>, Gather) {
+        if !gather.is_memory() {
+            return (sendfile::send(&self.0.fd, &gather), gather);
+        }
         let Some(flights) = self.0.flights.get() else { return self.send_copy(gather).await };
         flights.land(&self.0.fd);
         if !flights.wants(&self.0.fd, &gather) {

@@ -1,5 +1,6 @@
 //! The ring against the plain system calls: the same bytes at the end.
 
+mod cached;
 mod listener;
 mod panics;
 mod zero_copy;
@@ -307,39 +308,6 @@ fn sends_gather_and_never_wait() {
         socket.writable().await.unwrap();
         let got = reader.join().unwrap();
         assert!(got[..4] == *b"head" && got[4..1004] == content[..1000]);
-    });
-}
-
-#[test]
-fn sends_from_a_mapped_file_until_it_is_cut_short() {
-    on_a_ring(async |_| {
-        let (socket, mut plain) = pair().await;
-        let content = bytes(VIEW_LEN + 5000, 4);
-        let file = tempfile::tempfile().unwrap();
-        file.write_all_at(&content, 0).unwrap();
-        let mapped = File::new(file.try_clone().unwrap().into());
-        let views = [(0, VIEW_LEN), (VIEW_LEN, 5000)]
-            .map(|(offset, len)| Rc::new(View::new(&mapped, offset as u64, len, false).unwrap()));
-        drop(mapped);
-        let mut gather = Gather::default();
-        gather.push_small(b"head");
-        gather.push_window(Window::new(Rc::clone(&views[0]), 0..VIEW_LEN).part(VIEW_LEN - 1000..VIEW_LEN));
-        gather.push_window(Window::new(Rc::clone(&views[1]), 0..5000));
-        assert_eq!((gather.len(), gather.payload_len(), gather.slabs()), (6004, 6000, 1));
-        let (result, mut gather) = socket.send(gather).await;
-        assert_eq!(result.unwrap(), 6004);
-        let mut got = vec![0; 6004];
-        plain.read_exact(&mut got).unwrap();
-        assert!(got[..4] == *b"head" && got[4..] == content[VIEW_LEN - 1000..]);
-
-        gather.leave_views();
-        assert_eq!(views.each_ref().map(Rc::strong_count), [1, 1]);
-        // A page that is gone is an error of the send, and not the end of the process.
-        file.set_len(VIEW_LEN as u64).unwrap();
-        gather.clear();
-        gather.push_window(Window::new(Rc::clone(&views[1]), 0..5000));
-        let (result, _) = socket.send(gather).await;
-        assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::EFAULT));
     });
 }
 

@@ -1,10 +1,11 @@
-//! Bytes of files to be sent from where the page cache holds them.
+//! Bytes of files to be sent from where the page cache holds them, by mapping them.
 //!
 //! A send from a mapping copies once, from the page cache to the socket, and there is no read before it. Only the kernel
 //! follows these addresses. Our own code never gets at the bytes: of a file that somebody has cut short that would end
 //! the process, where the kernel answers EFAULT.
 
 use super::File;
+use super::sendfile::FileRange;
 use rustix::mm::MapFlags;
 use rustix::mm::ProtFlags;
 use std::io;
@@ -24,24 +25,28 @@ pub struct View {
 }
 
 impl View {
-    /// Maps `len` bytes, at most [`VIEW_LEN`], at `offset`, a multiple of the page size. Nothing is resident before it is sent; or
-    /// all of it `at_once`: what the page cache lacks is read then, and the thread waits for it, so ask before ([`File::cached`]).
+    /// Maps `len` bytes, at most [`VIEW_LEN`], at `offset`, a multiple of the page size. Nothing is resident before it is sent.
     ///
     /// # Errors
     /// When the file cannot be mapped, or the process has too many mappings.
-    pub fn new(file: &File, offset: u64, len: usize, at_once: bool) -> io::Result<Self> {
+    pub fn new(file: &File, offset: u64, len: usize) -> io::Result<Self> {
+        Self::map(file, offset, len, MapFlags::SHARED)
+    }
+
+    /// As [`View::new`], with all pages mapped at once: one by one, as they are sent, is twice as dear. What the page cache lacks
+    /// is read first, and the thread waits for it: ask before ([`File::cached`]).
+    ///
+    /// # Errors
+    /// As [`View::new`].
+    pub fn populated(file: &File, offset: u64, len: usize) -> io::Result<Self> {
+        Self::map(file, offset, len, MapFlags::SHARED | MapFlags::POPULATE)
+    }
+
+    fn map(file: &File, offset: u64, len: usize, flags: MapFlags) -> io::Result<Self> {
         assert!(len <= VIEW_LEN);
-        let populate = if at_once { MapFlags::POPULATE } else { MapFlags::empty() };
         // SAFETY: a new mapping at an address of the kernel's choice touches no other memory.
         let base = unsafe {
-            rustix::mm::mmap(
-                std::ptr::null_mut(),
-                len,
-                ProtFlags::READ,
-                MapFlags::SHARED | populate,
-                file.as_fd(),
-                offset,
-            )?
+            rustix::mm::mmap(std::ptr::null_mut(), len, ProtFlags::READ, flags, file.as_fd(), offset)?
         };
         Ok(Self { base: NonNull::new(base.cast()).expect("mmap never returns null"), len })
     }
@@ -97,5 +102,33 @@ impl Window {
     pub(super) fn address(&self) -> *const u8 {
         // SAFETY: inside the mapping.
         unsafe { self.view.base.add(self.range.start).as_ptr() }
+    }
+}
+
+/// Bytes that the page cache holds.
+#[derive(Clone)]
+pub enum Cached {
+    /// Mapped: cheapest to send.
+    Mapped(Window),
+    /// Not mapped: a system call for each.
+    File(FileRange),
+}
+
+impl Cached {
+    /// Number of bytes.
+    #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Mapped(window) => window.len(),
+            Self::File(range) => range.len(),
+        }
+    }
+
+    /// Some of the bytes.
+    pub fn part(&self, range: Range<usize>) -> Self {
+        match self {
+            Self::Mapped(window) => Self::Mapped(window.part(range)),
+            Self::File(file) => Self::File(file.part(range)),
+        }
     }
 }

@@ -6,8 +6,7 @@ use super::memory::RunKey;
 use super::snapshot::Lookup;
 use super::torrent::TorrentShard;
 use crate::metainfo::{Block, Layout};
-use crate::ring::{self, FillingSlab, Gather, Slab, Window};
-use crate::storage::Unmapped;
+use crate::ring::{self, Cached, FillingSlab, Gather, Slab};
 use crate::swarm::{PeerSlot, RUN_LEN};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -20,8 +19,6 @@ const MOST_STRETCHES: usize = 16;
 
 /// How long is waited for memory at a time.
 const WAIT: Duration = Duration::from_millis(5);
-/// After so long what the page cache has is read, when all that may be mapped is still being sent.
-const READ_AFTER: Duration = Duration::from_millis(20);
 /// After so long a seed takes memory that it leaves to mapped files: somebody may hold the rest for long.
 const GROW_AFTER: Duration = Duration::from_millis(200);
 
@@ -47,7 +44,7 @@ pub(super) enum Payload {
     /// In a slab, at their places in the run.
     Slab(Slab),
     /// In the page cache, from this place in the run on.
-    Mapped(usize, Rc<[Window]>),
+    Cached(usize, Rc<[Cached]>),
 }
 
 impl Payload {
@@ -55,13 +52,13 @@ impl Payload {
     pub(super) fn push_to(&self, gather: &mut Gather, range: Range<usize>) {
         match self {
             Self::Slab(slab) => gather.push_payload(slab.clone(), range),
-            Self::Mapped(start, windows) => {
+            Self::Cached(start, all) => {
                 let mut at = *start;
-                for window in &**windows {
-                    let end = at + window.len();
+                for cached in &**all {
+                    let end = at + cached.len();
                     let part = range.start.max(at)..range.end.min(end);
                     if !part.is_empty() {
-                        gather.push_window(window.part(part.start - at..part.end - at));
+                        gather.push_cached(cached.part(part.start - at..part.end - at));
                     }
                     at = end;
                 }
@@ -223,15 +220,10 @@ impl TorrentShard {
             self.gauges.count_lookup(Lookup::Memory);
             return found;
         }
-        let mapped = if map { self.mapped(stretch, memory.unused()) } else { Err(Unmapped::Never) };
-        let is_dear = match mapped {
-            Ok(mapped) => {
-                self.gauges.count_lookup(Lookup::PageCache);
-                return Some(Found::Here(mapped));
-            }
-            Err(Unmapped::Now) if waited < READ_AFTER => return None,
-            Err(unmapped) => unmapped == Unmapped::Dear,
-        };
+        if map && let Some(cached) = self.cached(stretch, memory.unused()) {
+            self.gauges.count_lookup(Lookup::PageCache);
+            return Some(Found::Here(cached));
+        }
         if waited < GROW_AFTER && self.swarm.borrow().is_seeding() && !memory.stays_in_half() {
             return None;
         }
@@ -244,19 +236,19 @@ impl TorrentShard {
         let slab = memory.take(self.skew(key))?;
         self.gauges.count_lookup(Lookup::Read);
         memory.miss(key);
-        // Of a run that is wanted once more, or will be, all is read; but what the page cache has is read as it is wanted.
-        let again = !is_dear && (memory.holds(key) || self.reads.borrow().contains_key(&key));
+        // Of a run that is wanted once more, or will be, all is read.
+        let again = memory.holds(key) || self.reads.borrow().contains_key(&key);
         let whole = stretch.ahead || again;
         let range = if whole { 0..self.run_len(key) as usize } else { stretch.range.clone() };
         Some(Found::Coming(self.read_run(key, range, slab)))
     }
 
     /// The stretch in the page cache, when that holds all of it.
-    fn mapped(&self, stretch: &Stretch, room: usize) -> Result<Payload, Unmapped> {
+    fn cached(&self, stretch: &Stretch, room: usize) -> Option<Payload> {
         let Stretch { key, range, .. } = stretch;
         let begin = key.1 as u32 * RUN_LEN + range.start as u32;
-        let windows = self.access.windows(key.0, begin, range.len() as u32, room)?;
-        Ok(Payload::Mapped(range.start, windows.into()))
+        let cached = self.access.cached(key.0, begin, range.len() as u32, room)?;
+        Some(Payload::Cached(range.start, cached.into()))
     }
 
     /// Reads part of a run, and keeps it. The task is nobody's: a peer that goes takes nothing from those who wait for the

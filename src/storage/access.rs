@@ -1,13 +1,12 @@
 //! One core's way to a torrent's files: its open descriptors, and the moves of runs between slabs and files.
 
 use super::counts::{Counter, Counts};
-use super::handle::{Handle, LEAST_DIRECT};
+use super::handle::Handle;
 use super::open_files::OpenFiles;
-use super::views::Unmapped;
 use super::views::Views;
 use super::{Location, StorageError, Store};
 use crate::metainfo::{FileIndex, FileKind, PieceIndex, Span};
-use crate::ring::{Descriptors, File, FillingSlab, Place, Slab, Window};
+use crate::ring::{Cached, Descriptors, File, FillingSlab, Place, Slab};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::io;
@@ -246,38 +245,25 @@ impl Access {
         self.read_spans(piece, begin..begin + len, offset, slab, keep).await
     }
 
-    /// `len` bytes from `begin` of a piece as the page cache holds them, to be sent from there, when it holds all of them. Of
-    /// files that are mapped, there are `room` bytes at most.
-    ///
-    /// # Errors
-    /// When they cannot be sent from there.
-    pub fn windows(
-        &self,
-        piece: PieceIndex,
-        begin: u32,
-        len: u32,
-        room: usize,
-    ) -> Result<Vec<Window>, Unmapped> {
+    /// `len` bytes from `begin` of a piece as the page cache holds them, to be sent from there; `None` when it does not hold all
+    /// of them. Of files that are mapped, there are `room` bytes at most.
+    pub fn cached(&self, piece: PieceIndex, begin: u32, len: u32, room: usize) -> Option<Vec<Cached>> {
         let layout = self.store.layout();
-        let mut windows = Vec::with_capacity(2);
+        let mut all = Vec::with_capacity(2);
         for Span { file: index, offset, len, .. } in layout.spans(piece, begin, len) {
-            let file_len = layout.file_len(index);
-            // Of small files there would be many mappings for few bytes.
-            if !self.is_stored(index) || file_len < LEAST_DIRECT {
-                return Err(Unmapped::Never);
-            }
-            let file = self.open_now(index).ok_or(Unmapped::Never)?;
+            let file = self.is_stored(index).then(|| self.open_now(index)).flatten()?;
             let mut wanted = offset..offset + u64::from(len);
             if !file.reaches(wanted.end) {
-                return Err(Unmapped::Never);
+                return None;
             }
             while !wanted.is_empty() {
-                let window = self.views.borrow_mut().get((index, &file, file_len), &wanted, room)?;
-                wanted.start += window.len() as u64;
-                windows.push(window);
+                let place = (index, &file, layout.file_len(index));
+                let cached = self.views.borrow_mut().get(place, &wanted, room)?;
+                wanted.start += cached.len() as u64;
+                all.push(cached);
             }
         }
-        Ok(windows)
+        Some(all)
     }
 
     /// Whether no more than `room` bytes of what is mapped are being sent: the others can be given up.

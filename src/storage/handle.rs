@@ -16,7 +16,7 @@ use rustix::fs::{Advice, AtFlags, IFlags, Mode, OFlags, SeekFrom, StatxFlags};
 use std::cell::{Cell, OnceCell};
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// What memory and file are cut into. The place in the slab must agree with that in the file: ext4 takes a direct write from
 /// memory that is not aligned to its blocks for one that shares a block, and lets it run only alone, on a worker thread.
@@ -58,6 +58,12 @@ pub(super) struct Handle {
     hole: Cell<(u64, u64)>,
     /// That of `file`, given back when it is closed.
     _place: Place,
+}
+
+impl AsFd for Handle {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
 }
 
 impl Handle {

@@ -31,7 +31,6 @@ pub use queue::PieceQueue;
 pub use report::{CheckReport, FileReport};
 pub use scan::{Found, scan};
 pub use store::{Extent, Location, Store, StoredFile};
-pub use views::Unmapped;
 
 use std::io;
 

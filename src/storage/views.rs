@@ -1,17 +1,18 @@
 //! Parts of files that are mapped, to be sent from the page cache: as many as there is room for. Which are given up is left to
 //! chance: of peers that all go through a torrent in its order, the oldest would be what is wanted next.
 //!
-//! To map a part and to give it up costs more than to read a few blocks. So where those that are given up have sent little (blocks from
-//! all over a torrent that is longer than the room), few new ones are mapped: those that are there stay longer, and send more. Where
-//! they send most of what they are, all their pages are mapped at once: one by one, as they are sent, is twice as dear.
+//! To map a part and to give it up costs more than to send a few blocks of it without ([`FileRange`]). So where those that are given up
+//! have sent little (blocks from all over a torrent that is longer than the room), few new ones are mapped: those that are there
+//! stay longer, and send more.
 
 use super::file_id::FileId;
 use super::handle::Handle;
 use crate::metainfo::FileIndex;
-use crate::ring::{VIEW_LEN, View, Window};
+use crate::ring::{Cached, FileRange, VIEW_LEN, View, Window};
 use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -23,10 +24,10 @@ const LEAST_VIEW_LEN: usize = 128 * 1024;
 /// Mappings of the process at most: the kernel allows 65530, and the allocator needs some.
 const MOST_VIEWS: usize = 16 * 1024;
 
+/// Of smaller files there would be many mappings for few bytes.
+const LEAST_MAPPED: u64 = 64 * 1024;
 /// What of its length a view has to send, on an average, before it is given up: as much as pays for it.
-const LEAST_WORTH: f32 = 1.0 / 8.0;
-/// The same, to pay for mapping all of its pages at once.
-const WORTH_OF_PAGES: f32 = 1.0 / 2.0;
+const LEAST_WORTH: f32 = 1.0 / 2.0;
 /// Views that are given up count for an average.
 const REMEMBERED: f32 = 16.0;
 /// While views do not pay, one is mapped where so many could be: what is asked for may have changed.
@@ -36,17 +37,6 @@ const TRIES: u32 = 16;
 /// with it.
 const MOMENT: Duration = Duration::from_millis(50);
 
-/// Why bytes cannot be sent from where the page cache has them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unmapped {
-    /// It has not all of them, or they cannot be mapped.
-    Never,
-    /// All that may be mapped is being sent.
-    Now,
-    /// It has them, and to read them costs less.
-    Dear,
-}
-
 type Place = (FileIndex, u64);
 
 /// A view, with the file that it is of: the name may be another one's by now.
@@ -54,19 +44,19 @@ struct Mapped {
     id: FileId,
     view: Rc<View>,
     /// Whether the page cache had all of it, when the kernel was asked last.
-    is_whole: bool,
+    whole: bool,
     asked: Instant,
     /// Bytes that were asked for.
     sent: usize,
 }
 
 impl Mapped {
-    /// Whether the page cache has all of it, as of a moment ago at most.
+    /// The same, as of a moment ago at most.
     fn is_whole(&mut self, file: &Handle, range: Range<u64>) -> bool {
         if self.asked.elapsed() > MOMENT {
-            (self.is_whole, self.asked) = (file.is_resident(range), Instant::now());
+            (self.whole, self.asked) = (file.is_resident(range), Instant::now());
         }
-        self.is_whole
+        self.whole
     }
 }
 
@@ -104,61 +94,61 @@ impl Views {
         self.bytes
     }
 
-    /// As many of `wanted` bytes of a file of `len` bytes, from the start, as lie in one view.
-    ///
-    /// # Errors
-    /// When the page cache has not all of them, the view has no room in `room` bytes, or the file cannot be mapped.
+    /// As many of `wanted` bytes of a file of `len` bytes, from the start, as can be sent in one; `None` when the page cache has not
+    /// all of these. Mapped, if that pays and there is room for it in `room` bytes.
     pub(super) fn get(
         &mut self,
-        (index, file, len): (FileIndex, &Handle, u64),
+        (index, file, len): (FileIndex, &Rc<Handle>, u64),
         wanted: &Range<u64>,
         room: usize,
-    ) -> Result<Window, Unmapped> {
+    ) -> Option<Cached> {
         let number = wanted.start / self.len as u64;
         let (place, start) = ((index, number), number * self.len as u64);
-        let len = (len - start).min(self.len as u64) as usize;
-        let whole = start..start + len as u64;
-        let part = wanted.start..wanted.end.min(whole.end);
+        let view = start..len.min(start + self.len as u64);
+        let part = wanted.start..wanted.end.min(view.end);
         if self.views.get(&place).is_some_and(|mapped| mapped.id != file.id()) {
             self.give_up(|mapped| *mapped == place);
         }
         let known = self.views.get_mut(&place);
-        let is_there = known.is_some_and(|mapped| mapped.is_whole(file, whole.clone()));
+        let is_there = known.is_some_and(|mapped| mapped.is_whole(file, view.clone()));
         if !is_there && !file.is_resident(part.clone()) {
-            return Err(Unmapped::Never);
+            return None;
         }
-        if !self.views.contains_key(&place) {
-            self.make_room(len, room)?;
-            self.map(place, file, whole).map_err(|_| Unmapped::Never)?;
+        if len >= LEAST_MAPPED && !self.views.contains_key(&place) && self.make_room(&view, room) {
+            // Else it is sent without.
+            let _ = self.map(place, file, view);
         }
-        let mapped = self.views.get_mut(&place).expect("just seen or mapped");
-        let within = (part.start - start) as usize..(part.end - start) as usize;
-        mapped.sent += within.len();
-        Ok(Window::new(Rc::clone(&mapped.view), within))
+        Some(match self.views.get_mut(&place) {
+            Some(mapped) => {
+                let within = (part.start - start) as usize..(part.end - start) as usize;
+                mapped.sent += within.len();
+                Cached::Mapped(Window::new(Rc::clone(&mapped.view), within))
+            }
+            None => Cached::File(FileRange::new(Rc::clone(file) as Rc<dyn AsFd>, part)),
+        })
     }
 
-    fn map(&mut self, place: Place, file: &Handle, whole: Range<u64>) -> io::Result<()> {
-        let len = (whole.end - whole.start) as usize;
-        let (is_whole, asked) = (file.is_resident(whole.clone()), Instant::now());
-        let pages = is_whole && self.worth >= WORTH_OF_PAGES;
-        let view = Rc::new(View::new(file.file(), whole.start, len, pages)?);
+    fn map(&mut self, place: Place, file: &Handle, range: Range<u64>) -> io::Result<()> {
+        let (start, len) = (range.start, (range.end - range.start) as usize);
+        let (whole, asked) = (file.is_resident(range), Instant::now());
+        let view = if whole { View::populated } else { View::new }(file.file(), start, len)?;
         self.bytes += len;
         self.places.push(place);
-        self.views.insert(place, Mapped { id: file.id(), view, is_whole, asked, sent: 0 });
+        self.views.insert(place, Mapped { id: file.id(), view: Rc::new(view), whole, asked, sent: 0 });
         Ok(())
     }
 
-    /// Sees to it that a view of `len` bytes can be mapped.
-    fn make_room(&mut self, len: usize, room: usize) -> Result<(), Unmapped> {
-        let left = room.checked_sub(len).ok_or(Unmapped::Never)?;
+    /// Whether a view of this range may be mapped now; sees to it that it can be.
+    fn make_room(&mut self, range: &Range<u64>, room: usize) -> bool {
+        let Some(left) = room.checked_sub((range.end - range.start) as usize) else { return false };
         let is_full = self.bytes > left || self.places.len() >= self.most;
         if is_full && self.worth < LEAST_WORTH && self.passed < TRIES {
             self.passed += 1;
-            return Err(Unmapped::Dear);
+            return false;
         }
         self.passed = 0;
         self.shrink(left, self.most - 1);
-        if self.bytes > left || self.places.len() >= self.most { Err(Unmapped::Now) } else { Ok(()) }
+        self.bytes <= left && self.places.len() < self.most
     }
 
     /// The files of which something is mapped.
@@ -210,8 +200,8 @@ impl Views {
 #[cfg(test)]
 mod tests {
     use crate::metainfo::{FileEntry, FileKind, Layout};
-    use crate::ring::VIEW_LEN;
-    use crate::storage::{Access, Folder, Store, Unmapped};
+    use crate::ring::{Cached, VIEW_LEN};
+    use crate::storage::{Access, Folder, Store};
     use std::fs;
     use std::path::Path;
     use std::sync::Arc;
@@ -235,11 +225,24 @@ mod tests {
         Access::new(Arc::new(store), 1)
     }
 
-    /// The lengths of the windows for bytes of the first piece.
-    fn windows(access: &Access, begin: u32, len: u32, room: usize) -> Option<Vec<usize>> {
+    /// How bytes of the first piece are sent: the lengths of what is mapped of them, and of what is not.
+    fn cached(access: &Access, begin: u32, len: u32, room: usize) -> Option<(Vec<usize>, Vec<usize>)> {
         let piece = access.store().layout().piece(0).unwrap();
-        let windows = access.windows(piece, begin, len, room).ok()?;
-        Some(windows.iter().map(crate::ring::Window::len).collect())
+        let is_mapped = |part: &Cached| matches!(part, Cached::Mapped(_));
+        let (mapped, others): (Vec<_>, Vec<_>) =
+            access.cached(piece, begin, len, room)?.into_iter().partition(is_mapped);
+        let lengths = |parts: Vec<Cached>| parts.iter().map(Cached::len).collect();
+        Some((lengths(mapped), lengths(others)))
+    }
+
+    /// The answer when all is mapped.
+    fn mapped<const N: usize>(lengths: [usize; N]) -> Option<(Vec<usize>, Vec<usize>)> {
+        Some((lengths.to_vec(), vec![]))
+    }
+
+    /// And when nothing is.
+    fn unmapped<const N: usize>(lengths: [usize; N]) -> Option<(Vec<usize>, Vec<usize>)> {
+        Some((vec![], lengths.to_vec()))
     }
 
     const VIEW: u32 = VIEW_LEN as u32;
@@ -250,9 +253,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let access = stored(folder.path(), &[(REGULAR, 5 << 20), (REGULAR, 1 << 20)]);
         let all = usize::MAX;
-        assert_eq!(windows(&access, 5, 100, all), Some(vec![100]));
-        assert_eq!(windows(&access, VIEW - 30, 100, all), Some(vec![30, 70]));
-        assert_eq!(windows(&access, (5 << 20) - 10, 30, all), Some(vec![10, 20]));
+        assert_eq!(cached(&access, 5, 100, all), mapped([100]));
+        assert_eq!(cached(&access, VIEW - 30, 100, all), mapped([30, 70]));
+        assert_eq!(cached(&access, (5 << 20) - 10, 30, all), mapped([10, 20]));
         assert_eq!(access.mapped(), VIEW_LEN + VIEW_LEN + (1 << 20) + (1 << 20), "both ends are shorter");
     }
 
@@ -260,9 +263,9 @@ mod tests {
     fn no_more_is_mapped_than_there_is_room_for() {
         let folder = tempfile::tempdir().unwrap();
         let access = stored(folder.path(), &[(REGULAR, 7 << 20)]);
-        assert_eq!(windows(&access, 0, 10, VIEW_LEN - 1), None, "not one");
+        assert_eq!(cached(&access, 0, 10, VIEW_LEN - 1), unmapped([10]), "not one");
         for view in [0, 1, 2, 1, 0] {
-            assert_eq!(windows(&access, view * VIEW, 10, 2 * VIEW_LEN), Some(vec![10]));
+            assert_eq!(cached(&access, view * VIEW, 10, 2 * VIEW_LEN), mapped([10]));
             assert!(access.mapped() <= 2 * VIEW_LEN);
         }
         for (room, left) in [(3 * VIEW_LEN, 2 * VIEW_LEN), (2 * VIEW_LEN - 1, VIEW_LEN), (0, 0)] {
@@ -278,7 +281,7 @@ mod tests {
         for (memory, len) in [(0, 128 << 10), (16 << 20, 512 << 10), (40 << 20, 1 << 20), (1 << 30, VIEW_LEN)]
         {
             let access = stored(folder.path(), &[(REGULAR, 7 << 20)]).for_memory(memory);
-            assert_eq!(windows(&access, len as u32 - 30, 100, memory / 2 + (1 << 20)), Some(vec![30, 70]));
+            assert_eq!(cached(&access, len as u32 - 30, 100, memory / 2 + (1 << 20)), mapped([30, 70]));
             assert_eq!(access.mapped(), 2 * len);
         }
     }
@@ -288,14 +291,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let access = stored(folder.path(), &[(REGULAR, 7 << 20)]);
         let piece = access.store().layout().piece(0).unwrap();
-        let ask = |view: u32| access.windows(piece, view * VIEW, 10, 2 * VIEW_LEN);
-        let held = [ask(0).unwrap(), ask(1).unwrap()];
-        assert!(ask(2).is_err_and(|why| why == Unmapped::Now) && ask(1).is_ok());
+        let ask = |view: u32| access.cached(piece, view * VIEW, 10, 2 * VIEW_LEN).unwrap().remove(0);
+        let is_mapped = |view: u32| matches!(ask(view), Cached::Mapped(_));
+        let held = [ask(0), ask(1)];
+        assert!(!is_mapped(2) && is_mapped(1));
         assert!(access.sends_within(2 * VIEW_LEN) && !access.sends_within(2 * VIEW_LEN - 1));
         access.map_within(0);
         assert_eq!(access.mapped(), 2 * VIEW_LEN, "nothing would be freed");
         drop(held);
-        assert!(ask(2).is_ok() && access.mapped() <= 2 * VIEW_LEN);
+        assert!(is_mapped(2) && access.mapped() <= 2 * VIEW_LEN);
     }
 
     #[test]
@@ -305,39 +309,39 @@ mod tests {
         let layout = access.store().layout();
         let ask = |view: u64, len| {
             let piece = layout.piece((view * VIEW_LEN as u64 / PIECE) as u32).unwrap();
-            access.windows(piece, 0, len, 8 * VIEW_LEN).map(drop)
+            matches!(access.cached(piece, 0, len, 8 * VIEW_LEN).unwrap()[..], [Cached::Mapped(_)])
         };
         // A block here and there.
         let mut random = fastrand::Rng::with_seed(1);
-        let read = (0..1000).filter(|_| ask(random.u64(..32), 16 << 10) == Err(Unmapped::Dear));
-        assert!(read.count() > 500);
+        let unmapped = (0..1000).filter(|_| !ask(random.u64(..32), 16 << 10));
+        assert!(unmapped.count() > 500);
         // All of it in order: after a while as if nothing had been.
-        let in_order = || (0..32).filter(|view| ask(*view, PIECE as u32).is_err()).count();
-        (0..40).for_each(|_| _ = in_order());
+        let in_order = || (0..32).filter(|view| !ask(*view, PIECE as u32)).count();
+        (0..80).for_each(|_| _ = in_order());
         assert_eq!(in_order(), 0);
         assert!(access.mapped() <= 8 * VIEW_LEN);
     }
 
     #[test]
-    fn only_what_the_page_cache_holds_of_larger_files_is_mapped() {
+    fn only_what_the_page_cache_holds_is_sent_from_there() {
         // Where the test lies: a file system with a disk behind it.
         let here = std::env::current_exe().unwrap();
         let folder = tempfile::tempdir_in(here.parent().unwrap()).unwrap();
         let files = [(REGULAR, 1 << 20), (FileKind::Pad, 1 << 20), (REGULAR, 60_000), (REGULAR, 1 << 20)];
         let access = stored(folder.path(), &files);
         let all = usize::MAX;
-        assert_eq!(windows(&access, (1 << 20) - 10, 10, all), Some(vec![10]));
-        assert_eq!(windows(&access, (1 << 20) - 10, 11, all), None, "padding");
-        assert_eq!(windows(&access, 2 << 20, 10, all), None, "a small file");
+        assert_eq!(cached(&access, (1 << 20) - 10, 10, all), mapped([10]));
+        assert_eq!(cached(&access, (1 << 20) - 10, 11, all), None, "padding");
+        assert_eq!(cached(&access, 2 << 20, 10, all), unmapped([10]), "a small file");
         let cut = fs::File::options().write(true).open(folder.path().join("0")).unwrap();
         cut.set_len((1 << 20) - 5).unwrap();
-        assert_eq!(windows(&access, (1 << 20) - 10, 5, all), Some(vec![5]));
-        assert_eq!(windows(&access, (1 << 20) - 10, 6, all), None, "behind the end");
+        assert_eq!(cached(&access, (1 << 20) - 10, 5, all), mapped([5]));
+        assert_eq!(cached(&access, (1 << 20) - 10, 6, all), None, "behind the end");
         access.map_within(0);
         cut.sync_all().unwrap();
         rustix::fs::fadvise(&cut, 0, None, rustix::fs::Advice::DontNeed).unwrap();
-        assert_eq!(windows(&access, 0, 100, all), None, "not in the page cache");
+        assert_eq!(cached(&access, 0, 100, all), None, "not in the page cache");
         fs::read(folder.path().join("0")).unwrap();
-        assert_eq!(windows(&access, 0, 100, all), Some(vec![100]));
+        assert_eq!(cached(&access, 0, 100, all), mapped([100]));
     }
 }

@@ -32,6 +32,7 @@ fn told() -> Board {
                 Operations { queued: 90 * kind, completed: 80 * kind, short: 5 * kind, failed: 3 * kind };
         }
         (told.ring.submissions, told.ring.copied) = (77, 55);
+        (told.ring.file_sends, told.ring.file_sent) = (21, 22);
         (told.cache_hits, told.page_cache_hits, told.cache_misses) = (31, 32, 33);
         (told.progress.download_rate, told.progress.upload_rate, told.progress.moved) = (90, 60, 44);
         (told.ring.busy, told.ring.queue_full) = (1_500_000_000, 4);
@@ -84,6 +85,8 @@ fn what_a_ring_and_its_memory_have_done_is_told_of_each_core() {
         for (what, value) in [
             ("ring_submissions", 77),
             ("copied_bytes", 55),
+            ("file_sends", 21),
+            ("file_sent_bytes", 22),
             ("moved_bytes", 44),
             ("cache_hits", 31),
             ("page_cache_hits", 32),
