@@ -5,19 +5,22 @@ mod common;
 use common::metrics::Samples;
 use common::payload::{BLOCK, noise, one_file};
 use common::peer::{
-    BITFIELD, HAVE, Request, UNCHOKE, accept, bitfield, connect, hear_kind, listener_pair, message,
+    BITFIELD, HAVE, INTERESTED, Request, UNCHOKE, accept, bitfield, connect, handshake, hear_kind,
+    listener_pair, message,
 };
 use common::program::{Program, client, load};
 use common::until;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use seedring::metainfo::Torrent;
+use seedring::wire::mse::{Initiator, Methods, Randomness, Step};
 use std::collections::BTreeSet;
-use std::io::Write;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
+use std::time::Duration;
 
 const CORES: [&str; 4] = ["--cores", "2", "--metrics", "127.0.0.1:0"];
 /// Blocks of a piece.
@@ -190,7 +193,8 @@ fn peers_sit_on_the_core_where_their_packets_come_in() {
     let mut seed = Program::start(&mut client("seed", &path, folder.path(), &CORES));
     let (metrics, addr) = (seed.metrics_address(), seed.address());
     let (mut peers, processors) = (Vec::new(), thread::available_parallelism().unwrap().get());
-    for (core, wanted) in [[4, 0], [4, 4]].into_iter().enumerate() {
+    // One of the first four keeps the other core from being idle.
+    for (core, wanted) in [[3, 1], [3, 5]].into_iter().enumerate() {
         let place: usize = seed.processors_of(&format!("shard-{core}"))[0].parse().unwrap();
         let mut here = CpuSet::new();
         here.set(place);
@@ -209,6 +213,47 @@ fn peers_sit_on_the_core_where_their_packets_come_in() {
             });
         }
     }
+}
+
+/// A peer that insists on encryption, and says that it is interested before it has heard anything.
+fn hide_and_be_interested(addr: SocketAddr, torrent: &Torrent, number: u8) {
+    let mut stream = TcpStream::connect(addr).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let random = Randomness { key: [number + 1; 20], first_pad: vec![], second_pad: vec![] };
+    let methods = Methods { plaintext: false, rc4: true };
+    let initial = [handshake(torrent, [number; 20]), message(INTERESTED, &[], &[])].concat();
+    let mut out = Vec::new();
+    let mut end = Initiator::new(random, methods, torrent.info_hash, initial, &mut out);
+    let mut heard = [0; 1000];
+    let mut receive = |stream: &mut TcpStream| {
+        let len = stream.read(&mut heard).unwrap();
+        assert!(len > 0, "it hangs up");
+        heard[..len].to_vec()
+    };
+    let established = loop {
+        stream.write_all(&out).unwrap();
+        out.clear();
+        match end.receive(&receive(&mut stream), &mut out).unwrap() {
+            Step::More(more) => end = more,
+            Step::Done(established) => break established,
+        }
+    };
+    let (mut said, mut cipher) = (established.received, established.ciphers.unwrap().incoming);
+    let unchoke = message(UNCHOKE, &[], &[]);
+    while !said.windows(unchoke.len()).any(|part| part == unchoke) {
+        let mut more = receive(&mut stream);
+        cipher.apply(&mut more);
+        said.extend(more);
+    }
+}
+
+/// A peer that goes to another core takes along what it is encrypted by, and what it has said already.
+#[test]
+fn peers_are_heard_whichever_core_has_accepted_them() {
+    let (folder, path, torrent) = one_file(1 << 20, PIECE_BLOCKS * BLOCK);
+    let mut seed = Program::start(&mut client("seed", &path, folder.path(), &CORES));
+    let addr = seed.address();
+    (0..16).for_each(|number| hide_and_be_interested(addr, &torrent, number));
 }
 
 #[test]

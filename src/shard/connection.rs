@@ -175,19 +175,27 @@ async fn shake_incoming(torrent: &TorrentShard, socket: &Socket, ip: IpAddr) -> 
 }
 
 /// A peer that has connected to one core and belongs to another.
-pub(super) struct Newcomer {
+pub(super) struct Transfer {
     socket: LooseSocket,
     shaken: Shaken,
     addr: SocketAddr,
     seat: Seat,
 }
 
-impl Newcomer {
-    /// It is where it belongs.
+impl Transfer {
+    /// It is where it belongs, and is heard as soon as those who have come before it have been.
     pub(super) fn arrive(self, torrent: &Rc<TorrentShard>) {
-        let Ok(socket) = self.socket.arrive() else { return };
-        let (torrent, shaken, addr, seat) = (Rc::clone(torrent), self.shaken, self.addr, self.seat);
+        let Self { socket, shaken, addr, seat } = self;
+        let socket = match socket.arrive() {
+            Ok(socket) => socket,
+            Err(error) => {
+                tracing::debug!("{addr}: {error}");
+                return torrent.gauges.count_failure(Failure::of(&error));
+            }
+        };
+        let (torrent, turn) = (Rc::clone(torrent), torrent.take_turn());
         ring::spawn(async move {
+            turn.await;
             serve(&torrent, socket, shaken, (addr, false)).await;
             drop(seat);
         });
@@ -203,11 +211,12 @@ async fn welcome(
 ) {
     let crew = &torrent.crew;
     let core = crew.seats.choose(torrent.core, cpu);
+    // Where there is no room for the letter, or no descriptor, it stays.
     if core != torrent.core
-        && let (Some(letter), Some(loose)) = (crew.begin_letter(core), socket.for_another_core())
+        && let (Some(letter), Some(loose)) = (crew.reserve_letter(core), socket.for_another_core())
     {
         let seat = crew.seats.take(core);
-        letter.send(Letter::Seat(Box::new(Newcomer { socket: loose, shaken, addr, seat })));
+        letter.send(Letter::Seat(Box::new(Transfer { socket: loose, shaken, addr, seat })));
         return;
     }
     let _seat = crew.seats.take(torrent.core);

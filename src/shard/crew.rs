@@ -3,7 +3,7 @@
 //! Nothing here is touched for a block. A core that has news for the others rings their bells; what must arrive goes as a
 //! [`Letter`] into a bounded mailbox.
 
-use super::connection::Newcomer;
+use super::connection::Transfer;
 use super::seats::Seats;
 use super::{Assignment, Choices, Progress};
 use crate::metainfo::{FileIndex, FileKind, PieceIndex, Torrent};
@@ -28,7 +28,7 @@ pub(super) enum Letter {
     /// A block that you lack, and its bytes.
     HandIn(Handover, Vec<u8>),
     /// A peer that has connected to another core, and has its seat on yours.
-    Seat(Box<Newcomer>),
+    Seat(Box<Transfer>),
 }
 
 /// How the others reach a core.
@@ -296,7 +296,7 @@ impl Crew {
     }
 
     /// Room for a letter in a core's mailbox, if there is any.
-    pub(super) fn begin_letter(&self, core: usize) -> Option<mpsc::Permit<'_, Letter>> {
+    pub(super) fn reserve_letter(&self, core: usize) -> Option<mpsc::Permit<'_, Letter>> {
         self.posts[core].letters.try_reserve().ok()
     }
 

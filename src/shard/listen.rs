@@ -12,8 +12,8 @@ const LOOK: Duration = Duration::from_millis(10);
 /// Rest after the kernel has refused a connection.
 const REST: Duration = Duration::from_millis(100);
 /// Time for one connection: taking it, hearing it and closing it again costs less than a tenth of that. So those who come and
-/// go as fast as they can leave the core to the peers that are here. (Some that other cores have accepted get their seat here, too: as
-/// long as there are not many more here than there.)
+/// go as fast as they can leave the core to the peers that are here. Those whom other cores have accepted, and who get their seat
+/// here, count.
 const INTERVAL: Duration = Duration::from_millis(1);
 /// So many may come at once.
 const BURST: u32 = 256;
@@ -46,9 +46,15 @@ impl Pace {
 }
 
 /// How fast those come that may, and those that may not: who is kept out takes no place of who is let in.
-struct Paces {
+pub(super) struct Paces {
     welcome: Pace,
     refused: Pace,
+}
+
+impl Default for Paces {
+    fn default() -> Self {
+        Self { welcome: Pace::new(INTERVAL, BURST), refused: Pace::new(REFUSAL_INTERVAL, REFUSAL_BURST) }
+    }
 }
 
 /// Accepts connections until the program ends. Between one and the next, tasks that can go on do: what a burst of peers has
@@ -59,10 +65,8 @@ pub(super) async fn listen(torrent: Rc<TorrentShard>, listener: TcpListener) {
         Err(error) => return torrent.report(Report::Failed(format!("cannot listen: {error}"))),
     };
     let mut told = false;
-    let mut paces =
-        Paces { welcome: Pace::new(INTERVAL, BURST), refused: Pace::new(REFUSAL_INTERVAL, REFUSAL_BURST) };
     while !torrent.is_stopping() {
-        if let Err(error) = let_in(&torrent, &listener, &mut paces).await {
+        if let Err(error) = let_in(&torrent, &listener).await {
             if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) {
                 Descriptors::of_process().count_refusal();
                 torrent.hits.borrow_mut().descriptors += 1;
@@ -78,12 +82,12 @@ pub(super) async fn listen(torrent: Rc<TorrentShard>, listener: TcpListener) {
 
 /// Takes the next connection as soon as there is one, and lets it in as soon as there is room for it. Only who is taken can be
 /// known for one that the filter keeps out.
-async fn let_in(torrent: &Rc<TorrentShard>, listener: &Listener, paces: &mut Paces) -> std::io::Result<()> {
+async fn let_in(torrent: &Rc<TorrentShard>, listener: &Listener) -> std::io::Result<()> {
     if listener.waiting().await? {
         torrent.strangers.borrow_mut().nobody_waits();
     }
     let mut waited = false;
-    torrent.keep_pace(&paces.refused, &mut waited).await;
+    torrent.keep_pace(|paces| &paces.refused, &mut waited).await;
     torrent.make_place();
     let descriptors = Descriptors::of_process();
     let place = descriptors.sockets.take().await;
@@ -93,14 +97,14 @@ async fn let_in(torrent: &Rc<TorrentShard>, listener: &Listener, paces: &mut Pac
     let Some((socket, addr)) = listener.accept(place)? else { return Ok(()) };
     if !torrent.swarm.borrow_mut().may_connect(addr.ip()) {
         // It is closed, without a word.
-        paces.refused.count(torrent.now());
+        torrent.paces.borrow_mut().refused.count(torrent.now());
         return Ok(());
     }
-    torrent.keep_pace(&paces.welcome, &mut waited).await;
+    torrent.keep_pace(|paces| &paces.welcome, &mut waited).await;
     while !torrent.strangers.borrow_mut().has_room(torrent.now()) {
         torrent.look_again().await;
     }
-    paces.welcome.count(torrent.now());
+    torrent.paces.borrow_mut().welcome.count(torrent.now());
     let torrent = Rc::clone(torrent);
     ring::spawn(async move { accept(&torrent, socket, addr).await });
     Ok(())
@@ -108,11 +112,24 @@ async fn let_in(torrent: &Rc<TorrentShard>, listener: &Listener, paces: &mut Pac
 
 impl TorrentShard {
     /// Waits for as long as the next one has to. It counts once, however often it has `waited`.
-    async fn keep_pace(&self, pace: &Pace, waited: &mut bool) {
-        let wait = pace.wait(self.now());
+    async fn keep_pace(&self, pace: fn(&Paces) -> &Pace, waited: &mut bool) {
+        let wait = pace(&self.paces.borrow()).wait(self.now());
         if !wait.is_zero() {
             self.hits.borrow_mut().arrivals += u64::from(!std::mem::replace(waited, true));
             tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Waits for as long as somebody has to whom another core has let in; those who come next have to wait for him, too.
+    pub(super) fn take_turn(&self) -> impl Future<Output = ()> + use<> {
+        let (now, mut paces) = (self.now(), self.paces.borrow_mut());
+        let wait = paces.welcome.wait(now);
+        paces.welcome.count(now);
+        self.hits.borrow_mut().arrivals += u64::from(!wait.is_zero());
+        async move {
+            if !wait.is_zero() {
+                tokio::time::sleep(wait).await;
+            }
         }
     }
 

@@ -5,7 +5,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A core may have so many peers more than another before newcomers go there, or one in [`SHARE`] more.
+/// A core may have so many peers more than another before newcomers go there, or one in [`SHARE`] more; but not many more than one
+/// that has few: only one more than one that has none.
 const SLACK: usize = 8;
 const SHARE: usize = 8;
 
@@ -46,7 +47,7 @@ impl Seats {
         let near = all.clone().filter(|core| Some(self.cores[*core].cpu) == cpu).min_by_key(load);
         let idlest = all.min_by_key(load).unwrap_or(here);
         let least = self.taken(idlest);
-        let most = least + SLACK.max(least / SHARE);
+        let most = least + SLACK.min(1 + least).max(least / SHARE);
         near.filter(|near| self.taken(*near) <= most).unwrap_or(idlest)
     }
 
@@ -87,11 +88,13 @@ mod tests {
     #[test]
     fn when_many_come_in_on_one_cpu_others_have_nearly_as_many() {
         let seats = Seats::new([4, 6, 7]);
-        let few: Vec<Seat> = (0..9).map(|_| seat(&seats, 1, Some(4))).collect();
-        assert_eq!(counts(&seats), [9, 0, 0]);
-        let all: Vec<Seat> = (9..600).map(|_| seat(&seats, 1, Some(4))).collect();
+        let few: Vec<Seat> = (0..2).map(|_| seat(&seats, 1, Some(4))).collect();
+        assert_eq!(counts(&seats), [2, 0, 0]);
+        let more: Vec<Seat> = (2..6).map(|_| seat(&seats, 1, Some(4))).collect();
+        assert_eq!(counts(&seats), [4, 1, 1], "none is idle");
+        let all: Vec<Seat> = (6..600).map(|_| seat(&seats, 1, Some(4))).collect();
         assert_eq!(counts(&seats), [216, 192, 192]);
-        drop((few, all));
+        drop((few, more, all));
     }
 
     #[test]
@@ -111,7 +114,7 @@ mod tests {
         let seats = Seats::new([0, 1, 0, 1]);
         let _dialled = seats.take(2);
         let all: Vec<Seat> = (0..31).map(|_| seat(&seats, 1, Some(0))).collect();
-        assert_eq!(counts(&seats), [12, 4, 12, 4]);
+        assert_eq!(counts(&seats), [11, 5, 11, 5]);
         drop(all);
     }
 }

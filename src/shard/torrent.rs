@@ -2,6 +2,7 @@
 
 use super::crew::{Crew, Letter, Unposted};
 use super::hashing::Hashing;
+use super::listen::Paces;
 use super::load::Reads;
 use super::memory::{Memory, Promise, RunKey};
 use super::secrecy::Secrecy;
@@ -90,6 +91,8 @@ pub(super) struct TorrentShard {
     pub(super) strangers: RefCell<Strangers>,
     /// Rings when one of them has a handshake, or has gone.
     pub(super) settled: Notify,
+    /// How fast peers come.
+    pub(super) paces: RefCell<Paces>,
     /// Letters that found another core's mailbox full, and the payload bytes in them.
     unposted: Unposted,
     /// Payload bytes copied in memory: because they came elsewhere than was guessed, while another peer was in the middle of
@@ -140,6 +143,7 @@ impl TorrentShard {
             hits: RefCell::default(),
             strangers: RefCell::new(strangers),
             settled: Notify::new(),
+            paces: RefCell::default(),
             unposted: Unposted::default(),
             moved: Cell::new(0),
             gauges,
@@ -442,7 +446,7 @@ impl TorrentShard {
             Letter::Evict(tag) => self.swarm.borrow_mut().evict(tag),
             Letter::Blame(tag, piece) => self.swarm.borrow_mut().blame(tag, piece),
             Letter::HandIn(handover, bytes) => self.hand_in(&handover, &bytes),
-            Letter::Seat(newcomer) => newcomer.arrive(self),
+            Letter::Seat(transfer) => transfer.arrive(self),
         }
     }
 
