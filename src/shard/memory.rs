@@ -3,8 +3,8 @@
 //! The arena starts small, and the cache gives way before it grows: to make memory resident costs more than to read a run
 //! again, and most runs are served once. For the sake of the cache it grows to all runs of a torrent that takes an eighth
 //! of it or less; else only when runs had to leave that several peers have taken, or are asked for again a short while
-//! after, and then quickly. A seed keeps to half of the memory. What it has not grown into is room for files that are mapped ([`Memory::unused`]): the two together
-//! stay within the limit.
+//! after, and then by as many as these. A seed keeps to half of the memory. What it has not grown into is room for files that
+//! are mapped ([`Memory::unused`]): the two together stay within the limit.
 //!
 //! What is asked of peers is promised a slab ([`Promise`]) and takes it when its bytes are about to come: a run may be asked for
 //! long before. Memory is never promised twice, so a promise can always be kept.
@@ -34,7 +34,7 @@ struct Cached {
 const UPLOAD_SHARE: usize = 8;
 /// A torrent that takes one slab in so many, or less, stays in memory.
 const SMALL_TORRENT: usize = 8;
-/// Runs that gave way and should not have, before the arena becomes twice as large: a few are chance.
+/// Runs that gave way and should not have, before the arena grows by as many, at the least: a few are chance.
 const REGRETS_TO_GROW: usize = 4;
 
 /// The runs that gave way last: as many as would still be there, had the arena all its memory.
@@ -127,11 +127,12 @@ impl Memory {
     }
 
     fn take_any(&mut self, skew: usize) -> Option<FillingSlab> {
-        if self.gone.regrets >= REGRETS_TO_GROW {
-            self.gone.regrets = 0;
+        // As many as will have room then: to read them again has cost no more than to make memory resident for them will.
+        if self.gone.regrets >= self.arena.growth().max(REGRETS_TO_GROW) {
             // Half of the memory is left to what the page cache holds, and to blocks under way.
             let (grown, half) = (self.arena.capacity() - self.arena.untouched(), self.arena.capacity() / 2);
-            self.room = grown.min(half.saturating_sub(grown));
+            self.room = self.gone.regrets.min(half.saturating_sub(grown));
+            self.gone.regrets = 0;
         }
         while self.arena.ready() == 0 && (self.room == 0 || self.arena.untouched() == 0) {
             // Runs that are being sent stay until they are; giving up their entry frees nothing.
