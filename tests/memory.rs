@@ -142,7 +142,7 @@ fn what_the_page_cache_holds_is_not_read() {
 #[test]
 fn what_is_not_worth_a_mapping_is_sent_without_a_read_all_the_same() {
     for (lengths, order, connections) in
-        [(vec![48 << 20], "scattered", "8"), (vec![30_000; 200], "sequential", "3")]
+        [(vec![48 << 20], "scattered", "8"), (vec![40_000; 150], "sequential", "3")]
     {
         let stage = Stage::new(&lengths);
         let (mut seeder, figures, before) = checked_seed(&stage, true, &["--memory-limit", "16M"]);
@@ -154,6 +154,23 @@ fn what_is_not_worth_a_mapping_is_sent_without_a_read_all_the_same() {
             ["sends", "sent_bytes"].map(|name| page.sum(&format!("seedring_file_{name}_total"), &[]));
         let read = bytes_read(&page) - before;
         assert!(read == 0 && calls > 0 && sent >= stage.total() / 8, "{read} read, {sent} sent in {calls}");
+    }
+}
+
+/// Files that are kept open for a send and files that a read waits for do not wait for each other, however few may be open.
+#[test]
+fn what_is_sent_from_open_files_waits_for_no_read() {
+    let stage = Stage::with_pieces(&vec![40_000; 600], 1 << 18);
+    for limit in [41, 56] {
+        let options = ["--cores", "1", "--metrics", "127.0.0.1:0"];
+        let mut limited = std::process::Command::new("prlimit");
+        limited.arg(format!("--nofile={limit}:{limit}"));
+        let seed = common::program::client("seed", &stage.file, &stage.here(), &options);
+        limited.arg(seed.get_program()).args(seed.get_args());
+        let mut seeder = Program::start(&mut limited);
+        let addr = seeder.address().to_string();
+        let scene = ["--peer", &addr, "--connections", "2", "--requests", "200", "--order", "scattered"];
+        assert_eq!(stage.run("download", &scene).0, Some(0), "{limit} descriptors");
     }
 }
 

@@ -115,7 +115,7 @@ impl Gather {
     }
 
     /// Number of slabs with payload; one that comes again after another is counted again. Payload from mapped files counts as
-    /// the slabs that it would fill.
+    /// the slabs that it would fill, that of other files as nothing.
     pub(super) fn slabs(&self) -> usize {
         let mut last = None;
         let (mut slabs, mut mapped) = (0, 0);
@@ -141,7 +141,7 @@ impl Gather {
         self.len == 0
     }
 
-    /// Whether there is room for a head and its block in one system call.
+    /// Whether there is room for a head and its block in one system call, as far as it can be one.
     pub fn has_room(&self) -> bool {
         self.parts.len() + 3 <= libc::UIO_MAXIOV as usize
     }

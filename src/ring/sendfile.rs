@@ -3,7 +3,7 @@
 //!
 //! The pages of the cache go into the socket as they are. The kernel keeps them for as long as it transmits, so whoever changes
 //! the file meanwhile changes what arrives. Per byte this is dearer than to send from a view that is mapped already, and much
-//! cheaper than to map one for a block or two.
+//! cheaper than to map one for a block or two, or to read it first; but not of a few KiB.
 
 use super::Gather;
 use super::counters::count_file_send;

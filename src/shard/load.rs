@@ -185,7 +185,8 @@ pub(super) async fn load(
     };
     // Whoever holds slabs must not wait for more: the others may do the same.
     let further = others.iter().map_while(|stretch| torrent.find(stretch, peer, map, Duration::ZERO));
-    for found in std::iter::once(found).chain(further).collect::<Vec<_>>() {
+    let found: Vec<Found> = std::iter::once(found).chain(further).collect();
+    for found in found.into_iter().map_while(of_one_kind()) {
         payloads.push(match found {
             Found::Here(payload) => payload,
             Found::Coming(mut slab) => {
@@ -195,6 +196,17 @@ pub(super) async fn load(
         });
     }
     Ok(())
+}
+
+/// Passes what can be sent together. What the page cache holds does not wait for what is read: it keeps files open, for which the
+/// read may wait in turn, and may leave the cache meanwhile.
+fn of_one_kind() -> impl FnMut(Found) -> Option<Found> {
+    let (mut cached, mut coming) = (false, false);
+    move |found| {
+        cached |= matches!(found, Found::Here(Payload::Cached(..)));
+        coming |= matches!(found, Found::Coming(_));
+        (!cached || !coming).then_some(found)
+    }
 }
 
 impl TorrentShard {
@@ -316,6 +328,23 @@ mod tests {
         let mixed = [row[0], row[2], row[3], (4, 0, BLOCK)];
         let expected = [(3, 0, 0..block, false), (3, 0, 2 * block..4 * block, true), (4, 0, 0..block, false)];
         assert_eq!(of(&mixed, None), expected);
+    }
+
+    #[test]
+    fn what_the_page_cache_holds_does_not_wait_for_a_read() {
+        let core = crate::ring::Core::without_ring(2 * crate::ring::SLAB_LEN);
+        let slab = core.arena.take().unwrap().seal().ok().unwrap();
+        let kept = |kinds: &str| {
+            let found = kinds.chars().map(|kind| match kind {
+                'c' => Found::Here(Payload::Cached(0, Rc::new([]))),
+                's' => Found::Here(Payload::Slab(slab.clone())),
+                _ => Found::Coming(watch::channel(None).1),
+            });
+            found.map_while(of_one_kind()).count()
+        };
+        for (kinds, count) in [("cscs", 4), ("srsr", 4), ("cscrs", 3), ("rssrc", 4), ("scr", 2), ("", 0)] {
+            assert_eq!(kept(kinds), count, "{kinds}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A core may have so many peers more than another before newcomers go there, or one in [`SHARE`] more; but not many more than one
-/// that has few: only one more than one that has none.
+/// that has few: two, as long as that has none.
 const SLACK: usize = 8;
 const SHARE: usize = 8;
 

@@ -23,6 +23,9 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_
 const LOOKS: usize = 16;
 
 /// What a file is opened for.
+/// Smaller files are read to be sent: a few system calls for each would be more than a copy of so many bytes.
+const LEAST_CACHED: u64 = 32 * 1024;
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Purpose {
     Read,
@@ -246,12 +249,14 @@ impl Access {
     }
 
     /// `len` bytes from `begin` of a piece as the page cache holds them, to be sent from there; `None` when it does not hold all
-    /// of them. Of files that are mapped, there are `room` bytes at most.
+    /// of them, or they are of files that are so small that to read many at once costs less. Of files that are mapped, there are
+    /// `room` bytes at most.
     pub fn cached(&self, piece: PieceIndex, begin: u32, len: u32, room: usize) -> Option<Vec<Cached>> {
         let layout = self.store.layout();
         let mut all = Vec::with_capacity(2);
         for Span { file: index, offset, len, .. } in layout.spans(piece, begin, len) {
-            let file = self.is_stored(index).then(|| self.open_now(index)).flatten()?;
+            let is_worth_it = self.is_stored(index) && layout.file_len(index) >= LEAST_CACHED;
+            let file = is_worth_it.then(|| self.open_now(index)).flatten()?;
             let mut wanted = offset..offset + u64::from(len);
             if !file.reaches(wanted.end) {
                 return None;

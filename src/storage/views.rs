@@ -327,12 +327,19 @@ mod tests {
         // Where the test lies: a file system with a disk behind it.
         let here = std::env::current_exe().unwrap();
         let folder = tempfile::tempdir_in(here.parent().unwrap()).unwrap();
-        let files = [(REGULAR, 1 << 20), (FileKind::Pad, 1 << 20), (REGULAR, 60_000), (REGULAR, 1 << 20)];
+        let files = [
+            (REGULAR, 1 << 20),
+            (FileKind::Pad, 1 << 20),
+            (REGULAR, 60_000),
+            (REGULAR, 30_000),
+            (REGULAR, 1 << 20),
+        ];
         let access = stored(folder.path(), &files);
         let all = usize::MAX;
         assert_eq!(cached(&access, (1 << 20) - 10, 10, all), mapped([10]));
         assert_eq!(cached(&access, (1 << 20) - 10, 11, all), None, "padding");
         assert_eq!(cached(&access, 2 << 20, 10, all), unmapped([10]), "a small file");
+        assert_eq!(cached(&access, (2 << 20) + 60_000, 10, all), None, "a smaller one");
         let cut = fs::File::options().write(true).open(folder.path().join("0")).unwrap();
         cut.set_len((1 << 20) - 5).unwrap();
         assert_eq!(cached(&access, (1 << 20) - 10, 5, all), mapped([5]));
