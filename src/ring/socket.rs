@@ -154,6 +154,17 @@ impl Socket {
         }
     }
 
+    /// So many bytes at most wait in the kernel to be transmitted for the first time; without that, it takes more of them the
+    /// more it has under way. Fails only of a connection that has ended.
+    pub fn keep_unsent_below(&self, bytes: u32) {
+        let fd = self.0.as_raw_fd();
+        let len = std::mem::size_of::<u32>() as libc::socklen_t;
+        // SAFETY: the kernel reads four bytes of `bytes`, and the descriptor is open as long as this call.
+        let _ = unsafe {
+            libc::setsockopt(fd, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, (&raw const bytes).cast(), len)
+        };
+    }
+
     /// Bytes that have come and were not received.
     pub fn unread(&self) -> u64 {
         rustix::io::ioctl_fionread(&self.0.fd).unwrap_or(0)
@@ -197,7 +208,11 @@ impl Socket {
     /// `WouldBlock` when there is no room; else what the kernel says.
     pub async fn send(&self, mut gather: Gather) -> (io::Result<usize>, Gather) {
         if !gather.is_memory() {
-            return (sendfile::send(&self.0.fd, &gather), gather);
+            let result = sendfile::send(&self.0.fd, &gather);
+            gather.clear();
+            // It was done at once. Others have their turn all the same, between one send and the next.
+            tokio::task::yield_now().await;
+            return (result, gather);
         }
         let Some(flights) = self.0.flights.get() else { return self.send_copy(gather).await };
         flights.land(&self.0.fd);

@@ -19,8 +19,10 @@ const SEND_LEN: u32 = RUN_LEN;
 /// Payload that goes into one encrypted send: what the send buffer does not take of it has been encrypted in vain.
 const ENCRYPTED_SEND_LEN: u32 = 4 * BLOCK_LEN;
 
-/// Payload that is taken to be sent to a peer that is slow, or not known yet.
+/// Payload that is taken to be sent to a peer whose speed is not known yet.
 const FIRST_SEND_LEN: u64 = 4 * BLOCK_LEN as u64;
+/// And to one that is slow.
+const LEAST_SEND_LEN: u64 = BLOCK_LEN as u64;
 
 /// The sending side of a connection.
 pub(super) struct Sender {
@@ -45,6 +47,8 @@ pub(super) struct Sender {
     cipher: Option<Cipher>,
     /// Payload bytes that may go out.
     allowance: Allowance,
+    /// Bytes that the kernel may hold of what it has not transmitted.
+    unsent: u64,
 }
 
 impl Sender {
@@ -69,6 +73,7 @@ impl Sender {
             payloads: Vec::new(),
             map: cipher.is_none(),
             cipher,
+            unsent: u64::MAX,
         }
     }
 
@@ -81,6 +86,7 @@ impl Sender {
         loop {
             let now = self.torrent.now();
             self.gather_work(now);
+            self.bound_unsent(socket);
             if self.messages.is_empty() && self.blocks.is_empty() {
                 self.wait(now).await;
                 continue;
@@ -149,11 +155,22 @@ impl Sender {
         let mut swarm = self.torrent.swarm.borrow_mut();
         if self.blocks.is_empty() && swarm.has_uploads(self.slot) {
             let most = if self.cipher.is_some() { ENCRYPTED_SEND_LEN } else { SEND_LEN };
-            let soon = (swarm.upload_rate(self.slot) / 2).clamp(FIRST_SEND_LEN, most.into());
+            let soon = soon(swarm.upload_rate(self.slot)).min(most.into());
             let soon = soon.min(self.allowance.get(now, soon)) as u32;
             if soon > 0 {
                 swarm.take_upload(self.slot, soon, &mut self.blocks);
             }
+        }
+    }
+
+    /// What the kernel takes of a slow peer's payload is decided: it cannot be cancelled any more, nor can what somebody else
+    /// wants more go first. So it takes no more than goes out soon.
+    fn bound_unsent(&mut self, socket: &Socket) {
+        let wanted = soon(self.torrent.swarm.borrow().upload_rate(self.slot));
+        let wanted = if wanted < SEND_LEN.into() { wanted } else { u32::MAX.into() };
+        if wanted > self.unsent.saturating_mul(2) || wanted < self.unsent / 2 {
+            self.unsent = wanted;
+            socket.keep_unsent_below(wanted as u32);
         }
     }
 
@@ -272,6 +289,11 @@ async fn send_encrypted(
         cipher.skip(sent)
     }
     Ok(sent)
+}
+
+/// Payload that goes out soon at so many bytes a second: in half a second.
+fn soon(rate: u64) -> u64 {
+    if rate == 0 { FIRST_SEND_LEN } else { (rate / 2).max(LEAST_SEND_LEN) }
 }
 
 fn head(block: &Block) -> [u8; PIECE_HEAD_LEN] {

@@ -70,6 +70,7 @@ mod tellers;
 #[cfg(test)]
 mod tests;
 mod totals;
+mod uplink;
 mod uploads;
 mod views;
 mod votes;
@@ -117,6 +118,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
+use uplink::Uplink;
 
 /// A peer that says nothing for this long is dropped. BEP 3 has keep-alives sent once in two minutes, and they take a while.
 const SILENCE: Duration = Duration::from_secs(150);
@@ -246,6 +248,7 @@ pub struct Swarm {
     helps: Option<Duration>,
     spreading: Spreading,
     precedence: Precedence,
+    uplink: Uplink,
     /// When a super-seed was last seen to have something to send.
     gave: Duration,
     next_tick: Duration,
@@ -291,6 +294,7 @@ impl Swarm {
             helps: None,
             spreading: Spreading::default(),
             precedence: Precedence::default(),
+            uplink: Uplink::default(),
             gave: Duration::ZERO,
             next_tick: Duration::ZERO,
             totals: Totals::default(),

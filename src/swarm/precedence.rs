@@ -1,4 +1,4 @@
-//! What a seed sends first when its link is full: what nobody has.
+//! What a seed sends first when its link (see `uplink`) is full: what nobody has.
 //!
 //! Towards the end of a lone seed's work there are fewer pieces that nobody has than peers with a slot. The others then ask
 //! for what is on its way to somebody already, and share the link with what all wait for. So as long as somebody asks for
@@ -11,6 +11,7 @@
 
 use super::peer::Peer;
 use super::rate::Rate;
+use super::uplink::FILLING;
 use super::{PeerSlot, Swarm};
 use crate::metainfo::{BLOCK_LEN, Block, PieceIndex};
 use std::time::Duration;
@@ -25,6 +26,10 @@ pub(super) const LOOK: usize = 64;
 const SLOW: Duration = Duration::from_secs(5);
 /// So many looks in all we hold back what all could get of each other, when nothing is new any more.
 const MOST_HELD_BACK: u8 = 8;
+/// What part of the limit is taken for all of it.
+const FULL: f64 = 0.75;
+/// Where it takes less time to send each a piece, and the link is not known for sure, nobody is put off.
+const WORTHWHILE: Duration = Duration::from_secs(1);
 /// For each piece that we gave they must have got so many of each other.
 const MUCH: u64 = 4;
 
@@ -85,12 +90,28 @@ impl Swarm {
         self.peers.get(slot).is_some_and(next)
     }
 
-    /// Whether about as much goes out as may, as far as that can be seen so soon. Without a limit that is not known.
-    fn is_link_full(&self, now: Duration) -> bool {
-        let Some(limit) = self.settings.upload_limit else { return false };
-        let age = now.saturating_sub(self.precedence.busy.unwrap_or(now)).as_secs_f64();
-        let full = limit as f64 * Rate::shown_after(age);
-        self.commons.ups() as f64 >= full * 0.75
+    /// Whether about as much goes out as can, as far as that can be seen so soon.
+    fn is_link_full(&mut self, now: Duration) -> bool {
+        let ups = self.commons.ups();
+        if let Some(limit) = self.settings.upload_limit {
+            let age = now.saturating_sub(self.precedence.busy.unwrap_or(now)).as_secs_f64();
+            return ups as f64 >= limit as f64 * Rate::shown_after(age) * FULL;
+        }
+        // Of a fast link all have what is new before anybody could be put off.
+        self.time_for_a_piece_each(now) >= WORTHWHILE
+            && self.uplink.is_full(now, ups, self.precedence.is_scarce)
+    }
+
+    /// Whether most of those whom we serve wait for room in their connections, and have done so for a while.
+    fn have_to_wait(&self, now: Duration) -> bool {
+        let is_served = |slot, peer: &Peer| {
+            peer.leaving > 0 || peer.unchoked && !peer.uploads.is_empty() && !self.is_put_off(slot)
+        };
+        let served = self.peers.iter().filter(|(slot, peer)| is_served(*slot, peer));
+        let waits = |peer: &Peer| peer.leaving > 0 && now >= peer.unchoked_since + FILLING;
+        let (all, waiting) =
+            served.fold((0, 0), |(all, waiting), (_, peer)| (all + 1, waiting + usize::from(waits(peer))));
+        waiting > 0 && waiting * 2 >= all
     }
 
     /// Whether what is not new has to wait.
@@ -114,14 +135,18 @@ impl Swarm {
 
     /// Whether new blocks that were taken may not have left yet: those of all peers go out at the same time.
     fn is_on_its_way(&self, now: Duration) -> bool {
-        now < self.precedence.wanted + self.time_for_all(u64::from(BLOCK_LEN))
+        now < self.precedence.wanted + self.time_for_all(now, BLOCK_LEN)
     }
 
     /// The time in which so many bytes go to each peer with a slot.
-    fn time_for_all(&self, bytes: u64) -> Duration {
-        let limit = self.settings.upload_limit.unwrap_or(u64::MAX).max(1);
+    fn time_for_all(&self, now: Duration, bytes: u32) -> Duration {
+        let link = self.settings.upload_limit.or_else(|| self.uplink.rate(now)).unwrap_or(u64::MAX).max(1);
         let (taken, _) = self.commons.slots.counts();
-        Duration::from_secs_f64((bytes * u64::from(taken)) as f64 / limit as f64)
+        Duration::from_secs_f64((u64::from(bytes) * u64::from(taken)) as f64 / link as f64)
+    }
+
+    fn time_for_a_piece_each(&self, now: Duration) -> Duration {
+        self.time_for_all(now, self.layout.piece_length())
     }
 
     /// Whether it goes on for a while.
@@ -137,12 +162,14 @@ impl Swarm {
         let is_busy = self.peers.iter().any(|(_, peer)| peer.leaving > 0 || !peer.uploads.is_empty());
         self.precedence.busy = if is_busy { self.precedence.busy.or(Some(now)) } else { None };
         self.commons.tell_up(self.core, self.peers.iter().map(|(_, peer)| peer.up.get()).sum());
+        let waits = self.have_to_wait(now);
+        self.uplink.look(self.commons.ups(), waits);
         let scarce = self.is_scarce_now(now);
         if !scarce && !self.precedence.is_scarce {
             return;
         }
         self.precedence.is_scarce = scarce;
-        let looks = self.time_for_all(self.layout.piece_length().into()).as_secs().saturating_mul(4);
+        let looks = self.time_for_a_piece_each(now).as_secs().saturating_mul(4);
         self.precedence.patience = looks.clamp(LEAST_PATIENCE, MOST_PATIENCE) as u8;
         let waiting: Vec<PeerSlot> =
             self.peers.iter().filter(|(_, peer)| !peer.uploads.is_empty()).map(|(slot, _)| slot).collect();

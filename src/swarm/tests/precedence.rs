@@ -1,7 +1,7 @@
 //! What a seed sends first when its link is full, and what it leaves to others when all is in the swarm.
 
 use super::desk::{BLOCK, Desk, Said};
-use super::spreading::{comer, limited, pass, suggested, unchoked};
+use super::spreading::{comer, limited, pass, pass_half, suggested, unchoked};
 use crate::metainfo::Layout;
 use crate::swarm::{Commons, PeerSlot, Settings};
 use crate::wire::{Message, Reserved};
@@ -64,6 +64,37 @@ fn what_others_have_does_not_wait_for_long_nor_while_the_link_has_room() {
         let (mut desk, [_, second], [old, _]) = begun(limit);
         assert_eq!(sent(&mut desk, second, 9), [old], "{limit:?}");
     }
+}
+
+/// A seed of which nobody has said what its link takes. For seconds the first peer is sent a quarter of a block a second of `taken`
+/// blocks; then it asks for something new, and the second one for what the first has got.
+fn untold(taken: u32) -> (Desk, PeerSlot, u32) {
+    let [mut desk] = limited(12, None);
+    let [first, second] = [1, 2].map(|number| comer(&mut desk, number));
+    let open = suggested(&mut desk, first);
+    open.iter().take(taken as usize).for_each(|piece| desk.ask(first, [*piece, 0, BLOCK]));
+    assert_eq!(sent(&mut desk, first, 9), open[..taken as usize]);
+    let pass_slowly = |desk: &mut Desk, seconds: u32| {
+        for _ in 0..seconds * 2 {
+            desk.swarm.sent(desk.now, first, u64::from(BLOCK / 8));
+            pass_half(desk);
+        }
+    };
+    pass_slowly(&mut desk, 7);
+    let theirs = suggested(&mut desk, second);
+    let new = (0..12).find(|piece| !open.contains(piece) && !theirs.contains(piece)).unwrap();
+    desk.ask(first, [new, 0, BLOCK]);
+    desk.ask(second, [open[0], 0, BLOCK]);
+    pass_slowly(&mut desk, 1);
+    (desk, second, open[0])
+}
+
+#[test]
+fn a_link_that_all_wait_for_is_taken_for_full_though_nobody_has_said_so() {
+    let (mut desk, second, _) = untold(3);
+    assert_eq!(sent(&mut desk, second, 9), [0; 0]);
+    let (mut desk, second, old) = untold(1);
+    assert_eq!(sent(&mut desk, second, 9), [old], "there was room");
 }
 
 #[test]
