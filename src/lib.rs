@@ -30,8 +30,9 @@
 //! all cores move on (`swarm/limiter.rs`), and no more is asked for than one of downloads lets in soon (`swarm/ahead.rs`).
 //! Cores ring each other's bells for news, and write letters for what must arrive (`shard/crew.rs`). Files and connections of
 //! all cores have places in one budget of descriptors (`ring/descriptors.rs`): what finds none waits, and strangers give way
-//! (`shard/strangers.rs`). A core accepts newcomers at a pace that leaves it to its peers
-//! (`shard/listen.rs`).
+//! (`shard/strangers.rs`). A core accepts newcomers, those that other cores hand over among them, at a pace that leaves it to
+//! its peers (`shard/listen.rs`). A seed whose link is full, as it was told or has found out (`swarm/uplink.rs`), sends first
+//! what nobody has (`swarm/precedence.rs`).
 //!
 //! # The walk of a block
 //!
@@ -91,7 +92,7 @@
 //! * No lock on the data path: a core shares with others only atomics ([`swarm::PieceMap`]) and mailboxes.
 //! * No payload byte is copied in user space in the steady state, but for what is sent to peers that insist on encryption,
 //!   what comes in another order than it was asked for, and what one core fetches for another.
-//! * No byte of the page cache is touched by our own code, only by sends ([`ring::Cached`]).
+//! * No byte that is sent from the page cache is touched by our own code, only by the kernel ([`ring::Cached`]).
 //! * No operation on a slab that can wait for a peer: sockets are waited for with empty hands ([`ring::Socket`]). Sends
 //!   without a copy ([`ring::ZeroCopy`]) do hold slabs until the peer has acknowledged them: a quarter of them at most.
 //! * No path of a torrent is opened but beneath the download folder, through no link ([`storage::Folder`]).

@@ -11,7 +11,7 @@
 
 use super::peer::Peer;
 use super::rate::Rate;
-use super::uplink::FILLING;
+use super::uplink::{FILLING, FULL};
 use super::{PeerSlot, Swarm};
 use crate::metainfo::{BLOCK_LEN, Block, PieceIndex};
 use std::time::Duration;
@@ -26,8 +26,6 @@ pub(super) const LOOK: usize = 64;
 const SLOW: Duration = Duration::from_secs(5);
 /// So many looks in all we hold back what all could get of each other, when nothing is new any more.
 const MOST_HELD_BACK: u8 = 8;
-/// What part of the limit is taken for all of it.
-const FULL: f64 = 0.75;
 /// Where it takes less time to send each a piece, and the link is not known for sure, nobody is put off.
 const WORTHWHILE: Duration = Duration::from_secs(1);
 /// For each piece that we gave they must have got so many of each other.

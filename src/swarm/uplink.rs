@@ -11,8 +11,8 @@ use std::time::Duration;
 const LOOKS: u8 = 4;
 /// What is left of the most that was seen, at the next look: a link may get slower.
 const KEPT: f64 = 0.95;
-/// What part of it is taken for all.
-const FULL: f64 = 0.75;
+/// What part of a link, told or seen, is taken for all of it.
+pub(super) const FULL: f64 = 0.75;
 /// So many looks in a row it is not full while somebody is put off: then it was taken for full in error.
 const ERROR: u8 = 6;
 /// How long an error is remembered.
