@@ -4,7 +4,7 @@
 use super::Node;
 use super::text::Label;
 use crate::discovery::local;
-use crate::ring::{Kind, ZeroCopyCounts};
+use crate::ring::{FileSends, Kind, ZeroCopyCounts};
 use crate::session::{Count, Progress, Snapshot, TrackerCounts};
 use crate::shard::SlabStates;
 use crate::swarm::PeerView;
@@ -75,9 +75,15 @@ const COUNTERS: &[(&str, &str)] = &[
     ("seedring_cache_misses_total", "Stretches that had to be read."),
     (
         "seedring_file_sends_total",
-        "System calls that sent from the page cache what was not mapped: beside the ring, sendfile.",
+        "Sends from the page cache of what is not mapped: beside the ring, by sendfile.",
     ),
-    ("seedring_file_sent_bytes_total", "Bytes that these sent."),
+    ("seedring_file_send_calls_total", "System calls of these sends that moved bytes."),
+    ("seedring_file_sent_bytes_total", "Bytes that these sent from files."),
+    (
+        "seedring_file_send_short_results_total",
+        "Those that moved fewer bytes than asked, or none because there was no room.",
+    ),
+    ("seedring_file_send_errors_total", "Those that failed otherwise."),
     ("seedring_ring_operations_total", "Operations put into the submission queue of io_uring."),
     ("seedring_ring_completions_total", "Operations answered by the kernel while somebody waited for them."),
     (
@@ -357,8 +363,12 @@ impl Registry {
         self.counter("seedring_cache_hits_total", &labels, core.cache_hits);
         self.counter("seedring_page_cache_hits_total", &labels, core.page_cache_hits);
         self.counter("seedring_cache_misses_total", &labels, core.cache_misses);
-        self.counter("seedring_file_sends_total", &labels, core.ring.file_sends);
-        self.counter("seedring_file_sent_bytes_total", &labels, core.ring.file_sent);
+        let FileSends { sends, calls, bytes } = core.ring.file_sends;
+        self.counter("seedring_file_sends_total", &labels, sends.queued);
+        self.counter("seedring_file_send_calls_total", &labels, calls);
+        self.counter("seedring_file_sent_bytes_total", &labels, bytes);
+        self.counter("seedring_file_send_short_results_total", &labels, sends.short);
+        self.counter("seedring_file_send_errors_total", &labels, sends.failed);
         self.counter("seedring_ring_submissions_total", &labels, core.ring.submissions);
         self.counter("seedring_ring_queue_full_total", &labels, core.ring.queue_full);
         for (kind, operations) in Kind::ALL.into_iter().zip(core.ring.operations) {

@@ -69,6 +69,20 @@ pub struct Operations {
     pub failed: u64,
 }
 
+impl Operations {
+    /// One has been answered that was to move so many bytes; 0: it moves none.
+    fn answer(&mut self, asked: usize, result: &io::Result<usize>) {
+        use io::ErrorKind::{Interrupted, WouldBlock};
+        self.completed += 1;
+        match result {
+            Ok(moved) if asked > 0 => self.short += u64::from(*moved < asked),
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), WouldBlock | Interrupted) => self.short += 1,
+            Err(_) => self.failed += 1,
+        }
+    }
+}
+
 /// Times and sizes of one kind of disk operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskTimes {
@@ -80,6 +94,17 @@ pub struct DiskTimes {
 
 impl DiskTimes {
     const NONE: Self = Self { times: Histogram::of_times(), sizes: Histogram::of_sizes() };
+}
+
+/// Sends from files without mapping them, which are made beside the ring.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileSends {
+    /// Each of as much as one SENDMSG would take if all of it were in memory. They are answered at once.
+    pub sends: Operations,
+    /// System calls for them that moved bytes: one for each stretch of a file, and one for what stands between two.
+    pub calls: u64,
+    /// Bytes that came from files.
+    pub bytes: u64,
 }
 
 /// What the ring of a core has done since its start.
@@ -103,10 +128,8 @@ pub struct RingCounters {
     pub disk: [DiskTimes; DISK_KINDS],
     /// Payload bytes copied in user space to be sent: those for peers that insist on encryption.
     pub copied: u64,
-    /// System calls beside the ring that sent from files without mapping them.
-    pub file_sends: u64,
-    /// Bytes of them.
-    pub file_sent: u64,
+    /// Sends from files without mapping them.
+    pub file_sends: FileSends,
     /// Tasks that have been started ([`super::spawn`]) and have not ended: now, not since the start.
     pub tasks: u64,
     /// Connections whose descriptor is open: now, not since the start.
@@ -124,8 +147,7 @@ impl Default for RingCounters {
             handshakes_received: 0,
             disk: [DiskTimes::NONE; DISK_KINDS],
             copied: 0,
-            file_sends: 0,
-            file_sent: 0,
+            file_sends: FileSends::default(),
             tasks: 0,
             sockets: 0,
         }
@@ -193,11 +215,13 @@ pub(super) fn count_copied(bytes: u64) {
     COUNTERS.with_borrow_mut(|counters| counters.copied += bytes);
 }
 
-/// So many bytes have been sent from a file without mapping it.
-pub(super) fn count_file_send(bytes: u64) {
-    COUNTERS.with_borrow_mut(|counters| {
-        counters.file_sends += 1;
-        counters.file_sent += bytes;
+/// `asked` bytes were sent by so many `calls`, `bytes` of them from files, with this result.
+pub(super) fn count_file_send(asked: usize, result: &io::Result<usize>, calls: u64, bytes: u64) {
+    COUNTERS.with_borrow_mut(|RingCounters { file_sends, .. }| {
+        file_sends.sends.queued += 1;
+        file_sends.sends.answer(asked, result);
+        file_sends.calls += calls;
+        file_sends.bytes += bytes;
     });
 }
 
@@ -255,20 +279,11 @@ impl Begun {
 
     /// The kernel has answered.
     pub(super) fn end(self, result: &io::Result<usize>) {
-        use io::ErrorKind::{Interrupted, WouldBlock};
         if let Some(timer) = self.timer {
             timer.stop(result);
         }
-        COUNTERS.with_borrow_mut(|counters| {
-            let operations = &mut counters.operations[self.kind as usize];
-            operations.completed += 1;
-            match result {
-                Ok(moved) if self.asked > 0 => operations.short += u64::from(*moved < self.asked),
-                Ok(_) => {}
-                Err(error) if matches!(error.kind(), WouldBlock | Interrupted) => operations.short += 1,
-                Err(_) => operations.failed += 1,
-            }
-        });
+        COUNTERS
+            .with_borrow_mut(|counters| counters.operations[self.kind as usize].answer(self.asked, result));
     }
 }
 

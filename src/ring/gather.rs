@@ -3,10 +3,11 @@
 
 use super::arena::{SLAB_LEN, Slab};
 use super::counters;
-use super::map::Parts;
 use super::sendfile::FileRange;
 use super::view::{Cached, Window};
+use std::io;
 use std::ops::Range;
+use std::os::fd::{AsFd, AsRawFd};
 
 /// One stretch of the outgoing stream.
 enum Part {
@@ -18,8 +19,44 @@ enum Part {
 
 /// What one system call sends, where not all can be sent by one.
 pub(super) enum Step<'a> {
-    Memory(Parts<'a>),
+    Memory(Message<'a>),
     File(&'a FileRange),
+}
+
+/// A stretch of a gather for one SENDMSG.
+pub(super) struct Message<'a> {
+    header: &'a libc::msghdr,
+    iovecs: &'a [libc::iovec],
+}
+
+impl Message<'_> {
+    /// Number of bytes.
+    pub(super) fn len(&self) -> usize {
+        self.iovecs.iter().map(|iovec| iovec.iov_len).sum()
+    }
+
+    /// Sends as much as the socket takes without waiting.
+    ///
+    /// # Errors
+    /// `WouldBlock` when it has no room; else what the kernel says.
+    pub(super) fn send(&self, socket: impl AsFd) -> io::Result<usize> {
+        // SAFETY: the header names memory that the gather owns, which is borrowed as long as this lives.
+        unsafe { send_message(socket, self.header) }
+    }
+}
+
+/// SENDMSG, beside the ring and without waiting.
+///
+/// # Errors
+/// What the kernel says.
+///
+/// # Safety
+/// `header` names memory that may be read.
+pub(super) unsafe fn send_message(socket: impl AsFd, header: &libc::msghdr) -> io::Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the descriptor is open as long as it is borrowed; of the header, see above.
+    let count = unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), header, flags) };
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
 }
 
 /// Bytes for one send, in order. Kept and used again.
@@ -151,24 +188,23 @@ impl Gather {
         !self.parts.iter().any(|part| matches!(part, Part::File(_)))
     }
 
-    /// All of it in order, in as few steps as can be.
-    pub(super) fn steps(&self) -> impl Iterator<Item = Step<'_>> {
+    /// The step that begins with the part `begin`, and where the next one begins; `None` at the end.
+    pub(super) fn step(&mut self, begin: usize) -> Option<(Step<'_>, usize)> {
         let is_file = |part: &Part| matches!(part, Part::File(_));
-        self.parts.chunk_by(move |one, next| !is_file(one) && !is_file(next)).map(|parts| {
-            if let [Part::File(range)] = parts {
-                return Step::File(range);
-            }
-            let mut memory = Parts::with_capacity(parts.len());
-            for part in parts {
-                match part {
-                    Part::Small(range) => memory.push(&self.small[range.clone()]),
-                    Part::Payload { slab, range } => memory.push(slab.bytes(range.clone())),
-                    Part::Mapped(window) => memory.push_window(window),
-                    Part::File(_) => unreachable!("a chunk of its own"),
-                }
-            }
-            Step::Memory(memory)
-        })
+        let count = match self.parts.get(begin..)? {
+            [] => return None,
+            [Part::File(_), ..] => 1,
+            parts => parts.iter().take_while(|part| !is_file(part)).count(),
+        };
+        let end = begin + count;
+        if !is_file(&self.parts[begin]) {
+            self.fill_header(begin..end);
+        }
+        let step = match &self.parts[begin] {
+            Part::File(range) => Step::File(range),
+            _ => Step::Memory(Message { header: &self.header[0], iovecs: &self.iovecs }),
+        };
+        Some((step, end))
     }
 
     /// The message header for the kernel. It points into `self`'s heap, slabs and views, none of which move with `self`.
@@ -176,8 +212,14 @@ impl Gather {
     /// # Panics
     /// When one SENDMSG cannot send all of it.
     pub(super) fn header(&mut self) -> *mut libc::msghdr {
+        self.fill_header(0..self.parts.len());
+        self.header.as_mut_ptr()
+    }
+
+    /// Makes a header for these parts.
+    fn fill_header(&mut self, parts: Range<usize>) {
         self.iovecs.clear();
-        self.iovecs.extend(self.parts.iter().map(|part| {
+        self.iovecs.extend(self.parts[parts].iter().map(|part| {
             let (base, len) = match part {
                 Part::Small(range) => (self.small[range.clone()].as_ptr(), range.len()),
                 Part::Payload { slab, range } => (slab.address(range.start), range.len()),
@@ -188,7 +230,6 @@ impl Gather {
         }));
         self.header[0].msg_iov = self.iovecs.as_mut_ptr();
         self.header[0].msg_iovlen = self.iovecs.len();
-        self.header.as_mut_ptr()
     }
 }
 

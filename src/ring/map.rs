@@ -1,11 +1,11 @@
 //! Files as memory, only read: compared with what was received, and sent from where the page cache has them.
 
-use super::Window;
+use super::gather::send_message;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 use std::io;
 use std::marker::PhantomData;
 use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::ptr::NonNull;
 
 /// Parts of one send; the kernel takes no more (`UIO_MAXIOV`).
@@ -116,11 +116,6 @@ impl<'a> Parts<'a> {
         self.list.push(libc::iovec { iov_base: address.cast_mut().cast(), iov_len: len });
     }
 
-    /// Adds bytes of a view.
-    pub(super) fn push_window(&mut self, window: &'a Window) {
-        self.list.push(libc::iovec { iov_base: window.address().cast_mut().cast(), iov_len: window.len() });
-    }
-
     /// Takes the first `count` bytes away: they have been sent.
     pub fn skip(&mut self, mut count: usize) {
         let whole = self.list.iter().take_while(|part| {
@@ -152,10 +147,8 @@ impl<'a> Parts<'a> {
         let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
         header.msg_iov = self.list.as_ptr().cast_mut();
         header.msg_iovlen = self.list.len().min(MAX_PARTS) as _;
-        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
         // SAFETY: the header points to the list and the list to memory borrowed for `'a`, only read by the call.
-        let count = unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), &raw const header, flags) };
-        usize::try_from(count).map_err(|_| io::Error::last_os_error())
+        unsafe { send_message(socket, &header) }
     }
 }
 

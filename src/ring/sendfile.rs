@@ -47,7 +47,6 @@ impl FileRange {
     fn send(&self, socket: &OwnedFd) -> io::Result<usize> {
         let mut at = self.range.start;
         let sent = sendfile(socket, &*self.file, Some(&mut at), self.len())?;
-        count_file_send(sent as u64);
         if sent == 0 { Err(io::Error::from_raw_os_error(libc::EFAULT)) } else { Ok(sent) }
     }
 }
@@ -56,26 +55,30 @@ impl FileRange {
 ///
 /// # Errors
 /// When nothing could be sent: what the kernel says.
-pub(super) fn send(socket: &OwnedFd, gather: &Gather) -> io::Result<usize> {
+pub(super) fn send(socket: &OwnedFd, gather: &mut Gather) -> io::Result<usize> {
     // Segments are filled across the steps. Fails only of a connection that has ended, and that is found out by sending.
     let _ = set_tcp_cork(socket, true);
-    let mut sent = 0;
+    let (mut sent, mut calls, mut of_files, mut begin) = (0, 0, 0, 0);
     let mut result = Ok(());
-    for step in gather.steps() {
-        let (len, step) = match step {
-            Step::Memory(parts) => (parts.offered(), parts.send(socket)),
-            Step::File(range) => (range.len(), range.send(socket)),
+    while let Some((step, end)) = gather.step(begin) {
+        let (is_file, len, moved) = match step {
+            Step::Memory(message) => (false, message.len(), message.send(socket)),
+            Step::File(range) => (true, range.len(), range.send(socket)),
         };
-        sent += *step.as_ref().unwrap_or(&0);
-        match step {
-            Ok(count) if count == len => {}
-            Ok(_) => break,
-            Err(error) => {
-                result = Err(error);
-                break;
-            }
+        let moved = moved.unwrap_or_else(|error| {
+            result = Err(error);
+            0
+        });
+        sent += moved;
+        calls += u64::from(moved > 0);
+        of_files += if is_file { moved as u64 } else { 0 };
+        if moved < len {
+            break;
         }
+        begin = end;
     }
     let _ = set_tcp_cork(socket, false);
-    if sent > 0 { Ok(sent) } else { result.map(|()| 0) }
+    let result = if sent > 0 { Ok(sent) } else { result.map(|()| 0) };
+    count_file_send(gather.len(), &result, calls, of_files);
+    result
 }

@@ -208,7 +208,7 @@ impl Socket {
     /// `WouldBlock` when there is no room; else what the kernel says.
     pub async fn send(&self, mut gather: Gather) -> (io::Result<usize>, Gather) {
         if !gather.is_memory() {
-            let result = sendfile::send(&self.0.fd, &gather);
+            let result = sendfile::send(&self.0.fd, &mut gather);
             gather.clear();
             // It was done at once. Others have their turn all the same, between one send and the next.
             tokio::task::yield_now().await;

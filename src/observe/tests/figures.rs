@@ -1,7 +1,7 @@
 //! Figures of what peers are given and of what it costs, and how much of a peer is told.
 
 use super::*;
-use crate::ring::Operations;
+use crate::ring::{FileSends, Operations};
 
 /// A board with one node, which two cores have told of: each with a peer of each kind.
 fn told() -> Board {
@@ -32,7 +32,8 @@ fn told() -> Board {
                 Operations { queued: 90 * kind, completed: 80 * kind, short: 5 * kind, failed: 3 * kind };
         }
         (told.ring.submissions, told.ring.copied) = (77, 55);
-        (told.ring.file_sends, told.ring.file_sent) = (21, 22);
+        let sends = Operations { queued: 21, completed: 21, short: 23, failed: 24 };
+        told.ring.file_sends = FileSends { sends, calls: 25, bytes: 22 };
         (told.cache_hits, told.page_cache_hits, told.cache_misses) = (31, 32, 33);
         (told.progress.download_rate, told.progress.upload_rate, told.progress.moved) = (90, 60, 44);
         (told.ring.busy, told.ring.queue_full) = (1_500_000_000, 4);
@@ -87,6 +88,9 @@ fn what_a_ring_and_its_memory_have_done_is_told_of_each_core() {
             ("copied_bytes", 55),
             ("file_sends", 21),
             ("file_sent_bytes", 22),
+            ("file_send_short_results", 23),
+            ("file_send_errors", 24),
+            ("file_send_calls", 25),
             ("moved_bytes", 44),
             ("cache_hits", 31),
             ("page_cache_hits", 32),

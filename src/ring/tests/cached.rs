@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::ring::sendfile;
-use rustix::net::sockopt::tcp_cork;
+use rustix::net::{Shutdown, sockopt::tcp_cork};
 
 #[test]
 fn sends_from_a_mapped_file_until_it_is_cut_short() {
@@ -101,7 +101,8 @@ fn small_bytes_slabs_views_and_files_go_out_in_order() {
         plain.read_exact(&mut got).unwrap();
         assert!(got == expected);
         let after = counters();
-        assert_eq!((after.file_sends - before.file_sends, after.file_sent - before.file_sent), (3, 40_002));
+        let whole = Operations { queued: 1, completed: 1, short: 0, failed: 0 };
+        assert_eq!(after.file_sends, FileSends { sends: whole, calls: 5, bytes: 40_002 });
         assert_eq!(after.operations, before.operations, "nothing for the ring");
     });
 }
@@ -114,7 +115,7 @@ fn what_the_socket_does_not_take_is_not_sent() {
     let (mut other, _) = listener.accept().unwrap();
     plain.set_nonblocking(true).unwrap();
     let socket = OwnedFd::from(plain);
-    let (mut sent, mut steps) = (0, 0);
+    let (mut sent, mut small, mut steps, mut refused) = (0, 0, 0, 0);
     let mut got = Vec::new();
     while sent < content.len() {
         let mut gather = Gather::default();
@@ -123,14 +124,16 @@ fn what_the_socket_does_not_take_is_not_sent() {
         for at in (start..end).step_by(BLOCK) {
             gather.push_cached(range.part(at..(at + BLOCK).min(end)));
         }
-        match sendfile::send(&socket, &gather) {
+        match sendfile::send(&socket, &mut gather) {
             Ok(count) => {
                 assert!(count > 0);
+                small += (start - sent).min(count) as u64;
                 sent += count;
                 steps += 1;
             }
             Err(error) => {
                 assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+                refused += 1;
                 let mut some = vec![0; 100_000];
                 let count = other.read(&mut some).unwrap();
                 got.extend_from_slice(&some[..count]);
@@ -138,9 +141,21 @@ fn what_the_socket_does_not_take_is_not_sent() {
         }
         assert!(!tcp_cork(&socket).unwrap(), "nothing is held back");
     }
-    drop(socket);
+    rustix::net::shutdown(&socket, Shutdown::Write).unwrap();
     other.read_to_end(&mut got).unwrap();
     assert!(got == content && steps > 1, "{} bytes in {steps} steps", got.len());
+    let mut gather = Gather::default();
+    gather.push_cached(range);
+    assert_eq!(sendfile::send(&socket, &mut gather).unwrap_err().kind(), std::io::ErrorKind::BrokenPipe);
+    let FileSends { sends: counted, bytes, .. } = counters().file_sends;
+    // The last one took what was left; all before it ended where there was no room.
+    let expected = Operations {
+        queued: steps + refused + 1,
+        completed: steps + refused + 1,
+        short: steps - 1 + refused,
+        failed: 1,
+    };
+    assert_eq!((counted, bytes), (expected, content.len() as u64 - small));
 }
 
 /// A listener, and a connection to it with little room.
