@@ -47,16 +47,17 @@ fn turn() -> impl Drop {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Asks for one block after the other, a few at a time, as long as the connection is up.
-fn take(addr: SocketAddr, torrent: &Torrent, number: u8, counter: &Counter) {
+/// Asks for the first block of one of so many pieces after the other, a few at a time, as long as the connection is up.
+fn take(addr: SocketAddr, torrent: &Torrent, number: u8, pieces: u32, counter: &Counter) {
     let (torrent, counter) = (torrent.clone(), Arc::clone(counter));
     thread::spawn(move || -> io::Result<()> {
         let mut stream = connect(addr, &torrent, [number; 20])?;
         stream.set_read_timeout(None)?;
         stream.write_all(&message(INTERESTED, &[], &[]))?;
         try_hear_kind(&mut stream, UNCHOKE)?;
-        let request = message(REQUEST, &[0, 0, BLOCK], &[]);
-        stream.write_all(&request.repeat(8))?;
+        let mut chance = fastrand::Rng::with_seed(number.into());
+        let mut request = || message(REQUEST, &[chance.u32(..pieces), 0, BLOCK], &[]);
+        (0..8).try_for_each(|_| stream.write_all(&request()))?;
         // Bytes, not blocks: those of all peers come in step.
         let (mut bytes, mut missing) = (vec![0; BLOCK as usize], HEAD + BLOCK as usize);
         loop {
@@ -67,7 +68,7 @@ fn take(addr: SocketAddr, torrent: &Torrent, number: u8, counter: &Counter) {
             counter.fetch_add(count as u64, Ordering::Relaxed);
             missing -= count;
             if missing == 0 {
-                stream.write_all(&request)?;
+                stream.write_all(&request())?;
                 missing = HEAD + BLOCK as usize;
             }
         }
@@ -210,25 +211,32 @@ fn wait_for(counter: &Counter, bytes: u64) {
 }
 
 fn an_upload_limit_is_exact(cores: usize, limit: u64) {
-    an_upload_is_exact(cores, limit, &[format!("--upload-limit={limit}")]);
+    an_upload_is_exact(cores, limit, &[format!("--upload-limit={limit}")], 256 * 1024);
+}
+
+/// A seed whose link is full has those wait who ask for what others have been given: not when nobody else takes what is left.
+fn an_upload_limit_is_exact_when_few_want_what_is_new(cores: usize, limit: u64) {
+    an_upload_is_exact(cores, limit, &[format!("--upload-limit={limit}")], BLOCK);
 }
 
 /// Of the program's limit and the torrent's own, the lower.
 fn the_lower_upload_limit_is_exact(cores: usize, limit: u64) {
     let own = format!("--torrent-upload-limit={limit}");
-    an_upload_is_exact(cores, limit, &[own, format!("--upload-limit={}", 2 * limit)]);
+    an_upload_is_exact(cores, limit, &[own, format!("--upload-limit={}", 2 * limit)], 256 * 1024);
 }
 
-fn an_upload_is_exact(cores: usize, limit: u64, limits: &[String]) {
+/// Of pieces of so many bytes, of which each taker asks for one or another.
+fn an_upload_is_exact(cores: usize, limit: u64, limits: &[String], piece: u32) {
     let _turn = turn();
-    let (folder, path, torrent) = one_file(4 << 20, 256 * 1024);
+    let (folder, path, torrent) = one_file(3 << 20, piece);
+    let pieces = torrent.layout.piece_count();
     let cores = cores.to_string();
     let mut options = vec!["--cores", &cores];
     options.extend(limits.iter().map(String::as_str));
     let mut seeder = Program::start(&mut client("seed", &path, folder.path(), &options));
     let (addr, counter) = (seeder.address(), Counter::default());
     let began = Instant::now();
-    (0..TAKERS).for_each(|number| take(addr, &torrent, number, &counter));
+    (0..TAKERS).for_each(|number| take(addr, &torrent, number, pieces, &counter));
     wait_for(&counter, limit);
     is_exact(0.05, || watch(limit, || counter.load(Ordering::Relaxed)));
     is_within(limit, began, counter.load(Ordering::Relaxed));
@@ -370,6 +378,7 @@ limits! {
     upload_on_four_cores: an_upload_limit_is_exact, 4, 1;
     upload_on_four_cores_at_a_higher_rate: an_upload_limit_is_exact, 4, 6;
     upload_on_two_cores_by_the_torrents_own_limit: the_lower_upload_limit_is_exact, 2, 1;
+    upload_on_one_core_when_few_want_what_is_new: an_upload_limit_is_exact_when_few_want_what_is_new, 1, 1;
     download_on_one_core: a_download_limit_is_exact, 1, 4;
     download_on_two_cores: a_download_limit_is_exact, 2, 6;
     download_on_four_cores: a_download_limit_is_exact, 4, 4;

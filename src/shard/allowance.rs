@@ -49,6 +49,11 @@ impl Allowance {
         }
     }
 
+    /// Whether a limit leaves bytes that nobody takes.
+    pub(super) fn is_idle(&self, now: Duration) -> bool {
+        self.throttle.is_idle(now)
+    }
+
     /// How long to wait for more.
     pub(super) fn wait(&self, now: Duration) -> Duration {
         self.due.map_or(Duration::ZERO, |(due, _)| due.saturating_sub(now))

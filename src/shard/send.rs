@@ -24,6 +24,9 @@ const FIRST_SEND_LEN: u64 = 4 * BLOCK_LEN as u64;
 /// And to one that is slow.
 const LEAST_SEND_LEN: u64 = BLOCK_LEN as u64;
 
+/// How often a peer that waits for others looks whether they leave it something.
+const LOOK: Duration = Duration::from_millis(10);
+
 /// The sending side of a connection.
 pub(super) struct Sender {
     torrent: Rc<TorrentShard>,
@@ -135,6 +138,9 @@ impl Sender {
     async fn wait(&mut self, now: Duration) {
         self.allowance.rest(now);
         let wait = self.allowance.wait(now);
+        let looks =
+            self.allowance.quantum().is_some() && self.torrent.swarm.borrow().waits_for_others(self.slot);
+        let wait = if looks { LOOK } else { wait };
         if wait.is_zero() {
             return self.bell.notified().await;
         }
@@ -153,12 +159,15 @@ impl Sender {
             self.torrent.pump();
         }
         let mut swarm = self.torrent.swarm.borrow_mut();
-        if self.blocks.is_empty() && swarm.has_uploads(self.slot) {
+        let left_over = swarm.waits_for_others(self.slot) && self.allowance.is_idle(now);
+        if self.blocks.is_empty() && (left_over || swarm.has_uploads(self.slot)) {
             let most = if self.cipher.is_some() { ENCRYPTED_SEND_LEN } else { SEND_LEN };
             let soon = soon(swarm.upload_rate(self.slot)).min(most.into());
             let soon = soon.min(self.allowance.get(now, soon)) as u32;
-            if soon > 0 {
-                swarm.take_upload(self.slot, soon, &mut self.blocks);
+            match soon {
+                0 => {}
+                _ if left_over => swarm.take_left_over(self.slot, soon, &mut self.blocks),
+                _ => swarm.take_upload(self.slot, soon, &mut self.blocks),
             }
         }
     }

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// Time that may be made up for when nobody was there to book it: a thread that wakes late, a socket that was full.
 const SLACK: Duration = Duration::from_millis(30);
+/// When nothing was booked for so long, those who always want more leave something: sooner than it could not be made up for.
+const IDLE: Duration = Duration::from_millis(20);
 /// Bookings a second, roughly, and their bounds in bytes.
 const BOOKINGS: u64 = 100;
 const SHORTEST: u64 = 128;
@@ -47,6 +49,10 @@ impl Limiter {
         Duration::from_nanos(before.max(earliest)).max(now)
     }
 
+    fn is_idle(&self, now: Duration) -> bool {
+        self.booked.load(Ordering::Acquire) <= nanos(now.saturating_sub(IDLE))
+    }
+
     /// Gives back bytes that were booked and not moved.
     fn unbook(&self, bytes: u64) {
         self.booked.fetch_sub(self.cost(bytes), Ordering::AcqRel);
@@ -78,6 +84,11 @@ impl Throttle {
     /// Books bytes; says when they may move.
     pub fn book(&self, now: Duration, bytes: u64) -> Duration {
         self.limiters.iter().map(|limiter| limiter.book(now, bytes)).max().unwrap_or(now)
+    }
+
+    /// Whether there are limits, and none is made full use of.
+    pub fn is_idle(&self, now: Duration) -> bool {
+        !self.limiters.is_empty() && self.limiters.iter().all(|limiter| limiter.is_idle(now))
     }
 
     /// Gives back bytes that were booked and not moved.
@@ -189,6 +200,22 @@ mod tests {
                 assert!(of.iter().zip(&limits).all(is_within), "{limits:?}: {of:?} in {second}");
             }
         }
+    }
+
+    #[test]
+    fn a_limit_is_idle_when_nobody_has_booked_for_a_moment() {
+        let [own, global] = [100_000, 300_000].map(|rate| Arc::new(Limiter::new(rate)));
+        let both = Throttle::new(vec![Arc::clone(&own), global]);
+        let now = Duration::from_secs(1);
+        assert!(both.is_idle(now) && !Throttle::default().is_idle(now));
+        // Made up for: 30 of its 40 milliseconds.
+        both.book(now, 4000);
+        let times = [10, 29, 31].map(|millis| both.is_idle(now + Duration::from_millis(millis)));
+        assert_eq!(times, [false, false, true]);
+        // What is idle can all be used.
+        let later = now + Duration::from_millis(50);
+        assert_eq!(both.book(later, 2000), later);
+        assert!(!both.is_idle(later) && Throttle::new(vec![own]).book(later, 1) <= later);
     }
 
     #[test]

@@ -123,6 +123,12 @@ impl Picker {
         self.class[piece.as_usize()]
     }
 
+    /// Connected peers, but seeds, that have the piece.
+    #[cfg(test)]
+    pub(super) fn availability(&self, piece: PieceIndex) -> u16 {
+        self.availability[piece.as_usize()]
+    }
+
     fn shift(&mut self, piece: PieceIndex, to: impl Fn(u16) -> u16) -> bool {
         let present = self.holds(piece);
         self.remove(piece);

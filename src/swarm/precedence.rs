@@ -217,6 +217,13 @@ impl Swarm {
         peer.put_off < most && !self.is_amid_rare(peer) && !self.wants_new(peer)
     }
 
+    /// Whether the peer waits only so that others are served before it: what they leave can be its.
+    pub fn waits_for_others(&self, slot: PeerSlot) -> bool {
+        !self.precedence.is_over
+            && self.peers.get(slot).is_some_and(|peer| !peer.uploads.is_empty())
+            && self.is_put_off(slot)
+    }
+
     /// Puts what is new first of what the peer asks for.
     pub(super) fn prefer_new(&mut self, slot: PeerSlot) {
         let Some(peer) = self.peers.get(slot).filter(|_| self.precedence.is_scarce) else { return };

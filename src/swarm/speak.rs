@@ -117,11 +117,20 @@ impl Swarm {
 
     /// Takes the next requests of the peer to be served, up to `most` bytes (but at least one block).
     pub fn take_upload(&mut self, slot: PeerSlot, most: u32, out: &mut impl Extend<Block>) {
-        let seeding = self.is_seeding();
-        if self.is_put_off(slot) {
-            return;
+        if !self.is_put_off(slot) {
+            self.prefer_new(slot);
+            self.take_in_order(slot, most, out);
         }
-        self.prefer_new(slot);
+    }
+
+    /// As [`Self::take_upload`], of a peer that [has to wait for others](Self::waits_for_others): when these leave some of what
+    /// a limit lets out.
+    pub fn take_left_over(&mut self, slot: PeerSlot, most: u32, out: &mut impl Extend<Block>) {
+        self.take_in_order(slot, most, out);
+    }
+
+    fn take_in_order(&mut self, slot: PeerSlot, most: u32, out: &mut impl Extend<Block>) {
+        let seeding = self.is_seeding();
         let is_new = self.is_next_new(slot);
         let Some(peer) = self.peers.get_mut(slot) else { return };
         let (mut len, mut done, mut shown) = (0, Vec::new(), false);

@@ -32,9 +32,9 @@ fn serve(fetch: &mut MetadataFetch, now: Duration, peer: u64, bytes: &[u8]) -> M
 fn sizes_that_cannot_be_are_refused() {
     let (_, mut fetch) = metadata(10);
     let sizes =
-        [None, Some(-1), Some(0), Some(MAX_LEN as i64 + 1), Some(1 << 31), Some(i64::MAX), Some(i64::MIN)];
+        [None, Some(-1), Some(0), Some((32 << 20) + 1), Some(1 << 31), Some(i64::MAX), Some(i64::MIN)];
     assert!(sizes.into_iter().all(|size| !fetch.offer(START, 1, at(1), size)));
-    assert!(fetch.offer(START, 1, at(1), Some(1)) && fetch.offer(START, 2, at(2), Some(MAX_LEN as i64)));
+    assert!(fetch.offer(START, 1, at(1), Some(1)) && fetch.offer(START, 2, at(2), Some(32 << 20)));
     assert!(!fetch.offer(START, 1, at(1), Some(2)), "no second thoughts");
     assert_eq!(fetch.held(), 0, "nothing is held for a claim");
 }

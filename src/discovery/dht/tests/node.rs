@@ -195,8 +195,22 @@ fn a_search_finds_and_announces_and_comes_again() {
         dht.hurry(MINUTE * 17, HASH);
     }
     assert_eq!(searches(&mut dht, MINUTE * 17, MINUTE * 18), 1);
+    // Whoever goes on wishing is heard ever more seldom, but no more seldom than without a wish.
+    let wishes = |dht: &mut Dht, from: Duration| {
+        let hour = (0..60u32).map(|minute| from + MINUTE * minute);
+        hour.map(|now| {
+            dht.hurry(now, HASH);
+            searches(dht, now, now + MINUTE)
+        })
+        .sum::<u64>()
+    };
+    let (first, second) = (wishes(&mut dht, MINUTE * 18), wishes(&mut dht, MINUTE * 78));
+    assert!(
+        (5..=9).contains(&first) && second <= 6,
+        "{first} searches in the first hour, {second} in the second"
+    );
     dht.forget(HASH);
-    assert_eq!(searches(&mut dht, MINUTE * 18, MINUTE * 60), 0);
+    assert_eq!(searches(&mut dht, MINUTE * 138, MINUTE * 180), 0);
 }
 
 #[test]
@@ -210,20 +224,30 @@ fn the_id_follows_the_address_that_others_see() {
     dht.bootstrap(START, &doors);
     dht.tick(START);
     let mut now = START;
-    for _ in 0..20 {
-        for (to, bytes) in sent(&mut dht) {
-            let n = doors.iter().position(|door| *door == to).unwrap();
-            let transaction = parse(&bytes).unwrap().transaction.to_vec();
-            dht.hear(now, to, &reply(&transaction, id(&[n as u8 + 1]), b"", Some(here)));
+    let mut live = |dht: &mut Dht, seconds: u32, seen: SocketAddr| {
+        for _ in 0..seconds {
+            for (to, bytes) in sent(dht) {
+                let n = doors.iter().position(|door| *door == to).unwrap();
+                let transaction = parse(&bytes).unwrap().transaction.to_vec();
+                dht.hear(now, to, &reply(&transaction, id(&[n as u8 + 1]), b"", Some(seen)));
+            }
+            now += SECOND;
+            dht.tick(now);
         }
-        now += SECOND;
-        dht.tick(now);
-    }
+    };
+    live(&mut dht, 20, here);
     assert!(own(&dht).fits(here.ip()));
     assert!(dht.nodes() >= 8, "the nodes are kept: {}", dht.nodes());
     // The id is kept, too.
     let again = Dht::new(START, DhtConfig::default(), [8; 32], &dht.state());
     assert_eq!(own(&again), own(&dht));
+    // Whoever is seen at another address all the time does not become another node all the time.
+    let there: SocketAddr = "77.66.55.44:6881".parse().unwrap();
+    dht.search(START, HASH, [None, None]);
+    live(&mut dht, 9 * 60, there);
+    assert!(own(&dht).fits(here.ip()) && !own(&dht).fits(there.ip()));
+    live(&mut dht, 30 * 60, there);
+    assert!(own(&dht).fits(there.ip()));
 }
 
 #[test]

@@ -98,6 +98,12 @@ fn progress(node: &mut Node) {
             .filter(|piece| peer.has.has(*piece) && !node.swarm.have.has(*piece) && selection.wants(*piece));
         assert_eq!(wanted.count(), peer.wanted as usize, "pieces that {slot:?} has for us");
     }
+    let leeches = node.swarm.peers.iter().filter(|(_, peer)| !peer.has.is_full());
+    let shown: Vec<&Bitfield> = leeches.map(|(_, peer)| &peer.has).collect();
+    for piece in node.layout.pieces() {
+        let holders = shown.iter().filter(|has| has.has(piece)).count();
+        assert_eq!(usize::from(node.swarm.picker.availability(piece)), holders, "peers that have {piece:?}");
+    }
 }
 
 /// Every piece is had, missing, or claimed by just one of the cores of a host.

@@ -81,13 +81,14 @@ pub(crate) struct Row {
 /// A swarm by name, and how to measure it.
 type Scenario = (&'static str, fn() -> Row);
 
-pub(crate) const ALL: [Scenario; 10] = [
+pub(crate) const ALL: [Scenario; 11] = [
     ("flash crowd: 1 seed, 50 leeches, equal links", flash_crowd),
     ("mixed links: a third at ¼, a third at 4 times the speed", mixed_links),
     ("30 % free riders", free_riders),
     ("one seed at 1/10 of the leeches' speed", slow_seed),
     ("the same, a slot for nearly each of 16, 10 MB", slow_seed_with_slots),
     ("the same, 16 on one network, 10 MB", slow_seed_of_neighbours),
+    ("the same, told nothing of its link", slow_seed_told_nothing),
     ("the same, 20 on one network, 2 MB", slow_seed_of_little),
     ("last piece held by one slow peer", last_piece),
     ("5 % liars", liars),
@@ -277,8 +278,8 @@ fn slow_seed_with_slots() -> Row {
 
 /// Everybody was told of everybody, and they are allowed the same pieces out of turn. Few pieces, and all that a few blocks more are
 /// weighs: of 31 pieces two are too many.
-fn among_neighbours(size: u64, speed: u64, leeches: usize) -> Row {
-    let mut plans = vec![seed(speed / 10)];
+fn among_neighbours(size: u64, speed: u64, leeches: usize, told: bool) -> Row {
+    let mut plans = vec![NodePlan { told, ..seed(speed / 10) }];
     plans.resize(leeches + 1, leech(speed));
     let measured = |seed| {
         let plan = Plan { neighbours: true, ..plan_of(size, seed, &plans) };
@@ -289,11 +290,16 @@ fn among_neighbours(size: u64, speed: u64, leeches: usize) -> Row {
 }
 
 fn slow_seed_of_neighbours() -> Row {
-    among_neighbours(10_000_000, 4 * MIB, 16)
+    among_neighbours(10_000_000, 4 * MIB, 16, true)
+}
+
+/// It has to find out what its link takes.
+fn slow_seed_told_nothing() -> Row {
+    among_neighbours(10_000_000, 4 * MIB, 16, false)
 }
 
 fn slow_seed_of_little() -> Row {
-    among_neighbours(2_000_000, 410 * KIB, 20)
+    among_neighbours(2_000_000, 410 * KIB, 20, true)
 }
 
 fn last_piece() -> Row {
