@@ -105,9 +105,9 @@ pub struct Magnet {
 }
 
 impl Magnet {
-    /// Whether the text is meant to be a magnet link.
+    /// Whether the text is meant to be a magnet link. Spaces around it come from copying.
     pub fn is_magnet(text: &str) -> bool {
-        text.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("magnet:"))
+        text.trim().get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("magnet:"))
     }
 
     /// Reads a link. Parameters that are not known, and peers and trackers that make no sense, are passed over.
@@ -118,7 +118,7 @@ impl Magnet {
         if link.len() > MAX_MAGNET_LEN {
             return Err(MagnetError::TooLong);
         }
-        let query = query_of(link).ok_or(MagnetError::NotMagnet)?;
+        let query = query_of(link.trim()).ok_or(MagnetError::NotMagnet)?;
         let (mut topic, mut v2) = (None, false);
         let mut magnet = Self {
             info_hash: InfoHash([0; 20]),

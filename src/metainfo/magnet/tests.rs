@@ -110,7 +110,9 @@ fn links_that_were_copied_carelessly_are_read_whole() {
         format!("magnet:?{xt}&dn=a&tr=http://a/x&x.pe=10.0.0.1:1#fragment&tr=udp://b:1"),
         format!("magnet:?{xt}&amp;dn=a&amp;tr=http://a/x&AMP;x.pe=10.0.0.1:1"),
         format!("Magnet:/?{xt}&dn=a&tr=http://a/x&x.pe=10.0.0.1:1#"),
+        format!(" magnet:?{xt}&dn=a&tr=http://a/x&x.pe=10.0.0.1:1\n"),
     ] {
+        assert!(Magnet::is_magnet(&link), "{link:?}");
         assert_eq!(Magnet::parse(&link).as_ref(), Ok(&clean), "{link}");
     }
     // A plus is a space in a name, unless it is encoded.
