@@ -81,9 +81,9 @@ const COUNTERS: &[(&str, &str)] = &[
     ("seedring_file_sent_bytes_total", "Bytes that these sent from files."),
     (
         "seedring_file_send_short_results_total",
-        "Those that moved fewer bytes than asked, or none because there was no room.",
+        "Sends of these that moved fewer bytes than asked, or none because there was no room.",
     ),
-    ("seedring_file_send_errors_total", "Those that failed otherwise."),
+    ("seedring_file_send_errors_total", "Sends of these that failed otherwise, before anything was moved."),
     ("seedring_ring_operations_total", "Operations put into the submission queue of io_uring."),
     ("seedring_ring_completions_total", "Operations answered by the kernel while somebody waited for them."),
     (

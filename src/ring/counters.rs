@@ -99,7 +99,7 @@ impl DiskTimes {
 /// Sends from files without mapping them, which are made beside the ring.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FileSends {
-    /// Each of as much as one SENDMSG would take if all of it were in memory. They are answered at once.
+    /// Each of as much as one SENDMSG would take if all of it were in memory. Nothing is queued for them: they are answered at once.
     pub sends: Operations,
     /// System calls for them that moved bytes: one for each stretch of a file, and one for what stands between two.
     pub calls: u64,

@@ -25,7 +25,7 @@ const FIRST_SEND_LEN: u64 = 4 * BLOCK_LEN as u64;
 const LEAST_SEND_LEN: u64 = BLOCK_LEN as u64;
 
 /// How often a peer that waits for others looks whether they leave it something.
-const LOOK: Duration = Duration::from_millis(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// The sending side of a connection.
 pub(super) struct Sender {
@@ -138,15 +138,31 @@ impl Sender {
     async fn wait(&mut self, now: Duration) {
         self.allowance.rest(now);
         let wait = self.allowance.wait(now);
-        let looks =
-            self.allowance.quantum().is_some() && self.torrent.swarm.borrow().waits_for_others(self.slot);
-        let wait = if looks { LOOK } else { wait };
+        if wait.is_zero() && self.hopes_for_left_overs() {
+            return self.wait_for_left_overs().await;
+        }
         if wait.is_zero() {
             return self.bell.notified().await;
         }
         tokio::select! {
             () = self.bell.notified() => {}
             () = tokio::time::sleep(wait) => {}
+        }
+    }
+
+    /// Whether the peer waits for others, who may leave it some of what a limit lets out.
+    fn hopes_for_left_overs(&self) -> bool {
+        let is_limited = self.allowance.quantum().is_some();
+        is_limited && self.blocks.is_empty() && self.torrent.swarm.borrow().waits_for_others(self.slot)
+    }
+
+    /// Waits until they do, or something else has happened.
+    async fn wait_for_left_overs(&self) {
+        while !self.allowance.is_idle(self.torrent.now()) {
+            tokio::select! {
+                () = self.bell.notified() => return,
+                () = tokio::time::sleep(LOOK_AGAIN) => {}
+            }
         }
     }
 
@@ -159,8 +175,11 @@ impl Sender {
             self.torrent.pump();
         }
         let mut swarm = self.torrent.swarm.borrow_mut();
-        let left_over = swarm.waits_for_others(self.slot) && self.allowance.is_idle(now);
-        if self.blocks.is_empty() && (left_over || swarm.has_uploads(self.slot)) {
+        if !self.blocks.is_empty() {
+            return;
+        }
+        let left_over = self.allowance.is_idle(now) && swarm.waits_for_others(self.slot);
+        if left_over || swarm.has_uploads(self.slot) {
             let most = if self.cipher.is_some() { ENCRYPTED_SEND_LEN } else { SEND_LEN };
             let soon = soon(swarm.upload_rate(self.slot)).min(most.into());
             let soon = soon.min(self.allowance.get(now, soon)) as u32;

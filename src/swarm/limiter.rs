@@ -2,7 +2,7 @@
 //!
 //! A limiter is one number: up to when its bytes are booked. Whoever wants to move bytes books them behind all bookings so far,
 //! and moves them when their time has come. So the sum is right however the cores and their peers share it, and everybody
-//! who always wants more gets the same: all book small amounts in turn.
+//! who always wants more, and books, gets the same: all book small amounts in turn.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,8 +10,9 @@ use std::time::Duration;
 
 /// Time that may be made up for when nobody was there to book it: a thread that wakes late, a socket that was full.
 const SLACK: Duration = Duration::from_millis(30);
-/// When nothing was booked for so long, those who always want more leave something: sooner than it could not be made up for.
+/// When nothing was booked for so long, those who book leave something: less than the slack, so that none of it is lost.
 const IDLE: Duration = Duration::from_millis(20);
+const _: () = assert!(IDLE.as_nanos() < SLACK.as_nanos());
 /// Bookings a second, roughly, and their bounds in bytes.
 const BOOKINGS: u64 = 100;
 const SHORTEST: u64 = 128;
@@ -205,7 +206,7 @@ mod tests {
     #[test]
     fn a_limit_is_idle_when_nobody_has_booked_for_a_moment() {
         let [own, global] = [100_000, 300_000].map(|rate| Arc::new(Limiter::new(rate)));
-        let both = Throttle::new(vec![Arc::clone(&own), global]);
+        let both = Throttle::new(vec![Arc::clone(&own), Arc::clone(&global)]);
         let now = Duration::from_secs(1);
         assert!(both.is_idle(now) && !Throttle::default().is_idle(now));
         // Made up for: 30 of its 40 milliseconds.
@@ -215,7 +216,11 @@ mod tests {
         // What is idle can all be used.
         let later = now + Duration::from_millis(50);
         assert_eq!(both.book(later, 2000), later);
-        assert!(!both.is_idle(later) && Throttle::new(vec![own]).book(later, 1) <= later);
+        assert!(!both.is_idle(later));
+        // The other one alone is idle by then.
+        let last = later + Duration::from_millis(60);
+        Throttle::new(vec![own]).book(last, 3000);
+        assert!(!both.is_idle(last) && Throttle::new(vec![global]).is_idle(last));
     }
 
     #[test]

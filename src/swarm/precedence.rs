@@ -3,7 +3,8 @@
 //! Towards the end of a lone seed's work there are fewer pieces that nobody has than peers with a slot. The others then ask
 //! for what is on its way to somebody already, and share the link with what all wait for. So as long as somebody asks for
 //! something new, they wait: most get it from one another before that, and take back what they asked of us. Who has begun a
-//! piece that others have by now waits, too.
+//! piece that others have by now waits, too. What is left of an upload limit for a moment is theirs all the same: a limit is used
+//! to the full.
 //!
 //! When all that was new is out, it takes them a moment to give it to each other. Where they have given each other much more than
 //! we gave, they do that faster than we could help them: so for a moment, once, what they get from each other is refused twice a
@@ -162,7 +163,10 @@ impl Swarm {
         self.commons.tell_up(self.core, self.peers.iter().map(|(_, peer)| peer.up.get()).sum());
         let waits = self.have_to_wait(now);
         self.uplink.look(self.commons.ups(), waits);
+        let was_over = self.precedence.is_over;
         let scarce = self.is_scarce_now(now);
+        // From now on what others leave is for those who are put off.
+        let leaves_some = was_over && !self.precedence.is_over;
         if !scarce && !self.precedence.is_scarce {
             return;
         }
@@ -181,6 +185,8 @@ impl Swarm {
                 self.send_elsewhere(slot);
             } else {
                 peer.put_off = if scarce { peer.put_off } else { 0 };
+            }
+            if !is_put_off || leaves_some {
                 self.wake(slot);
             }
         }
@@ -219,9 +225,10 @@ impl Swarm {
 
     /// Whether the peer waits only so that others are served before it: what they leave can be its.
     pub fn waits_for_others(&self, slot: PeerSlot) -> bool {
-        !self.precedence.is_over
-            && self.peers.get(slot).is_some_and(|peer| !peer.uploads.is_empty())
-            && self.is_put_off(slot)
+        // Who is to leave gets nothing but the piece it has begun.
+        let wants =
+            |peer: &Peer| !peer.uploads.is_empty() && (peer.leaves.is_none() || peer.serving.is_some());
+        !self.precedence.is_over && self.peers.get(slot).is_some_and(wants) && self.is_put_off(slot)
     }
 
     /// Puts what is new first of what the peer asks for.

@@ -126,7 +126,9 @@ impl Swarm {
     /// As [`Self::take_upload`], of a peer that [has to wait for others](Self::waits_for_others): when these leave some of what
     /// a limit lets out.
     pub fn take_left_over(&mut self, slot: PeerSlot, most: u32, out: &mut impl Extend<Block>) {
-        self.take_in_order(slot, most, out);
+        if self.waits_for_others(slot) {
+            self.take_in_order(slot, most, out);
+        }
     }
 
     fn take_in_order(&mut self, slot: PeerSlot, most: u32, out: &mut impl Extend<Block>) {

@@ -54,6 +54,24 @@ fn what_nobody_has_goes_first_when_the_link_is_full() {
 }
 
 #[test]
+fn what_is_left_of_a_limit_goes_to_those_who_wait() {
+    let (mut desk, [first, second], [old, _]) = begun(Some(u64::from(BLOCK)));
+    let left_over = |desk: &mut Desk, slot: PeerSlot| {
+        let (waits, mut sent) = (desk.swarm.waits_for_others(slot), Vec::new());
+        desk.swarm.take_left_over(slot, BLOCK, &mut sent);
+        (waits, sent.into_iter().map(|block: crate::metainfo::Block| block.piece.get()).collect::<Vec<_>>())
+    };
+    assert_eq!(left_over(&mut desk, first), (false, vec![]), "it waits for nobody");
+    let now = desk.now;
+    let leave = |desk: &mut Desk, at| desk.swarm.peers.get_mut(second).unwrap().leaves = at;
+    leave(&mut desk, Some(now));
+    assert_eq!(left_over(&mut desk, second), (false, vec![]), "it is to leave, and has begun no piece");
+    leave(&mut desk, None);
+    assert_eq!(left_over(&mut desk, second), (true, vec![old]));
+    assert_eq!(left_over(&mut desk, second), (false, vec![]), "it asks for nothing more");
+}
+
+#[test]
 fn what_others_have_does_not_wait_for_long_nor_while_the_link_has_room() {
     let (mut desk, [_, second], [old, _]) = begun(Some(u64::from(BLOCK)));
     pass_busily(&mut desk, 2);
