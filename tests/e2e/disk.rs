@@ -270,6 +270,50 @@ fn on_btrfs() {
     works_on(r#"mount -o loop "$2" "$1""#, |stage| image(stage, "mkfs.btrfs", "btrfs-progs", 128 << 20));
 }
 
+/// Sends what lies in a folder that `script` mounts, after the commands `before`: how often that was from the page cache.
+fn sent_from(script: &str, scratch: impl FnOnce(&Stage) -> PathBuf, before: &str) -> u64 {
+    let stage = Stage::new();
+    let (origin, mount) = (stage.folder("origin"), stage.folder("mount"));
+    payload::files(&origin, &STRADDLING, 1);
+    let torrent = Torrent::make(&stage.path(""), &origin, "set", 256 << 10, None);
+    let scratch = scratch(&stage);
+    let script = format!(r#"{script}; cp -r "$3/." "$1/"; sync; {before}"#);
+    let command = transfer("seed", &torrent, &mount, &["--metrics", "127.0.0.1:0"]);
+    let mut seed = Seedring::start(&stage, &mut with_mounts(&script, &[&mount, &scratch, &origin], &command));
+    let figures = metrics_addr(&mut seed);
+    let (peer, copy) = (seed.addr().to_string(), stage.folder("copy"));
+    run_command(&stage, &mut transfer("download", &torrent, &copy, &["--peer", &peer])).good();
+    assert_same(&origin, &copy);
+    let uploaded = "seedring_uploaded_bytes_total";
+    let seen = until("all that was sent is told", || {
+        Some(page(figures, "/metrics")).filter(|seen| sum(seen, uploaded) >= torrent.length)
+    });
+    seed.stop();
+    sum(&seen, "seedring_page_cache_hits_total")
+}
+
+/// What was just written is in the page cache, and is sent from there.
+fn is_sent_from(script: &str, scratch: impl Fn(&Stage) -> PathBuf) {
+    assert!(sent_from(script, &scratch, ":") > 0);
+    let let_go = r#"find "$1" -type f -exec dd if={} iflag=nocache count=0 status=none \;"#;
+    println!("{} stretches from a page cache that was told to let go", sent_from(script, &scratch, let_go));
+}
+
+#[test]
+fn what_lies_on_xfs_is_sent() {
+    is_sent_from(r#"mount -o loop "$2" "$1""#, |stage| image(stage, "mkfs.xfs", "xfsprogs", 320 << 20));
+}
+
+#[test]
+fn what_lies_on_btrfs_is_sent() {
+    is_sent_from(r#"mount -o loop "$2" "$1""#, |stage| image(stage, "mkfs.btrfs", "btrfs-progs", 128 << 20));
+}
+
+#[test]
+fn what_lies_in_memory_is_sent() {
+    is_sent_from(TMPFS, |stage| stage.folder("unused"));
+}
+
 /// What a download has written to a file system that `script` mounts, as for [`works_on`].
 #[derive(Debug, PartialEq, Eq)]
 struct Written {

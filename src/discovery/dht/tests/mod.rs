@@ -5,6 +5,7 @@ mod limits;
 mod lookup;
 mod messages;
 mod node;
+mod own;
 mod simulated;
 mod table;
 mod world;

@@ -2,19 +2,19 @@
 
 use super::{MINUTE, SECOND, addr, id};
 use crate::bencode::write_dict;
-use crate::discovery::dht::compact::{Contact, put_addr, put_nodes};
+use crate::discovery::dht::compact::put_addr;
 use crate::discovery::dht::encode::{self, Ask, Asker};
 use crate::discovery::dht::id::NodeId;
 use crate::discovery::dht::message::{Body, Call, Message, Reply, parse};
-use crate::discovery::dht::{Announce, Dht, DhtConfig, Family};
+use crate::discovery::dht::{Dht, DhtConfig, Family};
 use crate::metainfo::InfoHash;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-const START: Duration = Duration::ZERO;
-const HASH: InfoHash = InfoHash([5; 20]);
+pub(super) const START: Duration = Duration::ZERO;
+pub(super) const HASH: InfoHash = InfoHash([5; 20]);
 
-fn node() -> Dht {
+pub(super) fn node() -> Dht {
     let config = DhtConfig { families: [true, true], ..DhtConfig::default() };
     Dht::new(START, config, [7; 32], &[])
 }
@@ -24,7 +24,7 @@ fn query(ask: &Ask, who: NodeId) -> Vec<u8> {
 }
 
 /// Everything that it wants to send.
-fn sent(dht: &mut Dht) -> Vec<(SocketAddr, Vec<u8>)> {
+pub(super) fn sent(dht: &mut Dht) -> Vec<(SocketAddr, Vec<u8>)> {
     std::iter::from_fn(|| dht.take_outgoing()).collect()
 }
 
@@ -39,7 +39,7 @@ fn replied<T>(sent: &[(SocketAddr, Vec<u8>)], to: SocketAddr, read: impl FnOnce(
 }
 
 /// Answers each query that was sent to an address, as `who`; gives their number.
-fn answer(
+pub(super) fn answer(
     dht: &mut Dht,
     now: Duration,
     at: SocketAddr,
@@ -58,7 +58,7 @@ fn answer(
     count
 }
 
-fn reply(transaction: &[u8], who: NodeId, nodes: &[u8], ip: Option<SocketAddr>) -> Vec<u8> {
+pub(super) fn reply(transaction: &[u8], who: NodeId, nodes: &[u8], ip: Option<SocketAddr>) -> Vec<u8> {
     write_dict(|root| {
         if let Some(ip) = ip {
             let mut bytes = Vec::new();
@@ -153,110 +153,6 @@ fn only_who_answers_gets_into_the_table() {
     answer(&mut dht, MINUTE * 17, addr(1), id(&[7]), |_| Vec::new());
     assert!(dht.counters().wrong_ids > 1);
     assert_eq!(dht.nodes(), 0);
-}
-
-#[test]
-fn a_search_finds_and_announces_and_comes_again() {
-    let mut dht = node();
-    let who = id(&[1]);
-    dht.bootstrap(START, &[addr(1)]);
-    dht.search(START, HASH, [Some(Announce { port: 6881, implied: true }), None]);
-    dht.tick(START);
-    // The node names one of the house, who is not asked, and nobody else.
-    let house = Contact { id: id(&[2]), addr: "192.168.0.1:1".parse().unwrap() };
-    assert_eq!(answer(&mut dht, SECOND, addr(1), who, |_| put_nodes(&[house])), 2);
-    dht.tick(SECOND);
-    let out = sent(&mut dht);
-    assert!(out.iter().all(|(to, _)| *to == addr(1)), "{out:?}");
-    let announced = |out: &[(SocketAddr, Vec<u8>)]| {
-        out.iter().any(|(_, bytes)| match parse(bytes).unwrap().body {
-            Body::Query(query) => {
-                query.call == Call::Announce { info_hash: HASH, port: None, token: b"secret" }
-            }
-            _ => false,
-        })
-    };
-    assert!(announced(&out));
-    assert_eq!(dht.counters().announces_out, 1);
-    // A quarter of an hour later, and sooner when peers are missing.
-    let searches = |dht: &mut Dht, from: Duration, to: Duration| {
-        let before = dht.counters().announces_out;
-        let mut now = from;
-        while now < to {
-            dht.tick(now);
-            answer(dht, now, addr(1), who, |_| Vec::new());
-            now += SECOND;
-        }
-        dht.counters().announces_out - before
-    };
-    assert_eq!(searches(&mut dht, SECOND * 2, MINUTE * 13), 0);
-    assert_eq!(searches(&mut dht, MINUTE * 13, MINUTE * 17), 1);
-    for _ in 0..100 {
-        dht.hurry(MINUTE * 17, HASH);
-    }
-    assert_eq!(searches(&mut dht, MINUTE * 17, MINUTE * 18), 1);
-    // Whoever goes on wishing is heard ever more seldom, but no more seldom than without a wish.
-    let wishes = |dht: &mut Dht, from: Duration| {
-        let hour = (0..60u32).map(|minute| from + MINUTE * minute);
-        hour.map(|now| {
-            dht.hurry(now, HASH);
-            searches(dht, now, now + MINUTE)
-        })
-        .sum::<u64>()
-    };
-    let (first, second) = (wishes(&mut dht, MINUTE * 18), wishes(&mut dht, MINUTE * 78));
-    assert!(
-        (5..=9).contains(&first) && second <= 6,
-        "{first} searches in the first hour, {second} in the second"
-    );
-    dht.forget(HASH);
-    assert_eq!(searches(&mut dht, MINUTE * 138, MINUTE * 180), 0);
-}
-
-#[test]
-fn the_id_follows_the_address_that_others_see() {
-    let mut dht = node();
-    let here: SocketAddr = "5.6.7.8:6881".parse().unwrap();
-    let doors: Vec<_> = (1..12).map(|n| addr(n * 256)).collect();
-    let own = |dht: &Dht| dht.networks[0].as_ref().unwrap().table.own();
-    let before = own(&dht);
-    assert!(!before.fits(here.ip()));
-    dht.bootstrap(START, &doors);
-    dht.tick(START);
-    let mut now = START;
-    let mut live = |dht: &mut Dht, seconds: u32, seen: SocketAddr| {
-        for _ in 0..seconds {
-            for (to, bytes) in sent(dht) {
-                let n = doors.iter().position(|door| *door == to).unwrap();
-                let transaction = parse(&bytes).unwrap().transaction.to_vec();
-                dht.hear(now, to, &reply(&transaction, id(&[n as u8 + 1]), b"", Some(seen)));
-            }
-            now += SECOND;
-            dht.tick(now);
-        }
-    };
-    live(&mut dht, 20, here);
-    assert!(own(&dht).fits(here.ip()));
-    assert!(dht.nodes() >= 8, "the nodes are kept: {}", dht.nodes());
-    // The id is kept, too.
-    let again = Dht::new(START, DhtConfig::default(), [8; 32], &dht.state());
-    assert_eq!(own(&again), own(&dht));
-    // Whoever is seen at another address all the time does not become another node all the time.
-    let there: SocketAddr = "77.66.55.44:6881".parse().unwrap();
-    dht.search(START, HASH, [None, None]);
-    live(&mut dht, 9 * 60, there);
-    assert!(own(&dht).fits(here.ip()) && !own(&dht).fits(there.ip()));
-    live(&mut dht, 30 * 60, there);
-    assert!(own(&dht).fits(there.ip()));
-}
-
-#[test]
-fn nodes_of_a_damaged_state_where_nobody_can_be_are_left_out() {
-    let node = |addr: [u8; 6]| [&[7; 20][..], &addr].concat();
-    let nodes =
-        [[224, 0, 0, 1, 0, 9], [8, 8, 8, 8, 0, 0], [0, 0, 0, 0, 0, 9], [8, 8, 8, 8, 0, 9]].map(node).concat();
-    let state = [&b"d2:id20:aaaaaaaaaaaaaaaaaaaa5:nodes104:"[..], &nodes, b"e"].concat();
-    assert_eq!(Dht::new(START, DhtConfig::default(), [8; 32], &state).doors(), 1);
 }
 
 #[test]
