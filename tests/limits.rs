@@ -379,7 +379,6 @@ limits! {
     upload_on_four_cores_at_a_higher_rate: an_upload_limit_is_exact, 4, 6;
     upload_on_two_cores_by_the_torrents_own_limit: the_lower_upload_limit_is_exact, 2, 1;
     upload_on_one_core_when_few_want_what_is_new: an_upload_limit_is_exact_when_few_want_what_is_new, 1, 1;
-    upload_on_two_cores_when_few_want_what_is_new: an_upload_limit_is_exact_when_few_want_what_is_new, 2, 1;
     download_on_one_core: a_download_limit_is_exact, 1, 4;
     download_on_two_cores: a_download_limit_is_exact, 2, 6;
     download_on_four_cores: a_download_limit_is_exact, 4, 4;
