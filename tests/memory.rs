@@ -127,10 +127,8 @@ fn a_block_for_which_there_is_no_memory_is_read_twice_at_most() {
     assert!((stage.total()..=most).contains(&read), "{read} bytes");
 }
 
-/// Bytes that may be read all the same: once, on a busy machine, a run was not found in the page cache for a moment.
-fn let_go(stage: &Stage) -> u64 {
-    stage.total() / 20
-}
+/// Bytes that may be read all the same: on a busy machine the kernel has been seen to say of a run that it is not all there.
+const MISSED: u64 = 256 * 1024;
 
 #[test]
 fn what_the_page_cache_holds_is_not_read() {
@@ -140,7 +138,7 @@ fn what_the_page_cache_holds_is_not_read() {
     assert_eq!(stage.run("download", &["--peer", &addr, "--connections", "3"]).0, Some(0));
     let page = when_sent(&stage, figures, 3);
     let (read, from_there) = (bytes_read(&page) - before, page.sum("seedring_page_cache_hits_total", &[]));
-    assert!(read <= let_go(&stage) && from_there > 0, "{read} bytes are read, {from_there} loads are not");
+    assert!(read <= MISSED && from_there > 0, "{read} bytes are read, {from_there} loads are not");
 }
 
 /// Neither where too little memory is left to map it, nor of files that are too small to be mapped.
@@ -158,8 +156,10 @@ fn what_is_not_worth_a_mapping_is_sent_without_a_read_all_the_same() {
         let [calls, sent] =
             ["sends", "sent_bytes"].map(|name| page.sum(&format!("seedring_file_{name}_total"), &[]));
         let read = bytes_read(&page) - before;
-        let is_rare = read <= let_go(&stage);
-        assert!(is_rare && calls > 0 && sent >= stage.total() / 8, "{read} read, {sent} sent in {calls}");
+        assert!(
+            read <= MISSED && calls > 0 && sent >= stage.total() / 8,
+            "{read} read, {sent} sent in {calls}"
+        );
     }
 }
 
