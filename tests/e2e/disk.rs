@@ -260,14 +260,25 @@ fn image(stage: &Stage, format: &str, package: &str, size: u64) -> PathBuf {
     image
 }
 
+/// Mounts an image, which is the second path.
+const LOOP: &str = r#"mount -o loop "$2" "$1""#;
+
+fn xfs(stage: &Stage) -> PathBuf {
+    image(stage, "mkfs.xfs", "xfsprogs", 320 << 20)
+}
+
+fn btrfs(stage: &Stage) -> PathBuf {
+    image(stage, "mkfs.btrfs", "btrfs-progs", 128 << 20)
+}
+
 #[test]
 fn on_xfs() {
-    works_on(r#"mount -o loop "$2" "$1""#, |stage| image(stage, "mkfs.xfs", "xfsprogs", 320 << 20));
+    works_on(LOOP, xfs);
 }
 
 #[test]
 fn on_btrfs() {
-    works_on(r#"mount -o loop "$2" "$1""#, |stage| image(stage, "mkfs.btrfs", "btrfs-progs", 128 << 20));
+    works_on(LOOP, btrfs);
 }
 
 /// Sends what lies in a folder that `script` mounts, after the commands `before`: how often that was from the page cache.
@@ -301,12 +312,12 @@ fn is_sent_from(script: &str, scratch: impl Fn(&Stage) -> PathBuf) {
 
 #[test]
 fn what_lies_on_xfs_is_sent() {
-    is_sent_from(r#"mount -o loop "$2" "$1""#, |stage| image(stage, "mkfs.xfs", "xfsprogs", 320 << 20));
+    is_sent_from(LOOP, xfs);
 }
 
 #[test]
 fn what_lies_on_btrfs_is_sent() {
-    is_sent_from(r#"mount -o loop "$2" "$1""#, |stage| image(stage, "mkfs.btrfs", "btrfs-progs", 128 << 20));
+    is_sent_from(LOOP, btrfs);
 }
 
 #[test]
@@ -361,7 +372,6 @@ fn written_by_download(
 /// direct.
 #[test]
 fn runs_are_written_direct_or_beside_the_ring() {
-    const LOOP: &str = r#"mount -o loop "$2" "$1""#;
     let cow = format!("{LOOP}; chattr +C \"$1\"");
     let runs = (16, 4 << 20);
     for (format, package, size, script, direct) in [
@@ -396,9 +406,8 @@ fn runs_are_written_whole_to_an_overlay() {
 /// Of runs that straddle files, what is large enough goes direct, and what lies beside it not by the ring.
 #[test]
 fn parts_of_runs_that_straddle_files_are_written_direct() {
-    let told = written_by_download(&STRADDLING, r#"mount -o loop "$2" "$1""#, |stage| {
-        image(stage, "mkfs.ext4", "e2fsprogs", 64 << 20)
-    });
+    let told =
+        written_by_download(&STRADDLING, LOOP, |stage| image(stage, "mkfs.ext4", "e2fsprogs", 64 << 20));
     let total = STRADDLING.iter().map(|(_, len)| len).sum::<u64>();
     assert_eq!((told.direct.1 + told.buffered.1, told.of_ring), (total, told.direct.0), "{told:?}");
     // But for the ends of files, and files that are small.
@@ -414,7 +423,7 @@ fn on_tmpfs() {
 
 #[test]
 fn on_ext4() {
-    works_on(r#"mount -o loop "$2" "$1""#, |stage| image(stage, "mkfs.ext4", "e2fsprogs", 64 << 20));
+    works_on(LOOP, |stage| image(stage, "mkfs.ext4", "e2fsprogs", 64 << 20));
 }
 
 const OVERLAY: &str = r#"mkdir -p "$2/lower" "$2/upper" "$2/work"; mount -t overlay -o "lowerdir=$2/lower,upperdir=$2/upper,workdir=$2/work" overlay "$1""#;
