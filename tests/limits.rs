@@ -19,7 +19,7 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Barrier, Mutex, PoisonError};
+use std::sync::{Arc, Barrier, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -41,10 +41,23 @@ const TRIES: usize = 3;
 /// Payload bytes that peers have seen.
 type Counter = Arc<AtomicU64>;
 
-/// One measurement at a time: they would take the processors from each other.
-fn turn() -> impl Drop {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+/// A few measurements at a time: all of them would take the processors from each other.
+struct Turn;
+
+static TURNS: (Mutex<usize>, Condvar) = (Mutex::new(2), Condvar::new());
+
+fn turn() -> Turn {
+    let (free, changed) = &TURNS;
+    let free = free.lock().unwrap();
+    *changed.wait_while(free, |free| *free == 0).unwrap() -= 1;
+    Turn
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *TURNS.0.lock().unwrap() += 1;
+        TURNS.1.notify_one();
+    }
 }
 
 /// Asks for the first block of one of so many pieces after the other, a few at a time, as long as the connection is up.
@@ -168,9 +181,10 @@ impl Shares {
     fn are_exact(&self, within: f64) -> bool {
         let is_near = |share: f64, within: f64| (share - 1.0).abs() <= within;
         let off = self.windows.iter().filter(|share| !is_near(**share, within)).count();
+        let spoiled = self.windows.iter().all(|share| is_near(*share, 0.3));
         let mut sorted = self.windows.clone();
         sorted.sort_by(f64::total_cmp);
-        off <= SPOILED && is_near(sorted[WINDOWS / 2], 0.05) && is_near(self.whole, 0.03)
+        spoiled && off <= SPOILED && is_near(sorted[WINDOWS / 2], 0.05) && is_near(self.whole, 0.03)
     }
 }
 

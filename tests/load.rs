@@ -90,7 +90,9 @@ fn a_downloader_that_dials_is_waited_for() {
         peers.iter().map(|peer| peer.parse::<SocketAddr>().unwrap().ip().to_string()).collect();
     assert_eq!(hosts, ["127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5"]);
     let leech = stage.folder.path().join("leech");
-    let mut downloader = beside_client(&stage, "download", &leech, &["--peer", &peers.join(",")]);
+    // Not so fast that it is done before it has dialled all.
+    let more = ["--peer", &peers.join(","), "--download-limit", "2M"];
+    let mut downloader = beside_client(&stage, "download", &leech, &more);
     downloader.until("completed");
     downloader.until("stopped");
     let summary = load.until("load");
