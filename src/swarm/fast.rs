@@ -155,6 +155,7 @@ impl Swarm {
     pub(super) fn reject(&mut self, slot: PeerSlot, request: [u32; 3]) -> Result<(), DropReason> {
         let Some(peer) = self.peers.get_mut(slot).filter(|peer| peer.fast.on) else { return Ok(()) };
         if peer.fast.rejects.len() >= MOST_REJECTS {
+            self.totals.limits.offences += 1;
             return Err(DropReason::Offences);
         }
         peer.fast.rejects.push_back(request);
@@ -163,8 +164,9 @@ impl Swarm {
     }
 
     /// Takes requests that wait out of the queue, and rejects them: all, or when the peer is being choked all but those
-    /// that it may have all the same.
+    /// that it may have all the same; these count as had from now on, as those do that it asks for while choked.
     pub(super) fn clear_uploads(&mut self, slot: PeerSlot, all: bool) {
+        let crowded = self.commons.slots.is_crowded();
         let Some(peer) = self.peers.get_mut(slot) else { return };
         if !peer.fast.on {
             let dropped = peer.uploads.clear();
@@ -172,13 +174,14 @@ impl Swarm {
             self.totals.requests.dropped += dropped;
             return;
         }
-        let granted = &peer.fast.granted;
-        let taken = peer.uploads.drain(|block| !all && granted.contains_key(&block.piece));
+        let fast = &mut peer.fast;
+        let taken = peer.uploads.drain(|block| !all && !crowded && fast.spend(block));
         self.totals.requests.dropped += taken.len() as u64;
         let rejects = taken.into_iter().map(|block| [block.piece.get(), block.begin, block.len]);
         // As many as fit in the queue of requests: that they are owed once is no offence.
         peer.fast.rejects.extend(rejects);
         if peer.fast.rejects.len() > MOST_REJECTS + super::extended::REQQ as usize {
+            self.totals.limits.offences += 1;
             return self.drop_peer(slot, DropReason::Offences);
         }
         self.wake(slot);

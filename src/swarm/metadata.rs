@@ -33,8 +33,10 @@ impl Swarm {
                     self.totals.limits.requests += 1;
                     return self.offend(slot);
                 }
-                let given = (block as usize) < blocks && queue.given < MOST_TIMES * blocks;
+                let known = (block as usize) < blocks;
+                let given = known && queue.given < MOST_TIMES * blocks;
                 queue.given += usize::from(given);
+                self.totals.limits.requests += u64::from(known && !given);
                 queue.waiting.push_back((block, given));
                 self.wake(slot);
                 Ok(())

@@ -162,7 +162,7 @@ impl Uploads {
     }
 
     /// Takes all out but what is to be kept; gives what it has taken, each block as often as it was to be sent.
-    pub(super) fn drain(&mut self, keep: impl Fn(&Block) -> bool) -> Vec<Block> {
+    pub(super) fn drain(&mut self, mut keep: impl FnMut(&Block) -> bool) -> Vec<Block> {
         let (kept, mut taken): (VecDeque<Block>, Vec<Block>) = (VecDeque::new(), Vec::new());
         let waiting = std::mem::replace(&mut self.queue, kept).into_iter().filter(|block| block.len > 0);
         for block in waiting {

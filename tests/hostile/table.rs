@@ -106,7 +106,7 @@ table! {
     flood_of_long_extended_messages: Seed, 2, long_extended, Some(Closed), limit("limit=\"offences\"");
     flood_of_deep_extended_messages: Seed, 2, deep_extended, Some(Closed), limit("limit=\"offences\"");
     flood_of_metadata_requests: Seed, 2, metadata_requests, Some(Closed), limit("limit=\"requests\"");
-    metadata_asked_for_again_and_again: Seed, 1, metadata_again, Some(Kept), None;
+    metadata_asked_for_again_and_again: Seed, 1, metadata_again, Some(Kept), limit("limit=\"requests\"");
     metadata_of_blocks_that_are_none: Seed, 2, metadata_of_nowhere, Some(Closed), limit("limit=\"offences\"");
     metadata_that_nobody_asked_for: Seed, 2, metadata_unasked, Some(Closed), limit("limit=\"offences\"");
     flood_of_addresses: Seed, 2, pex, Some(Closed), limit("limit=\"addresses\"");
@@ -114,7 +114,7 @@ table! {
     addresses_of_nobody: Seed, 1, pex_of_nobody, Some(Kept), None;
     flood_of_rejects: Seed, 2, rejects_unasked, Some(Closed), limit("limit=\"offences\"");
     flood_of_rejects_to_a_downloader: Download, 2, rejects_unasked, Some(Closed), limit("limit=\"offences\"");
-    rejects_that_nobody_reads: Seed, 2, rejects_unread, Some(Closed), None;
+    rejects_that_nobody_reads: Seed, 2, rejects_unread, Some(Closed), limit("limit=\"offences\"");
     nothing_behind_a_bitfield: Seed, 2, late_have_nones, Some(Closed), limit("limit=\"offences\"");
     everything_behind_a_bitfield: Download, 2, late_have_alls, Some(Closed), limit("limit=\"offences\"");
     flood_of_suggestions: Download, 2, suggestions, Some(Kept), None;

@@ -181,6 +181,24 @@ fn a_choke_rejects_all_but_what_is_allowed() {
     assert_eq!(taken(&mut desk, peer), [free, free]);
 }
 
+/// Nobody fills the queue while it has a slot, to be served ever more of what is allowed when it has lost it.
+#[test]
+fn what_is_allowed_is_sent_behind_a_choke_as_often_as_to_who_asks_then() {
+    let free = allowed()[0];
+    let mut desk = desk(BLOCK, 100, &[free]);
+    let peer = desk.connect(false, 1).unwrap();
+    desk.hear(peer, Message::HaveNone);
+    desk.hear(peer, Message::Interested);
+    assert!(desk.say(peer).contains(&Said::Unchoke));
+    (0..5).for_each(|_| desk.ask(peer, [free, 0, BLOCK]));
+    let now = desk.now;
+    desk.swarm.set_unchoked(now, peer, false);
+    assert_eq!(desk.say(peer), [Said::Choke, Said::Reject(free, 0), Said::Reject(free, 0)]);
+    assert_eq!(taken(&mut desk, peer), [free; 3]);
+    desk.ask(peer, [free, 0, BLOCK]);
+    assert_eq!(desk.say(peer), [Said::Reject(free, 0)], "it has had it");
+}
+
 #[test]
 fn allowed_pieces_are_asked_for_while_choked_once_the_peer_has_them() {
     let mut desk = desk(BLOCK, 10, &[]);
