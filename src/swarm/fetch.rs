@@ -7,6 +7,9 @@ use super::{PeerSlot, Swarm};
 use crate::metainfo::{Block, PieceIndex};
 use std::time::Duration;
 
+/// Seconds in which a peer must be able to bring a whole piece to have one for itself.
+const WHOLE_PIECE: f64 = 60.0;
+
 impl Swarm {
     // ---- asking ----
 
@@ -38,6 +41,7 @@ impl Swarm {
 
     /// The next block of the peer's piece, or when it was asked for all of that, of another. Counts as asked.
     fn go_on(&mut self, now: Duration, slot: PeerSlot, speech: &mut Speech<'_>) -> Option<Block> {
+        self.join_slow(slot, speech.slabs);
         if let Some(found) = self.current_block(slot, speech) {
             return self.ask(found);
         }
@@ -144,6 +148,43 @@ impl Swarm {
             self.give_piece(slot, piece);
         }
         false
+    }
+
+    /// Who would take long for a whole piece goes on with that of another slow one, the one that lacks least: else each has a piece of
+    /// its own open for as long, and none of them can be given to others meanwhile.
+    fn join_slow(&mut self, slot: PeerSlot, slabs: usize) {
+        let Some(peer) = self.peers.get(slot).filter(|peer| self.takes_long(peer)) else { return };
+        let is_free = |active: &ActivePiece| !active.is_choosy() && !active.is_sole();
+        let owned = peer.current.and_then(|piece| self.active.get(&piece));
+        if self.settings.sequential || owned.is_some_and(|active| !is_free(active)) {
+            return;
+        }
+        let mut open: Vec<(usize, PieceIndex)> = Vec::new();
+        for active in self.active.values() {
+            let of_slow = self.peers.owner(active).is_some_and(|(_, owner)| self.takes_long(owner));
+            if of_slow && is_free(active) && peer.offers(active.piece) {
+                open.push((active.lacks(), active.piece));
+            }
+        }
+        open.sort_unstable();
+        let (current, tag) = (peer.current, peer.tag);
+        let may_ask =
+            |piece: &PieceIndex| self.active.get_mut(piece).is_some_and(|active| active.may_ask(tag, slabs));
+        let joined = open.into_iter().map(|(_, piece)| piece).find(may_ask);
+        if let Some(piece) = joined.filter(|piece| current != Some(*piece) || !self.owns(slot, *piece)) {
+            self.disown_piece(slot);
+            self.give_piece(slot, piece);
+        }
+    }
+
+    fn owns(&self, slot: PeerSlot, piece: PieceIndex) -> bool {
+        self.active.get(&piece).is_some_and(|active| active.owner == Some(slot))
+    }
+
+    /// Whether a whole piece would take the peer long.
+    fn takes_long(&self, peer: &Peer) -> bool {
+        let long = |pace: f64| f64::from(self.layout.piece_length()) / pace > WHOLE_PIECE;
+        peer.pace().is_some_and(long)
     }
 
     /// The rest of the piece is this peer's to send.

@@ -3,7 +3,7 @@
 use super::desk::{BLOCK, Desk, Said, id};
 use crate::swarm::{Completion, DropReason, Introduction, Place, RUN_LEN, Wish};
 use crate::wire::Message;
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -112,6 +112,33 @@ fn who_sends_nothing_for_30_s_is_snubbed_and_recovers() {
     assert!(desk.block_comes(b, asked[0]).1);
     assert_eq!(desk.block_comes(a, asked[0]), (Place::Nowhere, false), "late and not needed");
     assert_eq!(desk.drops(), []);
+}
+
+/// Blocks come from both, one every so many seconds: says of which piece each is asked in the end.
+fn pieces_asked_of_two(seconds: u64) -> [u32; 2] {
+    let mut desk = Desk::new(64 * BLOCK, 4, &[]);
+    let peers = [1, 2].map(|number| desk.giver(number, &[0, 1, 2, 3]));
+    let mut open = [VecDeque::new(), VecDeque::new()];
+    for _ in 0..12 {
+        for (peer, open) in peers.iter().zip(&mut open) {
+            open.extend(desk.requests(*peer));
+        }
+        desk.pass(seconds);
+        for (peer, open) in peers.iter().zip(&mut open) {
+            let first = open.pop_front().expect("it is asked for something");
+            assert!(desk.block_comes(*peer, first).1);
+        }
+    }
+    open.map(|open| open.back().expect("it has more to send").0)
+}
+
+/// Else a piece of each would be open for long, and nobody could be given any of it.
+#[test]
+fn who_would_take_long_for_a_piece_shares_one_with_others_like_it() {
+    let [slow, other] = pieces_asked_of_two(5);
+    assert_eq!(slow, other);
+    let [fast, other] = pieces_asked_of_two(0);
+    assert_ne!(fast, other);
 }
 
 #[test]
