@@ -154,6 +154,7 @@ impl Swarm {
     fn hear_hello(&mut self, slot: PeerSlot, payload: &[u8]) -> Result<(), DropReason> {
         let Some(hello) = ExtendedHandshake::parse(payload) else { return self.offend(slot) };
         let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
+        let voter = peer.who.addr.ip();
         let extended = &mut peer.extended;
         extended.ids.update(&hello);
         extended.port = hello.port.or(extended.port);
@@ -165,7 +166,7 @@ impl Swarm {
             // Honest clients say a second one now and then.
             self.offend(slot)?;
         } else if let Some(ip) = hello.your_ip {
-            self.outside.vote(ip);
+            self.outside.vote(voter, ip);
         }
         self.make_known(slot);
         self.wake(slot);

@@ -1,7 +1,7 @@
 //! Canonical peer priority (BEP 40): whom to connect to when there are more than there is room for. Both sides of a
 //! connection come to the same number, and nobody can choose his own.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// CRC-32C (Castagnoli) of each byte.
@@ -56,21 +56,29 @@ fn of_pair<const LEN: usize>(a: [u8; LEN], b: [u8; LEN]) -> u32 {
     crc32c(&[a.min(b), a.max(b)].concat())
 }
 
-/// Addresses that are remembered as perhaps ours.
-const MOST_VOTED: usize = 8;
+/// Hosts whose word on our address counts: those that gave it last.
+const MOST_VOTERS: usize = 32;
 
-/// Our address as others see it: what most of them say. Before anybody has, the unspecified one stands for it.
+/// Our address as others see it: what most of them say, each host once. Before anybody has, the unspecified one stands for it.
 #[derive(Debug, Default)]
 pub(super) struct Outside {
-    votes: BTreeMap<IpAddr, u32>,
+    /// Who has said what, the latest last.
+    votes: VecDeque<(IpAddr, IpAddr)>,
+    v4: Option<IpAddr>,
+    v6: Option<IpAddr>,
 }
 
 impl Outside {
-    /// A peer says what our address is. To be called once a connection.
-    pub(super) fn vote(&mut self, ip: IpAddr) {
-        if self.votes.contains_key(&ip) || self.votes.len() < MOST_VOTED {
-            *self.votes.entry(ip).or_default() += 1;
-        }
+    /// A peer on the host `voter` says what our address is.
+    pub(super) fn vote(&mut self, voter: IpAddr, ip: IpAddr) {
+        self.votes.retain(|(other, _)| *other != voter);
+        self.votes.drain(..self.votes.len().saturating_sub(MOST_VOTERS - 1));
+        self.votes.push_back((voter, ip));
+        let winner = |is_v4: bool| {
+            let votes = |ip: &IpAddr| self.votes.iter().filter(|(_, other)| other == ip).count();
+            self.votes.iter().map(|(_, ip)| *ip).filter(|ip| ip.is_ipv4() == is_v4).max_by_key(votes)
+        };
+        (self.v4, self.v6) = (winner(true), winner(false));
     }
 
     /// The priority of a connection between us, who listen on `port`, and this address.
@@ -80,12 +88,10 @@ impl Outside {
 
     /// What those of the same family as `other` see of us.
     pub(super) fn ip(&self, other: IpAddr) -> IpAddr {
-        let family = self.votes.iter().filter(|(ip, _)| ip.is_ipv4() == other.is_ipv4());
-        let unspecified = || match other {
-            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        family.max_by_key(|(_, votes)| **votes).map_or_else(unspecified, |(ip, _)| *ip)
+        match other {
+            IpAddr::V4(_) => self.v4.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
+            IpAddr::V6(_) => self.v6.unwrap_or(Ipv6Addr::UNSPECIFIED.into()),
+        }
     }
 }
 
@@ -120,15 +126,19 @@ mod tests {
     }
 
     #[test]
-    fn most_votes_make_an_address_and_votes_have_a_limit() {
-        let other = IpAddr::from([9, 9, 9, 9]);
+    fn most_hosts_make_an_address_and_one_that_says_many_is_heard_once() {
+        let [other, told, lie] = [[9, 9, 9, 9], [2, 0, 0, 0], [3, 0, 0, 0]].map(IpAddr::from);
+        let voter = |number: u8| IpAddr::from([10, 0, 0, number]);
         let mut outside = Outside::default();
         assert_eq!(outside.ip(other), IpAddr::from([0, 0, 0, 0]));
-        [1, 2, 2, 1, 2].into_iter().for_each(|n| outside.vote([n, 0, 0, 0].into()));
-        assert_eq!(outside.ip(other), IpAddr::from([2, 0, 0, 0]));
-        (0..=255).for_each(|n| outside.vote([n, 1, 0, 0].into()));
-        assert_eq!(outside.votes.len(), MOST_VOTED);
+        (0..20).for_each(|n| outside.vote(voter(9), [n, 1, 0, 0].into()));
+        (0..5).for_each(|_| outside.vote(voter(9), lie));
+        [1, 2].into_iter().for_each(|number| outside.vote(voter(number), told));
+        assert_eq!(outside.ip(other), told);
         assert_eq!(outside.ip(IpAddr::from([0u8; 16])), IpAddr::from([0u8; 16]), "another family");
+        // We have got another address; memory is bounded, and those who knew the old one are forgotten.
+        (0..=255).for_each(|number| outside.vote(voter(number), lie));
+        assert_eq!((outside.ip(other), outside.votes.len()), (lie, MOST_VOTERS));
     }
 
     proptest! {
