@@ -12,11 +12,12 @@ struct Answer<D>(PhantomData<D>);
 
 impl<D> OneshotOutputTransform for Answer<D> {
     type Output = (io::Result<usize>, D);
-    type StoredData = D;
+    type StoredData = (D, Begun);
 
-    fn transform_oneshot_output(self, data: D, cqe: cqueue::Entry) -> Self::Output {
+    fn transform_oneshot_output(self, (data, begun): (D, Begun), cqe: cqueue::Entry) -> Self::Output {
         let result = cqe.result();
         let result = usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result));
+        begun.end(&result);
         (result, data)
     }
 }
@@ -36,11 +37,5 @@ pub(super) unsafe fn submit<D: Unpin + 'static>(
     entry: squeue::Entry,
     data: D,
 ) -> impl Future<Output = (io::Result<usize>, D)> {
-    let begun = Begun::new(kind, asked);
-    let answer = UnsubmittedOneshot::new(data, Answer(PhantomData), entry).submit();
-    async move {
-        let answer = answer.await;
-        begun.end(&answer.0);
-        answer
-    }
+    UnsubmittedOneshot::new((data, Begun::new(kind, asked)), Answer(PhantomData), entry).submit()
 }

@@ -67,12 +67,17 @@ impl AsRef<Flights> for Flying {
 /// Whether that address is one of this host's.
 fn is_here(ip: IpAddr) -> bool {
     let family = if ip.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    // Nobody can bind to the address of another host.
-    let probe = || {
+    // Nobody can bind to the address of another host, unless the system lets everybody bind to any (`ip_nonlocal_bind`): then to
+    // those that are for documents and of no host.
+    let probe = |ip: IpAddr| {
         let fd = rustix::net::socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
         rustix::net::bind(&fd, &SocketAddr::new(ip, 0))
     };
-    ip.is_loopback() || probe().is_ok()
+    let nobody: IpAddr = match ip {
+        IpAddr::V4(_) => [192, 0, 2, 1].into(),
+        IpAddr::V6(_) => [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into(),
+    };
+    ip.is_loopback() || (probe(ip).is_ok() && probe(nobody).is_err())
 }
 
 /// A TCP connection. Clones share the descriptor. Whoever is done calls [`Socket::shutdown`]: that ends every
@@ -163,6 +168,13 @@ impl Socket {
         let _ = unsafe {
             libc::setsockopt(fd, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, (&raw const bytes).cast(), len)
         };
+    }
+
+    /// The connection ends with `TimedOut` when the other side takes nothing of what waits for it for so long: because nothing of
+    /// it answers, or because it does not read. Fails only of a connection that has ended.
+    pub fn give_up_after(&self, time: Duration) {
+        let _ =
+            sockopt::set_tcp_user_timeout(&self.0.fd, u32::try_from(time.as_millis()).unwrap_or(u32::MAX));
     }
 
     /// Bytes that have come and were not received.

@@ -48,6 +48,48 @@ async fn pair() -> (Socket, TcpStream) {
     (socket, plain.join().unwrap())
 }
 
+/// Whoever asks and does not read holds a connection, and what waits for it, no longer than that.
+#[test]
+fn who_takes_nothing_for_long_is_given_up() {
+    let limit = Duration::from_secs(1);
+    let (kept, given_up) = on_a_ring(async |_| {
+        let (reader, silent) = (pair().await, pair().await);
+        // Little fits into the kernel.
+        let filled = async |(socket, plain): &(Socket, TcpStream)| {
+            rustix::net::sockopt::set_socket_recv_buffer_size(plain, 4096).unwrap();
+            socket.give_up_after(limit);
+            fill(socket).await
+        };
+        assert_eq!(filled(&reader).await, libc::EAGAIN);
+        assert_eq!(filled(&silent).await, libc::EAGAIN);
+        let reading = std::thread::spawn({
+            let mut plain = reader.1.try_clone().unwrap();
+            move || {
+                for _ in 0..30 {
+                    std::thread::sleep(limit / 10);
+                    let _ = plain.read(&mut [0; 20_000]).unwrap();
+                }
+            }
+        });
+        while !reading.is_finished() {
+            tokio::time::sleep(limit / 10).await;
+        }
+        (fill(&reader.0).await, fill(&silent.0).await)
+    });
+    assert_eq!((kept, given_up), (libc::EAGAIN, libc::ETIMEDOUT));
+}
+
+/// Sends until the kernel takes no more, and gives what it says then.
+async fn fill(socket: &Socket) -> i32 {
+    loop {
+        let mut gather = Gather::default();
+        gather.push_small(&[0; 65_536]);
+        if let Err(error) = socket.send(gather).await.0 {
+            return error.raw_os_error().unwrap();
+        }
+    }
+}
+
 #[test]
 fn the_arena_is_registered() {
     assert!(on_a_ring(async |core| core.arena.is_registered()), "run the tests with enough lockable memory");

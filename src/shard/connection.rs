@@ -19,6 +19,8 @@ use tokio::sync::Notify;
 
 /// How long a peer may take to answer a dial, and to say its whole handshake.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// How long it may take nothing of what is sent to it: as long as it may say nothing.
+const STUCK: Duration = Duration::from_secs(150);
 pub(super) const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Connects to a peer, in a task of its own.
@@ -246,6 +248,7 @@ async fn serve(
     if shaken.encrypted {
         torrent.swarm.borrow_mut().is_encrypted(slot);
     }
+    socket.give_up_after(STUCK);
     socket.use_zero_copy(&torrent.memory.borrow().zero_copy);
     let bell = Rc::new(Notify::new());
     torrent.add_line(slot, Line { socket: socket.clone(), bell: Rc::clone(&bell), addr: who.addr });
@@ -274,7 +277,12 @@ async fn talk(torrent: &Rc<TorrentShard>, slot: PeerSlot, socket: &Socket, bell:
     // It may be waiting for work: then nothing but this ends it. An operation that it leaves behind keeps its memory
     // until the kernel has answered.
     sending.abort();
-    let _ = sending.await;
+    let sent = sending.await.unwrap_or(Ok(()));
+    // The kernel tells one of the two.
+    let is_stuck = |result: &io::Result<()>| {
+        result.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::ETIMEDOUT))
+    };
+    torrent.hits.borrow_mut().silent += u64::from(is_stuck(&received) || is_stuck(&sent));
     if let Err(error) = received {
         tracing::debug!("connection ended: {error}");
     }

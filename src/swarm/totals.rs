@@ -58,7 +58,8 @@ limit_hits! {
     /// Peers dropped for a message that nobody may send: too long, of a wrong length, not agreed on, or about what the
     /// torrent does not have.
     messages,
-    /// Peers dropped because they said nothing for long, and connections of either side whose handshake was not there in time.
+    /// Peers dropped because they said nothing for long, or took nothing of what waited for them, and connections of either side
+    /// whose handshake was not there in time.
     silent,
     /// Dials that nobody answered in time.
     dials,
