@@ -346,18 +346,21 @@ impl Driver {
         }
     }
 
+    /// Whether we fetch nothing more although something is missing (BEP 21).
+    fn is_paused(&self) -> bool {
+        self.totals.left.load(Ordering::Relaxed) > 0 && self.totals.paused.load(Ordering::Relaxed)
+    }
+
     fn ask(&self, line: usize, due: Due) -> impl Future<Output = Outcome> + Send + 'static {
         let TorrentIdentity { info_hash, peer_id, port, key, .. } = self.torrent;
-        let left = self.totals.left.load(Ordering::Relaxed);
-        let paused = left > 0 && self.totals.paused.load(Ordering::Relaxed);
         let request = AnnounceRequest {
             info_hash,
             peer_id,
             port,
             uploaded: self.totals.uploaded.load(Ordering::Relaxed),
             downloaded: self.totals.downloaded.load(Ordering::Relaxed),
-            left,
-            event: due.event.or(paused.then_some(Event::Paused)),
+            left: self.totals.left.load(Ordering::Relaxed),
+            event: due.event.or(self.is_paused().then_some(Event::Paused)),
             num_want: if due.event == Some(Event::Stopped) { 0 } else { NUM_WANT },
             key,
             tracker_id: due.tracker_id.clone(),
@@ -386,7 +389,12 @@ impl Driver {
                 (Input::Succeeded { interval, min_interval, tracker_id }, reply.peers.clone())
             }
         };
-        self.lines[line].machine.handle(Instant::now().into_std(), input);
+        let (now, machine) = (Instant::now().into_std(), &mut self.lines[line].machine);
+        machine.handle(now, input);
+        // An announce has room for one event. That we are no leech is told as soon as the tracker lets us.
+        if result.is_ok() && due.event == Some(Event::Started) && self.is_paused() {
+            self.lines[line].machine.handle(now, Input::WantPeers);
+        }
         self.note(&due, result);
         if !peers.is_empty() {
             let (names, counters) = (self.client.names.clone(), self.client.counters.clone());

@@ -258,10 +258,9 @@ async fn a_partial_seed_says_that_it_is_paused() {
     let mut torrent = start(1001, 10, &[&url]);
     torrent.totals.paused.store(true, Ordering::Relaxed);
     assert!(heard.recv().await.unwrap().contains("event=started"));
+    assert!(heard.recv().await.unwrap().contains("event=paused"), "unasked: it is no leech from the start");
     // Wishes count between two announces only.
     torrent.announced().await;
-    torrent.announcing.want_peers();
-    assert!(heard.recv().await.unwrap().contains("event=paused"));
     torrent.announced().await;
     torrent.totals.left.store(0, Ordering::Relaxed);
     torrent.announcing.want_peers();
