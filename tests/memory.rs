@@ -118,6 +118,20 @@ fn what_nobody_has_read_lately_is_read_past_the_page_cache() {
     }
 }
 
+/// What the socket did not take, or a limit did not let out, is looked up again for the next send: no block is a hit for that.
+#[test]
+fn where_a_block_was_found_is_counted_once() {
+    let stage = Stage::new(&[12 << 20]);
+    let (mut seeder, figures, _) = checked_seed(&stage, true, &["--upload-limit", "8M"]);
+    let addr = seeder.address().to_string();
+    assert_eq!(stage.run("download", &["--peer", &addr, "--connections", "1"]).0, Some(0));
+    let page = when_sent(&stage, figures, 1);
+    let ends = ["cache_hits", "page_cache_hits", "cache_misses"];
+    let seen: u64 = ends.iter().map(|end| page.sum(&format!("seedring_{end}_total"), &[])).sum();
+    let (runs, blocks) = (stage.total() / 65_536, stage.total() / BLOCK as u64);
+    assert!((runs..=blocks).contains(&seen), "{seen} lookups of {blocks} blocks in {runs} runs");
+}
+
 /// What has no room in our own memory and is read again stays in the page cache.
 #[test]
 fn a_block_for_which_there_is_no_memory_is_read_twice_at_most() {
@@ -358,17 +372,33 @@ fn pieces_of_many_seeds_are_hashed_in_batches() {
     program.until("completed");
     let page = common::until(|| {
         let page = Samples::fetch(figures);
-        let hashed = page.sum("seedring_hash_batch_bytes_sum", &[]);
+        let hashed = page.sum("seedring_hash_batch_bytes_sum", &["kind=\"download\""]);
         if hashed == stage.total() { Ok(page) } else { Err(format!("{hashed} bytes are hashed")) }
     });
-    let pieces = u64::from(stage.torrent.layout.piece_count());
+    are_batches(&page, "kind=\"download\"", u64::from(stage.torrent.layout.piece_count()));
+}
+
+/// So are those of a check.
+#[test]
+fn what_is_on_disk_is_hashed_in_batches() {
+    let stage = Stage::new(&[32 << 20]);
+    let (_seeder, figures, _) = checked_seed(&stage, true, &[]);
+    let page = common::until(|| {
+        let page = Samples::fetch(figures);
+        let hashed = page.sum("seedring_hash_batch_bytes_sum", &["kind=\"verify\""]);
+        if hashed == stage.total() { Ok(page) } else { Err(format!("{hashed} bytes are hashed")) }
+    });
+    are_batches(&page, "kind=\"verify\"", u64::from(stage.torrent.layout.piece_count()));
+}
+
+/// Half full at least; of lanes that are few each has its run at once.
+fn are_batches(page: &Samples, kind: &str, runs: u64) {
     let [timed, sized] =
-        ["seconds", "bytes"].map(|what| page.sum(&format!("seedring_hash_batch_{what}_count"), &[]));
-    println!("{timed} batches of {pieces} pieces");
+        ["seconds", "bytes"].map(|what| page.sum(&format!("seedring_hash_batch_{what}_count"), &[kind]));
+    println!("{timed} batches of {runs} runs");
     let lanes = Engine::current().lanes() as u64;
-    // Half full at least; of lanes that are few each has its piece at once.
-    let most = if lanes == 1 { pieces } else { pieces * 2 / lanes };
-    assert!(timed == sized && (pieces / lanes..=most).contains(&timed), "{timed} batches of {pieces} pieces");
+    let most = if lanes == 1 { runs } else { runs * 2 / lanes };
+    assert!(timed == sized && timed <= most, "{timed} batches of {runs} runs");
 }
 
 /// Requests that follow each other are one read of a run, and many blocks are one send.

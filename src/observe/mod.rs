@@ -80,8 +80,8 @@ impl Node {
     /// What is done with its torrent.
     fn state(&self) -> &'static str {
         match self.cores.values().any(|core| core.seeding) {
-            _ if self.cores.is_empty() => "checking",
             true => "seeding",
+            false if self.cores.values().all(|core| core.checking) => "checking",
             false => "downloading",
         }
     }
@@ -230,17 +230,26 @@ impl Board {
                 .flat_map(disk)
                 .map(|(labels, node, kind)| (labels, node.sum(sizes, |core| core.ring.disk[kind].sizes))),
         );
+        let batches = |core: &Snapshot, kind| if kind == "verify" { core.checked } else { core.hashed };
+        let hashed = || {
+            told().flat_map(move |node| {
+                ["verify", "download"].map(|kind| {
+                    let labels = node.labels().into_iter().chain([("kind", kind)]);
+                    (labels.collect::<Vec<_>>(), node, kind)
+                })
+            })
+        };
         page.histogram(
             "seedring_hash_batch_seconds",
-            "Time to hash each batch of runs that came from peers.",
+            "Time to hash each batch of runs, to verify what was on disk, and of what was downloaded.",
             1e9,
-            told().map(|node| (node.labels(), node.sum(times, |core| core.hash_times))),
+            hashed().map(|(labels, node, kind)| (labels, node.sum(times, |core| batches(core, kind).times))),
         );
         page.histogram(
             "seedring_hash_batch_bytes",
             "Bytes of each batch of runs that were hashed side by side.",
             1.0,
-            told().map(|node| (node.labels(), node.sum(sizes, |core| core.hash_sizes))),
+            hashed().map(|(labels, node, kind)| (labels, node.sum(sizes, |core| batches(core, kind).sizes))),
         );
     }
 

@@ -85,7 +85,7 @@ const COUNTERS: &[(&str, &str)] = &[
     ),
     ("seedring_file_send_errors_total", "Sends of these that failed otherwise, before anything was moved."),
     ("seedring_ring_operations_total", "Operations put into the submission queue of io_uring."),
-    ("seedring_ring_completions_total", "Operations answered by the kernel while somebody waited for them."),
+    ("seedring_ring_completions_total", "Operations answered by the kernel."),
     (
         "seedring_ring_short_results_total",
         "Completions that moved fewer bytes than asked, or none because nothing was ready.",
@@ -287,8 +287,8 @@ impl Registry {
             ("seedring_requests_total", "result", "refused", |core| core.requests.refused),
             ("seedring_requests_total", "result", "cancelled", |core| core.requests.cancelled),
             ("seedring_requests_total", "result", "dropped", |core| core.requests.dropped),
-            ("seedring_hash_bytes_total", "kind", "verify", |core| core.checked_bytes),
-            ("seedring_hash_bytes_total", "kind", "download", |core| core.hash_sizes.sum()),
+            ("seedring_hash_bytes_total", "kind", "verify", |core| core.checked.sizes.sum()),
+            ("seedring_hash_bytes_total", "kind", "download", |core| core.hashed.sizes.sum()),
         ];
         for (name, label, value, figure) in counters {
             self.counter(name, &with(&labels, &[(label, value)]), sum(figure));
@@ -334,7 +334,7 @@ impl Registry {
     /// in whatever order they are heard.
     fn set_standing(&self, node: &Node) {
         let labels = node.labels();
-        let standing = node.cores.values().map(|core| core.progress);
+        let standing = node.cores.values().filter(|core| !core.checking).map(|core| core.progress);
         let Some(latest) = standing.max_by_key(|progress| (progress.good_pieces, Reverse(progress.left)))
         else {
             return;

@@ -5,11 +5,9 @@ mod figures;
 use super::peers::STAY;
 use super::*;
 use crate::metainfo::{Content, TorrentBuilder};
-use crate::ring::{RingCounters, ZeroCopyCounts};
 use crate::session::{Progress, TrackerCounts};
-use crate::shard::{HandshakeFailures, Overhead, SlabStates};
-use crate::storage::Counts;
-use crate::swarm::{ExchangeCounts, Introduction, PeerView, RequestCounts, Uploading};
+use crate::shard::Overhead;
+use crate::swarm::{Introduction, PeerView, RequestCounts, Uploading};
 use crate::wire::PeerId;
 use crate::wire::Reserved;
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,27 +36,9 @@ fn snapshot(core: u32, peers: Vec<PeerView>) -> Snapshot {
     Snapshot {
         core,
         progress: Progress { pieces: 7, good_pieces: 4, left: 49_152, ..Progress::default() },
-        failed_pieces: 0,
-        received: 0,
-        exchange: ExchangeCounts::default(),
-        requests: RequestCounts::default(),
-        uploading: Uploading::default(),
-        seeding: false,
-        failures: HandshakeFailures::default(),
-        overhead: Overhead::default(),
-        ring: RingCounters::default(),
-        disk: Counts::default(),
-        slabs: SlabStates::default(),
-        zero_copy: ZeroCopyCounts::default(),
         arena_registered: true,
-        mapped: 0,
-        cache_hits: 0,
-        page_cache_hits: 0,
-        cache_misses: 0,
-        checked_bytes: 0,
-        hash_times: Histogram::of_times(),
-        hash_sizes: Histogram::of_sizes(),
         peers,
+        ..Snapshot::default()
     }
 }
 
@@ -370,7 +350,7 @@ fn cores_are_summed_and_nodes_told_apart() {
             let mut told = snapshot(core, Vec::new());
             told.progress.uploaded = scale * (u64::from(core) + 1);
             told.progress.moved = scale;
-            told.hash_sizes.observe(1 << 20);
+            told.hashed.sizes.observe(1 << 20);
             told.ring.operations[Kind::Send as usize].queued = scale + u64::from(core);
             told.slabs.cached = 3;
             (told.zero_copy.sends, told.zero_copy.leaked) = (scale, 1);
@@ -389,8 +369,8 @@ fn cores_are_summed_and_nodes_told_apart() {
     assert_eq!(page["seedring_uploaded_bytes_total{node=\"leecher-1\"}"], 300);
     assert_eq!(page["seedring_moved_bytes_total{node=\"leecher-1\",core=\"1\"}"], 100);
     assert_eq!(page["seedring_ring_operations_total{node=\"seeder\",core=\"1\",operation=\"send\"}"], 2);
-    assert_eq!(page["seedring_hash_batch_bytes_count{node=\"seeder\"}"], 2);
-    assert_eq!(page["seedring_hash_batch_bytes_bucket{node=\"seeder\",le=\"524288\"}"], 0);
+    assert_eq!(page["seedring_hash_batch_bytes_count{node=\"seeder\",kind=\"download\"}"], 2);
+    assert_eq!(page["seedring_hash_batch_bytes_bucket{node=\"seeder\",kind=\"download\",le=\"524288\"}"], 0);
     assert_eq!(page["seedring_slabs{node=\"seeder\",core=\"0\",state=\"cached\"}"], 3);
     assert_eq!(page["seedring_disk_read_bytes_total{node=\"leecher-1\",path=\"direct\"}"], 2 * 409_600);
     assert_eq!(page["seedring_zero_copy_sends_total{node=\"leecher-1\",core=\"1\"}"], 100);
@@ -465,4 +445,22 @@ fn every_metric_says_what_it_is() {
             assert!(name.starts_with("seedring_") || name.starts_with("process_"), "{name}");
         }
     }
+}
+
+/// A seedbox may check for hours: what that does is seen, and nothing is said of pieces that nobody has looked at.
+#[test]
+fn a_core_that_checks_shows_its_work() {
+    let mut world = World::new(5);
+    let mut told = Snapshot { checking: true, ..Snapshot::default() };
+    told.checked.observe(Duration::from_millis(3), 4 << 20);
+    told.disk.direct_read_bytes = 4 << 20;
+    world.board.take(world.now, world.node, told);
+    let page = samples(&world.board.metrics());
+    assert_eq!(page["seedring_torrents{state=\"checking\"}"], 1);
+    assert_eq!(page["seedring_disk_read_bytes_total{path=\"direct\"}"], 4 << 20);
+    assert_eq!(page["seedring_hash_bytes_total{kind=\"verify\"}"], 4 << 20);
+    assert_eq!(page["seedring_hash_batch_bytes_count{kind=\"verify\"}"], 1);
+    assert!(
+        !page.keys().any(|key| key.starts_with("seedring_left_bytes") || key.starts_with("seedring_pieces"))
+    );
 }

@@ -96,6 +96,29 @@ impl Histogram {
     }
 }
 
+/// How long batches of work took, and how large they were.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batches {
+    /// Times in nanoseconds.
+    pub times: Histogram,
+    /// Sizes in bytes.
+    pub sizes: Histogram,
+}
+
+impl Default for Batches {
+    fn default() -> Self {
+        Self { times: Histogram::of_times(), sizes: Histogram::of_sizes() }
+    }
+}
+
+impl Batches {
+    /// Counts one.
+    pub fn observe(&mut self, time: Duration, bytes: u64) {
+        self.times.observe_time(time);
+        self.sizes.observe(bytes);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

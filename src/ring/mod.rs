@@ -43,7 +43,7 @@ pub use descriptors::{Descriptors, Place, Places, TooFewDescriptors, raise_limit
 pub use entries::cores_with_rings;
 pub use file::File;
 pub use gather::Gather;
-pub use histogram::Histogram;
+pub use histogram::{Batches, Histogram};
 pub use listener::{Listener, listen};
 pub use map::{FileMap, MAX_PARTS, Parts};
 pub use runtime::{Config, Core, next_cpus, run, spawn};

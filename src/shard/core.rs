@@ -3,6 +3,7 @@
 use super::crew::{Crew, Letter, Mail};
 use super::listen::listen;
 use super::memory::Memory;
+use super::snapshot::Snapshot;
 use super::strangers::Strangers;
 use super::torrent::TorrentShard;
 use super::{Command, Report, Room};
@@ -22,6 +23,8 @@ const SLOTS: usize = 32;
 const HOLD: u32 = 4 * 1024 * 1024;
 /// Letters read in one go.
 const LETTERS: usize = 64;
+/// How often a core tells of itself.
+const PUBLISHING: Duration = Duration::from_secs(1);
 
 /// What a core starts with.
 pub(super) struct Work {
@@ -64,8 +67,11 @@ impl Work {
     async fn run(mut self, core: ring::Core) -> Result<(), StorageError> {
         let access = Access::new(Arc::clone(&self.crew.store), self.crew.cores());
         let access = Rc::new(access.for_memory(core.arena.capacity() * ring::SLAB_LEN));
-        let Some(found) = self.prepare(&core, &access).await? else { return Ok(()) };
-        let torrent = self.torrent(&core, access, found);
+        let layout = self.crew.store.layout();
+        let runs = layout.piece_count() as usize * layout.piece_length().div_ceil(RUN_LEN) as usize;
+        let memory = Memory::new(&core, runs);
+        let Some(found) = self.prepare(&core, &access, &memory).await? else { return Ok(()) };
+        let torrent = self.torrent(memory, access, found);
         ring::spawn(listen(Rc::clone(&torrent), self.listener));
         ring::spawn(keep_time(Rc::clone(&torrent)));
         ring::spawn(read_mail(Rc::clone(&torrent), self.mail));
@@ -89,13 +95,20 @@ impl Work {
         &mut self,
         core: &ring::Core,
         access: &Rc<Access>,
+        memory: &Memory,
     ) -> Result<Option<Found>, StorageError> {
         let mut found = Found::new();
+        let mut seconds = tokio::time::interval(PUBLISHING);
         let checking = check(&self.crew, core, access, &self.reports);
         tokio::pin!(checking);
         loop {
             tokio::select! {
                 checked = &mut checking => return checked.map(|()| Some(found)),
+                _ = seconds.tick(), if self.crew.snapshots => {
+                    let snapshot = Snapshot::of_check(self.core, access, memory);
+                    // When the mailbox is full, the next one will do.
+                    let _ = self.reports.try_send(Report::Snapshot(Box::new(snapshot)));
+                }
                 command = self.commands.recv() => match command {
                     Some(Command::Peers { addrs, source }) => found.push((addrs, source)),
                     Some(Command::Stop) | None => {
@@ -107,7 +120,7 @@ impl Work {
         }
     }
 
-    fn torrent(&self, core: &ring::Core, access: Rc<Access>, found: Found) -> Rc<TorrentShard> {
+    fn torrent(&self, memory: Memory, access: Rc<Access>, found: Found) -> Rc<TorrentShard> {
         let settings = Settings {
             id: self.crew.id,
             most_peers: self.room.peers,
@@ -126,13 +139,11 @@ impl Work {
             greeting: self.crew.greeting.clone(),
         };
         let layout = Arc::clone(self.crew.store.layout());
-        let runs = layout.piece_count() as usize * layout.piece_length().div_ceil(RUN_LEN) as usize;
         let commons = Arc::clone(&self.crew.commons);
         let mut swarm = Swarm::new(layout, commons, self.core, settings, fastrand::u64(..));
         for (addrs, source) in found {
             addrs.into_iter().for_each(|addr| swarm.add_candidate(addr, source));
         }
-        let memory = Memory::new(core, runs);
         let strangers = Strangers::new(self.room.strangers);
         let (crew, reports) = (Arc::clone(&self.crew), self.reports.clone());
         TorrentShard::new(crew, self.core, swarm, access, memory, strangers, reports)
@@ -180,7 +191,7 @@ async fn keep_time(torrent: Rc<TorrentShard>) {
         torrent.pump();
         torrent.give_way();
         if torrent.now() >= next_progress {
-            next_progress = torrent.now() + Duration::from_secs(1);
+            next_progress = torrent.now() + PUBLISHING;
             torrent.publish();
             torrent.access.let_go();
             if torrent.core == 0 {

@@ -246,7 +246,14 @@ impl Crew {
         *self.posts[core].progress.lock().unwrap_or_else(PoisonError::into_inner) = progress;
     }
 
-    /// What all cores have in common of where the torrent stands.
+    /// The same, but for whom it trades with.
+    pub(super) fn publish_totals(&self, core: usize, totals: Progress) {
+        let mut progress = self.posts[core].progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let Progress { peers, download_rate, upload_rate, .. } = *progress;
+        *progress = Progress { peers, download_rate, upload_rate, ..totals };
+    }
+
+    /// What all cores have in common of where the torrent stands. Looks at every piece when some are not wanted.
     pub(super) fn standing(&self) -> Progress {
         Progress {
             left: self.bytes_left(),

@@ -152,20 +152,46 @@ enum Found {
     Coming(watch::Receiver<Option<Slab>>),
 }
 
+/// Whom stretches are loaded for.
+pub(super) struct Asker {
+    slot: PeerSlot,
+    /// Whether they may lie in the page cache: not if we have to change them, nor when the kernel could not get at them
+    /// there. Reading tells why.
+    map: bool,
+    /// How many of the last stretches were not found before. What is left of a send that was short is looked up again, and is
+    /// no hit.
+    new: usize,
+}
+
+impl Asker {
+    pub(super) fn new(slot: PeerSlot, map: bool) -> Self {
+        Self { slot, map, new: 0 }
+    }
+
+    /// It has other blocks to load.
+    pub(super) fn begin(&mut self) {
+        self.new = usize::MAX;
+    }
+
+    /// The kernel could not get at the page cache. `false` when it had no need to.
+    pub(super) fn stop_mapping(&mut self) -> bool {
+        std::mem::replace(&mut self.map, false)
+    }
+}
+
 /// The disk has failed; the control thread has been told.
 #[derive(Debug, thiserror::Error)]
 #[error("what the peer asked for cannot be read")]
 pub(super) struct ReadFailed;
 
-/// Loads stretches, all at the same time: the first one in any case, the others as long as there is memory. With `map` they
-/// need not be in slabs. They are for `peer`.
+/// Loads stretches, all at the same time: the first one in any case, the others as long as there is memory.
 ///
 /// # Errors
 /// When one cannot be read.
 pub(super) async fn load(
     torrent: &Rc<TorrentShard>,
     stretches: &[Stretch],
-    (peer, map): (PeerSlot, bool),
+    asker: &mut Asker,
     payloads: &mut Vec<Payload>,
 ) -> Result<(), ReadFailed> {
     payloads.clear();
@@ -173,7 +199,7 @@ pub(super) async fn load(
     let mut since = None;
     let found = loop {
         let waited = since.map_or(Duration::ZERO, |since: Instant| since.elapsed());
-        if let Some(found) = torrent.find(first, peer, map, waited) {
+        if let Some(found) = torrent.find(first, asker, waited) {
             break found;
         }
         // Everything is being filled or sent: some will be free soon.
@@ -184,9 +210,12 @@ pub(super) async fn load(
         }
     };
     // Whoever holds slabs must not wait for more: the others may do the same.
-    let further = others.iter().map_while(|stretch| torrent.find(stretch, peer, map, Duration::ZERO));
-    let found: Vec<Found> = std::iter::once(found).chain(further).collect();
-    for found in found.into_iter().map_while(of_one_kind()) {
+    let further = others.iter().map_while(|stretch| torrent.find(stretch, asker, Duration::ZERO));
+    let found: Vec<(Found, Lookup)> = std::iter::once(found).chain(further).collect();
+    let seen = stretches.len().saturating_sub(asker.new);
+    found.iter().skip(seen).for_each(|(_, end)| torrent.gauges.count_lookup(*end));
+    asker.new = asker.new.min(stretches.len() - found.len());
+    for found in found.into_iter().map(|(found, _)| found).map_while(of_one_kind()) {
         payloads.push(match found {
             Found::Here(payload) => payload,
             Found::Coming(mut slab) => {
@@ -212,13 +241,7 @@ fn of_one_kind() -> impl FnMut(Found) -> Option<Found> {
 impl TorrentShard {
     /// The run in a cache, or on its way there. `None` when there is no memory now. Half of it
     /// a seed leaves to what the page cache holds, unless it has `waited` long.
-    fn find(
-        self: &Rc<Self>,
-        stretch: &Stretch,
-        peer: PeerSlot,
-        map: bool,
-        waited: Duration,
-    ) -> Option<Found> {
+    fn find(self: &Rc<Self>, stretch: &Stretch, asker: &Asker, waited: Duration) -> Option<(Found, Lookup)> {
         let key = stretch.key;
         let mut memory = self.memory.borrow_mut();
         let here = memory.get(key, &stretch.range).map(|slab| Found::Here(Payload::Slab(slab)));
@@ -227,14 +250,14 @@ impl TorrentShard {
             let coming = reads.get(&key).filter(|coming| covers(&coming.range, &stretch.range))?;
             Some(Found::Coming(coming.slab.clone()))
         });
-        if found.is_some() {
-            memory.taken(key, peer.index());
-            self.gauges.count_lookup(Lookup::Memory);
-            return found;
+        if let Some(found) = found {
+            memory.taken(key, asker.slot.index());
+            return Some((found, Lookup::Memory));
         }
-        if map && let Some(cached) = self.cached(stretch, memory.unused()) {
-            self.gauges.count_lookup(Lookup::PageCache);
-            return Some(Found::Here(cached));
+        if asker.map
+            && let Some(cached) = self.cached(stretch, memory.unused())
+        {
+            return Some((Found::Here(cached), Lookup::PageCache));
         }
         if waited < GROW_AFTER && self.swarm.borrow().is_seeding() && !memory.stays_in_half() {
             return None;
@@ -246,13 +269,12 @@ impl TorrentShard {
         }
         self.access.map_within(room);
         let slab = memory.take(self.skew(key))?;
-        self.gauges.count_lookup(Lookup::Read);
         memory.miss(key);
         // Of a run that is wanted once more, or will be, all is read.
         let again = memory.holds(key) || self.reads.borrow().contains_key(&key);
         let whole = stretch.ahead || again;
         let range = if whole { 0..self.run_len(key) as usize } else { stretch.range.clone() };
-        Some(Found::Coming(self.read_run(key, range, slab)))
+        Some((Found::Coming(self.read_run(key, range, slab)), Lookup::Read))
     }
 
     /// The stretch in the page cache, when that holds all of it.

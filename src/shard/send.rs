@@ -1,7 +1,7 @@
 //! Sending to one peer: messages first, then blocks, many in one send.
 
 use super::allowance::Allowance;
-use super::load::{self, Loaded, Payload, ReadFailed, Stretch};
+use super::load::{self, Asker, Loaded, Payload, ReadFailed, Stretch};
 use super::torrent::TorrentShard;
 use crate::metainfo::{BLOCK_LEN, Block};
 use crate::ring::{Gather, Socket};
@@ -43,9 +43,7 @@ pub(super) struct Sender {
     /// What the blocks need, and where the bytes of the first of these stretches are.
     stretches: Vec<Stretch>,
     payloads: Vec<Payload>,
-    /// Whether they may lie in the page cache: not if we have to change them, nor when the kernel could not get at them
-    /// there. Reading tells why.
-    map: bool,
+    asker: Asker,
     /// For a peer that insists on encryption: it stands where the next byte goes out.
     cipher: Option<Cipher>,
     /// Payload bytes that may go out.
@@ -74,7 +72,7 @@ impl Sender {
             last: None,
             stretches: Vec::new(),
             payloads: Vec::new(),
-            map: cipher.is_none(),
+            asker: Asker::new(slot, cipher.is_none()),
             cipher,
             unsent: u64::MAX,
         }
@@ -128,7 +126,7 @@ impl Sender {
                     socket.writable().await?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.raw_os_error() == Some(libc::EFAULT) && self.map => self.map = false,
+                Err(error) if error.raw_os_error() == Some(libc::EFAULT) && self.asker.stop_mapping() => {}
                 Err(error) => return Err(error),
             }
         }
@@ -183,6 +181,7 @@ impl Sender {
             let most = if self.cipher.is_some() { ENCRYPTED_SEND_LEN } else { SEND_LEN };
             let soon = soon(swarm.upload_rate(self.slot)).min(most.into());
             let soon = soon.min(self.allowance.get(now, soon)) as u32;
+            self.asker.begin();
             match soon {
                 0 => {}
                 _ if left_over => swarm.take_left_over(self.slot, soon, &mut self.blocks),
@@ -222,7 +221,7 @@ impl Sender {
             self.last,
             &mut self.stretches,
         );
-        load::load(&self.torrent, &self.stretches, (self.slot, self.map), &mut self.payloads).await?;
+        load::load(&self.torrent, &self.stretches, &mut self.asker, &mut self.payloads).await?;
         let mut loaded = Loaded::new(&self.stretches, &self.payloads);
         if let Some(rest) = rest {
             gather.push_small(&head(&self.blocks[0])[self.block_sent.min(PIECE_HEAD_LEN)..]);

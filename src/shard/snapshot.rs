@@ -2,18 +2,21 @@
 
 use super::Progress;
 use super::failures::{Failure, HandshakeFailures};
+use super::memory::Memory;
 use super::torrent::TorrentShard;
-use crate::ring::{self, Histogram, RingCounters, ZeroCopyCounts};
-use crate::storage::Counts;
+use crate::ring::{self, Batches, RingCounters, ZeroCopyCounts};
+use crate::storage::{Access, Counts};
 use crate::swarm::{ExchangeCounts, PeerView, RequestCounts, Uploading};
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::time::Instant;
 
 /// All that one core has to show. Sums are of this run and never fall.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// The core's number, from 0.
     pub core: u32,
+    /// Whether it still checks what is on disk. There are no peers then, and nothing is known of the pieces.
+    pub checking: bool,
     /// What this core has moved, and where the torrent stands on all of them.
     pub progress: Progress,
     /// Pieces that came out wrong.
@@ -50,12 +53,10 @@ pub struct Snapshot {
     pub page_cache_hits: u64,
     /// See `cache_hits`.
     pub cache_misses: u64,
-    /// Bytes that were read and hashed to check what was on disk.
-    pub checked_bytes: u64,
-    /// Time of each batch of runs hashed side by side, in nanoseconds.
-    pub hash_times: Histogram,
-    /// Bytes of each.
-    pub hash_sizes: Histogram,
+    /// Batches of runs hashed side by side, to check what was on disk.
+    pub checked: Batches,
+    /// The same of what came from peers.
+    pub hashed: Batches,
     /// Its connected peers.
     pub peers: Vec<PeerView>,
 }
@@ -98,7 +99,7 @@ impl Snapshot {
             received: overhead.received + ring.handshakes_received,
         };
         Self {
-            core: torrent.core as u32,
+            checking: false,
             progress: torrent.progress(),
             failed_pieces: totals.failed_pieces,
             received: totals.received,
@@ -108,19 +109,28 @@ impl Snapshot {
             seeding: swarm.is_seeding(),
             failures: gauges.failures.get(),
             overhead,
-            ring,
-            disk: torrent.access.counts(),
-            slabs: memory.states(),
-            zero_copy: memory.zero_copy.counts(),
-            arena_registered: memory.is_registered(),
-            mapped: torrent.access.mapped(),
             cache_hits: gauges.lookups(Lookup::Memory),
             page_cache_hits: gauges.lookups(Lookup::PageCache),
             cache_misses: gauges.lookups(Lookup::Read),
-            checked_bytes: gauges.checked_bytes,
-            hash_times: gauges.hashing.borrow().0,
-            hash_sizes: gauges.hashing.borrow().1,
+            hashed: gauges.hashed.get(),
             peers: swarm.peers().collect(),
+            ..Self::of_check(torrent.core, &torrent.access, &memory)
+        }
+    }
+
+    /// How a core stands that checks what is on disk. To be called on its thread.
+    pub(super) fn of_check(core: usize, access: &Access, memory: &Memory) -> Self {
+        Self {
+            core: core as u32,
+            checking: true,
+            ring: ring::counters(),
+            disk: access.counts(),
+            slabs: memory.states(),
+            zero_copy: memory.zero_copy.counts(),
+            arena_registered: memory.is_registered(),
+            mapped: access.mapped(),
+            checked: access.checked(),
+            ..Self::default()
         }
     }
 }
@@ -137,29 +147,17 @@ pub(super) enum Lookup {
 }
 
 /// What a core counts besides its swarm and its ring.
+#[derive(Default)]
 pub(super) struct Gauges {
     /// By [`Lookup`].
     lookups: [Cell<u64>; 3],
-    /// Times and sizes of batches.
-    hashing: RefCell<(Histogram, Histogram)>,
-    checked_bytes: u64,
+    hashed: Cell<Batches>,
     failures: Cell<HandshakeFailures>,
     /// But for handshakes: the ring counts those.
     overhead: Cell<Overhead>,
 }
 
 impl Gauges {
-    /// For a core that has done nothing but check its part of what is on disk, which has moved so much.
-    pub(super) fn after_check(counts: &Counts) -> Self {
-        Self {
-            lookups: Default::default(),
-            hashing: RefCell::new((Histogram::of_times(), Histogram::of_sizes())),
-            checked_bytes: counts.direct_read_bytes + counts.cached_read_bytes,
-            failures: Cell::default(),
-            overhead: Cell::default(),
-        }
-    }
-
     /// A handshake has come to nothing.
     pub(super) fn count_failure(&self, failure: Failure) {
         let mut failures = self.failures.get();
@@ -173,7 +171,7 @@ impl Gauges {
         self.overhead.set(Overhead { sent: before + sent, received: got + received });
     }
 
-    /// A stretch to be sent was looked up.
+    /// A stretch to be sent was looked up, for the first time.
     pub(super) fn count_lookup(&self, end: Lookup) {
         let counter = &self.lookups[end as usize];
         counter.set(counter.get() + 1);
@@ -185,8 +183,8 @@ impl Gauges {
 
     /// A batch of so many bytes has been hashed since then.
     pub(super) fn count_hashing(&self, since: Instant, bytes: u64) {
-        let (times, sizes) = &mut *self.hashing.borrow_mut();
-        times.observe_time(since.elapsed());
-        sizes.observe(bytes);
+        let mut hashed = self.hashed.get();
+        hashed.observe(since.elapsed(), bytes);
+        self.hashed.set(hashed);
     }
 }

@@ -116,7 +116,7 @@ impl TorrentShard {
             info_hash: crew.torrent.info_hash,
             peer_id: crew.id,
         };
-        let gauges = Gauges::after_check(&access.counts());
+        let gauges = Gauges::default();
         let secrecy = Secrecy::new(crew.encryption, crew.torrent.info_hash);
         Rc::new(Self {
             crew,
@@ -166,15 +166,21 @@ impl TorrentShard {
         }
     }
 
-    /// Where the torrent stands, and what this core has moved.
+    /// Where the torrent stands, what this core has moved, and whom it trades with.
     pub(super) fn progress(&self) -> Progress {
-        let swarm = self.swarm.borrow();
-        let totals = swarm.totals();
-        let (mut peers, mut rates) = (0, (0, 0));
-        for peer in swarm.peers() {
-            peers += 1;
-            rates = (rates.0 + peer.rates.0, rates.1 + peer.rates.1);
+        let Progress { left, skipped, pieces, good_pieces, .. } = self.crew.standing();
+        let mut progress = Progress { left, skipped, pieces, good_pieces, ..self.totals() };
+        for peer in self.swarm.borrow().peers() {
+            progress.peers += 1;
+            progress.download_rate += peer.rates.0;
+            progress.upload_rate += peer.rates.1;
         }
+        progress
+    }
+
+    /// What this core has moved: cheap enough for every piece.
+    fn totals(&self) -> Progress {
+        let totals = self.swarm.borrow().totals();
         let (letters, lost) = self.unposted.count();
         let mut limits = *self.hits.borrow();
         limits += totals.limits;
@@ -187,11 +193,8 @@ impl TorrentShard {
             uploaded: totals.uploaded,
             wasted: totals.wasted + lost,
             moved: self.moved.get(),
-            peers,
-            download_rate: rates.0,
-            upload_rate: rates.1,
             limits,
-            ..self.crew.standing()
+            ..Progress::default()
         }
     }
 
@@ -409,7 +412,7 @@ impl TorrentShard {
             return;
         }
         // Before anybody can find that all is complete.
-        self.publish();
+        self.crew.publish_totals(self.core, self.totals());
         self.finished.borrow_mut().extend(self.crew.had(piece));
         // A piece may end thousands of files; so many open at once would be too many.
         while self.finishers.get() < self.finished.borrow().len().min(FINISHERS) {

@@ -6,7 +6,7 @@ use super::open_files::OpenFiles;
 use super::views::Views;
 use super::{Location, StorageError, Store};
 use crate::metainfo::{FileIndex, FileKind, PieceIndex, Span};
-use crate::ring::{Cached, Descriptors, File, FillingSlab, Place, Slab};
+use crate::ring::{Batches, Cached, Descriptors, File, FillingSlab, Place, Slab};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::io;
@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The first and the longest pause before the system is asked again for a descriptor that it has refused.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
@@ -22,10 +22,10 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_
 /// Files that are looked for at a time.
 const LOOKS: usize = 16;
 
-/// What a file is opened for.
 /// Smaller files are read to be sent: a few system calls for each would be more than a copy of so many bytes.
 const LEAST_CACHED: u64 = 32 * 1024;
 
+/// What a file is opened for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Purpose {
     Read,
@@ -42,6 +42,8 @@ pub struct Access {
     /// What [`Store::writes`] said when the files were opened.
     writes: Cell<bool>,
     counter: Counter,
+    /// What was hashed to check what is on disk.
+    checked: Cell<Batches>,
     /// Times that a file had to wait for a descriptor.
     waits: Cell<u64>,
 }
@@ -52,8 +54,8 @@ impl Access {
         let writes = Cell::new(store.writes());
         let open = RefCell::new(OpenFiles::new(cores));
         let views = RefCell::new(Views::new(cores));
-        let (looked, waits) = (Cell::new(None), Cell::new(0));
-        Self { store, open, views, looked, writes, counter: Counter::default(), waits }
+        let (looked, waits, checked) = (Cell::new(None), Cell::new(0), Cell::default());
+        Self { store, open, views, looked, writes, counter: Counter::default(), checked, waits }
     }
 
     /// With views that fit a core with so many bytes of memory, of which nothing is mapped yet.
@@ -70,6 +72,18 @@ impl Access {
     /// How this core's operations went.
     pub fn counts(&self) -> Counts {
         self.counter.get()
+    }
+
+    /// The batches of runs that this core has hashed to check what is on disk.
+    pub fn checked(&self) -> Batches {
+        self.checked.get()
+    }
+
+    /// One more, which was begun then.
+    pub(super) fn count_checked(&self, begun: Instant, bytes: u64) {
+        let mut checked = self.checked.get();
+        checked.observe(begun.elapsed(), bytes);
+        self.checked.set(checked);
     }
 
     /// How often a file had to wait because descriptors were short.

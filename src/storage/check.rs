@@ -8,6 +8,7 @@ use crate::ring::{self, Arena, SLAB_LEN, Slab};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -29,7 +30,7 @@ pub async fn hash_pieces(
     // A run that is hashed and one that is read, for each reader; in half of the memory, for the arena keeps what it has, and
     // the other half is for files to be mapped. Of few slabs there are too few for that.
     let count = AT_ONCE.min(arena.free().div_ceil(4)).min(arena.free() / 2).max(1);
-    let bench = Bench { readers: Cell::new(count), ..Bench::default() };
+    let bench = Bench { access: Rc::clone(access), readers: Cell::new(count), waiting: RefCell::default() };
     let job = Rc::new(Check {
         access: Rc::clone(access),
         arena: arena.clone(),
@@ -157,8 +158,9 @@ struct Waiting {
 }
 
 /// Where readers bring their runs: when all have brought one, they are hashed side by side.
-#[derive(Default)]
 struct Bench {
+    /// Counts what is hashed.
+    access: Rc<Access>,
     /// Readers still at work.
     readers: Cell<usize>,
     waiting: RefCell<Vec<Waiting>>,
@@ -179,7 +181,9 @@ impl Bench {
         }
         let mut batch = self.waiting.take();
         let jobs = batch.iter_mut().map(|one| Job::new(&mut one.state, one.slab.bytes(0..one.len)));
+        let begun = Instant::now();
         advance(&mut jobs.collect::<Vec<_>>());
+        self.access.count_checked(begun, batch.iter().map(|one| one.len as u64).sum());
         for Waiting { state, done, .. } in batch {
             // Nobody listens when the check was given up.
             let _ = done.send(state);

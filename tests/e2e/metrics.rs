@@ -152,8 +152,9 @@ fn pages_tell_what_was_moved_while_it_moves_and_after() {
         (&got, "disk_operation_seconds_count{operation=\"write\"}"),
         (&got, "disk_operation_bytes_count{operation=\"write\"}"),
         (&got, "disk_operation_seconds_count{operation=\"sync\"}"),
-        (&got, "hash_batch_seconds_count"),
-        (&got, "hash_batch_bytes_count"),
+        (&got, "hash_batch_seconds_count{kind=\"download\"}"),
+        (&got, "hash_batch_bytes_count{kind=\"download\"}"),
+        (&sent, "hash_batch_seconds_count{kind=\"verify\"}"),
     ] {
         assert!(samples[&format!("seedring_{series}")] > 0.0, "{series}");
     }

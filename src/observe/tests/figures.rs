@@ -24,8 +24,8 @@ fn told() -> Board {
         told.requests = RequestCounts { served: 100, refused: 10, cancelled: 7, dropped: 1 };
         told.uploading = Uploading { slots: 3, most_slots: 8, requests: 2, bytes: 32_768 };
         told.overhead = Overhead { sent: 1000, received: 200 };
-        told.checked_bytes = 5000;
-        told.hash_sizes.observe(70);
+        told.checked.sizes.observe(5000);
+        told.hashed.sizes.observe(70);
         for (kind, operations) in told.ring.operations.iter_mut().enumerate() {
             let kind = kind as u64 + 1;
             *operations =
