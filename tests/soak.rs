@@ -15,6 +15,7 @@ use seedring::metainfo::Torrent;
 use seedring::wire::mse::{Initiator, Methods, Randomness, Step};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -165,22 +166,43 @@ fn seed_passed_by(zero_copy: &str) {
     assert_eq!(once["ok"], true, "{once}");
     let before = Held::by_none(&seed, metrics, idle);
 
-    let honest = ["--bytes-per-connection", "1T", "--seconds", "8"];
-    let mut honest = Program::start(&mut load("download", &path, folder.path(), addr, &honest));
-    let done = pass_by(PASSERS, |rng| visit_seed(addr, &torrent, rng));
-    let summary = honest.until("load");
+    let over = AtomicBool::new(false);
+    let done = thread::scope(|scope| {
+        let honest = scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                take_honestly(&path, folder.path(), addr);
+            }
+        });
+        let done = pass_by(PASSERS, |rng| visit_seed(addr, &torrent, rng));
+        over.store(true, Ordering::Relaxed);
+        honest.join().unwrap();
+        done
+    });
+    assert!(done > PASSERS / 2, "{done} peers got as far as they wanted");
+    before.assert_back(&seed, metrics);
+    assert_within_limit(&seed);
+    let page = Samples::fetch(metrics);
+    let sends = page.sum("seedring_zero_copy_sends_total", &[]);
+    assert_eq!(sends > 0, zero_copy == "on", "{sends} sends without a copy");
+    assert_eq!(page.sum("seedring_zero_copy_events_total", &["event=\"leaked\""]), 0);
+}
+
+/// Sixteen peers that take what they get, and all of it is right.
+fn take_honestly(torrent: &Path, folder: &Path, addr: SocketAddr) {
+    let more = ["--bytes-per-connection", "1T", "--seconds", "3"];
+    let summary = Program::start(&mut load("download", torrent, folder, addr, &more)).until("load");
     for (figure, value) in
         [("bad_blocks", 0), ("unexpected_blocks", 0), ("closed_early", 0), ("connected", 16)]
     {
         assert_eq!(summary[figure], value, "{figure}: {summary}");
     }
     assert_eq!(summary["ok"], true, "{summary}");
-    assert!(done > PASSERS / 2, "{done} peers got as far as they wanted");
-    before.assert_back(&seed, metrics);
-    let page = Samples::fetch(metrics);
-    let sends = page.sum("seedring_zero_copy_sends_total", &[]);
-    assert_eq!(sends > 0, zero_copy == "on", "{sends} sends without a copy");
-    assert_eq!(page.sum("seedring_zero_copy_events_total", &["event=\"leaked\""]), 0);
+}
+
+/// Of a program with `--memory-limit 32M`.
+fn assert_within_limit(program: &Program) {
+    let peak = program.peak_memory() >> 20;
+    assert!(peak <= 32 + 64, "{peak} MiB at the most");
 }
 
 #[test]
@@ -329,6 +351,7 @@ fn of_seeds_that_pass_by_a_downloader_nothing_is_left() {
     assert!(std::fs::read(target.join("payload")).unwrap() == payload);
     assert!(done > PASSERS / 2, "{done} were asked for something before they vanished");
     before.assert_back(&program, metrics);
+    assert_within_limit(&program);
 }
 
 /// Hosts whose seeds vanish again and again, and how often they do so before the others hurry.

@@ -125,6 +125,20 @@ fn published_vectors_come_out() {
     }
 }
 
+/// By what the kernel says of the processor.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn an_engine_is_there_where_its_instructions_are() {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap();
+    let flags: Vec<&str> = info.lines().find(|line| line.starts_with("flags")).unwrap().split(' ').collect();
+    let has = |needed: &[&str]| needed.iter().all(|flag| flags.contains(flag));
+    for (name, needed) in
+        [("avx512", &["avx512f", "avx512bw", "avx512vl"][..]), ("avx2", &["avx2"]), ("shani", &["sha_ni"])]
+    {
+        assert_eq!(Engine::all().any(|engine| engine.name() == name), has(needed), "{name}");
+    }
+}
+
 /// Shown by `cargo test -- --nocapture`, and where a test fails; on stderr whatever the harness keeps to itself.
 #[test]
 fn it_is_said_which_engines_are_tested_here() {
