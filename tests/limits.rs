@@ -30,9 +30,10 @@ const GIVERS: u8 = 4;
 const PART: usize = 2048;
 /// Bytes before a block.
 const HEAD: usize = 13;
-/// Windows of a measurement, and how many of them may be off.
+/// Windows of a measurement, how many of them may be off, and how far.
 const WINDOWS: usize = 8;
 const SPOILED: usize = 2;
+const MOST_OFF: f64 = 0.5;
 const WINDOW: Duration = Duration::from_secs(1);
 /// Measurements that a busy machine may spoil: it does not let the program or its peers run. A limit that is not exact
 /// spoils all.
@@ -181,10 +182,10 @@ impl Shares {
     fn are_exact(&self, within: f64) -> bool {
         let is_near = |share: f64, within: f64| (share - 1.0).abs() <= within;
         let off = self.windows.iter().filter(|share| !is_near(**share, within)).count();
-        let spoiled = self.windows.iter().all(|share| is_near(*share, 0.3));
+        let none_far_off = self.windows.iter().all(|share| is_near(*share, MOST_OFF));
         let mut sorted = self.windows.clone();
         sorted.sort_by(f64::total_cmp);
-        spoiled && off <= SPOILED && is_near(sorted[WINDOWS / 2], 0.05) && is_near(self.whole, 0.03)
+        none_far_off && off <= SPOILED && is_near(sorted[WINDOWS / 2], 0.05) && is_near(self.whole, 0.03)
     }
 }
 

@@ -61,7 +61,7 @@ impl Kind {
 pub struct Operations {
     /// Put into the submission queue.
     pub queued: u64,
-    /// Answered by the kernel while somebody still waited.
+    /// Answered by the kernel, whether or not somebody still waited.
     pub completed: u64,
     /// Of those: moved fewer bytes than were asked for, or none because nothing was ready.
     pub short: u64,
@@ -293,7 +293,8 @@ impl Begun {
     }
 }
 
-/// Nobody waits any more. The driver keeps what belongs to an operation until the kernel has answered, and this with it.
+/// Nobody waits any more: it counts as done, whatever the answer. The driver keeps what belongs to an operation until the kernel has
+/// given it, and this with it.
 impl Drop for Begun {
     fn drop(&mut self) {
         self.answer(&Ok(self.asked));

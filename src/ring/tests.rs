@@ -48,26 +48,30 @@ async fn pair() -> (Socket, TcpStream) {
     (socket, plain.join().unwrap())
 }
 
+/// A connection to a plain socket that takes in little before somebody reads.
+async fn narrow_pair() -> (Socket, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    rustix::net::sockopt::set_socket_recv_buffer_size(&listener, 16 * 1024).unwrap();
+    let socket = Socket::connect(listener.local_addr().unwrap(), Duration::from_secs(5)).await.unwrap();
+    (socket, listener.accept().unwrap().0)
+}
+
 /// Whoever asks and does not read holds a connection, and what waits for it, no longer than that.
 #[test]
 fn who_takes_nothing_for_long_is_given_up() {
-    let limit = Duration::from_secs(1);
+    let limit = Duration::from_secs(2);
     let (kept, given_up) = on_a_ring(async |_| {
-        let (reader, silent) = (pair().await, pair().await);
-        // Little fits into the kernel.
-        let filled = async |(socket, plain): &(Socket, TcpStream)| {
-            rustix::net::sockopt::set_socket_recv_buffer_size(plain, 4096).unwrap();
+        let (reader, silent) = (narrow_pair().await, narrow_pair().await);
+        for (socket, _) in [&reader, &silent] {
             socket.give_up_after(limit);
-            fill(socket).await
-        };
-        assert_eq!(filled(&reader).await, libc::EAGAIN);
-        assert_eq!(filled(&silent).await, libc::EAGAIN);
+            assert_eq!(fill(socket).await, libc::EAGAIN);
+        }
         let reading = std::thread::spawn({
             let mut plain = reader.1.try_clone().unwrap();
             move || {
-                for _ in 0..30 {
-                    std::thread::sleep(limit / 10);
-                    let _ = plain.read(&mut [0; 20_000]).unwrap();
+                for _ in 0..100 {
+                    std::thread::sleep(limit / 50);
+                    let _ = plain.read(&mut [0; 8192]).unwrap();
                 }
             }
         });

@@ -19,8 +19,9 @@ use tokio::sync::Notify;
 
 /// How long a peer may take to answer a dial, and to say its whole handshake.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// How long it may take nothing of what is sent to it: as long as it may say nothing.
-const STUCK: Duration = Duration::from_secs(150);
+/// How long it may take nothing of what is sent to it. Twice as long as it may say nothing: one whose buffer is full shows that it
+/// reads only when some of that is free again, a sixteenth perhaps.
+const STUCK: Duration = Duration::from_secs(300);
 pub(super) const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Connects to a peer, in a task of its own.

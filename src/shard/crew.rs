@@ -246,7 +246,7 @@ impl Crew {
         *self.posts[core].progress.lock().unwrap_or_else(PoisonError::into_inner) = progress;
     }
 
-    /// The same, but for whom it trades with.
+    /// Publishes what a core has moved; the number of its peers and their rates stay as they were told last.
     pub(super) fn publish_totals(&self, core: usize, totals: Progress) {
         let mut progress = self.posts[core].progress.lock().unwrap_or_else(PoisonError::into_inner);
         let Progress { peers, download_rate, upload_rate, .. } = *progress;

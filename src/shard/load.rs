@@ -29,6 +29,8 @@ pub(super) struct Stretch {
     range: Range<usize>,
     /// Whether more of the run will be asked for.
     ahead: bool,
+    /// How many blocks there are from its first one on.
+    blocks: usize,
 }
 
 impl Stretch {
@@ -106,16 +108,17 @@ fn follows(layout: &Layout, last: &Block, block: &Block) -> bool {
     place(last, last.end()) == place(block, block.begin)
 }
 
-/// What the first of `blocks` need. Whoever asks on from where the block `last` ended will ask further, and so will he who
-/// asks for two blocks of a run.
+/// What the first of `blocks` need, and how many blocks are left out. Whoever asks on from where the block `last` ended will ask
+/// further, and so will he who asks for two blocks of a run.
 pub(super) fn stretches(
     layout: &Layout,
-    blocks: impl IntoIterator<Item = Block>,
+    blocks: impl ExactSizeIterator<Item = Block>,
     mut last: Option<Block>,
     out: &mut Vec<Stretch>,
-) {
+) -> usize {
     out.clear();
-    for block in blocks {
+    let count = blocks.len();
+    for (at, block) in blocks.enumerate() {
         let follows = last.is_some_and(|last| follows(layout, &last, &block));
         for (key, range) in parts(block) {
             // Asked for twice.
@@ -126,13 +129,14 @@ pub(super) fn stretches(
                 stretch.range.end = range.end;
                 stretch.ahead = true;
             } else if out.len() == MOST_STRETCHES {
-                return;
+                return count - at;
             } else {
-                out.push(Stretch { key, range, ahead: follows });
+                out.push(Stretch { key, range, ahead: follows, blocks: count - at });
             }
         }
         last = Some(block);
     }
+    0
 }
 
 /// A run on its way from the disk, for whoever wants it: so it is read once.
@@ -158,8 +162,8 @@ pub(super) struct Asker {
     /// Whether they may lie in the page cache: not if we have to change them, nor when the kernel could not get at them
     /// there. Reading tells why.
     map: bool,
-    /// How many of the last stretches were not found before. What is left of a send that was short is looked up again, and is
-    /// no hit.
+    /// How many of the last blocks were not found before. What is left of a send that was short is looked up again, and is no
+    /// hit.
     new: usize,
 }
 
@@ -184,13 +188,14 @@ impl Asker {
 #[error("what the peer asked for cannot be read")]
 pub(super) struct ReadFailed;
 
-/// Loads stretches, all at the same time: the first one in any case, the others as long as there is memory.
+/// Loads stretches, all at the same time: the first one in any case, the others as long as there is memory. There are so many blocks
+/// `behind` them.
 ///
 /// # Errors
 /// When one cannot be read.
 pub(super) async fn load(
     torrent: &Rc<TorrentShard>,
-    stretches: &[Stretch],
+    (stretches, behind): (&[Stretch], usize),
     asker: &mut Asker,
     payloads: &mut Vec<Payload>,
 ) -> Result<(), ReadFailed> {
@@ -212,9 +217,9 @@ pub(super) async fn load(
     // Whoever holds slabs must not wait for more: the others may do the same.
     let further = others.iter().map_while(|stretch| torrent.find(stretch, asker, Duration::ZERO));
     let found: Vec<(Found, Lookup)> = std::iter::once(found).chain(further).collect();
-    let seen = stretches.len().saturating_sub(asker.new);
-    found.iter().skip(seen).for_each(|(_, end)| torrent.gauges.count_lookup(*end));
-    asker.new = asker.new.min(stretches.len() - found.len());
+    let new = stretches.iter().zip(&found).filter(|(stretch, _)| stretch.blocks <= asker.new);
+    new.for_each(|(_, (_, end))| torrent.gauges.count_lookup(*end));
+    asker.new = asker.new.min(stretches.get(found.len()).map_or(behind, |next| next.blocks));
     for found in found.into_iter().map(|(found, _)| found).map_while(of_one_kind()) {
         payloads.push(match found {
             Found::Here(payload) => payload,
@@ -338,6 +343,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_out_is_known() {
+        let layout = Layout::new(1 << 20, [64 << 20]).unwrap();
+        let blocks: Vec<Block> =
+            (0..20).map(|at| Block { piece: layout.piece(at).unwrap(), begin: 0, len: BLOCK }).collect();
+        let mut out = Vec::new();
+        let behind = stretches(&layout, blocks.iter().copied(), None, &mut out);
+        assert_eq!((out.len(), behind), (MOST_STRETCHES, 20 - MOST_STRETCHES));
+        assert_eq!((out[0].blocks, out[15].blocks), (20, 5));
+        assert_eq!(stretches(&layout, blocks[..3].iter().copied(), None, &mut out), 0);
+    }
+
+    #[test]
     fn blocks_that_follow_each_other_are_one_stretch() {
         let block = BLOCK as usize;
         let row: Vec<_> = (0..4).map(|at| (3, at * BLOCK, BLOCK)).collect();
@@ -405,7 +422,7 @@ mod tests {
         let layout = Layout::new(1 << 20, [64 << 20]).unwrap();
         let block = |piece| Block { piece: layout.piece(piece).unwrap(), begin: 0, len: BLOCK };
         let mut found = Vec::new();
-        stretches(&layout, [block(0), block(1), block(2)], None, &mut found);
+        stretches(&layout, [block(0), block(1), block(2)].into_iter(), None, &mut found);
         let mut loaded = Loaded::new(&found, &["first", "second"]);
         let mut find = |piece| loaded.find((layout.piece(piece).unwrap(), 0), &(0..BLOCK as usize)).copied();
         assert_eq!([find(1), find(2), find(2)], [Some("second"), None, None]);

@@ -215,13 +215,12 @@ impl Sender {
     async fn lay_out(&mut self, gather: &mut Gather, allowed: u64) -> Result<(), ReadFailed> {
         let mut left = usize::try_from(allowed).unwrap_or(usize::MAX);
         let (sent, rest) = self.cut();
-        load::stretches(
-            self.torrent.crew.store.layout(),
-            rest.into_iter().chain(self.blocks.iter().skip(sent).copied()),
-            self.last,
-            &mut self.stretches,
-        );
-        load::load(&self.torrent, &self.stretches, &mut self.asker, &mut self.payloads).await?;
+        let layout = self.torrent.crew.store.layout();
+        // The block that was cut is the first one.
+        let blocks = self.blocks.iter().enumerate();
+        let blocks = blocks.map(|(at, block)| rest.filter(|_| at == 0).unwrap_or(*block));
+        let behind = load::stretches(layout, blocks, self.last, &mut self.stretches);
+        load::load(&self.torrent, (&self.stretches, behind), &mut self.asker, &mut self.payloads).await?;
         let mut loaded = Loaded::new(&self.stretches, &self.payloads);
         if let Some(rest) = rest {
             gather.push_small(&head(&self.blocks[0])[self.block_sent.min(PIECE_HEAD_LEN)..]);

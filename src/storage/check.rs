@@ -180,6 +180,9 @@ impl Bench {
             return;
         }
         let mut batch = self.waiting.take();
+        if batch.is_empty() {
+            return;
+        }
         let jobs = batch.iter_mut().map(|one| Job::new(&mut one.state, one.slab.bytes(0..one.len)));
         let begun = Instant::now();
         advance(&mut jobs.collect::<Vec<_>>());

@@ -164,7 +164,8 @@ impl Swarm {
     }
 
     /// Takes requests that wait out of the queue, and rejects them: all, or when the peer is being choked all but those
-    /// that it may have all the same; these count as had from now on, as those do that it asks for while choked.
+    /// that it may have all the same; these count as had from now on, as those do that it asks for while choked. (So does what was
+    /// asked for before the last time that it had a slot, once more.)
     pub(super) fn clear_uploads(&mut self, slot: PeerSlot, all: bool) {
         let crowded = self.commons.slots.is_crowded();
         let Some(peer) = self.peers.get_mut(slot) else { return };

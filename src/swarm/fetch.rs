@@ -4,11 +4,17 @@ use super::active::ActivePiece;
 use super::peer::{Asked, Peer};
 use super::speak::Speech;
 use super::{PeerSlot, Swarm};
-use crate::metainfo::{Block, PieceIndex};
+use crate::metainfo::{Block, Layout, PieceIndex};
 use std::time::Duration;
 
-/// Seconds in which a peer must be able to bring a whole piece to have one for itself.
-const WHOLE_PIECE: f64 = 60.0;
+/// Who needs more seconds for a whole piece has none for itself. That is long: of a piece that many have sent it is less clear
+/// who has spoiled it.
+const WHOLE_PIECE: f64 = 300.0;
+
+/// Whether a whole piece would take the peer long, as far as its speed is known.
+fn takes_long(peer: &Peer, layout: &Layout) -> bool {
+    peer.pace().is_some_and(|pace| f64::from(layout.piece_length()) / pace > WHOLE_PIECE)
+}
 
 impl Swarm {
     // ---- asking ----
@@ -151,40 +157,28 @@ impl Swarm {
     }
 
     /// Who would take long for a whole piece goes on with that of another slow one, the one that lacks least: else each has a piece of
-    /// its own open for as long, and none of them can be given to others meanwhile.
+    /// its own open for as long, and none of them can be given to others meanwhile. Not a seed: what it sends nobody else may have,
+    /// and all of that is worth having. Nor who may be asked for nothing just now: it would only take the piece from the other.
     fn join_slow(&mut self, slot: PeerSlot, slabs: usize) {
-        let Some(peer) = self.peers.get(slot).filter(|peer| self.takes_long(peer)) else { return };
+        let Some(peer) = self.peers.get(slot).filter(|peer| takes_long(peer, &self.layout)) else { return };
         let is_free = |active: &ActivePiece| !active.is_choosy() && !active.is_sole();
         let owned = peer.current.and_then(|piece| self.active.get(&piece));
-        if self.settings.sequential || owned.is_some_and(|active| !is_free(active)) {
+        let bound = self.settings.sequential || owned.is_some_and(|active| !is_free(active));
+        if bound || peer.snubbed || peer.has.is_full() || self.is_kept_short(slot, None) {
             return;
         }
-        let mut open: Vec<(usize, PieceIndex)> = Vec::new();
-        for active in self.active.values() {
-            let of_slow = self.peers.owner(active).is_some_and(|(_, owner)| self.takes_long(owner));
-            if of_slow && is_free(active) && peer.offers(active.piece) {
-                open.push((active.lacks(), active.piece));
-            }
-        }
-        open.sort_unstable();
-        let (current, tag) = (peer.current, peer.tag);
-        let may_ask =
-            |piece: &PieceIndex| self.active.get_mut(piece).is_some_and(|active| active.may_ask(tag, slabs));
-        let joined = open.into_iter().map(|(_, piece)| piece).find(may_ask);
-        if let Some(piece) = joined.filter(|piece| current != Some(*piece) || !self.owns(slot, *piece)) {
+        let (peers, layout) = (&self.peers, &self.layout);
+        let open = self.active.values_mut().filter_map(|active| {
+            let of_slow = peers.owner(active).is_some_and(|(_, owner)| takes_long(owner, layout));
+            let fit =
+                of_slow && is_free(active) && peer.offers(active.piece) && active.may_ask(peer.tag, slabs);
+            fit.then(|| (active.lacks(), active.piece))
+        });
+        let Some((_, piece)) = open.min() else { return };
+        if peer.current != Some(piece) {
             self.disown_piece(slot);
-            self.give_piece(slot, piece);
         }
-    }
-
-    fn owns(&self, slot: PeerSlot, piece: PieceIndex) -> bool {
-        self.active.get(&piece).is_some_and(|active| active.owner == Some(slot))
-    }
-
-    /// Whether a whole piece would take the peer long.
-    fn takes_long(&self, peer: &Peer) -> bool {
-        let long = |pace: f64| f64::from(self.layout.piece_length()) / pace > WHOLE_PIECE;
-        peer.pace().is_some_and(long)
+        self.give_piece(slot, piece);
     }
 
     /// The rest of the piece is this peer's to send.

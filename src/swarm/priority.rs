@@ -78,7 +78,8 @@ impl Outside {
             let votes = |ip: &IpAddr| self.votes.iter().filter(|(_, other)| other == ip).count();
             self.votes.iter().map(|(_, ip)| *ip).filter(|ip| ip.is_ipv4() == is_v4).max_by_key(votes)
         };
-        (self.v4, self.v6) = (winner(true), winner(false));
+        // Of one family there may be no voters left.
+        (self.v4, self.v6) = (winner(true).or(self.v4), winner(false).or(self.v6));
     }
 
     /// The priority of a connection between us, who listen on `port`, and this address.

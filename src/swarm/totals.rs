@@ -25,9 +25,10 @@ macro_rules! limit_hits {
 }
 
 limit_hits! {
-    /// Requests not taken because too many of that peer wait already.
+    /// Requests not taken because too many of that peer wait already, and metadata that it was given too often.
     requests,
-    /// Messages that should not have come: see [`DropReason::Offences`](super::DropReason::Offences).
+    /// Messages that should not have come, and peers that did not take what they were told of that: see
+    /// [`DropReason::Offences`](super::DropReason::Offences).
     offences,
     /// Peers refused, or dropped for new ones, because too many are connected.
     peers,
