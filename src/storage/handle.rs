@@ -17,6 +17,7 @@ use std::cell::{Cell, OnceCell};
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 /// What memory and file are cut into. The place in the slab must agree with that in the file: ext4 takes a direct write from
 /// memory that is not aligned to its blocks for one that shares a block, and lets it run only alone, on a worker thread.
@@ -28,6 +29,8 @@ const MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
 /// btrfs: a file of which it keeps checksums it writes direct on a worker thread only, and since Linux 6.14 through the
 /// page cache even so, for the memory might change meanwhile.
 const BTRFS: u64 = 0x9123_683e;
+/// As long a file keeps its length: a send that was found right takes longer to go out.
+const INSTANT: Duration = Duration::from_millis(1);
 /// overlayfs: the kernel tells what its own page cache holds, which is nothing; the bytes are in that of the file system below.
 pub(super) const OVERLAY: u64 = 0x794c_7630;
 
@@ -54,6 +57,8 @@ pub(super) struct Handle {
     direct: OnceCell<Option<(File, Place)>>,
     /// Whether the disk space of the whole file is reserved, or need not be.
     allocated: Cell<bool>,
+    /// Its length in bytes, and when it was asked for.
+    size: Cell<Option<(Instant, u64)>>,
     /// The hole that was found last.
     hole: Cell<(u64, u64)>,
     /// That of `file`, given back when it is closed.
@@ -93,6 +98,7 @@ impl Handle {
             flags,
             direct: OnceCell::new(),
             allocated: Cell::new(false),
+            size: Cell::default(),
             hole: Cell::default(),
             _place: place,
         })
@@ -219,7 +225,14 @@ impl Handle {
 
     /// Whether the file is so long. Behind the end of one that was cut short its last page has zeros.
     pub(super) fn reaches(&self, end: u64) -> bool {
-        rustix::fs::fstat(self.file.as_fd()).is_ok_and(|stat| stat.st_size as u64 >= end)
+        let known = self.size.get().filter(|(asked, _)| asked.elapsed() < INSTANT);
+        let (_, size) = known.unwrap_or_else(|| {
+            let size = rustix::fs::fstat(self.file.as_fd()).map_or(0, |stat| stat.st_size as u64);
+            let asked = (Instant::now(), size);
+            self.size.set(Some(asked));
+            asked
+        });
+        size >= end
     }
 
     /// Whether the page cache has all of a range, as far as the kernel tells.

@@ -3,7 +3,8 @@
 //!
 //! To map a part and to give it up costs more than to send a few blocks of it without ([`FileRange`]). So where those that are given up
 //! have sent little (blocks from all over a torrent that is longer than the room), few new ones are mapped: those that are there
-//! stay longer, and send more.
+//! stay longer, and send more. And where little of a part is wanted none is given up for it: each of the others is as likely to be
+//! wanted next.
 
 use super::file_id::FileId;
 use super::handle::Handle;
@@ -30,6 +31,8 @@ const LEAST_MAPPED: u64 = 64 * 1024;
 const LEAST_WORTH: f32 = 1.0 / 2.0;
 /// Views that are given up count for an average.
 const REMEMBERED: f32 = 16.0;
+/// What of a part is to be wanted at once for another to be given up for it.
+const LEAST_WANTED: usize = 16;
 /// While views do not pay, one is mapped where so many could be: what is asked for may have changed.
 const TRIES: u32 = 16;
 
@@ -114,7 +117,9 @@ impl Views {
         if !is_there && !file.is_resident(part.clone()) {
             return None;
         }
-        if len >= LEAST_MAPPED && !self.views.contains_key(&place) && self.make_room(&view, room) {
+        let wanted_len = (part.end - part.start) as usize;
+        if len >= LEAST_MAPPED && !self.views.contains_key(&place) && self.make_room(&view, wanted_len, room)
+        {
             // Else it is sent without.
             let _ = self.map(place, file, view);
         }
@@ -138,11 +143,13 @@ impl Views {
         Ok(())
     }
 
-    /// Whether a view of this range may be mapped now; sees to it that it can be.
-    fn make_room(&mut self, range: &Range<u64>, room: usize) -> bool {
-        let Some(left) = room.checked_sub((range.end - range.start) as usize) else { return false };
+    /// Whether a view of this range, of which so many bytes are `wanted`, may be mapped now; sees to it that it can be.
+    fn make_room(&mut self, range: &Range<u64>, wanted: usize, room: usize) -> bool {
+        let len = (range.end - range.start) as usize;
+        let Some(left) = room.checked_sub(len) else { return false };
         let is_full = self.bytes > left || self.places.len() >= self.most;
-        if is_full && self.worth < LEAST_WORTH && self.passed < TRIES {
+        let pays = self.worth >= LEAST_WORTH && wanted >= len / LEAST_WANTED;
+        if is_full && !pays && self.passed < TRIES {
             self.passed += 1;
             return false;
         }
@@ -264,10 +271,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let access = stored(folder.path(), &[(REGULAR, 7 << 20)]);
         assert_eq!(cached(&access, 0, 10, VIEW_LEN - 1), unmapped([10]), "not one");
+        let (much, len) = (VIEW / 16, VIEW_LEN / 16);
         for view in [0, 1, 2, 1, 0] {
-            assert_eq!(cached(&access, view * VIEW, 10, 2 * VIEW_LEN), mapped([10]));
+            assert_eq!(cached(&access, view * VIEW, much, 2 * VIEW_LEN), mapped([len]));
             assert!(access.mapped() <= 2 * VIEW_LEN);
         }
+        let little =
+            (0..3).filter(|view| cached(&access, view * VIEW, much - 1, 2 * VIEW_LEN) == mapped([len - 1]));
+        assert_eq!(little.count(), 2, "none is given up for little");
         for (room, left) in [(3 * VIEW_LEN, 2 * VIEW_LEN), (2 * VIEW_LEN - 1, VIEW_LEN), (0, 0)] {
             assert!(access.sends_within(room));
             access.map_within(room);
@@ -291,7 +302,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let access = stored(folder.path(), &[(REGULAR, 7 << 20)]);
         let piece = access.store().layout().piece(0).unwrap();
-        let ask = |view: u32| access.cached(piece, view * VIEW, 10, 2 * VIEW_LEN).unwrap().remove(0);
+        let ask = |view: u32| access.cached(piece, view * VIEW, VIEW / 16, 2 * VIEW_LEN).unwrap().remove(0);
         let is_mapped = |view: u32| matches!(ask(view), Cached::Mapped(_));
         let held = [ask(0), ask(1)];
         assert!(!is_mapped(2) && is_mapped(1));
@@ -342,6 +353,8 @@ mod tests {
         assert_eq!(cached(&access, (2 << 20) + 60_000, 10, all), None, "a smaller one");
         let cut = fs::File::options().write(true).open(folder.path().join("0")).unwrap();
         cut.set_len((1 << 20) - 5).unwrap();
+        // Its length is known for a moment.
+        std::thread::sleep(std::time::Duration::from_millis(5));
         assert_eq!(cached(&access, (1 << 20) - 10, 5, all), mapped([5]));
         assert_eq!(cached(&access, (1 << 20) - 10, 6, all), None, "behind the end");
         access.map_within(0);
