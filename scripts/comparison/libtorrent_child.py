@@ -1,6 +1,7 @@
 """libtorrent in a process of its own: seeds, downloads or checks, and tells what happens by lines of JSON."""
 
 import json
+import resource
 import sys
 import time
 
@@ -40,7 +41,8 @@ def main(mode, profile, torrent, folder, port, resume):
         begin, cpu = time.monotonic(), time.process_time()
         handle.force_recheck()
         until("torrent_checked_alert")
-        took = {"seconds": time.monotonic() - begin, "cpu": time.process_time() - cpu}
+        took = {"seconds": time.monotonic() - begin, "cpu": time.process_time() - cpu,
+                "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
         handle.save_resume_data()
         with open(resume, "wb") as file:
             file.write(lt.write_resume_data_buf(until("save_resume_data_alert").params))

@@ -57,6 +57,22 @@ def show(about, clients):
             print(f"  seedring = {ratio:.2f} x the best other ({other}) in {word}")
 
 
+def markdown(scenarios):
+    """All in one table, as README has it: medians of CPU seconds a GB with the least and the most, GB/s, peak MiB."""
+    names = list(dict.fromkeys(name for scenario in scenarios for name in scenario["clients"]))
+    rows = [["CPU s/GB; GB/s; MiB", *names, "ratio to the best other"], ["---"] * (len(names) + 2)]
+    for scenario in scenarios:
+        clients = scenario["clients"]
+        median = lambda name, key: clients[name][key]["median"]
+        cpu = lambda name: "{median:.2f} ({min:.2f} – {max:.2f})".format(**clients[name]["cpu_seconds_per_gb"])
+        cell = lambda name: f"{cpu(name)}; {median(name, 'gb_per_second'):.1f}; {median(name, 'peak_mib'):.0f}"
+        others = [median(name, "cpu_seconds_per_gb") for name in clients if not name.startswith("seedring")]
+        ours = "seedring" in clients and others
+        ratio = f"{ratio_of(median('seedring', 'cpu_seconds_per_gb'), min(others)):.2f}" if ours else ""
+        rows.append([title(scenario), *(cell(name) if name in clients else "" for name in names), ratio])
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
 def scaled(clients):
     """What two cores are to one: as measured, and as they would be with a generator that costs nothing. And what two programs are
     that share nothing."""
