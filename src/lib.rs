@@ -89,7 +89,8 @@
 //!
 //! # What is absent, and stays so
 //!
-//! * No lock on the data path: a core shares with others only atomics ([`swarm::PieceMap`]) and mailboxes.
+//! * No lock for a block but in the endgame: what cores share there are atomics ([`swarm::PieceMap`]) and mailboxes. Locks are for
+//!   what is rarer: who is connected, addresses, blame, the ranking for slots, blocks that one core fetches for another.
 //! * No payload byte is copied in user space in the steady state, but for what is sent to peers that insist on encryption,
 //!   what comes in another order than it was asked for, and what one core fetches for another.
 //! * No byte that is sent from the page cache is touched by our own code, only by the kernel ([`ring::Cached`]).
