@@ -195,5 +195,21 @@ fn have(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, pick, pick_common, pick_nothing, have);
+/// A peer that comes with half of the pieces and goes again: what the pace of arrivals has to leave room for.
+fn come_and_go(c: &mut Criterion) {
+    let mut group = c.benchmark_group("come_and_go");
+    for &size in sizes() {
+        let (mut world, _) = swarm(size.0, size.1, 128);
+        let bits = vec![0xaa; size.0.div_ceil(8) as usize];
+        let mut one = || {
+            let slot = connect(&mut world, size.1);
+            world.hear(NOW, slot, Message::Bitfield(black_box(&bits)));
+            world.gone(NOW, slot);
+        };
+        group.bench_function(name(size), |b| b.iter(&mut one));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, pick, pick_common, pick_nothing, have, come_and_go);
 criterion_main!(benches);

@@ -89,8 +89,9 @@
 //!
 //! # What is absent, and stays so
 //!
-//! * No lock for a block but in the endgame: what cores share there are atomics ([`swarm::PieceMap`]) and mailboxes. Locks are for
-//!   what is rarer: who is connected, addresses, blame, the ranking for slots, blocks that one core fetches for another.
+//! * No lock for a block but where cores help each other (in the endgame, in order, and while peers have few pieces): what they share
+//!   else are atomics ([`swarm::PieceMap`]) and mailboxes. Locks are for what is rarer: who is connected, addresses, blame, the
+//!   ranking for slots, blocks that one core fetches for another.
 //! * No payload byte is copied in user space in the steady state, but for what is sent to peers that insist on encryption,
 //!   what comes in another order than it was asked for, and what one core fetches for another.
 //! * No byte that is sent from the page cache is touched by our own code, only by the kernel ([`ring::Cached`]).
@@ -100,7 +101,7 @@
 //! * No `select!` around an operation on a socket: a connection is ended by shutting it down. An operation that is left
 //!   behind keeps its memory until the kernel has answered.
 //!
-//! A panic is a bug of ours, and ends the session with a sentence, on whichever core and in whichever task it is
+//! A panic is a bug of ours, and ends the program with a sentence, on whichever core and in whichever task it is
 //! (`ring/panics.rs`); whatever peers, trackers, torrents and disks do is an error with a name.
 //!
 //! # Where to begin reading

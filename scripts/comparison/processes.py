@@ -66,7 +66,8 @@ def memory_of(child):
     """Peak of its resident memory in MiB, and how much of it is its own, not that of mapped files, now."""
     with open(f"/proc/{child.pid}/status") as file:
         fields = dict(line.split(":", 1) for line in file)
-    kib = lambda name: int(fields[name].split()[0]) / 1024
+    # Who has ended has none.
+    kib = lambda name: int(fields.get(name, "0").split()[0]) / 1024
     return kib("VmHWM"), kib("RssAnon")
 
 

@@ -58,7 +58,7 @@ def show(about, clients):
 
 
 def markdown(scenarios):
-    """All in one table, as README has it: medians of CPU seconds a GB with the least and the most, GB/s, peak MiB."""
+    """All in one table, the rows to be named by hand: medians of CPU seconds a GB with the least and the most, GB/s, peak MiB."""
     names = list(dict.fromkeys(name for scenario in scenarios for name in scenario["clients"]))
     rows = [["CPU s/GB; GB/s; MiB", *names, "ratio to the best other"], ["---"] * (len(names) + 2)]
     for scenario in scenarios:

@@ -137,10 +137,6 @@ pub(super) struct TransferArgs {
     #[command(flatten)]
     pub(super) choices: ChoiceArgs,
 
-    /// Neither tell peers of other peers nor listen to what they tell (BEP 11); for private torrents it is always so
-    #[arg(long, env = "SEEDRING_NO_PEX", value_parser = switch)]
-    pub(super) no_pex: bool,
-
     #[command(flatten)]
     pub(super) metrics: MetricsArgs,
 }

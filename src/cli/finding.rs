@@ -23,6 +23,10 @@ pub(super) struct FindArgs {
     #[arg(long, env = "SEEDRING_NO_LSD", value_parser = switch)]
     pub(super) no_lsd: bool,
 
+    /// Neither tell peers of other peers nor listen to what they tell (BEP 11); for private torrents it is always so
+    #[arg(long, env = "SEEDRING_NO_PEX", value_parser = switch)]
+    pub(super) no_pex: bool,
+
     /// Encrypt connections to peers: off, allowed (for peers that insist) or required (of all, all that is sent)
     #[arg(long, value_name = "MODE", env = "SEEDRING_ENCRYPTION", value_parser = encryption, default_value = "allowed")]
     pub(super) encryption: Encryption,

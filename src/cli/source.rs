@@ -85,6 +85,7 @@ pub(super) async fn find(
         trackers: args.trackers.options()?,
         local_discovery: !args.no_lsd,
         dht: args.dht(),
+        pex: !args.no_pex,
         encryption: args.encryption,
         most_of_host,
         filter,

@@ -56,7 +56,7 @@ fn run(transfer: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Er
             trackers: find.trackers.options()?,
             local_discovery: !find.no_lsd,
             dht: find.dht(),
-            pex: !transfer.no_pex,
+            pex: !find.no_pex,
             snapshots: metrics.wanted(),
             choices,
         };

@@ -63,9 +63,9 @@ pub struct Operations {
     pub queued: u64,
     /// Answered by the kernel, whether or not somebody still waited.
     pub completed: u64,
-    /// Of those: moved fewer bytes than were asked for, or none because nothing was ready.
+    /// Of those that somebody waited for: moved fewer bytes than were asked for, or none because nothing was ready.
     pub short: u64,
-    /// Of those: failed otherwise.
+    /// Likewise: failed otherwise.
     pub failed: u64,
 }
 

@@ -4,6 +4,7 @@ mod dht;
 mod events;
 mod job;
 mod listen;
+mod lull;
 mod magnet;
 mod offline;
 mod run;

@@ -5,6 +5,7 @@ use super::TrackerAnswer;
 use super::dht::DhtSearch;
 use super::job::{Goal, Job};
 use super::listen::bind;
+use super::lull::Lull;
 use crate::discovery::dht::DhtSockets;
 use crate::discovery::local::LocalSearch;
 use crate::discovery::tracker::{Announcing, Note, TorrentIdentity, Totals, TrackerClient, TrackerOptions};
@@ -21,7 +22,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// A core with less payload memory than this (bytes) is no help: then rather fewer cores.
@@ -127,6 +128,7 @@ struct Running<W> {
     notes: (mpsc::Sender<Note>, mpsc::Receiver<Note>),
     watch: W,
     last: Progress,
+    lull: Lull,
     complete: bool,
     failure: Option<SessionError>,
 }
@@ -194,6 +196,7 @@ pub async fn run(
         notes: mpsc::channel(MOST_NOTES),
         watch,
         last: Progress::default(),
+        lull: Lull::new(Instant::now()),
         complete: false,
         failure: None,
     };
@@ -257,12 +260,14 @@ impl<W: FnMut(Event)> Running<W> {
                     (self.watch)(Event::TrackerCounts(client.counts()));
                 }
                 self.tell_of_local();
-                if let Some(dht) = &self.dht {
-                    dht.progress(progress.peers, progress.left);
-                }
                 self.tell_of_dht();
+                let wants_peers =
+                    self.job.goal != Goal::Seed && self.lull.wants_peers(Instant::now(), &progress);
+                if let Some(dht) = &self.dht {
+                    dht.progress(if wants_peers { 0 } else { progress.peers }, progress.left);
+                }
                 // Else the tracker's interval holds.
-                if progress.peers == 0 && progress.left > 0 && self.job.goal != Goal::Seed {
+                if wants_peers {
                     self.announcing.iter().for_each(Announcing::want_peers);
                 }
             }

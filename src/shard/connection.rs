@@ -17,12 +17,12 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// How long a peer may take to answer a dial, and to say its whole handshake.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// How long a peer may take to answer a dial: three packets of it may get lost. And to say its whole handshake.
+const CONNECT_LIMIT: Duration = Duration::from_secs(15);
+pub(super) const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// How long it may take nothing of what is sent to it. Twice as long as it may say nothing: one whose buffer is full shows that it
 /// reads only when some of that is free again, a sixteenth perhaps.
 const STUCK: Duration = Duration::from_secs(300);
-pub(super) const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Connects to a peer, in a task of its own.
 pub(super) fn dial(torrent: &Rc<TorrentShard>, addr: SocketAddr) {
@@ -107,6 +107,7 @@ async fn attempt(
         Ok(shaken) => Ok((socket, shaken)),
         Err(_) if deadline.has_passed() => {
             torrent.hits.borrow_mut().silent += 1;
+            torrent.swarm.borrow_mut().is_silent_at(&addr, encrypted);
             Err(Unreached::Failed(io::ErrorKind::TimedOut.into()))
         }
         Err(error) if matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof) => {

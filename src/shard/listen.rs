@@ -17,6 +17,8 @@ const REST: Duration = Duration::from_millis(100);
 const INTERVAL: Duration = Duration::from_millis(1);
 /// So many may come at once.
 const BURST: u32 = 256;
+/// Time for one piece that a peer has, which is counted when it comes and when it goes: each takes a third of that at most.
+const SHIFT: Duration = Duration::from_nanos(100);
 /// The same for those that the filter keeps out, who are closed without a word.
 const REFUSAL_INTERVAL: Duration = Duration::from_micros(200);
 const REFUSAL_BURST: u32 = 1280;
@@ -39,9 +41,14 @@ impl Pace {
         (self.paid + self.interval).saturating_sub(now + self.interval * self.burst)
     }
 
+    /// What has come takes longer than was thought.
+    fn charge(&mut self, now: Duration, time: Duration) {
+        self.paid = self.paid.max(now) + time;
+    }
+
     /// One has come.
     fn count(&mut self, now: Duration) {
-        self.paid = self.paid.max(now) + self.interval;
+        self.charge(now, self.interval);
     }
 }
 
@@ -100,6 +107,7 @@ async fn let_in(torrent: &Rc<TorrentShard>, listener: &Listener) -> std::io::Res
         torrent.paces.borrow_mut().refused.count(torrent.now());
         return Ok(());
     }
+    torrent.charge_shifts();
     torrent.keep_pace(|paces| &paces.welcome, &mut waited).await;
     while !torrent.strangers.borrow_mut().has_room(torrent.now()) {
         torrent.look_again().await;
@@ -120,8 +128,18 @@ impl TorrentShard {
         }
     }
 
+    /// Who has many pieces costs more than others when he comes and goes: those who come next have to wait for that.
+    fn charge_shifts(&self) {
+        let shifts = self.swarm.borrow_mut().take_shifts();
+        self.paces
+            .borrow_mut()
+            .welcome
+            .charge(self.now(), SHIFT.saturating_mul(shifts.try_into().unwrap_or(u32::MAX)));
+    }
+
     /// Waits for as long as somebody has to whom another core has let in; those who come next have to wait for him, too.
     pub(super) fn take_turn(&self) -> impl Future<Output = ()> + use<> {
+        self.charge_shifts();
         let (now, mut paces) = (self.now(), self.paces.borrow_mut());
         let wait = paces.welcome.wait(now);
         paces.welcome.count(now);
@@ -181,5 +199,20 @@ mod tests {
         assert_eq!(come(&mut now, 12), INTERVAL * 2);
         now += INTERVAL * BURST * 9;
         assert_eq!(come(&mut now, BURST), Duration::ZERO);
+    }
+
+    #[test]
+    fn who_has_many_pieces_is_paid_for_by_those_who_come_after_him() {
+        let mut pace = Pace::new(INTERVAL, BURST);
+        let mut now = Duration::from_secs(7);
+        // Twenty times a second, 100,000 pieces come and go: they take a third of the time at most.
+        let begun = now;
+        for _ in 0..100 {
+            now += pace.wait(now);
+            pace.count(now);
+            pace.charge(now, SHIFT * 2 * 100_000);
+        }
+        let spent = now - begun;
+        assert!((1700..2100).contains(&spent.as_millis()), "{spent:?}");
     }
 }

@@ -7,6 +7,7 @@ use super::snapshot::Lookup;
 use super::torrent::TorrentShard;
 use crate::metainfo::{Block, Layout};
 use crate::ring::{self, Cached, FillingSlab, Gather, Slab};
+use crate::storage::Interest;
 use crate::swarm::{PeerSlot, RUN_LEN};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -120,7 +121,7 @@ pub(super) fn stretches(
     let count = blocks.len();
     for (at, block) in blocks.enumerate() {
         let follows = last.is_some_and(|last| follows(layout, &last, &block));
-        for (key, range) in parts(block) {
+        for (part, (key, range)) in parts(block).enumerate() {
             // Asked for twice.
             if out.last().is_some_and(|stretch| stretch.holds(key, &range)) {
                 continue;
@@ -129,9 +130,10 @@ pub(super) fn stretches(
                 stretch.range.end = range.end;
                 stretch.ahead = true;
             } else if out.len() == MOST_STRETCHES {
-                return count - at;
+                return count - at - part;
             } else {
-                out.push(Stretch { key, range, ahead: follows, blocks: count - at });
+                // Of a block in two runs the second part goes with those that come after.
+                out.push(Stretch { key, range, ahead: follows, blocks: count - at - part });
             }
         }
         last = Some(block);
@@ -260,7 +262,7 @@ impl TorrentShard {
             return Some((found, Lookup::Memory));
         }
         if asker.map
-            && let Some(cached) = self.cached(stretch, memory.unused())
+            && let Some(cached) = self.cached(stretch, memory.unused(), stretch.blocks > asker.new)
         {
             return Some((Found::Here(cached), Lookup::PageCache));
         }
@@ -282,11 +284,12 @@ impl TorrentShard {
         Some((Found::Coming(self.read_run(key, range, slab)), Lookup::Read))
     }
 
-    /// The stretch in the page cache, when that holds all of it.
-    fn cached(&self, stretch: &Stretch, room: usize) -> Option<Payload> {
-        let Stretch { key, range, .. } = stretch;
+    /// The stretch in the page cache, when that holds all of it. Who asks for it may have done that before (`again`).
+    fn cached(&self, stretch: &Stretch, room: usize, again: bool) -> Option<Payload> {
+        let Stretch { key, range, ahead, .. } = stretch;
         let begin = key.1 as u32 * RUN_LEN + range.start as u32;
-        let cached = self.access.cached(key.0, begin, range.len() as u32, room)?;
+        let interest = Interest { room, ahead: *ahead, again };
+        let cached = self.access.cached(key.0, begin, range.len() as u32, interest)?;
         Some(Payload::Cached(range.start, cached.into()))
     }
 

@@ -107,7 +107,7 @@ pub enum Report {
     Checked(CheckReport),
     /// Once a second.
     Progress(Progress),
-    /// Once a second and at the end of each core, when asked for.
+    /// Once a second and at the end of each core that has checked all, when asked for.
     Snapshot(Box<Snapshot>),
     /// A piece had the wrong hash.
     PieceFailed(u32),

@@ -3,7 +3,7 @@
 use super::counts::{Counter, Counts};
 use super::handle::Handle;
 use super::open_files::OpenFiles;
-use super::views::Views;
+use super::views::{Interest, Views};
 use super::{Location, StorageError, Store};
 use crate::metainfo::{FileIndex, FileKind, PieceIndex, Span};
 use crate::ring::{Batches, Cached, Descriptors, File, FillingSlab, Place, Slab};
@@ -263,9 +263,8 @@ impl Access {
     }
 
     /// `len` bytes from `begin` of a piece as the page cache holds them, to be sent from there; `None` when it does not hold all
-    /// of them, or they are of files that are so small that to read many at once costs less. Of files that are mapped, there are
-    /// `room` bytes at most.
-    pub fn cached(&self, piece: PieceIndex, begin: u32, len: u32, room: usize) -> Option<Vec<Cached>> {
+    /// of them, or they are of files that are so small that to read many at once costs less.
+    pub fn cached(&self, piece: PieceIndex, begin: u32, len: u32, interest: Interest) -> Option<Vec<Cached>> {
         let layout = self.store.layout();
         let mut all = Vec::with_capacity(2);
         for Span { file: index, offset, len, .. } in layout.spans(piece, begin, len) {
@@ -277,7 +276,7 @@ impl Access {
             }
             while !wanted.is_empty() {
                 let place = (index, &file, layout.file_len(index));
-                let cached = self.views.borrow_mut().get(place, &wanted, room)?;
+                let cached = self.views.borrow_mut().get(place, &wanted, interest)?;
                 wanted.start += cached.len() as u64;
                 all.push(cached);
             }

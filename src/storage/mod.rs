@@ -31,6 +31,7 @@ pub use queue::PieceQueue;
 pub use report::{CheckReport, FileReport};
 pub use scan::{Found, scan};
 pub use store::{Extent, Location, Store, StoredFile};
+pub use views::Interest;
 
 use std::io;
 

@@ -251,7 +251,9 @@ fn what_one_core_has_checked_no_other_core_takes_another_file_for() {
         fs::rename(folder.path().join("other"), &path).unwrap();
         assert_eq!(read(&early).await.unwrap(), [1; 9], "still open");
         assert!(read(&late).await.unwrap_err().ends_with("in the place of the one that was checked"));
-        assert!(late.cached(piece, 0, 9, usize::MAX).is_none());
+        assert!(
+            late.cached(piece, 0, 9, Interest { room: usize::MAX, ahead: false, again: false }).is_none()
+        );
     });
 }
 

@@ -3,8 +3,8 @@
 //!
 //! To map a part and to give it up costs more than to send a few blocks of it without ([`FileRange`]). So where those that are given up
 //! have sent little (blocks from all over a torrent that is longer than the room), few new ones are mapped: those that are there
-//! stay longer, and send more. And where little of a part is wanted none is given up for it: each of the others is as likely to be
-//! wanted next.
+//! stay longer, and send more. And where little of a part is wanted, and nothing tells that more will be, none is given up for it:
+//! each of the others is as likely to be wanted next.
 
 use super::file_id::FileId;
 use super::handle::Handle;
@@ -31,7 +31,7 @@ const LEAST_MAPPED: u64 = 64 * 1024;
 const LEAST_WORTH: f32 = 1.0 / 2.0;
 /// Views that are given up count for an average.
 const REMEMBERED: f32 = 16.0;
-/// What of a part is to be wanted at once for another to be given up for it.
+/// What of a part is to be wanted at once for another to be given up for it, by those who do not go on in order.
 const LEAST_WANTED: usize = 16;
 /// While views do not pay, one is mapped where so many could be: what is asked for may have changed.
 const TRIES: u32 = 16;
@@ -53,6 +53,17 @@ struct Mapped {
     sent: usize,
 }
 
+/// What is known of those who want a part of a file.
+#[derive(Clone, Copy, Debug)]
+pub struct Interest {
+    /// Bytes that may be mapped in all.
+    pub room: usize,
+    /// They go on in order: what comes next they will want, too.
+    pub ahead: bool,
+    /// They have asked for it before, and not all of it was sent.
+    pub again: bool,
+}
+
 impl Mapped {
     /// The same, as of a moment ago at most.
     fn is_whole(&mut self, file: &Handle, range: Range<u64>) -> bool {
@@ -60,6 +71,13 @@ impl Mapped {
             (self.whole, self.asked) = (file.is_resident(range), Instant::now());
         }
         self.whole
+    }
+
+    /// These bytes of the view, which begins at `start`.
+    fn window(&mut self, start: u64, part: &Range<u64>, again: bool) -> Cached {
+        let within = (part.start - start) as usize..(part.end - start) as usize;
+        self.sent += if again { 0 } else { within.len() };
+        Cached::Mapped(Window::new(Rc::clone(&self.view), within))
     }
 }
 
@@ -98,62 +116,64 @@ impl Views {
     }
 
     /// As many of `wanted` bytes of a file of `len` bytes, from the start, as can be sent in one; `None` when the page cache has not
-    /// all of these. Mapped, if that pays and there is room for it in `room` bytes.
+    /// all of these. Mapped, if that pays and there is room for it.
     pub(super) fn get(
         &mut self,
         (index, file, len): (FileIndex, &Rc<Handle>, u64),
         wanted: &Range<u64>,
-        room: usize,
+        interest: Interest,
     ) -> Option<Cached> {
         let number = wanted.start / self.len as u64;
         let (place, start) = ((index, number), number * self.len as u64);
         let view = start..len.min(start + self.len as u64);
         let part = wanted.start..wanted.end.min(view.end);
-        if self.views.get(&place).is_some_and(|mapped| mapped.id != file.id()) {
-            self.give_up(|mapped| *mapped == place);
+        match self.views.get_mut(&place) {
+            Some(mapped) if mapped.id == file.id() => {
+                let is_there = mapped.is_whole(file, view) || file.is_resident(part.clone());
+                return is_there.then(|| mapped.window(start, &part, interest.again));
+            }
+            Some(_) => self.give_up(|mapped| *mapped == place),
+            None => {}
         }
-        let known = self.views.get_mut(&place);
-        let is_there = known.is_some_and(|mapped| mapped.is_whole(file, view.clone()));
-        if !is_there && !file.is_resident(part.clone()) {
+        if !file.is_resident(part.clone()) {
             return None;
         }
         let wanted_len = (part.end - part.start) as usize;
-        if len >= LEAST_MAPPED && !self.views.contains_key(&place) && self.make_room(&view, wanted_len, room)
+        if len >= LEAST_MAPPED
+            && self.make_room(&view, wanted_len, interest)
+            && let Ok(mapped) = self.map(place, file, view)
         {
-            // Else it is sent without.
-            let _ = self.map(place, file, view);
+            return Some(mapped.window(start, &part, interest.again));
         }
-        Some(match self.views.get_mut(&place) {
-            Some(mapped) => {
-                let within = (part.start - start) as usize..(part.end - start) as usize;
-                mapped.sent += within.len();
-                Cached::Mapped(Window::new(Rc::clone(&mapped.view), within))
-            }
-            None => Cached::File(FileRange::new(Rc::clone(file) as Rc<dyn AsFd>, part)),
-        })
+        Some(Cached::File(FileRange::new(Rc::clone(file) as Rc<dyn AsFd>, part)))
     }
 
-    fn map(&mut self, place: Place, file: &Handle, range: Range<u64>) -> io::Result<()> {
+    fn map(&mut self, place: Place, file: &Handle, range: Range<u64>) -> io::Result<&mut Mapped> {
         let (start, len) = (range.start, (range.end - range.start) as usize);
         let (whole, asked) = (file.is_resident(range), Instant::now());
         let view = if whole { View::populated } else { View::new }(file.file(), start, len)?;
         self.bytes += len;
+        self.passed = 0;
         self.places.push(place);
-        self.views.insert(place, Mapped { id: file.id(), view: Rc::new(view), whole, asked, sent: 0 });
-        Ok(())
+        let mapped = Mapped { id: file.id(), view: Rc::new(view), whole, asked, sent: 0 };
+        Ok(self.views.entry(place).insert_entry(mapped).into_mut())
     }
 
     /// Whether a view of this range, of which so many bytes are `wanted`, may be mapped now; sees to it that it can be.
-    fn make_room(&mut self, range: &Range<u64>, wanted: usize, room: usize) -> bool {
+    fn make_room(
+        &mut self,
+        range: &Range<u64>,
+        wanted: usize,
+        Interest { room, ahead, .. }: Interest,
+    ) -> bool {
         let len = (range.end - range.start) as usize;
         let Some(left) = room.checked_sub(len) else { return false };
         let is_full = self.bytes > left || self.places.len() >= self.most;
-        let pays = self.worth >= LEAST_WORTH && wanted >= len / LEAST_WANTED;
+        let pays = self.worth >= LEAST_WORTH && (ahead || wanted >= len / LEAST_WANTED);
         if is_full && !pays && self.passed < TRIES {
             self.passed += 1;
             return false;
         }
-        self.passed = 0;
         self.shrink(left, self.most - 1);
         self.bytes <= left && self.places.len() < self.most
     }
@@ -208,7 +228,7 @@ impl Views {
 mod tests {
     use crate::metainfo::{FileEntry, FileKind, Layout};
     use crate::ring::{Cached, VIEW_LEN};
-    use crate::storage::{Access, Folder, Store};
+    use crate::storage::{Access, Folder, Interest, Store};
     use std::fs;
     use std::path::Path;
     use std::sync::Arc;
@@ -232,12 +252,17 @@ mod tests {
         Access::new(Arc::new(store), 1)
     }
 
+    /// The interest of somebody who asks here and there.
+    fn within(room: usize) -> Interest {
+        Interest { room, ahead: false, again: false }
+    }
+
     /// How bytes of the first piece are sent: the lengths of what is mapped of them, and of what is not.
     fn cached(access: &Access, begin: u32, len: u32, room: usize) -> Option<(Vec<usize>, Vec<usize>)> {
         let piece = access.store().layout().piece(0).unwrap();
         let is_mapped = |part: &Cached| matches!(part, Cached::Mapped(_));
         let (mapped, others): (Vec<_>, Vec<_>) =
-            access.cached(piece, begin, len, room)?.into_iter().partition(is_mapped);
+            access.cached(piece, begin, len, within(room))?.into_iter().partition(is_mapped);
         let lengths = |parts: Vec<Cached>| parts.iter().map(Cached::len).collect();
         Some((lengths(mapped), lengths(others)))
     }
@@ -302,7 +327,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let access = stored(folder.path(), &[(REGULAR, 7 << 20)]);
         let piece = access.store().layout().piece(0).unwrap();
-        let ask = |view: u32| access.cached(piece, view * VIEW, VIEW / 16, 2 * VIEW_LEN).unwrap().remove(0);
+        let room = within(2 * VIEW_LEN);
+        let ask = |view: u32| access.cached(piece, view * VIEW, VIEW / 16, room).unwrap().remove(0);
         let is_mapped = |view: u32| matches!(ask(view), Cached::Mapped(_));
         let held = [ask(0), ask(1)];
         assert!(!is_mapped(2) && is_mapped(1));
@@ -320,7 +346,7 @@ mod tests {
         let layout = access.store().layout();
         let ask = |view: u64, len| {
             let piece = layout.piece((view * VIEW_LEN as u64 / PIECE) as u32).unwrap();
-            matches!(access.cached(piece, 0, len, 8 * VIEW_LEN).unwrap()[..], [Cached::Mapped(_)])
+            matches!(access.cached(piece, 0, len, within(8 * VIEW_LEN)).unwrap()[..], [Cached::Mapped(_)])
         };
         // A block here and there.
         let mut random = fastrand::Rng::with_seed(1);
@@ -331,6 +357,27 @@ mod tests {
         (0..80).for_each(|_| _ = in_order());
         assert_eq!(in_order(), 0);
         assert!(access.mapped() <= 8 * VIEW_LEN);
+    }
+
+    #[test]
+    fn who_goes_on_in_order_has_parts_mapped_however_little_is_sent_at_a_time() {
+        const STEP: u64 = 64 << 10;
+        let folder = tempfile::tempdir().unwrap();
+        let access = stored(folder.path(), &[(REGULAR, 32 << 20)]);
+        let layout = access.store().layout();
+        let unmapped = |ahead, again| {
+            let steps = 0..(32 << 20) / STEP;
+            let is_mapped = |step: &u64| {
+                let (at, interest) = (step * STEP, Interest { ahead, again, ..within(8 * VIEW_LEN) });
+                let piece = layout.piece((at / PIECE) as u32).unwrap();
+                let cached = access.cached(piece, (at % PIECE) as u32, STEP as u32, interest).unwrap();
+                matches!(cached[..], [Cached::Mapped(_)])
+            };
+            steps.filter(|step| !is_mapped(step)).count()
+        };
+        assert_eq!([(); 3].map(|()| unmapped(true, false)), [0; 3]);
+        // What is looked up again has not been sent twice: views that are asked for over and over may not pay.
+        assert!((0..9).map(|_| unmapped(true, true)).sum::<usize>() > 1000);
     }
 
     #[test]

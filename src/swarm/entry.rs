@@ -98,7 +98,7 @@ impl Swarm {
         self.remember(&peer);
         self.forget_spread(&mut peer);
         self.count_leeches(now);
-        if !peer.has.is_full() {
+        if peer.is_counted() {
             self.layout
                 .pieces()
                 .filter(|piece| peer.has.has(*piece))
@@ -122,6 +122,12 @@ impl Swarm {
         }
         self.fill_free_slots(now, None);
         self.wake_hungry();
+    }
+
+    /// How many pieces of peers have been counted, and counted off again, since this was asked last: what it costs that they come
+    /// and go.
+    pub fn take_shifts(&mut self) -> u64 {
+        self.picker.take_shifts()
     }
 
     /// Closes the connection to a peer; [`Swarm::gone`] follows when it is closed.

@@ -178,21 +178,22 @@ impl Swarm {
         let piece = self.layout.piece(number).ok_or(DropReason::NoSuchPiece(number))?;
         let wanted = self.wants(piece);
         let Some(peer) = self.peers.get_mut(slot).filter(|peer| peer.has.has(piece)) else { return Ok(()) };
-        let was_full = peer.has.is_full();
+        let (was_full, was_counted) = (peer.has.is_full(), peer.is_counted());
         peer.has.remove(piece);
+        peer.lost_some = true;
         if self.settings.super_seed && peer.shown.as_ref().is_none_or(|shown| !shown.counts(piece)) {
             self.commons.spread.lose(piece);
         }
         peer.fast.unlearn(piece);
         peer.wanted -= u32::from(wanted);
         // From now on it does not count as a seed any more: see `Picker`.
-        if was_full {
+        if was_counted {
+            self.picker.lose(piece);
+        } else {
             self.layout
                 .pieces()
                 .filter(|other| *other != piece)
                 .for_each(|piece| self.picker.gain(piece, &mut peer.hint));
-        } else {
-            self.picker.lose(piece);
         }
         self.take_back(slot, piece);
         self.wake(slot);

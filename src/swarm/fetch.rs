@@ -158,7 +158,7 @@ impl Swarm {
 
     /// Who would take long for a whole piece goes on with that of another slow one, the one that lacks least: else each has a piece of
     /// its own open for as long, and none of them can be given to others meanwhile. Not a seed: what it sends nobody else may have,
-    /// and all of that is worth having. Nor who may be asked for nothing just now: it would only take the piece from the other.
+    /// and all of that is worth having; it keeps its own piece, too. Nor who may be asked for nothing just now: it would only take the piece from the other.
     fn join_slow(&mut self, slot: PeerSlot, slabs: usize) {
         let Some(peer) = self.peers.get(slot).filter(|peer| takes_long(peer, &self.layout)) else { return };
         let is_free = |active: &ActivePiece| !active.is_choosy() && !active.is_sole();
@@ -169,7 +169,8 @@ impl Swarm {
         }
         let (peers, layout) = (&self.peers, &self.layout);
         let open = self.active.values_mut().filter_map(|active| {
-            let of_slow = peers.owner(active).is_some_and(|(_, owner)| takes_long(owner, layout));
+            let slow = |owner: &Peer| takes_long(owner, layout) && !owner.has.is_full();
+            let of_slow = peers.owner(active).is_some_and(|(_, owner)| slow(owner));
             let fit =
                 of_slow && is_free(active) && peer.offers(active.piece) && active.may_ask(peer.tag, slabs);
             fit.then(|| (active.lacks(), active.piece))

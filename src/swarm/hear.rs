@@ -79,11 +79,11 @@ impl Swarm {
         if !peer.has.insert(piece) {
             return Ok(());
         }
-        if peer.has.is_full() {
+        if peer.is_counted() {
+            self.picker.gain(piece, &mut peer.hint);
+        } else {
             // From now on it counts as a seed: see `Picker`.
             self.layout.pieces().filter(|other| *other != piece).for_each(|piece| self.picker.lose(piece));
-        } else {
-            self.picker.gain(piece, &mut peer.hint);
         }
         peer.fast.learn(&peer.has, self.layout.piece_count());
         peer.wanted += u32::from(wanted);
@@ -170,12 +170,14 @@ impl Swarm {
         let crossing = has && !peer.unchoked && peer.choked_at.is_some_and(|at| now < at + CROSSING);
         let granted = has && peer.fast.grants(&block);
         let crowded = self.commons.slots.is_crowded();
-        if !has || !(peer.unchoked || (!crowded && peer.fast.spend(&block))) {
+        // What finds no room is not had.
+        let full = peer.uploads.len() >= MOST_UPLOADS;
+        if !has || !(peer.unchoked || (!crowded && if full { granted } else { peer.fast.spend(&block) })) {
             self.totals.requests.refused += 1;
             self.reject(slot, request)?;
             return if crossing || (granted && crowded) { Ok(()) } else { self.offend(slot) };
         }
-        if peer.uploads.len() < MOST_UPLOADS {
+        if !full {
             peer.uploads.push(block);
             peer.last_asked = now;
             if peer.idles {

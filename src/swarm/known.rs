@@ -4,7 +4,7 @@
 use super::candidates::Source;
 use super::networks::Counted;
 use super::networks::Networks;
-use super::pex::is_local;
+use super::reached::is_local;
 use super::tellers::{Teller, Tellers};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -34,6 +34,8 @@ struct Target {
     /// Whoever is there is said to have everything, to encrypt.
     seed: bool,
     encrypts: bool,
+    /// The kind of handshake, encrypted or not, that it has not answered last.
+    silent_at: Option<bool>,
 }
 
 /// See the module.
@@ -114,9 +116,15 @@ impl Known {
         self.targets.get_mut(addr).into_iter().for_each(|target| target.encrypts = true);
     }
 
-    /// Whether that is said.
+    /// Whoever is there has not answered a handshake of this kind.
+    pub(super) fn is_silent_at(&mut self, addr: &SocketAddr, encrypted: bool) {
+        self.targets.get_mut(addr).into_iter().for_each(|target| target.silent_at = Some(encrypted));
+    }
+
+    /// Whether it is best dialled with encryption: what is said holds until it is found to be wrong.
     pub(super) fn is_encrypting(&self, addr: &SocketAddr) -> bool {
-        self.targets.get(addr).is_some_and(|target| target.encrypts)
+        let Some(target) = self.targets.get(addr) else { return false };
+        target.silent_at.map_or(target.encrypts, |encrypted| !encrypted)
     }
 
     /// Whether the host was dialled just before: where only peers say that somebody is, whoever has their victim dialled by many
@@ -229,6 +237,22 @@ mod tests {
         let soon = Duration::from_secs(11);
         assert_eq!(books[1].take_due(soon, 9, false, |_| 0), []);
         assert_eq!(books[0].take_due(soon, 9, false, |_| 0), [addr(1)]);
+    }
+
+    #[test]
+    fn what_is_said_of_encryption_holds_until_a_handshake_is_not_answered() {
+        let mut book = books(1).remove(0);
+        assert!(book.add(addr(1), Source::Tracker));
+        let mut known = book.known();
+        known.is_silent_at(&addr(2), false);
+        assert!(!known.is_encrypting(&addr(1)) && !known.is_encrypting(&addr(2)));
+        known.encrypts(&addr(1));
+        assert!(known.is_encrypting(&addr(1)));
+        known.is_silent_at(&addr(1), true);
+        known.encrypts(&addr(1));
+        assert!(!known.is_encrypting(&addr(1)), "whatever others say");
+        known.is_silent_at(&addr(1), false);
+        assert!(known.is_encrypting(&addr(1)));
     }
 
     #[test]

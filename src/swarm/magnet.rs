@@ -368,10 +368,10 @@ impl MetadataFetch {
     }
 
     /// The peer will not send a block now. Others are asked, and it is asked again after a while: it may be busy, or have no
-    /// more of the metadata yet than its length.
-    pub fn rejected(&mut self, now: Duration, peer: u64, block: u32) {
-        let Some(sender) = self.peers.get_mut(&peer) else { return };
-        let Some(at) = sender.asked.iter().position(|(asked, _)| *asked == block) else { return };
+    /// more of the metadata yet than its length. `false` when it was not asked for it.
+    pub fn rejected(&mut self, now: Duration, peer: u64, block: u32) -> bool {
+        let Some(sender) = self.peers.get_mut(&peer) else { return false };
+        let Some(at) = sender.asked.iter().position(|(asked, _)| *asked == block) else { return false };
         sender.asked.remove(at);
         self.rejects += 1;
         // Of two that were asked for together both may be rejected.
@@ -379,6 +379,7 @@ impl MetadataFetch {
             let rest = FIRST_REST * 2u32.pow(sender.rejects.min(16));
             (sender.rests_until, sender.rejects) = (now + rest.min(LONGEST_REST), sender.rejects + 1);
         }
+        true
     }
 
     /// Leaves those alone that have sent nothing for long; gives their numbers. What they have sent stays. Notes whose blocks

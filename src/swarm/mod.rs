@@ -91,12 +91,14 @@ pub use networks::Counted;
 pub use networks::Networks;
 pub use peer::{Introduction, Tag};
 pub use peers::PeerSlot;
+pub use pex::{PexPace, is_usable};
 pub use piece_map::PieceMap;
-pub use reached::reached;
+pub use reached::{is_local, reached};
 pub use roster::host;
 pub use selection::{Priority, Selection};
 pub use settings::{MOST_OF_HOST, Settings, most_of_host};
 pub use speak::Speech;
+pub use tellers::{Teller, Tellers};
 pub use totals::{ExchangeCounts, LimitHits, RequestCounts, Totals};
 pub use views::{PeerView, Uploading};
 

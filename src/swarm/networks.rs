@@ -4,8 +4,7 @@
 //! the better ones may use more: so liars at the DHT can keep what peers tell of a network waiting, not what trackers name.
 
 use super::candidates::Source;
-use super::pex::is_local;
-use super::reached::reached;
+use super::reached::{is_local, reached};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;

@@ -96,6 +96,8 @@ pub(super) struct Peer {
     pub(super) encrypted: bool,
 
     pub(super) has: Bitfield,
+    /// It has once said that it lost a piece.
+    pub(super) lost_some: bool,
     /// Whether a message other than a keep-alive has come: a bitfield may only come before.
     pub(super) spoke: bool,
     /// Pieces it has that we lack.
@@ -197,6 +199,12 @@ pub(super) struct Peer {
 }
 
 impl Peer {
+    /// Whether the picker counts each piece of it: it is no seed. Who has once lost a piece is none for good, as far as that goes: to
+    /// come and go among the seeds costs a look at all pieces each time.
+    pub(super) fn is_counted(&self) -> bool {
+        self.lost_some || !self.has.is_full()
+    }
+
     /// Most requests that it takes at once, as far as it has said, and most that we would have open.
     pub(super) fn takes(&self) -> usize {
         self.reqq.map_or(window::DEFAULT_MOST, |most| most as usize).min(*window::BOUNDS.end())
@@ -212,6 +220,7 @@ impl Peer {
             woken: false,
             encrypted: false,
             has: Bitfield::new(pieces),
+            lost_some: false,
             spoke: false,
             wanted: 0,
             hint: Hint::default(),

@@ -1,6 +1,6 @@
 //! Peer exchange (BEP 11): peers tell each other whom they are connected to.
 
-use super::reached::reached;
+use super::reached::{is_local, reached};
 use super::speak::Speech;
 use super::tellers::Teller;
 use super::{DropReason, PeerSlot, Swarm, Tag};
@@ -63,27 +63,32 @@ pub(super) struct Pex {
     told: BTreeSet<SocketAddr>,
     /// [`Neighbours::changes`] when there was nothing new for it.
     seen: Option<u64>,
-    /// When its last messages came.
-    heard: VecDeque<Duration>,
+    pace: PexPace,
+}
+
+/// How often a peer tells us of others: when its last messages came.
+#[derive(Debug, Default)]
+pub struct PexPace(VecDeque<Duration>);
+
+impl PexPace {
+    /// A message has come; `false` when too many have.
+    pub fn take(&mut self, now: Duration) -> bool {
+        let old = |at: &Duration| now >= *at + INTERVAL;
+        while self.0.front().is_some_and(old) {
+            self.0.pop_front();
+        }
+        let room = self.0.len() < MOST_IN_INTERVAL;
+        if room {
+            self.0.push_back(now);
+        }
+        room
+    }
 }
 
 impl Pex {
     /// Whether it is time to tell the peer.
     pub(super) fn is_due(&self, now: Duration) -> bool {
         now >= self.next
-    }
-
-    /// A message has come; `false` when too many have.
-    fn take(&mut self, now: Duration) -> bool {
-        let old = |at: &Duration| now >= *at + INTERVAL;
-        while self.heard.front().is_some_and(old) {
-            self.heard.pop_front();
-        }
-        let room = self.heard.len() < MOST_IN_INTERVAL;
-        if room {
-            self.heard.push_back(now);
-        }
-        room
     }
 
     /// What is new since the last message, of all but the peer itself.
@@ -94,7 +99,8 @@ impl Pex {
         let here: BTreeMap<SocketAddr, PexFlags> = neighbours
             .peers
             .iter()
-            .filter(|(tag, _)| **tag != itself)
+            // What is good on one link only nobody can dial who is not told which.
+            .filter(|(tag, neighbour)| **tag != itself && !is_of_a_link(neighbour.addr))
             .map(|(_, neighbour)| (neighbour.addr, neighbour.flags))
             .collect();
         let gone = self.told.iter().filter(|addr| !here.contains_key(addr));
@@ -114,19 +120,19 @@ impl Pex {
     }
 }
 
-/// Whether an address is of a network that others do not reach.
-pub(super) fn is_local(ip: IpAddr) -> bool {
-    match reached(ip) {
-        IpAddr::V4(ip) => ip.is_private() || ip.is_loopback() || ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
-    }
+fn is_of_a_link(addr: SocketAddr) -> bool {
+    matches!(addr, SocketAddr::V6(v6) if v6.ip().is_unicast_link_local())
 }
 
 /// Whether it may make sense to dial what this sender has told.
-fn is_usable(addr: SocketAddr, sender: IpAddr) -> bool {
+pub fn is_usable(addr: SocketAddr, sender: IpAddr) -> bool {
     let ip = addr.ip();
     let nobody = match reached(ip) {
-        IpAddr::V4(ip) => ip.is_broadcast() || ip.is_documentation() || ip.octets()[0] == 0,
+        IpAddr::V4(ip) => {
+            // "This network", what is reserved, and what is for measuring networks.
+            let [first, second, ..] = ip.octets();
+            first == 0 || first >= 240 || ip.is_documentation() || (first == 198 && second & 0xfe == 18)
+        }
         IpAddr::V6(_) => false,
     };
     !nobody
@@ -158,6 +164,11 @@ impl Swarm {
             peer.encrypted = true;
         }
         self.make_known(slot);
+    }
+
+    /// The peer that was dialled there has not answered a handshake of this kind: it may wait for the other, and hang up on none.
+    pub fn is_silent_at(&mut self, addr: &SocketAddr, encrypted: bool) {
+        self.candidates.known().is_silent_at(addr, encrypted);
     }
 
     /// Whether the peer at this address is said to encrypt its connections: then it is best dialled so.
@@ -207,7 +218,7 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
         let (sender, teller) = (peer.who.addr.ip(), Teller::new(peer.who.addr));
         let counts = &mut self.totals.exchange;
-        if !peer.extended.pex.take(now) {
+        if !peer.extended.pex.pace.take(now) {
             counts.too_often += 1;
             return self.offend(slot);
         }
@@ -271,6 +282,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_good_on_one_link_only_is_not_told() {
+        let mut known = neighbours(1..=2);
+        let one = Neighbour { addr: "[fe80::1%7]:6881".parse().unwrap(), flags: PexFlags(0), gives: false };
+        known.insert(Tag { core: 0, number: 9 }, one);
+        let news = Pex::default().news(&known, Tag { core: 1, number: 1 }, 0);
+        assert_eq!(news.added.iter().map(|(addr, _)| *addr).collect::<Vec<_>>(), [1, 2].map(addr));
+    }
+
+    #[test]
     fn a_message_holds_fifty_and_a_peer_is_told_of_two_hundred() {
         let mut pex = Pex::default();
         let itself = Tag { core: 1, number: 0 };
@@ -287,10 +307,10 @@ mod tests {
 
     #[test]
     fn a_flood_of_messages_is_noticed_and_a_steady_peer_is_not() {
-        let mut pex = Pex::default();
-        let taken = (0..100).filter(|n| pex.take(Duration::from_millis(*n))).count();
+        let mut pace = PexPace::default();
+        let taken = (0..100).filter(|n| pace.take(Duration::from_millis(*n))).count();
         assert_eq!(taken, MOST_IN_INTERVAL);
-        assert!((2..100).all(|minute| pex.take(INTERVAL * minute)));
+        assert!((2..100).all(|minute| pace.take(INTERVAL * minute)));
     }
 
     #[test]
@@ -300,15 +320,23 @@ mod tests {
         for addr in ["9.9.9.9:1", "[2600::1]:6881"] {
             assert!(usable(addr, far) && usable(addr, near), "{addr}");
         }
-        for addr in ["10.1.1.1:1", "127.0.0.1:80", "192.168.0.1:1", "169.254.1.1:1", "[fe80::1]:1", "[::1]:1"]
-        {
+        for addr in [
+            "10.1.1.1:1",
+            "100.64.0.9:1",
+            "127.0.0.1:80",
+            "192.168.0.1:1",
+            "169.254.1.1:1",
+            "[fe80::1]:1",
+            "[::1]:1",
+        ] {
             assert!(!usable(addr, far) && usable(addr, near), "{addr}");
         }
         for addr in ["[::127.0.0.1]:1", "[64:ff9b::10.0.0.1]:1"] {
             assert!(!usable(addr, far), "{addr}");
         }
-        for addr in ["9.9.9.9:0", "0.0.0.0:1", "0.1.2.3:1", "224.0.0.1:1", "255.255.255.255:1", "[ff02::1]:1"]
-        {
+        let nowhere =
+            ["240.0.0.1:1", "198.19.0.1:1", "255.255.255.255:1", "0.0.0.0:1", "0.1.2.3:1", "224.0.0.1:1"];
+        for addr in nowhere.into_iter().chain(["9.9.9.9:0", "[ff02::1]:1"]) {
             assert!(!usable(addr, far) && !usable(addr, near), "{addr}");
         }
     }

@@ -44,6 +44,8 @@ pub(super) struct Picker {
     cursors: [u32; CLASSES],
     /// First and last piece of each wanted file: for those, too.
     spans: Vec<(u32, u32)>,
+    /// How often a piece has been gained or lost.
+    shifts: u64,
 }
 
 impl Picker {
@@ -72,6 +74,7 @@ impl Picker {
             stamp: 1,
             cursors: [0; CLASSES],
             spans: spans.map(|pieces| (pieces.start, pieces.end - 1)).collect(),
+            shifts: 0,
         };
         let wanted = layout.pieces().filter(|piece| fetch && selection.wants(*piece));
         wanted.for_each(|piece| picker.insert(piece));
@@ -129,7 +132,13 @@ impl Picker {
         self.availability[piece.as_usize()]
     }
 
+    /// How often a piece has been gained or lost since this was asked last.
+    pub(super) fn take_shifts(&mut self) -> u64 {
+        std::mem::take(&mut self.shifts)
+    }
+
     fn shift(&mut self, piece: PieceIndex, to: impl Fn(u16) -> u16) -> bool {
+        self.shifts += 1;
         let present = self.holds(piece);
         self.remove(piece);
         let availability = &mut self.availability[piece.as_usize()];

@@ -56,30 +56,36 @@ fn of_pair<const LEN: usize>(a: [u8; LEN], b: [u8; LEN]) -> u32 {
     crc32c(&[a.min(b), a.max(b)].concat())
 }
 
-/// Hosts whose word on our address counts: those that gave it last.
+/// Hosts of a family whose word on our address counts: those that gave it last.
 const MOST_VOTERS: usize = 32;
 
-/// Our address as others see it: what most of them say, each host once. Before anybody has, the unspecified one stands for it.
+/// Our address as others see it: what most of those of its family say, each host once. Before anybody has, the unspecified one
+/// stands for it.
 #[derive(Debug, Default)]
 pub(super) struct Outside {
-    /// Who has said what, the latest last.
-    votes: VecDeque<(IpAddr, IpAddr)>,
-    v4: Option<IpAddr>,
-    v6: Option<IpAddr>,
+    v4: Votes,
+    v6: Votes,
+}
+
+/// Who has said what, the latest last; and what most say.
+#[derive(Debug, Default)]
+struct Votes {
+    said: VecDeque<(IpAddr, IpAddr)>,
+    winner: Option<IpAddr>,
 }
 
 impl Outside {
-    /// A peer on the host `voter` says what our address is.
+    /// A peer on the host `voter` says what our address is. It sees that of its own family.
     pub(super) fn vote(&mut self, voter: IpAddr, ip: IpAddr) {
-        self.votes.retain(|(other, _)| *other != voter);
-        self.votes.drain(..self.votes.len().saturating_sub(MOST_VOTERS - 1));
-        self.votes.push_back((voter, ip));
-        let winner = |is_v4: bool| {
-            let votes = |ip: &IpAddr| self.votes.iter().filter(|(_, other)| other == ip).count();
-            self.votes.iter().map(|(_, ip)| *ip).filter(|ip| ip.is_ipv4() == is_v4).max_by_key(votes)
-        };
-        // Of one family there may be no voters left.
-        (self.v4, self.v6) = (winner(true).or(self.v4), winner(false).or(self.v6));
+        if voter.is_ipv4() != ip.is_ipv4() {
+            return;
+        }
+        let votes = if ip.is_ipv4() { &mut self.v4 } else { &mut self.v6 };
+        votes.said.retain(|(other, _)| *other != voter);
+        votes.said.drain(..votes.said.len().saturating_sub(MOST_VOTERS - 1));
+        votes.said.push_back((voter, ip));
+        let count = |ip: &IpAddr| votes.said.iter().filter(|(_, other)| other == ip).count();
+        votes.winner = votes.said.iter().map(|(_, ip)| *ip).max_by_key(count);
     }
 
     /// The priority of a connection between us, who listen on `port`, and this address.
@@ -90,8 +96,8 @@ impl Outside {
     /// What those of the same family as `other` see of us.
     pub(super) fn ip(&self, other: IpAddr) -> IpAddr {
         match other {
-            IpAddr::V4(_) => self.v4.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
-            IpAddr::V6(_) => self.v6.unwrap_or(Ipv6Addr::UNSPECIFIED.into()),
+            IpAddr::V4(_) => self.v4.winner.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
+            IpAddr::V6(_) => self.v6.winner.unwrap_or(Ipv6Addr::UNSPECIFIED.into()),
         }
     }
 }
@@ -139,7 +145,14 @@ mod tests {
         assert_eq!(outside.ip(IpAddr::from([0u8; 16])), IpAddr::from([0u8; 16]), "another family");
         // We have got another address; memory is bounded, and those who knew the old one are forgotten.
         (0..=255).for_each(|number| outside.vote(voter(number), lie));
-        assert_eq!((outside.ip(other), outside.votes.len()), (lie, MOST_VOTERS));
+        assert_eq!((outside.ip(other), outside.v4.said.len()), (lie, MOST_VOTERS));
+        // What those of the other family say of theirs, or of this one, does not matter.
+        (0..=255).for_each(|number| outside.vote(voter(number), told));
+        outside.vote(voter(9), lie);
+        let v6 = |number: u16| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, number]);
+        (0..100).for_each(|number| outside.vote(v6(number), v6(7)));
+        (0..100).for_each(|number| outside.vote(v6(number), lie));
+        assert_eq!([outside.ip(other), outside.ip(v6(1))], [told, v6(7)]);
     }
 
     proptest! {

@@ -1,6 +1,6 @@
 //! Limits and choices of one torrent.
 
-use super::pex::is_local;
+use super::reached::is_local;
 use super::{Greeting, IpFilter, SeedChoker};
 use crate::wire::PeerId;
 use std::net::IpAddr;

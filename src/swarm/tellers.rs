@@ -1,21 +1,23 @@
 //! Which peers have told of the addresses in the books (BEP 11): none can fill them by itself, however often it tells and
 //! whichever cores it tells.
 
-use super::pex::is_local;
+use super::reached::is_local;
 use super::roster::host;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-/// Addresses in the books of all cores by the word of one peer, as long as nobody was met there.
+/// Addresses in the books of all cores by the word of one peer, and of all on one host, as long as nobody was met there.
 const MOST_OF_TELLER: usize = 50;
+const MOST_OF_HOST: usize = 4 * MOST_OF_TELLER;
 
 /// A peer that tells of others. A host is one, whatever its port: it could come again from another. In a network like ours
 /// there may be many on one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Teller(SocketAddr);
+pub struct Teller(SocketAddr);
 
 impl Teller {
-    pub(super) fn new(addr: SocketAddr) -> Self {
+    /// The peer at this address.
+    pub fn new(addr: SocketAddr) -> Self {
         let port = if is_local(addr.ip()) { addr.port() } else { 0 };
         Self(SocketAddr::new(host(addr.ip()), port))
     }
@@ -23,7 +25,7 @@ impl Teller {
 
 /// How many addresses are in the books by whose word.
 #[derive(Debug, Default)]
-pub(super) struct Tellers(BTreeMap<Teller, usize>);
+pub struct Tellers(BTreeMap<Teller, usize>);
 
 impl Tellers {
     pub(super) fn count(&self, teller: &Teller) -> usize {
@@ -31,15 +33,23 @@ impl Tellers {
     }
 
     /// Whether it has as many as it may have.
-    pub(super) fn has_all(&self, teller: &Teller) -> bool {
-        self.count(teller) >= MOST_OF_TELLER
+    pub fn has_all(&self, teller: &Teller) -> bool {
+        self.count(teller) >= MOST_OF_TELLER || self.of_host(teller) >= MOST_OF_HOST
     }
 
-    pub(super) fn add(&mut self, teller: Teller) {
+    /// How many are there by the word of whoever is on the host of this one.
+    fn of_host(&self, teller: &Teller) -> usize {
+        let ports = [0, u16::MAX].map(|port| Teller(SocketAddr::new(teller.0.ip(), port)));
+        self.0.range(ports[0]..=ports[1]).map(|(_, count)| count).sum()
+    }
+
+    /// One more by its word.
+    pub fn add(&mut self, teller: Teller) {
         *self.0.entry(teller).or_default() += 1;
     }
 
-    pub(super) fn remove(&mut self, teller: Teller) {
+    /// One less.
+    pub fn remove(&mut self, teller: Teller) {
         let left = self.count(&teller).saturating_sub(1);
         _ = if left > 0 { self.0.insert(teller, left) } else { self.0.remove(&teller) };
     }
@@ -76,8 +86,12 @@ mod tests {
         let mut book = Candidates::default();
         assert_eq!((tell(&mut book, 1, 0..1000), book.outshared()), (50, 950));
         assert_eq!(Teller::new("8.8.8.1:2".parse().unwrap()), teller(1));
-        let [a, b] = ["10.0.0.1:1", "10.0.0.1:2"].map(|addr| Teller::new(addr.parse().unwrap()));
-        assert_ne!(a, b, "in a network like ours");
+        let near = |port| Teller::new(SocketAddr::from(([10, 0, 0, 1], port)));
+        assert_ne!(near(1), near(2), "in a network like ours");
+        let mut home = Candidates::default();
+        let mut by =
+            |port: u16| told(port as u8, 0..500).filter(|addr| home.add_told(*addr, near(port))).count();
+        assert_eq!([1, 2, 3, 4, 5].map(&mut by), [50, 50, 50, 50, 0], "however often it comes");
         assert_eq!(tell(&mut book, 2, 0..50), 50, "another is another");
         // Where somebody was met, or another source knows of somebody, it is not by the peer's word any more.
         let [met, named, dead] = [0, 1, 2].map(|number| told(1, number..number + 1).next().unwrap());

@@ -13,7 +13,8 @@ use crate::support::peer::Wire;
 use crate::support::relay::tapped;
 use crate::support::wait::until_true;
 use crate::support::{Stage, Torrent};
-use std::net::{SocketAddr, TcpStream};
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 
 const NAME: &[u8] = b"BitTorrent protocol";
@@ -138,6 +139,24 @@ fn a_host_that_exchanges_keys_without_end_is_slowed_down() {
         .expect("a plain peer of that host is served");
     seeder.wait_event("progress", |event| number(&event["limits"], "exchanges") > 0);
     assert!(seeder.stop().success());
+}
+
+#[test]
+fn who_waits_for_the_other_kind_of_handshake_is_offered_it_the_next_time() {
+    let scene = alone();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let addr = listener.local_addr().unwrap();
+    let mut held = Vec::new();
+    let mut next = || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut begin = [0; 20];
+        stream.read_exact(&mut begin).unwrap();
+        // It is neither answered nor hung up on.
+        held.push(stream);
+        begin.ends_with(NAME)
+    };
+    let _leech = scene.download(&["--peer", &addr.to_string()]);
+    assert_eq!([next(), next(), next()], [true, false, true]);
 }
 
 // ---- libtorrent ----

@@ -65,8 +65,15 @@ fn all_peers(samples: &Samples, way: &str) -> u64 {
 
 /// Prometheus' own tool finds nothing wrong with either page.
 fn assert_clean(addr: SocketAddr) {
-    for path in ["/metrics", "/metrics/peers"] {
-        let page = get(addr, path).expect("the program answers");
+    judge(both_pages(addr));
+}
+
+fn both_pages(addr: SocketAddr) -> [String; 2] {
+    ["/metrics", "/metrics/peers"].map(|path| get(addr, path).expect("the program answers"))
+}
+
+fn judge(pages: [String; 2]) {
+    for page in pages {
         let mut promtool = program("promtool", "prometheus");
         promtool
             .args(["check", "metrics"])
@@ -79,7 +86,7 @@ fn assert_clean(addr: SocketAddr) {
         drop(input);
         let ended = promtool.wait_with_output().expect("promtool ends");
         let said = String::from_utf8_lossy(&ended.stdout) + String::from_utf8_lossy(&ended.stderr);
-        assert!(ended.status.success() && said.trim().is_empty(), "{path}: {said}\n{page}");
+        assert!(ended.status.success() && said.trim().is_empty(), "{said}\n{page}");
     }
 }
 
@@ -358,6 +365,35 @@ fn the_demo_tells_its_nodes_apart() {
 }
 
 /// The pages are of what cores have told by themselves: they are not asked.
+#[test]
+fn pages_are_clean_during_the_check_and_with_every_way_to_find_peers() {
+    let stage = Stage::new();
+    let origin = stage.folder("origin");
+    // Holes: long to hash, and no room taken.
+    let file = std::fs::File::create(origin.join("holes")).expect("a file can be made");
+    file.set_len(768 << 20).expect("it can be long");
+    let torrent = Torrent::make(&stage.path(""), &origin, "holes", 4 << 20, None);
+    let state = stage.path("state");
+    let more = ["--dht-bootstrap", "127.0.0.1:1", "--state", state.to_str().expect("UTF-8"), "--cores", "1"];
+    let mut command = transfer("seed", &torrent, &origin, &[&more[..], &ANYWHERE].concat());
+    command.env("SEEDRING_DIGEST", "portable").env_remove("SEEDRING_NO_DHT").env_remove("SEEDRING_NO_LSD");
+    let mut seed = Seedring::start(&stage, &mut command);
+    let addr = metrics_addr(&mut seed);
+    let pages = until("the core tells what it hashes", || {
+        let pages = both_pages(addr);
+        (sum(&samples(&pages[0]), "seedring_hash_batch_bytes_count") > 0).then_some(pages)
+    });
+    assert!(seed.events("checked").is_empty(), "it was not looked at during the check");
+    judge(pages);
+    seed.wait_event("dht_started", |_| true);
+    until_true("the DHT and the local search are told of", || {
+        let page = page(addr, "/metrics");
+        ["seedring_dht_", "seedring_local_"].iter().all(|name| page.keys().any(|key| key.starts_with(name)))
+    });
+    assert_clean(addr);
+    assert!(seed.stop().success());
+}
+
 #[test]
 fn whoever_looks_often_costs_the_cores_nothing() {
     const LOOKS: u64 = 300;

@@ -1,5 +1,6 @@
 //! Node ids, their distance (BEP 5), and how an id follows from an address (BEP 42).
 
+pub(super) use crate::swarm::is_local;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -58,14 +59,6 @@ impl NodeId {
             }
         }
         Self(id)
-    }
-}
-
-/// Addresses of one's own machine, house or link: nobody can prove anything about them from outside.
-pub(super) fn is_local(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
     }
 }
 

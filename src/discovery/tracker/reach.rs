@@ -2,7 +2,7 @@
 //! network: what listens there must not be made to do something.
 
 use super::error::TrackerError;
-use crate::swarm::reached;
+use crate::swarm::{is_local, reached};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 /// Which addresses are asked.
@@ -86,20 +86,4 @@ fn is_what_it_says(path: &str) -> bool {
     let harmless = |byte: u8| byte.is_ascii_graphic() && !b"%./\\".contains(&byte);
     let encoded = path.split('%').skip(1).map(|rest| u8::from_str_radix(rest.get(..2).unwrap_or(""), 16));
     !path.contains('\\') && encoded.into_iter().all(|byte| byte.is_ok_and(harmless))
-}
-
-/// Whether an address belongs to this machine or its own network.
-pub(super) fn is_local(ip: IpAddr) -> bool {
-    match reached(ip) {
-        IpAddr::V4(ip) => {
-            let [first, second, ..] = ip.octets();
-            // 0/8 is "this network", 100.64/10 what carriers put their customers into.
-            let shared = first == 100 && second & 0xc0 == 64;
-            ip.is_loopback() || ip.is_private() || ip.is_link_local() || first == 0 || shared
-        }
-        IpAddr::V6(ip) => {
-            let own = ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local();
-            own || ip.is_unspecified()
-        }
-    }
 }

@@ -29,7 +29,7 @@ use crate::wire::{Handshake, PeerId, Reserved};
 use channel::Shared;
 use peer::Ourselves;
 use places::{Places, Source};
-use stage::Stage;
+use stage::{News, Stage};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -62,6 +62,8 @@ pub struct MagnetJob {
     pub local_discovery: bool,
     /// How the DHT is used, if it is.
     pub dht: Option<DhtOptions>,
+    /// Whether to hear from peers of other peers (BEP 11).
+    pub pex: bool,
     /// How connections to peers are encrypted.
     pub encryption: Encryption,
     /// Most connections with one host, when not as many as usual.
@@ -145,6 +147,7 @@ pub async fn resolve(
         trackers: options,
         local_discovery,
         dht,
+        pex,
         encryption,
         most_of_host,
         filter,
@@ -165,14 +168,16 @@ pub async fn resolve(
     let announcing =
         client.map(|client| announce_for(&magnet, client, announce, (id, port), trackers, tell.clone()));
     let sockets = dht.as_ref().map(|_| DhtSockets::bind(addr));
+    let dht_port = sockets.as_ref().and_then(DhtSockets::port);
     let dht = dht.as_ref().zip(sockets);
     let mut dht = DhtSearch::start(dht, magnet.info_hash, &[], addr, filter.clone(), searches.clone());
     let _local = local_discovery.then(|| LocalSearch::start(addr, [(magnet.info_hash, searches.clone())]));
     let (heard, mut hear) = mpsc::channel(64);
-    let handshake = Handshake { reserved: Reserved::ours(false), info_hash: magnet.info_hash, peer_id: id };
+    let reserved = Reserved::ours(dht_port.is_some());
+    let handshake = Handshake { reserved, info_hash: magnet.info_hash, peer_id: id };
     let shared = Shared::new(Secrecy::new(encryption, magnet.info_hash));
-    let mut stage =
-        Stage::new(Ourselves { handshake, port, shared }, Places::new(filter, most_of_host), heard);
+    let ourselves = Ourselves { handshake, port, dht_port, pex, shared };
+    let mut stage = Stage::new(ourselves, Places::new(filter, most_of_host), heard);
     magnet.peers.iter().for_each(|peer| stage.spawn(look_up(peer.clone(), names.clone())));
     stage.add(peers, Source::Given);
     let mut ticks = interval(TICK);
@@ -186,10 +191,11 @@ pub async fn resolve(
             _ = ticks.tick() => {
                 let (bytes, peers) = stage.standing();
                 watch(MagnetEvent::Progress { bytes, peers, limits: stage.limits() });
-                if peers == 0 {
+                // Else the tracker's interval holds.
+                if !stage.is_served() {
                     announcing.iter().for_each(Announcing::want_peers);
                 }
-                dht.iter().for_each(|dht| dht.progress(peers as u32, 1));
+                dht.iter().for_each(|dht| dht.progress(if stage.is_served() { peers as u32 } else { 0 }, 1));
                 stage.tick();
                 None
             }
@@ -217,7 +223,14 @@ pub async fn resolve(
                 stage.accept(stream, addr);
                 None
             }
-            Some((peer, heard)) = hear.recv() => stage.hear(peer, heard),
+            Some((peer, heard)) = hear.recv() => match stage.hear(peer, heard) {
+                Some(News::Metadata(metadata)) => Some(metadata),
+                Some(News::Node(node)) => {
+                    dht.iter().for_each(|dht| dht.add_node(node));
+                    None
+                }
+                None => None,
+            },
         };
         if let Some(metadata) = done {
             break metadata;

@@ -1,4 +1,5 @@
-//! One peer of a magnet link: handshakes, then messages of the extension protocol; all others are passed over.
+//! One peer of a magnet link: handshakes, then messages of the extension protocol, and the port of its DHT node; all others
+//! are passed over.
 
 use super::channel::{Channel, Shared};
 use crate::wire::extended::{ExtendedHandshake, Extension, HANDSHAKE_ID, MetadataMessage};
@@ -14,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 /// How long a peer may take to answer a dial, to say its handshake, and to take what we say.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
 /// A connection that says nothing for so long ends.
@@ -31,6 +32,10 @@ pub(super) enum Heard {
     Hello(Box<ExtendedHandshake>),
     /// A message of `ut_metadata`.
     Metadata(Vec<u8>),
+    /// A message of `ut_pex`: whom it is connected to.
+    Others(Vec<u8>),
+    /// The port of its DHT node (BEP 5).
+    Port(u16),
     /// A part of a message that is not whole yet; said once a second at most.
     Part,
     /// Nothing more: the connection has ended.
@@ -60,6 +65,10 @@ pub(super) struct Ourselves {
     pub(super) handshake: Handshake,
     /// Where we listen.
     pub(super) port: u16,
+    /// The port of our DHT node, if there is one.
+    pub(super) dht_port: Option<u16>,
+    /// Whether peers are asked whom they know (BEP 11).
+    pub(super) pex: bool,
     pub(super) shared: Shared,
 }
 
@@ -82,7 +91,7 @@ pub(super) async fn talk<F: Future<Output = bool>>(
     if !theirs.extended() {
         return Err(io::Error::other("it does not speak the extension protocol"));
     }
-    channel.write_all(&greeting(theirs, addr, ours.port)).await?;
+    channel.write_all(&greeting(theirs, addr, ours)).await?;
     listen(channel, outbox, tell).await
 }
 
@@ -90,13 +99,13 @@ async fn in_time<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) 
     timeout(limit, work).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
-/// Dials: as is known to work there, else in the clear first, and encrypted when the peer hangs up on that.
+/// Dials: as is known to work there, else in the clear first, and encrypted when the peer hangs up on that or does not answer.
 async fn reach(addr: SocketAddr, ours: &Ourselves) -> io::Result<(Channel, Reserved)> {
-    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, TimedOut, UnexpectedEof};
     let (first, second) = ours.shared.secrecy().tries(&addr, false);
     match (attempt(addr, ours, first).await, second) {
         (Err(error), Some(second))
-            if matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof) =>
+            if matches!(error.kind(), BrokenPipe | ConnectionReset | TimedOut | UnexpectedEof) =>
         {
             attempt(addr, ours, second).await
         }
@@ -105,7 +114,8 @@ async fn reach(addr: SocketAddr, ours: &Ourselves) -> io::Result<(Channel, Reser
 }
 
 async fn attempt(addr: SocketAddr, ours: &Ourselves, encrypted: bool) -> io::Result<(Channel, Reserved)> {
-    let stream = in_time(CONNECT_LIMIT, TcpStream::connect(addr)).await?;
+    // Where nobody is, no other handshake helps.
+    let stream = in_time(CONNECT_LIMIT, TcpStream::connect(addr)).await.map_err(io::Error::other)?;
     let shaken = in_time(HANDSHAKE_LIMIT, shake_outgoing(stream, ours, encrypted)).await;
     if encrypted {
         ours.shared.secrecy().learn(addr, shaken.is_ok());
@@ -161,19 +171,25 @@ async fn shake_incoming(
 }
 
 /// What is said first: that we have nothing, and what we want.
-fn greeting(theirs: Reserved, addr: SocketAddr, port: u16) -> Vec<u8> {
+fn greeting(theirs: Reserved, addr: SocketAddr, ours: &Ourselves) -> Vec<u8> {
     let mut bytes = Vec::new();
     if theirs.fast() {
         Message::HaveNone.encode(&mut bytes);
     }
     let mut hello = ExtendedHandshake {
-        port: Some(port),
+        port: Some(ours.port),
         version: Some(concat!("seedring ", env!("CARGO_PKG_VERSION")).into()),
         your_ip: Some(addr.ip().to_canonical()),
         ..ExtendedHandshake::default()
     };
     hello.want(Extension::Metadata);
+    if ours.pex {
+        hello.want(Extension::Pex);
+    }
     Message::Extended { id: HANDSHAKE_ID, payload: &hello.encode() }.encode(&mut bytes);
+    if let Some(port) = ours.dht_port.filter(|_| theirs.dht()) {
+        Message::Port(port).encode(&mut bytes);
+    }
     bytes
 }
 
@@ -201,13 +217,8 @@ async fn listen<F: Future<Output = bool>>(
         let mut whole = false;
         while let Some(item) = reader.next(&mut input).map_err(io::Error::other)? {
             whole = true;
-            let Item::Message(Message::Extended { id, payload }) = item else { continue };
-            let heard = match id {
-                HANDSHAKE_ID => ExtendedHandshake::parse(payload).map(|hello| Heard::Hello(Box::new(hello))),
-                id if id == Extension::Metadata.id() => Some(Heard::Metadata(payload.to_vec())),
-                _ => None,
-            };
-            if let Some(heard) = heard
+            let Item::Message(message) = item else { continue };
+            if let Some(heard) = heard(message)
                 && !tell(heard).await
             {
                 return Ok(());
@@ -219,5 +230,22 @@ async fn listen<F: Future<Output = bool>>(
                 return Ok(());
             }
         }
+    }
+}
+
+/// What is of interest here, out of all that peers say.
+fn heard(message: Message<'_>) -> Option<Heard> {
+    match message {
+        Message::Port(port) => Some(Heard::Port(port)),
+        Message::Extended { id: HANDSHAKE_ID, payload } => {
+            ExtendedHandshake::parse(payload).map(|hello| Heard::Hello(Box::new(hello)))
+        }
+        Message::Extended { id, payload } if id == Extension::Metadata.id() => {
+            Some(Heard::Metadata(payload.to_vec()))
+        }
+        Message::Extended { id, payload } if id == Extension::Pex.id() => {
+            Some(Heard::Others(payload.to_vec()))
+        }
+        _ => None,
     }
 }

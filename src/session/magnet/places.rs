@@ -3,16 +3,18 @@
 
 use super::door::Door;
 use super::room::{Newcomer, Room};
-use crate::swarm::{self, Counted, IpFilter, Networks, host, most_of_host};
+use crate::swarm::{self, Counted, IpFilter, Networks, Teller, Tellers, host, most_of_host};
 use crate::wire::{canonical, lacks_link};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Addresses remembered beside what was given; those that were found without a tracker leave room for others.
+/// Addresses remembered beside what was given; those that were found without a tracker leave room for others, and what peers
+/// tell of most.
 const MOST_ADDRESSES: usize = 2000;
 const MOST_FOUND: usize = 1500;
+const MOST_TOLD: usize = 600;
 /// How often an address is dialled, and the wait in between, which grows with each dial. What the user has named is dialled
 /// for ever, and waits for less.
 const MOST_DIALS: u32 = 20;
@@ -28,6 +30,8 @@ pub(super) enum Source {
     Tracker,
     /// The local network or the DHT.
     Search,
+    /// Another peer (BEP 11).
+    Told,
 }
 
 impl Source {
@@ -37,6 +41,17 @@ impl Source {
             Self::Given => swarm::Source::Given,
             Self::Tracker => swarm::Source::Tracker,
             Self::Search => swarm::Source::Dht,
+            Self::Told => swarm::Source::Exchange,
+        }
+    }
+
+    /// Most addresses in the book for one of this source more to be remembered.
+    fn most(self) -> usize {
+        match self {
+            Self::Given => usize::MAX,
+            Self::Tracker => MOST_ADDRESSES,
+            Self::Search => MOST_FOUND,
+            Self::Told => MOST_TOLD,
         }
     }
 }
@@ -44,6 +59,8 @@ impl Source {
 #[derive(Debug)]
 struct Place {
     source: Source,
+    /// By whose word alone it is here.
+    teller: Option<Teller>,
     dials: u32,
     not_before: Duration,
     /// It was due and found no place, since it was last dialled;
@@ -62,6 +79,7 @@ impl Place {
     fn new(source: Source) -> Self {
         Self {
             source,
+            teller: None,
             dials: 0,
             not_before: Duration::ZERO,
             waited: false,
@@ -86,6 +104,7 @@ pub(super) struct Places {
     /// Most peers of one host, if not as many as usual.
     most_of_host: Option<usize>,
     networks: Networks,
+    tellers: Tellers,
     refused: u64,
     crowded: u64,
     held_back: u64,
@@ -108,15 +127,34 @@ impl Places {
         if addr.port() == 0 || lacks_link(addr) || !self.door.admit(addr.ip(), source) {
             return;
         }
-        let most = if source == Source::Search { MOST_FOUND } else { MOST_ADDRESSES };
         if let Some(place) = self.book.get_mut(&addr) {
             self.given += usize::from(source == Source::Given && place.source != source);
             place.source = place.source.min(source);
-        } else if self.book.len() - self.given < most || source == Source::Given {
+            if place.source < Source::Told {
+                place.teller.take().into_iter().for_each(|teller| self.tellers.remove(teller));
+            }
+        } else if self.book.len() - self.given < source.most() {
             self.given += usize::from(source == Source::Given);
             self.book.insert(addr, Place::new(source));
         } else {
             self.refused += 1;
+        }
+    }
+
+    /// Remembers an address that a peer tells of, unless that has told of enough.
+    pub(super) fn add_told(&mut self, addr: SocketAddr, teller: Teller) {
+        let addr = canonical(addr);
+        if self.book.contains_key(&addr) {
+            return;
+        }
+        if self.tellers.has_all(&teller) {
+            self.refused += 1;
+            return;
+        }
+        self.add(addr, Source::Told);
+        if let Some(place) = self.book.get_mut(&addr) {
+            place.teller = Some(teller);
+            self.tellers.add(teller);
         }
     }
 
@@ -235,15 +273,14 @@ impl Places {
 
     /// Forgets those where nobody was at the last dial either: whoever names them again has them tried again.
     pub(super) fn forget_dead(&mut self, now: Duration, is_connected: impl Fn(&SocketAddr) -> bool) {
-        let before = self.book.len();
-        self.book.retain(|addr, place| {
-            place.source == Source::Given
-                || place.liar
-                || place.dials < MOST_DIALS
-                || place.not_before > now
-                || is_connected(addr)
+        let dead = self.book.extract_if(.., |addr, place| {
+            let alive = place.dials < MOST_DIALS || place.not_before > now || is_connected(addr);
+            place.source != Source::Given && !place.liar && !alive
         });
-        self.refused += (before - self.book.len()) as u64;
+        for (_, place) in dead {
+            self.refused += 1;
+            place.teller.into_iter().for_each(|teller| self.tellers.remove(teller));
+        }
     }
 
     /// Who is at this address, or came from there, has alone sent wrong metadata. It is not dialled again; and its host is shut
@@ -261,7 +298,7 @@ impl Places {
     ) -> Vec<(SocketAddr, swarm::Source)> {
         let good: Vec<SocketAddr> = good.collect();
         let allowed = |addr: &&SocketAddr| match self.book.get(*addr) {
-            Some(place) if private && place.source == Source::Search => false,
+            Some(place) if private && place.source >= Source::Search => false,
             Some(place) => !place.liar && self.door.keeps_out(addr.ip(), place.source).is_none(),
             None => !private && self.door.keeps_out(addr.ip(), Source::Search).is_none(),
         };

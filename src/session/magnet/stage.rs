@@ -3,8 +3,8 @@
 use super::peer::{self, Heard, Line, Ourselves};
 use super::places::{Places, Source};
 use super::room::{Newcomer, Room, Standing, room_for};
-use crate::swarm::{self, MetadataFetch, MetadataOutcome, host};
-use crate::wire::extended::{Extension, ExtensionIds, MetadataMessage};
+use crate::swarm::{self, MetadataFetch, MetadataOutcome, PexPace, Teller, host, is_usable};
+use crate::wire::extended::{Extension, ExtensionIds, MetadataMessage, PexMessage};
 use crate::wire::{at_port, canonical};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -15,16 +15,24 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// A peer that has not said how long the metadata is after so long gives its place to another.
+/// A peer that has not said how long the metadata is after so long gives its place to another; one that may tell of others
+/// has longer, for some clients do that after a minute and a half.
 const SILENCE: Duration = Duration::from_secs(30);
+const SILENCE_OF_TELLERS: Duration = Duration::from_secs(120);
+/// Messages of one peer that should not have come: handshakes after the first, requests for what we do not have, rejects of what
+/// nobody asked it for.
+const MOST_OFFENCES: u32 = 50;
 
 /// How often a limit of this stage has said no.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct MagnetLimits {
     /// Peers of no use because the metadata cannot be as long as they say, or they say another length than before.
     pub sizes: u64,
-    /// Peers dropped for a block that nobody asked for or of a wrong length, or for a message about them that cannot be read.
+    /// Messages that should not have come. Peers are dropped for a block that nobody asked for or of a wrong length, and for a message
+    /// about blocks that cannot be read; for others only when there are many.
     pub offences: u64,
+    /// Messages in which peers tell of others that came too often, cannot be read, or have longer lists than are taken.
+    pub exchange: u64,
     /// Times that all was there and had the wrong hash.
     pub wrong: u64,
     /// Peers that alone sent what had the wrong hash, and were banned for it.
@@ -72,7 +80,28 @@ struct Peer {
     ids: ExtensionIds,
     /// Whether it has said how long the metadata is.
     offered: bool,
+    /// Whether it has said where its DHT node listens.
+    named_node: bool,
+    pex: PexPace,
+    greeted: bool,
+    offences: u32,
     since: Instant,
+}
+
+impl Peer {
+    /// How long it may keep its place without a word about the metadata.
+    fn patience(&self) -> Duration {
+        if self.ids.get(Extension::Pex).is_some() { SILENCE_OF_TELLERS } else { SILENCE }
+    }
+}
+
+/// What comes of what peers say.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum News {
+    /// The metadata, complete and right.
+    Metadata(Vec<u8>),
+    /// A node of the DHT.
+    Node(SocketAddr),
 }
 
 /// All of them.
@@ -126,6 +155,11 @@ impl Stage {
     /// Bytes of the metadata that are here, and the number of peers.
     pub(super) fn standing(&self) -> (usize, usize) {
         (self.fetch.held(), self.peers.len())
+    }
+
+    /// Whether somebody here is said to have it.
+    pub(super) fn is_served(&self) -> bool {
+        self.peers.values().any(|peer| peer.offered)
     }
 
     /// Runs a task that ends with the stage.
@@ -215,6 +249,10 @@ impl Stage {
             listens: outgoing.then_some(addr),
             ids: ExtensionIds::default(),
             offered: false,
+            named_node: false,
+            pex: PexPace::default(),
+            greeted: false,
+            offences: 0,
             since: Instant::now(),
         };
         self.peers.insert(number, peer);
@@ -238,8 +276,8 @@ impl Stage {
         self.dial();
     }
 
-    /// A peer has said something. Gives the metadata when it is complete.
-    pub(super) fn hear(&mut self, number: u64, heard: Heard) -> Option<Vec<u8>> {
+    /// A peer has said something.
+    pub(super) fn hear(&mut self, number: u64, heard: Heard) -> Option<News> {
         let peer = self.peers.get_mut(&number)?;
         if peer.outgoing && !matches!(heard, Heard::Gone) {
             self.places.met(&peer.addr);
@@ -257,12 +295,36 @@ impl Stage {
                     // Who names none may not have it yet.
                     self.limits.sizes += u64::from(!offered && hello.metadata_size.is_some());
                 }
+                let again = std::mem::replace(&mut peer.greeted, true);
                 self.ask(number);
+                if again {
+                    self.offend(number);
+                }
             }
             Heard::Part => self.fetch.heard(self.begun.elapsed(), number),
-            Heard::Metadata(payload) => return self.hear_metadata(number, &payload),
+            Heard::Metadata(payload) => return self.hear_metadata(number, &payload).map(News::Metadata),
+            Heard::Others(payload) => self.hear_others(number, &payload),
+            Heard::Port(port) => {
+                let first = port != 0 && !std::mem::replace(&mut peer.named_node, true);
+                return first.then(|| News::Node(at_port(peer.addr, port)));
+            }
         }
         None
+    }
+
+    /// A peer tells of others.
+    fn hear_others(&mut self, number: u64, payload: &[u8]) {
+        let Some(peer) = self.peers.get_mut(&number).filter(|_| self.ourselves.pex) else { return };
+        let in_time = peer.pex.take(self.begun.elapsed());
+        let Some(message) = PexMessage::parse(payload).filter(|_| in_time) else {
+            self.limits.exchange += 1;
+            return;
+        };
+        self.limits.exchange += u64::from(message.cut);
+        let (sender, teller) = (peer.addr.ip(), Teller::new(peer.addr));
+        let told = message.added.into_iter().map(|(addr, _)| canonical(addr));
+        told.filter(|addr| is_usable(*addr, sender)).for_each(|addr| self.places.add_told(addr, teller));
+        self.dial();
     }
 
     fn hear_metadata(&mut self, number: u64, payload: &[u8]) -> Option<Vec<u8>> {
@@ -271,6 +333,7 @@ impl Stage {
                 let peer = self.peers.get(&number)?;
                 let id = peer.ids.get(Extension::Metadata)?;
                 peer.line.say(id, MetadataMessage::Reject { block });
+                self.offend(number);
             }
             Some(MetadataMessage::Data { block, total_size, bytes }) => {
                 match self.fetch.data(self.begun.elapsed(), number, (block, total_size), bytes) {
@@ -292,8 +355,11 @@ impl Stage {
                 }
             }
             Some(MetadataMessage::Reject { block }) => {
-                self.fetch.rejected(self.begun.elapsed(), number, block);
-                self.ask_all();
+                if self.fetch.rejected(self.begun.elapsed(), number, block) {
+                    self.ask_all();
+                } else {
+                    self.offend(number);
+                }
             }
             Some(MetadataMessage::Unknown) => {}
             None => {
@@ -302,6 +368,16 @@ impl Stage {
             }
         }
         None
+    }
+
+    /// A message of the peer should not have come.
+    fn offend(&mut self, number: u64) {
+        self.limits.offences += 1;
+        let Some(peer) = self.peers.get_mut(&number) else { return };
+        peer.offences += 1;
+        if peer.offences > MOST_OFFENCES {
+            self.remove(number);
+        }
     }
 
     fn ask(&mut self, number: u64) {
@@ -321,7 +397,8 @@ impl Stage {
     /// Gives up whoever says nothing, asks and dials.
     pub(super) fn tick(&mut self) {
         let late = self.fetch.tick(self.begun.elapsed());
-        let silent = self.peers.iter().filter(|(_, peer)| !peer.offered && peer.since.elapsed() > SILENCE);
+        let silent =
+            self.peers.iter().filter(|(_, peer)| !peer.offered && peer.since.elapsed() > peer.patience());
         let silent: Vec<u64> = silent.map(|(number, _)| *number).collect();
         for number in late.into_iter().chain(silent) {
             self.limits.silent += 1;
@@ -340,41 +417,4 @@ impl Stage {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::channel::Shared;
-    use super::*;
-    use crate::metainfo::InfoHash;
-    use crate::shard::Secrecy;
-    use crate::swarm::IpFilter;
-    use crate::wire::mse::Encryption;
-    use crate::wire::{Handshake, PeerId, Reserved};
-    use std::sync::Arc;
-    use tokio::net::TcpListener;
-
-    fn stage(places: Places) -> Stage {
-        let info_hash = InfoHash([1; 20]);
-        let handshake = Handshake { reserved: Reserved::ours(false), info_hash, peer_id: PeerId([2; 20]) };
-        let shared = Shared::new(Secrecy::new(Encryption::default(), info_hash));
-        Stage::new(Ourselves { handshake, port: 1, shared }, places, mpsc::channel(64).0)
-    }
-
-    #[tokio::test]
-    async fn who_is_kept_out_is_counted_by_the_reason() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let filter = IpFilter::parse(b"10.0.0.0/30").unwrap();
-        let mut stage = stage(Places::new(Some(Arc::new(filter)), None));
-        (1..=3).for_each(|port| stage.places.ban(SocketAddr::from(([11, 0, 0, 1], port))));
-        for (ip, counts) in [([10, 0, 0, 1], (1, 0)), ([11, 0, 0, 1], (1, 1)), ([12, 0, 0, 1], (1, 1))] {
-            let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-            stage.accept(stream, SocketAddr::from((ip, 1)));
-            let limits = stage.limits();
-            assert_eq!((limits.filtered, limits.barred), counts, "{ip:?}");
-        }
-        assert_eq!(stage.standing().1, 1);
-        stage.add(
-            vec![SocketAddr::from(([10, 0, 0, 2], 1)), SocketAddr::from(([11, 0, 0, 1], 9))],
-            Source::Tracker,
-        );
-        assert_eq!((stage.limits().filtered, stage.limits().barred), (2, 2));
-    }
-}
+mod tests;

@@ -227,7 +227,7 @@ fn who_rejects_is_asked_again_after_a_while_and_less_and_less_often() {
     let mut now = START;
     for rest in [5, 10, 20, 40, 60, 60] {
         assert_eq!([(); 3].map(|()| fetch.next_request(now, 1)), [Some(0), Some(1), None]);
-        [1, 0, 7].into_iter().for_each(|block| fetch.rejected(now, 1, block));
+        assert_eq!([1, 0, 7].map(|block| fetch.rejected(now, 1, block)), [true, true, false]);
         assert_eq!(fetch.next_request(now, 1), None);
         assert!(!fetch.service(now, 1).gives);
         now += Duration::from_secs(rest - 1);

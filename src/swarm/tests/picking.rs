@@ -5,6 +5,7 @@ use super::desk::{BLOCK, Desk};
 use crate::metainfo::Layout;
 use crate::swarm::window::Window;
 use crate::swarm::{Commons, Introduction, PeerSlot, Settings};
+use crate::wire::extended::{ExtendedHandshake, Extension, encode_dont_have};
 use crate::wire::{Message, PeerId, Reserved};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -109,4 +110,35 @@ fn many_peers_make_no_pick_and_no_have_much_dearer() {
             "{TIMED} {what}: {few:?} among {FEW_PEERS} peers, {many:?} among {MANY_PEERS}"
         );
     }
+}
+
+#[test]
+fn who_loses_pieces_and_has_them_again_costs_two_looks_at_all_of_them_and_no_more() {
+    let mut desk = Desk::new(BLOCK, FEW, &[]);
+    desk.reserved = Reserved::ours(false);
+    let [full, part] = [1, 2].map(|number| desk.connect(false, number).unwrap());
+    desk.hear(full, Message::HaveAll);
+    let hello = ExtendedHandshake::default().encode();
+    desk.hear(full, Message::Extended { id: 0, payload: &hello });
+    desk.swarm.take_shifts();
+    let lost = encode_dont_have(7);
+    for round in 0..200 {
+        desk.hear(full, Message::Extended { id: Extension::DontHave.id(), payload: &lost });
+        assert_eq!(desk.swarm.picker.availability(desk.piece(7)), 0, "{round}");
+        assert_eq!(desk.swarm.picker.availability(desk.piece(8)), 1, "{round}: it is a leech now");
+        desk.hear(full, Message::Have(7));
+        assert_eq!(desk.swarm.picker.availability(desk.piece(7)), 1, "{round}: and stays one");
+    }
+    assert_eq!(desk.swarm.take_shifts(), u64::from(FEW) - 1 + 200 + 199);
+    desk.swarm.gone(desk.now, full);
+    assert_eq!(desk.swarm.take_shifts(), u64::from(FEW));
+    assert!((0..FEW).all(|number| desk.swarm.picker.availability(desk.piece(number)) == 0));
+    // Who has all and says so costs nothing; who has all but one what it has.
+    let seed = desk.connect(false, 3).unwrap();
+    desk.hear(seed, Message::HaveAll);
+    assert_eq!(desk.swarm.take_shifts(), 0);
+    let all_but_one: Vec<u32> = (1..FEW).collect();
+    desk.hear(part, Message::Bitfield(&super::desk::bits(FEW, &all_but_one)));
+    desk.swarm.gone(desk.now, part);
+    assert_eq!(desk.swarm.take_shifts(), 2 * u64::from(FEW - 1));
 }

@@ -1,6 +1,7 @@
 use super::{canned, request, response};
-use crate::discovery::tracker::reach::{Reach, is_local, is_own};
+use crate::discovery::tracker::reach::{Reach, is_own};
 use crate::discovery::tracker::{Count, TrackerClient, TrackerError, TrackerOptions};
+use crate::swarm::is_local;
 use std::net::SocketAddr;
 
 #[test]

@@ -154,6 +154,36 @@ fn searches_leave_room_for_trackers_and_both_for_what_was_given() {
 }
 
 #[test]
+fn what_peers_tell_leaves_room_for_all_others_and_no_peer_tells_of_many() {
+    let mut places = Places::default();
+    let teller = |n: u8| SocketAddr::from(([9, 9, 9, n], 1));
+    let told = |n: u8| (1..=1000u16).map(move |port| SocketAddr::from(([8, 8, 8, n], port)));
+    let tell = |places: &mut Places, n| {
+        told(n).for_each(|addr| places.add_told(addr, Teller::new(teller(n))));
+        places.book.len()
+    };
+    assert_eq!((tell(&mut places, 1), tell(&mut places, 1), places.refused()), (50, 50, 950 + 950));
+    assert_eq!(tell(&mut places, 2), 100);
+    // What others name, too, is not by its word any more; nor is what is forgotten.
+    told(1).take(20).for_each(|addr| places.add(addr, Source::Tracker));
+    assert_eq!(tell(&mut places, 1), 120);
+    for now in 0..10_000 {
+        while take_due(&mut places, seconds(now), |_| false).is_some() {}
+        places.forget_dead(seconds(now), |_| false);
+    }
+    assert_eq!((places.book.len(), tell(&mut places, 2)), (0, 50));
+    (3..=40).for_each(|n| _ = tell(&mut places, n));
+    assert_eq!(places.book.len(), MOST_TOLD);
+    places.add(teller(200), Source::Search);
+    assert_eq!(places.book.len(), MOST_TOLD + 1);
+    let named = |places: Places, private| places.into_addresses([].into_iter(), private).len();
+    let mut few = Places::default();
+    few.add_told(addr(1), Teller::new(addr(2)));
+    assert_eq!(named(few, true), 0, "a private torrent");
+    assert_eq!(named(places, false), MOST_TOLD + 1);
+}
+
+#[test]
 fn of_one_host_so_many_are_dialled_and_of_a_network_like_ours_or_named_by_the_user_any_number() {
     let mut places = Places::default();
     let at = |port| SocketAddr::from(([8, 8, 8, 8], port));

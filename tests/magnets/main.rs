@@ -1,11 +1,12 @@
 //! Magnet links with the whole program: what becomes of trackers, of what a link selects, and of whom the user shuns.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod ways;
 
 use common::payload::{BLOCK, noise, one_file, torrent_of};
 use common::peer::{hear_kind, message, try_hear_kind};
 use common::program::{Program, client, seedring};
-use common::until;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use seedring::metainfo::{InfoHash, Torrent};
@@ -13,7 +14,7 @@ use seedring::wire::extended::{Extension, MetadataMessage};
 use sha1::{Digest, Sha1};
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -354,111 +355,4 @@ fn who_lies_about_metadata_is_counted_and_keeps_nobody_from_it() {
     leech.until("completed");
     assert!(leech.wait().success());
     (0..200u8).for_each(|n| assert_eq!(fs::read(into.join(format!("payload/{n:0200}"))).unwrap(), [n; 100]));
-}
-
-#[test]
-fn peers_are_told_the_port_where_the_dht_listens_and_not_that_of_another_program() {
-    let (folder, torrent, parsed) = one_file(1000, BLOCK);
-    // Another program has the port for datagrams; for connections it is free.
-    let other = taken_for_datagrams();
-    let taken = other.local_addr().unwrap();
-    let mut command = seedring();
-    command.env_remove("SEEDRING_NO_DHT").args(["seed", "--json", "--listen", &taken.to_string()]);
-    command.args(["--dht-bootstrap", "127.0.0.1:1", "--state"]).arg(folder.path().join("state"));
-    let mut seeder = Program::start(command.arg(&torrent).arg("-d").arg(folder.path()));
-    let listens = until_port(&mut seeder);
-    let mut peer = TcpStream::connect(taken).unwrap();
-    peer.set_read_timeout(Some(common::DEADLINE)).unwrap();
-    let mut handshake = common::peer::handshake(&parsed, [1; 20]);
-    handshake[27] |= 1;
-    peer.write_all(&handshake).unwrap();
-    peer.read_exact(&mut [0; 68]).unwrap();
-    let said = common::peer::hear_kind(&mut peer, 9);
-    assert_eq!(said, listens.to_be_bytes());
-    assert_ne!(listens, taken.port());
-}
-
-/// Somebody who hears what is said on this machine to the group of local discovery.
-fn ear() -> UdpSocket {
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
-    let group = Ipv4Addr::new(239, 192, 152, 143);
-    let fd = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None);
-    let fd = fd.unwrap();
-    // Those of programs that run meanwhile are there, too.
-    sockopt::set_socket_reuseaddr(&fd, true).unwrap();
-    sockopt::set_socket_reuseport(&fd, true).unwrap();
-    rustix::net::bind(&fd, &SocketAddr::from((group, 6771))).unwrap();
-    sockopt::set_ip_add_membership(&fd, &group, &Ipv4Addr::LOCALHOST).unwrap();
-    fd.into()
-}
-
-/// What has come to a socket that does not wait.
-fn come(socket: &UdpSocket) -> Vec<u8> {
-    let mut datagram = [0; 2048];
-    socket.set_nonblocking(true).unwrap();
-    socket.recv(&mut datagram).map_or_else(|_| Vec::new(), |len| datagram[..len].to_vec())
-}
-
-#[test]
-fn a_link_leads_to_nobody_who_is_not_to_be_asked() {
-    let folder = tempfile::tempdir().unwrap();
-    // One that nobody else looks for, at this time on this machine, either.
-    let named: String = (0..40).map(|_| fastrand::digit(16)).collect();
-    for off in [None, Some("--no-trackers"), Some("--no-dht"), Some("--no-lsd")] {
-        let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let tracker = Tracker::naming(nobody.local_addr().unwrap());
-        let (door, ear) = (UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(), ear());
-        let mut show = seedring();
-        show.env_remove("SEEDRING_NO_DHT").env_remove("SEEDRING_NO_LSD").args(["show", "--json"]).args(off);
-        show.args(["--listen", "127.0.0.1:0", "--dht-bootstrap", &door.local_addr().unwrap().to_string()]);
-        let link = format!("magnet:?xt=urn:btih:{named}{}", tracker.url());
-        show.arg("--state").arg(folder.path().join("state")).arg(link);
-        let _program = Program::start(&mut show);
-        let mut heard = [false; 3];
-        let mut listen = || {
-            let said = String::from_utf8_lossy(&come(&ear)).to_lowercase();
-            let now = [tracker.heard("event=started") > 0, !come(&door).is_empty(), said.contains(&named)];
-            heard.iter_mut().zip(now).for_each(|(heard, now)| *heard |= now);
-            heard
-        };
-        let asked = [Some("--no-trackers"), Some("--no-dht"), Some("--no-lsd")].map(|way| way != off);
-        let mut look = || {
-            let heard = listen();
-            let wrong = heard.iter().zip(asked).any(|(heard, asked)| *heard && !asked);
-            assert!(!wrong, "{off:?}, but of trackers, the DHT and the network {heard:?}");
-            if heard == asked { Ok(()) } else { Err(format!("{off:?}: {heard:?} have heard of it")) }
-        };
-        until(&mut look);
-        // A node of the DHT may first look for its doors.
-        let silent = Instant::now();
-        while off.is_some() && silent.elapsed() < Duration::from_millis(2500) {
-            std::thread::sleep(Duration::from_millis(50));
-            look().unwrap();
-        }
-    }
-}
-
-/// A socket for datagrams whose port nobody has for connections. Not one of those that the system gives to connections that
-/// are made: another test could get it meanwhile.
-fn taken_for_datagrams() -> UdpSocket {
-    let mut ports = std::iter::repeat_with(|| fastrand::u16(20_000..30_000)).take(100);
-    let take = |port| {
-        let addr = (Ipv4Addr::LOCALHOST, port);
-        std::net::TcpListener::bind(addr).and_then(|_| UdpSocket::bind(addr)).ok()
-    };
-    ports.find_map(take).expect("a free port")
-}
-
-/// The port of the DHT node of the program, once it answers there.
-fn until_port(seeder: &mut Program) -> u16 {
-    let started = seeder.until("dht_started");
-    let addr: SocketAddr = started["addrs"][0].as_str().unwrap().parse().unwrap();
-    // The node answers: it is there.
-    let asker = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    asker.set_read_timeout(Some(std::time::Duration::from_secs(1))).unwrap();
-    until(|| {
-        asker.send_to(b"d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t2:aa1:y1:qe", addr).unwrap();
-        asker.recv_from(&mut [0; 1500]).map_err(|error| error.to_string())
-    });
-    addr.port()
 }
