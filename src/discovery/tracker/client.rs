@@ -28,8 +28,6 @@ const HTTP_AT_ONCE: usize = 50;
 const UDP_AT_ONCE: usize = 200;
 /// How long the answer by one address family waits for that by the other.
 const OTHER_FAMILY: Duration = Duration::from_secs(5);
-/// Retries of a UDP tracker when there is another address or tracker to try.
-pub(super) const RETRIES_BEFORE_NEXT: u32 = 1;
 /// Most torrents in one scrape over HTTP, for the length of its URL.
 const HTTP_SCRAPED: usize = 40;
 
@@ -128,6 +126,7 @@ impl TrackerClient {
                 by_family(addrs, OTHER_FAMILY, ask, merged).await
             }
             TrackerUrl::Udp(udp) => {
+                let patience = patience_with(&addrs, patience);
                 let ask = |addrs| self.announce_udp(udp, request, patience, addrs);
                 by_family(addrs, OTHER_FAMILY, ask, merged).await
             }
@@ -166,8 +165,10 @@ impl TrackerClient {
             }
             TrackerUrl::Udp(_) => {
                 for part in torrents.chunks(MAX_SCRAPED) {
-                    let ask = |addrs| self.scrape_udp(part, addrs);
-                    all.extend(by_family(self.addresses(url).await?, OTHER_FAMILY, ask, either).await?);
+                    let addrs = self.addresses(url).await?;
+                    let patience = patience_with(&addrs, self.options.patience);
+                    let ask = |addrs| self.scrape_udp(part, patience, addrs);
+                    all.extend(by_family(addrs, OTHER_FAMILY, ask, either).await?);
                 }
             }
         }
@@ -242,10 +243,11 @@ impl TrackerClient {
     async fn scrape_udp(
         &self,
         torrents: &[InfoHash],
+        patience: UdpPatience,
         addrs: Vec<SocketAddr>,
     ) -> Result<Vec<Option<Scrape>>, TrackerError> {
         let question = Question::Scrape(torrents.to_vec());
-        match self.ask_udp(addrs, question, self.options.patience).await? {
+        match self.ask_udp(addrs, question, patience).await? {
             Response::Scraped(counts) => {
                 let mut counts: Vec<_> = counts.into_iter().map(Some).collect();
                 counts.resize(torrents.len(), None);
@@ -268,8 +270,7 @@ impl TrackerClient {
         let mut failure = TrackerError::Timeout("answer");
         let last = addrs.len().saturating_sub(1);
         for (index, addr) in addrs.into_iter().enumerate() {
-            let hasty = UdpPatience { retries: patience.retries.min(RETRIES_BEFORE_NEXT), ..patience };
-            let patience = if index < last { hasty } else { patience };
+            let patience = if index < last { patience.hasty() } else { patience };
             match udp::ask(addr, question.clone(), patience, &self.ids, &self.counters).await {
                 Err(error @ TrackerError::Reply(_)) => return Err(error),
                 Err(error) => failure = error,
@@ -308,8 +309,16 @@ impl TrackerClient {
     }
 }
 
+/// How patient to be with a UDP tracker that has these addresses. One that both families lead to is asked again soon rather
+/// than waited for: where packets of one family vanish, its whole patience would keep a torrent silent for hours although the
+/// other family is there again.
+fn patience_with(addrs: &[SocketAddr], patience: UdpPatience) -> UdpPatience {
+    let v4 = addrs.iter().filter(|addr| addr.is_ipv4()).count();
+    if (1..addrs.len()).contains(&v4) { patience.hasty() } else { patience }
+}
+
 /// Asks a tracker at its addresses of each family, at the same time, and merges what comes in time: who has answered waits so
-/// long for the other.
+/// long for the other. Who has failed waits until the other has an end of its own.
 pub(super) async fn by_family<T, F>(
     addrs: Vec<SocketAddr>,
     wait: Duration,

@@ -2,7 +2,7 @@
 
 use super::announce::{AnnounceRequest, Event};
 use super::announcer::{Announcer, AnnouncerConfig, Due, Input};
-use super::client::{RETRIES_BEFORE_NEXT, TrackerClient};
+use super::client::TrackerClient;
 use super::counters::Count;
 use super::error::TrackerError;
 use super::reply::AnnounceResponse;
@@ -371,7 +371,7 @@ impl Driver {
         let patience = match due.event {
             Some(Event::Stopped) => LAST_WORDS,
             _ if self.alone => usual,
-            _ => UdpPatience { retries: usual.retries.min(RETRIES_BEFORE_NEXT), ..usual },
+            _ => usual.hasty(),
         };
         let client = self.client.clone();
         async move {

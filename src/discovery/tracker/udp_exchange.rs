@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 pub(super) const CONNECTION_ID_AGE: Duration = Duration::from_secs(60);
 /// Most that a wait doubles.
 const MAX_DOUBLINGS: u32 = 8;
+/// Retries when there is somebody else to ask.
+const RETRIES_BEFORE_NEXT: u32 = 1;
 
 /// How patient one is with a UDP tracker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +27,13 @@ impl Default for UdpPatience {
     /// As BEP 15 has it: 15 s, and eight times more, which takes over two hours.
     fn default() -> Self {
         Self { first_wait: Duration::from_secs(15), retries: 8 }
+    }
+}
+
+impl UdpPatience {
+    /// Less of it, for when there is another address or tracker to ask.
+    pub(super) fn hasty(self) -> Self {
+        Self { retries: self.retries.min(RETRIES_BEFORE_NEXT), ..self }
     }
 }
 

@@ -135,6 +135,40 @@ async fn a_tracker_of_both_families_is_told_from_both_and_both_answers_count() {
     }
 }
 
+/// By IPv6, packets vanish on their way; by IPv4, the tracker is there, but says no, or has gone for a moment.
+#[tokio::test]
+async fn a_family_whose_packets_vanish_does_not_hold_up_the_next_round() {
+    let sink = UdpSocket::bind("[::1]:0").await.unwrap();
+    let vanished = sink.local_addr().unwrap();
+    let refusing = place(&udp_tracker("127.0.0.1", |packet| vec![reply(packet, 3, b"not now")]).await);
+    let gone = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let url = TrackerUrl::parse("udp://t.example:1/announce").unwrap();
+    // All of it takes ten seconds, as that of BEP 15 takes two hours; with one retry, 60 milliseconds.
+    let patience = UdpPatience { first_wait: Duration::from_millis(20), retries: 8 };
+    for v4 in [refusing, gone, silent.local_addr().unwrap()] {
+        let client = client();
+        let (addrs, request) = (vec![vanished, v4], request());
+        let asked = client.announce_at(&url, addrs, &request, patience);
+        let asked = tokio::time::timeout(Duration::from_secs(5), asked).await;
+        assert!(asked.unwrap_or_else(|_| panic!("{v4} is still waited for")).is_err());
+    }
+}
+
+/// A tracker that one family alone leads to is waited for as BEP 15 has it.
+#[tokio::test]
+async fn an_only_address_has_all_of_our_patience() {
+    static HEARD: AtomicUsize = AtomicUsize::new(0);
+    let tracker = udp_tracker("127.0.0.1", |packet| match HEARD.fetch_add(1, Ordering::Relaxed) {
+        0..3 => vec![],
+        _ => good(packet),
+    });
+    let addrs = vec![place(&tracker.await)];
+    let url = TrackerUrl::parse("udp://t.example:1/announce").unwrap();
+    let patience = UdpPatience { first_wait: Duration::from_millis(20), retries: 8 };
+    client().announce_at(&url, addrs, &request(), patience).await.unwrap();
+}
+
 #[tokio::test]
 async fn one_family_waits_for_the_other_but_not_for_long() {
     const LONG: u64 = 600_000;
