@@ -111,11 +111,30 @@ pub(super) fn compact_peers(list: &[u8], stride: usize) -> (Vec<PeerAddr>, usize
     first(list.chunks_exact(stride).filter_map(compact))
 }
 
-/// The first peers, as many as are taken of one reply and no two alike; and how many come behind them.
-pub(super) fn first(mut peers: impl Iterator<Item = PeerAddr>) -> (Vec<PeerAddr>, usize) {
-    let mut seen = HashSet::new();
-    let taken = peers.by_ref().filter(|peer| seen.insert(peer.clone())).take(MAX_PEERS).collect();
-    (taken, peers.count())
+/// The first peers, as many as are taken of one reply and no two alike, in their order; and how many are left out. Half of
+/// the places are for those of IPv6, half for all others, as long as there are so many: neither family crowds out the other.
+pub(super) fn first(peers: impl Iterator<Item = PeerAddr>) -> (Vec<PeerAddr>, usize) {
+    let is_v6 = |peer: &PeerAddr| usize::from(matches!(peer, PeerAddr::Socket(SocketAddr::V6(_))));
+    let (mut seen, mut taken, mut dropped) = (HashSet::new(), Vec::new(), 0);
+    let mut had = [0; 2];
+    for peer in peers {
+        let had = &mut had[is_v6(&peer)];
+        if *had == MAX_PEERS {
+            dropped += 1;
+        } else if seen.insert(peer.clone()) {
+            *had += 1;
+            taken.push(peer);
+        }
+    }
+    let places = [had[1], had[0]].map(|others| MAX_PEERS - others.min(MAX_PEERS / 2));
+    let (all, mut kept) = (taken.len(), [0; 2]);
+    taken.retain(|peer| {
+        let kept = &mut kept[is_v6(peer)];
+        *kept += 1;
+        *kept <= places[is_v6(peer)]
+    });
+    let left_out = all - taken.len();
+    (taken, dropped + left_out)
 }
 
 /// The peers of all forms a reply may hold, in their order, without those that nobody can dial; and how many are too many.

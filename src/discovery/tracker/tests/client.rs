@@ -9,7 +9,7 @@ use crate::discovery::tracker::{
     TrackerOptions, UdpPatience,
 };
 use crate::metainfo::InfoHash;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -352,4 +352,20 @@ fn answers_to_both_families_become_one() {
     assert_eq!(both.dropped, 7 + 399 - MAX_PEERS);
     assert_eq!((both.interval, both.min_interval, both.complete), (secs(9), secs(3), Some(2)));
     assert_eq!(both.warning.as_deref(), Some("w"));
+}
+
+/// Whichever answer comes first.
+#[test]
+fn of_answers_to_both_families_neither_crowds_out_the_other() {
+    let of = |ip: &str, count: u16| {
+        let ip: IpAddr = ip.parse().unwrap();
+        let peers = (1..=count).map(|port| PeerAddr::Socket((ip, port).into())).collect();
+        AnnounceResponse { peers, ..Default::default() }
+    };
+    let (many, few) = (of("192.0.2.1", MAX_PEERS as u16), of("2001:db8::1", 50));
+    for (one, other) in [(many.clone(), few.clone()), (few.clone(), many.clone())] {
+        let both = merged(one, other);
+        assert_eq!((both.peers.len(), both.dropped), (MAX_PEERS, 50));
+        assert!(few.peers.iter().all(|peer| both.peers.contains(peer)));
+    }
 }

@@ -93,6 +93,37 @@ fn a_crowd_of_peers_is_cut() {
 }
 
 #[test]
+fn neither_family_crowds_out_the_other() {
+    let v4 = |count: u32| (0..count).flat_map(|n| [&(n + 0x0a00_0000).to_be_bytes()[..], &[1, 1]].concat());
+    let v6 =
+        |count: u32| (1..=count).flat_map(|n| [&[0x20, 1], &[0; 10][..], &n.to_be_bytes(), &[1, 1]].concat());
+    let listed = |count: u32| -> String { (1..=count).map(|n| format!("d2:ip4:host4:porti{n}ee")).collect() };
+    let is_v6 = |peer: &PeerAddr| matches!(peer, PeerAddr::Socket(SocketAddr::V6(_)));
+    // Named of each, and taken.
+    for (named, taken) in [
+        ((300, 50), (150, 50)),
+        ((50, 300), (50, 150)),
+        ((300, 300), (100, 100)),
+        ((300, 0), (200, 0)),
+        ((0, 300), (0, 200)),
+        ((99, 101), (99, 101)),
+        ((101, 100), (100, 100)),
+        ((7, 9), (7, 9)),
+    ] {
+        let compact = string(&v4(named.0).collect::<Vec<u8>>());
+        let list = format!("l{}e", listed(named.0)).into_bytes();
+        for others in [compact, list] {
+            let v6 = string(&v6(named.1).collect::<Vec<u8>>());
+            let reply = parse([&b"d5:peers"[..], &others, b"6:peers6", &v6, b"e"].concat());
+            let of_v6 = reply.peers.iter().filter(|peer| is_v6(peer)).count();
+            assert_eq!((reply.peers.len() - of_v6, of_v6), taken, "of {named:?}");
+            assert_eq!(reply.peers.len() + reply.dropped, (named.0 + named.1) as usize);
+            assert!(reply.peers.is_sorted_by_key(is_v6), "they stay in their order");
+        }
+    }
+}
+
+#[test]
 fn fields_of_the_wrong_type_count_as_absent() {
     let reply = parse(
         "d8:complete1:511:external ip3:abc10:incompletei-1e8:interval4:180012:min intervalle5:peersi6e6:peers6le\
