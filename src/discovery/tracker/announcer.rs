@@ -106,6 +106,7 @@ pub struct Announcer {
     state: State,
     completed: Completed,
     failed_rounds: u32,
+    raised: u64,
     rng: fastrand::Rng,
 }
 
@@ -135,7 +136,7 @@ impl Announcer {
         tiers.iter_mut().for_each(|tier| rng.shuffle(tier));
         let state = if tiers.is_empty() { State::Idle } else { State::Waiting { at: now, earliest: now } };
         let completed = if complete { Completed::Done } else { Completed::No };
-        Self { config, tiers, state, completed, failed_rounds: 0, rng }
+        Self { config, tiers, state, completed, failed_rounds: 0, raised: 0, rng }
     }
 
     /// Changes state.
@@ -184,6 +185,11 @@ impl Announcer {
     /// The URLs of all trackers.
     pub fn urls(&self) -> impl Iterator<Item = &str> {
         self.tiers.iter().flatten().map(|tracker| tracker.url.as_str())
+    }
+
+    /// How often a tracker has named a shorter time than is believed.
+    pub fn raised(&self) -> u64 {
+        self.raised
     }
 
     /// What to tell when the torrent stops: for each tracker that knows of us, the announces in their order. A
@@ -245,6 +251,11 @@ impl Announcer {
         let wait = interval.unwrap_or(config.default_interval);
         let named = wait.max(min_interval.unwrap_or_default());
         let wait = named.max(config.shortest_interval);
+        let too_short = [
+            interval.is_some() && named < config.shortest_interval,
+            min_interval.is_some_and(|least| least < config.shortest_min_interval),
+        ];
+        self.raised += too_short.map(u64::from).iter().sum::<u64>();
         // Its own interval, even a short one, is leave enough to come then if there is a reason to.
         let least = min_interval.unwrap_or(config.default_min_interval).min(named);
         let least = least.max(config.shortest_min_interval).min(wait);

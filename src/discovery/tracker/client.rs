@@ -290,15 +290,17 @@ impl TrackerClient {
             (TrackerUrl::Udp(_), Err(_)) => Count::UdpFailed,
         };
         self.counters.add(count, 1);
-        let (peers, dropped) = result.as_ref().map_or((0, 0), |reply| (reply.peers.len(), reply.dropped));
-        self.counters.add(Count::Peers, peers as u64);
-        self.counters.add(Count::PeerDropped, dropped as u64);
+        if let Ok(reply) = result {
+            self.counters.add(Count::Peers, reply.peers.len() as u64);
+            self.counters.add(Count::PeerDropped, reply.dropped as u64);
+            self.counters.add(Count::IntervalClamped, reply.clamped as u64);
+        }
         self.count_limits(result);
     }
 
     fn count_limits<T>(&self, result: &Result<T, TrackerError>) {
         let count = match result {
-            Err(TrackerError::TooLarge(_)) => Count::TooLarge,
+            Err(TrackerError::TooLarge(_) | TrackerError::HeadTooLarge) => Count::TooLarge,
             Err(TrackerError::Timeout(_)) => Count::TooSlow,
             Err(TrackerError::TooManyRedirects(_) | TrackerError::LocalRedirect(_)) => Count::RedirectRefused,
             Err(TrackerError::Forbidden(_)) => Count::AddressRefused,
@@ -369,6 +371,7 @@ pub(super) fn merged(mut one: AnnounceResponse, other: AnnounceResponse) -> Anno
     let (peers, dropped) = first(std::mem::take(&mut one.peers).into_iter().chain(fresh));
     one.peers = peers;
     one.dropped += other.dropped + dropped;
+    one.clamped += other.clamped;
     one.interval = one.interval.max(other.interval);
     one.min_interval = one.min_interval.max(other.min_interval);
     one.complete = one.complete.max(other.complete);

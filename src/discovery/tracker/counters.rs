@@ -47,11 +47,15 @@ pub enum Count {
     Waited,
     /// Peers of a reply that were left out, because it named too many.
     PeerDropped,
+    /// Intervals that trackers named and that were not kept to: longer than is believed, or shorter.
+    IntervalClamped,
+    /// Connection ids of UDP trackers that were not kept, because there were too many.
+    ConnectionIdDropped,
 }
 
 impl Count {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::HttpAnnounced,
         Self::HttpRefused,
         Self::HttpFailed,
@@ -73,6 +77,8 @@ impl Count {
         Self::TrackerDropped,
         Self::Waited,
         Self::PeerDropped,
+        Self::IntervalClamped,
+        Self::ConnectionIdDropped,
     ];
 
     /// A name for labels.
@@ -99,6 +105,8 @@ impl Count {
             Self::TrackerDropped => "tracker_dropped",
             Self::Waited => "waited",
             Self::PeerDropped => "peer_dropped",
+            Self::IntervalClamped => "interval_clamped",
+            Self::ConnectionIdDropped => "connection_id_dropped",
         }
     }
 }

@@ -390,7 +390,9 @@ impl Driver {
             }
         };
         let (now, machine) = (Instant::now().into_std(), &mut self.lines[line].machine);
+        let raised = machine.raised();
         machine.handle(now, input);
+        self.client.counters.add(Count::IntervalClamped, machine.raised() - raised);
         // An announce has room for one event. That we are no leech is told as soon as the tracker lets us.
         if result.is_ok() && due.event == Some(Event::Started) && self.is_paused() {
             self.lines[line].machine.handle(now, Input::WantPeers);

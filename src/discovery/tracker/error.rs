@@ -1,5 +1,6 @@
 //! Why asking a tracker fails.
 
+use super::http::MAX_HEAD;
 use super::reply::ReplyError;
 use super::url::UrlError;
 use crate::wire::GzipError;
@@ -46,6 +47,9 @@ pub enum TrackerError {
     /// The body is larger than [`HttpLimits::body`](super::HttpLimits::body).
     #[error("the tracker's answer is larger than {0} bytes")]
     TooLarge(usize),
+    /// The head of the response is too large, or has too many lines.
+    #[error("the head of the tracker's answer is larger than {MAX_HEAD} bytes, or has more than 100 lines")]
+    HeadTooLarge,
     /// More redirects than [`HttpLimits::redirects`](super::HttpLimits::redirects).
     #[error("the tracker redirects more than {0} times")]
     TooManyRedirects(usize),

@@ -24,8 +24,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// Largest response head, in bytes.
-const MAX_HEAD: usize = 64 * 1024;
+/// Largest response head, in bytes; of lines, hyper takes 100.
+pub(super) const MAX_HEAD: usize = 64 * 1024;
 const AGENT: &str = concat!("seedring/", env!("CARGO_PKG_VERSION"));
 
 /// How much a tracker may take of us.
@@ -152,7 +152,11 @@ impl Http<'_> {
         let mut driver = JoinSet::new();
         driver.spawn(connection);
         let response = timeout(self.limits.idle, sender.send_request(request)).await;
-        let response = response.map_err(|_| TrackerError::Timeout("answer"))??;
+        let response = response.map_err(|_| TrackerError::Timeout("answer"))?;
+        let response = response.map_err(|error| match error.is_parse_too_large() {
+            true => TrackerError::HeadTooLarge,
+            false => error.into(),
+        })?;
         let status = response.status();
         if is_redirect(status) {
             let location = response.headers().get(LOCATION).ok_or(TrackerError::NoLocation)?;

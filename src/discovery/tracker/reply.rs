@@ -27,6 +27,8 @@ pub struct AnnounceResponse {
     pub peers: Vec<PeerAddr>,
     /// How many more it named.
     pub dropped: usize,
+    /// How many of its intervals were longer than is believed.
+    pub clamped: usize,
     /// Number of seeds in the swarm.
     pub complete: Option<u64>,
     /// Number of leeches in the swarm.
@@ -73,11 +75,15 @@ impl AnnounceResponse {
         }
         let tracker_id = bytes(dict, b"tracker id").filter(|id| id.len() <= MAX_TRACKER_ID_LEN);
         let (peers, dropped) = peers(dict);
+        let intervals: [&[u8]; 2] = [b"interval", b"min interval"];
+        let intervals = intervals.map(|key| dict.get(key).and_then(Value::int));
+        let [interval, min_interval] = intervals.map(|seconds| seconds.and_then(clamped));
         Ok(Self {
-            interval: seconds(dict, b"interval"),
-            min_interval: seconds(dict, b"min interval"),
+            interval,
+            min_interval,
             peers,
             dropped,
+            clamped: intervals.into_iter().flatten().filter(|seconds| is_too_long(*seconds)).count(),
             complete: count(dict, b"complete"),
             incomplete: count(dict, b"incomplete"),
             tracker_id: tracker_id.map(<[u8]>::to_vec),
@@ -95,14 +101,15 @@ fn bytes<'a>(dict: Dict<'a>, key: &[u8]) -> Option<&'a [u8]> {
     dict.get(key)?.bytes()
 }
 
-fn seconds(dict: Dict<'_>, key: &[u8]) -> Option<Duration> {
-    clamped(dict.get(key)?.int()?)
-}
-
 /// An interval of so many seconds: none when it is no time at all, a day when it is longer.
 pub(super) fn clamped(seconds: i64) -> Option<Duration> {
     let seconds = u64::try_from(seconds).ok().filter(|n| *n > 0)?;
     Some(Duration::from_secs(seconds.min(MAX_INTERVAL_SECONDS)))
+}
+
+/// Whether an interval of so many seconds is longer than is believed.
+pub(super) fn is_too_long(seconds: i64) -> bool {
+    u64::try_from(seconds).is_ok_and(|seconds| seconds > MAX_INTERVAL_SECONDS)
 }
 
 /// The peers of a compact list whose entries have this length, without those that nobody can dial or that were there

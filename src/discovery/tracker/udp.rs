@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 /// Largest datagram looked at in bytes: 200 peers of 18 bytes and the head. What is longer loses its end.
 const MAX_DATAGRAM: usize = 4096;
 /// Most connection ids kept.
-const MAX_CONNECTIONS: usize = 1000;
+pub(super) const MAX_CONNECTIONS: usize = 1000;
 
 /// The connection ids that trackers have given, each good for a minute.
 #[derive(Debug, Default)]
@@ -26,19 +26,27 @@ impl ConnectionIds {
         ids.get(&tracker).copied().filter(|connection| connection.is_good(now))
     }
 
-    fn put(&self, tracker: SocketAddr, connection: Option<ConnectionId>, now: std::time::Instant) {
+    /// Keeps this one, or none any more. Whether there was room.
+    pub(super) fn put(
+        &self,
+        tracker: SocketAddr,
+        connection: Option<ConnectionId>,
+        now: std::time::Instant,
+    ) -> bool {
         let mut ids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match connection {
-            None => _ = ids.remove(&tracker),
-            Some(connection) => {
-                if ids.len() >= MAX_CONNECTIONS {
-                    ids.retain(|_, connection| connection.is_good(now));
-                }
-                if ids.len() < MAX_CONNECTIONS {
-                    ids.insert(tracker, connection);
-                }
-            }
+        let Some(connection) = connection else {
+            ids.remove(&tracker);
+            return true;
+        };
+        if ids.len() >= MAX_CONNECTIONS {
+            ids.retain(|_, connection| connection.is_good(now));
         }
+        // A tracker that has a place keeps it.
+        let fits = ids.len() < MAX_CONNECTIONS || ids.contains_key(&tracker);
+        if fits {
+            ids.insert(tracker, connection);
+        }
+        fits
     }
 }
 
@@ -57,7 +65,9 @@ pub(super) async fn ask(
     let mut exchange = Exchange::new(tracker, question, patience, inherited);
     let result = converse(tracker, &mut exchange, counters).await;
     // After a refusal or silence the next one begins anew.
-    ids.put(tracker, exchange.connection().filter(|_| result.is_ok()), now());
+    if !ids.put(tracker, exchange.connection().filter(|_| result.is_ok()), now()) {
+        counters.add(Count::ConnectionIdDropped, 1);
+    }
     result
 }
 

@@ -1,7 +1,7 @@
 //! Datagrams of UDP trackers (BEP 15, 41). Pure. All numbers are big-endian.
 
 use super::announce::{AnnounceRequest, Event};
-use super::reply::{AnnounceResponse, clamped, compact_peers, shown};
+use super::reply::{AnnounceResponse, clamped, compact_peers, is_too_long, shown};
 use super::scrape::Scrape;
 use crate::metainfo::InfoHash;
 use std::net::SocketAddr;
@@ -139,11 +139,13 @@ fn announced(rest: &[u8], family: Family) -> Option<AnnounceResponse> {
         Family::V6 => 18,
     };
     let (peers, dropped) = compact_peers(peers, stride);
+    // The fields are signed: what is negative says nothing.
+    let interval = i32::try_from(interval).ok().map(i64::from);
     Some(AnnounceResponse {
-        // The fields are signed: what is negative says nothing.
-        interval: i32::try_from(interval).ok().and_then(|seconds| clamped(seconds.into())),
+        interval: interval.and_then(clamped),
         peers,
         dropped,
+        clamped: interval.is_some_and(is_too_long).into(),
         complete: Some(seeds.into()),
         incomplete: Some(leeches.into()),
         ..AnnounceResponse::default()

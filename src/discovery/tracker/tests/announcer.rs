@@ -132,21 +132,25 @@ fn completion_is_told_again_when_it_did_not_get_through() {
 
 #[test]
 fn intervals_are_bounded_from_below() {
-    for (interval, min_interval, wait) in [
-        (1, None, 300),
-        (0, None, 300),
-        (299, None, 300),
-        (301, None, 301),
-        (60, Some(90), 300),
-        (60, Some(400), 400),
-        (2, Some(5), 300),
+    for (interval, min_interval, wait, raised) in [
+        (1, None, 300, 1),
+        (0, None, 300, 1),
+        (299, None, 300, 1),
+        (300, Some(30), 300, 0),
+        (301, None, 301, 0),
+        (301, Some(29), 301, 1),
+        (60, Some(90), 300, 1),
+        (60, Some(400), 400, 0),
+        (2, Some(5), 300, 2),
     ] {
         let mut table = Table::new(&[&["a"]], false);
         table.asks("a", STARTED).ok(interval, min_interval).waits_until(wait).at(wait).asks("a", None);
+        assert_eq!(table.announcer.raised(), raised, "{interval}, {min_interval:?}");
     }
     let mut table = Table::new(&[&["a"]], false);
     table.asks("a", STARTED);
     table.hear(Input::Succeeded { interval: None, min_interval: None, tracker_id: None }).waits_until(1800);
+    assert_eq!(table.announcer.raised(), 0, "none was named");
 }
 
 #[test]

@@ -24,6 +24,26 @@ fn start(port: u16, left: u64, tiers: &[&str]) -> Torrent {
     start_with(TrackerOptions::default(), false, port, left, tiers)
 }
 
+/// A torrent of a client that asks so often.
+fn start_as(
+    client: Arc<TrackerClient>,
+    config: AnnouncerConfig,
+    port: u16,
+    left: u64,
+    tiers: &[&str],
+) -> Torrent {
+    let mut peer_id = *b"-SR0001-abcdefghijkl";
+    peer_id[18..].copy_from_slice(&port.to_be_bytes());
+    let tiers = tiers.iter().map(|url| vec![(*url).to_owned()]).collect();
+    let torrent = TorrentIdentity { info_hash: InfoHash([1; 20]), peer_id, port, key: 1, tiers };
+    let totals = Arc::new(Totals::default());
+    totals.left.store(left, Ordering::Relaxed);
+    let (peers_out, peers) = mpsc::channel(16);
+    let (notes_out, notes) = mpsc::channel(16);
+    let announcing = Announcing::start(client, torrent, config, totals.clone(), peers_out, notes_out);
+    Torrent { announcing, totals, peers, notes }
+}
+
 fn start_with(options: TrackerOptions, to_all: bool, port: u16, left: u64, tiers: &[&str]) -> Torrent {
     let config = AnnouncerConfig {
         to_all,
@@ -33,18 +53,9 @@ fn start_with(options: TrackerOptions, to_all: bool, port: u16, left: u64, tiers
         first_retry: Duration::from_millis(200),
         ..AnnouncerConfig::default()
     };
-    let mut peer_id = *b"-SR0001-abcdefghijkl";
-    peer_id[18..].copy_from_slice(&port.to_be_bytes());
-    let tiers = tiers.iter().map(|url| vec![(*url).to_owned()]).collect();
-    let torrent = TorrentIdentity { info_hash: InfoHash([1; 20]), peer_id, port, key: 1, tiers };
-    let totals = Arc::new(Totals::default());
-    totals.left.store(left, Ordering::Relaxed);
     // The trackers of these tests have no path.
-    let client = Arc::new(TrackerClient::new(TrackerOptions { any_address: true, ..options }));
-    let (peers_out, peers) = mpsc::channel(16);
-    let (notes_out, notes) = mpsc::channel(16);
-    let announcing = Announcing::start(client, torrent, config, totals.clone(), peers_out, notes_out);
-    Torrent { announcing, totals, peers, notes }
+    let client = TrackerClient::new(TrackerOptions { any_address: true, ..options });
+    start_as(Arc::new(client), config, port, left, tiers)
 }
 
 impl Torrent {
@@ -113,6 +124,17 @@ async fn the_interval_of_the_tracker_is_kept() {
     assert_eq!(torrent.announced().await.0, None);
     let waited = start.elapsed().as_millis();
     assert!((900..3000).contains(&waited), "{waited} ms");
+}
+
+#[tokio::test]
+async fn an_interval_that_is_not_kept_to_is_counted() {
+    let long = canned(response("200 OK", b"d8:intervali100000e12:min intervali86401ee")).await + "/announce";
+    for (url, clamped) in [(tracker(1).await, 1), (tracker(1000).await, 0), (long, 2)] {
+        let client = Arc::new(TrackerClient::new(TrackerOptions::default()));
+        let mut torrent = start_as(client.clone(), AnnouncerConfig::default(), 1001, 0, &[&url]);
+        torrent.announced().await;
+        assert_eq!(client.counts().get(Count::IntervalClamped), clamped, "{url}");
+    }
 }
 
 #[tokio::test]

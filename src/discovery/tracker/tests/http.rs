@@ -6,8 +6,8 @@ use crate::discovery::tracker::tls::Tls;
 use crate::discovery::tracker::udp_packet::Family;
 use crate::discovery::tracker::url::HttpUrl;
 use crate::discovery::tracker::{
-    AnnounceResponse, Authorities, EmbeddedTracker, EmbeddedTrackerConfig, HttpLimits, MAX_PEERS, ReplyError,
-    TrackerError, UrlError,
+    AnnounceResponse, Authorities, Count, EmbeddedTracker, EmbeddedTrackerConfig, HttpLimits, MAX_PEERS,
+    ReplyError, TrackerClient, TrackerError, TrackerOptions, UrlError,
 };
 use hyper::StatusCode;
 use std::net::{IpAddr, SocketAddr};
@@ -114,7 +114,6 @@ async fn bodies_that_are_no_replies_are_refused() {
 
 #[tokio::test]
 async fn what_is_not_http_is_refused() {
-    let head = "x".repeat(100_000);
     for bytes in [
         String::new(),
         "SSH-2.0-OpenSSH\r\n".into(),
@@ -123,10 +122,29 @@ async fn what_is_not_http_is_refused() {
         "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nde".into(),
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffffffff\r\nde".into(),
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nd8:in".into(),
-        format!("HTTP/1.1 200 OK\r\nX: {head}{head}\r\n\r\nde"),
     ] {
         let error = heard(bytes.clone()).await.unwrap_err();
         assert!(matches!(error, TrackerError::Http(_)), "{:.60?}: {error:?}", bytes);
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_counts_as_such() {
+    let limits = HttpLimits::default();
+    for (head, fits) in [
+        (format!("X: {}\r\n", "x".repeat(60_000)), true),
+        (format!("X: {}\r\n", "x".repeat(200_000)), false),
+        ("X: y\r\n".repeat(99), true),
+        ("X: y\r\n".repeat(101), false),
+    ] {
+        let url = canned(format!("HTTP/1.1 200 OK\r\n{head}\r\nd8:intervali900ee")).await + "/announce";
+        let client = TrackerClient::new(TrackerOptions { limits, ..TrackerOptions::default() });
+        match client.announce(&url, &request()).await {
+            Ok(_) => assert!(fits),
+            Err(error) => assert!(!fits && matches!(error, TrackerError::HeadTooLarge), "{error:?}"),
+        }
+        let counts = [Count::TooLarge, Count::HttpFailed].map(|count| client.counts().get(count));
+        assert_eq!(counts, [u64::from(!fits); 2]);
     }
 }
 

@@ -136,17 +136,19 @@ fn fields_of_the_wrong_type_count_as_absent() {
 
 #[test]
 fn absurd_intervals_are_not_believed() {
-    for (number, seconds) in [
-        ("0", None),
-        ("-5", None),
-        ("-9223372036854775808", None),
-        ("1", Some(1)),
-        ("86401", Some(86400)),
-        ("9223372036854775807", Some(86400)),
+    for (number, seconds, clamped) in [
+        ("0", None, 0),
+        ("-5", None, 0),
+        ("-9223372036854775808", None, 0),
+        ("1", Some(1), 0),
+        ("86400", Some(86400), 0),
+        ("86401", Some(86400), 2),
+        ("9223372036854775807", Some(86400), 2),
     ] {
         let reply = parse(format!("d8:intervali{number}e12:min intervali{number}ee"));
         assert_eq!(reply.interval, seconds.map(Duration::from_secs), "{number}");
         assert_eq!(reply.min_interval, reply.interval);
+        assert_eq!(reply.clamped, clamped, "both, {number}");
     }
 }
 

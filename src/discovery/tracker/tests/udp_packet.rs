@@ -112,14 +112,20 @@ fn the_family_of_the_socket_decides_how_long_a_peer_is() {
 
 #[test]
 fn intervals_that_make_no_sense_are_none() {
-    for (interval, expected) in
-        [(0, None), (u32::MAX, None), (1 << 31, None), (1, Some(1)), (i32::MAX as u32, Some(24 * 60 * 60))]
-    {
+    for (interval, expected, clamped) in [
+        (0, None, 0),
+        (u32::MAX, None, 0),
+        (1 << 31, None, 0),
+        (1, Some(1), 0),
+        (24 * 60 * 60, Some(24 * 60 * 60), 0),
+        (i32::MAX as u32, Some(24 * 60 * 60), 1),
+    ] {
         let packet = numbers(&[1, 7, interval, 0, 0]);
         let Some(Response::Announced(reply)) = parse(&packet, Asked::Announce, 7, Family::V4) else {
             panic!()
         };
         assert_eq!(reply.interval, expected.map(Duration::from_secs), "{interval}");
+        assert_eq!(reply.clamped, clamped, "{interval}");
     }
 }
 
