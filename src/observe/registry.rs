@@ -192,14 +192,15 @@ impl Registry {
     /// What the search on the local network has counted.
     pub(super) fn set_local(&self, node: &Node, counts: local::Counts) {
         let labels = node.labels();
-        let local::Counts { sent, heard, unread, peers, limited } = counts;
+        let local::Counts { sent, heard, unread, peers, limited, interfaces } = counts;
         for (event, count) in [("sent", sent), ("heard", heard), ("unread", unread)] {
             let labels = with(&labels, &[("event", event)]);
             self.counter("seedring_local_discovery_packets_total", &labels, count);
         }
         self.counter("seedring_local_discovery_peers_total", &labels, peers);
-        let labels = with(&labels, &[("limit", "local_discovery")]);
-        self.counter("seedring_limit_hits_total", &labels, limited);
+        for (limit, hits) in [("local_discovery", limited), ("local_interfaces", interfaces)] {
+            self.counter("seedring_limit_hits_total", &with(&labels, &[("limit", limit)]), hits);
+        }
     }
 
     /// What the cores of a node have said last, `latest` being the last of all.

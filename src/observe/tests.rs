@@ -427,9 +427,13 @@ fn every_metric_says_what_it_is() {
     world.board.checked(world.node, 7);
     world.board.trackers(world.node, &TrackerCounts::default());
     world.board.dht(world.node, &DhtCounters::default());
-    world.board.local(world.node, local::Counts::default());
+    world.board.local(world.node, local::Counts { limited: 5, interfaces: 7, ..local::Counts::default() });
     assert!(world.board.metrics().contains("seedring_dht_"));
     assert!(world.board.metrics().contains("seedring_local_"));
+    for (limit, hits) in [("discovery", 5), ("interfaces", 7)] {
+        let line = format!("seedring_limit_hits_total{{limit=\"local_{limit}\"}} {hits}\n");
+        assert!(world.board.metrics().contains(&line), "{line}");
+    }
     assert!(world.board.metrics().contains("seedring_tracker_events_total{event=\"udp_announced\"} 0"));
     for page in [world.board.metrics(), world.board.peers()] {
         let words = |start: &str| -> BTreeSet<String> {

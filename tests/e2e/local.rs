@@ -230,6 +230,37 @@ fn nothing_is_said_of_private_torrents_nor_where_it_is_switched_off() {
     [&mut first, &mut second, &mut third].into_iter().for_each(|seed| assert!(seed.stop().success()));
 }
 
+/// The page of metrics of a program on this host.
+fn page(lan: &Lan, host: usize, metrics: &str) -> String {
+    lan.shell(host, &format!("/usr/bin/python3 -c 'import urllib.request as u; print(u.urlopen(\"http://{metrics}/metrics\").read().decode())'"))
+}
+
+/// What such a page says of one series, zero when nothing.
+fn value(page: &str, series: &str) -> u64 {
+    let line = page.lines().find_map(|line| line.strip_prefix(series));
+    line.and_then(|value| value.trim().parse().ok()).unwrap_or_default()
+}
+
+#[test]
+fn interfaces_beyond_the_twentieth_are_counted() {
+    let (stage, lan) = (Stage::new(), Lan::new());
+    let torrent = lay(&stage, "local");
+    // With `lo` and `eth0`, 26 of each family.
+    let cables = "for n in $(seq 12); do ip link add a$n type veth peer name b$n; \
+                  ip addr add 10.201.$n.1/24 dev a$n; ip link set a$n up; \
+                  ip addr add 10.202.$n.1/24 dev b$n; ip link set b$n up; done";
+    lan.shell(0, cables);
+    let metrics = format!("{}:9000", Lan::v4(0));
+    let more = ["--listen", "[::]:6881", "--metrics", &metrics];
+    let mut seed = seedring(&stage, &lan, 0, "seed", &torrent, &stage.path("origin"), &more);
+    seed.addr();
+    until("the interfaces are counted", || {
+        let hits = value(&page(&lan, 0, &metrics), "seedring_limit_hits_total{limit=\"local_interfaces\"}");
+        (hits >= 12).then_some(())
+    });
+    assert!(seed.stop().success());
+}
+
 #[test]
 fn a_flood_of_datagrams_is_counted_and_peers_are_found_all_the_same() {
     let (stage, lan) = (Stage::new(), Lan::new());
@@ -255,13 +286,7 @@ for n in range(3000):
     let mut python = Command::new("/usr/bin/python3");
     python.args(["-c", &flood]);
     assert!(lan.on(1, &python).status().expect("Python starts").success());
-    let page = || {
-        lan.shell(0, &format!("/usr/bin/python3 -c 'import urllib.request as u; print(u.urlopen(\"http://{metrics}/metrics\").read().decode())'"))
-    };
-    let value = |page: &str, series: &str| -> u64 {
-        let line = page.lines().find_map(|line| line.strip_prefix(series));
-        line.and_then(|value| value.trim().parse().ok()).unwrap_or_default()
-    };
+    let page = || page(&lan, 0, &metrics);
     until("the flood is counted", || {
         (value(&page(), "seedring_limit_hits_total{limit=\"local_discovery\"}") > 1000).then_some(())
     });

@@ -1,6 +1,6 @@
 //! The task that listens and speaks, and its handle.
 
-use super::intake::Intake;
+use super::intake::Turns;
 use super::packet::{PACKET_LEN, Search};
 use super::schedule::Schedule;
 use super::sockets::Group;
@@ -10,7 +10,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -37,6 +36,8 @@ pub struct Counts {
     pub peers: u64,
     /// Datagrams that were passed over because too many came, and peers because too many waited.
     pub limited: u64,
+    /// Interfaces that are not used because there are too many, each as often as it was looked for new ones.
+    pub interfaces: u64,
 }
 
 /// Counted by the task, read by whoever has the handle.
@@ -47,6 +48,7 @@ struct Counters {
     unread: AtomicU64,
     peers: AtomicU64,
     limited: AtomicU64,
+    interfaces: AtomicU64,
 }
 
 /// A running local search for the peers of some torrents. Ends when it is dropped.
@@ -82,10 +84,11 @@ impl LocalSearch {
         let wanted: HashMap<InfoHash, Found> = torrents.into_iter().collect();
         let counters = Arc::new(Counters::default());
         let now = Instant::now().into_std();
+        let groups = Group::all(listen)?;
         let driver = Driver {
-            groups: Group::all(listen)?,
+            turns: Turns::new(groups.len(), now),
+            groups,
             schedule: Schedule::new(wanted.keys().copied(), now),
-            intake: Intake::new(now),
             wanted,
             port: listen.port(),
             cookie: format!("seedring-{:016x}", fastrand::u64(..)).into_bytes(),
@@ -96,10 +99,10 @@ impl LocalSearch {
 
     /// What was said and heard so far.
     pub fn counts(&self) -> Counts {
-        let Counters { sent, heard, unread, peers, limited } = &*self.counters;
-        let [sent, heard, unread, peers, limited] =
-            [sent, heard, unread, peers, limited].map(|counter| counter.load(Ordering::Relaxed));
-        Counts { sent, heard, unread, peers, limited }
+        let Counters { sent, heard, unread, peers, limited, interfaces } = &*self.counters;
+        let [sent, heard, unread, peers, limited, interfaces] =
+            [sent, heard, unread, peers, limited, interfaces].map(|counter| counter.load(Ordering::Relaxed));
+        Counts { sent, heard, unread, peers, limited, interfaces }
     }
 }
 
@@ -111,8 +114,8 @@ impl Drop for LocalSearch {
 
 struct Driver {
     groups: Vec<Group>,
+    turns: Turns,
     schedule: Schedule,
-    intake: Intake,
     wanted: HashMap<InfoHash, Found>,
     port: u16,
     cookie: Vec<u8>,
@@ -124,7 +127,8 @@ impl Driver {
         // One byte more than a datagram may have: what is longer shows.
         let mut room = [0; PACKET_LEN + 1];
         loop {
-            self.groups.iter().for_each(Group::join);
+            let unused: usize = self.groups.iter().map(Group::join).sum();
+            self.counters.interfaces.fetch_add(unused as u64, Ordering::Relaxed);
             let now = Instant::now();
             if let Some(info_hashes) = self.schedule.next(now.into_std()) {
                 self.say(info_hashes);
@@ -133,8 +137,8 @@ impl Driver {
             loop {
                 tokio::select! {
                     () = sleep_until(deadline) => break,
-                    heard = hear_any(&self.groups, &mut room) => match heard {
-                        Ok((len, from)) => self.take(&room[..len], from),
+                    (group, heard) = hear_any(&self.groups, &mut self.turns, &mut room) => match heard {
+                        Ok((len, from)) => self.take(group, &room[..len], from),
                         Err(error) => {
                             tracing::debug!("local discovery: {error}");
                             sleep(PAUSE).await;
@@ -153,9 +157,10 @@ impl Driver {
         }
     }
 
-    fn take(&mut self, packet: &[u8], from: SocketAddr) {
+    /// Takes a datagram of the group of that number.
+    fn take(&mut self, group: usize, packet: &[u8], from: SocketAddr) {
         let count = |counter: &AtomicU64| _ = counter.fetch_add(1, Ordering::Relaxed);
-        if !self.intake.admit(Instant::now().into_std()) {
+        if !self.turns.admit(group, Instant::now().into_std()) {
             return count(&self.counters.limited);
         }
         let Ok(search) = Search::parse(packet) else {
@@ -174,11 +179,11 @@ impl Driver {
     }
 }
 
-/// The next datagram of any group: how long it is, and from whom.
-async fn hear_any(groups: &[Group], room: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-    std::future::poll_fn(|context| {
-        let mut heard = groups.iter().map(|group| group.poll_hear(context, room));
-        heard.find(Poll::is_ready).unwrap_or(Poll::Pending)
-    })
-    .await
+/// The next datagram of any group: the number of the group, how long it is, and from whom.
+async fn hear_any(
+    groups: &[Group],
+    turns: &mut Turns,
+    room: &mut [u8],
+) -> (usize, io::Result<(usize, SocketAddr)>) {
+    std::future::poll_fn(|context| turns.poll(|group| groups[group].poll_hear(context, room))).await
 }

@@ -1,5 +1,7 @@
-//! How many datagrams are looked at: whoever floods the network gets no more of our time, nor of our peers', than this.
+//! How many datagrams are looked at, and of whom: whoever floods the network gets no more of our time, nor of our peers',
+//! than this, and nothing of what is for the other group.
 
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 /// Datagrams that may come at once.
@@ -28,5 +30,37 @@ impl Intake {
             self.full = full;
         }
         within
+    }
+}
+
+/// The groups' turns to be heard, and what is looked at of each.
+#[derive(Debug)]
+pub(super) struct Turns {
+    /// Whose turn it is.
+    next: usize,
+    intakes: Vec<Intake>,
+}
+
+impl Turns {
+    /// Of so many groups.
+    pub(super) fn new(groups: usize, now: Instant) -> Self {
+        Self { next: 0, intakes: (0..groups).map(|_| Intake::new(now)).collect() }
+    }
+
+    /// The first group that is ready, by its number, and what it has; who was heard last is asked last.
+    pub(super) fn poll<T>(&mut self, mut poll: impl FnMut(usize) -> Poll<T>) -> Poll<(usize, T)> {
+        let groups = self.intakes.len();
+        for group in (self.next..groups).chain(0..self.next) {
+            if let Poll::Ready(heard) = poll(group) {
+                self.next = (group + 1) % groups;
+                return Poll::Ready((group, heard));
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Whether one more datagram of that group may be looked at now.
+    pub(super) fn admit(&mut self, group: usize, now: Instant) -> bool {
+        self.intakes[group].admit(now)
     }
 }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `packet` | the `BT-SEARCH` datagram, from hostile bytes and into bytes. Pure |
 //! | `schedule` | when to say which torrents. Pure |
-//! | `intake` | how many datagrams are looked at. Pure |
+//! | `intake` | how many datagrams are looked at, and of which group. Pure |
 //! | `interfaces` | which network interfaces there are |
 //! | `sockets` | one group's ear on every interface, and the mouth to all of them |
 //! | `driver` | the task that listens and speaks, and its handle [`LocalSearch`] |

@@ -78,21 +78,25 @@ impl Group {
     }
 
     /// Joins the group on every interface that has come since the last time. Those of an address that is not ours,
-    /// or that have gone meanwhile, are passed over.
-    pub(super) fn join(&self) {
+    /// or that have gone meanwhile, are passed over. How many interfaces there are beyond those that are used.
+    pub(super) fn join(&self) -> usize {
         match self.addr.ip() {
-            IpAddr::V4(group) => self.v4_indexes().for_each(|index| {
-                // The usual error is that it was joined before.
-                let _ = sockopt::set_ip_add_membership_with_ifindex(
-                    &self.ear,
-                    &group,
-                    &Ipv4Addr::UNSPECIFIED,
-                    index,
-                );
-            }),
-            IpAddr::V6(group) => interfaces::v6().keys().for_each(|index| {
-                let _ = sockopt::set_ipv6_add_membership(&self.ear, &group, *index);
-            }),
+            IpAddr::V4(group) => {
+                let (names, more) = interfaces::v4();
+                self.v4_indexes(names).for_each(|index| {
+                    // The usual error is that it was joined before.
+                    let any = Ipv4Addr::UNSPECIFIED;
+                    let _ = sockopt::set_ip_add_membership_with_ifindex(&self.ear, &group, &any, index);
+                });
+                more
+            }
+            IpAddr::V6(group) => {
+                let (found, more) = interfaces::v6();
+                found.keys().for_each(|index| {
+                    let _ = sockopt::set_ipv6_add_membership(&self.ear, &group, *index);
+                });
+                more
+            }
         }
     }
 
@@ -100,7 +104,7 @@ impl Group {
     pub(super) fn say(&self, packet: &[u8]) -> usize {
         match self.from {
             IpAddr::V4(Ipv4Addr::UNSPECIFIED) => self
-                .v4_indexes()
+                .v4_indexes(interfaces::v4().0)
                 .filter(|index| {
                     let none = Ipv4Addr::UNSPECIFIED;
                     sockopt::set_ip_multicast_if_with_ifindex(&self.mouth, &none, &none, *index).is_ok()
@@ -111,6 +115,7 @@ impl Group {
                 usize::from(sockopt::set_ip_multicast_if(&self.mouth, &own).is_ok() && self.send(packet))
             }
             IpAddr::V6(own) => interfaces::v6()
+                .0
                 .into_iter()
                 .filter(|(_, addrs)| own == Ipv6Addr::UNSPECIFIED || addrs.contains(&own))
                 .filter(|(index, _)| {
@@ -120,8 +125,8 @@ impl Group {
         }
     }
 
-    fn v4_indexes(&self) -> impl Iterator<Item = u32> {
-        interfaces::v4().into_iter().filter_map(|name| name_to_index(&self.mouth, &name).ok())
+    fn v4_indexes(&self, names: Vec<String>) -> impl Iterator<Item = u32> {
+        names.into_iter().filter_map(|name| name_to_index(&self.mouth, &name).ok())
     }
 
     fn send(&self, packet: &[u8]) -> bool {

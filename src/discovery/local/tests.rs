@@ -1,11 +1,13 @@
 //! The datagram, the schedule, the intake and the interfaces as values; the task on the host's own loopback device.
 
+use super::intake::Turns;
 use super::interfaces::{v4_of, v6_of};
 use super::packet::{GROUP_V4, GROUP_V6, MOST_INFO_HASHES, PACKET_LEN, PacketError, Search};
 use super::{Intake, LocalSearch, Schedule};
 use crate::metainfo::InfoHash;
 use proptest::prelude::*;
 use std::net::Ipv6Addr;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 const HASH: &str = "0123456789abcdef0123456789ABCDEF01234567";
@@ -152,20 +154,64 @@ fn a_flood_is_looked_at_in_part() {
     assert_eq!(admitted(&mut intake, 3_600_000), 100);
 }
 
+/// However many datagrams of the one wait all the time, those of the other are heard at once, and all of them looked at.
+#[test]
+fn a_flood_of_one_group_leaves_the_other_its_turns_and_its_intake() {
+    for flooded in [0, 1] {
+        let begin = Instant::now();
+        let mut turns = Turns::new(2, begin);
+        let (mut waits, mut heard, mut looked_at) = (0, [0; 2], [0; 2]);
+        for round in 0..10_000 {
+            let now = begin + Duration::from_millis(round);
+            waits += u32::from(round % 100 == 0);
+            let polled = turns.poll(|group| match group == flooded || waits > 0 {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            });
+            let Poll::Ready((group, ())) = polled else { panic!("one is always ready") };
+            waits -= u32::from(group != flooded);
+            assert!(waits <= 1, "the other waits in vain");
+            heard[group] += 1;
+            looked_at[group] += u32::from(turns.admit(group, now));
+        }
+        assert_eq!((heard[1 - flooded], looked_at[1 - flooded]), (100, 100));
+        assert_eq!(looked_at[flooded], 100 + 10_000 / 50 - 1);
+    }
+    let mut turns = Turns::new(2, Instant::now());
+    assert_eq!(turns.poll(|_| Poll::<()>::Pending), Poll::Pending);
+    let order: Vec<_> = (0..4).map(|_| turns.poll(|group| Poll::Ready(10 + group))).collect();
+    assert_eq!(order, [0, 1, 0, 1].map(|group| Poll::Ready((group, 10 + group))));
+}
+
 #[test]
 fn interfaces_are_read_as_the_kernel_lists_them() {
     let routes = "Iface\tDestination\tGateway \tFlags\n\
                   eth0\t00000000\t010011AC\t0003\neth0\t000011AC\t00000000\t0001\nwg1\t0000000A\t00000000\t0001\n";
-    assert_eq!(v4_of(routes), ["lo", "eth0", "wg1"]);
-    assert_eq!(v4_of(""), ["lo"]);
-    let many: String = (0..100).map(|n| format!("veth{n} 0\n")).collect();
-    assert_eq!(v4_of(&many).len(), 20);
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    assert_eq!(v4_of(routes), (names(&["lo", "eth0", "wg1"]), 0));
+    assert_eq!(v4_of(""), (names(&["lo"]), 0));
     let table = "00000000000000000000000000000001 01 80 10 80       lo\n\
                  fd000000000000000000000000000007 0a 40 00 80     eth0\n\
                  fe800000000000000000000000000001 0a 40 20 80     eth0\nrubbish\n";
-    let found = v6_of(table);
-    assert_eq!(found.keys().collect::<Vec<_>>(), [&1, &10]);
+    let (found, more) = v6_of(table);
+    assert_eq!((found.keys().collect::<Vec<_>>(), more), (vec![&1, &10], 0));
     assert_eq!(found[&10][0], Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 7));
+}
+
+#[test]
+fn twenty_interfaces_are_used_and_the_others_counted() {
+    // The first line is that of titles; and there is the loopback interface.
+    for (interfaces, used, unused) in [(19, 20, 0), (20, 20, 1), (100, 20, 81)] {
+        let routes: String = (0..=interfaces).map(|n| format!("veth{n} 0\nveth{n} 1\n")).collect();
+        let routes = routes.replacen("veth0 0\nveth0 1\n", "Iface\n", 1);
+        let (names, more) = v4_of(&routes);
+        assert_eq!((names.len(), more), (used, unused), "{interfaces} beside the loopback interface");
+    }
+    let line = |index: u32, host: u32| format!("fe80000000000000000000000000{host:04x} {index:02x} 40\n");
+    let table: String = (1..=23).flat_map(|index| [line(index, 1), line(index, 2)]).collect();
+    let (found, more) = v6_of(&table);
+    assert_eq!((found.len(), more), (20, 3));
+    assert!(found.values().all(|addrs| addrs.len() == 2));
 }
 
 /// Both on this host, so that it needs no network: each hears what the other says, and not itself.
