@@ -17,6 +17,6 @@ mod tests;
 
 pub use reader::{
     Dict, Document, Error, List, MAX_DEPTH, MAX_TOKENS, Reason, Trailing, Value, parse,
-    parse_with_duplicates, validate,
+    parse_with_duplicates, validate, validate_within,
 };
 pub use writer::{DictWriter, ListWriter, write_dict};

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 /// How many lists and dictionaries may lie inside one another.
 pub const MAX_DEPTH: usize = 100;
-/// How many integers, strings (keys too), lists and dictionaries one document may hold.
+/// How many integers, strings (keys too), lists and dictionaries one document may hold, unless the caller allows fewer.
 pub const MAX_TOKENS: usize = 3_000_000;
 
 /// Why bytes are not bencoding, and where.
@@ -47,9 +47,9 @@ pub enum Reason {
     /// More than [`MAX_DEPTH`] levels.
     #[error("lists and dictionaries are nested more than {MAX_DEPTH} deep")]
     TooDeep,
-    /// More than [`MAX_TOKENS`] tokens.
-    #[error("there are more than {MAX_TOKENS} values")]
-    TooManyTokens,
+    /// More tokens than this: [`MAX_TOKENS`], or what the caller allows.
+    #[error("there are more than {0} values")]
+    TooManyTokens(usize),
     /// Bytes behind the value, where none are allowed.
     #[error("bytes follow behind the end")]
     Trailing,
@@ -92,12 +92,17 @@ pub fn parse(input: &[u8]) -> Result<Document<'_>, Error> {
 /// # Errors
 /// Those of [`parse`], less [`Reason::DuplicateKey`].
 pub fn parse_with_duplicates(input: &[u8]) -> Result<(Document<'_>, Option<Error>), Error> {
+    scan(input, MAX_TOKENS)
+}
+
+fn scan(input: &[u8], most_tokens: usize) -> Result<(Document<'_>, Option<Error>), Error> {
     let mut scanner = Scanner {
         input,
         at: 0,
         open: Vec::new(),
         keys: Vec::new(),
         tokens: 0,
+        most_tokens,
         sorted: true,
         duplicate: None,
     };
@@ -111,11 +116,20 @@ pub fn parse_with_duplicates(input: &[u8]) -> Result<(Document<'_>, Option<Error
 /// # Errors
 /// Those of [`parse`], and [`Reason::Trailing`].
 pub fn validate(input: &[u8], trailing: Trailing) -> Result<usize, Error> {
-    let rest = parse(input)?.rest;
-    let at = input.len() - rest.len();
-    match trailing {
-        Trailing::Refuse if !rest.is_empty() => Err(Error { reason: Reason::Trailing, at }),
-        _ => Ok(at),
+    validate_within(input, trailing, MAX_TOKENS)
+}
+
+/// Like [`validate`], of a value that may hold so many tokens and no more.
+///
+/// # Errors
+/// Those of [`validate`].
+pub fn validate_within(input: &[u8], trailing: Trailing, most_tokens: usize) -> Result<usize, Error> {
+    let (document, duplicate) = scan(input, most_tokens)?;
+    let at = input.len() - document.rest.len();
+    match (duplicate, trailing) {
+        (Some(duplicate), _) => Err(duplicate),
+        (None, Trailing::Refuse) if at < input.len() => Err(Error { reason: Reason::Trailing, at }),
+        (None, _) => Ok(at),
     }
 }
 
@@ -221,6 +235,7 @@ struct Scanner<'a> {
     /// n log n steps however the dictionaries are nested.
     keys: Vec<Range<usize>>,
     tokens: usize,
+    most_tokens: usize,
     sorted: bool,
     /// The first duplicate key.
     duplicate: Option<Error>,
@@ -253,7 +268,8 @@ impl Scanner<'_> {
 
     fn count_token(&mut self) -> Result<(), Error> {
         self.tokens += 1;
-        if self.tokens > MAX_TOKENS { Err(self.error(Reason::TooManyTokens)) } else { Ok(()) }
+        let most = self.most_tokens;
+        if self.tokens > most { Err(self.error(Reason::TooManyTokens(most))) } else { Ok(()) }
     }
 
     /// Passes a number or a string, or the first byte of a list or dictionary.

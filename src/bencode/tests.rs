@@ -108,7 +108,13 @@ fn depth_is_limited() {
 fn the_number_of_values_is_limited() {
     let list = |elements| ["l", &"0:".repeat(elements), "e"].concat();
     assert!(parse(list(MAX_TOKENS - 1).as_bytes()).is_ok());
-    assert_eq!(reason(list(MAX_TOKENS)), TooManyTokens);
+    assert_eq!(reason(list(MAX_TOKENS)), TooManyTokens(MAX_TOKENS));
+    // Keys count, and lists and dictionaries; and a caller may allow less.
+    let values = b"d1:ali1ei2ee1:b0:e";
+    assert_eq!(validate_within(values, Trailing::Refuse, 7), Ok(values.len()));
+    let error = validate_within(values, Trailing::Refuse, 6).unwrap_err();
+    assert_eq!(error.reason, TooManyTokens(6));
+    assert_eq!(error.to_string(), "there are more than 6 values, at byte 15");
 }
 
 #[test]

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 /// Largest torrent file that is read, in bytes.
 pub const MAX_TORRENT_LEN: usize = 32 * 1024 * 1024;
+/// How many values an info dictionary may hold that came from peers.
+const MAX_METADATA_TOKENS: usize = 2_500_000;
 /// How many components the path of a file may have.
 const MAX_PATH_DEPTH: usize = 100;
 /// Longest path in bytes, separators and [`PART_SUFFIX`] included: what one system call takes, less the NUL.
@@ -156,7 +158,7 @@ impl Torrent {
         if metadata.len() > MAX_TORRENT_LEN {
             return Err(TorrentError::TooLarge);
         }
-        bencode::validate(metadata, bencode::Trailing::Refuse)?;
+        bencode::validate_within(metadata, bencode::Trailing::Refuse, MAX_METADATA_TOKENS)?;
         let mut file = b"d4:info".to_vec();
         file.extend_from_slice(metadata);
         file.push(b'e');

@@ -12,7 +12,7 @@
 //!
 //! | limit | here | counted | test |
 //! |---|---|---|---|
-//! | torrent file, depth, values | 32 MiB, 100, 3,000,000: `metainfo::torrent`, `bencode::reader` | refused by name | `depth_is_limited`, `the_number_of_values_is_limited`, `what_is_no_torrent_is_refused` |
+//! | torrent file, depth, values | 32 MiB, 100, 3,000,000, of metadata from peers 2,500,000: `metainfo::torrent`, `bencode::reader` | refused by name | `depth_is_limited`, `the_number_of_values_is_limited`, `of_metadata_from_peers_so_many_values_are_read`, `what_is_no_torrent_is_refused` |
 //! | pieces; path depth, length; equal names | 2^21; 100, 4095 bytes; 500: `metainfo` | refused by name | `impossible_geometry_is_refused`, `depth_and_length_of_paths_are_limited`, `too_many_duplicates_are_refused` |
 //! | part of a path | 240 bytes with its extension: `metainfo::path` | cut | `long_names_are_cut_and_keep_a_short_extension` |
 //! | metadata from peers | 32 MiB each, 96 MiB of all sizes, 2 requests a peer, 15 s of silence, 20 s a block, 5 to 60 s after a reject: `swarm::magnet`; 50 messages of a peer that should not come: `session::magnet` | `sizes`, `overfull`, `offences`, `silent`, `late`, `rejects` of `metadata` in `--json`; `refused` there when it breaks a limit of torrent files | `sizes_that_cannot_be_are_refused`, `what_liars_send_of_many_sizes_has_a_bound_…`, `who_lies_about_metadata_is_counted_…`, `blocks_of_several_peers_make_the_whole`, `who_drips_loses_its_standing_and_who_is_slow_keeps_it`, `who_rejects_is_asked_again_…`, `who_says_over_and_over_…`, fuzz `metadata` |

@@ -42,6 +42,24 @@ fn what_is_no_torrent_is_refused() {
     assert!(matches!(deep, Err(TorrentError::Bencode(Error { reason: Reason::TooDeep, .. }))));
 }
 
+/// Of what peers send, fewer values are read than of a file that somebody has chosen.
+#[test]
+fn of_metadata_from_peers_so_many_values_are_read() {
+    const MOST: usize = 2_500_000;
+    // The dictionary, four keys with their values, and one more key with a list.
+    let of = |tokens: usize| {
+        let extra = [&b"1:al"[..], &b"0:".repeat(tokens - 1 - 8 - 2), b"e"].concat();
+        Info { extra, ..Info::single() }.encode()
+    };
+    assert!(Torrent::from_metadata(&of(MOST), &[]).is_ok());
+    let more = of(MOST + 1);
+    match Torrent::from_metadata(&more, &[]) {
+        Err(TorrentError::Bencode(error)) => assert_eq!(error.reason, Reason::TooManyTokens(MOST)),
+        other => panic!("{other:?}"),
+    }
+    assert!(Torrent::parse(&[b"d4:info", &more[..], b"e"].concat()).is_ok());
+}
+
 #[test]
 fn a_piece_length_that_is_none_is_refused() {
     for wrong in ["", "5:16384", "i-16384e", "i0e", "le"] {
