@@ -38,6 +38,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "messages", run: parsers::messages, seeds: seeds::messages },
     Target { name: "tracker_reply", run: parsers::tracker_reply, seeds: seeds::tracker_reply },
     Target { name: "tracker_url", run: parsers::tracker_url, seeds: seeds::tracker_url },
+    Target { name: "tracker_query", run: parsers::tracker_query, seeds: seeds::tracker_query },
     Target { name: "local_search", run: parsers::local_search, seeds: seeds::local_search },
     Target { name: "magnet", run: parsers::magnet, seeds: seeds::magnet },
     Target { name: "ip_filter", run: parsers::ip_filter, seeds: seeds::ip_filter },

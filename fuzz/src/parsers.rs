@@ -2,13 +2,18 @@
 
 use seedring::bencode::{self, Trailing, Value};
 use seedring::discovery::local::{GROUP_V4, MOST_INFO_HASHES, PACKET_LEN, Search};
-use seedring::discovery::tracker::{AnnounceResponse, MAX_PEERS, PeerAddr, TrackerUrl, label, parse_scrape};
+use seedring::discovery::tracker::{
+    AnnounceResponse, EmbeddedTrackerConfig, MAX_PEERS, PeerAddr, ReplyError, TrackerSwarms, TrackerUrl,
+    label, parse_scrape,
+};
 use seedring::metainfo::{BLOCK_LEN, HostPort, InfoHash, MAX_MAGNET_LEN, Magnet, Torrent};
 use seedring::swarm::IpFilter;
 use seedring::wire::{
     GZIP_MAGIC, HANDSHAKE_HEAD_LEN, HANDSHAKE_LEN, Handshake, Item, Limits, MAX_MESSAGE_LEN, Reader, gunzip,
 };
-use std::net::IpAddr;
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::{Duration, Instant};
 
 /// Bencoding: what is read is the bytes it was read of, and reads the same again by itself.
 pub fn bencode(input: &[u8]) {
@@ -211,6 +216,41 @@ fn is_fit(url: &TrackerUrl) {
     match url {
         TrackerUrl::Http(_) => assert!(path.starts_with('/'), "{url:?}"),
         TrackerUrl::Udp(_) => assert!(path.is_empty() || path.starts_with('/') && path.len() <= 1000),
+    }
+}
+
+/// Queries of announces to the tracker of the demo, a line each, of a few hosts: whatever they hold, the answer is one, and
+/// names nobody who was not there.
+pub fn tracker_query(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    let mut swarms = TrackerSwarms::new(EmbeddedTrackerConfig::default());
+    let (mut now, mut came) = (Instant::now(), HashSet::new());
+    for (number, query) in (1..).zip(text.lines().take(100)) {
+        let host = number % 7;
+        let ip: IpAddr = match host % 2 {
+            0 => [10, 0, 0, host].into(),
+            _ => Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, host.into()).into(),
+        };
+        let reply = match AnnounceResponse::parse(&swarms.announce(now, ip, query)) {
+            Ok(reply) => reply,
+            Err(ReplyError::Refused(reason)) => {
+                assert!(!reason.is_empty() && !reason.chars().any(char::is_control), "{reason:?}");
+                continue;
+            }
+            Err(ReplyError::NotBencode) => panic!("the answer to {query:?} is none"),
+        };
+        let peers = reply.peers.len() as u64;
+        let counted =
+            reply.complete.zip(reply.incomplete).map(|(complete, incomplete)| complete + incomplete);
+        assert!(
+            reply.peers.len() <= MAX_PEERS && counted.is_some_and(|all| peers <= all && all <= number.into())
+        );
+        for peer in reply.peers {
+            let PeerAddr::Socket(addr) = peer else { panic!("it knows no names: {peer:?}") };
+            assert!(came.contains(&addr.ip()) && addr.port() != 0, "{addr} has never come");
+        }
+        came.insert(ip);
+        now += Duration::from_secs(60);
     }
 }
 

@@ -118,6 +118,23 @@ pub fn tracker_url() -> Vec<Vec<u8>> {
     urls.map(|url| url.as_bytes().to_vec()).into()
 }
 
+/// Announces of one after the other: who comes, is told of, becomes complete and goes; and what is refused.
+pub fn tracker_query() -> Vec<Vec<u8>> {
+    let hash = "info_hash=%c3%C3aaaaaaaaaaaaaaaaaa";
+    let peer = |n: u32, rest: &str| format!("{hash}&peer_id=-SR0001-abcdefghijk{n}&port={}&{rest}", 6880 + n);
+    let swarm = [
+        peer(1, "uploaded=0&downloaded=0&left=0&event=started&numwant=50&compact=1&key=00000abc"),
+        peer(2, "left=100&event=started&compact=1"),
+        peer(3, "left=100&numwant=200&compact=0"),
+        peer(2, "left=0&event=completed&compact=1"),
+        peer(4, "left=7&numwant=0"),
+        peer(1, "event=stopped"),
+        peer(5, "left=18446744073709551616&numwant=99999999999999999999999&port=1&port=2"),
+    ];
+    let refused = ["", "info_hash=%c", "info_hash=short&peer_id=short&port=0", "&&==&%41=%zz", "port=65536"];
+    vec![swarm.join("\n").into(), refused.join("\n").into(), swarm[2].clone().into()]
+}
+
 /// Datagrams of one torrent and of as many as fit.
 pub fn local_search() -> Vec<Vec<u8>> {
     let search = |count: u8, cookie: Option<&[u8]>| Search {

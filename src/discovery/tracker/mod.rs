@@ -52,6 +52,7 @@ pub use error::TrackerError;
 pub use http::HttpLimits;
 pub use reply::{AnnounceResponse, MAX_PEERS, PeerAddr, ReplyError};
 pub use scrape::{Scrape, parse as parse_scrape};
+pub use swarms::Swarms as TrackerSwarms;
 pub use tls::{Authorities, AuthorityError};
 pub use udp_exchange::{
     ConnectionId as UdpConnectionId, Exchange as UdpExchange, Heard as UdpHeard, Question as UdpQuestion,

@@ -19,7 +19,7 @@ const DEFAULT_NUM_WANT: usize = 50;
 
 /// The swarms, by info-hash. In each, a peer is known by the address it listens on.
 #[derive(Debug)]
-pub(super) struct Swarms {
+pub struct Swarms {
     config: EmbeddedTrackerConfig,
     swarms: HashMap<InfoHash, HashMap<SocketAddr, Peer>>,
 }
@@ -67,13 +67,14 @@ struct ListedPeer {
 }
 
 impl Swarms {
-    pub(super) fn new(mut config: EmbeddedTrackerConfig) -> Self {
+    /// None yet.
+    pub fn new(mut config: EmbeddedTrackerConfig) -> Self {
         config.interval = config.interval.max(Duration::from_secs(1));
         Self { config, swarms: HashMap::new() }
     }
 
     /// Takes note of an announce from `ip` with this query string, and returns the body of the reply.
-    pub(super) fn announce(&mut self, now: Instant, ip: IpAddr, query: &str) -> Vec<u8> {
+    pub fn announce(&mut self, now: Instant, ip: IpAddr, query: &str) -> Vec<u8> {
         Query::parse(query).and_then(|query| self.enter(now, ip, query)).unwrap_or_else(refusal)
     }
 
