@@ -38,6 +38,27 @@ impl Node {
     fn is_secure(&self) -> bool {
         self.contact.id.fits(self.contact.addr.ip())
     }
+
+    /// Whether the other one has its id elsewhere, or another port of its host: there is one place for both.
+    fn is_rival(&self, other: Contact) -> bool {
+        let ip = self.contact.addr.ip();
+        self.contact != other && (self.contact.id == other.id || (ip == other.addr.ip() && !is_local(ip)))
+    }
+
+    fn is_neighbour(&self, other: &Self) -> bool {
+        same_network(self.contact.addr.ip(), other.contact.addr.ip())
+    }
+
+    /// Whether it gives way for one that has answered, though there may be room for both.
+    fn yields_to(&self, other: &Self) -> bool {
+        self.is_rival(other.contact) || (self.failures > 0 && self.is_neighbour(other))
+    }
+
+    /// Whether it takes the other one's place in a full bucket: that of a bad one, or of one whose id does not follow from
+    /// its address (BEP 42) if its own does.
+    fn outdoes(&self, other: &Self) -> bool {
+        other.failures >= BAD || (self.is_secure() && !other.is_secure())
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -85,9 +106,17 @@ impl Table {
         found
     }
 
-    /// A node has answered a query of ours.
+    /// A node has answered a query of ours. It gets in when there is room, or when somebody gives way for it: a silent one with
+    /// its id or of its host, one of its network that fails to answer, one that is worse. Nobody goes for one that does not
+    /// get in.
     pub(super) fn answered(&mut self, now: Duration, contact: Contact) {
-        if contact.id == self.own || !self.make_way(now, contact) {
+        if contact.id == self.own {
+            return;
+        }
+        // Whoever answers there is not what was there.
+        self.forget(|other| other.contact.addr == contact.addr && other.contact.id != contact.id);
+        let rival = |other: &Node| other.is_rival(contact);
+        if self.nodes().any(|other| rival(other) && other.is_good(now)) {
             return;
         }
         let node = Node { contact, heard: now, pinged: now, failures: 0 };
@@ -99,19 +128,19 @@ impl Table {
                 (known.heard, known.failures) = (now, 0);
                 return;
             }
-            bucket.spares.retain(|spare| spare.contact.id != contact.id);
-            if bucket.nodes.iter().any(|other| same_network(other.contact.addr.ip(), contact.addr.ip())) {
-                return;
+            let Some(room) = bucket.room_for(&node) else { return };
+            if room == 0 && splits {
+                self.split(now);
+                continue;
             }
-            if bucket.nodes.len() < K {
-                bucket.nodes.push(node);
-                bucket.changed = now;
-                return;
+            if room > 0 || bucket.nodes.iter().any(|other| node.outdoes(other)) {
+                self.forget(rival);
+                self.buckets[at].take(now, node);
+            } else if !self.nodes().any(rival) {
+                self.forget(rival);
+                self.buckets[at].keep_spare(node);
             }
-            if !splits {
-                return bucket.compete(now, node);
-            }
-            self.split(now);
+            return;
         }
     }
 
@@ -210,26 +239,16 @@ impl Table {
         self.own.shared_bits(id).min(self.buckets.len() - 1)
     }
 
-    /// Looks for another node at the same address or with the same id. `false` when there is one that stays.
-    fn make_way(&mut self, now: Duration, contact: Contact) -> bool {
-        let ip = contact.addr.ip();
+    fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.buckets.iter().flat_map(|bucket| &bucket.nodes)
+    }
+
+    /// Removes nodes and spares.
+    fn forget(&mut self, which: impl Fn(&Node) -> bool) {
         for bucket in &mut self.buckets {
-            let rival = |node: &Node| {
-                node.contact != contact
-                    && (node.contact.id == contact.id
-                        || node.contact.addr == contact.addr
-                        || (node.contact.addr.ip() == ip && !is_local(ip)))
-            };
-            bucket.spares.retain(|spare| !rival(spare));
-            while let Some(at) = bucket.nodes.iter().position(rival) {
-                let node = &bucket.nodes[at];
-                if node.contact.addr != contact.addr && node.is_good(now) {
-                    return false;
-                }
-                bucket.nodes.swap_remove(at);
-            }
+            bucket.nodes.retain(|node| !which(node));
+            bucket.spares.retain(|spare| !which(spare));
         }
-        true
     }
 
     /// Splits the last bucket, the one that we are in ourselves.
@@ -246,17 +265,29 @@ impl Table {
 }
 
 impl Bucket {
-    /// A node for a full bucket: takes the place of a bad one, or of one whose id does not follow from its address
-    /// (BEP 42) if its own does, or becomes a spare.
-    fn compete(&mut self, now: Duration, node: Node) {
-        let worse = |other: &Node| other.failures >= BAD || (node.is_secure() && !other.is_secure());
-        if let Some(at) = self.nodes.iter().position(worse) {
-            self.nodes[at] = node;
-            self.changed = now;
-            return;
+    /// How many places there are for a node, with those of nodes that give way for it in any case. `None` when one of its
+    /// network stays.
+    fn room_for(&self, node: &Node) -> Option<usize> {
+        let stay: Vec<&Node> = self.nodes.iter().filter(|other| !other.yields_to(node)).collect();
+        let alone = !stay.iter().any(|other| other.is_neighbour(node));
+        alone.then(|| K.saturating_sub(stay.len()))
+    }
+
+    /// Takes a node for which there is room, or one that it outdoes.
+    fn take(&mut self, now: Duration, node: Node) {
+        self.nodes.retain(|other| !other.yields_to(&node));
+        self.spares.retain(|spare| spare.contact.id != node.contact.id);
+        self.changed = now;
+        if self.nodes.len() < K {
+            self.nodes.push(node);
+        } else if let Some(worse) = self.nodes.iter_mut().find(|other| node.outdoes(other)) {
+            *worse = node;
         }
-        let networks = |other: &Node| same_network(other.contact.addr.ip(), node.contact.addr.ip());
-        self.spares.retain(|other| !networks(other));
+    }
+
+    /// A node for which there is no room may take the place of one that fails.
+    fn keep_spare(&mut self, node: Node) {
+        self.spares.retain(|other| other.contact.id != node.contact.id && !other.is_neighbour(&node));
         if self.spares.len() == K {
             self.spares.remove(0);
         }

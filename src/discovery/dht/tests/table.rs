@@ -97,6 +97,48 @@ fn silent_nodes_give_way() {
 }
 
 #[test]
+fn a_silent_node_keeps_nobody_of_its_network_out() {
+    let mut table = table();
+    let at = |text: &str, first: u8| Contact { id: id(&[0x80, first]), addr: text.parse().unwrap() };
+    let (dead, alive) = (at("9.9.9.1:1", 1), at("9.9.9.2:1", 2));
+    table.answered(SECOND, dead);
+    table.answered(SECOND, alive);
+    assert_eq!(table.contacts(), [dead], "as long as it answers it stays");
+    table.failed(SECOND, dead.id, dead.addr);
+    table.answered(SECOND, alive);
+    assert_eq!(table.contacts(), [alive]);
+    // In a full bucket, too, and there nobody else has to go.
+    (10..17).for_each(|n| table.answered(SECOND, far(n)));
+    table.failed(SECOND, alive.id, alive.addr);
+    table.answered(SECOND, dead);
+    assert!(table.contacts().contains(&dead) && !table.contacts().contains(&alive));
+    assert!(table.len() == K && table.is_sound());
+}
+
+#[test]
+fn nobody_goes_for_one_that_does_not_get_in() {
+    let (mut table, later) = (table(), MINUTE * 20);
+    let old = contact(&[0x40, 1], 1);
+    table.answered(SECOND, old);
+    (10..18).for_each(|n| table.answered(later, far(n)));
+    (101..108).for_each(|n| table.answered(later, contact(&[0x40, n], n.into())));
+    assert_eq!(table.len(), 2 * K);
+    // The old one's host, by another port: the bucket of that id is full of others.
+    let elsewhere = SocketAddr::new(old.addr.ip(), 9);
+    table.answered(later, Contact { id: id(&[0x80, 99]), addr: elsewhere });
+    assert!(table.contacts().contains(&old));
+    // Its id, in a network that has its place there already.
+    let beside = SocketAddr::from(([20, 0, 101, 99], 1));
+    table.answered(later, Contact { id: old.id, addr: beside });
+    assert!(table.contacts().contains(&old));
+    // Where another does get in, the old one goes.
+    let newer = Contact { id: id(&[0x40, 99]), addr: elsewhere };
+    table.answered(later, newer);
+    assert!(table.contacts().contains(&newer) && !table.contacts().contains(&old));
+    assert!(table.len() == 2 * K && table.is_sound());
+}
+
+#[test]
 fn ids_that_follow_from_addresses_are_preferred() {
     let mut table = Table::new(id(&[0xff]), START);
     let first: Vec<_> = (0..8).map(|n| contact(&[n, 1], n.into())).collect();
