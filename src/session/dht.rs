@@ -10,6 +10,8 @@ use tokio::sync::mpsc;
 
 /// A download with fewer peers than this wishes for more.
 const FEW_PEERS: u32 = 5;
+/// Reports in a row, of which there is one a second, after which a download with more has them for good: peers come and go.
+const SETTLED: u32 = 60;
 
 /// How the DHT is used.
 #[derive(Clone, Debug)]
@@ -26,9 +28,36 @@ impl Default for DhtOptions {
     }
 }
 
+/// What a download has to say to the DHT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Appetite {
+    More,
+    Enough,
+}
+
+/// Whether a download has few peers.
+#[derive(Debug, Default)]
+struct Hunger {
+    /// For how many reports it has had enough.
+    sated: u32,
+}
+
+impl Hunger {
+    /// A download stands so.
+    fn report(&mut self, peers: u32, left: u64) -> Option<Appetite> {
+        if peers < FEW_PEERS && left > 0 {
+            self.sated = 0;
+            return Some(Appetite::More);
+        }
+        self.sated = self.sated.saturating_add(1);
+        (self.sated == SETTLED).then_some(Appetite::Enough)
+    }
+}
+
 /// The search for peers of one torrent.
 pub(super) struct DhtSearch {
     handle: DhtHandle,
+    hunger: Hunger,
     info_hash: InfoHash,
     notes: mpsc::Receiver<DhtNote>,
 }
@@ -54,7 +83,7 @@ impl DhtSearch {
         let settings = DhtSettings { listen, bootstrap, state, read_only: false, filter };
         let handle = DhtHandle::start(settings, sockets, tell);
         handle.search(info_hash, found);
-        Some(Self { handle, info_hash, notes })
+        Some(Self { handle, hunger: Hunger::default(), info_hash, notes })
     }
 
     /// What happens next; never comes when there is no search or no node any more.
@@ -73,9 +102,11 @@ impl DhtSearch {
     }
 
     /// A download stands so: if it has few peers, more are looked for.
-    pub(super) fn progress(&self, peers: u32, left: u64) {
-        if peers < FEW_PEERS && left > 0 {
-            self.handle.want_peers(self.info_hash);
+    pub(super) fn progress(&mut self, peers: u32, left: u64) {
+        match self.hunger.report(peers, left) {
+            Some(Appetite::More) => self.handle.want_peers(self.info_hash),
+            Some(Appetite::Enough) => self.handle.enough_peers(self.info_hash),
+            None => {}
         }
     }
 
@@ -86,5 +117,27 @@ impl DhtSearch {
     /// Keeps what is known for the next run, and ends.
     pub(super) async fn stop(self) {
         self.handle.stop().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_peers_for_a_minute_has_enough_and_says_so_once() {
+        let mut hunger = Hunger::default();
+        assert_eq!(hunger.report(4, 1), Some(Appetite::More));
+        // One that goes and comes again.
+        assert!((0..300).all(|second| {
+            let peers = if second % 50 == 0 { 4 } else { 5 };
+            hunger.report(peers, 1) != Some(Appetite::Enough)
+        }));
+        let said = |hunger: &mut Hunger| (0..300).filter_map(|_| hunger.report(5, 1)).collect::<Vec<_>>();
+        assert_eq!(said(&mut hunger), [Appetite::Enough]);
+        assert_eq!(said(&mut hunger), []);
+        assert_eq!(hunger.report(4, 1), Some(Appetite::More));
+        assert_eq!(said(&mut hunger), [Appetite::Enough]);
+        assert_eq!(hunger.report(0, 0), None, "who has all needs nobody");
     }
 }

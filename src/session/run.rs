@@ -263,7 +263,7 @@ impl<W: FnMut(Event)> Running<W> {
                 self.tell_of_dht();
                 let wants_peers =
                     self.job.goal != Goal::Seed && self.lull.wants_peers(Instant::now(), &progress);
-                if let Some(dht) = &self.dht {
+                if let Some(dht) = &mut self.dht {
                     dht.progress(if wants_peers { 0 } else { progress.peers }, progress.left);
                 }
                 // Else the tracker's interval holds.

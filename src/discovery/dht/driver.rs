@@ -92,6 +92,7 @@ enum Wish {
     Search(InfoHash, mpsc::Sender<Vec<SocketAddr>>),
     Forget(InfoHash),
     Hurry(InfoHash),
+    Enough(InfoHash),
     AddNode(SocketAddr),
     Bootstrap(Vec<String>),
 }
@@ -132,6 +133,11 @@ impl DhtHandle {
     /// More peers of a torrent are welcome. May be called at any rate.
     pub fn want_peers(&self, info_hash: InfoHash) {
         self.wish(Wish::Hurry(info_hash));
+    }
+
+    /// There are peers enough, for now: the next wish for more is heard as soon as the first was.
+    pub fn enough_peers(&self, info_hash: InfoHash) {
+        self.wish(Wish::Enough(info_hash));
     }
 
     /// A peer has said by a PORT message that there is a node (BEP 5). Such news is limited and may be dropped.
@@ -369,6 +375,7 @@ impl Driver {
                 self.dht.forget(info_hash);
             }
             Wish::Hurry(info_hash) => self.dht.hurry(now, info_hash),
+            Wish::Enough(info_hash) => self.dht.enough(info_hash),
             Wish::AddNode(addr) => self.dht.add_node(now, addr),
             Wish::Bootstrap(hosts) => {
                 self.hosts.extend(hosts.iter().cloned());

@@ -86,6 +86,8 @@ pub(super) struct Search {
     pub(super) vain: u32,
     /// How often in a row it was searched because more peers were wished for.
     pub(super) hurried: u32,
+    /// Whether the next time is before its ordinary turn.
+    pub(super) early: bool,
 }
 
 /// Why a lookup is made.
@@ -289,11 +291,13 @@ impl Dht {
     /// Searches peers of a torrent from now on, again and again, and announces it in the families where there is
     /// something to announce.
     pub fn search(&mut self, now: Duration, info_hash: InfoHash, announce: [Option<Announce>; 2]) {
-        let new = Search { announce, next: now, last: None, answered: false, vain: 0, hurried: 0 };
+        let new =
+            Search { announce, next: now, last: None, answered: false, vain: 0, hurried: 0, early: false };
         self.searches.entry(info_hash).or_insert(new).announce = announce;
     }
 
-    /// Searches the torrent again as soon as that is decent: more peers are welcome. May be called at any rate.
+    /// Searches the torrent again as soon as that is decent: more peers are welcome. May be called at any rate. Whoever goes on
+    /// wishing is heard ever more seldom, until there are [`enough`](Self::enough) or nobody has wished for a whole turn.
     pub fn hurry(&mut self, now: Duration, info_hash: InfoHash) {
         let pause = self.config.hungry_interval;
         if let Some(search) = self.searches.get_mut(&info_hash) {
@@ -302,7 +306,15 @@ impl Dht {
             if soonest < search.next {
                 search.next = soonest;
                 search.hurried = search.hurried.saturating_add(1);
+                search.early = true;
             }
+        }
+    }
+
+    /// There are peers enough: the next wish for more is heard as soon as the first was.
+    pub fn enough(&mut self, info_hash: InfoHash) {
+        if let Some(search) = self.searches.get_mut(&info_hash) {
+            search.hurried = 0;
         }
     }
 

@@ -251,7 +251,7 @@ impl Dht {
                 // We know nobody, yet: soon again, but less and less soon.
                 search.vain = search.vain.saturating_add(1);
                 let pause = Duration::from_secs(2) * 2u32.pow(search.vain.min(8) - 1);
-                search.next = search.next.min(now + pause);
+                (search.next, search.early) = (search.next.min(now + pause), true);
             }
             return;
         }

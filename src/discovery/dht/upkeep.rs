@@ -39,7 +39,9 @@ impl Dht {
         }
         if knew_nobody && self.doors() > 0 {
             // What was searched for in vain, for there was nobody to ask, need not wait for its next turn.
-            self.searches.values_mut().for_each(|search| search.next = search.next.min(now));
+            for search in self.searches.values_mut().filter(|search| search.next > now) {
+                (search.next, search.early) = (now, true);
+            }
         }
         self.upkeep_at = self.upkeep_at.min(now);
     }
@@ -113,6 +115,10 @@ impl Dht {
             let interval = self.config.search_interval.mul_f64(jitter);
             let search = self.searches.get_mut(&info_hash).expect("seen a moment ago");
             (search.next, search.last, search.answered) = (now + interval, Some(now), false);
+            if !std::mem::take(&mut search.early) {
+                // Nobody has wished for more in all that time.
+                search.hurried = 0;
+            }
             self.walks.retain(|_, walk| walk.aim != Aim::Peers(info_hash));
             for family in Family::ALL {
                 // Some may have announced themselves to us.

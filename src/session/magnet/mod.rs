@@ -195,7 +195,8 @@ pub async fn resolve(
                 if !stage.is_served() {
                     announcing.iter().for_each(Announcing::want_peers);
                 }
-                dht.iter().for_each(|dht| dht.progress(if stage.is_served() { peers as u32 } else { 0 }, 1));
+                let count = if stage.is_served() { peers as u32 } else { 0 };
+                dht.iter_mut().for_each(|dht| dht.progress(count, 1));
                 stage.tick();
                 None
             }

@@ -5,6 +5,7 @@ use super::{MINUTE, SECOND, addr, id};
 use crate::discovery::dht::compact::{Contact, put_nodes};
 use crate::discovery::dht::message::{Body, Call, parse};
 use crate::discovery::dht::{Announce, Dht, DhtConfig};
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -64,6 +65,38 @@ fn a_search_finds_and_announces_and_comes_again() {
     );
     dht.forget(HASH);
     assert_eq!(searches(&mut dht, MINUTE * 138, MINUTE * 180), 0);
+}
+
+/// Lets so much time pass, with a wish for more peers each second or none. Says when they were searched for.
+fn searches(dht: &mut Dht, from: Duration, lasts: Duration, wishes: bool) -> Vec<u64> {
+    let seconds = (0..lasts.as_secs()).filter(|second| {
+        let (now, asked) = (from + Duration::from_secs(*second), Cell::new(false));
+        if wishes {
+            dht.hurry(now, HASH);
+        }
+        dht.tick(now);
+        answer(dht, now, addr(1), id(&[1]), |call| {
+            asked.set(asked.get() || *call == Call::GetPeers(HASH));
+            Vec::new()
+        });
+        asked.get()
+    });
+    seconds.collect()
+}
+
+#[test]
+fn who_wishes_for_peers_anew_is_heard_as_soon_as_the_first_time() {
+    let mut dht = node();
+    dht.bootstrap(START, &[addr(1)]);
+    dht.search(START, HASH, [None; 2]);
+    let quick = [0, 40, 120];
+    assert_eq!(searches(&mut dht, START, MINUTE * 4, true), [0, 20, 60, 140]);
+    assert_eq!(searches(&mut dht, MINUTE * 4, MINUTE * 4, true), [60], "who goes on is heard seldom");
+    // Who has had enough meanwhile is heard soon; so is who has not wished for a whole turn.
+    dht.enough(HASH);
+    assert_eq!(searches(&mut dht, MINUTE * 8, MINUTE * 4, true), quick);
+    assert!(searches(&mut dht, MINUTE * 12, MINUTE * 40, false).len() > 1);
+    assert_eq!(searches(&mut dht, MINUTE * 52, MINUTE * 4, true), quick);
 }
 
 #[test]
