@@ -44,6 +44,7 @@ pub(super) fn set(registry: &Registry, node: &Node, counted: &DhtCounters) {
         ("proofs", counted.over_proof_limit),
         ("held", counted.over_held_limit),
         ("host", counted.over_host_limit),
+        ("share", counted.over_share_limit),
         ("queue", counted.over_queue_limit),
     ];
     labelled("seedring_dht_dropped_total", "reason", &dropped);

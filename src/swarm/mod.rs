@@ -89,6 +89,7 @@ pub use limiter::{Limiter, Throttle};
 pub use magnet::{MetadataFetch, MetadataOutcome, Service};
 pub use networks::Counted;
 pub use networks::Networks;
+pub use networks::network;
 pub use peer::{Introduction, Tag};
 pub use peers::PeerSlot;
 pub use pex::{PexPace, is_usable};

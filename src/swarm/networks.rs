@@ -21,7 +21,7 @@ const MANY: usize = 1024;
 
 /// What stands for the network of a host: of IPv4, a /24, the smallest that is routed by itself; of IPv6, a /48, which is what
 /// a site has: a /64 there is one host (see [`host`](super::host)), and who names them has 65,536.
-fn network(ip: IpAddr) -> IpAddr {
+pub fn network(ip: IpAddr) -> IpAddr {
     match reached(ip) {
         IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits() & !0xff).into(),
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !(u128::MAX >> 48)).into(),

@@ -61,6 +61,8 @@ pub struct DhtCounters {
     pub over_held_limit: u64,
     /// Announced peers of a torrent of ours that were not handed on to it: too many of their host.
     pub over_host_limit: u64,
+    /// Peers that a node has named and that were not believed: too many of one reply, or of one network, for a single search.
+    pub over_share_limit: u64,
     /// Peers and nodes that others told us of, left out: too many waited.
     pub over_queue_limit: u64,
 

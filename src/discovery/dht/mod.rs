@@ -7,6 +7,7 @@
 //! | `queries` | what we ask of others, and what becomes of it |
 //! | `upkeep` | what is done with time: searches, refreshing, pinging, the way in |
 //! | `lookup` | one walk toward a target |
+//! | `told` | the peers that one walk is told of |
 //! | `table` | the nodes we know, of one family |
 //! | `id` | ids, distances, and ids that follow from addresses |
 //! | `external` | where we are, by the votes of others |
@@ -23,7 +24,6 @@
 
 mod answers;
 mod compact;
-
 mod counters;
 mod driver;
 mod encode;
@@ -39,6 +39,7 @@ mod state;
 mod store;
 mod table;
 mod tokens;
+mod told;
 mod upkeep;
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::state::{self, Kept};
 use super::store::PeerStore;
 use super::table::Table;
 use super::tokens::Tokens;
+use super::told::Told;
 use super::{encode, table};
 use crate::metainfo::InfoHash;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -105,8 +106,7 @@ pub(super) struct Walk {
     pub(super) family: Family,
     pub(super) aim: Aim,
     pub(super) lookup: Lookup,
-    /// Peers told already.
-    pub(super) told: std::collections::HashSet<SocketAddr>,
+    pub(super) told: Told,
 }
 
 /// Why a query is under way.

@@ -19,8 +19,7 @@ const MAX_PENDING: usize = 256;
 const MAX_PROOFS: usize = 64;
 /// While nobody has answered for so long, silence says nothing about a node.
 const CUT_OFF: Duration = Duration::from_secs(30);
-/// Most peers of one lookup that are believed, and most batches of them that wait.
-const MAX_TOLD: usize = 1000;
+/// Most batches of found peers that wait.
 const MAX_FOUND: usize = 100;
 /// The id follows the address at most this often.
 const RENAME_PAUSE: Duration = Duration::from_secs(10 * 60);
@@ -188,15 +187,19 @@ impl Dht {
         let nodes = || reply.nodes.iter().filter(|node| usable(node.addr, from));
         let near: Vec<_> = nodes().filter(|node| Family::of(node.addr) == walk.family).copied().collect();
         walk.lookup.answered(contact, &near, reply.token);
-        let aim = walk.aim;
-        let room = MAX_TOLD.saturating_sub(walk.told.len());
-        let peers: Vec<_> = reply.values.iter().copied().filter(|peer| usable(*peer, from)).collect();
-        let new: Vec<_> = peers.into_iter().filter(|peer| walk.told.insert(*peer)).take(room).collect();
+        let peers = match walk.aim {
+            Aim::Nodes => None,
+            Aim::Peers(info_hash) => {
+                let named = reply.values.iter().copied().filter(|peer| usable(*peer, from));
+                Some((info_hash, walk.told.hear(from, named, &mut self.rng)))
+            }
+        };
         // Nodes of the other family: one or two of them are a way in.
         let others: Vec<_> =
             nodes().map(|node| node.addr).filter(|a| Family::of(*a) != walk.family).collect();
-        if let Aim::Peers(info_hash) = aim {
-            self.tell(info_hash, new);
+        if let Some((info_hash, (believed, left_out))) = peers {
+            self.counted.over_share_limit += left_out as u64;
+            self.tell(info_hash, believed);
         }
         for addr in others.into_iter().take(2) {
             let few =

@@ -6,8 +6,8 @@ use super::id::NodeId;
 use super::lookup::Lookup;
 use super::node::{Aim, Dht, Purpose, Walk, random_id};
 use super::table::K;
+use super::told::Told;
 use crate::metainfo::InfoHash;
-use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -148,6 +148,6 @@ impl Dht {
         }
         self.next_walk += 1;
         self.counted.lookups += 1;
-        self.walks.insert(self.next_walk, Walk { family, aim, lookup, told: HashSet::new() });
+        self.walks.insert(self.next_walk, Walk { family, aim, lookup, told: Told::default() });
     }
 }

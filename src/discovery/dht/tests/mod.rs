@@ -7,6 +7,7 @@ mod messages;
 mod node;
 mod own;
 mod simulated;
+mod sybils;
 mod table;
 mod world;
 

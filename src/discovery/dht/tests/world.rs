@@ -14,6 +14,11 @@ pub(super) fn victim() -> SocketAddr {
     "203.0.113.9:80".parse().unwrap()
 }
 
+/// A peer that does not exist, as a reply has it.
+pub(super) fn invented(rng: &mut fastrand::Rng) -> [u8; 6] {
+    [rng.u8(1..9), rng.u8(..), rng.u8(..), rng.u8(1..), 0x1a, 0xe1]
+}
+
 /// Who sits at an address.
 enum Host {
     Honest(Box<Dht>),
@@ -229,7 +234,7 @@ impl World {
         let field = |key: &[u8]| fields?.get(key)?.bytes()?.try_into().ok().map(NodeId);
         let target = field(b"target").or(field(b"info_hash")).unwrap_or(id);
         let me = addr(n as u32);
-        let style = self.rng.u8(..5);
+        let style = self.rng.u8(..6);
         let mut random = [0; 20];
         self.rng.fill(&mut random);
         let as_who = if style == 0 { NodeId(random) } else { id };
@@ -238,13 +243,18 @@ impl World {
             let mut random = [0; 20];
             self.rng.fill(&mut random);
             nodes.extend(target.sibling(self.rng.usize(40..120), random).0);
-            nodes.extend([self.rng.u8(1..9), self.rng.u8(..), self.rng.u8(..), self.rng.u8(1..), 0x1a, 0xe1]);
+            nodes.extend(invented(&mut self.rng));
         }
         let reply = write_dict(|root| {
             root.dict(b"r", |r| {
                 r.bytes(b"id", &as_who.0);
                 r.bytes(b"nodes", if style == 1 { &nodes[..30] } else { &nodes });
                 r.bytes(b"token", b"no token");
+                if style == 5 {
+                    r.list(b"values", |values| {
+                        (0..80).for_each(|_| values.bytes(&invented(&mut self.rng)));
+                    });
+                }
             });
             root.bytes(b"t", transaction);
             root.bytes(b"y", b"r");
