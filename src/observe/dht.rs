@@ -37,6 +37,7 @@ pub(super) fn set(registry: &Registry, node: &Node, counted: &DhtCounters) {
         ("unsolicited", counted.unsolicited),
         ("filtered", counted.filtered),
         ("queries", counted.over_query_limit),
+        ("sites", counted.over_site_limit),
         ("addresses", counted.over_address_limit),
         ("upload", counted.over_upload_limit),
         ("store", counted.over_store_limit),

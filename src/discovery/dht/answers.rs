@@ -36,7 +36,7 @@ impl Dht {
         match heard {
             Ok(()) => self.counted.queries_in += 1,
             Err(Over::Queries) => self.counted.over_query_limit += 1,
-            Err(Over::Addresses) => self.counted.over_address_limit += 1,
+            Err(Over::Site) => self.counted.over_site_limit += 1,
         }
         // A node that only reads answers nothing at all (BEP 43).
         heard.is_ok() && !self.config.read_only

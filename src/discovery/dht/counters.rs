@@ -46,7 +46,9 @@ pub struct DhtCounters {
     pub wrong_ids: u64,
     /// Dropped: more queries than an address may send.
     pub over_query_limit: u64,
-    /// Dropped: more addresses than can be remembered.
+    /// Dropped: more queries than the addresses of one site may send together.
+    pub over_site_limit: u64,
+    /// Addresses that gave way to others: more than can be remembered, of all or of one site.
     pub over_address_limit: u64,
     /// Replies left out, or made shorter: more bytes than may be sent, to the address or to all.
     pub over_upload_limit: u64,

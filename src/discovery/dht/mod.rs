@@ -13,7 +13,8 @@
 //! | `external` | where we are, by the votes of others |
 //! | `message`, `encode`, `compact` | messages from bytes, to bytes, and the addresses in them |
 //! | `tokens`, `store` | announces: who may, and what is remembered |
-//! | `limits`, `counters` | what strangers may have of us, and what is counted |
+//! | `limits`, `accounts` | what strangers may have of us, and who has had what |
+//! | `counters` | what is counted |
 //! | `state` | what is kept from run to run |
 //! | `socket` | a UDP socket of one family |
 //! | `driver` | the task with the sockets, and its handle [`DhtHandle`] |
@@ -22,6 +23,7 @@
 //! an id that fits, gets into the table or a lookup's result; nobody gets more than [`MAX_DATAGRAM`] bytes or so for
 //! nothing; and an announce needs a token that was sent to where it comes from.
 
+mod accounts;
 mod answers;
 mod compact;
 mod counters;

@@ -220,7 +220,7 @@ impl Dht {
             hints: VecDeque::new(),
             tokens: Tokens::new(secret),
             store: PeerStore::default(),
-            limits: Limits::default(),
+            limits: Limits::new(rng.fork()),
             held: VecDeque::new(),
             outgoing: VecDeque::new(),
             found: VecDeque::new(),
@@ -357,6 +357,7 @@ impl Dht {
             nodes_v6: nodes(1),
             stored_torrents: torrents as u64,
             stored_peers: peers as u64,
+            over_address_limit: self.limits.displaced(),
             ..self.counted
         }
     }

@@ -18,9 +18,13 @@ fn ip(n: u32) -> IpAddr {
     addr(n).ip()
 }
 
+fn limits() -> Limits {
+    Limits::new(fastrand::Rng::with_seed(1))
+}
+
 #[test]
 fn an_address_asks_so_often_and_no_more() {
-    let mut limits = Limits::default();
+    let mut limits = limits();
     let now = SECOND * 100;
     let heard = |limits: &mut Limits, now, ip| (0..100).filter(|_| limits.query(now, ip, 1).is_ok()).count();
     assert_eq!(heard(&mut limits, now, ip(1)), 50);
@@ -35,7 +39,7 @@ fn an_address_asks_so_often_and_no_more() {
 
 #[test]
 fn strangers_get_twice_what_they_send_and_no_more() {
-    let mut limits = Limits::default();
+    let mut limits = limits();
     assert_eq!(limits.room(START, ip(1)), 0);
     limits.query(START, ip(1), 100).unwrap();
     assert_eq!(limits.room(START, ip(1)), 200);
@@ -49,7 +53,7 @@ fn strangers_get_twice_what_they_send_and_no_more() {
 
 #[test]
 fn all_together_get_so_much() {
-    let mut limits = Limits::default();
+    let mut limits = limits();
     limits.verified(START, ip(1));
     let drain = |limits: &mut Limits, now| {
         let mut sent = 0;
@@ -67,14 +71,69 @@ fn all_together_get_so_much() {
 
 #[test]
 fn addresses_are_remembered_up_to_a_number() {
-    let mut limits = Limits::default();
+    let mut limits = limits();
+    limits.verified(START, ip(20_000));
     let heard = (0..10_000).filter(|n| limits.query(SECOND, ip(*n), 1).is_ok()).count();
-    assert_eq!((heard, limits.addresses()), (4096, 4096));
-    assert_eq!(limits.query(SECOND, ip(9999), 1), Err(Over::Addresses));
-    assert_eq!(limits.query(MINUTE, ip(9999), 1), Ok(()));
-    assert_eq!(limits.addresses(), 1);
+    assert_eq!((heard, limits.addresses(), limits.displaced()), (10_000, 4096, 10_001 - 4096));
+    // Whoever is there has its place before those of whom nobody knows.
+    assert!(limits.is_proven(ip(20_000)));
+    // The last one has its place or another has: in any case it is heard, and so is a newcomer.
+    assert_eq!(limits.query(SECOND, ip(9999), 1), Ok(()));
+    assert_eq!(limits.query(MINUTE, ip(10_000), 1), Ok(()));
+    assert_eq!(limits.addresses(), 4096);
+    // The other family has places of its own.
+    let v6: IpAddr = "2001:db8::1".parse().unwrap();
+    let before = limits.displaced();
+    assert_eq!((limits.query(MINUTE, v6, 1), limits.addresses()), (Ok(()), 4097));
+    assert_eq!(limits.displaced(), before);
+    limits.sweep(MINUTE * 10 + SECOND);
+    assert_eq!(limits.addresses(), 2, "of a minute ago or less");
     limits.sweep(MINUTE * 12);
     assert_eq!(limits.addresses(), 0);
+}
+
+#[test]
+fn when_all_have_proven_that_they_are_there_the_least_in_debt_gives_way() {
+    let mut limits = limits();
+    (0..4096).for_each(|n| limits.verified(START, ip(n)));
+    let owes = |n: u32| if n.is_multiple_of(2) { 10 } else { 1 };
+    (0..4096).for_each(|n| (0..owes(n)).for_each(|_| limits.query(SECOND, ip(n), 1).unwrap()));
+    (5000..5100).for_each(|n| limits.query(SECOND, ip(n), 1).unwrap());
+    assert_eq!((limits.addresses(), limits.displaced()), (4096, 100));
+    let gone: Vec<u32> = (0..4096).filter(|n| !limits.is_proven(ip(*n))).collect();
+    let much = gone.iter().filter(|n| owes(**n) == 10).count();
+    // Some newcomers have given way to newcomers, where they were drawn.
+    assert!((70..=100).contains(&gone.len()) && much < 5, "{much} of {}", gone.len());
+}
+
+#[test]
+fn a_site_of_ipv6_has_so_many_accounts_and_no_more() {
+    let mut limits = limits();
+    let of = |site: u16, n: u16| IpAddr::from([0x2001, 0xdb8, site, n, 0, 0, 0, 1]);
+    (0..100).for_each(|site| limits.verified(START, of(site, 1)));
+    let heard = (0..10_000).filter(|n| limits.query(SECOND, of(200, *n), 1).is_ok()).count();
+    assert_eq!((heard, limits.addresses()), (200, 100 + 64), "four times as many as of one address");
+    assert_eq!(limits.query(SECOND, of(200, 1), 1), Err(Over::Site));
+    assert!((0..100).all(|site| limits.is_proven(of(site, 1))));
+    // Another site is another.
+    assert_eq!(limits.query(SECOND, of(201, 1), 1), Ok(()));
+    // Twenty a second come in again, all together.
+    let again = (0..1000).filter(|n| limits.query(SECOND * 2, of(200, *n), 1).is_ok()).count();
+    assert_eq!(again, 20);
+    limits.sweep(MINUTE * 12);
+    assert_eq!(limits.addresses(), 0);
+    assert_eq!((0..1000).filter(|n| limits.query(MINUTE * 12, of(200, *n), 1).is_ok()).count(), 200);
+}
+
+#[test]
+fn something_is_kept_for_those_who_are_there() {
+    let mut limits = limits();
+    limits.verified(START, ip(1));
+    limits.query(START, ip(2), 1_000_000).unwrap();
+    let now = SECOND * 1000;
+    assert_eq!((limits.room(now, ip(1)), limits.room(now, ip(2))), (16_000, 12_000));
+    limits.sent(now, ip(2), 12_000);
+    assert_eq!((limits.room(now, ip(1)), limits.room(now, ip(2))), (4000, 0));
 }
 
 #[test]

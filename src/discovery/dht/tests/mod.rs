@@ -1,5 +1,6 @@
 //! Tests of the DHT.
 
+mod crowds;
 mod driver;
 mod limits;
 mod lookup;
