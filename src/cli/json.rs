@@ -165,7 +165,7 @@ impl<'a> Line<'a> {
     /// The line for something that has happened to the DHT.
     fn dht(note: &'a DhtNote) -> Self {
         match note {
-            DhtNote::Started { addrs, kept } => Self::DhtStarted { addrs, kept: *kept },
+            DhtNote::Started { addrs, kept, .. } => Self::DhtStarted { addrs, kept: *kept },
             DhtNote::Nodes(nodes) => Self::DhtNodes { nodes: *nodes },
             DhtNote::Found { peers, .. } => Self::DhtPeers { peers: *peers },
             DhtNote::Unresolved(host) => Self::DhtFailed { reason: format!("{host} has no address") },

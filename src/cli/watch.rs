@@ -59,9 +59,12 @@ impl<'a> Watch<'a> {
 
     fn dht(&self, note: &DhtNote) {
         match note {
-            DhtNote::Started { addrs, kept } => {
+            DhtNote::Started { addrs, kept, borrowed } => {
                 let nodes = human::count(*kept as u64, "node");
                 tracing::info!("the DHT is at {addrs:?}, with {nodes} of the last run");
+                if *borrowed {
+                    tracing::info!("another program keeps the DHT's nodes: this one has an id of its own");
+                }
             }
             DhtNote::Failed(reason) => self.out.note(&format!("no DHT: {reason}")),
             DhtNote::Nodes(0) => tracing::info!("no node of the DHT answers any more"),

@@ -18,7 +18,7 @@ const SETTLED: u32 = 60;
 pub struct DhtOptions {
     /// Nodes to begin with, as `host:port`.
     pub bootstrap: Vec<String>,
-    /// The file that nodes are kept in from run to run.
+    /// The file that nodes are kept in from run to run. Several programs may have it: the first keeps it.
     pub state: Option<PathBuf>,
 }
 

@@ -2,17 +2,17 @@
 
 use super::compact::Family;
 use super::counters::DhtCounters;
+use super::keeper::{Keeper, Opened};
 use super::message::MAX_DATAGRAM;
 use super::node::{Announce, Dht, DhtConfig};
 use super::socket::DhtSockets;
-use super::state::MAX_STATE;
 use crate::metainfo::InfoHash;
 use crate::swarm::IpFilter;
 use ::ring::rand::{SecureRandom, SystemRandom};
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{UdpSocket, lookup_host};
@@ -35,9 +35,7 @@ const MAX_LOOKUPS: usize = 64;
 /// While we know no node, names are looked up again after this time, which doubles up to the longer.
 const BOOTSTRAP_PAUSE: Duration = Duration::from_secs(10);
 const BOOTSTRAP_PAUSE_MOST: Duration = Duration::from_secs(10 * 60);
-/// How often the state is written, how soon when there are nodes at last, and how long the last time may take.
-const SAVE_EVERY: Duration = Duration::from_secs(5 * 60);
-const SAVE_SOON: Duration = Duration::from_secs(60);
+/// How long writing the state may take at the end.
 const SAVE_TIME: Duration = Duration::from_secs(3);
 /// How often counters are told.
 const TELL_EVERY: Duration = Duration::from_secs(1);
@@ -53,7 +51,7 @@ pub struct DhtSettings {
     pub listen: SocketAddr,
     /// Nodes to begin with: `host:port`, also with an IPv6 address in brackets.
     pub bootstrap: Vec<String>,
-    /// The file that nodes are kept in from run to run.
+    /// The file that nodes are kept in from run to run. It is one node's at a time: others begin with what is in it.
     pub state: Option<PathBuf>,
     /// Asks, but does not answer (BEP 43).
     pub read_only: bool,
@@ -70,6 +68,8 @@ pub enum DhtNote {
         addrs: Vec<SocketAddr>,
         /// Nodes that the last run has left.
         kept: usize,
+        /// Whether another program has the file of these nodes: then we have an id of our own, and keep nothing.
+        borrowed: bool,
     },
     /// There is no socket: the DHT is off.
     Failed(String),
@@ -180,32 +180,6 @@ impl Drop for DhtHandle {
     }
 }
 
-/// When the state is written. Who is killed soon after its first start has to begin from the names again otherwise.
-#[derive(Debug)]
-pub(super) struct Saves {
-    at: Instant,
-}
-
-impl Saves {
-    pub(super) fn new(now: Instant) -> Self {
-        Self { at: now + SAVE_EVERY }
-    }
-
-    /// There are nodes at last.
-    pub(super) fn hasten(&mut self, now: Instant) {
-        self.at = self.at.min(now + SAVE_SOON);
-    }
-
-    /// Whether it is time; if so, the next time is another.
-    pub(super) fn take_due(&mut self, now: Instant) -> bool {
-        let due = now >= self.at;
-        if due {
-            self.at = now + SAVE_EVERY;
-        }
-        due
-    }
-}
-
 /// A node with its sockets.
 struct Driver {
     dht: Dht,
@@ -218,9 +192,7 @@ struct Driver {
     lookups: JoinSet<(String, Vec<SocketAddr>)>,
     bootstrap_at: Instant,
     bootstrap_pause: Duration,
-    state: Option<PathBuf>,
-    saves: Saves,
-    saving: JoinSet<io::Result<()>>,
+    keeper: Keeper,
     had_nodes: bool,
     filter: Option<Arc<IpFilter>>,
     /// Datagrams that were not heard or not sent for it.
@@ -243,7 +215,7 @@ async fn run(
             told.send_replace(DhtCounters { filtered: driver.filtered, ..driver.dht.counters() });
         }
         let due = driver.epoch + driver.dht.next_deadline();
-        let due = due.min(driver.bootstrap_at).min(driver.saves.at).min(tell_at);
+        let due = due.min(driver.bootstrap_at).min(driver.keeper.due()).min(tell_at);
         let [v4, v6] = &driver.sockets;
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => break,
@@ -254,13 +226,13 @@ async fn run(
             () = readable(v4) => driver.receive(Family::V4),
             () = readable(v6) => driver.receive(Family::V6),
             Some(found) = driver.lookups.join_next() => driver.resolved(joined(found)),
-            Some(saved) = driver.saving.join_next() => driver.saved(joined(saved)),
+            Some(outcome) = driver.keeper.written() => driver.written(outcome),
             () = sleep_until(due) => {}
         }
     }
     driver.save();
-    while let Ok(Some(saved)) = timeout(SAVE_TIME, driver.saving.join_next()).await {
-        driver.saved(joined(saved));
+    while let Ok(Some(outcome)) = timeout(SAVE_TIME, driver.keeper.written()).await {
+        driver.written(outcome);
     }
 }
 
@@ -283,18 +255,14 @@ impl Driver {
             (heard && listen.port() != 0)
                 .then(|| Announce { port: listen.port(), implied: port == listen.port() })
         });
-        let kept = match settings.state.clone().map(read_state) {
-            None => Vec::new(),
-            Some(reading) => reading.await.unwrap_or_else(|problem| {
-                let _ = notes.try_send(DhtNote::State(problem));
-                Vec::new()
-            }),
-        };
+        let (keeper, Opened { state, borrowed, problems }) = Keeper::open(settings.state).await;
+        problems.into_iter().for_each(|problem| _ = notes.try_send(DhtNote::State(problem)));
         let mut secret = [0; 32];
         SystemRandom::new().fill(&mut secret).expect("the system gives random bytes");
-        let config = DhtConfig { families, read_only: settings.read_only, ..DhtConfig::default() };
-        let dht = Dht::new(Duration::ZERO, config, secret, &kept);
-        let _ = notes.try_send(DhtNote::Started { addrs, kept: dht.doors() });
+        let (read_only, keep_ids) = (settings.read_only, !borrowed);
+        let config = DhtConfig { families, read_only, keep_ids, ..DhtConfig::default() };
+        let dht = Dht::new(Duration::ZERO, config, secret, &state);
+        let _ = notes.try_send(DhtNote::Started { addrs, kept: dht.doors(), borrowed });
         let now = Instant::now();
         Some(Self {
             // What the last run has left is tried before the names are.
@@ -308,9 +276,7 @@ impl Driver {
             hosts: settings.bootstrap,
             lookups: JoinSet::new(),
             bootstrap_pause: BOOTSTRAP_PAUSE,
-            state: settings.state,
-            saves: Saves::new(now),
-            saving: JoinSet::new(),
+            keeper,
             had_nodes: false,
             filter: settings.filter,
             filtered: 0,
@@ -346,7 +312,7 @@ impl Driver {
             self.had_nodes = nodes > 0;
             self.note(DhtNote::Nodes(nodes));
             if self.had_nodes {
-                self.saves.hasten(now);
+                self.keeper.hasten(now);
             }
         }
         if now >= self.bootstrap_at {
@@ -358,7 +324,7 @@ impl Driver {
                 self.bootstrap_pause = BOOTSTRAP_PAUSE;
             }
         }
-        if self.saves.take_due(now) {
+        if self.keeper.take_due(now) {
             self.save();
         }
     }
@@ -426,19 +392,16 @@ impl Driver {
         }
     }
 
-    /// Begins to write the state, unless there is nothing worth it or the last time has not ended.
+    /// Begins to write the state, unless there is nothing worth it.
     fn save(&mut self) {
-        let Some(path) = self.state.clone().filter(|_| self.saving.is_empty()) else { return };
-        if self.dht.nodes() == 0 {
-            return;
+        if self.dht.nodes() > 0 {
+            self.keeper.write(|| self.dht.state());
         }
-        let bytes = self.dht.state();
-        self.saving.spawn_blocking(move || write_state(&path, &bytes));
     }
 
-    fn saved(&self, result: Option<io::Result<()>>) {
-        if let (Some(Err(cause)), Some(path)) = (result, &self.state) {
-            self.note(DhtNote::State(format!("cannot write {}: {cause}", path.display())));
+    fn written(&self, outcome: Result<(), String>) {
+        if let Err(problem) = outcome {
+            self.note(DhtNote::State(problem));
         }
     }
 
@@ -449,7 +412,7 @@ impl Driver {
 }
 
 /// The outcome of a task, `None` of one that was aborted; its panic goes on here.
-fn joined<T>(outcome: Result<T, tokio::task::JoinError>) -> Option<T> {
+pub(super) fn joined<T>(outcome: Result<T, tokio::task::JoinError>) -> Option<T> {
     match outcome {
         Ok(value) => Some(value),
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
@@ -462,33 +425,4 @@ async fn readable(socket: &Option<UdpSocket>) {
         Some(socket) if socket.readable().await.is_ok() => {}
         _ => std::future::pending().await,
     }
-}
-
-/// The state of the last run; nothing when there was none.
-async fn read_state(path: PathBuf) -> Result<Vec<u8>, String> {
-    let read = move || {
-        let mut bytes = Vec::new();
-        match std::fs::File::open(&path) {
-            Ok(file) => file.take(MAX_STATE as u64 + 1).read_to_end(&mut bytes).map(|_| bytes),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(bytes),
-            Err(error) => Err(error),
-        }
-        .map_err(|cause| format!("cannot read {}: {cause}", path.display()))
-    };
-    tokio::task::spawn_blocking(read).await.unwrap_or_else(|_| Ok(Vec::new()))
-}
-
-/// Writes a file beside and gives it the name: who reads sees the old one or the new.
-fn write_state(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    let beside = path.with_extension(format!("{}.part", std::process::id()));
-    let mut file = std::fs::File::create(&beside)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all());
-    let renamed = written.and_then(|()| std::fs::rename(&beside, path));
-    if renamed.is_err() {
-        let _ = std::fs::remove_file(&beside);
-    }
-    renamed
 }

@@ -2,7 +2,7 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | `node` | [`Dht`]: the whole node as one value, and its doors. Pure, like all but the last two |
+//! | `node` | [`Dht`]: the whole node as one value, and its doors. Pure, like all but the last three |
 //! | `answers` | what others ask of us |
 //! | `queries` | what we ask of others, and what becomes of it |
 //! | `upkeep` | what is done with time: searches, refreshing, pinging, the way in |
@@ -17,6 +17,7 @@
 //! | `counters` | what is counted |
 //! | `state` | what is kept from run to run |
 //! | `socket` | a UDP socket of one family |
+//! | `keeper` | the file of the state, and whose it is |
 //! | `driver` | the task with the sockets, and its handle [`DhtHandle`] |
 //!
 //! Packets may be forged, and nodes may lie. So: only who answers a query of ours, at the address it was sent to and with
@@ -31,6 +32,7 @@ mod driver;
 mod encode;
 mod external;
 mod id;
+mod keeper;
 mod limits;
 mod lookup;
 mod message;

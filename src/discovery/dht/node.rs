@@ -26,6 +26,8 @@ pub struct DhtConfig {
     pub families: [bool; 2],
     /// Asks, but does not answer (BEP 43).
     pub read_only: bool,
+    /// Has the ids of the state. Else others, for another node may have those.
+    pub keep_ids: bool,
     /// How long after a search the torrent is searched again.
     pub search_interval: Duration,
     /// At least so long after one, when more peers are wished for; longer and longer if that goes on.
@@ -37,6 +39,7 @@ impl Default for DhtConfig {
         Self {
             families: [true, true],
             read_only: false,
+            keep_ids: true,
             search_interval: Duration::from_secs(15 * 60),
             hungry_interval: Duration::from_secs(20),
         }
@@ -198,7 +201,8 @@ impl Dht {
         let networks = Family::ALL.map(|family| {
             let kept = kept[family as usize].take();
             config.families[family as usize].then(|| {
-                let (id, nodes) = kept.map_or_else(|| (random_id(&mut rng), Vec::new()), |k| (k.id, k.nodes));
+                let (id, nodes) = kept.map_or_else(Default::default, |kept| (Some(kept.id), kept.nodes));
+                let id = id.filter(|_| config.keep_ids).unwrap_or_else(|| random_id(&mut rng));
                 Network {
                     table: Table::new(id, now),
                     external: External::default(),

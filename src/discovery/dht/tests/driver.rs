@@ -1,7 +1,9 @@
 //! Nodes on real sockets.
 
-use crate::discovery::dht::driver::Saves;
-use crate::discovery::dht::{DhtHandle, DhtNote, DhtSettings, DhtSockets};
+use crate::discovery::dht::encode::{self, Ask, Asker};
+use crate::discovery::dht::keeper::Saves;
+use crate::discovery::dht::message::{Body, parse};
+use crate::discovery::dht::{DhtHandle, DhtNote, DhtSettings, DhtSockets, NodeId};
 use crate::metainfo::InfoHash;
 use crate::swarm::IpFilter;
 use std::cell::RefCell;
@@ -20,6 +22,7 @@ struct Node {
     addr: SocketAddr,
     notes: mpsc::Receiver<DhtNote>,
     kept: usize,
+    borrowed: bool,
     /// What went wrong at the start.
     problems: Vec<DhtNote>,
 }
@@ -50,8 +53,8 @@ async fn start(last: u8, bootstrap: &[SocketAddr], state: Option<PathBuf>) -> No
     let mut problems = Vec::new();
     loop {
         match next(&mut notes).await {
-            DhtNote::Started { addrs, kept } => {
-                return Node { handle, addr: addrs[0], notes, kept, problems };
+            DhtNote::Started { addrs, kept, borrowed } => {
+                return Node { handle, addr: addrs[0], notes, kept, borrowed, problems };
             }
             other => problems.push(other),
         }
@@ -116,8 +119,10 @@ async fn what_was_known_is_known_again() {
     assert_eq!(again.kept, 1);
     until(&mut again, |note| matches!(note, DhtNote::Nodes(1))).await;
     again.handle.stop().await;
-    let left: Vec<_> = std::fs::read_dir(path.parent().unwrap()).unwrap().collect();
-    assert_eq!(left.len(), 1, "{left:?}");
+    let left = std::fs::read_dir(path.parent().unwrap()).unwrap();
+    let mut left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["dht.dat", "dht.dat.lock"]);
     // A damaged file is as good as none, and is replaced.
     std::fs::write(&path, b"d2:id20:damaged").unwrap();
     let mut anew = start(12, &[first.addr], Some(path.clone())).await;
@@ -139,11 +144,64 @@ async fn what_cannot_be_had_is_said() {
     handle.stop().await;
     let folder = tempfile::tempdir().unwrap();
     // A folder in the place of the file.
-    let mut node = start(21, &[], Some(folder.path().to_owned())).await;
+    let path = folder.path().join("dht.dat");
+    std::fs::create_dir(&path).unwrap();
+    let mut node = start(21, &[], Some(path)).await;
     assert!(matches!(&node.problems[..], [DhtNote::State(_)]), "{:?}", node.problems);
     node.handle.bootstrap(vec!["no-such-host.invalid:1".into()]);
     until(&mut node, |note| *note == DhtNote::Unresolved("no-such-host.invalid:1".into())).await;
     node.handle.stop().await;
+    // Nor is there a place for a lock: nothing is kept, and nobody's id is taken.
+    std::fs::write(folder.path().join("file"), b"").unwrap();
+    let node = start(22, &[], Some(folder.path().join("file/dht.dat"))).await;
+    assert!(node.borrowed && node.problems.len() == 2, "{:?}", node.problems);
+    node.handle.stop().await;
+}
+
+/// What a node calls itself.
+async fn id_of(node: &Node) -> NodeId {
+    let socket = tokio::net::UdpSocket::bind("127.0.78.1:0").await.unwrap();
+    let me = Asker { id: NodeId([9; 20]), read_only: true, want: &[] };
+    let ping = encode::query(b"id", &Ask::Ping, &me);
+    socket.send_to(&ping, node.addr).await.unwrap();
+    let mut bytes = [0; 1500];
+    let (len, _) = timeout(DEADLINE, socket.recv_from(&mut bytes)).await.expect("in time").unwrap();
+    match parse(&bytes[..len]).unwrap().body {
+        Body::Reply(reply) => reply.id.unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn two_nodes_with_one_file_are_two_and_the_next_one_is_the_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dht.dat");
+    // What an earlier run has left.
+    let other = start(41, &[], None).await;
+    let mut before = start(42, &[other.addr], Some(path.clone())).await;
+    until(&mut before, |note| matches!(note, DhtNote::Nodes(1))).await;
+    let id = id_of(&before).await;
+    before.handle.stop().await;
+    let first = start(42, &[], Some(path.clone())).await;
+    let second = start(43, &[first.addr], Some(path.clone())).await;
+    assert_eq!((first.borrowed, second.borrowed), (false, true));
+    assert_eq!((first.kept, second.kept), (1, 1), "both begin with what is kept");
+    assert_eq!(id_of(&first).await, id);
+    assert_ne!(id_of(&second).await, id);
+    // They come to know each other.
+    while [&first, &second].iter().any(|node| node.handle.counters().nodes_v4 < 2) {
+        second.handle.add_node(first.addr);
+        sleep(Duration::from_millis(50)).await;
+    }
+    // Whoever does not have it writes nothing, whenever it ends.
+    first.handle.stop().await;
+    let written = std::fs::read(&path).unwrap();
+    second.handle.stop().await;
+    assert_eq!(std::fs::read(&path).unwrap(), written);
+    let third = start(42, &[], Some(path)).await;
+    assert_eq!((third.borrowed, third.kept, id_of(&third).await), (false, 2, id));
+    third.handle.stop().await;
+    other.handle.stop().await;
 }
 
 #[test]
