@@ -46,6 +46,14 @@ pub(super) fn set(registry: &Registry, node: &Node, counted: &DhtCounters) {
         ("held", counted.over_held_limit),
         ("host", counted.over_host_limit),
         ("share", counted.over_share_limit),
+        ("walks", counted.over_walk_limit),
+        ("lookup", counted.over_lookup_limit),
+        ("candidates", counted.over_candidate_limit),
+        ("lies", counted.over_lie_limit),
+        ("reply", counted.over_reply_limit),
+        ("outlet", counted.over_outlet_limit),
+        ("names", counted.over_name_limit),
+        ("wishes", counted.over_wish_limit),
         ("queue", counted.over_queue_limit),
     ];
     labelled("seedring_dht_dropped_total", "reason", &dropped);

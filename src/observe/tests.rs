@@ -1,5 +1,6 @@
 //! The board fed with snapshots as cores send them, without a core.
 
+mod dht;
 mod figures;
 
 use super::peers::STAY;

@@ -58,7 +58,9 @@ impl Dht {
             Call::GetPeers(info_hash) => {
                 answer.nodes = self.nodes_near(&want, super::NodeId(info_hash.0));
                 answer.token = Some(self.tokens.make(now, from.ip(), info_hash));
-                answer.values = self.store.sample(now, info_hash, family, MAX_VALUES, &mut self.rng);
+                let (values, more) = self.store.sample(now, info_hash, family, MAX_VALUES, &mut self.rng);
+                self.counted.over_reply_limit += u64::from(more);
+                answer.values = values;
             }
             Call::Announce { info_hash, port, token } => {
                 if !self.tokens.check(now, from.ip(), info_hash, token) {
@@ -183,10 +185,9 @@ impl Dht {
     ) {
         let room = self.limits.room(now, from.ip());
         let id = self.network(family).table.own();
-        if room < MAX_REPLY {
-            let whole = encode::reply_len((transaction, from), id, &answer);
-            self.counted.over_upload_limit += u64::from(whole.min(MAX_REPLY) > room);
-        }
+        let whole = encode::reply_len((transaction, from), id, &answer);
+        self.counted.over_upload_limit += u64::from(whole.min(MAX_REPLY) > room);
+        self.counted.over_reply_limit += u64::from(whole > MAX_REPLY);
         if let Some(bytes) = encode::reply((transaction, from), id, answer, room) {
             self.counted.replies_out += 1;
             self.send(now, from, bytes);

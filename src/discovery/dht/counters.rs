@@ -65,6 +65,22 @@ pub struct DhtCounters {
     pub over_host_limit: u64,
     /// Peers that a node has named and that were not believed: too many of one reply, or of one network, for a single search.
     pub over_share_limit: u64,
+    /// Lookups not begun, and searches put off: too many under way.
+    pub over_walk_limit: u64,
+    /// Lookups that were ended before their time: they had asked too many nodes, or took too long.
+    pub over_lookup_limit: u64,
+    /// Nodes that a lookup was told of and left out: too many of one reply, or of all.
+    pub over_candidate_limit: u64,
+    /// Nodes whose word counted no more in a lookup: too many of those that they had named did not answer.
+    pub over_lie_limit: u64,
+    /// Replies of ours that hold fewer peers or nodes than we know, whoever asks: more than one may hold.
+    pub over_reply_limit: u64,
+    /// Peers found and lost: the torrent did not take them, and too many waited for it.
+    pub over_outlet_limit: u64,
+    /// Names of nodes not looked up, and addresses of them not used: too many.
+    pub over_name_limit: u64,
+    /// Wishes of torrents and peers that were lost: too many waited.
+    pub over_wish_limit: u64,
     /// Peers and nodes that others told us of, left out: too many waited.
     pub over_queue_limit: u64,
 

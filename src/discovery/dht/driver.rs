@@ -4,7 +4,8 @@ use super::compact::Family;
 use super::counters::DhtCounters;
 use super::keeper::{Keeper, Opened};
 use super::message::MAX_DATAGRAM;
-use super::node::{Announce, Dht, DhtConfig};
+use super::node::{Announce, Dht, DhtConfig, Found};
+use super::outlet::Outlet;
 use super::socket::DhtSockets;
 use crate::metainfo::InfoHash;
 use crate::swarm::IpFilter;
@@ -14,6 +15,7 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::{UdpSocket, lookup_host};
 use tokio::sync::{mpsc, watch};
@@ -103,6 +105,8 @@ pub struct DhtHandle {
     wishes: mpsc::Sender<Wish>,
     stop: watch::Sender<bool>,
     counters: watch::Receiver<DhtCounters>,
+    /// Wishes that found no room.
+    lost: AtomicU64,
     task: Option<JoinHandle<()>>,
 }
 
@@ -114,11 +118,11 @@ impl DhtHandle {
         let (stop, stopped) = watch::channel(false);
         let (told, counters) = watch::channel(DhtCounters::default());
         let task = tokio::spawn(run((settings, sockets), notes, wished, stopped, told));
-        Self { wishes, stop, counters, task: Some(task) }
+        Self { wishes, stop, counters, lost: AtomicU64::new(0), task: Some(task) }
     }
 
-    /// Searches peers of a torrent from now on, and announces it. `found` gets their addresses; while it is full they are
-    /// dropped, for the next search finds them again.
+    /// Searches peers of a torrent from now on, and announces it. `found` gets their addresses; while it is full some wait, and
+    /// too many are lost, for the next search finds them again.
     ///
     /// Never call this for a private torrent (BEP 27).
     pub fn search(&self, info_hash: InfoHash, found: mpsc::Sender<Vec<SocketAddr>>) {
@@ -152,7 +156,7 @@ impl DhtHandle {
 
     /// What has been counted, as of about a second ago.
     pub fn counters(&self) -> DhtCounters {
-        *self.counters.borrow()
+        DhtCounters { over_wish_limit: self.lost.load(Ordering::Relaxed), ..*self.counters.borrow() }
     }
 
     /// Writes the state and ends. Takes 3 s at most.
@@ -168,7 +172,9 @@ impl DhtHandle {
 
     fn wish(&self, wish: Wish) {
         // Only a flood of wishes fills the queue; what is lost then is wished again.
-        let _ = self.wishes.try_send(wish);
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.wishes.try_send(wish) {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -186,7 +192,7 @@ struct Driver {
     epoch: Instant,
     sockets: [Option<UdpSocket>; 2],
     announce: [Option<Announce>; 2],
-    found: HashMap<InfoHash, mpsc::Sender<Vec<SocketAddr>>>,
+    found: HashMap<InfoHash, Outlet>,
     notes: mpsc::Sender<DhtNote>,
     hosts: Vec<String>,
     lookups: JoinSet<(String, Vec<SocketAddr>)>,
@@ -195,8 +201,19 @@ struct Driver {
     keeper: Keeper,
     had_nodes: bool,
     filter: Option<Arc<IpFilter>>,
-    /// Datagrams that were not heard or not sent for it.
+    counted: Counted,
+}
+
+/// What the driver counts itself.
+#[derive(Debug, Default)]
+struct Counted {
+    /// Datagrams that were not heard or not sent for the filter.
     filtered: u64,
+    /// Peers that torrents have got, and that they have not.
+    handed_on: u64,
+    lost: u64,
+    /// Names not looked up, and addresses not used.
+    names: u64,
 }
 
 async fn run(
@@ -212,7 +229,7 @@ async fn run(
         driver.advance();
         if Instant::now() >= tell_at {
             tell_at = Instant::now() + TELL_EVERY;
-            told.send_replace(DhtCounters { filtered: driver.filtered, ..driver.dht.counters() });
+            told.send_replace(driver.counters());
         }
         let due = driver.epoch + driver.dht.next_deadline();
         let due = due.min(driver.bootstrap_at).min(driver.keeper.due()).min(tell_at);
@@ -279,7 +296,7 @@ impl Driver {
             keeper,
             had_nodes: false,
             filter: settings.filter,
-            filtered: 0,
+            counted: Counted::default(),
         })
     }
 
@@ -300,13 +317,7 @@ impl Driver {
                 let _ = socket.try_send_to(&bytes, to);
             }
         }
-        while let Some(found) = self.dht.take_found() {
-            let (info_hash, peers) = (found.info_hash, found.peers.len());
-            if let Some(out) = self.found.get(&info_hash) {
-                let _ = out.try_send(found.peers);
-                self.note(DhtNote::Found { info_hash, peers });
-            }
-        }
+        self.hand_on();
         let (nodes, now) = (self.dht.nodes(), Instant::now());
         if (nodes > 0) != self.had_nodes {
             self.had_nodes = nodes > 0;
@@ -329,11 +340,37 @@ impl Driver {
         }
     }
 
+    /// Hands found peers on to torrents, as far as they take them.
+    fn hand_on(&mut self) {
+        while let Some(Found { info_hash, peers }) = self.dht.take_found() {
+            if let Some(outlet) = self.found.get_mut(&info_hash) {
+                self.counted.lost += outlet.put(peers) as u64;
+            }
+        }
+        let handed = self.found.iter_mut().map(|(info_hash, outlet)| (*info_hash, outlet.hand_on()));
+        let handed: Vec<(InfoHash, usize)> = handed.filter(|(_, peers)| *peers > 0).collect();
+        for (info_hash, peers) in handed {
+            self.counted.handed_on += peers as u64;
+            self.note(DhtNote::Found { info_hash, peers });
+        }
+    }
+
+    /// What the node and its driver have counted.
+    fn counters(&self) -> DhtCounters {
+        DhtCounters {
+            filtered: self.counted.filtered,
+            peers_found: self.counted.handed_on,
+            over_outlet_limit: self.counted.lost,
+            over_name_limit: self.counted.names,
+            ..self.dht.counters()
+        }
+    }
+
     fn wish(&mut self, wish: Wish) {
         let now = self.now();
         match wish {
             Wish::Search(info_hash, found) => {
-                self.found.insert(info_hash, found);
+                self.found.insert(info_hash, Outlet::new(found));
                 self.dht.search(now, info_hash, self.announce);
             }
             Wish::Forget(info_hash) => {
@@ -353,7 +390,7 @@ impl Driver {
     /// Whether there is to be nothing to do with the host. Each time is counted.
     fn is_filtered(&mut self, addr: SocketAddr) -> bool {
         let filtered = self.filter.as_ref().is_some_and(|filter| filter.contains(addr.ip()));
-        self.filtered += u64::from(filtered);
+        self.counted.filtered += u64::from(filtered);
         filtered
     }
 
@@ -374,12 +411,11 @@ impl Driver {
 
     fn resolve(&mut self, hosts: Vec<String>) {
         let room = MAX_LOOKUPS.saturating_sub(self.lookups.len());
+        self.counted.names += hosts.len().saturating_sub(room) as u64;
         for host in hosts.into_iter().take(room) {
             self.lookups.spawn(async move {
                 let found = timeout(LOOKUP_TIME, lookup_host(host.clone())).await;
-                let addrs = found.ok().and_then(Result::ok).into_iter().flatten();
-                let addrs = addrs.take(ADDRESSES_A_NAME).collect();
-                (host, addrs)
+                (host, found.ok().and_then(Result::ok).into_iter().flatten().collect())
             });
         }
     }
@@ -387,7 +423,11 @@ impl Driver {
     fn resolved(&mut self, found: Option<(String, Vec<SocketAddr>)>) {
         match found {
             Some((host, addrs)) if addrs.is_empty() => self.note(DhtNote::Unresolved(host)),
-            Some((_, addrs)) => self.dht.bootstrap(self.now(), &addrs),
+            Some((_, mut addrs)) => {
+                self.counted.names += addrs.len().saturating_sub(ADDRESSES_A_NAME) as u64;
+                addrs.truncate(ADDRESSES_A_NAME);
+                self.dht.bootstrap(self.now(), &addrs);
+            }
             None => {}
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 /// Queries of an address: how many at once, and how long each takes to be allowed again.
 const QUERIES: u32 = 50;
 const QUERY_TIME: Duration = Duration::from_millis(200);
-/// The addresses of a site together may ask so many times as much.
+/// The addresses of a site together may ask so many times as often, but no more at once.
 const SITE: u32 = 4;
 /// Bytes that an address may have for each that it sends, as long as it has proven nothing.
 pub(super) const FACTOR: u64 = 2;
@@ -49,18 +49,18 @@ impl Limits {
     /// A query of so many bytes has come.
     pub(super) fn query(&mut self, now: Duration, ip: IpAddr, len: usize) -> Result<(), Over> {
         let (accounts, host) = (&mut self.accounts[family(ip)], key(ip));
-        let charged = |full_at: Duration, most: u32, time: Duration| {
+        let charged = |full_at: Duration, time: Duration| {
             let full_at = full_at.max(now) + time;
-            Some(full_at).filter(|full_at| *full_at <= now + time * most)
+            Some(full_at).filter(|full_at| *full_at <= now + time * QUERIES)
         };
-        let of_site = |site: &Site| charged(site.full_at, QUERIES * SITE, QUERY_TIME / SITE);
+        let of_site = |site: &Site| charged(site.full_at, QUERY_TIME / SITE);
         if accounts.site(host).is_some_and(|site| of_site(site).is_none()) {
             return Err(Over::Site);
         }
         let account = accounts.open(now, host, &mut self.rng);
         account.seen = now;
         account.bytes_in += len as u64;
-        account.full_at = charged(account.full_at, QUERIES, QUERY_TIME).ok_or(Over::Queries)?;
+        account.full_at = charged(account.full_at, QUERY_TIME).ok_or(Over::Queries)?;
         if let Some(site) = accounts.site(host) {
             site.full_at = of_site(site).unwrap_or(site.full_at);
         }

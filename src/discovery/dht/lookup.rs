@@ -43,6 +43,11 @@ struct Candidate {
 }
 
 impl Candidate {
+    /// Whether it was asked and may answer yet.
+    fn waits(&self) -> bool {
+        matches!(self.standing, Standing::Asked | Standing::Slow)
+    }
+
     fn is_secure(&self) -> bool {
         self.id.is_some_and(|id| id.fits(self.addr.ip()))
     }
@@ -58,11 +63,28 @@ pub(super) struct Lookup {
     started: Duration,
     /// Of each source, how many of the nodes that it named are slow or have failed, less those that have answered.
     lies: HashMap<SocketAddr, u8>,
+    hits: Hits,
+}
+
+/// How often limits of a lookup have said no.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Hits {
+    /// Nodes left out, that were not asked yet.
+    pub(super) left_out: u64,
+    /// Nodes that had named too many who did not answer.
+    pub(super) liars: u64,
 }
 
 impl Lookup {
     pub(super) fn new(now: Duration, target: NodeId) -> Self {
-        Self { target, candidates: Vec::new(), queries: 0, started: now, lies: HashMap::new() }
+        Self {
+            target,
+            candidates: Vec::new(),
+            queries: 0,
+            started: now,
+            lies: HashMap::new(),
+            hits: Hits::default(),
+        }
     }
 
     pub(super) fn target(&self) -> NodeId {
@@ -89,9 +111,18 @@ impl Lookup {
 
     /// Whether nothing more is to come.
     pub(super) fn is_done(&self, now: Duration) -> bool {
-        let waits = |other: &Candidate| matches!(other.standing, Standing::Asked | Standing::Slow);
         let more = self.queries < MAX_QUERIES && self.next_fresh().is_some();
-        self.is_late(now) || (!more && !self.candidates.iter().any(waits))
+        self.is_late(now) || (!more && !self.waits())
+    }
+
+    /// Whether there was more to do when it was done.
+    pub(super) fn is_cut(&self) -> bool {
+        self.waits() || self.next_fresh().is_some()
+    }
+
+    /// What limits have said no to, since the last time.
+    pub(super) fn take_hits(&mut self) -> Hits {
+        std::mem::take(&mut self.hits)
     }
 
     /// A node has answered, and has named others.
@@ -105,6 +136,7 @@ impl Lookup {
             *lies = lies.saturating_sub(1);
         }
         self.insert(candidate);
+        self.hits.left_out += nodes.len().saturating_sub(MAX_NODES) as u64;
         for node in nodes.iter().take(MAX_NODES) {
             self.add(Some(node.id), node.addr, Some(contact.addr));
         }
@@ -152,8 +184,12 @@ impl Lookup {
     }
 
     fn position(&self, addr: SocketAddr) -> Option<usize> {
-        let waits = |other: &Candidate| matches!(other.standing, Standing::Asked | Standing::Slow);
-        self.candidates.iter().position(|other| other.addr == addr && waits(other))
+        self.candidates.iter().position(|other| other.addr == addr && other.waits())
+    }
+
+    /// Whether an answer is to come.
+    fn waits(&self) -> bool {
+        self.candidates.iter().any(Candidate::waits)
     }
 
     /// The closest node that was not asked yet, unless enough closer ones have answered.
@@ -180,6 +216,7 @@ impl Lookup {
         if let Some(source) = self.candidates[at].source {
             let lies = self.lies.entry(source).or_default();
             *lies = lies.saturating_add(1);
+            self.hits.liars += u64::from(*lies == MAX_LIES);
         }
     }
 
@@ -211,9 +248,9 @@ impl Lookup {
         let at = self.candidates.partition_point(|other| far(other.id) <= distance);
         self.candidates.insert(at, candidate);
         if self.candidates.len() > MAX_CANDIDATES {
-            let idle = |other: &Candidate| !matches!(other.standing, Standing::Asked | Standing::Slow);
-            if let Some(at) = self.candidates.iter().rposition(idle) {
-                self.candidates.remove(at);
+            if let Some(at) = self.candidates.iter().rposition(|other| !other.waits()) {
+                let gone = self.candidates.remove(at);
+                self.hits.left_out += u64::from(gone.standing == Standing::Fresh);
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | `node` | [`Dht`]: the whole node as one value, and its doors. Pure, like all but the last three |
+//! | `node` | [`Dht`]: the whole node as one value, and its doors. Pure, like all but the last four |
 //! | `answers` | what others ask of us |
 //! | `queries` | what we ask of others, and what becomes of it |
 //! | `upkeep` | what is done with time: searches, refreshing, pinging, the way in |
@@ -18,11 +18,13 @@
 //! | `state` | what is kept from run to run |
 //! | `socket` | a UDP socket of one family |
 //! | `keeper` | the file of the state, and whose it is |
+//! | `outlet` | the way of found peers to a torrent |
 //! | `driver` | the task with the sockets, and its handle [`DhtHandle`] |
 //!
 //! Packets may be forged, and nodes may lie. So: only who answers a query of ours, at the address it was sent to and with
 //! an id that fits, gets into the table or a lookup's result; nobody gets more than [`MAX_DATAGRAM`] bytes or so for
-//! nothing; and an announce needs a token that was sent to where it comes from.
+//! nothing; an announce needs a token that was sent to where it comes from; and a crowd, who may be one, neither fills a search
+//! nor shuts strangers out.
 
 mod accounts;
 mod answers;
@@ -37,6 +39,7 @@ mod limits;
 mod lookup;
 mod message;
 mod node;
+mod outlet;
 mod queries;
 mod socket;
 mod state;

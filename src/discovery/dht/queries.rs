@@ -3,6 +3,7 @@
 use super::compact::{Contact, Family, usable};
 use super::encode::{self, Ask, Asker};
 use super::id::{NodeId, is_local};
+use super::lookup::Hits;
 use super::message::Reply;
 use super::node::{Aim, Dht, Found, Pending, Purpose, Walk};
 use super::table::Table;
@@ -237,7 +238,12 @@ impl Dht {
                 };
                 self.ask(now, node, &ask, Purpose::Walk(number));
             }
-            if self.walks.get(&number).is_some_and(|walk| walk.lookup.is_done(now)) {
+            let Some(walk) = self.walks.get_mut(&number) else { continue };
+            let Hits { left_out, liars } = walk.lookup.take_hits();
+            self.counted.over_candidate_limit += left_out;
+            self.counted.over_lie_limit += liars;
+            if walk.lookup.is_done(now) {
+                self.counted.over_lookup_limit += u64::from(walk.lookup.is_cut());
                 let walk = self.walks.remove(&number).expect("seen a moment ago");
                 self.walked(now, &walk);
             }

@@ -81,7 +81,7 @@ impl PeerStore {
         taken
     }
 
-    /// Peers of a torrent in one family: all, or as many as fit by chance.
+    /// Peers of a torrent in one family: all, or as many as fit by chance; and whether there are more.
     pub(super) fn sample(
         &self,
         now: Duration,
@@ -89,10 +89,12 @@ impl PeerStore {
         family: Family,
         most: usize,
         rng: &mut fastrand::Rng,
-    ) -> Vec<SocketAddr> {
+    ) -> (Vec<SocketAddr>, bool) {
         let peers = self.torrents.get(&info_hash).into_iter().flatten();
         let fresh = peers.filter(|peer| Family::of(peer.addr) == family && is_fresh(peer, now));
-        rng.choose_multiple(fresh.map(|peer| peer.addr), most)
+        let all: Vec<SocketAddr> = fresh.map(|peer| peer.addr).collect();
+        let more = all.len() > most;
+        (rng.choose_multiple(all, most), more)
     }
 
     /// Forgets what is too old.

@@ -108,6 +108,7 @@ impl Dht {
         for info_hash in due {
             if self.walks.len() + Family::ALL.len() > MAX_WALKS {
                 // A walk ends within a minute.
+                self.counted.over_walk_limit += 1;
                 self.searches.get_mut(&info_hash).expect("seen a moment ago").next = now + PERIOD;
                 continue;
             }
@@ -122,7 +123,7 @@ impl Dht {
             self.walks.retain(|_, walk| walk.aim != Aim::Peers(info_hash));
             for family in Family::ALL {
                 // Some may have announced themselves to us.
-                let known = self.store.sample(now, info_hash, family, MAX_VALUES, &mut self.rng);
+                let (known, _) = self.store.sample(now, info_hash, family, MAX_VALUES, &mut self.rng);
                 self.tell(info_hash, known);
                 if self.networks[family as usize].is_some() {
                     self.walk(now, family, NodeId(info_hash.0), Aim::Peers(info_hash));
@@ -134,6 +135,7 @@ impl Dht {
     /// Begins a lookup.
     fn walk(&mut self, now: Duration, family: Family, target: NodeId, aim: Aim) {
         if self.walks.len() >= MAX_WALKS {
+            self.counted.over_walk_limit += 1;
             return;
         }
         let network = self.network(family);

@@ -204,6 +204,55 @@ async fn two_nodes_with_one_file_are_two_and_the_next_one_is_the_first() {
     other.handle.stop().await;
 }
 
+#[tokio::test]
+async fn wishes_and_names_beyond_the_limits_are_counted() {
+    let node = start(51, &[], None).await;
+    // The node does not get to hear of any before we wait.
+    (0..300).for_each(|_| node.handle.want_peers(HASH));
+    assert_eq!(node.handle.counters().over_wish_limit, 300 - 256);
+    while node.handle.counters().over_name_limit == 0 {
+        // Nobody has to look these up.
+        node.handle.bootstrap((1..=100).map(|port| format!("127.0.77.52:{port}")).collect());
+        sleep(Duration::from_millis(1500)).await;
+    }
+    assert_eq!(node.handle.counters().over_name_limit % (100 - 64), 0);
+    node.handle.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_torrent_does_not_take_waits_for_it_and_counts_when_it_is_taken() {
+    let first = start(61, &[], None).await;
+    let announcer = start(62, &[first.addr], None).await;
+    announcer.handle.search(HASH, mpsc::channel(16).0);
+    while announcer.handle.counters().announces_out == 0 {
+        sleep(Duration::from_millis(50)).await;
+    }
+    let mut searcher = start(63, &[first.addr], None).await;
+    // One that is full.
+    let (tell, mut found) = mpsc::channel(1);
+    tell.try_send(Vec::new()).unwrap();
+    searcher.handle.search(HASH, tell);
+    while searcher.handle.counters().announces_out == 0 {
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(searcher.handle.counters().peers_found, 0);
+    while let Ok(note) = searcher.notes.try_recv() {
+        assert!(!matches!(note, DhtNote::Found { .. }), "{note:?}");
+    }
+    assert_eq!(next(&mut found).await, []);
+    let peers = next(&mut found).await;
+    assert!(peers.iter().any(|peer| peer.ip() == announcer.addr.ip()), "{peers:?}");
+    let told = DhtNote::Found { info_hash: HASH, peers: peers.len() };
+    until(&mut searcher, |note| *note == told).await;
+    while searcher.handle.counters().peers_found == 0 {
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(searcher.handle.counters().over_outlet_limit, 0);
+    for node in [first, announcer, searcher] {
+        node.handle.stop().await;
+    }
+}
+
 #[test]
 fn what_is_found_at_last_is_kept_a_minute_later_and_then_every_five() {
     let begun = Instant::now();

@@ -3,7 +3,7 @@
 use super::{SECOND, addr, contact, id};
 use crate::discovery::dht::compact::Contact;
 use crate::discovery::dht::id::NodeId;
-use crate::discovery::dht::lookup::Lookup;
+use crate::discovery::dht::lookup::{Hits, Lookup};
 use crate::discovery::dht::message::{Body, Call, parse};
 use crate::discovery::dht::{Dht, DhtConfig};
 use crate::metainfo::InfoHash;
@@ -33,7 +33,7 @@ fn it_walks_toward_the_target_and_ends() {
         }
         assert!(under_way.len() <= 4);
     }
-    assert!(lookup.is_done(START));
+    assert!(lookup.is_done(START) && !lookup.is_cut());
     assert!((10..60).contains(&asked), "{asked}");
     let closest: Vec<_> = lookup.closest().collect();
     assert_eq!(closest.len(), 8);
@@ -57,7 +57,8 @@ fn endless_lies_end() {
         lookup.answered(Contact { id, addr: at }, &nodes, None);
     }
     assert_eq!(asked, 128);
-    assert!(lookup.is_done(START));
+    assert!(lookup.is_done(START) && lookup.is_cut());
+    assert!(lookup.take_hits().left_out > 0, "there were more than are remembered");
 }
 
 #[test]
@@ -77,6 +78,8 @@ fn who_names_the_dead_is_not_believed_for_long() {
         }
     }
     assert_eq!(asked, [addr(100), addr(101), addr(102), addr(7)]);
+    assert_eq!(lookup.take_hits(), Hits { left_out: 40 - 8, liars: 1 });
+    assert_eq!(lookup.take_hits(), Hits::default());
 }
 
 #[test]
@@ -92,6 +95,7 @@ fn slow_nodes_hold_nobody_up() {
     assert_eq!(lookup.closest().next(), Some((contact(&[1], 0), Some(b"late".as_slice()))));
     assert!(!lookup.is_done(SECOND * 59));
     assert!(lookup.is_done(SECOND * 60) && lookup.next(SECOND * 60).is_none());
+    assert!(lookup.is_cut());
 }
 
 #[test]

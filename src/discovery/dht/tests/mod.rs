@@ -1,5 +1,6 @@
 //! Tests of the DHT.
 
+mod counted;
 mod crowds;
 mod driver;
 mod limits;
