@@ -247,11 +247,11 @@ impl Lookup {
         let distance = far(candidate.id);
         let at = self.candidates.partition_point(|other| far(other.id) <= distance);
         self.candidates.insert(at, candidate);
-        if self.candidates.len() > MAX_CANDIDATES {
-            if let Some(at) = self.candidates.iter().rposition(|other| !other.waits()) {
-                let gone = self.candidates.remove(at);
-                self.hits.left_out += u64::from(gone.standing == Standing::Fresh);
-            }
+        if self.candidates.len() > MAX_CANDIDATES
+            && let Some(at) = self.candidates.iter().rposition(|other| !other.waits())
+        {
+            let gone = self.candidates.remove(at);
+            self.hits.left_out += u64::from(gone.standing == Standing::Fresh);
         }
     }
 }
