@@ -1,12 +1,11 @@
 //! Magnet links with the whole program: what becomes of trackers, of what a link selects, and of whom the user shuns.
 
-#[path = "../common/mod.rs"]
-mod common;
 mod ways;
 
-use common::payload::{BLOCK, noise, one_file, torrent_of};
-use common::peer::{hear_kind, message, try_hear_kind};
-use common::program::{Program, client, seedring};
+use crate::common;
+use crate::common::payload::{BLOCK, noise, one_file, torrent_of};
+use crate::common::peer::{hear_kind, message, try_hear_kind};
+use crate::common::program::{Program, client, seedring};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use seedring::metainfo::{InfoHash, Torrent};

@@ -1,14 +1,14 @@
 //! Requests as no client of ours would make them: again, within one another, of any length, in any order. Each is answered with
 //! the bytes it asks for. And answers as no seed of ours would give them, or two of them.
 
-mod common;
+use crate::common;
 
-use common::metrics::Samples;
-use common::payload::{BLOCK, noise, one_file};
-use common::peer::{
+use crate::common::metrics::Samples;
+use crate::common::payload::{BLOCK, noise, one_file};
+use crate::common::peer::{
     INTERESTED, PIECE, REQUEST, Request, UNCHOKE, accept, bitfield, connect, hear_kind, message,
 };
-use common::program::{Program, client};
+use crate::common::program::{Program, client};
 use seedring::metainfo::Torrent;
 use std::fs;
 use std::io::Write;

@@ -1,15 +1,13 @@
 //! Several cores on one torrent: none is held up by the peers of another, and memory keeps within its limit.
 
-mod common;
-
-use common::metrics::Samples;
-use common::payload::{BLOCK, noise, one_file};
-use common::peer::{
+use crate::common::metrics::Samples;
+use crate::common::payload::{BLOCK, noise, one_file};
+use crate::common::peer::{
     BITFIELD, HAVE, INTERESTED, Request, UNCHOKE, accept, bitfield, connect, handshake, hear_kind,
     listener_pair, message,
 };
-use common::program::{Program, client, load};
-use common::until;
+use crate::common::program::{Program, client, load};
+use crate::common::until;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use seedring::metainfo::Torrent;
 use seedring::wire::mse::{Initiator, Methods, Randomness, Step};

@@ -1,10 +1,8 @@
 //! `seedring load`, the generator that measures others: against the program itself, and against raw sockets that serve
 //! badly.
 
-mod common;
-
-use common::program::{seedring, with_descriptors};
-use common::stage::{Stage, beside, beside_client};
+use crate::common::program::{seedring, with_descriptors};
+use crate::common::stage::{Stage, beside, beside_client};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;

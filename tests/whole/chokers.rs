@@ -1,11 +1,11 @@
 //! Whom we serve when not everybody can be served: peers on raw sockets see who has an upload slot.
 
-mod common;
-
-use common::DEADLINE;
-use common::payload::{BLOCK, noise, one_file};
-use common::peer::{BITFIELD, INTERESTED, PIECE, REQUEST, Request, UNCHOKE, connect, message, try_hear};
-use common::program::{Program, client};
+use crate::common::DEADLINE;
+use crate::common::payload::{BLOCK, noise, one_file};
+use crate::common::peer::{
+    BITFIELD, INTERESTED, PIECE, REQUEST, Request, UNCHOKE, connect, message, try_hear,
+};
+use crate::common::program::{Program, client};
 use seedring::metainfo::Torrent;
 use std::collections::BTreeSet;
 use std::io::{self, Write};

@@ -1,10 +1,8 @@
 //! The program as a person types it: exit codes, messages, JSON lines.
 
-mod common;
-
-use common::payload::{BLOCK, noise, one_file};
-use common::peer::{Request, UNCHOKE, accept, bitfield, message};
-use common::program::client;
+use crate::common::payload::{BLOCK, noise, one_file};
+use crate::common::peer::{Request, UNCHOKE, accept, bitfield, message};
+use crate::common::program::client;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::ffi::OsStr;

@@ -1,13 +1,13 @@
 //! What a person may choose: which files, how fast, whom to serve and whom not, with the whole program.
 
-mod common;
+use crate::common;
 
-use common::payload::{BLOCK, noise, one_file, torrent_of};
-use common::peer::{
+use crate::common::payload::{BLOCK, noise, one_file, torrent_of};
+use crate::common::peer::{
     BITFIELD, INTERESTED, PIECE, REQUEST, Request, UNCHOKE, accept, bitfield, connect, hear, hear_kind,
     message,
 };
-use common::program::{Program, client};
+use crate::common::program::{Program, client};
 use seedring::metainfo::Torrent;
 use std::fs;
 use std::io::{Read, Write};

@@ -1,10 +1,10 @@
 //! The ways by which a link finds peers: each is gone by unless it is switched off, and what they name is dialled.
 
+use super::{EXTENDED, Tracker, link};
 use crate::common::payload::{BLOCK, one_file};
 use crate::common::peer::{handshake, hear_kind, message, try_hear_kind};
 use crate::common::program::{Program, client, seedring};
 use crate::common::{DEADLINE, until};
-use crate::{EXTENDED, Tracker, link};
 use seedring::metainfo::Torrent;
 use seedring::wire::extended::{Extension, PexFlags, PexMessage};
 use std::io::{self, Read, Write};

@@ -1,0 +1,13 @@
+//! The program as it is used: its commands, what a person may choose, whom it serves, magnet links, odd requests, several cores, and
+//! its load generator. One program of tests, for most of them wait more than they work; those that measure have one of their own.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod choices;
+mod chokers;
+mod cli;
+mod cores;
+mod load;
+mod magnets;
+mod requests;
