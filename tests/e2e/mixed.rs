@@ -99,7 +99,8 @@ impl Trader<'_> {
 }
 
 /// The rule: until the last has it all everybody stays and gives, each may send the same, and what a host has sent by then
-/// counts, as its network card has counted it. That of ours must be at least that of the others, in the mean.
+/// counts, as its network card has counted it. That of ours must be at least that of the others, in the mean; and so that none
+/// of ours gives little behind one that gives much, each must have sent half of the others' mean.
 #[test]
 fn ten_clients_trade_and_we_give_our_share() {
     let (stage, lan) = (Stage::new(), Lan::of(TRADERS.len() + 1));
@@ -118,14 +119,16 @@ fn ten_clients_trade_and_we_give_our_share() {
     // Not the folders as a whole: aria2 keeps a file of its own beside what it still seeds.
     let sum = |folder: &PathBuf| payload::sha256(&folder.join("traded"));
     folders.iter().for_each(|folder| assert_eq!(sum(folder), sum(&origin), "{}", folder.display()));
-    let mean = |ours: bool| {
+    let of = |ours: bool| -> Vec<u64> {
         let of = TRADERS.iter().zip(&sent).filter(|(kind, _)| matches!(kind, Kind::Ours(_)) == ours);
-        let of: Vec<u64> = of.map(|(_, sent)| *sent).collect();
-        of.iter().sum::<u64>() / of.len() as u64
+        of.map(|(_, sent)| *sent).collect()
     };
+    let mean = |ours: bool| of(ours).iter().sum::<u64>() / of(ours).len() as u64;
+    let least = of(true).into_iter().min().unwrap_or_default();
     let table: Vec<_> = TRADERS.iter().zip(&sent).collect();
-    println!("ours {} others {}: {table:?}", mean(true), mean(false));
+    println!("ours {}, the least {least}, others {}: {table:?}", mean(true), mean(false));
     assert!(mean(true) >= mean(false), "ours {}, theirs {}: {table:?}", mean(true), mean(false));
+    assert!(least >= mean(false) / 2, "the least of ours {least}, theirs {}: {table:?}", mean(false));
     assert!(lan.sent(TRADERS.len()) < LENGTH * 6, "they traded, and were not all served by the seed");
     assert!(seed.stop().success());
 }
