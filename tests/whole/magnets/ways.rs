@@ -52,7 +52,8 @@ fn teller(torrent: &Torrent, other: SocketAddr, node: u16) -> (SocketAddr, mpsc:
                 let _ = tell.send(hello.windows(6).any(|word| word == b"ut_pex"));
                 stream.write_all(&message(EXTENDED, &[], &[&[Extension::Pex.id()], &pex[..]].concat()))?;
                 stream.write_all(&message(9, &[], &node.to_be_bytes()))?;
-                stream.read(&mut [0; 1])
+                // Who closes before all is read takes back what was said.
+                io::copy(&mut stream, &mut io::sink())
             };
             let _ = talk();
         }
