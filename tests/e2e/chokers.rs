@@ -121,7 +121,8 @@ impl Scene {
 #[test]
 fn by_turns_nobody_is_left_behind() {
     // It says only every ten seconds that it is interested, and so comes late.
-    let mut scene = Scene::new("round-robin", 32, 1);
+    // Long enough for those who come first, and have more than a quarter for a while, not to be through before the first round.
+    let mut scene = Scene::new("round-robin", 44, 1);
     (0..5).for_each(|_| _ = scene.libtorrent(0, &[]));
     // Five of them, four slots: without turns the fifth has none until another has all of it. (Some pieces are for everybody: that
     // it has got something says little.)

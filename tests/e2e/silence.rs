@@ -136,15 +136,14 @@ fn of_a_private_torrent_the_wire_shows_nothing_but_connections_to_peers() {
 fn of_a_link_to_a_private_torrent_it_shows_nothing_else_once_that_is_known() {
     let Seen { file, since } = seen(true, true);
     assert!(packets(&file, HANDSHAKES).len() >= 8, "two connections for the metadata, and two for the rest");
-    for unwanted in [EXCHANGE_OFFERED, EXCHANGED] {
-        assert_eq!(packets(&file, unwanted), Vec::<String>::new(), "{unwanted}");
-    }
+    assert_eq!(packets(&file, EXCHANGED), Vec::<String>::new());
     for (host, since) in since {
         let (before, after) = (format!("frame.time_epoch < {since}"), format!("frame.time_epoch >= {since}"));
-        let datagrams =
-            |time| packets(&file, &format!("udp && !icmp && ip.src == {} && {time}", Lan::v4(host)));
-        assert_ne!(datagrams(before), Vec::<String>::new(), "it has looked for peers");
-        assert_eq!(datagrams(after), Vec::<String>::new(), "host {host}");
+        for way in ["udp && !icmp", EXCHANGE_OFFERED] {
+            let seen = |time| packets(&file, &format!("{way} && ip.src == {} && {time}", Lan::v4(host)));
+            assert_ne!(seen(&before), Vec::<String>::new(), "it has looked for peers: {way}");
+            assert_eq!(seen(&after), Vec::<String>::new(), "host {host}: {way}");
+        }
     }
 }
 
