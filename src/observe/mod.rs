@@ -22,7 +22,7 @@
 //! | elsewhere | here |
 //! |---|---|
 //! | payload bytes sent and received | `uploaded_bytes`, `received_bytes`; `downloaded_bytes` are those that were verified, too |
-//! | tracker bytes, `announces_total` by protocol and result | `tracker_events_total`, one event for each pair |
+//! | tracker bytes, `announces_total` by protocol and result | `tracker_bytes_total`; `tracker_events_total`, one event for each pair |
 //! | length of the announce queue, ratio, share limits | absent: a program has one torrent, and no queue of them |
 //! | `hash_failures_total` | `failed_pieces_total` |
 //! | `io_uring` entries submitted, completed, `enter` calls | `ring_operations_total`, `ring_completions_total`, `ring_submissions_total` |

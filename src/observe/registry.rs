@@ -100,9 +100,9 @@ const COUNTERS: &[(&str, &str)] = &[
     ("seedring_zero_copy_sent_bytes_total", "Bytes of these sends."),
     (
         "seedring_tracker_events_total",
-        "What came of asking trackers: announces by protocol and end, scrapes, peers named, limits hit, bytes of questions and \
-         answers.",
+        "What came of asking trackers: announces by protocol and end, scrapes, peers named, limits hit.",
     ),
+    ("seedring_tracker_bytes_total", "Bytes of questions to trackers and of their answers."),
     (
         "seedring_zero_copy_events_total",
         "What became of sends without a copy, or of those that were to be such: landed, copied by the kernel all the same, \
@@ -217,8 +217,12 @@ impl Registry {
     /// What trackers have cost and given a node.
     pub(super) fn set_trackers(&self, node: &Node, counts: &TrackerCounts) {
         for count in Count::ALL {
-            let labels = with(&node.labels(), &[("event", count.name())]);
-            self.counter("seedring_tracker_events_total", &labels, counts.get(count));
+            let (name, label) = match count {
+                Count::BytesSent => ("seedring_tracker_bytes_total", ("direction", "sent")),
+                Count::BytesReceived => ("seedring_tracker_bytes_total", ("direction", "received")),
+                event => ("seedring_tracker_events_total", ("event", event.name())),
+            };
+            self.counter(name, &with(&node.labels(), &[label]), counts.get(count));
         }
     }
 

@@ -435,7 +435,10 @@ fn every_metric_says_what_it_is() {
         let line = format!("seedring_limit_hits_total{{limit=\"local_{limit}\"}} {hits}\n");
         assert!(world.board.metrics().contains(&line), "{line}");
     }
-    assert!(world.board.metrics().contains("seedring_tracker_events_total{event=\"udp_announced\"} 0"));
+    for sample in ["events_total{event=\"udp_announced\"} 0", "bytes_total{direction=\"sent\"} 0"] {
+        assert!(world.board.metrics().contains(&format!("seedring_tracker_{sample}\n")), "{sample}");
+    }
+    assert!(!world.board.metrics().contains("event=\"bytes"), "bytes are no events");
     for page in [world.board.metrics(), world.board.peers()] {
         let words = |start: &str| -> BTreeSet<String> {
             let lines = page.lines().filter_map(|line| line.strip_prefix(start));

@@ -34,11 +34,16 @@ struct Batch {
     waiting: RefCell<Vec<(PieceIndex, Range<usize>)>>,
     /// Somebody will hash what waits, batch or no batch.
     timed: Cell<bool>,
+    /// When the first of those that wait came.
+    begun: Cell<Option<Instant>>,
 }
 
 impl Batch {
-    fn add(&self, piece: PieceIndex, runs: Range<usize>, lanes: usize) -> When {
+    fn add(&self, now: Instant, piece: PieceIndex, runs: Range<usize>, lanes: usize) -> When {
         let mut waiting = self.waiting.borrow_mut();
+        if waiting.is_empty() {
+            self.begun.set(Some(now));
+        }
         waiting.push((piece, runs));
         if waiting.len() >= lanes {
             When::Now
@@ -49,9 +54,13 @@ impl Batch {
         }
     }
 
-    /// The time is up.
-    fn time_is_up(&self) {
-        self.timed.set(false);
+    /// The time is up, unless those that it was for have been hashed and others have come meanwhile: how long these still wait.
+    fn time_is_up(&self, now: Instant) -> Option<Duration> {
+        let waits = self.begun.get().filter(|_| !self.waiting.borrow().is_empty());
+        let left = waits.map(|begun| (begun + PATIENCE).saturating_duration_since(now));
+        let left = left.filter(|left| !left.is_zero());
+        self.timed.set(left.is_some());
+        left
     }
 }
 
@@ -82,14 +91,17 @@ impl TorrentShard {
     /// Takes runs of a piece to be hashed; when there is one for every lane it is done at once. More would only leave the
     /// processor's cache meanwhile.
     pub(super) fn queue_hash(self: &Rc<Self>, piece: PieceIndex, runs: Range<usize>) {
-        match self.hashing.batch.add(piece, runs, Engine::current().lanes()) {
+        match self.hashing.batch.add(Instant::now(), piece, runs, Engine::current().lanes()) {
             When::Now => self.hash_waiting(),
             When::AsSaid => {}
             When::After(time) => {
                 let this = Rc::clone(self);
                 ring::spawn(async move {
-                    tokio::time::sleep(time).await;
-                    this.hashing.batch.time_is_up();
+                    let mut left = Some(time);
+                    while let Some(time) = left {
+                        tokio::time::sleep(time).await;
+                        left = this.hashing.batch.time_is_up(Instant::now());
+                    }
                     this.hash_waiting();
                     this.pump();
                 });
@@ -162,18 +174,19 @@ mod tests {
     const LANES: usize = 16;
 
     /// Adds that many stretches; when each of them is hashed.
-    fn add(batch: &Batch, count: usize) -> Vec<When> {
+    fn add(batch: &Batch, now: Instant, count: usize) -> Vec<When> {
         let piece = Layout::new(1 << 14, [1]).unwrap().piece(0).unwrap();
-        (0..count).map(|_| batch.add(piece, 0..1, LANES)).collect()
+        (0..count).map(|_| batch.add(now, piece, 0..1, LANES)).collect()
     }
 
     #[test]
     fn what_waits_for_company_waits_a_few_milliseconds() {
-        let batch = Batch::default();
+        let (batch, mut now) = (Batch::default(), Instant::now());
         for _ in 0..2 {
-            assert_eq!(add(&batch, 3), [When::After(PATIENCE), When::AsSaid, When::AsSaid]);
+            assert_eq!(add(&batch, now, 3), [When::After(PATIENCE), When::AsSaid, When::AsSaid]);
             // The time is up, and it is hashed; what comes later waits no longer.
-            batch.time_is_up();
+            now += PATIENCE;
+            assert_eq!(batch.time_is_up(now), None);
             assert_eq!(batch.waiting.take().len(), 3);
         }
         assert!(PATIENCE <= Duration::from_millis(10));
@@ -181,11 +194,21 @@ mod tests {
 
     #[test]
     fn a_full_batch_waits_for_nothing() {
-        let batch = Batch::default();
-        let said = add(&batch, LANES);
-        let now: Vec<usize> = (0..LANES).filter(|at| said[*at] == When::Now).collect();
-        assert_eq!(now, [LANES - 1]);
+        let (batch, start) = (Batch::default(), Instant::now());
+        let said = add(&batch, start, LANES);
+        let full: Vec<usize> = (0..LANES).filter(|at| said[*at] == When::Now).collect();
+        assert_eq!(full, [LANES - 1]);
         batch.waiting.take();
-        assert_eq!(add(&batch, 1), [When::AsSaid], "the time of the first is not up");
+        // The next ones have their time, though that of the first is up before.
+        let (later, ms) = (start + PATIENCE - Duration::from_millis(1), Duration::from_millis);
+        assert_eq!(add(&batch, later, 1), [When::AsSaid]);
+        assert_eq!(batch.time_is_up(start + PATIENCE), Some(PATIENCE - ms(1)));
+        assert_eq!(add(&batch, later + ms(2), 1), [When::AsSaid], "they are waited for");
+        assert_eq!(batch.time_is_up(later + PATIENCE), None);
+        // When none has come it is nobody's time.
+        assert_eq!(batch.waiting.take().len(), 2);
+        assert_eq!(add(&batch, later, LANES).first(), Some(&When::After(PATIENCE)));
+        batch.waiting.take();
+        assert_eq!(batch.time_is_up(later), None);
     }
 }

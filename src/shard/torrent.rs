@@ -36,6 +36,8 @@ static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Buffers kept for sends under encryption. A send never waits, so few are under way at a time.
 const SPARE_COPIES: usize = 16;
+/// Places to receive into that are kept: as many as there are peers of whom something comes at a time.
+const SPARE_SCATTERS: usize = 64;
 
 /// A run that is being fetched.
 pub(super) enum Fetched {
@@ -225,7 +227,10 @@ impl TorrentShard {
     }
 
     pub(super) fn give_scatter(&self, scatter: Scatter) {
-        self.scatters.borrow_mut().push(scatter);
+        let mut scatters = self.scatters.borrow_mut();
+        if scatters.len() < SPARE_SCATTERS {
+            scatters.push(scatter);
+        }
     }
 
     pub(super) fn take_copy(&self) -> Gather {
