@@ -193,6 +193,7 @@ async fn keep_time(torrent: Rc<TorrentShard>) {
         if torrent.now() >= next_progress {
             next_progress = torrent.now() + PUBLISHING;
             torrent.publish();
+            torrent.charge_shifts();
             torrent.access.let_go();
             if torrent.core == 0 {
                 torrent.report(Report::Progress(torrent.crew.progress()));

@@ -41,14 +41,14 @@ impl Pace {
         (self.paid + self.interval).saturating_sub(now + self.interval * self.burst)
     }
 
-    /// What has come takes longer than was thought.
-    fn charge(&mut self, now: Duration, time: Duration) {
-        self.paid = self.paid.max(now) + time;
+    /// What was done since `before` has taken so long; no longer than it is since then.
+    fn charge(&mut self, (before, now): (Duration, Duration), time: Duration) {
+        self.paid = self.paid.max(now) + time.min(now.saturating_sub(before));
     }
 
     /// One has come.
     fn count(&mut self, now: Duration) {
-        self.charge(now, self.interval);
+        self.paid = self.paid.max(now) + self.interval;
     }
 }
 
@@ -56,11 +56,14 @@ impl Pace {
 pub(super) struct Paces {
     welcome: Pace,
     refused: Pace,
+    /// When those who come were last charged for the pieces of those before them.
+    charged: Duration,
 }
 
 impl Default for Paces {
     fn default() -> Self {
-        Self { welcome: Pace::new(INTERVAL, BURST), refused: Pace::new(REFUSAL_INTERVAL, REFUSAL_BURST) }
+        let (welcome, refused) = (Pace::new(INTERVAL, BURST), Pace::new(REFUSAL_INTERVAL, REFUSAL_BURST));
+        Self { welcome, refused, charged: Duration::ZERO }
     }
 }
 
@@ -128,13 +131,13 @@ impl TorrentShard {
         }
     }
 
-    /// Who has many pieces costs more than others when he comes and goes: those who come next have to wait for that.
-    fn charge_shifts(&self) {
-        let shifts = self.swarm.borrow_mut().take_shifts();
-        self.paces
-            .borrow_mut()
-            .welcome
-            .charge(self.now(), SHIFT.saturating_mul(shifts.try_into().unwrap_or(u32::MAX)));
+    /// Who has many pieces costs more than others when he comes and goes: those who come next have to wait for that. Done when somebody
+    /// comes, and once a second: what was paid for long ago is forgotten.
+    pub(super) fn charge_shifts(&self) {
+        let shifts = self.swarm.borrow_mut().take_shifts().try_into().unwrap_or(u32::MAX);
+        let (now, mut paces) = (self.now(), self.paces.borrow_mut());
+        let before = std::mem::replace(&mut paces.charged, now);
+        paces.welcome.charge((before, now), SHIFT.saturating_mul(shifts));
     }
 
     /// Waits for as long as somebody has to whom another core has let in; those who come next have to wait for him, too.
@@ -210,9 +213,14 @@ mod tests {
         for _ in 0..100 {
             now += pace.wait(now);
             pace.count(now);
-            pace.charge(now, SHIFT * 2 * 100_000);
+            pace.charge((now - Duration::from_secs(1), now), SHIFT * 2 * 100_000);
         }
         let spent = now - begun;
         assert!((1700..2100).contains(&spent.as_millis()), "{spent:?}");
+        // What has happened while nobody came costs whoever comes next no more than a burst.
+        let mut pace = Pace::new(INTERVAL, BURST);
+        now += Duration::from_secs(3600);
+        pace.charge((now - INTERVAL, now), SHIFT * u32::MAX);
+        assert_eq!(pace.wait(now), Duration::ZERO);
     }
 }

@@ -7,7 +7,7 @@ const MOST_PEERS: usize = 4000;
 /// Most accepted connections of a core that have not said their handshake.
 const MOST_STRANGERS: usize = 100;
 /// Most dials of a core at a time.
-const MOST_DIALS: usize = 30;
+const MOST_DIALS: usize = 60;
 /// One place in so many is for them at most, and one in so many for dials.
 const STRANGERS: usize = 4;
 const DIALS: usize = 8;
@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn peers_strangers_and_dials_share_the_places() {
-        assert_eq!(Room::within(1 << 20, 2), Room { peers: 4000, strangers: 100, dials: 30 });
+        assert_eq!(Room::within(1 << 20, 2), Room { peers: 4000, strangers: 100, dials: 60 });
         for (places, cores) in [(13, 2), (60, 1), (60, 4), (300, 2), (600, 2), (2000, 16)] {
             let room = Room::within(places, cores);
             let sum = room.peers + room.strangers * cores + places / DIALS;

@@ -105,7 +105,9 @@ impl Sender {
             }
             self.lay_out(&mut gather, allowed).await.map_err(io::Error::other)?;
             // From here on the gather holds them.
-            self.cached = self.payloads.drain(..).all(|payload| matches!(payload, Payload::Cached(..)));
+            if !self.payloads.is_empty() {
+                self.cached = self.payloads.drain(..).all(|payload| matches!(payload, Payload::Cached(..)));
+            }
             let len = gather.len();
             let result = match &mut self.cipher {
                 Some(cipher) => send_encrypted(&self.torrent, socket, cipher, &mut gather).await,

@@ -94,7 +94,7 @@ pub use peer::{Introduction, Tag};
 pub use peers::PeerSlot;
 pub use pex::{PexPace, is_usable};
 pub use piece_map::PieceMap;
-pub use reached::{is_local, reached};
+pub use reached::{is_inside, is_local, may_name, reached};
 pub use roster::host;
 pub use selection::{Priority, Selection};
 pub use settings::{MOST_OF_HOST, Settings, most_of_host};

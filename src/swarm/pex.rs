@@ -1,6 +1,6 @@
 //! Peer exchange (BEP 11): peers tell each other whom they are connected to.
 
-use super::reached::{is_local, reached};
+use super::reached::{is_local, may_name, reached};
 use super::speak::Speech;
 use super::tellers::Teller;
 use super::{DropReason, PeerSlot, Swarm, Tag};
@@ -135,11 +135,7 @@ pub fn is_usable(addr: SocketAddr, sender: IpAddr) -> bool {
         }
         IpAddr::V6(_) => false,
     };
-    !nobody
-        && addr.port() != 0
-        && !ip.is_unspecified()
-        && !ip.is_multicast()
-        && (!is_local(ip) || is_local(sender))
+    !nobody && addr.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && may_name(sender, ip)
 }
 
 impl Swarm {

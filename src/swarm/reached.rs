@@ -22,21 +22,36 @@ pub fn reached(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Whether an address belongs to this machine or a network of its own: others do not reach it, and nobody can prove anything about
-/// it from outside.
+/// Whether an address belongs to this machine or a network of its own: nobody can prove anything about it from outside, and who
+/// is there is no stranger.
 pub fn is_local(ip: IpAddr) -> bool {
     match reached(ip) {
-        IpAddr::V4(ip) => {
-            let [first, second, ..] = ip.octets();
-            // 0/8 is "this network", 100.64/10 what carriers put their customers into, and overlay networks their hosts.
-            let shared = first == 100 && second & 0xc0 == 64;
-            ip.is_loopback() || ip.is_private() || ip.is_link_local() || first == 0 || shared
-        }
-        IpAddr::V6(ip) => {
-            let own = ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local();
-            own || ip.is_unspecified()
-        }
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
     }
+}
+
+/// Whether it is one that carriers put their customers into (100.64/10), and overlay networks their hosts: who is there may be
+/// anybody, but nobody outside can know of it.
+fn is_shared(ip: IpAddr) -> bool {
+    let IpAddr::V4(ip) = reached(ip) else { return false };
+    let [first, second, ..] = ip.octets();
+    first == 100 && second & 0xc0 == 64
+}
+
+/// Whether it is reached from inside only; 0/8 and the unspecified address of IPv6 mean this machine to some systems.
+pub fn is_inside(ip: IpAddr) -> bool {
+    let nowhere = match reached(ip) {
+        IpAddr::V4(ip) => ip.octets()[0] == 0,
+        IpAddr::V6(ip) => ip.is_unspecified(),
+    };
+    nowhere || is_local(ip) || is_shared(ip)
+}
+
+/// Whether `sender` can know of somebody at this address that we can reach, too: strangers must not have us talk to machines of our
+/// own house.
+pub fn may_name(sender: IpAddr, ip: IpAddr) -> bool {
+    !is_inside(ip) || is_local(sender) || (is_shared(ip) && is_shared(sender))
 }
 
 #[cfg(test)]
@@ -45,27 +60,34 @@ mod tests {
 
     #[test]
     fn networks_of_our_own_are_known_however_they_are_written() {
-        for (ip, local) in [
-            ("127.0.0.1", true),
-            ("10.9.9.9", true),
-            ("172.31.0.1", true),
-            ("172.32.0.1", false),
-            ("192.168.1.1", true),
-            ("169.254.1.1", true),
-            ("100.64.0.1", true),
-            ("100.127.255.255", true),
-            ("100.128.0.1", false),
-            ("100.63.0.1", false),
-            ("8.8.8.8", false),
-            ("::1", true),
-            ("fd00::1", true),
-            ("fe80::1", true),
-            ("2001:db8::1", false),
-            ("::ffff:10.0.0.1", true),
-            ("64:ff9b::100.64.0.1", true),
-            ("2002:808:808::1", false),
+        // Of our own; reached from inside only; to be named by a stranger, and by who is behind the same carrier.
+        for (ip, known) in [
+            ("127.0.0.1", [true, true, false, false]),
+            ("10.9.9.9", [true, true, false, false]),
+            ("172.31.0.1", [true, true, false, false]),
+            ("172.32.0.1", [false, false, true, true]),
+            ("192.168.1.1", [true, true, false, false]),
+            ("169.254.1.1", [true, true, false, false]),
+            ("0.1.2.3", [false, true, false, false]),
+            ("100.64.0.1", [false, true, false, true]),
+            ("100.127.255.255", [false, true, false, true]),
+            ("100.128.0.1", [false, false, true, true]),
+            ("100.63.0.1", [false, false, true, true]),
+            ("8.8.8.8", [false, false, true, true]),
+            ("::", [false, true, false, false]),
+            ("::1", [true, true, false, false]),
+            ("fd00::1", [true, true, false, false]),
+            ("fe80::1", [true, true, false, false]),
+            ("2001:db8::1", [false, false, true, true]),
+            ("::ffff:10.0.0.1", [true, true, false, false]),
+            ("64:ff9b::100.64.0.1", [false, true, false, true]),
+            ("2002:808:808::1", [false, false, true, true]),
         ] {
-            assert_eq!(is_local(ip.parse().unwrap()), local, "{ip}");
+            let ip = ip.parse().unwrap();
+            let [stranger, neighbour, ours] =
+                ["9.9.9.9", "100.99.0.1", "192.168.0.5"].map(|sender| may_name(sender.parse().unwrap(), ip));
+            assert_eq!([is_local(ip), is_inside(ip), stranger, neighbour], known, "{ip}");
+            assert!(ours, "{ip}");
         }
     }
 

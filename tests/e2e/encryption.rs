@@ -11,11 +11,12 @@ use crate::support::net::{free_port, own_loopback};
 use crate::support::payload::{self, assert_same};
 use crate::support::peer::Wire;
 use crate::support::relay::tapped;
-use crate::support::wait::until_true;
+use crate::support::wait::{until, until_true};
 use crate::support::{Stage, Torrent};
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 const NAME: &[u8] = b"BitTorrent protocol";
 const ARC4: &[&str] =
@@ -147,8 +148,11 @@ fn who_waits_for_the_other_kind_of_handshake_is_offered_it_the_next_time() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let addr = listener.local_addr().unwrap();
     let mut held = Vec::new();
+    listener.set_nonblocking(true).unwrap();
     let mut next = || {
-        let (mut stream, _) = listener.accept().unwrap();
+        let (mut stream, _) = until("it dials again", || listener.accept().ok());
+        stream.set_nonblocking(false).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         let mut begin = [0; 20];
         stream.read_exact(&mut begin).unwrap();
         // It is neither answered nor hung up on.

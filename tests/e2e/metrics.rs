@@ -364,14 +364,13 @@ fn the_demo_tells_its_nodes_apart() {
     demo.wait_success();
 }
 
-/// The pages are of what cores have told by themselves: they are not asked.
 #[test]
 fn pages_are_clean_during_the_check_and_with_every_way_to_find_peers() {
     let stage = Stage::new();
     let origin = stage.folder("origin");
     // Holes: long to hash, and no room taken.
     let file = std::fs::File::create(origin.join("holes")).expect("a file can be made");
-    file.set_len(768 << 20).expect("it can be long");
+    file.set_len(2 << 30).expect("it can be long");
     let torrent = Torrent::make(&stage.path(""), &origin, "holes", 4 << 20, None);
     let state = stage.path("state");
     let more = ["--dht-bootstrap", "127.0.0.1:1", "--state", state.to_str().expect("UTF-8"), "--cores", "1"];
@@ -394,6 +393,7 @@ fn pages_are_clean_during_the_check_and_with_every_way_to_find_peers() {
     assert!(seed.stop().success());
 }
 
+/// The pages are of what cores have told by themselves: they are not asked.
 #[test]
 fn whoever_looks_often_costs_the_cores_nothing() {
     const LOOKS: u64 = 300;

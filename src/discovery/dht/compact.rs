@@ -1,6 +1,7 @@
 //! Addresses as the wire has them: 4 or 16 bytes and a port, and nodes with their id before that (BEP 5, 32).
 
-use super::id::{NodeId, is_local};
+use super::id::NodeId;
+use crate::swarm::may_name;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Which of the two networks: each has nodes, tables and lookups of its own (BEP 32).
@@ -94,5 +95,5 @@ pub(super) fn usable(addr: SocketAddr, from: IpAddr) -> bool {
         }
         IpAddr::V6(ip) => !(ip.is_unspecified() || ip.is_multicast() || ip.to_ipv4_mapped().is_some()),
     };
-    possible && addr.port() != 0 && (!is_local(addr.ip()) || is_local(from))
+    possible && addr.port() != 0 && may_name(from, addr.ip())
 }

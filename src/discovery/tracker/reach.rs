@@ -2,7 +2,7 @@
 //! network: what listens there must not be made to do something.
 
 use super::error::TrackerError;
-use crate::swarm::{is_local, reached};
+use crate::swarm::{is_inside, reached};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 /// Which addresses are asked.
@@ -18,7 +18,7 @@ pub(super) struct Reach {
 
 impl Reach {
     pub(super) fn new(any_address: bool) -> Self {
-        Self { any_address, is_local, is_own }
+        Self { any_address, is_local: is_inside, is_own }
     }
 
     /// Those of a tracker's addresses where this path and query may be asked for.

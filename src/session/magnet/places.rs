@@ -258,9 +258,10 @@ impl Places {
 
     /// Somebody was met where we dialled.
     pub(super) fn met(&mut self, addr: &SocketAddr) {
-        if let Some(counted) = self.book.get_mut(addr).and_then(|place| place.counted.take()) {
-            self.networks.take_back(counted);
-        }
+        let Some(place) = self.book.get_mut(addr) else { return };
+        place.counted.take().into_iter().for_each(|counted| self.networks.take_back(counted));
+        // That somebody is there is not only its teller's word any more.
+        place.teller.take().into_iter().for_each(|teller| self.tellers.remove(teller));
     }
 
     /// The address is due, and there is no place.
@@ -299,6 +300,8 @@ impl Places {
         let good: Vec<SocketAddr> = good.collect();
         let allowed = |addr: &&SocketAddr| match self.book.get(*addr) {
             Some(place) if private && place.source >= Source::Search => false,
+            // By the word of a peer alone: that peer will say it again, and is then held to it.
+            Some(place) if place.teller.is_some() => false,
             Some(place) => !place.liar && self.door.keeps_out(addr.ip(), place.source).is_none(),
             None => !private && self.door.keeps_out(addr.ip(), Source::Search).is_none(),
         };

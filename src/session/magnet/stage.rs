@@ -157,9 +157,11 @@ impl Stage {
         (self.fetch.held(), self.peers.len())
     }
 
-    /// Whether somebody here is said to have it.
+    /// Whether somebody here gives it, or may be about to: one that has not been here for long.
     pub(super) fn is_served(&self) -> bool {
-        self.peers.values().any(|peer| peer.offered)
+        let now = self.begun.elapsed();
+        let promises = |peer: &Peer| peer.offered && peer.since.elapsed() < SILENCE;
+        self.peers.iter().any(|(number, peer)| promises(peer) || self.fetch.service(now, *number).gives)
     }
 
     /// Runs a task that ends with the stage.
@@ -305,8 +307,11 @@ impl Stage {
             Heard::Metadata(payload) => return self.hear_metadata(number, &payload).map(News::Metadata),
             Heard::Others(payload) => self.hear_others(number, &payload),
             Heard::Port(port) => {
-                let first = port != 0 && !std::mem::replace(&mut peer.named_node, true);
-                return first.then(|| News::Node(at_port(peer.addr, port)));
+                let (again, node) = (std::mem::replace(&mut peer.named_node, true), at_port(peer.addr, port));
+                if again {
+                    self.offend(number);
+                }
+                return (!again && port != 0).then_some(News::Node(node));
             }
         }
         None
@@ -316,9 +321,9 @@ impl Stage {
     fn hear_others(&mut self, number: u64, payload: &[u8]) {
         let Some(peer) = self.peers.get_mut(&number).filter(|_| self.ourselves.pex) else { return };
         let in_time = peer.pex.take(self.begun.elapsed());
-        let Some(message) = PexMessage::parse(payload).filter(|_| in_time) else {
+        let Some(message) = in_time.then(|| PexMessage::parse(payload)).flatten() else {
             self.limits.exchange += 1;
-            return;
+            return self.offend(number);
         };
         self.limits.exchange += u64::from(message.cut);
         let (sender, teller) = (peer.addr.ip(), Teller::new(peer.addr));

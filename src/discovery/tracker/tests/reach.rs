@@ -1,7 +1,7 @@
 use super::{canned, request, response};
 use crate::discovery::tracker::reach::{Reach, is_own};
 use crate::discovery::tracker::{Count, TrackerClient, TrackerError, TrackerOptions};
-use crate::swarm::is_local;
+use crate::swarm::is_inside;
 use std::net::SocketAddr;
 
 #[test]
@@ -31,7 +31,7 @@ fn own_networks_are_told_from_the_internet() {
         ("8.8.8.8", false),
         ("2001:db8::1", false),
     ] {
-        assert_eq!(is_local(ip.parse().unwrap()), local, "{ip}");
+        assert_eq!(is_inside(ip.parse().unwrap()), local, "{ip}");
     }
 }
 

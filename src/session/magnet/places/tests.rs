@@ -167,6 +167,8 @@ fn what_peers_tell_leaves_room_for_all_others_and_no_peer_tells_of_many() {
     // What others name, too, is not by its word any more; nor is what is forgotten.
     told(1).take(20).for_each(|addr| places.add(addr, Source::Tracker));
     assert_eq!(tell(&mut places, 1), 120);
+    told(2).take(5).for_each(|addr| places.met(&addr));
+    assert_eq!(tell(&mut places, 2), 125);
     for now in 0..10_000 {
         while take_due(&mut places, seconds(now), |_| false).is_some() {}
         places.forget_dead(seconds(now), |_| false);
@@ -179,8 +181,11 @@ fn what_peers_tell_leaves_room_for_all_others_and_no_peer_tells_of_many() {
     let named = |places: Places, private| places.into_addresses([].into_iter(), private).len();
     let mut few = Places::default();
     few.add_told(addr(1), Teller::new(addr(2)));
+    few.met(&addr(1));
     assert_eq!(named(few, true), 0, "a private torrent");
-    assert_eq!(named(places, false), MOST_TOLD + 1);
+    // Of those where nobody was met it is not known that somebody is there.
+    places.met(&told(9).next().unwrap());
+    assert_eq!(named(places, false), 1 + 1);
 }
 
 #[test]

@@ -61,8 +61,8 @@ async fn peers_tell_of_others_seldom_enough_and_of_one_node_each() {
     (0..10).for_each(|_| _ = stage.hear(peer, told(&[])));
     assert_eq!(stage.limits().exchange, 1 + 6, "six in a minute are enough");
     let node = "8.8.8.8:6881".parse().unwrap();
-    let ports = [0, 6881, 6882].map(|port| stage.hear(peer, Heard::Port(port)));
-    assert_eq!(ports, [None, Some(News::Node(node)), None]);
+    let ports = [6881, 6882, 0].map(|port| stage.hear(peer, Heard::Port(port)));
+    assert_eq!(ports, [Some(News::Node(node)), None, None]);
     // Who does not want to hear of others does not.
     stage.ourselves.pex = false;
     stage.hear(peer, told(&["9.9.9.8:1"]));
@@ -78,11 +78,13 @@ async fn who_says_over_and_over_what_should_not_be_said_is_dropped() {
     };
     let reject = || Heard::Metadata(MetadataMessage::Reject { block: 9 }.encode());
     let request = || Heard::Metadata(MetadataMessage::Request { block: 9 }.encode());
-    let floods: [&dyn Fn() -> Heard; 3] = [&hello, &reject, &request];
+    let (port, rubbish) = (|| Heard::Port(7), || Heard::Others(b"nonsense".to_vec()));
+    let floods: [&dyn Fn() -> Heard; 5] = [&hello, &reject, &request, &port, &rubbish];
     for flood in floods {
         let mut stage = stage(Places::default());
         let peer = come(&mut stage, "8.8.8.8:1".parse().unwrap()).await;
         assert_eq!(stage.hear(peer, hello()), None);
+        stage.hear(peer, Heard::Port(7));
         (0..MOST_OFFENCES).for_each(|_| _ = stage.hear(peer, flood()));
         assert_eq!((stage.peers.len(), stage.limits().offences), (1, u64::from(MOST_OFFENCES)));
         stage.hear(peer, flood());
