@@ -2,7 +2,7 @@
 
 use crate::common::payload::{BLOCK, noise, one_file};
 use crate::common::peer::{Request, UNCHOKE, accept, bitfield, message};
-use crate::common::program::client;
+use crate::common::program::{client, seedring};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::ffi::OsStr;
@@ -10,21 +10,9 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
-
-/// The program, deaf to the settings of whoever runs the tests.
-fn seedring() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_seedring"));
-    for (key, _) in std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("SEEDRING_")) {
-        command.env_remove(key);
-    }
-    command.env("SEEDRING_NO_LSD", "1");
-    // No test talks to nodes of the world, or leaves anything in a home.
-    command.env("SEEDRING_NO_DHT", "1").stdin(Stdio::null());
-    command
-}
 
 fn run<A: AsRef<OsStr>>(folder: &Path, args: impl IntoIterator<Item = A>) -> Output {
     seedring().current_dir(folder).args(args).output().expect("the program starts")
