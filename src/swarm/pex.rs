@@ -4,8 +4,8 @@ use super::reached::{is_local, may_name, reached};
 use super::speak::Speech;
 use super::tellers::Teller;
 use super::{DropReason, PeerSlot, Swarm, Tag};
-use crate::wire::canonical;
 use crate::wire::extended::{Extension, MAX_PEX_PEERS, PexFlags, PexMessage};
+use crate::wire::{canonical, is_of_a_link};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -118,10 +118,6 @@ impl Pex {
         self.seen = news.is_empty().then_some(neighbours.changes);
         news
     }
-}
-
-fn is_of_a_link(addr: SocketAddr) -> bool {
-    matches!(addr, SocketAddr::V6(v6) if v6.ip().is_unicast_link_local())
 }
 
 /// Whether it may make sense to dial what this sender has told.

@@ -5,10 +5,12 @@ use std::net::SocketAddr;
 /// The address in its plain form: of IPv4 also where it came mapped into IPv6. One that is good on one link only (`fe80::/10`) keeps
 /// the number of that link, without which nobody can be reached there.
 pub fn canonical(addr: SocketAddr) -> SocketAddr {
-    match addr {
-        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => addr,
-        addr => SocketAddr::new(addr.ip().to_canonical(), addr.port()),
-    }
+    if is_of_a_link(addr) { addr } else { SocketAddr::new(addr.ip().to_canonical(), addr.port()) }
+}
+
+/// Whether it is good on one link only.
+pub fn is_of_a_link(addr: SocketAddr) -> bool {
+    matches!(addr, SocketAddr::V6(v6) if v6.ip().is_unicast_link_local())
 }
 
 /// Another port of the same host.
@@ -20,10 +22,7 @@ pub fn at_port(addr: SocketAddr, port: u16) -> SocketAddr {
 
 /// Whether it is good on one link only and that is not known.
 pub fn lacks_link(addr: SocketAddr) -> bool {
-    match addr {
-        SocketAddr::V6(v6) => v6.ip().is_unicast_link_local() && v6.scope_id() == 0,
-        SocketAddr::V4(_) => false,
-    }
+    is_of_a_link(addr) && matches!(addr, SocketAddr::V6(v6) if v6.scope_id() == 0)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub mod mse;
 mod peer_id;
 mod reader;
 
-pub use address::{at_port, canonical, lacks_link};
+pub use address::{at_port, canonical, is_of_a_link, lacks_link};
 pub use bitfield::{bitfield_is_valid, bitfield_len};
 pub use gzip::{GZIP_MAGIC, GzipError, gunzip};
 pub use handshake::{HANDSHAKE_HEAD_LEN, HANDSHAKE_LEN, Handshake, HandshakeError, Reserved};
