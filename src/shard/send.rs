@@ -14,8 +14,8 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// Payload that goes into one send; more where the page cache holds it, for that takes no memory of ours meanwhile. (A byte costs
-/// less in long sends: a tenth, and a fifth, than in sends of one run.)
+/// Payload that goes into one send; more where the page cache holds it, for that takes no memory of ours meanwhile. (Sends of
+/// one run cost a tenth more a byte with sixteen peers, a quarter with two hundred: docs/measurements.md.)
 const SEND_LEN: u32 = 2 * RUN_LEN;
 const CACHED_SEND_LEN: u32 = 4 * RUN_LEN;
 /// Payload that goes into one encrypted send: what the send buffer does not take of it has been encrypted in vain.

@@ -191,11 +191,12 @@ pub async fn resolve(
             _ = ticks.tick() => {
                 let (bytes, peers) = stage.standing();
                 watch(MagnetEvent::Progress { bytes, peers, limits: stage.limits() });
+                let is_served = stage.is_served();
                 // Else the tracker's interval holds.
-                if !stage.is_served() {
+                if !is_served {
                     announcing.iter().for_each(Announcing::want_peers);
                 }
-                let count = if stage.is_served() { peers as u32 } else { 0 };
+                let count = if is_served { peers as u32 } else { 0 };
                 dht.iter_mut().for_each(|dht| dht.progress(count, 1));
                 stage.tick();
                 None
