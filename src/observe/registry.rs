@@ -135,7 +135,7 @@ const GAUGES: &[(&str, &str)] = &[
     ("seedring_mapped_bytes", "Bytes of files that are mapped, to be sent from the page cache."),
     (
         "seedring_arena_registered",
-        "Whether payload memory is registered with the kernel (1) or pinned anew each time (0).",
+        "Whether all payload memory is registered with the kernel (1), or what the arena grew by since it could not be is pinned anew each time (0).",
     ),
 ];
 

@@ -2,7 +2,7 @@
 
 use super::counters::{Alive, Kind, count_handshake};
 use super::descriptors::{Descriptors, Place};
-use super::op::submit;
+use super::op::{submit, turn};
 use super::zero_copy::{Flights, Parcel, abort};
 use super::{Gather, Scatter, ZeroCopy, ZeroCopySend, sendfile};
 use io_uring::{opcode, squeue, types};
@@ -222,8 +222,8 @@ impl Socket {
         if !gather.is_memory() {
             let result = sendfile::send(&self.0.fd, &mut gather);
             gather.clear();
-            // It was done at once. Others have their turn all the same, between one send and the next.
-            tokio::task::yield_now().await;
+            // It was done at once. Others have their turn all the same, between one send and the next, the kernel among them.
+            turn().await;
             return (result, gather);
         }
         let Some(flights) = self.0.flights.get() else { return self.send_copy(gather).await };

@@ -133,6 +133,32 @@ fn files_are_read_and_written_by_what_is_registered() {
     assert!(arrived == content);
 }
 
+/// What the kernel tells of itself comes a page at a time, however much is asked for: after a short read it goes on where that
+/// ended, in the file as in memory.
+#[test]
+fn short_reads_are_gone_on_with() {
+    const SYMBOLS: &str = "/proc/kallsyms";
+    let expected = std::fs::read(SYMBOLS).unwrap();
+    assert!(expected.len() > 4 * BLOCK, "a kernel without symbols");
+    let open = || File::new(std::fs::File::open(SYMBOLS).unwrap().into());
+    on_a_ring(async |core| {
+        let before = counters().operations[Kind::Read as usize];
+        for in_this_thread in [false, true] {
+            let filling = core.arena.take().unwrap();
+            let lease = filling.lease(7..7 + 3 * BLOCK).unwrap();
+            let read = match in_this_thread {
+                false => open().read_exact(lease, 3 * BLOCK, 100).await,
+                true => open().read_now(lease, 3 * BLOCK, 100),
+            };
+            drop(read.unwrap());
+            let slab = filling.seal().ok().unwrap();
+            assert!(slab.bytes(7..7 + 3 * BLOCK) == &expected[100..100 + 3 * BLOCK], "{in_this_thread}");
+        }
+        let reads = counters().operations[Kind::Read as usize];
+        assert!(reads.short > before.short, "{reads:?}");
+    });
+}
+
 #[test]
 fn huge_pages_are_asked_for() {
     let flags = run(Config::new(4 << 20), async |core| {

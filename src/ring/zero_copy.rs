@@ -99,6 +99,12 @@ impl ZeroCopy {
         self.0.counts.get()
     }
 
+    /// Whether the kernel may still read something that was sent.
+    pub fn is_under_way(&self) -> bool {
+        let counts = self.counts();
+        counts.sends > counts.landed + counts.leaked
+    }
+
     pub(super) fn count_abort(&self) {
         self.0.count(|counts| counts.aborted += 1);
     }

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, mpsc, watch};
 
 /// Letters that wait for all cores together. Most of them are blocks, of 16 KiB each; some bring a connection.
-const MAILBOX: usize = 2048;
+const MAILBOX: usize = 1024;
 
 /// Something for one core from another.
 pub(super) enum Letter {

@@ -5,6 +5,7 @@
 //! other; a peer stays on the core that dialled it, or on which `seats` has placed it when it connected to us.
 
 mod allowance;
+mod aside;
 mod channel;
 mod choices;
 mod connection;

@@ -7,6 +7,7 @@
 //! that says decides where its payload goes.
 
 use super::allowance::Allowance;
+use super::aside::Room;
 use super::crew::Letter;
 use super::guess::Guess;
 use super::torrent::TorrentShard;
@@ -31,11 +32,26 @@ struct Coming {
     filled: usize,
     /// Room for all of it, when it is put aside: from its first byte on.
     aside: Vec<u8>,
+    _room: Option<Room>,
 }
 
 impl Coming {
     fn make_room(&mut self) {
         self.aside.resize(self.block.len as usize, 0);
+    }
+}
+
+impl TorrentShard {
+    /// A block that goes there, unless that is aside and there is no room for more: then another peer, or another time, has to do.
+    fn coming(&self, block: Block, place: Place) -> Coming {
+        let room = if place == Place::Aside { self.asides.take() } else { None };
+        let place = if place == Place::Aside && room.is_none() {
+            self.hits.borrow_mut().asides += 1;
+            Place::Nowhere
+        } else {
+            place
+        };
+        Coming { block, place, filled: 0, aside: Vec::new(), _room: room }
     }
 }
 
@@ -384,7 +400,7 @@ impl Receiver {
                     let begun = torrent.swarm.borrow_mut().begin(self.now, self.slot, head);
                     let Ok((block, place)) = begun else { return Ok(false) };
                     self.guess.begun(next == Some(block));
-                    self.coming = Some(Coming { block, place, filled: 0, aside: Vec::new() });
+                    self.coming = Some(torrent.coming(block, place));
                 }
                 Some(Item::Payload { len }) => {
                     let end = bytes.len() - input.len();

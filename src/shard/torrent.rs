@@ -1,5 +1,6 @@
 //! One torrent on one core: the swarm's wishes become operations, their answers go back to the swarm.
 
+use super::aside::Asides;
 use super::crew::{Crew, Letter, Unposted};
 use super::hashing::Hashing;
 use super::listen::Paces;
@@ -34,6 +35,8 @@ const RUNS_IN_SPEECH: usize = 64;
 
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
+/// How long the end of a core waits for peers to take what is on its way to them.
+const LAST_SENDS: Duration = Duration::from_secs(2);
 /// Buffers kept for sends under encryption. A send never waits, so few are under way at a time.
 const SPARE_COPIES: usize = 16;
 /// Places to receive into that are kept: as many as there are peers of whom something comes at a time.
@@ -81,6 +84,7 @@ pub(super) struct TorrentShard {
     scatters: RefCell<Vec<Scatter>>,
     /// Room for wishes, not in use.
     wishes: RefCell<Vec<Wish>>,
+    pub(super) asides: Asides,
     reports: mpsc::Sender<Report>,
     /// Runs that are being written; their slabs are no longer in `fetched`.
     writing: Cell<usize>,
@@ -118,7 +122,7 @@ impl TorrentShard {
             info_hash: crew.torrent.info_hash,
             peer_id: crew.id,
         };
-        let gauges = Gauges::default();
+        let (gauges, asides) = (Gauges::default(), Asides::new(crew.cores()));
         let secrecy = Secrecy::new(crew.encryption, crew.torrent.info_hash);
         Rc::new(Self {
             crew,
@@ -138,6 +142,7 @@ impl TorrentShard {
             copies: RefCell::default(),
             scatters: RefCell::default(),
             wishes: RefCell::default(),
+            asides,
             reports,
             writing: Cell::new(0),
             busy: Cell::new(0),
@@ -471,11 +476,17 @@ impl TorrentShard {
 
     // ---- end ----
 
-    /// Closes all connections and waits for disk work under way.
+    /// Closes all connections and waits for disk work under way; and for a while for what goes out without a copy: what the
+    /// kernel still reads when the core ends is taken back from it, and the peer sees a reset.
     pub(super) async fn stop(&self) {
         self.stopping.set(true);
         self.lines.borrow().values().for_each(|line| line.socket.shutdown());
         while self.busy.get() > 0 || !self.lines.borrow().is_empty() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let begun = self.now();
+        let zero_copy = self.memory.borrow().zero_copy.clone();
+        while zero_copy.is_under_way() && self.now() - begun < LAST_SENDS {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }

@@ -6,6 +6,8 @@ use crate::digest::{Job, Sha1State, advance};
 use crate::metainfo::{PieceIndex, Torrent};
 use crate::ring::{self, Arena, SLAB_LEN, Slab};
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -36,6 +38,7 @@ pub async fn hash_pieces(
         arena: arena.clone(),
         bench,
         pieces,
+        in_a_run: (SLAB_LEN as u32 / access.store().layout().piece_length()).max(1),
         seen,
         zeros: Cell::default(),
     });
@@ -50,6 +53,8 @@ struct Check<F> {
     arena: Arena,
     bench: Bench,
     pieces: RefCell<Stretch>,
+    /// Pieces that a run holds; 1 when it holds none.
+    in_a_run: u32,
     seen: RefCell<F>,
     /// A length in bytes, and the hash of so many zeros.
     zeros: Cell<(u32, [u8; 20])>,
@@ -74,30 +79,41 @@ impl Drop for Readers {
     }
 }
 
+/// Pieces that follow each other and are read together: those that one run holds, or a single longer one.
+struct Group {
+    pieces: Vec<PieceIndex>,
+    /// Bytes of all.
+    len: u32,
+}
+
 /// Reads pieces and brings their runs to the bench. The next run is being read while one is hashed.
 async fn reader<F: FnMut(PieceIndex, Option<[u8; 20]>) + 'static>(
     job: Rc<Check<F>>,
     queue: Arc<PieceQueue>,
 ) -> Result<(), StorageError> {
     let _seat = Seat(&job.bench);
-    let mut next = job.begin_piece().await.inspect_err(|_| queue.close())?;
-    while let Some((piece, mut reading)) = next.take() {
-        let (mut state, len) = (Sha1State::new(), job.piece_len(piece));
+    let mut taken = VecDeque::new();
+    let mut next = job.begin(&mut taken).await.inspect_err(|_| queue.close())?;
+    while let Some((group, mut reading)) = next.take() {
+        let mut states: Vec<Sha1State> = group.pieces.iter().map(|_| Sha1State::new()).collect();
         let mut begin = 0;
         loop {
-            let run = (len - begin).min(SLAB_LEN as u32);
+            let run = (group.len - begin).min(SLAB_LEN as u32);
             let slab = reading.await.expect("a read panicked").inspect_err(|_| queue.close())?;
             begin += run;
-            if begin < len {
-                reading = job.read(piece, begin);
-                state = job.bench.advance(state, slab, run as usize).await;
+            let parts = job.parts(&group, states, run as usize);
+            if begin < group.len {
+                reading = job.read(group.pieces[0], begin..group.len);
+                states = job.bench.advance(slab, parts).await;
             } else {
-                next = job.begin_piece().await.inspect_err(|_| queue.close())?;
-                state = job.bench.advance(state, slab, run as usize).await;
+                next = job.begin(&mut taken).await.inspect_err(|_| queue.close())?;
+                states = job.bench.advance(slab, parts).await;
                 break;
             }
         }
-        (job.seen.borrow_mut())(piece, Some(state.finish()));
+        for (piece, state) in group.pieces.into_iter().zip(states) {
+            (job.seen.borrow_mut())(piece, Some(state.finish()));
+        }
     }
     Ok(())
 }
@@ -110,30 +126,63 @@ impl<F: FnMut(PieceIndex, Option<[u8; 20]>) + 'static> Check<F> {
         self.access.store().layout().piece_len(piece)
     }
 
-    /// Starts to read the next piece that is there; those before it are done.
-    async fn begin_piece(&self) -> Result<Option<(PieceIndex, Reading)>, StorageError> {
-        while let Some(piece) = self.next_piece() {
-            let hash = match self.access.store().may_hold(piece) {
-                false => None,
-                true if self.access.is_hole(piece).await? => Some(self.hash_of_zeros(self.piece_len(piece))),
-                true => return Ok(Some((piece, self.read(piece, 0)))),
-            };
-            (self.seen.borrow_mut())(piece, hash);
+    /// Starts to read the next pieces that are there, from those that this reader has `taken` on; those between are done.
+    async fn begin(
+        &self,
+        taken: &mut VecDeque<PieceIndex>,
+    ) -> Result<Option<(Group, Reading)>, StorageError> {
+        let mut group = Group { pieces: Vec::new(), len: 0 };
+        loop {
+            if taken.is_empty() && group.pieces.is_empty() {
+                taken.extend(self.pieces.borrow_mut().take(self.in_a_run));
+            }
+            let Some(piece) = taken.pop_front() else { break };
+            match self.without_reading(piece).await? {
+                None => {
+                    group.len += self.piece_len(piece);
+                    group.pieces.push(piece);
+                }
+                Some(hash) => {
+                    (self.seen.borrow_mut())(piece, hash);
+                    if !group.pieces.is_empty() {
+                        break;
+                    }
+                }
+            }
         }
-        Ok(None)
+        let first = group.pieces.first().copied();
+        Ok(first.map(|first| {
+            let reading = self.read(first, 0..group.len);
+            (group, reading)
+        }))
     }
 
-    fn next_piece(&self) -> Option<PieceIndex> {
-        self.pieces.borrow_mut().next()
+    /// The hash of a piece that need not be read for it, or that it has none: something is missing.
+    async fn without_reading(&self, piece: PieceIndex) -> Result<Option<Option<[u8; 20]>>, StorageError> {
+        if !self.access.store().may_hold(piece) {
+            return Ok(Some(None));
+        }
+        let hole = self.access.is_hole(piece).await?;
+        Ok(hole.then(|| Some(self.hash_of_zeros(self.piece_len(piece)))))
     }
 
-    /// Starts to read the run at `begin`.
-    fn read(&self, piece: PieceIndex, begin: u32) -> Reading {
-        let end = self.piece_len(piece).min(begin + SLAB_LEN as u32);
-        let skew = self.access.store().skew(piece, begin, end - begin);
+    /// Starts to read the run at the beginning of that range, which goes on from the first byte of a piece.
+    fn read(&self, first: PieceIndex, range: Range<u32>) -> Reading {
+        let end = range.end.min(range.start + SLAB_LEN as u32);
+        let skew = self.access.store().skew(first, range.start, end - range.start);
         let slab = self.arena.take_at(skew).expect("two free slabs a reader");
         let access = Rc::clone(&self.access);
-        ring::spawn(async move { access.read_once(piece, begin..end, slab).await })
+        ring::spawn(async move { access.read_once(first, range.start..end, slab).await })
+    }
+
+    /// Which bytes of a run of that length are whose.
+    fn parts(&self, group: &Group, states: Vec<Sha1State>, run: usize) -> Vec<Part> {
+        let mut begin = 0;
+        let part = |(state, piece): (Sha1State, &PieceIndex)| {
+            let end = (begin + self.piece_len(*piece) as usize).min(run);
+            Part { state, range: std::mem::replace(&mut begin, end)..end }
+        };
+        states.into_iter().zip(&group.pieces).map(part).collect()
     }
 
     fn hash_of_zeros(&self, len: u32) -> [u8; 20] {
@@ -149,12 +198,17 @@ impl<F: FnMut(PieceIndex, Option<[u8; 20]>) + 'static> Check<F> {
     }
 }
 
+/// Bytes of a run that a state is to be moved on by.
+struct Part {
+    state: Sha1State,
+    range: Range<usize>,
+}
+
 /// A run that waits to be hashed, and who waits for it.
 struct Waiting {
-    state: Sha1State,
     slab: Slab,
-    len: usize,
-    done: oneshot::Sender<Sha1State>,
+    parts: Vec<Part>,
+    done: oneshot::Sender<Vec<Sha1State>>,
 }
 
 /// Where readers bring their runs: when all have brought one, they are hashed side by side.
@@ -167,10 +221,10 @@ struct Bench {
 }
 
 impl Bench {
-    /// Moves the state on by the first `len` bytes of the slab.
-    async fn advance(&self, state: Sha1State, slab: Slab, len: usize) -> Sha1State {
+    /// Moves the states on by their parts of the slab.
+    async fn advance(&self, slab: Slab, parts: Vec<Part>) -> Vec<Sha1State> {
         let (done, moved_on) = oneshot::channel();
-        self.waiting.borrow_mut().push(Waiting { state, slab, len, done });
+        self.waiting.borrow_mut().push(Waiting { slab, parts, done });
         self.hash_if_all_wait();
         moved_on.await.expect("whoever hashes answers")
     }
@@ -183,13 +237,16 @@ impl Bench {
         if batch.is_empty() {
             return;
         }
-        let jobs = batch.iter_mut().map(|one| Job::new(&mut one.state, one.slab.bytes(0..one.len)));
+        let jobs = batch.iter_mut().flat_map(|Waiting { slab, parts, .. }| {
+            parts.iter_mut().map(|part| Job::new(&mut part.state, slab.bytes(part.range.clone())))
+        });
         let begun = Instant::now();
         advance(&mut jobs.collect::<Vec<_>>());
-        self.access.count_checked(begun, batch.iter().map(|one| one.len as u64).sum());
-        for Waiting { state, done, .. } in batch {
+        let lens = batch.iter().flat_map(|one| &one.parts).map(|part| part.range.len() as u64);
+        self.access.count_checked(begun, lens.sum());
+        for Waiting { parts, done, .. } in batch {
             // Nobody listens when the check was given up.
-            let _ = done.send(state);
+            let _ = done.send(parts.into_iter().map(|part| part.state).collect());
         }
     }
 }

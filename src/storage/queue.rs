@@ -72,14 +72,16 @@ impl Stretch {
     }
 }
 
-impl Iterator for Stretch {
-    type Item = PieceIndex;
-
-    fn next(&mut self) -> Option<PieceIndex> {
+impl Stretch {
+    /// The next pieces, at most so many, which follow each other; none when all are taken.
+    pub(super) fn take(&mut self, most: u32) -> impl Iterator<Item = PieceIndex> + use<> {
         if self.taken.is_empty() {
             self.taken = self.queue.take();
         }
-        self.queue.layout.piece(self.taken.next()?)
+        let end = self.taken.start.saturating_add(most).min(self.taken.end);
+        let taken = std::mem::replace(&mut self.taken.start, end)..end;
+        let layout = Arc::clone(&self.queue.layout);
+        taken.filter_map(move |number| layout.piece(number))
     }
 }
 
@@ -92,13 +94,15 @@ mod tests {
         let layout = Arc::new(Layout::new(1, [40]).unwrap());
         let queue = Arc::new(PieceQueue::new(&layout, 2));
         let (mut one, mut other) = (Stretch::new(&queue), Stretch::new(&queue));
-        let first: Vec<u32> =
-            [one.next(), one.next(), other.next(), one.next()].map(|piece| piece.unwrap().get()).to_vec();
-        assert_eq!(first, [0, 1, 16, 2]);
-        let rest: std::collections::BTreeSet<u32> = one.chain(other).map(PieceIndex::get).collect();
-        assert_eq!(rest.len(), 36);
+        let take =
+            |stretch: &mut Stretch, most| -> Vec<u32> { stretch.take(most).map(PieceIndex::get).collect() };
+        assert_eq!(take(&mut one, 2), [0, 1]);
+        assert_eq!(take(&mut other, 1), [16]);
+        assert_eq!(take(&mut one, 100), (2..16).collect::<Vec<_>>(), "no further than what was taken");
+        assert_eq!(take(&mut one, 100), (32..40).collect::<Vec<_>>());
+        assert_eq!(take(&mut other, 100), (17..32).collect::<Vec<_>>());
         assert!(queue.is_empty());
-        assert_eq!(Stretch::new(&queue).next(), None);
+        assert!(take(&mut one, 1).is_empty() && take(&mut other, 1).is_empty());
     }
 
     #[test]
@@ -120,8 +124,8 @@ mod tests {
         let layout = Arc::new(Layout::new(1, [40]).unwrap());
         let queue = Arc::new(PieceQueue::new(&layout, 2));
         let mut core = Stretch::new(&queue);
-        core.next();
+        core.take(1).for_each(drop);
         queue.close();
-        assert_eq!(core.count(), 15, "what was taken");
+        assert_eq!(core.take(100).count(), 15, "what was taken");
     }
 }

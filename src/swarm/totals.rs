@@ -46,6 +46,8 @@ limit_hits! {
     reports,
     /// Things not told to another core because its mailbox was full.
     letters,
+    /// Blocks thrown away because too many were put aside: their home was on another core, or another peer in the middle of them.
+    asides,
     /// Bad tries at a piece of which it was forgotten who sent what, because there were too many.
     evidence,
     /// Liars not remembered because there are too many.

@@ -11,7 +11,7 @@ use crate::common::peer::{
 use crate::common::program::{Program, client};
 use seedring::metainfo::Torrent;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::thread::sleep;
@@ -132,6 +132,34 @@ fn whatever_is_asked_for_comes_without_a_copy() {
     whatever_is_asked_for(&["--cores", "1", "--zero-copy-send", "on"], true);
     whatever_is_asked_for(&["--cores", "1", "--zero-copy-send", "on", "--memory-limit", "8M"], true);
     whatever_is_asked_for(&["--cores", "1", "--zero-copy-send", "on", "--memory-limit", "8M"], false);
+}
+
+/// What the end of the program finds on its way to a peer is the peer's all the same, copied or not, and is told of as sent.
+#[test]
+fn what_is_on_its_way_at_the_end_arrives() {
+    let (folder, path, torrent) = one_file(8 << 20, 32 * BLOCK);
+    for zero_copy in ["off", "on"] {
+        let more = ["--cores", "1", "--zero-copy-send", zero_copy, "--metrics", "127.0.0.1:0"];
+        let mut seed = Program::start(&mut client("seed", &path, folder.path(), &more));
+        let figures = seed.metrics_address();
+        let mut stream = connect(seed.address(), &torrent, [1; 20]).unwrap();
+        stream.write_all(&message(INTERESTED, &[], &[])).unwrap();
+        hear_kind(&mut stream, UNCHOKE);
+        let requests = (0..200).map(|block| message(REQUEST, &[block / 32, block % 32 * BLOCK, BLOCK], &[]));
+        stream.write_all(&requests.collect::<Vec<_>>().concat()).unwrap();
+        // More than this side's buffers hold.
+        common::until(|| match Samples::fetch(figures).sum("seedring_uploaded_bytes_total", &[]) {
+            sent if sent >= 2 << 20 => Ok(()),
+            sent => Err(format!("{sent} bytes sent")),
+        });
+        seed.interrupt();
+        sleep(Duration::from_millis(200));
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).unwrap_or_else(|error| panic!("{zero_copy}: {error}"));
+        let sent = seed.until("stopped")["uploaded"].as_u64().unwrap();
+        assert!(rest.len() as u64 >= sent, "{zero_copy}: {} bytes of {sent}", rest.len());
+        assert!(seed.wait().success());
+    }
 }
 
 /// What it says fills as many bytes as the head of a block, and more: it is no block all the same.

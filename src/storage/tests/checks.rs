@@ -70,15 +70,21 @@ fn all_begin(begun: Arc<AtomicUsize>, cores: usize) -> impl FnMut(u32) + 'static
     }
 }
 
-/// Pieces are read run by run, not block by block, and many at the same time.
+/// Pieces are read run by run, not block by block, and many at the same time; short ones that follow each other together.
 #[test]
 fn a_check_reads_ahead_in_whole_runs() {
+    for piece_len in [2 * ring::SLAB_LEN, ring::SLAB_LEN / 16] {
+        reads_ahead_in_whole_runs(piece_len as u64);
+    }
+}
+
+fn reads_ahead_in_whole_runs(piece_len: u64) {
     const RUNS: u64 = 32;
     let folder = on_disk();
     fs::write(folder.path().join("a"), vec![7; RUNS as usize * ring::SLAB_LEN]).unwrap();
     ring::run(ring::Config::new(32 << 20), async |core| {
         let files = [entry("a", RUNS * ring::SLAB_LEN as u64)];
-        let layout = Arc::new(Layout::new(2 * ring::SLAB_LEN as u64, [files[0].length]).unwrap());
+        let layout = Arc::new(Layout::new(piece_len, [files[0].length]).unwrap());
         let store = Store::new(Folder::open(folder.path(), true).unwrap(), layout, &files).unwrap();
         let access = Rc::new(Access::new(Arc::new(store), 1));
         let queue = Arc::new(PieceQueue::new(access.store().layout(), 1));
