@@ -27,13 +27,13 @@ const MOST_AMONG_PEERS: u32 = 10;
 /// Pieces that we have: the first ones are taken by chance, in another way.
 const HAD: u32 = 10;
 
-/// Peers that have every other piece, of one block each, and are asked for as many as are timed.
-fn crowd(pieces: u32, peers: u32) -> (Desk, Vec<PeerSlot>) {
+/// Peers that have every other piece, of one block each, and are asked for as many as are timed, when we have so many pieces.
+fn crowd(pieces: u32, peers: u32, had: u32) -> (Desk, Vec<PeerSlot>) {
     let layout = Arc::new(Layout::new(BLOCK.into(), [u64::from(pieces) * u64::from(BLOCK)]).unwrap());
     let most_peers = peers as usize + 50;
     let settings = Settings { most_peers, hold: u32::MAX, ..Desk::settings() };
     let commons = Arc::new(Commons::new(pieces, 1));
-    (0..HAD).for_each(|number| commons.map.set_have(layout.piece(number).unwrap()));
+    (0..had).for_each(|number| commons.map.set_have(layout.piece(number).unwrap()));
     let mut desk = Desk::with(layout, commons, 0, settings);
     desk.slabs = usize::MAX / 2;
     let mut rng = fastrand::Rng::with_seed(1);
@@ -60,8 +60,17 @@ fn connect(desk: &mut Desk, number: u32) -> PeerSlot {
 
 /// The shortest time for the requests of one peer.
 fn pick(pieces: u32, peers: u32) -> Duration {
+    pick_having(pieces, peers, HAD)
+}
+
+/// The same for the first pieces, which chance alone decides.
+fn pick_first(pieces: u32, peers: u32) -> Duration {
+    pick_having(pieces, peers, 0)
+}
+
+fn pick_having(pieces: u32, peers: u32, had: u32) -> Duration {
     let times = (0..TRIES).map(|_| {
-        let (mut desk, peers) = crowd(pieces, peers);
+        let (mut desk, peers) = crowd(pieces, peers, had);
         // The first word is what we have, and the first request is where all begins.
         desk.say(peers[0]);
         let begun = Instant::now();
@@ -75,7 +84,7 @@ fn pick(pieces: u32, peers: u32) -> Duration {
 
 /// The shortest time for the HAVEs of one peer that comes with nothing.
 fn have(pieces: u32, peers: u32) -> Duration {
-    let (mut desk, _) = crowd(pieces, peers);
+    let (mut desk, _) = crowd(pieces, peers, HAD);
     let mut rng = fastrand::Rng::with_seed(2);
     let times = (0..TRIES).map(|number| {
         let peer = connect(&mut desk, 1_000_000 + number as u32);
@@ -89,7 +98,7 @@ fn have(pieces: u32, peers: u32) -> Duration {
 
 /// The shortest time that something takes in a torrent of so many pieces, among so many peers.
 type Cost = fn(u32, u32) -> Duration;
-const COSTS: [(&str, Cost); 2] = [("picks", pick), ("HAVEs", have)];
+const COSTS: [(&str, Cost); 3] = [("picks", pick), ("first picks", pick_first), ("HAVEs", have)];
 
 #[test]
 fn many_pieces_make_no_pick_and_no_have_much_dearer() {
