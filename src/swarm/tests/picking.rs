@@ -151,3 +151,23 @@ fn who_loses_pieces_and_has_them_again_costs_two_looks_at_all_of_them_and_no_mor
     desk.swarm.gone(desk.now, part);
     assert_eq!(desk.swarm.take_shifts(), 2 * u64::from(FEW - 1));
 }
+
+#[test]
+fn who_has_a_piece_and_loses_it_in_turn_is_dropped_in_the_end_and_who_loses_many_is_not() {
+    let [spinner, cache] = [true, false].map(|spins| {
+        let mut desk = Desk::new(BLOCK, FEW, &[]);
+        desk.reserved = Reserved::ours(false);
+        let peer = desk.connect(true, 1).unwrap();
+        desk.hear(peer, Message::HaveNone);
+        for round in 0..302 {
+            let number = if spins { 7 } else { round };
+            desk.hear(peer, Message::Have(number));
+            desk.hear(
+                peer,
+                Message::Extended { id: Extension::DontHave.id(), payload: &encode_dont_have(number) },
+            );
+        }
+        (desk.drops().len(), desk.swarm.totals().limits.offences)
+    });
+    assert_eq!((spinner, cache), ((1, 301), (0, 0)));
+}

@@ -34,7 +34,8 @@ fn requests(node: &Node) {
         let blocks: BTreeSet<Block> = peer.asked.iter().map(|asked| asked.block).collect();
         assert_eq!(blocks.len(), peer.asked.len(), "{slot:?} was asked twice for the same block");
         // One whose line to us works, and ours to it does not, asks now and then for want of hearing our choke.
-        assert!(peer.offences <= 8, "{slot:?} speaks well: {} offences", peer.offences);
+        let offences = peer.conduct.offences();
+        assert!(offences <= 8, "{slot:?} speaks well: {offences} offences");
         let open = |block: &Block| peer.offers(block.piece);
         // Under the fast extension what it was asked for before is still to be answered.
         let may = !peer.chokes_us || peer.fast.on || blocks.iter().all(open);
