@@ -21,6 +21,8 @@ const TIMED: usize = 200;
 const TRIES: usize = 15;
 /// The cost for many pieces may be so many times that for few. What looks at every piece would cost a hundred times as much.
 const MOST: u32 = 20;
+/// Of a pick by chance less: more than a look at every piece costs what else belongs to it.
+const MOST_BY_CHANCE: u32 = 6;
 /// And so many times that among few peers. What looks at every peer would cost fifty times as much.
 const MOST_AMONG_PEERS: u32 = 10;
 
@@ -96,22 +98,24 @@ fn have(pieces: u32, peers: u32) -> Duration {
     times.min().unwrap()
 }
 
-/// The shortest time that something takes in a torrent of so many pieces, among so many peers.
+/// The shortest time that something takes in a torrent of so many pieces, among so many peers; and how many times as much that may
+/// be for many pieces.
 type Cost = fn(u32, u32) -> Duration;
-const COSTS: [(&str, Cost); 3] = [("picks", pick), ("first picks", pick_first), ("HAVEs", have)];
+const COSTS: [(&str, Cost, u32); 3] =
+    [("picks", pick, MOST), ("first picks", pick_first, MOST_BY_CHANCE), ("HAVEs", have, MOST)];
 
 #[test]
 fn many_pieces_make_no_pick_and_no_have_much_dearer() {
-    for (what, cost) in COSTS {
+    for (what, cost, most) in COSTS {
         let (few, many) = (cost(FEW, FEW_PEERS), cost(MANY, FEW_PEERS));
         println!("{TIMED} {what}: {few:?} of {FEW} pieces, {many:?} of {MANY}");
-        assert!(many < few * MOST, "{TIMED} {what}: {few:?} of {FEW} pieces, {many:?} of {MANY}");
+        assert!(many < few * most, "{TIMED} {what}: {few:?} of {FEW} pieces, {many:?} of {MANY}");
     }
 }
 
 #[test]
 fn many_peers_make_no_pick_and_no_have_much_dearer() {
-    for (what, cost) in COSTS {
+    for (what, cost, _) in COSTS {
         let (few, many) = (cost(FEW, FEW_PEERS), cost(FEW, MANY_PEERS));
         println!("{TIMED} {what}: {few:?} among {FEW_PEERS} peers, {many:?} among {MANY_PEERS}");
         assert!(
