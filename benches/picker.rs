@@ -26,22 +26,35 @@ fn sizes() -> &'static [(u32, usize)] {
 }
 
 fn connect(swarm: &mut Swarm, number: usize) -> PeerSlot {
+    connect_as(swarm, number, Reserved::default())
+}
+
+/// One that knows these extensions.
+fn connect_as(swarm: &mut Swarm, number: usize, reserved: Reserved) -> PeerSlot {
     let mut id = [1; 20];
     id[..8].copy_from_slice(&number.to_be_bytes());
-    let who = Introduction {
-        addr: ([10, 0, 0, 1], 1).into(),
-        outgoing: false,
-        id: PeerId(id),
-        reserved: Reserved::default(),
-    };
+    let who = Introduction { addr: ([10, 0, 0, 1], 1).into(), outgoing: false, id: PeerId(id), reserved };
     swarm.connect(START, who).expect("there is room")
 }
 
 /// A swarm of leeches that do not choke us and have every piece with this chance in 256.
 fn swarm(pieces: u32, peers: usize, chance: u8) -> (Swarm, Vec<PeerSlot>) {
+    crowd((pieces, peers), chance, false)
+}
+
+/// The same when we have everything and show it piece by piece (BEP 16).
+fn super_seed(size: (u32, usize)) -> Swarm {
+    let (mut swarm, slots) = crowd(size, 128, true);
+    slots.into_iter().for_each(|slot| _ = speak(&mut swarm, slot, &mut Vec::new()));
+    swarm
+}
+
+fn crowd((pieces, peers): (u32, usize), chance: u8, super_seed: bool) -> (Swarm, Vec<PeerSlot>) {
     let layout = Arc::new(Layout::new(BLOCK.into(), [u64::from(pieces) * u64::from(BLOCK)]).expect("sound"));
     let commons = Arc::new(Commons::new(pieces, 1));
+    layout.pieces().filter(|_| super_seed).for_each(|piece| commons.map.set_have(piece));
     let settings = Settings {
+        super_seed,
         id: PeerId([0; 20]),
         most_peers: peers + 1,
         slots: 8,
@@ -175,11 +188,49 @@ fn pick_common(c: &mut Criterion) {
     group.finish();
 }
 
+/// The requests to a peer that has just come, with half of the pieces, while we have none: chance alone decides. And to one that
+/// chokes us and sends a few pieces all the same (BEP 6).
+fn pick_any(c: &mut Criterion) {
+    for (name_of_group, chokes) in [("first_picks", false), ("picks_while_choked", true)] {
+        let mut group = c.benchmark_group(name_of_group);
+        for &size in sizes() {
+            let (mut world, _) = swarm(size.0, size.1, 128);
+            let bits = vec![0xaa; size.0.div_ceil(8) as usize];
+            let mut bytes = Vec::new();
+            let mut one = || {
+                let slot = connect_as(&mut world, size.1, Reserved([0, 0, 0, 0, 0, 0, 0, 4]));
+                world.hear(NOW, slot, Message::Bitfield(&bits));
+                if chokes {
+                    let allowed = (0..10).map(|number| size.0 / 20 * 2 * number);
+                    allowed.for_each(|piece| world.hear(NOW, slot, Message::AllowedFast(piece)));
+                } else {
+                    world.hear(NOW, slot, Message::Unchoke);
+                }
+                let start = Instant::now();
+                let opened = black_box(speak(&mut world, slot, &mut bytes));
+                let spent = start.elapsed();
+                assert!(!opened.is_empty());
+                world.gone(NOW, slot);
+                let mut wishes: Vec<Wish> = Vec::new();
+                world.fill(&mut wishes, usize::MAX);
+                (spent, opened.len())
+            };
+            group.bench_function(name(size), |b| b.iter_custom(|times| each(times, &mut one)));
+        }
+        group.finish();
+    }
+}
+
 /// A peer that comes with nothing and says a thousand times that it has a new piece.
 fn have(c: &mut Criterion) {
-    let mut group = c.benchmark_group("have_1000");
+    have_in(c, "have_1000", |size| swarm(size.0, size.1, 128).0);
+    have_in(c, "have_1000_to_a_super_seed", super_seed);
+}
+
+fn have_in(c: &mut Criterion, what: &str, make: impl Fn((u32, usize)) -> Swarm) {
+    let mut group = c.benchmark_group(what);
     for &size in sizes() {
-        let (mut world, _) = swarm(size.0, size.1, 128);
+        let mut world = make(size);
         let mut rng = fastrand::Rng::with_seed(3);
         let mut one = || {
             let slot = connect(&mut world, size.1);
@@ -197,9 +248,14 @@ fn have(c: &mut Criterion) {
 
 /// A peer that comes with half of the pieces and goes again: what the pace of arrivals has to leave room for.
 fn come_and_go(c: &mut Criterion) {
-    let mut group = c.benchmark_group("come_and_go");
+    come_and_go_in(c, "come_and_go", |size| swarm(size.0, size.1, 128).0);
+    come_and_go_in(c, "come_and_go_at_a_super_seed", super_seed);
+}
+
+fn come_and_go_in(c: &mut Criterion, what: &str, make: impl Fn((u32, usize)) -> Swarm) {
+    let mut group = c.benchmark_group(what);
     for &size in sizes() {
-        let (mut world, _) = swarm(size.0, size.1, 128);
+        let mut world = make(size);
         let bits = vec![0xaa; size.0.div_ceil(8) as usize];
         let mut one = || {
             let slot = connect(&mut world, size.1);
@@ -211,5 +267,5 @@ fn come_and_go(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, pick, pick_common, pick_nothing, have, come_and_go);
+criterion_group!(benches, pick, pick_common, pick_nothing, pick_any, have, come_and_go);
 criterion_main!(benches);

@@ -93,6 +93,24 @@ impl Bitfield {
         })
     }
 
+    /// How many pieces are in both sets.
+    pub(super) fn count_common(&self, other: &Self) -> u32 {
+        self.words.iter().zip(&other.words).map(|(a, b)| (a & b).count_ones()).sum()
+    }
+
+    /// The number of the piece in both sets that has so many of these before it.
+    pub(super) fn nth_common(&self, other: &Self, mut before: u32) -> Option<u32> {
+        for (at, (a, b)) in self.words.iter().zip(&other.words).enumerate() {
+            let (mut word, count) = (a & b, (a & b).count_ones());
+            if before < count {
+                (0..before).for_each(|_| word &= !(1 << (63 - word.leading_zeros())));
+                return Some(at as u32 * 64 + word.leading_zeros());
+            }
+            before -= count;
+        }
+        None
+    }
+
     /// Number of pieces in the set.
     pub fn count(&self) -> u32 {
         self.count
@@ -101,5 +119,32 @@ impl Bitfield {
     /// Whether every piece of the torrent is in the set.
     pub fn is_full(&self) -> bool {
         self.count == self.len
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metainfo::Layout;
+
+    #[test]
+    fn what_two_sets_have_in_common_is_counted_and_found_as_one_by_one() {
+        let layout = Layout::new(1, [200]).unwrap();
+        let mut rng = fastrand::Rng::with_seed(4);
+        for _ in 0..200 {
+            let mut set = || {
+                let mut set = Bitfield::new(200);
+                let some = layout.pieces().filter(|_| rng.u8(..3) == 0).collect::<Vec<_>>();
+                some.into_iter().for_each(|piece| _ = set.insert(piece));
+                set
+            };
+            let (a, b) = (set(), set());
+            let both: Vec<u32> = a.common(&b).collect();
+            assert_eq!(a.count_common(&b) as usize, both.len());
+            let found: Vec<u32> = (0..).map_while(|before| a.nth_common(&b, before)).collect();
+            assert_eq!(found, both);
+        }
+        let all = Bitfield::full(200);
+        assert!((0..200).all(|number| all.nth_common(&all, number) == Some(number)));
     }
 }

@@ -136,7 +136,7 @@ impl Swarm {
             Some(Extension::Metadata) => self.hear_metadata(slot, payload),
             Some(Extension::Pex) => self.hear_pex(now, slot, payload),
             Some(Extension::DontHave) => match parse_dont_have(payload) {
-                Some(number) => self.hear_dont_have(slot, number),
+                Some(number) => self.hear_dont_have(now, slot, number),
                 None => self.offend(slot),
             },
             Some(Extension::UploadOnly) => match parse_upload_only(payload) {
@@ -174,11 +174,12 @@ impl Swarm {
     }
 
     /// The peer has lost a piece (BEP 54).
-    fn hear_dont_have(&mut self, slot: PeerSlot, number: u32) -> Result<(), DropReason> {
+    fn hear_dont_have(&mut self, now: Duration, slot: PeerSlot, number: u32) -> Result<(), DropReason> {
         let piece = self.layout.piece(number).ok_or(DropReason::NoSuchPiece(number))?;
         let wanted = self.wants(piece);
         let Some(peer) = self.peers.get_mut(slot).filter(|peer| peer.has.has(piece)) else { return Ok(()) };
-        let (was_full, was_counted) = (peer.has.is_full(), peer.is_counted());
+        let was_counted = peer.is_counted();
+        let again = peer.conduct.loses(now, piece, self.layout.piece_count());
         peer.has.remove(piece);
         peer.lost_some = true;
         if self.settings.super_seed && peer.shown.as_ref().is_none_or(|shown| !shown.counts(piece)) {
@@ -197,8 +198,8 @@ impl Swarm {
         }
         self.take_back(slot, piece);
         self.wake(slot);
-        // It costs more than it is worth to do over and over.
-        if was_full { self.offend(slot) } else { Ok(()) }
+        // What is had and lost in turn is worth nothing, and costs us something each time.
+        if again { self.offend(slot) } else { Ok(()) }
     }
 
     /// Blocks of a piece are not awaited from the peer any more.

@@ -2,6 +2,7 @@
 //! have some pieces although it is choked.
 
 use super::bitfield::Bitfield;
+use super::conduct::VainTurn;
 use super::speak::Speech;
 use super::{DropReason, PeerSlot, Swarm};
 use crate::metainfo::{Block, InfoHash, Layout, PieceIndex};
@@ -93,7 +94,7 @@ impl Fast {
 
     /// A look at the peer, twice a second.
     pub(super) fn tick(&mut self) {
-        self.patience = PATIENCE;
+        self.patience = if self.rejections < MOST_REJECTIONS { PATIENCE } else { 1 };
     }
 
     /// A block has come.
@@ -311,16 +312,21 @@ impl Swarm {
 
     /// The peer chokes us. Under the fast extension each request is still answered, by its block or by a reject: to ask
     /// others before that would be to ask twice.
-    pub(super) fn hear_choke(&mut self, slot: PeerSlot) {
-        let Some(peer) = self.peers.get_mut(slot) else { return };
+    pub(super) fn hear_choke(&mut self, now: Duration, slot: PeerSlot) -> Result<(), DropReason> {
+        let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
         peer.chokes_us = true;
         // They were for the slot.
         peer.fast.suggested.clear();
         if peer.fast.on {
             self.disown_piece(slot);
-        } else {
-            self.release_all(slot);
+            return Ok(());
         }
+        let open = peer.asked.len() as u64;
+        let vain = if open > 0 { peer.conduct.turn_was_vain(now) } else { VainTurn::default() };
+        peer.snubbed |= vain.snub;
+        self.totals.limits.unanswered += if vain.snub { open } else { 0 };
+        self.release_all(slot);
+        if vain.offends { self.offend(slot) } else { Ok(()) }
     }
 
     fn hear_reject(&mut self, slot: PeerSlot, [index, begin, len]: [u32; 3]) -> Result<(), DropReason> {
@@ -335,6 +341,7 @@ impl Swarm {
         peer.fast.rejections += 1;
         peer.fast.patience = peer.fast.patience.saturating_sub(1);
         peer.snubbed |= peer.fast.rejections >= MOST_REJECTIONS;
+        let snubbed = peer.snubbed;
         if peer.chokes_us {
             peer.fast.unlearn(block.piece);
         }
@@ -345,7 +352,10 @@ impl Swarm {
             }
         }
         self.release(&block);
-        self.wake_hungry();
+        // Who sends nothing is asked for little, and each time others would look in vain: a tick wakes them soon.
+        if !snubbed {
+            self.wake_hungry();
+        }
         Ok(())
     }
 

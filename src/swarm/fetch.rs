@@ -275,14 +275,15 @@ impl Swarm {
         }
     }
 
-    /// Takes back all requests to a peer.
+    /// Takes back all requests to a peer. Others are woken for them at once, but by the next tick when it was known to send nothing:
+    /// it may have this done over and over.
     pub(super) fn release_all(&mut self, slot: PeerSlot) {
         self.disown_piece(slot);
         let Some(peer) = self.peers.get_mut(slot) else { return };
-        let asked = std::mem::take(&mut peer.asked);
+        let (asked, snubbed) = (std::mem::take(&mut peer.asked), peer.snubbed);
         asked.iter().for_each(|asked| peer.forgo(asked.block));
         asked.iter().for_each(|asked| self.release(&asked.block));
-        if !asked.is_empty() {
+        if !asked.is_empty() && !snubbed {
             self.wake_hungry();
         }
     }

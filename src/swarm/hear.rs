@@ -11,8 +11,6 @@ use std::time::Duration;
 
 /// Requests that wait for one peer; further ones are not taken.
 const MOST_UPLOADS: usize = super::extended::REQQ as usize;
-/// Messages out of place that one peer is forgiven: requests while choked or for pieces we lack, blocks unasked.
-const MOST_OFFENCES: u32 = 300;
 /// Requests that come this long after we choked a peer may have crossed our choke on the way.
 const CROSSING: Duration = Duration::from_secs(30);
 
@@ -37,13 +35,11 @@ impl Swarm {
             | Message::Reject { .. }
             | Message::AllowedFast(_) => self.hear_fast(now, slot, first, message),
             Message::Extended { id, payload } => self.hear_extended(now, slot, id, payload),
-            Message::Choke => {
-                self.hear_choke(slot);
-                Ok(())
-            }
+            Message::Choke => self.hear_choke(now, slot),
             Message::Unchoke => {
                 if std::mem::take(&mut peer.chokes_us) {
                     peer.requests.restart();
+                    peer.conduct.turn_begins(now);
                 }
                 self.wake(slot);
                 Ok(())
@@ -196,9 +192,8 @@ impl Swarm {
     /// Counts a message that should not have come.
     pub(super) fn offend(&mut self, slot: PeerSlot) -> Result<(), DropReason> {
         let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
-        peer.offences += 1;
         self.totals.limits.offences += 1;
-        if peer.offences > MOST_OFFENCES { Err(DropReason::Offences) } else { Ok(()) }
+        if peer.conduct.offend() { Err(DropReason::Offences) } else { Ok(()) }
     }
 }
 

@@ -27,6 +27,7 @@ mod choker;
 mod choking;
 mod choosing;
 mod commons;
+mod conduct;
 mod endgame;
 mod entry;
 mod errands;
@@ -463,6 +464,7 @@ impl Swarm {
         peer.requests.most = share;
         self.totals.limits.windows += u64::from(cut);
         peer.fast.tick();
+        peer.conduct.tick(now);
         let waits = now >= peer.last_said + KEEP_ALIVE;
         let oldest = peer.asked.front().map(|asked| asked.at);
         // One that stops in the middle of a block holds it, asked or not.

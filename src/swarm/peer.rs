@@ -2,6 +2,7 @@
 
 use super::ahead::Unread;
 use super::bitfield::Bitfield;
+use super::conduct::Conduct;
 use super::extended::Extended;
 use super::fast::Fast;
 use super::lateness::LATE;
@@ -179,8 +180,7 @@ pub(super) struct Peer {
     pub(super) uploads: Uploads,
     /// Bytes that were taken out of that queue and have not been sent yet.
     pub(super) leaving: u64,
-    /// Requests and blocks that came although they should not have.
-    pub(super) offences: u32,
+    pub(super) conduct: Conduct,
     pub(super) down: Rate,
     pub(super) up: Rate,
     /// How fast it is when it is asked for something.
@@ -270,7 +270,7 @@ impl Peer {
             extended: Extended::new(who.reserved),
             uploads: Uploads::default(),
             leaving: 0,
-            offences: 0,
+            conduct: Conduct::new(now),
             down: Rate::default(),
             up: Rate::default(),
             speed: Speed::default(),
@@ -373,6 +373,7 @@ impl Peer {
         self.unread.block_came(len);
         self.requests.block_came(now, asked);
         self.fast.block_came();
+        self.conduct.block_came();
     }
 
     /// The first `filled` bytes are here of a block that is not whole yet. They count for its rate: of a block that takes seconds

@@ -26,6 +26,9 @@ pub(super) struct Peers {
     places: Vec<(u32, Option<Peer>)>,
     free: Vec<u32>,
     count: usize,
+    /// How often all of them were gone through.
+    #[cfg(test)]
+    pub(super) rounds: std::cell::Cell<usize>,
 }
 
 impl Peers {
@@ -76,6 +79,8 @@ impl Peers {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (PeerSlot, &Peer)> {
+        #[cfg(test)]
+        self.rounds.update(|rounds| rounds + 1);
         self.places.iter().enumerate().filter_map(|(index, (generation, place))| {
             let slot = PeerSlot { index: index as u32, generation: *generation };
             place.as_ref().map(|peer| (slot, peer))

@@ -26,7 +26,7 @@ pub(super) struct Hint {
 ///
 /// A pick costs a look at the bits of all pieces, 64 at a time, and then a few pieces: a peer with few open pieces has all of
 /// them looked at; with many, one is found soon in a bucket where it has any, and buckets where it has none are
-/// remembered ([`Hint`]).
+/// remembered ([`Hint`]). A pick by chance costs another look or two at the bits.
 #[derive(Debug)]
 pub(super) struct Picker {
     availability: Vec<u16>,
@@ -36,8 +36,8 @@ pub(super) struct Picker {
     place: Vec<u32>,
     class: Box<[u8]>,
     buckets: [Vec<Vec<PieceIndex>>; CLASSES],
-    /// All pieces in buckets: a look tells whether a peer has any of them.
-    open: Bitfield,
+    /// All pieces in buckets, by class: a look tells whether a peer has any of them.
+    open: [Bitfield; CLASSES],
     /// Changes when a piece comes to a place before the one it had.
     stamp: u64,
     /// No piece of the class before this one is to be had any more: for those who want them in order.
@@ -70,7 +70,7 @@ impl Picker {
             place: vec![NOWHERE; count],
             class: layout.pieces().map(class).collect(),
             buckets: Default::default(),
-            open: Bitfield::new(layout.piece_count()),
+            open: std::array::from_fn(|_| Bitfield::new(layout.piece_count())),
             stamp: 1,
             cursors: [0; CLASSES],
             spans: spans.map(|pieces| (pieces.start, pieces.end - 1)).collect(),
@@ -84,13 +84,14 @@ impl Picker {
     fn insert(&mut self, piece: PieceIndex) {
         debug_assert_eq!(self.place[piece.as_usize()], NOWHERE);
         let rarity = usize::from(self.availability[piece.as_usize()]);
-        let buckets = &mut self.buckets[usize::from(self.class[piece.as_usize()])];
+        let class = usize::from(self.class[piece.as_usize()]);
+        let buckets = &mut self.buckets[class];
         if buckets.len() <= rarity {
             buckets.resize_with(rarity + 1, Vec::new);
         }
         self.place[piece.as_usize()] = buckets[rarity].len() as u32;
         buckets[rarity].push(piece);
-        self.open.insert(piece);
+        self.open[class].insert(piece);
     }
 
     /// Puts a piece (back) among those to fetch.
@@ -107,8 +108,9 @@ impl Picker {
         if place == NOWHERE {
             return;
         }
-        self.open.remove(piece);
-        let buckets = &mut self.buckets[usize::from(self.class[piece.as_usize()])];
+        let class = usize::from(self.class[piece.as_usize()]);
+        self.open[class].remove(piece);
+        let buckets = &mut self.buckets[class];
         let bucket = &mut buckets[usize::from(self.availability[piece.as_usize()])];
         bucket.swap_remove(place as usize);
         if let Some(moved) = bucket.get(place as usize) {
@@ -177,32 +179,26 @@ impl Picker {
         hint: &mut Hint,
         rng: &mut fastrand::Rng,
     ) -> Option<PieceIndex> {
-        if !self.open.meets(peer) {
-            return None;
-        }
+        let class = self.first_class(peer)?;
         if most <= FEW {
-            return self.first_of(self.open.common(peer), rng);
+            let key = |number: &u32| (self.availability[*number as usize], rng.u32(..));
+            let rarest = self.open[class].common(peer).min_by_key(key);
+            return rarest.map(|number| self.open_piece(number));
         }
         if hint.stamp != self.stamp {
             *hint = Hint { stamp: self.stamp, ..Hint::default() };
         }
-        for class in hint.class..CLASSES as u8 {
-            let from = if class == hint.class { usize::from(hint.rarity) } else { 0 };
-            for (rarity, bucket) in self.buckets[usize::from(class)].iter().enumerate().skip(from) {
-                if let Some(found) = find_in(bucket, peer, rng) {
-                    (hint.class, hint.rarity) = (class, rarity as u16);
-                    return Some(found);
-                }
-            }
-        }
-        None
+        let from = if class == usize::from(hint.class) { usize::from(hint.rarity) } else { 0 };
+        let mut buckets = self.buckets[class].iter().enumerate().skip(from);
+        let (rarity, found) =
+            buckets.find_map(|(rarity, bucket)| Some((rarity, find_in(bucket, peer, rng)?)))?;
+        (hint.class, hint.rarity) = (class as u8, rarity as u16);
+        Some(found)
     }
 
-    /// The first of these, chance deciding among equals.
-    fn first_of(&self, pieces: impl Iterator<Item = u32>, rng: &mut fastrand::Rng) -> Option<PieceIndex> {
-        let key =
-            |number: &u32| (self.class[*number as usize], self.availability[*number as usize], rng.u32(..));
-        pieces.min_by_key(key).map(|number| self.open_piece(number))
+    /// The class to be fetched first of those of which the peer has an open piece.
+    fn first_class(&self, peer: &Bitfield) -> Option<usize> {
+        self.open.iter().position(|open| open.count() > 0 && open.meets(peer))
     }
 
     /// The open piece of this number.
@@ -215,15 +211,9 @@ impl Picker {
     /// Any piece in `peer` of those that are wanted most, by chance: the first pieces are for having something to trade soon,
     /// and the rarest ones are slow to come.
     pub(super) fn pick_any(&self, peer: &Bitfield, rng: &mut fastrand::Rng) -> Option<PieceIndex> {
-        let class = (0..CLASSES as u8).find(|class| self.has_of(*class, peer))?;
-        let of_class = |number: &u32| self.class[*number as usize] == class;
-        let count = self.open.common(peer).filter(of_class).count();
-        let found = self.open.common(peer).filter(of_class).nth(rng.usize(..count.max(1)));
-        found.map(|number| self.open_piece(number))
-    }
-
-    fn has_of(&self, class: u8, peer: &Bitfield) -> bool {
-        self.buckets[usize::from(class)].iter().flatten().any(|piece| peer.has(*piece))
+        let open = &self.open[self.first_class(peer)?];
+        let before = rng.usize(..open.count_common(peer) as usize);
+        open.nth_common(peer, before as u32).map(|number| self.open_piece(number))
     }
 
     /// The next piece in `peer` for who wants them in order, those of a higher priority before all others: the last one of
@@ -367,7 +357,8 @@ mod tests {
                 6 if !picker.holds(piece) => picker.add(piece),
                 _ => {
                     let found = picker.pick(has, u32::MAX, hint, &mut rng);
-                    let least = picker.open.common(has).map(|p| picker.availability[p as usize]).min();
+                    let open = picker.open.iter().flat_map(|open| open.common(has));
+                    let least = open.map(|p| picker.availability[p as usize]).min();
                     assert_eq!(found.map(|p| picker.availability[p.as_usize()]), least);
                     assert!(found.is_none_or(|p| has.has(p) && picker.holds(p)));
                 }

@@ -1,6 +1,7 @@
 //! Canonical peer priority (BEP 40): whom to connect to when there are more than there is room for. Both sides of a
 //! connection come to the same number, and nobody can choose his own.
 
+use super::roster::host;
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -75,11 +76,13 @@ struct Votes {
 }
 
 impl Outside {
-    /// A peer on the host `voter` says what our address is. It sees that of its own family.
+    /// A peer at `voter` says what our address is. It sees that of its own family.
     pub(super) fn vote(&mut self, voter: IpAddr, ip: IpAddr) {
         if voter.is_ipv4() != ip.is_ipv4() {
             return;
         }
+        // Of IPv6 one host has a whole network of addresses to come from.
+        let voter = host(voter);
         let votes = if ip.is_ipv4() { &mut self.v4 } else { &mut self.v6 };
         votes.said.retain(|(other, _)| *other != voter);
         votes.said.drain(..votes.said.len().saturating_sub(MOST_VOTERS - 1));
@@ -149,10 +152,21 @@ mod tests {
         // What those of the other family say of theirs, or of this one, does not matter.
         (0..=255).for_each(|number| outside.vote(voter(number), told));
         outside.vote(voter(9), lie);
-        let v6 = |number: u16| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, number]);
-        (0..100).for_each(|number| outside.vote(v6(number), v6(7)));
-        (0..100).for_each(|number| outside.vote(v6(number), lie));
-        assert_eq!([outside.ip(other), outside.ip(v6(1))], [told, v6(7)]);
+        let v6 = |network: u16, number: u16| IpAddr::from([0x2001, 0xdb8, 0, network, 0, 0, 0, number]);
+        (0..100).for_each(|network| outside.vote(v6(network, 1), v6(7, 7)));
+        (0..100).for_each(|network| outside.vote(v6(network, 1), lie));
+        assert_eq!([outside.ip(other), outside.ip(v6(1, 1))], [told, v6(7, 7)]);
+    }
+
+    #[test]
+    fn all_of_an_ipv6_network_have_one_vote() {
+        let ip = |network: u16, number: u16| IpAddr::from([0x2001, 0xdb8, 0, network, 0, 0, 0, number]);
+        let mut outside = Outside::default();
+        [1, 2].into_iter().for_each(|network| outside.vote(ip(network, 1), ip(7, 7)));
+        (0..16).for_each(|number| outside.vote(ip(3, number), ip(8, 8)));
+        assert_eq!((outside.ip(ip(1, 1)), outside.v6.said.len()), (ip(7, 7), 3));
+        [4, 5].into_iter().for_each(|network| outside.vote(ip(network, 1), ip(8, 8)));
+        assert_eq!(outside.ip(ip(1, 1)), ip(8, 8), "three networks of five");
     }
 
     proptest! {

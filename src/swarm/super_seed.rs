@@ -75,6 +75,10 @@ impl Swarm {
             peer.shown.iter_mut().for_each(|shown| shown.trades());
             self.commons.spread.gain(piece);
         }
+        // Most pieces nobody waits for, and all peers are looked at only for those that somebody does.
+        if !self.commons.spread.is_awaited(piece) {
+            return;
+        }
         // Who was shown the piece may have passed it on: they get the next. (There are at most a few on this core.)
         let others = self.peers.iter().filter(|(other, peer)| {
             *other != slot && peer.shown.as_ref().is_some_and(|shown| shown.awaits(piece))

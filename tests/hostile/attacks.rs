@@ -279,7 +279,7 @@ pub(crate) fn give_another(scene: &Scene, number: usize) -> io::Result<Fate> {
     })
 }
 
-/// Chokes as often as it is asked, and unchokes at once.
+/// Chokes as often as it is asked, and unchokes at once. It does not speak the fast extension.
 pub(crate) fn choke_when_asked(scene: &Scene, number: usize) -> io::Result<Fate> {
     give(scene, number, |_| [message(0, &[], &[]), message(UNCHOKE, &[], &[])].concat())
 }

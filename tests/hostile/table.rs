@@ -74,7 +74,7 @@ table! {
     flood_of_blocks_to_a_seed: Seed, 2, blocks, Some(Closed), limit("limit=\"offences\"");
     flood_of_blocks_to_a_downloader: Download, 2, blocks, Some(Closed), limit("limit=\"offences\"");
     flood_of_haves_to_a_downloader: Download, 2, haves, Some(Kept), None;
-    flood_of_chokes_to_a_downloader: Download, 2, chokes, Some(Kept), None;
+    flood_of_chokes_to_a_downloader: Download, 2, chokes, None, None;
 
     wrong_lengths: Seed, 1, wrong_lengths, Some(Closed), limit("limit=\"messages\"");
     wrong_requests: Seed, 1, wrong_requests, Some(Closed), limit("limit=\"messages\"");
@@ -90,7 +90,7 @@ table! {
     wrong_contents_under_new_names: Download, 2, give_rubbish_under_new_names, Some(Closed), figure("seedring_failed_pieces_total");
     half_of_each_block: Download, 2, give_half, None, figure("seedring_wasted_bytes_total");
     blocks_of_another_piece: Download, 2, give_another, Some(Closed), limit("limit=\"offences\"");
-    chokes_for_answers: Download, 2, choke_when_asked, Some(Kept), None;
+    chokes_for_answers: Download, 2, choke_when_asked, Some(Closed), limit("limit=\"offences\"");
 
     handshakes_that_drip: Seed, 30, drip_handshake, Some(Closed), limit("limit=\"silent\"");
     slow_readers: Seed, 20, read_slowly, Some(Kept), None;
@@ -119,7 +119,7 @@ table! {
     everything_behind_a_bitfield: Download, 2, late_have_alls, Some(Closed), limit("limit=\"offences\"");
     flood_of_suggestions: Download, 2, suggestions, Some(Kept), None;
     flood_of_promises: Download, 2, promises, Some(Closed), limit("limit=\"offences\"");
-    flood_of_lost_pieces: Download, 2, losses, Some(Kept), None;
+    flood_of_lost_pieces: Download, 2, losses, Some(Closed), limit("limit=\"offences\"");
     rejects_for_answers: Download, 2, reject_everything, Some(Kept), None;
 
     flood_of_dht_queries: Node, 2, dht_queries, Some(Kept), dropped("reason=\"queries\"");

@@ -1,8 +1,9 @@
 //! The fast extension (BEP 6): every request has one answer, and what is allowed is given and taken.
 
 use super::desk::{BLOCK, Desk, Said, bits};
-use crate::swarm::{DropReason, Greeting, PeerSlot};
+use crate::swarm::{DropReason, Greeting, PeerSlot, Wish};
 use crate::wire::{Message, Reserved};
+use std::time::Duration;
 
 /// A desk whose peers speak the fast extension and nothing else.
 fn desk(piece_length: u32, pieces: u32, have: &[u32]) -> Desk {
@@ -239,6 +240,89 @@ fn what_one_rejects_another_is_asked_for_and_a_peer_that_rejects_everything_is_l
     assert!(asked <= 64, "{asked} requests in no time");
     desk.hear(peer, Message::Reject { index: 0, begin: 0, len: BLOCK });
     assert_eq!(desk.drops(), [], "one too many is no more than an offence");
+}
+
+/// The peer, which speaks no fast extension, gives us a slot, is asked for something, and takes it back after so many milliseconds.
+/// Says how many requests it got, and whether that woke the other.
+fn tease(desk: &mut Desk, peer: PeerSlot, other: PeerSlot, millis: u64) -> (usize, bool) {
+    desk.hear(peer, Message::Unchoke);
+    let asked = desk.requests(peer).len();
+    desk.requests(other);
+    desk.now += Duration::from_millis(millis);
+    desk.wishes();
+    desk.hear(peer, Message::Choke);
+    (asked, desk.wishes().contains(&Wish::Wake(other)))
+}
+
+#[test]
+fn who_takes_its_slot_back_over_and_over_is_snubbed_and_no_longer_keeps_others_busy() {
+    let mut desk = Desk::new(BLOCK, 9, &[]);
+    // One that could be asked for more, but for nothing that the first has.
+    let (peer, other) = (desk.giver(1, &[0, 1, 2, 3, 4, 5]), desk.giver(2, &[8]));
+    assert_eq!(desk.requests(other), [(8, 0)]);
+    let before: Vec<_> = (0..7).map(|_| tease(&mut desk, peer, other, 0)).collect();
+    assert!(before.iter().all(|(asked, woke)| *asked > 1 && *woke), "{before:?}");
+    // A block makes it good.
+    desk.hear(peer, Message::Unchoke);
+    let first = desk.requests(peer)[0];
+    assert!(desk.block_comes(peer, first).1);
+    desk.hear(peer, Message::Choke);
+    (0..6).for_each(|_| assert!(tease(&mut desk, peer, other, 0).1));
+    assert!(!desk.swarm.peers.get(peer).unwrap().snubbed);
+    assert_eq!(desk.swarm.totals().limits.unanswered, 0);
+    let (asked, woke) = tease(&mut desk, peer, other, 0);
+    assert!(asked > 1 && !woke && desk.swarm.peers.get(peer).unwrap().snubbed);
+    assert_eq!(desk.swarm.totals().limits.unanswered, asked as u64);
+    desk.pass(1);
+    assert!(desk.wishes().contains(&Wish::Wake(other)), "who waits is looked after all the same");
+    (0..299).for_each(|_| assert_eq!(tease(&mut desk, peer, other, 0), (1, false)));
+    let ends =
+        |desk: &Desk| (desk.swarm.totals().limits.offences, desk.swarm.peers.get(peer).unwrap().dropped);
+    assert_eq!(ends(&desk), (300, false));
+    tease(&mut desk, peer, other, 0);
+    assert_eq!(ends(&desk), (301, true));
+}
+
+#[test]
+fn a_slow_peer_whose_slots_are_too_short_for_a_block_is_not_dropped() {
+    let mut desk = Desk::new(BLOCK, 9, &[]);
+    let (peer, other) = (desk.giver(1, &[0, 1, 2, 3, 4, 5]), desk.giver(2, &[8]));
+    for _ in 0..1000 {
+        assert!(tease(&mut desk, peer, other, 10_000).0 > 0, "it is asked again");
+    }
+    assert!(desk.swarm.totals().limits.offences == 0 && !desk.swarm.peers.get(peer).unwrap().dropped);
+}
+
+#[test]
+fn what_a_snubbed_peer_rejects_others_are_asked_for_by_the_next_tick() {
+    let mut desk = desk(BLOCK, 9, &[]);
+    let (peer, other) = (desk.giver(1, &[0, 1, 2]), desk.giver(2, &[8]));
+    assert_eq!(desk.requests(other), [(8, 0)]);
+    let reject = |desk: &mut Desk, (index, _): (u32, u32)| {
+        desk.requests(other);
+        desk.wishes();
+        desk.hear(peer, Message::Reject { index, begin: 0, len: BLOCK });
+        desk.wishes().contains(&Wish::Wake(other))
+    };
+    // All that it is asked for until it is left alone; how many requests that were, and how many rejects woke the other.
+    let reject_all = |desk: &mut Desk| {
+        let (mut all, mut woke) = (0, 0);
+        loop {
+            let asked = desk.requests(peer);
+            if asked.is_empty() {
+                return (all, woke);
+            }
+            all += asked.len();
+            woke += asked.into_iter().filter(|request| reject(desk, *request)).count();
+        }
+    };
+    let mut woken = 0;
+    for _ in 0..20 {
+        woken += reject_all(&mut desk).1;
+        desk.pass(1);
+    }
+    assert_eq!(woken, 255, "until it counts as one that does not send");
+    assert_eq!(reject_all(&mut desk), (1, 0), "at a tick");
 }
 
 #[test]

@@ -21,19 +21,21 @@ const TIMED: usize = 200;
 const TRIES: usize = 15;
 /// The cost for many pieces may be so many times that for few. What looks at every piece would cost a hundred times as much.
 const MOST: u32 = 20;
+/// Of a pick by chance less: more than a look at every piece costs what else belongs to it.
+const MOST_BY_CHANCE: u32 = 6;
 /// And so many times that among few peers. What looks at every peer would cost fifty times as much.
 const MOST_AMONG_PEERS: u32 = 10;
 
 /// Pieces that we have: the first ones are taken by chance, in another way.
 const HAD: u32 = 10;
 
-/// Peers that have every other piece, of one block each, and are asked for as many as are timed.
-fn crowd(pieces: u32, peers: u32) -> (Desk, Vec<PeerSlot>) {
+/// Peers that have every other piece, of one block each, and are asked for as many as are timed, when we have so many pieces.
+fn crowd(pieces: u32, peers: u32, had: u32) -> (Desk, Vec<PeerSlot>) {
     let layout = Arc::new(Layout::new(BLOCK.into(), [u64::from(pieces) * u64::from(BLOCK)]).unwrap());
     let most_peers = peers as usize + 50;
     let settings = Settings { most_peers, hold: u32::MAX, ..Desk::settings() };
     let commons = Arc::new(Commons::new(pieces, 1));
-    (0..HAD).for_each(|number| commons.map.set_have(layout.piece(number).unwrap()));
+    (0..had).for_each(|number| commons.map.set_have(layout.piece(number).unwrap()));
     let mut desk = Desk::with(layout, commons, 0, settings);
     desk.slabs = usize::MAX / 2;
     let mut rng = fastrand::Rng::with_seed(1);
@@ -60,8 +62,17 @@ fn connect(desk: &mut Desk, number: u32) -> PeerSlot {
 
 /// The shortest time for the requests of one peer.
 fn pick(pieces: u32, peers: u32) -> Duration {
+    pick_having(pieces, peers, HAD)
+}
+
+/// The same for the first pieces, which chance alone decides.
+fn pick_first(pieces: u32, peers: u32) -> Duration {
+    pick_having(pieces, peers, 0)
+}
+
+fn pick_having(pieces: u32, peers: u32, had: u32) -> Duration {
     let times = (0..TRIES).map(|_| {
-        let (mut desk, peers) = crowd(pieces, peers);
+        let (mut desk, peers) = crowd(pieces, peers, had);
         // The first word is what we have, and the first request is where all begins.
         desk.say(peers[0]);
         let begun = Instant::now();
@@ -75,7 +86,7 @@ fn pick(pieces: u32, peers: u32) -> Duration {
 
 /// The shortest time for the HAVEs of one peer that comes with nothing.
 fn have(pieces: u32, peers: u32) -> Duration {
-    let (mut desk, _) = crowd(pieces, peers);
+    let (mut desk, _) = crowd(pieces, peers, HAD);
     let mut rng = fastrand::Rng::with_seed(2);
     let times = (0..TRIES).map(|number| {
         let peer = connect(&mut desk, 1_000_000 + number as u32);
@@ -87,22 +98,24 @@ fn have(pieces: u32, peers: u32) -> Duration {
     times.min().unwrap()
 }
 
-/// The shortest time that something takes in a torrent of so many pieces, among so many peers.
+/// The shortest time that something takes in a torrent of so many pieces, among so many peers; and how many times as much that may
+/// be for many pieces.
 type Cost = fn(u32, u32) -> Duration;
-const COSTS: [(&str, Cost); 2] = [("picks", pick), ("HAVEs", have)];
+const COSTS: [(&str, Cost, u32); 3] =
+    [("picks", pick, MOST), ("first picks", pick_first, MOST_BY_CHANCE), ("HAVEs", have, MOST)];
 
 #[test]
 fn many_pieces_make_no_pick_and_no_have_much_dearer() {
-    for (what, cost) in COSTS {
+    for (what, cost, most) in COSTS {
         let (few, many) = (cost(FEW, FEW_PEERS), cost(MANY, FEW_PEERS));
         println!("{TIMED} {what}: {few:?} of {FEW} pieces, {many:?} of {MANY}");
-        assert!(many < few * MOST, "{TIMED} {what}: {few:?} of {FEW} pieces, {many:?} of {MANY}");
+        assert!(many < few * most, "{TIMED} {what}: {few:?} of {FEW} pieces, {many:?} of {MANY}");
     }
 }
 
 #[test]
 fn many_peers_make_no_pick_and_no_have_much_dearer() {
-    for (what, cost) in COSTS {
+    for (what, cost, _) in COSTS {
         let (few, many) = (cost(FEW, FEW_PEERS), cost(FEW, MANY_PEERS));
         println!("{TIMED} {what}: {few:?} among {FEW_PEERS} peers, {many:?} among {MANY_PEERS}");
         assert!(
@@ -141,4 +154,24 @@ fn who_loses_pieces_and_has_them_again_costs_two_looks_at_all_of_them_and_no_mor
     desk.hear(part, Message::Bitfield(&super::desk::bits(FEW, &all_but_one)));
     desk.swarm.gone(desk.now, part);
     assert_eq!(desk.swarm.take_shifts(), 2 * u64::from(FEW - 1));
+}
+
+#[test]
+fn who_has_a_piece_and_loses_it_in_turn_is_dropped_in_the_end_and_who_loses_many_is_not() {
+    let [spinner, cache] = [true, false].map(|spins| {
+        let mut desk = Desk::new(BLOCK, FEW, &[]);
+        desk.reserved = Reserved::ours(false);
+        let peer = desk.connect(true, 1).unwrap();
+        desk.hear(peer, Message::HaveNone);
+        for round in 0..302 {
+            let number = if spins { 7 } else { round };
+            desk.hear(peer, Message::Have(number));
+            desk.hear(
+                peer,
+                Message::Extended { id: Extension::DontHave.id(), payload: &encode_dont_have(number) },
+            );
+        }
+        (desk.drops().len(), desk.swarm.totals().limits.offences)
+    });
+    assert_eq!((spinner, cache), ((1, 301), (0, 0)));
 }

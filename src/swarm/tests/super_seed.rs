@@ -1,7 +1,7 @@
 //! Super-seeding (BEP 16).
 
 use super::cores::nudge;
-use super::desk::{BLOCK, Desk, Said};
+use super::desk::{BLOCK, Desk, Said, bits};
 use super::sim::plan::{Has, NodePlan, Plan};
 use super::sim::world::World;
 use crate::metainfo::Layout;
@@ -75,6 +75,22 @@ fn pieces_are_shown_by_twos_and_the_next_when_another_peer_has_one() {
     desk.hear(a, Message::Have(second));
     desk.pass(11);
     assert!(!shown(&mut desk, a).is_empty(), "nobody wants it of that peer");
+}
+
+#[test]
+fn who_comes_with_many_pieces_has_all_peers_looked_at_only_for_those_that_somebody_waits_for() {
+    let mut desk = seed(640);
+    let [first, second, late] = [1, 2, 3].map(|number| desk.connect(false, number).unwrap());
+    let open: Vec<u32> = [first, second].into_iter().flat_map(|slot| shown(&mut desk, slot)).collect();
+    assert_eq!(open.len(), 4);
+    let all_but_one: Vec<u32> = (0..640).filter(|piece| *piece != open[0]).collect();
+    let rounds = desk.swarm.peers.rounds.replace(0);
+    assert!(rounds > 0);
+    desk.hear(late, Message::Bitfield(&bits(640, &all_but_one)));
+    let rounds = desk.swarm.peers.rounds.get();
+    assert!((3..20).contains(&rounds), "{rounds} times");
+    let waits = |slot| desk.swarm.peers.get(slot).unwrap().shown.as_ref().unwrap().open.len();
+    assert_eq!([first, second].map(waits), [1, 0], "they have passed the others on");
 }
 
 #[test]

@@ -291,9 +291,13 @@ fn late_bitfields_are_forgiven_so_often_and_no_more() {
     desk.hear(peer, Message::Have(8));
     (0..300).for_each(|_| desk.hear(peer, Message::Bitfield(&[0, 0])));
     assert_eq!((desk.drops(), desk.swarm.totals().limits.offences), (vec![], 300));
+    // One of them is forgotten.
+    desk.pass(61);
+    desk.hear(peer, Message::Bitfield(&[0, 0]));
+    assert_eq!(desk.drops(), []);
     desk.hear(peer, Message::Bitfield(&[0, 0]));
     assert_eq!(desk.drops(), [(peer, DropReason::Offences)]);
-    assert_eq!(desk.swarm.totals().limits.offences, 301);
+    assert_eq!(desk.swarm.totals().limits.offences, 302);
 }
 
 #[test]

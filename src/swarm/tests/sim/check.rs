@@ -34,7 +34,8 @@ fn requests(node: &Node) {
         let blocks: BTreeSet<Block> = peer.asked.iter().map(|asked| asked.block).collect();
         assert_eq!(blocks.len(), peer.asked.len(), "{slot:?} was asked twice for the same block");
         // One whose line to us works, and ours to it does not, asks now and then for want of hearing our choke.
-        assert!(peer.offences <= 8, "{slot:?} speaks well: {} offences", peer.offences);
+        let offences = peer.conduct.offences();
+        assert!(offences <= 8, "{slot:?} speaks well: {offences} offences");
         let open = |block: &Block| peer.offers(block.piece);
         // Under the fast extension what it was asked for before is still to be answered.
         let may = !peer.chokes_us || peer.fast.on || blocks.iter().all(open);
@@ -152,15 +153,18 @@ fn asked(node: &Node, slot: PeerSlot) -> BTreeSet<Block> {
     peer.into_iter().flat_map(|peer| &peer.asked).map(|asked| asked.block).collect()
 }
 
-/// How it stands before a peer is asked for more: what it was asked for, and the first pieces where these are fetched in order.
+/// How it stands before a peer is asked for more: what it was asked for, how many requests it is good for (fewer, once it is found
+/// that there is no memory for them), and the first pieces where these are fetched in order.
 pub(crate) struct Before {
     asked: BTreeSet<Block>,
+    window: usize,
     heads: Vec<PieceIndex>,
 }
 
 impl Before {
     pub(crate) fn of(node: &Node, slot: PeerSlot) -> Self {
-        Self { asked: asked(node, slot), heads: heads(node) }
+        let window = node.swarm.peers.get(slot).map_or(0, Peer::window);
+        Self { asked: asked(node, slot), window, heads: heads(node) }
     }
 }
 
@@ -183,6 +187,8 @@ pub(crate) fn asking(node: &mut Node, slot: PeerSlot, before: &Before) {
     }
     let (count, most) = (after.len(), most_requests(peer));
     assert!(count <= most, "{slot:?} was asked for {count} blocks at once and takes {most}");
+    let window = before.window;
+    assert!(count <= window, "{slot:?} was asked for {count} blocks at once and has a window of {window}");
     endgame(node, slot, before);
 }
 

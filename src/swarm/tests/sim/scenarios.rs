@@ -221,15 +221,9 @@ fn mixed_links() -> Row {
     }
     let bound = bound(&plans);
     row(&plans, bound, |runs| {
-        let of = |speed| {
-            median(
-                runs.iter()
-                    .map(|run| mean(&times(run, |plan| plan.up == speed && !plan.is_seed())))
-                    .collect(),
-            )
-        };
-        let (slow, fast) = (of(SPEED / 4), of(SPEED * 4));
-        vec![Aim::most("time of the fast / of the slow", fast / slow, 0.7)]
+        let of = |run: &Run, speed| mean(&times(run, |plan| plan.up == speed && !plan.is_seed()));
+        let ratios = runs.iter().map(|run| of(run, SPEED * 4) / of(run, SPEED / 4));
+        vec![Aim::most("time of the fast / of the slow", ratios.fold(0.0, f64::max), 0.7)]
     })
 }
 
@@ -240,20 +234,26 @@ fn free_riders() -> Row {
     let without = crowd(LEECHES - riders);
     row(&plans, bound(&without), |runs| {
         let alone: Vec<Run> = seeds().map(|seed| run(seed, &without)).collect();
-        let cost = |figure: &dyn Fn(&Run) -> f64| {
-            let of = |runs: &[Run]| median(runs.iter().map(figure).collect());
-            of(runs) / of(&alone)
+        // Of each seed of chance.
+        let costs = |figure: &dyn Fn(&Run) -> f64| -> Vec<f64> {
+            runs.iter().zip(&alone).map(|(run, alone)| figure(run) / figure(alone)).collect()
         };
+        let means = costs(&|run| mean(&times(run, is_honest)));
         // Not one of them before anybody else is done.
         let first = |run: &Run| times(run, NodePlan::rides_free).into_iter().fold(f64::MAX, f64::min);
         let behind = runs.iter().map(|run| first(run) / slowest(run)).fold(f64::MAX, f64::min);
         vec![
             Aim::most(
                 "mean time of the others / without riders",
-                cost(&|run| mean(&times(run, is_honest))),
+                means.into_iter().fold(0.0, f64::max),
                 1.05,
             ),
-            Aim::most("time of the last of the others / without riders", cost(&slowest), 1.05),
+            // One alone is last in either swarm, and which is chance: of five it is 1.08 in the worst.
+            Aim::most(
+                "median time of the last of the others / without riders",
+                median(costs(&slowest)),
+                1.05,
+            ),
             Aim::least("time of the first rider / of the last of the others", behind, 1.1),
         ]
     })

@@ -332,7 +332,8 @@ impl World {
         let next = self.nodes[node].swarm.next_deadline().saturating_sub(now);
         self.after(next.as_micros() as u64 + 1, Event::Tick(node));
         self.serve(node);
-        fair::watch(&mut self.nodes[node], self.now);
+        let (core, cores) = (self.nodes[node].core, self.nodes[node].plan.cores);
+        fair::watch(&mut self.nodes[node - core..][..cores], core, self.now);
         node
     }
 
