@@ -29,8 +29,8 @@ const LEAST_A_MINUTE: f64 = 1000.0;
 /// How long one that waits for an answer waits: it may have come in vain.
 const PATIENCE: Duration = Duration::from_millis(300);
 
-/// Set where the program's memory is not its own alone: under the address sanitizer.
-const ANY_MEMORY: &str = "SOAK_ANY_MEMORY";
+/// Set where neither its pace nor its memory is the program's own: under the address sanitizer.
+const AT_ANY_COST: &str = "SOAK_AT_ANY_COST";
 
 /// What the program holds because of its peers.
 #[derive(Debug, PartialEq)]
@@ -123,7 +123,10 @@ fn pass_by(peers: usize, visit: impl Fn(&mut fastrand::Rng) -> io::Result<TcpStr
     });
     let a_minute = peers as f64 / begun.elapsed().as_secs_f64() * 60.0;
     println!("{a_minute:.0} peers a minute came and went");
-    assert!(a_minute >= LEAST_A_MINUTE, "{a_minute:.0} peers a minute are no soak");
+    assert!(
+        a_minute >= LEAST_A_MINUTE || std::env::var_os(AT_ANY_COST).is_some(),
+        "{a_minute:.0} peers a minute are no soak"
+    );
     done.into_inner()
 }
 
@@ -205,10 +208,10 @@ fn take_honestly(torrent: &Path, folder: &Path, addr: SocketAddr) {
     assert_eq!(summary["ok"], true, "{summary}");
 }
 
-/// Of a program with `--memory-limit 32M`, unless [`ANY_MEMORY`] is set.
+/// Of a program with `--memory-limit 32M`, unless [`AT_ANY_COST`] is set.
 fn assert_within_limit(program: &Program) {
     let peak = program.peak_memory() >> 20;
-    if std::env::var_os(ANY_MEMORY).is_some() {
+    if std::env::var_os(AT_ANY_COST).is_some() {
         return println!("{peak} MiB at the most");
     }
     assert!(peak <= 32 + 64, "{peak} MiB at the most");

@@ -75,7 +75,7 @@ const COUNTERS: &[(&str, &str)] = &[
     ("seedring_cache_misses_total", "Stretches that had to be read."),
     (
         "seedring_file_sends_total",
-        "Sends from the page cache of what is not mapped: beside the ring, by sendfile.",
+        "Sends from the page cache of what is not mapped: beside the ring, by sendfile. After each comes an operation of kind \"other\".",
     ),
     ("seedring_file_send_calls_total", "System calls of these sends that moved bytes."),
     ("seedring_file_sent_bytes_total", "Bytes that these sent from files."),

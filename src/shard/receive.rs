@@ -41,20 +41,6 @@ impl Coming {
     }
 }
 
-impl TorrentShard {
-    /// A block that goes there, unless that is aside and there is no room for more: then another peer, or another time, has to do.
-    fn coming(&self, block: Block, place: Place) -> Coming {
-        let room = if place == Place::Aside { self.asides.take() } else { None };
-        let place = if place == Place::Aside && room.is_none() {
-            self.hits.borrow_mut().asides += 1;
-            Place::Nowhere
-        } else {
-            place
-        };
-        Coming { block, place, filled: 0, aside: Vec::new(), _room: room }
-    }
-}
-
 /// Where a stretch of one receive went.
 enum Stretch {
     /// Into the scratch buffer.
@@ -400,7 +386,9 @@ impl Receiver {
                     let begun = torrent.swarm.borrow_mut().begin(self.now, self.slot, head);
                     let Ok((block, place)) = begun else { return Ok(false) };
                     self.guess.begun(next == Some(block));
-                    self.coming = Some(torrent.coming(block, place));
+                    let (found, _room) = torrent.asides.find(place);
+                    torrent.hits.borrow_mut().asides += u64::from(found != place);
+                    self.coming = Some(Coming { block, place: found, filled: 0, aside: Vec::new(), _room });
                 }
                 Some(Item::Payload { len }) => {
                     let end = bytes.len() - input.len();

@@ -484,6 +484,8 @@ impl TorrentShard {
         while self.busy.get() > 0 || !self.lines.borrow().is_empty() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
+        // Whoever tells trackers of it does not wait for the rest.
+        self.publish();
         let begun = self.now();
         let zero_copy = self.memory.borrow().zero_copy.clone();
         while zero_copy.is_under_way() && self.now() - begun < LAST_SENDS {

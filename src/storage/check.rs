@@ -14,7 +14,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-/// Pieces that are read at the same time, and hashed side by side.
+/// Runs that are read at the same time, and hashed side by side: of one piece each, or of several short ones.
 const AT_ONCE: usize = 16;
 
 /// Hashes pieces of the queue until it has none left, and calls `seen` for each as it is done, in no particular order;

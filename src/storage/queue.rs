@@ -4,8 +4,7 @@ use crate::metainfo::{Layout, PieceIndex};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Most pieces that a core takes at a time: consecutive, so that it reads ahead in its stretch of the files, and as many as
-/// are hashed side by side.
+/// Most pieces that a core takes at a time: consecutive, so that it reads ahead in its stretch of the files.
 const MOST: u32 = 16;
 
 /// The pieces of a torrent, each to be taken by one core.
@@ -70,9 +69,7 @@ impl Stretch {
     pub(super) fn new(queue: &Arc<PieceQueue>) -> Self {
         Self { queue: Arc::clone(queue), taken: 0..0 }
     }
-}
 
-impl Stretch {
     /// The next pieces, at most so many, which follow each other; none when all are taken.
     pub(super) fn take(&mut self, most: u32) -> impl Iterator<Item = PieceIndex> + use<> {
         if self.taken.is_empty() {

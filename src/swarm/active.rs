@@ -10,9 +10,6 @@ use std::time::Duration;
 /// Bytes of a run: consecutive blocks of a piece that are hashed and written together.
 pub const RUN_LEN: u32 = 256 * 1024;
 pub(super) const BLOCKS_IN_RUN: usize = (RUN_LEN / BLOCK_LEN) as usize;
-/// Runs that are hashed though more of the piece is to come. A stretch of 1 MiB costs a batch of hashes no more a byte than a
-/// longer one; longer pieces, each as a whole, come too seldom to fill its lanes.
-const STRETCH_RUNS: usize = 4;
 
 /// A block of an active piece.
 #[derive(Clone, Debug, Default)]
@@ -278,15 +275,15 @@ impl ActivePiece {
         full
     }
 
-    /// The next runs to hash, if their turn has come: all that are left, or so many that they are worth a lane
-    /// ([`STRETCH_RUNS`]), or of a piece that is written run by run those that are full.
+    /// The next runs to hash, if their turn has come: all that are left, or of a piece that is written run by run those
+    /// that are full. (One long stretch of a piece costs a batch of hashes less than many short ones.)
     pub(super) fn next_to_hash(&mut self) -> Option<Range<usize>> {
         let hashed = |run: &Stage| matches!(run, Stage::Hashed | Stage::Writing | Stage::Written);
         let start = self.runs.iter().position(|run| !hashed(run))?;
         let ready = if self.votes().is_some() { Stage::Counted } else { Stage::Full };
         let full = self.runs[start..].iter().take_while(|run| **run == ready).count();
         let end = start + full;
-        if full == 0 || (!self.streaming && end < self.runs.len() && full < STRETCH_RUNS) {
+        if full == 0 || (!self.streaming && end < self.runs.len()) {
             return None;
         }
         self.runs[start..end].fill(Stage::Hashing);

@@ -4,7 +4,8 @@ use super::bitfield::Bitfield;
 use crate::metainfo::PieceIndex;
 use std::time::Duration;
 
-/// Messages out of place that one peer is forgiven: requests while choked or for pieces we lack, blocks unasked.
+/// Messages out of place that one peer is forgiven: requests while choked or for pieces we lack, blocks unasked, slots taken back
+/// at once over and over, pieces lost again.
 const MOST_OFFENCES: u32 = 300;
 /// One of them is forgotten in each such time: honest peers make a few now and then, and some stay for weeks.
 const FORGETTING: Duration = Duration::from_secs(60);
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_lost_twice_in_ten_minutes_is_remembered() {
+    fn a_piece_lost_twice_within_the_same_ten_minutes_is_remembered() {
         let layout = Layout::new(1, [9]).unwrap();
         let mut conduct = Conduct::new(Duration::ZERO);
         let mut loses = |second: u32, piece| conduct.loses(second * SECOND, layout.piece(piece).unwrap(), 9);

@@ -317,15 +317,15 @@ impl Swarm {
         peer.chokes_us = true;
         // They were for the slot.
         peer.fast.suggested.clear();
-        if peer.fast.on {
-            self.disown_piece(slot);
-            return Ok(());
-        }
         let open = peer.asked.len() as u64;
         let vain = if open > 0 { peer.conduct.turn_was_vain(now) } else { VainTurn::default() };
         peer.snubbed |= vain.snub;
-        self.totals.limits.unanswered += if vain.snub { open } else { 0 };
-        self.release_all(slot);
+        if peer.fast.on {
+            self.disown_piece(slot);
+        } else {
+            self.totals.limits.unanswered += if vain.snub { open } else { 0 };
+            self.release_all(slot);
+        }
         if vain.offends { self.offend(slot) } else { Ok(()) }
     }
 
@@ -338,7 +338,8 @@ impl Swarm {
             return if peer.forgave(&block) { Ok(()) } else { self.offend(slot) };
         };
         peer.asked.remove(at);
-        peer.fast.rejections += 1;
+        // One that comes with a choke goes without saying.
+        peer.fast.rejections += u32::from(!peer.chokes_us || peer.offers(block.piece));
         peer.fast.patience = peer.fast.patience.saturating_sub(1);
         peer.snubbed |= peer.fast.rejections >= MOST_REJECTIONS;
         let snubbed = peer.snubbed;

@@ -74,7 +74,7 @@ limit_hits! {
     networks,
     /// Addresses not remembered, or forgotten for those of others, because the peer that told of them has told of many.
     tellers,
-    /// Requests of ours taken back because the peer did not answer them in time.
+    /// Requests of ours taken back because the peer did not answer them in time, or choked us instead, over and over.
     unanswered,
     /// Times at which a peer could be asked for nothing more for want of memory.
     memory,

@@ -74,6 +74,7 @@ table! {
     flood_of_blocks_to_a_seed: Seed, 2, blocks, Some(Closed), limit("limit=\"offences\"");
     flood_of_blocks_to_a_downloader: Download, 2, blocks, Some(Closed), limit("limit=\"offences\"");
     flood_of_haves_to_a_downloader: Download, 2, haves, Some(Kept), None;
+    // Whether anything was asked for between two chokes is chance.
     flood_of_chokes_to_a_downloader: Download, 2, chokes, None, None;
 
     wrong_lengths: Seed, 1, wrong_lengths, Some(Closed), limit("limit=\"messages\"");

@@ -42,7 +42,7 @@ fn files_are_read_and_written_by_what_is_registered() {
 fn short_reads_are_gone_on_with() {
     const SYMBOLS: &str = "/proc/kallsyms";
     let expected = std::fs::read(SYMBOLS).unwrap();
-    assert!(expected.len() > 4 * BLOCK, "a kernel without symbols");
+    assert!(expected.len() > 4 * BLOCK, "this needs a kernel that shows its symbols in {SYMBOLS}");
     let open = || File::new(std::fs::File::open(SYMBOLS).unwrap().into());
     on_a_ring(async |core| {
         let before = counters().operations[Kind::Read as usize];

@@ -26,6 +26,51 @@ fn hashes_of_absent_and_short_files_are_none() {
     });
 }
 
+/// However many pieces a run holds, each has its own hash; what lacks bytes has none, and keeps none of its neighbours from theirs.
+#[test]
+fn pieces_that_are_read_together_have_a_hash_each() {
+    let content = |name: &str, len: usize| -> Vec<u8> {
+        (0..len).map(|at| (at / 5) as u8 ^ name.as_bytes()[0]).collect()
+    };
+    let files =
+        [entry("a", 250_000), pad(12_144), entry("absent", 100), entry("b", 900_000), entry("c", 100_000)];
+    let folder = tempfile::tempdir().unwrap();
+    let mut all = Vec::new();
+    for file in &files {
+        let name = file.path[0].as_str();
+        let bytes =
+            if file.kind == FileKind::Pad { vec![0; 12_144] } else { content(name, file.length as usize) };
+        if !matches!(name, ".pad" | "absent") {
+            // The last one is cut short.
+            fs::write(folder.path().join(name), &bytes[..bytes.len() - usize::from(name == "c")]).unwrap();
+        }
+        all.extend(bytes);
+    }
+    let lacks = [262_144..262_244, all.len() - 1..all.len()];
+    for piece_len in [16 << 10, 96 << 10, 100_000, 256 << 10, 300_000] {
+        let layout = Arc::new(Layout::new(piece_len as u64, files.iter().map(|file| file.length)).unwrap());
+        let hashed = |(number, piece): (usize, &[u8])| {
+            let range = number * piece_len..number * piece_len + piece.len();
+            let whole = lacks.iter().all(|lack| lack.end <= range.start || range.end <= lack.start);
+            let mut state = Sha1State::new();
+            advance(&mut [Job::new(&mut state, piece)]);
+            whole.then(|| state.finish())
+        };
+        let expected: Vec<_> = all.chunks(piece_len).enumerate().map(hashed).collect();
+        on_a_ring(async |core| {
+            let store = Store::new(Folder::open(folder.path(), true).unwrap(), Arc::clone(&layout), &files);
+            let queue = Arc::new(PieceQueue::new(&layout, 1));
+            let access = Rc::new(Access::new(Arc::new(store.unwrap()), 1));
+            let found = Rc::new(std::cell::RefCell::new(vec![Some([0; 20]); expected.len()]));
+            let seen = Rc::clone(&found);
+            let each =
+                move |piece: crate::metainfo::PieceIndex, hash| seen.borrow_mut()[piece.as_usize()] = hash;
+            hash_pieces(&access, &core.arena, &queue, each).await.unwrap();
+            assert!(*found.borrow() == expected, "pieces of {piece_len}");
+        });
+    }
+}
+
 #[test]
 fn cores_check_a_torrent_together() {
     let folder = tempfile::tempdir().unwrap();

@@ -283,6 +283,39 @@ fn who_takes_its_slot_back_over_and_over_is_snubbed_and_no_longer_keeps_others_b
     assert_eq!(ends(&desk), (301, true));
 }
 
+/// Under the fast extension what it was asked for comes back one by one.
+#[test]
+fn a_choke_with_its_rejects_is_one_turn_in_vain_however_much_was_asked() {
+    let mut desk = desk(BLOCK, 20_000, &[]);
+    let all: Vec<u32> = (0..20_000).collect();
+    let peer = desk.giver(1, &all);
+    desk.swarm.peers.get_mut(peer).unwrap().reqq = Some(2000);
+    let snubbed = |desk: &Desk| desk.swarm.peers.get(peer).unwrap().snubbed;
+    let mut open = Vec::new();
+    for _ in 0..100 {
+        open.extend(desk.requests(peer));
+        if open.len() > 300 {
+            break;
+        }
+        desk.now += Duration::from_millis(10);
+        for block in open.drain(..) {
+            desk.block_comes(peer, block);
+        }
+    }
+    assert!(open.len() > 300, "{} requests", open.len());
+    for turn in 1..=8 {
+        desk.hear(peer, Message::Choke);
+        for (index, begin) in open.drain(..) {
+            desk.hear(peer, Message::Reject { index, begin, len: BLOCK });
+        }
+        assert_eq!(snubbed(&desk), turn == 8, "turn {turn}");
+        desk.pass(10);
+        desk.hear(peer, Message::Unchoke);
+        open.extend(desk.requests(peer));
+        assert!(!open.is_empty(), "it has another chance");
+    }
+}
+
 #[test]
 fn a_slow_peer_whose_slots_are_too_short_for_a_block_is_not_dropped() {
     let mut desk = Desk::new(BLOCK, 9, &[]);
