@@ -21,7 +21,7 @@
 //! that did; one that has connected to us gets a seat where its packets come in, unless another core has much less to do
 //! (`shard/seats.rs`), and stays there. What the cores of a torrent share is [`swarm::Commons`]: one atomic state a piece, a
 //! log of what is had, from which each core reads what it has to tell its peers, a roster of who is connected, and what is
-//! known of addresses to dial (`swarm/known.rs`). Seeding touches nothing of it for a block, and for a HAVE at most one word of what the cores see of a
+//! known of addresses to dial (`swarm/known.rs`). Seeding touches nothing of it for a block, and for a HAVE one number, of how many peers of all cores have the
 //! piece (`swarm/sightings.rs`).
 //! A download costs one exchange a piece: whoever claims it fetches it by its own peers, hashes and writes it. A
 //! core that has run out of work says so; the others then show which blocks their pieces lack, it fetches some by its peers

@@ -8,7 +8,9 @@ use super::listen::bind;
 use super::lull::Lull;
 use crate::discovery::dht::DhtSockets;
 use crate::discovery::local::LocalSearch;
-use crate::discovery::tracker::{Announcing, Note, TorrentIdentity, Totals, TrackerClient, TrackerOptions};
+use crate::discovery::tracker::{
+    Announcing, Note, TorrentIdentity, Totals, TrackerClient, TrackerOptions, announce_key,
+};
 use crate::metainfo::{BuildError, TorrentError};
 use crate::ring::{self, CoreError, TooFewDescriptors};
 use crate::shard::{Assignment, Progress, Report, Room, Shards};
@@ -29,7 +31,7 @@ use tokio::sync::mpsc;
 const LEAST_MEMORY: u64 = 4 * 1024 * 1024;
 /// Notes of trackers that wait to be told: one of each of as many as are asked, should they all answer at once.
 const MOST_NOTES: usize = 128;
-/// How long a core may take to end its disk work.
+/// How long a core may take to end its disk work, and peers to take what is on its way to them.
 const END_LIMIT: Duration = Duration::from_secs(10);
 /// How long trackers wait for it: what ends by then is told with the goodbye.
 const LAST_WRITES: Duration = Duration::from_millis(500);
@@ -348,7 +350,7 @@ impl<W: FnMut(Event)> Running<W> {
             info_hash: self.job.torrent.info_hash,
             peer_id: self.id.0,
             port: self.addr.port(),
-            key: fastrand::u32(..),
+            key: announce_key(self.job.torrent.info_hash, self.id.0),
             tiers: self.job.torrent.trackers.clone(),
         };
         let (found, notes) = (self.tracked.0.clone(), self.notes.0.clone());

@@ -4,6 +4,7 @@ use super::bitfield::Bitfield;
 use super::selection::{Priority, Selection};
 use super::sightings::Sightings;
 use crate::metainfo::{Layout, PieceIndex};
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 /// A piece that is not to be picked has no place in a bucket.
@@ -12,6 +13,9 @@ const NOWHERE: u32 = u32::MAX;
 const FEW: u32 = 1024;
 /// Classes of pieces by priority, the first to be fetched first.
 const CLASSES: usize = 3;
+/// Of so many pieces that are equally rare on this core the rarest on all cores is picked, and so many are looked at for them.
+const CANDIDATES: usize = 8;
+const LOOKS: usize = 64;
 
 /// Before which place in the buckets a peer has nothing. Valid while no piece has come to a lower place: see `stamp`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,16 +25,17 @@ pub(super) struct Hint {
     rarity: u16,
 }
 
-/// Missing pieces in buckets by class and availability: the number of connected peers that have them, not counting peers
+/// Missing pieces in buckets by class and availability: the number of this core's peers that have them, not counting peers
 /// that have everything. A HAVE moves one piece to the next bucket; a seed changes nothing at all.
 ///
 /// A pick costs a look at the bits of all pieces, 64 at a time, and then a few pieces: a peer with few open pieces has all of
-/// them looked at; with many, one is found soon in a bucket where it has any, and buckets where it has none are
-/// remembered ([`Hint`]). A pick by chance costs another look or two at the bits.
+/// them looked at, and gets what is the rarest on all cores; with many, some are found soon in a bucket where it has any, of which
+/// it gets the rarest on all cores, and buckets where it has none are remembered ([`Hint`]). A pick by chance costs another look or
+/// two at the bits.
 #[derive(Debug)]
 pub(super) struct Picker {
     availability: Vec<u16>,
-    /// What the peers of all cores have; this core's part is kept up here.
+    /// What the peers of all cores have; this core's part of it is kept up here.
     sightings: Arc<Sightings>,
     /// Where in its bucket each piece lies.
     place: Vec<u32>,
@@ -145,10 +150,10 @@ impl Picker {
         self.remove(piece);
         let availability = &mut self.availability[piece.as_usize()];
         let before = std::mem::replace(availability, to(*availability));
-        match (before, *availability) {
-            (0, 1..) => self.sightings.appear(piece),
-            (1.., 0) => self.sightings.vanish(piece),
-            _ => {}
+        match before.cmp(availability) {
+            Ordering::Less => self.sightings.appear(piece),
+            Ordering::Equal => {}
+            Ordering::Greater => self.sightings.vanish(piece),
         }
         if present {
             self.insert(piece);
@@ -181,7 +186,7 @@ impl Picker {
     ) -> Option<PieceIndex> {
         let class = self.first_class(peer)?;
         if most <= FEW {
-            let key = |number: &u32| (self.availability[*number as usize], rng.u32(..));
+            let key = |number: &u32| (self.sightings.peers(*number), rng.u32(..));
             let rarest = self.open[class].common(peer).min_by_key(key);
             return rarest.map(|number| self.open_piece(number));
         }
@@ -191,9 +196,21 @@ impl Picker {
         let from = if class == usize::from(hint.class) { usize::from(hint.rarity) } else { 0 };
         let mut buckets = self.buckets[class].iter().enumerate().skip(from);
         let (rarity, found) =
-            buckets.find_map(|(rarity, bucket)| Some((rarity, find_in(bucket, peer, rng)?)))?;
+            buckets.find_map(|(rarity, bucket)| Some((rarity, self.find_in(bucket, peer, rng)?)))?;
         (hint.class, hint.rarity) = (class as u8, rarity as u16);
         Some(found)
+    }
+
+    /// A piece of the bucket that the peer has: beginning anywhere, the rarest on all cores of the first few.
+    fn find_in(&self, bucket: &[PieceIndex], peer: &Bitfield, rng: &mut fastrand::Rng) -> Option<PieceIndex> {
+        if bucket.is_empty() {
+            return None;
+        }
+        let (before, after) = bucket.split_at(rng.usize(..bucket.len()));
+        let mut found = after.iter().chain(before).copied().skip_while(|piece| !peer.has(*piece));
+        let first = found.next()?;
+        let others = found.take(LOOKS).filter(|piece| peer.has(*piece)).take(CANDIDATES - 1);
+        std::iter::once(first).chain(others).min_by_key(|piece| self.sightings.peers(piece.get()))
     }
 
     /// The class to be fetched first of those of which the peer has an open piece.
@@ -258,15 +275,6 @@ impl Picker {
     }
 }
 
-/// A piece of the bucket that the peer has, beginning anywhere.
-fn find_in(bucket: &[PieceIndex], peer: &Bitfield, rng: &mut fastrand::Rng) -> Option<PieceIndex> {
-    if bucket.is_empty() {
-        return None;
-    }
-    let (before, after) = bucket.split_at(rng.usize(..bucket.len()));
-    after.iter().chain(before).copied().find(|piece| peer.has(*piece))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -280,6 +288,30 @@ mod tests {
 
     fn picker(layout: &Layout) -> Picker {
         picker_of(layout, &Selection::all(layout.piece_count()))
+    }
+
+    /// One piece as good as the others here, and had by nobody of another core.
+    #[test]
+    fn of_what_is_equally_rare_here_the_rarest_on_all_cores_is_picked() {
+        for count in [10, 4 * FEW] {
+            let layout = Layout::new(1, [count.into()]).unwrap();
+            let sightings = Arc::new(Sightings::new(count));
+            let selection = Selection::all(count);
+            let core = || Picker::new(&layout, &selection, true, Arc::clone(&sightings));
+            let (mut here, mut there, mut rng) = (core(), core(), fastrand::Rng::with_seed(1));
+            let all = set(&layout, 0..count);
+            let rare = |piece: PieceIndex| piece.get() % 5 == 3;
+            for piece in layout.pieces() {
+                here.gain(piece, &mut Hint::default());
+                (0..if rare(piece) { 1 } else { 2 }).for_each(|_| there.gain(piece, &mut Hint::default()));
+            }
+            let pick = |rng: &mut _| here.pick(&all, count, &mut Hint::default(), rng).unwrap();
+            let picks = (0..100).filter(|_| rare(pick(&mut rng))).count();
+            // Of eight of many one in six times none is of these.
+            assert!(picks >= if count > FEW { 70 } else { 100 }, "{picks} of 100 with {count} pieces");
+            layout.pieces().for_each(|piece| there.lose(piece));
+            assert_eq!(sightings.peers(3), 1);
+        }
     }
 
     fn picker_of(layout: &Layout, selection: &Selection) -> Picker {

@@ -1,18 +1,18 @@
-//! Which pieces peers of all cores have: what a seed must know to tell who passes its pieces on.
+//! How many peers of all cores have a piece: what decides which is the rarest, and what a seed must know to tell who passes its
+//! pieces on.
 
 use crate::metainfo::PieceIndex;
-use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Bits of a piece's word; the others are the number of cores with a peer that has it.
-const SUGGESTED: u16 = 1 << 15;
-const PASSED: u16 = 1 << 14;
-const CORES: u16 = PASSED - 1;
+/// Bits of a piece's word; the others are the number of peers that have it.
+const SUGGESTED: u32 = 1 << 31;
+const PASSED: u32 = 1 << 30;
+const PEERS: u32 = PASSED - 1;
 
-/// One word a piece, shared by the cores of a torrent. A core touches it with its first peer that has the piece and its last,
-/// not for those between. Peers that have everything are not counted.
+/// One word a piece, shared by the cores of a torrent. Peers that have everything are not counted.
 #[derive(Debug)]
 pub(super) struct Sightings {
-    words: Box<[AtomicU16]>,
+    words: Box<[AtomicU32]>,
     /// How often a piece was passed on for the first time.
     passes: AtomicU32,
 }
@@ -20,35 +20,40 @@ pub(super) struct Sightings {
 impl Sightings {
     /// Nobody has any of so many pieces.
     pub(super) fn new(pieces: u32) -> Self {
-        Self { words: (0..pieces).map(|_| AtomicU16::new(0)).collect(), passes: AtomicU32::new(0) }
+        Self { words: (0..pieces).map(|_| AtomicU32::new(0)).collect(), passes: AtomicU32::new(0) }
     }
 
-    fn word(&self, piece: PieceIndex) -> &AtomicU16 {
+    fn word(&self, piece: PieceIndex) -> &AtomicU32 {
         &self.words[piece.as_usize()]
     }
 
-    /// The first peer of a core has the piece.
+    /// One more peer has the piece.
     pub(super) fn appear(&self, piece: PieceIndex) {
         let before = self.word(piece).fetch_add(1, Ordering::AcqRel);
-        debug_assert!(before & CORES < CORES, "{piece:?} is seen by more cores than there are");
+        debug_assert!(before & PEERS < PEERS, "{piece:?} is had by more peers than there can be");
     }
 
-    /// The last peer of a core that had the piece has it no more. With the last of all cores it is forgotten that the piece
-    /// was suggested and passed on: it may have to be given anew.
+    /// A peer that had the piece has it no more. With the last one it is forgotten that the piece was suggested and passed on: it may
+    /// have to be given anew.
     pub(super) fn vanish(&self, piece: PieceIndex) {
         let before = self.word(piece).fetch_sub(1, Ordering::AcqRel);
-        debug_assert!(before & CORES > 0, "{piece:?} was seen by no core");
+        debug_assert!(before & PEERS > 0, "nobody had {piece:?}");
         let after = before - 1;
-        if after & CORES == 0 && after > 0 {
+        if after & PEERS == 0 && after > 0 {
             // Not when another core has changed it meanwhile: then it is seen again.
             let word = self.word(piece);
             _ = word.compare_exchange(after, 0, Ordering::AcqRel, Ordering::Relaxed);
         }
     }
 
+    /// How many peers of all cores have the piece.
+    pub(super) fn peers(&self, piece: u32) -> u32 {
+        self.words[piece as usize].load(Ordering::Relaxed) & PEERS
+    }
+
     /// Whether a peer of any core has the piece.
     pub(super) fn is_seen(&self, piece: PieceIndex) -> bool {
-        self.word(piece).load(Ordering::Acquire) & CORES > 0
+        self.word(piece).load(Ordering::Acquire) & PEERS > 0
     }
 
     /// Takes the piece, to suggest it to a peer; `false` when it has been suggested to another.
@@ -92,7 +97,7 @@ mod tests {
     use crate::metainfo::Layout;
 
     #[test]
-    fn a_piece_is_seen_and_passed_on_as_long_as_some_core_has_a_peer_with_it() {
+    fn a_piece_is_seen_and_passed_on_as_long_as_some_peer_has_it() {
         let sightings = Sightings::new(2);
         let piece = Layout::new(1, [2]).unwrap().piece(1).unwrap();
         let known = || [sightings.is_seen(piece), sightings.is_passed(piece)];

@@ -10,9 +10,10 @@ use super::scrape::Scrape;
 use super::udp_exchange::UdpPatience;
 use super::url::{TrackerUrl, label};
 use crate::metainfo::InfoHash;
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -50,10 +51,17 @@ pub struct TorrentIdentity {
     pub peer_id: [u8; 20],
     /// The TCP port we listen on.
     pub port: u16,
-    /// A random number, the same for all announces (BEP 7).
+    /// A random number, the same for all announces (BEP 7): see [`announce_key`].
     pub key: u32,
     /// Announce URLs (BEP 12). Those that cannot be asked are reported as failed and left out.
     pub tiers: Vec<Vec<String>>,
+}
+
+/// The key by which a tracker knows us again though our address has changed (BEP 7). Nobody else can tell it; and it stays while
+/// the program runs, for whoever looks up a magnet link announces once more, by the same id, when it knows the torrent.
+pub fn announce_key(info_hash: InfoHash, peer_id: [u8; 20]) -> u32 {
+    static SECRET: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    SECRET.hash_one((info_hash.0, peer_id)) as u32
 }
 
 /// What happened, for the log. Names a tracker by scheme and host: a path may hold a passkey.

@@ -46,7 +46,7 @@ pub use announce::{AnnounceRequest, Event};
 pub use announcer::{Announcer, AnnouncerConfig, Due, Input};
 pub use client::{TrackerClient, TrackerOptions};
 pub use counters::{Count, TrackerCounts};
-pub use driver::{Announcing, Note, TorrentIdentity, Totals};
+pub use driver::{Announcing, Note, TorrentIdentity, Totals, announce_key};
 pub use embedded::{EmbeddedTracker, EmbeddedTrackerConfig};
 pub use error::TrackerError;
 pub use http::HttpLimits;

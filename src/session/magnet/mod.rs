@@ -19,7 +19,7 @@ use super::run::{SessionError, random_id};
 use crate::discovery::dht::DhtSockets;
 use crate::discovery::local::LocalSearch;
 use crate::discovery::tracker::{
-    AnnouncerConfig, Announcing, Note, TorrentIdentity, Totals, TrackerClient, TrackerOptions,
+    AnnouncerConfig, Announcing, Note, TorrentIdentity, Totals, TrackerClient, TrackerOptions, announce_key,
 };
 use crate::metainfo::{HostPort, Magnet, Torrent};
 use crate::shard::Secrecy;
@@ -276,7 +276,7 @@ fn announce_for(
         info_hash: magnet.info_hash,
         peer_id: id.0,
         port,
-        key: fastrand::u32(..),
+        key: announce_key(magnet.info_hash, id.0),
         tiers: magnet.tiers(),
     };
     let totals = Arc::new(Totals::default());

@@ -2,7 +2,7 @@ use super::{canned, response, stub};
 use crate::discovery::tracker::driver::supported;
 use crate::discovery::tracker::{
     AnnouncerConfig, Announcing, Count, EmbeddedTracker, EmbeddedTrackerConfig, Event, Note, TorrentIdentity,
-    Totals, TrackerClient, TrackerOptions,
+    Totals, TrackerClient, TrackerOptions, announce_key,
 };
 use crate::metainfo::InfoHash;
 use std::net::SocketAddr;
@@ -343,4 +343,13 @@ fn of_more_trackers_than_are_asked_the_last_are_left_out() {
     let kept: Vec<Vec<String>> = supported(vec![tier("http"), tier("wss"), tier("udp")], &notes, &client);
     assert_eq!(kept.iter().map(Vec::len).collect::<Vec<_>>(), [70, 0, 30]);
     assert_eq!(client.counts().get(Count::TrackerDropped), 40);
+}
+
+#[test]
+fn the_key_stays_and_is_of_one_torrent_and_one_id() {
+    let (torrent, id) = (InfoHash([1; 20]), [2; 20]);
+    let key = announce_key(torrent, id);
+    assert_eq!(announce_key(torrent, id), key);
+    // One in 2⁶⁴ times both are equal by chance.
+    assert!([announce_key(InfoHash([3; 20]), id), announce_key(torrent, [3; 20])] != [key; 2]);
 }

@@ -117,6 +117,11 @@ pub(crate) fn claims(cores: &[Node]) {
         let (taken, limit) = host[0].host.commons.slots.counts();
         assert_eq!(unchoked.count() as u32, taken, "upload slots taken on all cores");
         assert!(taken <= limit, "{taken} upload slots of {limit}");
+        for piece in host[0].layout.pieces() {
+            let of_cores = host.iter().map(|node| u32::from(node.swarm.picker.availability(piece)));
+            let seen = host[0].host.commons.sightings.peers(piece.get());
+            assert_eq!(seen, of_cores.sum::<u32>(), "peers of all cores that have {piece:?}");
+        }
         let pieces = host[0].layout.piece_count();
         let selection = &host[0].host.commons.selection;
         let skipped =
