@@ -53,8 +53,8 @@ fn what_peers_ask_for_side_by_side_is_read_once() {
     let running: Vec<_> = loads.iter_mut().map(|load| load.stdout(Stdio::null()).spawn().unwrap()).collect();
     running.into_iter().for_each(|mut load| assert!(load.wait().unwrap().success()));
     let read = bytes_read(&when_sent(&stage, figures, 3)) - before;
-    // The first of several requests for a run may be for one block of it.
-    let most = stage.total() + 64 * 65_536;
+    // The first of several requests for a run may be for one block of it, which then is read alone.
+    let most = stage.total() + stage.total() / 65_536 * BLOCK as u64;
     assert!((stage.total()..=most).contains(&read), "{read} bytes");
 }
 
@@ -109,10 +109,10 @@ fn what_nobody_has_read_lately_is_read_past_the_page_cache() {
     let past = direct(&when_sent(&stage, figures, 1)) - before;
     // Others may have no such way, or not tell what they have cached.
     if system == EXT4 {
-        // The kernel keeps a page now and then of those that it is asked to give up.
-        let (cached, most) = (stage.cached_bytes(), stage.total() / 100);
+        // The kernel keeps a page now and then of those that it is asked to give up, and more when others keep it busy.
+        let (cached, total) = (stage.cached_bytes(), stage.total());
         assert!(
-            past + most >= stage.total() && cached <= most,
+            past + total / 100 >= total && cached <= total / 10,
             "{past} bytes went past it, {cached} are in it"
         );
     }
@@ -388,7 +388,8 @@ fn what_is_on_disk_is_hashed_in_batches() {
         let hashed = page.sum("seedring_hash_batch_bytes_sum", &["kind=\"verify\""]);
         if hashed == stage.total() { Ok(page) } else { Err(format!("{hashed} bytes are hashed")) }
     });
-    are_batches(&page, "kind=\"verify\"", u64::from(stage.torrent.layout.piece_count()));
+    // A run is several of these pieces.
+    are_batches(&page, "kind=\"verify\"", stage.total() >> 18);
 }
 
 /// Half full at least; of lanes that are few each has its run at once.

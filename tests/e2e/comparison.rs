@@ -47,6 +47,7 @@ fn each_client_is_measured_each_way() {
         "two programs = ",
         "crosswise = ",
         "operations a MB",
+        "of what the disk gives",
         "| seed, 2",
     ] {
         assert!(table.contains(word), "no `{word}` in {table}");
@@ -56,7 +57,7 @@ fn each_client_is_measured_each_way() {
     assert_eq!(figures["failures"].as_array().map(Vec::len), Some(0), "{said}");
     let scenarios = figures["scenarios"].as_array().expect("some were measured");
     let what: Vec<&str> = scenarios.iter().filter_map(|about| about["what"].as_str()).collect();
-    assert_eq!(what, ["seed", "seed", "scale", "download", "check"]);
+    assert_eq!(what, ["seed", "seed", "scale", "download", "check", "check"]);
     for about in scenarios {
         let clients = about["clients"].as_object().expect("some were measured");
         let expected = match about["what"].as_str() {
