@@ -133,16 +133,12 @@ CHECKERS = {"seedring": check_seedring, "libtorrent": check_libtorrent("default"
 
 
 def check(stage, name, cache):
-    disk = {}
     if cache == "cached":
         stage.warm(stage.here)
     else:
-        # What the disk gives at this time of day, to whoever does nothing with it.
-        stage.chill()
-        disk = {"disk_gb_per_second": stage.args.size / stage.read_directly() / 1e9}
         stage.chill()
     told = CHECKERS[name](stage)
-    return {"cpu_seconds_per_gb": told["cpu"] / stage.args.size * 1e9, **disk,
+    return {"cpu_seconds_per_gb": told["cpu"] / stage.args.size * 1e9,
             "gb_per_second": stage.args.size / told["seconds"] / 1e9, "peak_mib": told["peak_mib"]}
 
 

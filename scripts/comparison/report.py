@@ -47,9 +47,6 @@ def show(about, clients):
         # Then GB/s, and all that depends on who waits for whom, is of the generator.
         if generator >= told["cpu_seconds_per_gb"]["median"]:
             print(f"  warning: the generator costs as much a byte as {name}, or more", flush=True)
-        if "disk_gb_per_second" in told:
-            disk = told["disk_gb_per_second"]["median"]
-            print(f"  {name}: {ratio_of(told['gb_per_second']['median'], disk):.2f} of what the disk gives ({disk:.3f} GB/s)")
     scaled(clients)
     ours = [name for name in clients if name == "seedring"]
     others = [name for name in clients if not name.startswith("seedring")]

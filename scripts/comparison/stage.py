@@ -1,6 +1,5 @@
 """The payload on disk: made, cached or not, torrents of it, and whether a copy is the same."""
 
-import concurrent.futures
 import ctypes
 import filecmp
 import mmap
@@ -8,8 +7,6 @@ import os
 import random
 import shutil
 import subprocess
-import threading
-import time
 
 from .clients import LIBTORRENT, Libtorrent
 from .processes import fail
@@ -69,31 +66,6 @@ class Stage:
             with open(path, "rb") as file:
                 os.fsync(file.fileno())
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-    def read_directly(self):
-        """Seconds for the clients' copy to be read past the page cache, a MiB at a time and eight of them at once."""
-        parts = [(path, offset) for path in self.paths(self.here) for offset in range(0, os.path.getsize(path), MIB)]
-        own = threading.local()
-
-        def begin():
-            # Aligned, as such reads must be; and used once, so that no page is new.
-            own.room = mmap.mmap(-1, MIB)
-            own.room.write(bytes(MIB))
-
-        def read(part):
-            descriptor = os.open(part[0], os.O_RDONLY | os.O_DIRECT)
-            try:
-                length = os.preadv(descriptor, [own.room], part[1])
-            finally:
-                os.close(descriptor)
-            if length != min(MIB, os.path.getsize(part[0]) - part[1]):
-                fail(f"{part[0]}: {length} bytes at {part[1]}")
-
-        with concurrent.futures.ThreadPoolExecutor(8, initializer=begin) as pool:
-            list(pool.map(read, parts[:8]))
-            since = time.monotonic()
-            list(pool.map(read, parts))
-            return time.monotonic() - since
 
     def cached(self):
         """How much of the clients' copy is in the page cache, 0 to 1."""

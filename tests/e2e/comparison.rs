@@ -47,7 +47,6 @@ fn each_client_is_measured_each_way() {
         "two programs = ",
         "crosswise = ",
         "operations a MB",
-        "of what the disk gives",
         "| seed, 2",
     ] {
         assert!(table.contains(word), "no `{word}` in {table}");
