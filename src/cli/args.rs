@@ -130,7 +130,7 @@ pub(super) struct TransferArgs {
     #[arg(long, value_name = "BYTES", env = "SEEDRING_MEMORY_LIMIT", value_parser = memory_limit)]
     pub(super) memory_limit: Option<u64>,
 
-    /// Send payload of the memory limit without copying it into the kernel: auto (to peers on other hosts), on or off
+    /// Send payload that lies in memory of ours without copying it into the kernel: auto (to peers on other hosts), on or off
     #[arg(long, value_name = "WHEN", env = "SEEDRING_ZERO_COPY_SEND", value_parser = zero_copy_send, default_value = "auto")]
     pub(super) zero_copy_send: ZeroCopySend,
 
