@@ -314,11 +314,12 @@ impl Swarm {
     /// others before that would be to ask twice.
     pub(super) fn hear_choke(&mut self, now: Duration, slot: PeerSlot) -> Result<(), DropReason> {
         let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
-        peer.chokes_us = true;
+        let had_slot = !std::mem::replace(&mut peer.chokes_us, true);
         // They were for the slot.
         peer.fast.suggested.clear();
         let open = peer.asked.len() as u64;
-        let vain = if open > 0 { peer.conduct.turn_was_vain(now) } else { VainTurn::default() };
+        // What is open behind a choke that is said again has its answer on the way still.
+        let vain = if had_slot && open > 0 { peer.conduct.turn_was_vain(now) } else { VainTurn::default() };
         peer.snubbed |= vain.snub;
         if peer.fast.on {
             self.disown_piece(slot);

@@ -93,10 +93,9 @@ impl Swarm {
         while peer.told < self.have.count() && !speech.is_full() {
             let number = self.commons.map.logged(peer.told);
             peer.told += 1;
-            // Who has the piece need not know; but by what a seed is told it sees what is rare and who passes it on.
-            if let Some(piece) = number.and_then(|number| self.layout.piece(number))
-                && (!peer.has.has(piece) || peer.has.is_full())
-            {
+            // Also to who has the piece: by that a seed sees what is rare, and a super-seed of libtorrent's, which pretends to be a
+            // leech, shows the next piece.
+            if let Some(piece) = number.and_then(|number| self.layout.piece(number)) {
                 speech.say(Message::Have(piece.get()));
             }
         }

@@ -317,6 +317,16 @@ fn a_choke_with_its_rejects_is_one_turn_in_vain_however_much_was_asked() {
 }
 
 #[test]
+fn a_choke_said_again_before_the_rejects_is_no_further_turn() {
+    let mut desk = desk(BLOCK, 9, &[]);
+    let peer = desk.giver(1, &[0, 1, 2]);
+    assert!(!desk.requests(peer).is_empty());
+    (0..1000).for_each(|_| desk.hear(peer, Message::Choke));
+    assert!(!desk.swarm.peers.get(peer).unwrap().snubbed);
+    assert_eq!((desk.swarm.totals().limits.offences, desk.drops()), (0, vec![]));
+}
+
+#[test]
 fn a_slow_peer_whose_slots_are_too_short_for_a_block_is_not_dropped() {
     let mut desk = Desk::new(BLOCK, 9, &[]);
     let (peer, other) = (desk.giver(1, &[0, 1, 2, 3, 4, 5]), desk.giver(2, &[8]));
