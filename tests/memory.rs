@@ -3,10 +3,12 @@
 mod common;
 
 use common::metrics::Samples;
+use common::peer::{INTERESTED, PIECE, REQUEST, UNCHOKE, connect, hear_kind, message};
 use common::program::Program;
 use common::stage::{Stage, beside_client};
 use seedring::digest::Engine;
 use std::fs;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -401,6 +403,49 @@ fn are_batches(page: &Samples, kind: &str, runs: u64) {
     let most = if lanes == 1 { runs } else { runs * 2 / lanes };
     // No more than sixteen are read, or come, at a time.
     assert!(timed == sized && (runs / 16..=most).contains(&timed), "{timed} batches of {runs} runs");
+}
+
+/// Whoever goes on in order finds the next runs of the piece on their way, and nothing is read that nobody wants.
+#[test]
+fn runs_of_a_piece_that_is_wanted_in_order_are_read_together() {
+    for (order, most) in [("sequential", 3), ("scattered", 100)] {
+        let stage = Stage::with_pieces(&[32 << 20], 1 << 20);
+        let (mut seeder, figures, before) = checked_seed(&stage, false, &[]);
+        let addr = seeder.address().to_string();
+        let four = ["--peer", &addr, "--connections", "4", "--order", order, "--bytes", "32M"];
+        assert_eq!(stage.run("download", &four).0, Some(0));
+        let page = when_sent(&stage, figures, 1);
+        let runs = stage.total() / (1 << 18);
+        let missed = page.sum("seedring_cache_misses_total", &[]);
+        // One of four was not there; and where a peer leaves the order, or begins.
+        assert!(missed <= runs * most / 8, "{order}: {missed} of {runs} runs were not on their way");
+        let read = bytes_read(&page) - before;
+        assert!(read <= stage.total() + stage.total() / 10, "{order}: {read} bytes of {}", stage.total());
+    }
+}
+
+/// Who asks for a byte here and there has little read for it.
+#[test]
+fn what_is_read_for_short_requests_is_little() {
+    let stage = Stage::with_pieces(&[32 << 20], 1 << 20);
+    let (mut seeder, figures, before) = checked_seed(&stage, false, &[]);
+    let mut peer = connect(seeder.address(), &stage.torrent, [7; 20]).unwrap();
+    peer.write_all(&message(INTERESTED, &[], &[])).unwrap();
+    hear_kind(&mut peer, UNCHOKE);
+    for piece in 0..stage.torrent.layout.piece_count() {
+        for run in 0..4 {
+            for begin in [0, 1, 2, 100_000] {
+                peer.write_all(&message(REQUEST, &[piece, run * (1 << 18) + begin, 1], &[])).unwrap();
+                hear_kind(&mut peer, PIECE);
+            }
+        }
+    }
+    let read = common::until(|| {
+        let page = Samples::fetch(figures);
+        let sent = page.sum("seedring_uploaded_bytes_total", &[]);
+        if sent == 32 * 16 { Ok(bytes_read(&page) - before) } else { Err(format!("{sent} bytes")) }
+    });
+    assert!(read <= 32 * 16 * 4096, "{read} bytes for {} requests of one", 32 * 16);
 }
 
 /// Requests that follow each other are one read of a run, and many blocks are one send.

@@ -255,6 +255,12 @@ pub(super) fn cores(asked: Option<u16>) -> usize {
     asked.map_or_else(all, usize::from)
 }
 
+/// Payload memory, in bytes: what was asked for, or a quarter of what there is for the program, at most 1 GiB.
+pub(super) fn payload_memory(asked: Option<u64>, there: u64) -> u64 {
+    const MOST: u64 = 1 << 30;
+    asked.unwrap_or(MOST.min(there / 4))
+}
+
 /// A number of bytes that is enough to work with.
 fn memory_limit(text: &str) -> Result<u64, String> {
     const LEAST: u64 = 8 << 20;
@@ -387,6 +393,13 @@ mod tests {
         let words = ["off", "allowed", "required"].map(|word| mode(&format!(" --encryption {word}")));
         assert_eq!(words, [Encryption::Off, Encryption::Allowed, Encryption::Required].map(Some));
         assert_eq!(mode(" --encryption perhaps"), None);
+    }
+
+    #[test]
+    fn payload_takes_a_quarter_of_the_memory_and_a_gibibyte_at_most() {
+        const GIB: u64 = 1 << 30;
+        assert_eq!([2, 64].map(|there| payload_memory(None, there * GIB)), [GIB / 2, GIB]);
+        assert_eq!(payload_memory(Some(2 * GIB), GIB), 2 * GIB);
     }
 
     #[test]

@@ -30,7 +30,6 @@ mod finding;
 mod human;
 mod json;
 mod load;
-mod memory;
 mod metrics;
 mod output;
 mod progress;

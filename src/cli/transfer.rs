@@ -6,8 +6,9 @@ use super::metrics::Metrics;
 use super::output::Output;
 use super::signals::{Signals, Stop};
 use super::watch::Watch;
-use super::{Error, memory, source};
+use super::{Error, source};
 use crate::session::{self, CheckReport, Event, Goal, Job, Progress};
+use crate::storage;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -49,7 +50,7 @@ fn run(transfer: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Er
             found: source.found,
             id: source.id,
             cores: args::cores(transfer.cores),
-            memory_limit: transfer.memory_limit.unwrap_or_else(memory::default_limit),
+            memory_limit: args::payload_memory(transfer.memory_limit, storage::memory()),
             zero_copy_send: transfer.zero_copy_send,
             encryption: find.encryption,
             announce: find.announce(),

@@ -3,7 +3,7 @@
 use super::LoadError;
 use crate::metainfo::{Block, FileKind, Layout, PieceIndex, Torrent};
 use crate::ring::{FileMap, Parts};
-use crate::storage::Folder;
+use crate::storage::{Folder, memory};
 use std::path::Path;
 
 /// What a pad file holds; no span of a block is longer.
@@ -47,9 +47,7 @@ impl Payload {
 
     /// Reads all into the page cache, so that the run itself waits for no disk. Not when it would fill the memory.
     fn populate(&self) {
-        let info = rustix::system::sysinfo();
-        let memory = info.totalram as u64 * u64::from(info.mem_unit);
-        if self.layout.total() <= memory / 2 {
+        if self.layout.total() <= memory() / 2 {
             self.maps.iter().flatten().for_each(FileMap::populate);
         }
     }

@@ -68,6 +68,11 @@ const COUNTERS: &[(&str, &str)] = &[
     ("seedring_disk_writes_total", "Writes to files, by whether they go past the page cache or through it."),
     ("seedring_disk_written_bytes_total", "Bytes of these writes."),
     (
+        "seedring_disk_withheld_files_total",
+        "Times that a core opened a file of which the kernel does not tell us what the page cache holds, for it is another user's: \
+         nothing is sent from there.",
+    ),
+    (
         "seedring_cache_hits_total",
         "Stretches to be sent (blocks of a run that follow each other) that were in memory, or on their way there.",
     ),
@@ -333,6 +338,8 @@ impl Registry {
         for (name, path, value) in sums {
             self.counter(name, &with(&node.labels(), &[("path", path)]), sum(value));
         }
+        let withheld = sum(|core| core.disk.withheld_files);
+        self.counter("seedring_disk_withheld_files_total", &node.labels(), withheld);
     }
 
     /// The pieces are the cores' together, and none that is had is ever lost: who has told of most is the latest,

@@ -58,9 +58,13 @@ impl File {
         Ok(lease)
     }
 
-    /// How many pages of `len` bytes at `offset` are in the page cache, if the kernel (6.5) tells us. It is asked, and not tried:
-    /// a read that may not wait starts to read ahead all the same.
-    pub fn cached(&self, offset: u64, len: usize) -> Option<u64> {
+    /// How many pages of `len` bytes at `offset` are in the page cache. It is asked, and not tried: a read that may not wait
+    /// starts to read ahead all the same.
+    ///
+    /// # Errors
+    /// `PermissionDenied` when that is told only to those who own the file or may write it (Linux 6.13); else the kernel (before
+    /// 6.5) cannot tell.
+    pub fn cached(&self, offset: u64, len: usize) -> io::Result<u64> {
         /// `cachestat` and its operands, of which neither libc nor rustix knows more than the number.
         #[repr(C)]
         struct Range {
@@ -74,7 +78,7 @@ impl File {
         // descriptor open.
         let result =
             unsafe { libc::syscall(CACHESTAT, self.0.as_raw_fd(), &raw const range, counts.as_mut_ptr(), 0) };
-        (result == 0).then_some(counts[0])
+        if result == 0 { Ok(counts[0]) } else { Err(io::Error::last_os_error()) }
     }
 
     /// Reads once from `offset` of a file that is open for direct reads, into the first `len` bytes of the lease: offset,

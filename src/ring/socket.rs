@@ -150,10 +150,13 @@ impl Socket {
     /// Waits until the socket is ready for one of `events`, or has ended. Meanwhile takes the kernel's word of what it
     /// has let go of: it makes every poll of the socket return.
     async fn ready(self, events: i16) -> io::Result<()> {
+        let heard = || self.0.flights.get().map_or(0, Flights::heard);
         loop {
+            let before = heard();
             let ready = poll(&self.0, events).await?;
-            let landed = self.0.flights.get().map_or(0, |flights| flights.land(&self.0.fd));
-            if ready & !libc::POLLERR != 0 || landed == 0 {
+            self.0.flights.get().map(|flights| flights.land(&self.0.fd));
+            // Who waits for the other direction may have taken it.
+            if ready & !libc::POLLERR != 0 || heard() == before {
                 return Ok(());
             }
         }
@@ -368,11 +371,6 @@ impl Socket {
     pub fn for_another_core(&self) -> Option<LooseSocket> {
         let place = Descriptors::of_process().sockets.try_take()?;
         Some(LooseSocket { fd: self.0.fd.try_clone().ok()?, place })
-    }
-
-    /// Whether there are bytes that nobody has received yet.
-    pub fn has_unread(&self) -> bool {
-        rustix::io::ioctl_fionread(&self.0.fd).is_ok_and(|bytes| bytes > 0)
     }
 
     /// Shuts the connection down after `limit`, unless the guard is dropped before.

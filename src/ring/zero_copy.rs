@@ -16,13 +16,16 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 /// Shortest payload (bytes) for which [`ZeroCopySend::Auto`] pays.
 const WORTHWHILE: usize = 16 * 1024;
 /// Most bytes under way without a copy on one connection; what goes beyond is copied.
 const MOST_BYTES: usize = 4 * 1024 * 1024;
-/// Notifications of a connection that say "copied after all" before [`ZeroCopySend::Auto`] believes them.
+/// Notifications in a row of a connection that say "copied after all" before [`ZeroCopySend::Auto`] believes them.
 const PATIENCE: u32 = 4;
+/// For so long; then it is tried again. Somebody may have listened on the device: then the kernel copies what goes by.
+const REST: Duration = Duration::from_secs(60);
 /// Gathers that a connection keeps for use again.
 const MOST_SPARE: usize = 4;
 /// The kernel's marks in `sock_extended_err` (linux/errqueue.h).
@@ -142,7 +145,11 @@ pub(super) struct Flights {
     /// Whether the socket has been told, and whether it is of no use here.
     enabled: Cell<bool>,
     plain: Cell<bool>,
+    /// Notifications in a row that say "copied after all"; and until when that is believed.
     copied: Cell<u32>,
+    rests_until: Cell<Option<Instant>>,
+    /// Notifications that were taken.
+    heard: Cell<u64>,
     spare: RefCell<Vec<Gather>>,
     /// Whether a task sees to what is under way after the end.
     pub(super) lingers: Cell<bool>,
@@ -160,6 +167,8 @@ impl Flights {
             enabled: Cell::new(false),
             plain: Cell::new(false),
             copied: Cell::new(0),
+            rests_until: Cell::new(None),
+            heard: Cell::new(0),
             spare: RefCell::default(),
             lingers: Cell::new(false),
         }
@@ -178,7 +187,7 @@ impl Flights {
     pub(super) fn wants(&self, fd: &OwnedFd, gather: &Gather) -> bool {
         let shared = &self.core.0;
         let least = if shared.mode == ZeroCopySend::On { 1 } else { WORTHWHILE };
-        if self.plain.get() || self.sending.get() || gather.payload_len() < least {
+        if self.plain.get() || self.rests() || self.sending.get() || gather.payload_len() < least {
             return false;
         }
         let too_many = shared.counts.get().in_flight + gather.slabs() as u64 > shared.most_slabs;
@@ -191,6 +200,15 @@ impl Flights {
             return false;
         }
         true
+    }
+
+    /// Whether the kernel copies all the same, as far as is known.
+    fn rests(&self) -> bool {
+        let rests = self.rests_until.get().is_some_and(|until| Instant::now() < until);
+        if !rests {
+            self.rests_until.set(None);
+        }
+        rests
     }
 
     /// To be called before the send, with what is sent.
@@ -261,19 +279,35 @@ impl Flights {
         while self.are_under_way() {
             let Some(Notification { first, last, copied }) = next_notification(fd) else { break };
             seen += 1;
-            if copied {
-                self.core.0.count(|counts| counts.copied += 1);
-                self.copied.set(self.copied.get() + 1);
-                if self.copied.get() >= PATIENCE && self.core.0.mode == ZeroCopySend::Auto {
-                    self.plain.set(true);
-                }
-            }
+            self.hear(copied);
             let many = last.wrapping_sub(first) as usize;
             // Never more than are under way, whatever the range says.
             let most = self.flights.borrow().len();
             (0..=many.min(most)).for_each(|step| self.lands(first.wrapping_add(step as u32)));
         }
         seen
+    }
+
+    /// The kernel has said of sends that it is done with them, and whether it copied them after all.
+    pub(super) fn hear(&self, copied: bool) {
+        self.heard.set(self.heard.get() + 1);
+        self.core.0.count(|counts| counts.copied += u64::from(copied));
+        self.copied.set(if copied { self.copied.get() + 1 } else { 0 });
+        if self.copied.get() >= PATIENCE && self.core.0.mode == ZeroCopySend::Auto {
+            self.copied.set(0);
+            self.rests_until.set(Some(Instant::now() + REST));
+        }
+    }
+
+    /// As if the time had passed.
+    #[cfg(test)]
+    pub(super) fn end_rest(&self) {
+        self.rests_until.set(None);
+    }
+
+    /// How many notifications have been taken.
+    pub(super) fn heard(&self) -> u64 {
+        self.heard.get()
     }
 
     /// The connection's last user is gone. The kernel is made to let go of what is under way; what it does not let go

@@ -2,10 +2,10 @@
 //! not loaded, but sent from there.
 
 use super::Report;
-use super::memory::RunKey;
+use super::memory::{Ahead, Memory, RunKey};
 use super::snapshot::Lookup;
 use super::torrent::TorrentShard;
-use crate::metainfo::{Block, Layout};
+use crate::metainfo::{BLOCK_LEN, Block, Layout};
 use crate::ring::{self, Cached, FillingSlab, Gather, Slab};
 use crate::storage::Interest;
 use crate::swarm::{PeerSlot, RUN_LEN};
@@ -17,6 +17,10 @@ use tokio::sync::watch;
 
 /// Most runs that are loaded for one send: each takes a slab, however little of it is wanted.
 const MOST_STRETCHES: usize = 16;
+
+/// Runs of a piece that are read together, when they are asked for in order: the disk is asked once for all of them, for they are
+/// handed over at the same time.
+const RUNS_TOGETHER: usize = 4;
 
 /// How long is waited for memory at a time.
 const WAIT: Duration = Duration::from_millis(5);
@@ -145,6 +149,8 @@ pub(super) fn stretches(
 pub(super) struct Coming {
     range: Range<usize>,
     slab: watch::Receiver<Option<Slab>>,
+    /// Nobody has asked for it yet.
+    ahead: Option<Ahead>,
 }
 
 /// The runs that are being read.
@@ -253,8 +259,9 @@ impl TorrentShard {
         let mut memory = self.memory.borrow_mut();
         let here = memory.get(key, &stretch.range).map(|slab| Found::Here(Payload::Slab(slab)));
         let found = here.or_else(|| {
-            let reads = self.reads.borrow();
-            let coming = reads.get(&key).filter(|coming| covers(&coming.range, &stretch.range))?;
+            let mut reads = self.reads.borrow_mut();
+            let coming = reads.get_mut(&key).filter(|coming| covers(&coming.range, &stretch.range))?;
+            coming.ahead.take();
             Some(Found::Coming(coming.slab.clone()))
         });
         if let Some(found) = found {
@@ -266,6 +273,22 @@ impl TorrentShard {
         {
             return Some((Found::Here(cached), Lookup::PageCache));
         }
+        let slab = self.take_slab(&mut memory, key, waited)?;
+        memory.miss(key);
+        // Of a run that is wanted once more, or will be, all is read: not for those who ask for a few bytes here and there.
+        let again = memory.holds(key) || self.reads.borrow().contains_key(&key);
+        let whole = (stretch.ahead || again) && stretch.range.len() >= BLOCK_LEN as usize;
+        let range = if whole { 0..self.run_len(key) as usize } else { stretch.range.clone() };
+        let coming = self.read_run(key, range, slab, None);
+        // Whoever goes on in order has come to the run's beginning that way.
+        if whole && stretch.ahead && stretch.range.start == 0 {
+            self.read_ahead(&mut memory, key, asker.map);
+        }
+        Some((Found::Coming(coming), Lookup::Read))
+    }
+
+    /// Memory for a run that is to be read. `None` when there is none now.
+    fn take_slab(&self, memory: &mut Memory, key: RunKey, waited: Duration) -> Option<FillingSlab> {
         if waited < GROW_AFTER && self.swarm.borrow().is_seeding() && !memory.stays_in_half() {
             return None;
         }
@@ -275,13 +298,25 @@ impl TorrentShard {
             return None;
         }
         self.access.map_within(room);
-        let slab = memory.take(self.skew(key))?;
-        memory.miss(key);
-        // Of a run that is wanted once more, or will be, all is read.
-        let again = memory.holds(key) || self.reads.borrow().contains_key(&key);
-        let whole = stretch.ahead || again;
-        let range = if whole { 0..self.run_len(key) as usize } else { stretch.range.clone() };
-        Some((Found::Coming(self.read_run(key, range, slab)), Lookup::Read))
+        memory.take(self.skew(key))
+    }
+
+    /// Reads the runs of the piece that come next, as far as they are not there, nor to be sent from the page cache, and there is
+    /// memory.
+    fn read_ahead(self: &Rc<Self>, memory: &mut Memory, (piece, run): RunKey, map: bool) {
+        let runs = self.crew.store.layout().piece_len(piece).div_ceil(RUN_LEN) as usize;
+        for next in run + 1..runs.min(run - run % RUNS_TOGETHER + RUNS_TOGETHER) {
+            let key = (piece, next);
+            let (begin, len) = (next as u32 * RUN_LEN, self.run_len(key));
+            let is_there = memory.holds(key) || self.reads.borrow().contains_key(&key);
+            if is_there || map && self.access.is_cached(piece, begin, len) {
+                return;
+            }
+            let Some(ahead) = memory.read_ahead() else { return };
+            let Some(slab) = self.take_slab(memory, key, Duration::ZERO) else { return };
+            memory.miss(key);
+            self.read_run(key, 0..len as usize, slab, Some(ahead));
+        }
     }
 
     /// The stretch in the page cache, when that holds all of it. Who asks for it may have done that before (`again`).
@@ -300,20 +335,20 @@ impl TorrentShard {
         key: RunKey,
         range: Range<usize>,
         slab: FillingSlab,
+        ahead: Option<Ahead>,
     ) -> watch::Receiver<Option<Slab>> {
         let (done, coming) = watch::channel(None);
-        self.reads.borrow_mut().insert(key, Coming { range: range.clone(), slab: coming.clone() });
+        self.reads.borrow_mut().insert(key, Coming { range: range.clone(), slab: coming.clone(), ahead });
         let (this, mine) = (Rc::clone(self), coming.clone());
         ring::spawn(async move {
             let start = key.1 as u32 * RUN_LEN + range.start as u32;
             let read = this.access.read(key.0, start, range.len() as u32, range.start, slab).await;
             let is_mine = this.reads.borrow().get(&key).is_some_and(|other| other.slab.same_channel(&mine));
-            if is_mine {
-                this.reads.borrow_mut().remove(&key);
-            }
+            let mine = if is_mine { this.reads.borrow_mut().remove(&key) } else { None };
             match read {
                 Ok(slab) => {
-                    this.memory.borrow_mut().keep(key, slab.clone(), range);
+                    let ahead = mine.and_then(|coming| coming.ahead);
+                    this.memory.borrow_mut().keep_read(key, slab.clone(), range, ahead);
                     let _ = done.send(Some(slab));
                 }
                 Err(error) => this.report(Report::Failed(error.to_string())),

@@ -13,7 +13,8 @@ use super::snapshot::SlabStates;
 use crate::metainfo::PieceIndex;
 use crate::ring::{Arena, Core, FillingSlab, SLAB_LEN, Slab, ZeroCopy};
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -28,10 +29,18 @@ struct Cached {
     /// The first peer that took it; and whether another one did.
     taker: Option<u32>,
     by_several: bool,
+    /// Nobody has.
+    ahead: Option<Ahead>,
 }
 
 /// One slab in so many is left to uploads when the others are taken by downloads.
 const UPLOAD_SHARE: usize = 8;
+/// Slabs that may hold what was read ahead: more would leave the processor's cache before they are sent, which costs more than
+/// to ask the disk oftener. And one in so many at the most.
+const MOST_AHEAD: usize = 64;
+const AHEAD_SHARE: usize = 8;
+/// Fewer slabs than these in use are little.
+const FEW_HELD: usize = 128;
 /// A torrent that takes one slab in so many, or less, stays in memory.
 const SMALL_TORRENT: usize = 8;
 /// Runs that gave way and should not have, before the arena grows by as many, at the least: a few are chance.
@@ -40,25 +49,31 @@ const REGRETS_TO_GROW: usize = 4;
 /// The runs that gave way last: as many as would still be there, had the arena all its memory.
 #[derive(Default)]
 struct Gone {
-    in_order: VecDeque<RunKey>,
-    runs: HashSet<RunKey>,
+    /// With the number that each had then: of one that was asked for meanwhile, and has gone again, only the last one holds.
+    in_order: VecDeque<(RunKey, u64)>,
+    runs: HashMap<RunKey, u64>,
+    number: u64,
     /// How many were asked for again, or will be, since the cache got more room.
     regrets: usize,
 }
 
 impl Gone {
     fn add(&mut self, key: RunKey, most: usize) {
-        if self.runs.insert(key) {
-            self.in_order.push_back(key);
+        self.number += 1;
+        if let Entry::Vacant(place) = self.runs.entry(key) {
+            place.insert(self.number);
+            self.in_order.push_back((key, self.number));
         }
-        while self.in_order.len() > most {
-            let oldest = self.in_order.pop_front().expect("not empty");
-            self.runs.remove(&oldest);
+        while self.runs.len() > most || self.in_order.len() > 2 * most {
+            let (oldest, number) = self.in_order.pop_front().expect("each run is there");
+            if self.runs.get(&oldest) == Some(&number) {
+                self.runs.remove(&oldest);
+            }
         }
     }
 
     fn ask(&mut self, key: RunKey) {
-        self.regrets += usize::from(self.runs.remove(&key));
+        self.regrets += usize::from(self.runs.remove(&key).is_some());
     }
 }
 
@@ -66,6 +81,15 @@ impl Gone {
 pub(super) struct Promise(Rc<Cell<usize>>);
 
 impl Drop for Promise {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// A run that was read before anybody asked for it, until somebody does.
+pub(super) struct Ahead(Rc<Cell<usize>>);
+
+impl Drop for Ahead {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
     }
@@ -81,6 +105,8 @@ pub(super) struct Memory {
     shared: HashMap<u32, RunKey>,
     /// Slabs that are promised.
     promised: Rc<Cell<usize>>,
+    /// Runs that were read ahead, or are being.
+    ahead: Rc<Cell<usize>>,
     gone: Gone,
     /// Slabs by which the arena may grow for the sake of the cache.
     room: usize,
@@ -101,6 +127,7 @@ impl Memory {
             idle: BTreeMap::new(),
             shared: HashMap::new(),
             promised: Rc::default(),
+            ahead: Rc::default(),
             gone: Gone::default(),
             room: if stays { runs } else { 0 },
             clock: 0,
@@ -169,6 +196,13 @@ impl Memory {
     /// Whether there is one.
     fn is_available(&mut self) -> bool {
         self.available() > 0
+    }
+
+    /// Whether what is being filled, sent or waited for is little enough to stay in the processor's cache.
+    pub(super) fn is_calm(&mut self) -> bool {
+        self.see_idle();
+        let grown = self.arena.capacity() - self.arena.untouched();
+        grown - self.arena.ready() - self.idle.len() < FEW_HELD
     }
 
     /// Slabs that may be promised to downloads now, which have so many already, whatever they do with them.
@@ -250,7 +284,21 @@ impl Memory {
     pub(super) fn taken(&mut self, key: RunKey, peer: u32) {
         if let Some(cached) = self.cached.get_mut(&key) {
             cached.by_several |= *cached.taker.get_or_insert(peer) != peer;
+            cached.ahead.take();
         }
+    }
+
+    /// One more run may be read ahead: what is must not push out what was, before it is asked for. The arena grows for it.
+    pub(super) fn read_ahead(&mut self) -> Option<Ahead> {
+        let (count, grown) = (self.ahead.get() + 1, self.arena.capacity() - self.arena.untouched());
+        if count > MOST_AHEAD.min(self.arena.capacity() / AHEAD_SHARE) || !self.is_calm() {
+            return None;
+        }
+        if 2 * count > grown {
+            self.room = self.room.max(self.arena.growth());
+        }
+        self.ahead.set(count);
+        Some(Ahead(Rc::clone(&self.ahead)))
     }
 
     /// The run will be read: had it stayed, it need not be.
@@ -273,12 +321,17 @@ impl Memory {
 
     /// Keeps a run whose `valid` bytes are verified and on disk, unless more of it is there.
     pub(super) fn keep(&mut self, key: RunKey, slab: Slab, valid: Range<usize>) {
+        self.keep_read(key, slab, valid, None);
+    }
+
+    /// Likewise, of a run that may have been read ahead.
+    pub(super) fn keep_read(&mut self, key: RunKey, slab: Slab, valid: Range<usize>, ahead: Option<Ahead>) {
         let holds = |there: &Cached| there.valid.start <= valid.start && valid.end <= there.valid.end;
         if self.cached.get(&key).is_some_and(holds) {
             return;
         }
         self.clock += 1;
-        let fresh = Cached { slab, valid, used: self.clock, taker: None, by_several: false };
+        let fresh = Cached { slab, valid, used: self.clock, taker: None, by_several: false, ahead };
         if let Some(old) = self.cached.insert(key, fresh) {
             self.idle.remove(&old.used);
             self.shared.remove(&old.slab.index());

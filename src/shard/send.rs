@@ -14,10 +14,11 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// Payload that goes into one send; more where the page cache holds it, for that takes no memory of ours meanwhile. (Sends of
-/// one run cost a tenth more a byte with sixteen peers, a quarter with two hundred: docs/measurements.md.)
+/// Payload that goes into one send; more where the page cache holds it, for that takes no memory of ours meanwhile, or where there
+/// is little of ours under way. (A byte costs the less the longer sends are, unless what was read for them has left the processor's
+/// cache before it is sent: docs/measurements.md.)
 const SEND_LEN: u32 = 2 * RUN_LEN;
-const CACHED_SEND_LEN: u32 = 4 * RUN_LEN;
+const LONG_SEND_LEN: u32 = 4 * RUN_LEN;
 /// Payload that goes into one encrypted send: what the send buffer does not take of it has been encrypted in vain.
 const ENCRYPTED_SEND_LEN: u32 = 4 * BLOCK_LEN;
 
@@ -105,7 +106,8 @@ impl Sender {
             }
             self.lay_out(&mut gather, allowed).await.map_err(io::Error::other)?;
             // From here on the gather holds them.
-            if !self.payloads.is_empty() {
+            let with_payload = !self.payloads.is_empty();
+            if with_payload {
                 self.cached = self.payloads.drain(..).all(|payload| matches!(payload, Payload::Cached(..)));
             }
             let len = gather.len();
@@ -118,7 +120,10 @@ impl Sender {
                 }
             };
             gather.clear();
-            self.torrent.sent.notify_waiters();
+            // What one has held is enough for one other, as a rule; and each of them looks again by itself.
+            if with_payload {
+                self.torrent.sent.notify_one();
+            }
             match result {
                 Ok(count) => {
                     self.count(count);
@@ -188,7 +193,7 @@ impl Sender {
         if left_over || swarm.has_uploads(self.slot) {
             let most = match self.cipher {
                 Some(_) => ENCRYPTED_SEND_LEN,
-                None if self.cached => CACHED_SEND_LEN,
+                None if self.cached || self.torrent.memory.borrow_mut().is_calm() => LONG_SEND_LEN,
                 None => SEND_LEN,
             };
             let soon = soon(swarm.upload_rate(self.slot)).min(most.into());
@@ -265,14 +270,14 @@ impl Sender {
 
     /// `count` bytes of what was laid out have been sent.
     fn count(&mut self, mut count: usize) {
-        let all = count;
+        let (all, mut said) = (count, 0);
         let payload_before = self.block_sent.saturating_sub(PIECE_HEAD_LEN);
         let mut payload = 0;
         if self.block_sent > 0 {
             payload += self.count_block(&mut count).saturating_sub(payload_before);
         }
         if self.block_sent == 0 {
-            let said = count.min(self.messages.len() - self.messages_sent);
+            said = count.min(self.messages.len() - self.messages_sent);
             self.messages_sent += said;
             count -= said;
             if self.messages_sent == self.messages.len() {
@@ -285,7 +290,8 @@ impl Sender {
         }
         self.torrent.gauges.count_overhead((all - payload) as u64, 0);
         let now = self.torrent.now();
-        self.allowance.spend(now, payload as u64);
+        // Blocks with their heads: of short ones these are the most.
+        self.allowance.spend(now, (all - said) as u64);
         self.torrent.swarm.borrow_mut().sent(now, self.slot, payload as u64);
     }
 

@@ -35,7 +35,7 @@ pub(super) trait Guest {
 
 impl Guest for Socket {
     fn has_spoken(&self) -> bool {
-        self.has_unread()
+        self.unread() > 0
     }
 
     fn dismiss(&self) {

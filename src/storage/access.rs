@@ -13,7 +13,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 /// The first and the longest pause before the system is asked again for a descriptor that it has refused.
@@ -30,6 +30,17 @@ const LEAST_CACHED: u64 = 32 * 1024;
 enum Purpose {
     Read,
     Write,
+}
+
+/// Says, once in the life of the process, that what the page cache holds is kept from us, and what helps.
+fn warn_of_withheld(name: &str) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        tracing::warn!(
+            "running at a higher CPU cost: the kernel tells what the page cache holds of {name} only to the file's owner and to those \
+             who may write it; run seedring as the owner, or give it leave to write (`chown`, `chmod g+w`)"
+        );
+    });
 }
 
 /// See the module. Every core has one for each torrent.
@@ -207,6 +218,10 @@ impl Access {
             let cause = "another file is in the place of the one that was checked";
             return Err(StorageError::because("use", self.store.display(index), cause));
         }
+        if handle.is_kept_from_us() {
+            self.counter.withheld_file();
+            warn_of_withheld(&self.store.display(index));
+        }
         let file = Rc::new(handle);
         self.open.borrow_mut().insert(index, Rc::clone(&file));
         Ok(file)
@@ -282,6 +297,14 @@ impl Access {
             }
         }
         Some(all)
+    }
+
+    /// Whether the page cache holds all of `len` bytes from `begin` of a piece, whose files are open.
+    pub fn is_cached(&self, piece: PieceIndex, begin: u32, len: u32) -> bool {
+        self.store.layout().spans(piece, begin, len).all(|Span { file: index, offset, len, .. }| {
+            let file = self.is_stored(index).then(|| self.opened(index)).flatten();
+            file.is_some_and(|file| file.is_resident(offset..offset + u64::from(len)))
+        })
     }
 
     /// Whether no more than `room` bytes of what is mapped are being sent: the others can be given up.

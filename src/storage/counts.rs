@@ -21,6 +21,8 @@ pub struct Counts {
     pub cached_writes: u64,
     /// Their bytes.
     pub cached_write_bytes: u64,
+    /// Times that a file was opened of which the kernel does not tell us what the page cache holds, for it is another user's.
+    pub withheld_files: u64,
 }
 
 /// Counts while it is shared by the tasks of a core.
@@ -40,6 +42,11 @@ impl Counter {
             *bytes += len as u64;
             self.0.set(counts);
         }
+    }
+
+    pub(super) fn withheld_file(&self) {
+        let counts = self.0.get();
+        self.0.set(Counts { withheld_files: counts.withheld_files + 1, ..counts });
     }
 
     pub(super) fn direct_read(&self, len: usize) {

@@ -34,6 +34,28 @@ const INSTANT: Duration = Duration::from_millis(1);
 /// overlayfs: the kernel tells what its own page cache holds, which is nothing; the bytes are in that of the file system below.
 pub(super) const OVERLAY: u64 = 0x794c_7630;
 
+/// Whether the kernel tells what the page cache holds of a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Word {
+    /// It does.
+    Given,
+    /// Not to us, for the file is another user's.
+    Withheld,
+    /// It cannot.
+    Unknown,
+}
+
+impl Word {
+    fn of(file: &File, system: u64) -> Self {
+        match file.cached(0, 1) {
+            _ if system == OVERLAY => Self::Unknown,
+            Ok(_) => Self::Given,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Self::Withheld,
+            Err(_) => Self::Unknown,
+        }
+    }
+}
+
 /// What moves a file's bytes.
 enum Way {
     /// Nothing lies behind the page cache.
@@ -48,8 +70,7 @@ enum Way {
 pub(super) struct Handle {
     file: File,
     id: FileId,
-    /// Whether the kernel tells what is in the page cache.
-    tells: bool,
+    word: Word,
     way: Way,
     /// Whether what may go direct is also written so.
     writes_direct: bool,
@@ -85,14 +106,14 @@ impl Handle {
         let file = File::new(fd);
         // Where the kernel tells what it has cached, pages that it is still reading count: let none be read but what we
         // wait for.
-        let tells = system != OVERLAY && file.cached(0, 1).is_some();
-        if tells {
+        let word = Word::of(&file, system);
+        if word == Word::Given {
             _ = rustix::fs::fadvise(file.as_fd(), 0, None, Advice::Random);
         }
         Ok(Self {
             file,
             id,
-            tells,
+            word,
             way,
             writes_direct,
             flags,
@@ -235,20 +256,30 @@ impl Handle {
         size >= end
     }
 
+    /// Whether the kernel would tell what the page cache holds, were the file ours.
+    pub(super) fn is_kept_from_us(&self) -> bool {
+        self.word == Word::Withheld
+    }
+
     /// Whether the page cache has all of a range, as far as the kernel tells.
     pub(super) fn is_resident(&self, range: Range<u64>) -> bool {
         let page = rustix::param::page_size() as u64;
         let pages = range.end.div_ceil(page) - range.start / page;
         let cached = || self.file.cached(range.start, (range.end - range.start) as usize);
         // Now and then, on a busy machine, the kernel counts less than there is: where there is some, it is asked once more.
-        let is_whole = |count: u64| count == pages || count > 0 && cached() == Some(pages);
-        self.tells && cached().is_some_and(is_whole)
+        let is_whole = |count: u64| count == pages || count > 0 && cached().is_ok_and(|again| again == pages);
+        self.word == Word::Given && cached().is_ok_and(is_whole)
     }
 
-    /// Whether it is cheaper to read through the page cache, because most of it is there; or the kernel cannot tell.
+    /// Whether it is cheaper to read through the page cache, because most of it is there; or the kernel cannot tell. What it does not
+    /// tell us is taken not to be there: what is read for the second time goes through the page cache all the same.
     fn is_cached(&self, offset: u64, len: usize) -> bool {
-        let pages = if self.tells { self.file.cached(offset, len) } else { None };
-        pages.is_none_or(|pages| pages * rustix::param::page_size() as u64 * 2 >= len as u64)
+        let half = |pages: u64| pages * rustix::param::page_size() as u64 * 2 >= len as u64;
+        match self.word {
+            Word::Given => self.file.cached(offset, len).map_or(true, half),
+            Word::Withheld => false,
+            Word::Unknown => true,
+        }
     }
 
     /// Writes a range of the slab at `offset` of the file.

@@ -1,9 +1,10 @@
 //! Which runs were read from the disk not long ago.
 //!
 //! A run that is read once is read past the page cache, at a fifth of the cost. One that is read again, before as many other
-//! bytes as the machine has memory, would have been in the page cache had it gone there: then it goes there. So what is
-//! asked for often fills the machine's memory, and what is asked for once does not push it out.
+//! bytes as there is memory, would have been in the page cache had it gone there: then it goes there. So what is
+//! asked for often fills that memory, and what is asked for once does not push it out.
 
+use super::machine;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -22,10 +23,9 @@ pub(super) struct History {
 }
 
 impl History {
-    /// Nothing was read yet of a torrent of `total` bytes, on this machine.
+    /// Nothing was read yet of a torrent of `total` bytes, on this machine or in this container.
     pub(super) fn new(total: u64) -> Self {
-        let info = rustix::system::sysinfo();
-        Self::with_memory(total, info.totalram as u64 * u64::from(info.mem_unit))
+        Self::with_memory(total, machine::memory())
     }
 
     fn with_memory(total: u64, memory: u64) -> Self {

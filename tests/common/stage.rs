@@ -69,7 +69,7 @@ impl Stage {
             let same = seedring::ring::File::new(file.try_clone().unwrap().into());
             for _ in 0..50 {
                 rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
-                if same.cached(0, file.metadata().unwrap().len() as usize).is_none_or(|pages| pages == 0) {
+                if same.cached(0, file.metadata().unwrap().len() as usize).map_or(true, |pages| pages == 0) {
                     break;
                 }
                 std::thread::sleep(std::time::Duration::from_millis(20));

@@ -10,7 +10,8 @@ use crate::support::{Stage, Torrent};
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -431,6 +432,41 @@ const OVERLAY: &str = r#"mkdir -p "$2/lower" "$2/upper" "$2/work"; mount -t over
 #[test]
 fn on_an_overlay() {
     works_on(OVERLAY, |stage| stage.folder("layers"));
+}
+
+/// Of another user's files the kernel (6.13 and newer) does not tell what it has cached: they are read past the page cache.
+#[test]
+fn a_seed_of_files_that_are_not_its_own_says_so() {
+    const NOBODY: u32 = 65_534;
+    let stage = Stage::new();
+    let (origin, copy) = (stage.folder("origin"), stage.folder("copy"));
+    payload::files(&origin, &[("solo", 4 << 20)], 1);
+    let torrent = Torrent::make(&stage.path(""), &origin, "solo", 256 << 10, None);
+    let own = transfer("seed", &torrent, &origin, &["--metrics", "127.0.0.1:0"]);
+    // Where anybody may run it.
+    let client = stage.path("client");
+    fs::copy(own.get_program(), &client).unwrap();
+    for (path, mode) in [("", 0o755), ("client", 0o755), ("origin", 0o755), ("origin/solo", 0o644)] {
+        fs::set_permissions(stage.path(path), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let mut others = Command::new(client);
+    others.args(own.get_args()).uid(NOBODY).gid(NOBODY);
+    let mut seed = Seedring::start(&stage, &mut others);
+    let figures = metrics_addr(&mut seed);
+    let peer = seed.addr().to_string();
+    run_command(&stage, &mut transfer("download", &torrent, &copy, &["--peer", &peer])).good();
+    assert_same(&origin, &copy);
+    let uploaded = "seedring_uploaded_bytes_total";
+    let seen = until("all that was sent is told", || {
+        Some(page(figures, "/metrics")).filter(|seen| sum(seen, uploaded) >= torrent.length)
+    });
+    let withheld = sum(&seen, "seedring_disk_withheld_files_total") > 0;
+    let past = sum_of(&seen, "seedring_disk_read_bytes_total", "path=\"direct\"");
+    let cached = sum(&seen, "seedring_page_cache_hits_total");
+    // By the check, and to be sent. Older kernels tell everybody.
+    assert!(if withheld { past >= 8 << 20 && cached == 0 } else { cached > 0 }, "{withheld} {past} {cached}");
+    assert_eq!(seed.said().contains("only to the file's owner"), withheld, "{}", seed.said());
+    seed.stop();
 }
 
 /// The kernel does not tell what an overlay has cached, so nothing is read past that.

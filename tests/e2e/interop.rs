@@ -1,6 +1,7 @@
 //! seedring with each of the clients of other people, both ways, found through opentracker.
 
 use crate::clients::Partner;
+use crate::clients::libtorrent::Libtorrent;
 use crate::clients::opentracker::Opentracker;
 use crate::clients::seedring::{Seedring, number};
 use crate::support::payload::{self, assert_same};
@@ -81,6 +82,20 @@ fn seed_to(partner: Partner, load: Load) {
     assert_same(&origin, &copy);
     assert!(seedring.stop().success(), "a seed that is asked to end ends well");
     assert!(seedring.last("stopped", "uploaded") >= Some(torrent.length));
+}
+
+/// It shows the next piece to whoever says that he has the one before, which he had from it. (Else one in ten seconds, which
+/// would be too slow for this test.)
+#[test]
+fn a_super_seed_of_libtorrents_gives_everything() {
+    let stage = Stage::new();
+    let (origin, copy) = (stage.folder("origin"), stage.folder("copy"));
+    payload::file(&origin.join("single.bin"), 40 * 65_536, 7);
+    let torrent = Torrent::make(&stage.path(""), &origin, "single.bin", 65_536, None);
+    let seed = Libtorrent::start(&stage, &torrent, &origin, &["--super-seed"]);
+    let peer = seed.addr().to_string();
+    Seedring::download(&stage, &torrent, &copy, &["--peer", &peer]).wait_success();
+    assert_same(&origin, &copy);
 }
 
 macro_rules! both_ways {

@@ -7,6 +7,7 @@ use super::{BLOCK, bytes, pair};
 use std::io::Read;
 use std::net::TcpStream;
 use std::os::fd::AsFd;
+use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -79,6 +80,53 @@ fn by_choice_of_the_program_only_runs_of_16_kib_or_more_are_not_copied() {
         })
         .unwrap();
     }
+}
+
+#[test]
+fn what_the_kernel_copied_all_the_same_is_believed_for_a_while() {
+    run(Config::new(SLABS * STRIDE), async |core| {
+        let flights = Flights::new(&core.zero_copy);
+        let (_, plain) = pair().await;
+        let wants = || {
+            let mut gather = Gather::default();
+            gather.push_payload(sealed(&core, &bytes(BLOCK, 1)), 0..BLOCK);
+            flights.wants(&plain.try_clone().unwrap().into(), &gather)
+        };
+        let hear = |copied: &[bool]| copied.iter().for_each(|copied| flights.hear(*copied));
+        hear(&[true, true, true, false, true, true, true]);
+        assert!(wants(), "never four in a row");
+        hear(&[true]);
+        assert!(!wants());
+        flights.end_rest();
+        assert!(wants(), "it may have been passing");
+    })
+    .unwrap();
+}
+
+/// Whose notification the other one takes waits on: nothing has come, and there is no room.
+#[test]
+fn a_notification_wakes_neither_direction_in_vain() {
+    flying(async |core| {
+        let (socket, mut plain) = flying_pair(&core).await;
+        fill(&core, &socket, 1).await;
+        let mut waits =
+            [Box::pin(socket.readable()) as Pin<Box<dyn Future<Output = _>>>, Box::pin(socket.writable())];
+        let mut still = async || {
+            std::future::poll_fn(|context| {
+                Poll::Ready(waits.iter_mut().all(|wait| wait.as_mut().poll(context).is_pending()))
+            })
+            .await
+        };
+        assert!(still().await);
+        let before = core.zero_copy.counts().copied;
+        // Until a send is through; not so far that there would be room.
+        for _ in 0..SLAB_LEN / BLOCK * 2 {
+            plain.read_exact(&mut [0; BLOCK]).unwrap();
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            assert!(still().await, "both go on waiting");
+        }
+        assert!(core.zero_copy.counts().copied > before, "a notification has come");
+    });
 }
 
 #[test]

@@ -71,7 +71,50 @@ fn runs_that_are_used_once_take_one_chunk() {
     with_runs(|mut memory, arena, runs| {
         runs.iter().for_each(|key| keep(&mut memory, *key));
         assert_eq!(arena.capacity() - arena.untouched(), CHUNK_SLABS as usize);
-        assert!(memory.gone.in_order.len() <= arena.untouched());
+        assert!(memory.gone.in_order.len() <= 2 * arena.untouched());
+    });
+}
+
+#[test]
+fn what_has_gone_again_is_remembered_from_then_on() {
+    with_runs(|_, _, runs| {
+        let mut gone = Gone::default();
+        let most = 4;
+        gone.add(runs[0], most);
+        gone.ask(runs[0]);
+        runs[1..4].iter().for_each(|key| gone.add(*key, most));
+        gone.add(runs[0], most);
+        assert_eq!(gone.regrets, 1);
+        // The first time that it went is forgotten now, not the second one.
+        gone.add(runs[4], most);
+        gone.ask(runs[0]);
+        gone.ask(runs[1]);
+        assert_eq!((gone.regrets, gone.runs.len()), (2, 3), "the second one is forgotten in its place");
+    });
+}
+
+#[test]
+fn little_is_read_ahead_until_it_is_taken() {
+    with_runs(|mut memory, arena, runs| {
+        let chunk = CHUNK_SLABS as usize;
+        let read = |memory: &mut Memory, key: RunKey| {
+            let ahead = memory.read_ahead()?;
+            let slab = memory.take(0).unwrap().seal().ok().unwrap();
+            memory.keep_read(key, slab, 0..SLAB_LEN, Some(ahead));
+            Some(())
+        };
+        let count = runs.iter().take_while(|key| read(&mut memory, **key).is_some()).count();
+        assert_eq!(count, MOST_AHEAD.min(arena.capacity() / AHEAD_SHARE));
+        assert_eq!(arena.capacity() - arena.untouched(), 2 * chunk, "half of it");
+        assert!(runs[..count].iter().all(|key| memory.holds(*key)), "none has pushed out another");
+        memory.taken(runs[3], 7);
+        assert!(read(&mut memory, runs[count]).is_some() && read(&mut memory, runs[count + 1]).is_none());
+        memory.forget(runs[0].0);
+        assert!(read(&mut memory, runs[count + 1]).is_some(), "three of its runs are nobody's any more");
+        let held: Vec<_> = (0..FEW_HELD).map(|_| memory.take(0).unwrap()).collect();
+        assert!(memory.read_ahead().is_none() && !memory.is_calm());
+        drop(held);
+        assert!(memory.is_calm());
     });
 }
 

@@ -1,7 +1,7 @@
 """One torrent in a libtorrent session, for the end-to-end tests.
 
     libtorrent_client.py run TORRENT|MAGNET FOLDER --listen ADDR:PORT [--peer ADDR:PORT] [--upload-limit BYTES]
-                             [--download-limit BYTES] [--encryption rc4|plaintext|both] [--lsd] [--dht ADDR:PORT]
+                             [--download-limit BYTES] [--super-seed] [--encryption rc4|plaintext|both] [--lsd] [--dht ADDR:PORT]
     libtorrent_client.py node --listen ADDR:PORT [--dht ADDR:PORT]
     libtorrent_client.py show TORRENT
     libtorrent_client.py create PATH PIECE_LENGTH FILE...
@@ -96,6 +96,8 @@ def run(args):
     params.save_path = args.folder
     params.flags &= ~(lt.torrent_flags.paused | lt.torrent_flags.auto_managed)
     handle = ses.add_torrent(params)
+    if args.super_seed:
+        handle.set_flags(lt.torrent_flags.super_seeding)
     if args.upload_limit:
         handle.set_upload_limit(args.upload_limit)
     if args.download_limit:
@@ -163,6 +165,7 @@ def main():
     command.add_argument("--listen", required=True)
     command.add_argument("--peer", action="append", default=[])
     command.add_argument("--upload-limit", type=int, default=0)
+    command.add_argument("--super-seed", action="store_true")
     command.add_argument("--download-limit", type=int, default=0)
     command.add_argument("--encryption", choices=["rc4", "plaintext", "both"])
     command.add_argument("--lsd", action="store_true")

@@ -1,23 +1,19 @@
-//! How much memory there is for the program: that of the machine, or what its cgroup (the container) leaves it.
+//! How much memory there is for the program and for what the page cache keeps for it: that of the machine, or what its cgroup (the
+//! container) leaves it.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-/// Most payload memory of a session, in bytes, when the user does not say; where there is less, it is a part of that.
-const MOST: u64 = 1024 * 1024 * 1024;
-const PART: u64 = 4;
-
-/// Payload memory of a session, in bytes, when the user does not say.
-pub(super) fn default_limit() -> u64 {
-    let info = rustix::system::sysinfo();
-    #[expect(clippy::useless_conversion, reason = "the kernel's type depends on the machine")]
-    let machine = u64::from(info.totalram).saturating_mul(u64::from(info.mem_unit));
-    let read = |path: &Path| std::fs::read_to_string(path).ok();
-    part_of(machine, cgroup_limit(read))
-}
-
-/// Payload memory where the machine has so much, and the cgroup may have so much of it.
-fn part_of(machine: u64, cgroup: Option<u64>) -> u64 {
-    MOST.min(machine.min(cgroup.unwrap_or(u64::MAX)) / PART)
+/// That memory, in bytes, as it was when it was first asked for.
+pub fn memory() -> u64 {
+    static MEMORY: OnceLock<u64> = OnceLock::new();
+    *MEMORY.get_or_init(|| {
+        let info = rustix::system::sysinfo();
+        #[expect(clippy::useless_conversion, reason = "the kernel's type depends on the machine")]
+        let machine = u64::from(info.totalram).saturating_mul(u64::from(info.mem_unit));
+        let read = |path: &Path| std::fs::read_to_string(path).ok();
+        machine.min(cgroup_limit(read).unwrap_or(u64::MAX))
+    })
 }
 
 /// The least of the limits on the memory (bytes) of this process's cgroup and of those above it, as far as they can be seen;
@@ -90,15 +86,6 @@ fn unescape(field: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn it_is_a_quarter_and_a_gibibyte_at_most() {
-        const GIB: u64 = 1 << 30;
-        assert_eq!(part_of(2 * GIB, None), GIB / 2);
-        assert_eq!(part_of(64 * GIB, None), GIB);
-        assert_eq!(part_of(64 * GIB, Some(GIB)), GIB / 4);
-        assert_eq!(part_of(2 * GIB, Some(8 * GIB)), GIB / 2);
-    }
 
     const V2: &str = "25 1 0:22 / / rw - ext4 /dev/sda rw\n\
         30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n";
