@@ -1,15 +1,17 @@
 //! What must hold after every step.
 
 use super::lines::End;
-use super::node::Node;
+use super::node::{Host, Node};
+use super::plan::NodePlan;
 use super::world::World;
-use crate::metainfo::{BLOCK_LEN, Block, PieceIndex};
+use crate::metainfo::{BLOCK_LEN, Block, Layout, PieceIndex};
 use crate::swarm::active::{BlockState, Stage};
 use crate::swarm::peer::Peer;
 use crate::swarm::window::DEFAULT_MOST;
-use crate::swarm::{Bitfield, PeerSlot};
+use crate::swarm::{Bitfield, PeerSlot, Swarm};
 use crate::wire::{Item, Limits, Message, Reader};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Requests less answers, by what messages name.
 type Owed = BTreeMap<[u32; 3], i32>;
@@ -84,6 +86,9 @@ fn progress(node: &mut Node) {
         assert_eq!(active.next_missing(), first, "first missing block of {piece:?}");
     }
     let map = &node.host.commons.map;
+    let is_lost = |piece: &PieceIndex| map.is_missing(*piece) && !node.swarm.picker.holds(*piece);
+    let lost = node.layout.pieces().find(is_lost).filter(|_| !is_behind(&node.swarm));
+    assert_eq!(lost, None, "a piece is missing and not to be picked");
     let have: BTreeSet<PieceIndex> = node.layout.pieces().filter(|piece| map.has(*piece)).collect();
     assert_eq!(have, *node.host.verified.borrow(), "what we say we have is what is good and on disk");
     for piece in node.layout.pieces() {
@@ -107,6 +112,12 @@ fn progress(node: &mut Node) {
     }
 }
 
+/// Whether another core may have given pieces back of which this one has not heard yet. Its picker has let go of what others had claimed,
+/// and has it again from its next look at such news on.
+fn is_behind(swarm: &Swarm) -> bool {
+    swarm.commons.cores() > 1 && swarm.releases != swarm.commons.map.releases()
+}
+
 /// Every piece is had, missing, or claimed by just one of the cores of a host.
 pub(crate) fn claims(cores: &[Node]) {
     for host in cores.chunk_by(|a, b| a.host.number == b.host.number) {
@@ -121,6 +132,9 @@ pub(crate) fn claims(cores: &[Node]) {
             let of_cores = host.iter().map(|node| u32::from(node.swarm.picker.availability(piece)));
             let seen = host[0].host.commons.sightings.peers(piece.get());
             assert_eq!(seen, of_cores.sum::<u32>(), "peers of all cores that have {piece:?}");
+            // Who has given it back has it, at the least.
+            let held = host.iter().any(|node| node.swarm.picker.holds(piece));
+            assert!(held || !map.is_missing(piece), "{piece:?} is missing and no core would pick it");
         }
         let pieces = host[0].layout.piece_count();
         let selection = &host[0].host.commons.selection;
@@ -219,10 +233,11 @@ fn endgame(node: &mut Node, slot: PeerSlot, before: &Before) {
         let left = open && !active.is_sole() && peer.offers(*piece);
         assert!(!left, "{block:?} is asked for twice while {piece:?} lacks block {missing:?}");
     }
-    // What another core has claimed, this one's picker may still hold.
-    let map = &swarm.commons.map;
+    // By what the map says: the picker is what is looked into here.
+    let (map, behind) = (&swarm.commons.map, is_behind(swarm));
     let may_begin = |piece: &PieceIndex| {
-        peer.offers(*piece) && swarm.picker.holds(*piece) && map.is_missing(*piece) && !map.is_suspect(*piece)
+        let missing = map.is_missing(*piece) && !map.is_suspect(*piece);
+        missing && peer.offers(*piece) && (swarm.picker.holds(*piece) || !behind)
     };
     let waits = node.layout.pieces().find(may_begin);
     assert!(
@@ -319,4 +334,17 @@ impl World {
         let waiting = self.nodes.iter().filter(|node| !node.is_settled());
         waiting.map(node).collect::<Vec<_>>().join("\n")
     }
+}
+
+/// Nobody would be asked for it any more.
+#[test]
+#[should_panic(expected = "a piece is missing and not to be picked")]
+fn that_a_picker_has_lost_a_piece_is_seen() {
+    let layout = Arc::new(Layout::new(65_536, [131_072]).expect("a sound geometry"));
+    let (plan, mut rng) = (NodePlan::leech(), fastrand::Rng::with_seed(1));
+    let host = Host::new(0, &plan, &layout, &mut rng);
+    let mut leech = Node::new(&host, 0, plan, &layout, &mut rng);
+    node(&mut leech, |_| None);
+    leech.swarm.picker.remove(layout.piece(1).expect("there are two"));
+    node(&mut leech, |_| None);
 }

@@ -4,7 +4,7 @@
 use super::node::{Host, Node};
 use super::plan::{Grain, NodePlan, Plan};
 use super::world::World;
-use crate::metainfo::Layout;
+use crate::metainfo::{Layout, PieceIndex};
 use crate::swarm::choker::{ROUND, Rule, by_chance};
 use crate::swarm::choking::debt;
 use crate::swarm::peer::Peer;
@@ -101,15 +101,13 @@ fn could_ask(swarm: &mut Swarm, slot: PeerSlot, free: usize) -> bool {
             && (peers.owner(active).is_some() || peers.is_outdone(slot, active.piece, layout));
         open && peer.offers(active.piece) && !left && !kept_from.contains(&active.piece)
     });
-    let offered = peer.offered();
-    begun
-        || free > 0
-            && offered
-                .and_then(|offered| swarm.picker.pick_any(offered, &mut fastrand::Rng::with_seed(0)))
-                .is_some_and(|piece| {
-                    let left = swarm.commons.map.is_suspect(piece) && swarm.is_barred(slot, piece);
-                    swarm.commons.map.is_missing(piece) && !left
-                })
+    // What is missing the map says: for what the picker has lost nobody would be asked.
+    let map = &swarm.commons.map;
+    let may_begin = |piece: PieceIndex| {
+        let left = map.is_suspect(piece) && swarm.is_barred(slot, piece);
+        map.is_missing(piece) && peer.offers(piece) && !left
+    };
+    begun || free > 0 && layout.pieces().any(may_begin)
 }
 
 fn peers_of(node: &Node) -> impl Iterator<Item = ((usize, PeerSlot), &Peer)> {
@@ -151,6 +149,21 @@ fn that_a_peer_of_another_core_waits_is_seen() {
     }
     let since = TURN.as_micros() as u64;
     [0, KEPT].into_iter().for_each(|later| slots(&mut cores, since + later));
+}
+
+#[test]
+fn that_nobody_is_asked_for_what_the_picker_has_lost_is_seen() {
+    let layout = Arc::new(Layout::new(65_536, [65_536]).expect("a sound geometry"));
+    let (plan, mut rng) = (NodePlan::leech(), fastrand::Rng::with_seed(1));
+    let host = Host::new(0, &plan, &layout, &mut rng);
+    let mut node = Node::new(&host, 0, plan, &layout, &mut rng);
+    let (addr, reserved) = (([11, 0, 1, 7], 6881).into(), Reserved::default());
+    let who = Introduction { addr, outgoing: true, id: PeerId([1; 20]), reserved };
+    let slot = node.swarm.connect(Duration::ZERO, who).expect("there is room");
+    node.swarm.hear(Duration::ZERO, slot, Message::Bitfield(&[0x80]));
+    node.swarm.hear(Duration::ZERO, slot, Message::Unchoke);
+    layout.pieces().for_each(|piece| node.swarm.picker.remove(piece));
+    assert_eq!(idle(&mut node, REST), [slot]);
 }
 
 /// So long that each has several turns, of a seed and of one who downloads.
