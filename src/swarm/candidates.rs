@@ -351,9 +351,9 @@ impl Candidates {
         self.leave(addr, State::Banned, false);
     }
 
-    /// The peer there has everything.
-    pub(super) fn is_seed(&mut self, addr: SocketAddr) {
-        self.known().is_seed(&addr);
+    /// The peer there has everything, or has not.
+    pub(super) fn is_seed(&mut self, addr: SocketAddr, seed: bool) {
+        self.known().is_seed(&addr, seed);
     }
 }
 

@@ -142,7 +142,7 @@ impl Swarm {
             Some(Extension::UploadOnly) => match parse_upload_only(payload) {
                 Some(upload_only) => {
                     peer.extended.upload_only = upload_only;
-                    self.check_seed(slot)
+                    self.recheck_seed(slot)
                 }
                 None => self.offend(slot),
             },
@@ -158,7 +158,8 @@ impl Swarm {
         let extended = &mut peer.extended;
         extended.ids.update(&hello);
         extended.port = hello.port.or(extended.port);
-        extended.upload_only = hello.upload_only.unwrap_or(extended.upload_only);
+        let upload_only = hello.upload_only.unwrap_or(extended.upload_only);
+        let takes_back = std::mem::replace(&mut extended.upload_only, upload_only) && !upload_only;
         // None at all would mean that it gives nothing; who says so has not said how many.
         peer.reqq = hello.reqq.filter(|most| *most > 0).or(peer.reqq);
         let again = std::mem::replace(&mut extended.heard_hello, true);
@@ -170,7 +171,8 @@ impl Swarm {
         }
         self.make_known(slot);
         self.wake(slot);
-        self.check_seed(slot)
+        // The first one may come before the word on what it has.
+        if takes_back { self.recheck_seed(slot) } else { self.check_seed(slot) }
     }
 
     /// The peer has lost a piece (BEP 54).
@@ -198,6 +200,9 @@ impl Swarm {
         }
         self.take_back(slot, piece);
         self.wake(slot);
+        if !was_counted {
+            self.recheck_seed(slot)?;
+        }
         // What is had and lost in turn is worth nothing, and costs us something each time.
         if again { self.offend(slot) } else { Ok(()) }
     }

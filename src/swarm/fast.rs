@@ -279,7 +279,7 @@ impl Swarm {
             Message::HaveAll if first => self.take_bitfield(now, slot, Bitfield::full(pieces)),
             Message::HaveNone if first => {
                 self.wake(slot);
-                Ok(())
+                self.recheck_seed(slot)
             }
             // Out of place; what it says is not needed.
             Message::HaveAll | Message::HaveNone => self.offend(slot),

@@ -122,7 +122,7 @@ impl Swarm {
         peer.has = has;
         peer.fast.learn(&peer.has, self.layout.piece_count());
         self.wake(slot);
-        self.check_seed(slot)
+        self.recheck_seed(slot)
     }
 
     /// A bitfield should be the first message, but some clients send one later in the place of many HAVEs. It costs
@@ -137,11 +137,25 @@ impl Swarm {
 
     /// Two seeds have nothing to say to each other.
     pub(super) fn check_seed(&mut self, slot: PeerSlot) -> Result<(), DropReason> {
-        let gives_only = |peer: &&Peer| peer.has.is_full() || peer.extended.upload_only;
-        let Some(peer) = self.peers.get(slot).filter(gives_only) else { return Ok(()) };
-        self.candidates.is_seed(peer.who.addr);
-        self.make_known(slot);
+        if !self.peers.get(slot).is_some_and(Peer::gives_only) {
+            return Ok(());
+        }
+        self.note_seed(slot, true);
         if self.is_seeding() { Err(DropReason::BothSeeds) } else { Ok(()) }
+    }
+
+    /// The same where the peer may be no seed any more: then nobody shall pass it over, or be told so, for what it was.
+    pub(super) fn recheck_seed(&mut self, slot: PeerSlot) -> Result<(), DropReason> {
+        if self.peers.get(slot).is_some_and(|peer| !peer.gives_only()) {
+            self.note_seed(slot, false);
+        }
+        self.check_seed(slot)
+    }
+
+    fn note_seed(&mut self, slot: PeerSlot, seed: bool) {
+        let Some(peer) = self.peers.get(slot) else { return };
+        self.candidates.is_seed(peer.who.addr, seed);
+        self.make_known(slot);
     }
 
     fn hear_request(

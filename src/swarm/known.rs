@@ -101,9 +101,9 @@ impl Known {
         told.into_iter().for_each(|target| target.seed = true);
     }
 
-    /// Whoever is there has everything.
-    pub(super) fn is_seed(&mut self, addr: &SocketAddr) {
-        self.targets.get_mut(addr).into_iter().for_each(|target| target.seed = true);
+    /// Whoever is there has shown that it has everything, or that it has not, whatever was said or shown before.
+    pub(super) fn is_seed(&mut self, addr: &SocketAddr, seed: bool) {
+        self.targets.get_mut(addr).into_iter().for_each(|target| target.seed = seed);
     }
 
     /// Whether that is known, or said.

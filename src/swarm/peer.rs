@@ -424,6 +424,11 @@ impl Peer {
         self.offered().is_some_and(|pieces| pieces.has(piece))
     }
 
+    /// Whether it takes nothing: it has everything, or says that it does not download (BEP 21).
+    pub(super) fn gives_only(&self) -> bool {
+        self.has.is_full() || self.extended.upload_only
+    }
+
     /// Whether more may be expected of it.
     pub(super) fn gives(&self) -> bool {
         !self.dropped && !self.chokes_us && !self.snubbed && self.wanted > 0

@@ -141,7 +141,7 @@ impl Swarm {
         let Some(peer) = self.peers.get(slot).filter(|peer| !peer.dropped) else { return };
         let flags = [
             (peer.encrypted, PexFlags::ENCRYPTION),
-            (peer.has.is_full() || peer.extended.upload_only, PexFlags::SEED),
+            (peer.gives_only(), PexFlags::SEED),
             (peer.who.outgoing, PexFlags::REACHABLE),
         ];
         let flags = flags.into_iter().filter(|(set, _)| *set).fold(0, |flags, (_, flag)| flags | flag);

@@ -43,7 +43,7 @@ fn the_banned_stay_banned_and_seeds_leave_seeds_alone() {
     book.connected(addr(1));
     book.ban(addr(1));
     book.ended(Duration::ZERO, addr(1), true);
-    book.is_seed(addr(2));
+    book.is_seed(addr(2), true);
     book.ended(Duration::ZERO, addr(2), true);
     assert_eq!(book.take_due(LONGEST_WAIT, 9, true, |_| 0), []);
     assert_eq!(book.take_due(LONGEST_WAIT, 9, false, |_| 0), [addr(2)]);

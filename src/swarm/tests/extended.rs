@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// A desk whose peers speak all we do.
-fn desk(pieces: u32, have: &[u32]) -> Desk {
+pub(super) fn desk(pieces: u32, have: &[u32]) -> Desk {
     let mut desk = Desk::new(BLOCK, pieces, have);
     desk.reserved = Reserved::ours(true);
     desk
@@ -22,20 +22,20 @@ fn theirs(extension: Extension) -> u8 {
     10 + extension.id()
 }
 
-fn hello() -> ExtendedHandshake {
+pub(super) fn hello() -> ExtendedHandshake {
     ExtendedHandshake { ids: Extension::ALL.map(|e| Some(theirs(e))), ..Default::default() }
 }
 
-fn greet(desk: &mut Desk, peer: PeerSlot, hello: &ExtendedHandshake) {
+pub(super) fn greet(desk: &mut Desk, peer: PeerSlot, hello: &ExtendedHandshake) {
     desk.hear(peer, Message::Extended { id: 0, payload: &hello.encode() });
 }
 
-fn tell(desk: &mut Desk, peer: PeerSlot, extension: Extension, payload: &[u8]) {
+pub(super) fn tell(desk: &mut Desk, peer: PeerSlot, extension: Extension, payload: &[u8]) {
     desk.hear(peer, Message::Extended { id: extension.id(), payload });
 }
 
 /// What is said to the peer now by an extension.
-fn said(desk: &mut Desk, peer: PeerSlot, extension: Extension) -> Vec<Vec<u8>> {
+pub(super) fn said(desk: &mut Desk, peer: PeerSlot, extension: Extension) -> Vec<Vec<u8>> {
     let all = desk.say(peer);
     let of = |said| match said {
         Said::Extended(id, payload) if id == theirs(extension) => Some(payload),
@@ -44,12 +44,12 @@ fn said(desk: &mut Desk, peer: PeerSlot, extension: Extension) -> Vec<Vec<u8>> {
     all.into_iter().filter_map(of).collect()
 }
 
-fn addr(text: &str) -> SocketAddr {
+pub(super) fn addr(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
 /// The addresses that are dialled now.
-fn dials(desk: &mut Desk) -> Vec<SocketAddr> {
+pub(super) fn dials(desk: &mut Desk) -> Vec<SocketAddr> {
     desk.pass(1);
     dialled(desk.wishes())
 }

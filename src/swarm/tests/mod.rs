@@ -21,6 +21,7 @@ mod namesakes;
 mod picking;
 mod precedence;
 mod scarcity;
+mod seeds;
 mod sim;
 mod slots;
 mod spreading;
