@@ -2,12 +2,13 @@
 
 use super::choker::{self, Contender, Rule};
 use super::peer::Peer;
-use super::slots::{Answer, Verdict};
+use super::slots::{Answer, Poll, Verdict};
 use super::spreading::HOARD;
 use super::{PeerSlot, Swarm, Tag};
 use crate::metainfo::{BLOCK_LEN, Layout};
 use std::cmp::Reverse;
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A poll is not waited for longer than this.
@@ -85,7 +86,10 @@ impl Swarm {
         let slots = &self.commons.slots;
         if peer.owed && (!after.0 || has) {
             peer.owed = false;
-            slots.settle_debt();
+            // The debts of a verdict that is yet to be read are settled when it is.
+            if slots.verdict(self.rounds.verdict.call).is_none() {
+                slots.settle_debt();
+            }
         }
         slots.count_waiting(before.0, after.0);
         slots.count_unused(before.1, after.1);
@@ -210,11 +214,11 @@ impl Swarm {
             self.answer_poll(now);
         }
         if let Some(since) = self.rounds.polling
-            && let Some((contenders, up)) = self.commons.slots.collect(now >= since + PATIENCE)
+            && let Some(poll) = self.commons.slots.collect(now >= since + PATIENCE)
         {
             self.rounds.polling = None;
-            self.rounds.up = Some(up);
-            self.rank(contenders);
+            self.rounds.up = Some(poll.up);
+            self.rank(poll);
         }
         if let Some(verdict) = self.commons.slots.verdict(self.rounds.verdict.call) {
             self.rounds.verdict = verdict;
@@ -242,28 +246,37 @@ impl Swarm {
         });
         let contenders = contenders.collect();
         let up = self.peers.iter().map(|(_, peer)| peer.up.get()).sum();
+        let taken = self.peers.iter().filter(|(_, peer)| peer.unchoked).count() as u32;
         let call = self.commons.slots.called();
-        self.commons.slots.answer(self.core, Answer { call, contenders, up });
+        self.commons.slots.answer(self.core, Answer { call, contenders, up, taken });
         (self.rounds.answered, self.rounds.answered_at) = (call, now);
         self.nudge |= self.core != 0;
     }
 
-    /// Ranks the peers of all cores.
-    fn rank(&mut self, contenders: Vec<Contender>) {
+    /// Ranks the peers of all cores that have answered, for the slots that the others do not have.
+    fn rank(&mut self, Poll { contenders, late, kept, .. }: Poll) {
         let slots = self.slot_count();
         self.commons.slots.set_limit(slots);
+        let slots = slots.saturating_sub(kept);
         let rule = if self.is_seeding() { Rule::Seed(self.settings.seed_choker) } else { Rule::Trade };
         let all = contenders.clone();
         let chosen = choker::round(contenders, slots, rule, &mut self.rounds.optimistic, &mut self.rng);
         let chosen: HashSet<Tag> = chosen.into_iter().collect();
-        let owed = all.iter().filter(|c| !c.unchoked && chosen.contains(&c.tag)).count();
+        let owed = all.iter().filter(|c| !c.unchoked && chosen.contains(&c.tag)).map(|c| c.tag);
+        let owed = Arc::new(owed.collect());
         let ousted = if rule == Rule::Trade { choker::ousted(&all, &chosen, slots) } else { HashSet::new() };
-        self.commons.slots.post(chosen, ousted, owed);
+        let (chosen, ousted, late) = (Arc::new(chosen), Arc::new(ousted), Arc::new(late));
+        self.commons.slots.post(Verdict { chosen, ousted, owed, late, ..Verdict::default() });
         self.nudge = true;
     }
 
     fn apply_verdict(&mut self, now: Duration) {
         let (chosen, asked_at) = (self.rounds.verdict.chosen.clone(), self.rounds.answered_at);
+        if self.rounds.verdict.late.contains(&self.core) {
+            // Nobody has asked who is here. What was kept for them before is kept for others now.
+            return self.peers.iter_mut().for_each(|(_, peer)| peer.owed = false);
+        }
+        self.settle_for_gone();
         let slots: Vec<PeerSlot> = self.peers.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
             let Some(peer) = self.peers.get_mut(slot) else { continue };
@@ -282,6 +295,14 @@ impl Swarm {
                 _ => {}
             }
         }
+    }
+
+    /// Who was chosen and has left since the poll takes no slot any more.
+    fn settle_for_gone(&mut self) {
+        let ours = self.rounds.verdict.owed.iter().filter(|tag| tag.core() == self.core);
+        let gone = ours.filter(|tag| self.peers.find(**tag).is_none()).count();
+        (0..gone).for_each(|_| self.commons.slots.settle_debt());
+        self.nudge |= gone > 0 && self.commons.slots.waiting() > self.rounds.waiting;
     }
 
     /// How many upload slots there are to be, on all cores together: what the capacity is worth. When that is not limited,

@@ -2,7 +2,8 @@
 //! which once a round all interested peers are ranked together, whichever cores they are on.
 //!
 //! Core 0 calls the poll; every core answers with its peers that want a slot; core 0 ranks them and posts who shall
-//! have one. Between rounds a core gives free slots to its own peers, at the price of one exchange.
+//! have one. A core that is late for the poll leaves its slots as they are. Between rounds a core gives free slots to its own
+//! peers, at the price of one exchange.
 
 use super::Tag;
 use super::choker::Contender;
@@ -22,6 +23,19 @@ pub(super) struct Answer {
     pub(super) contenders: Vec<Contender>,
     /// Bytes a second that go to all its peers.
     pub(super) up: u64,
+    /// How many of its peers have a slot.
+    pub(super) taken: u32,
+}
+
+/// What all cores have answered to a poll.
+#[derive(Debug, Default)]
+pub(super) struct Poll {
+    pub(super) contenders: Vec<Contender>,
+    /// Bytes a second that go up; of a core that is late, as it said last.
+    pub(super) up: u64,
+    /// Cores that have not answered in time, and the slots that they have.
+    pub(super) late: HashSet<usize>,
+    pub(super) kept: usize,
 }
 
 /// Who shall have a slot until the next round.
@@ -31,6 +45,10 @@ pub(super) struct Verdict {
     pub(super) chosen: Arc<HashSet<Tag>>,
     /// Who must give its slot back at once, in the middle of a piece or not.
     pub(super) ousted: Arc<HashSet<Tag>>,
+    /// Who is chosen and had none when it was asked for.
+    pub(super) owed: Arc<HashSet<Tag>>,
+    /// Cores that were not heard: nothing is said of their peers.
+    pub(super) late: Arc<HashSet<usize>>,
 }
 
 /// See the module.
@@ -154,25 +172,34 @@ impl Slots {
     }
 
     /// The answers of all cores to the last poll; `None` while one is still to come, unless it is `late`.
-    pub(super) fn collect(&self, late: bool) -> Option<(Vec<Contender>, u64)> {
+    pub(super) fn collect(&self, late: bool) -> Option<Poll> {
         let call = self.called();
         if !late && self.answers.iter().any(|answer| unpoisoned(answer).call < call) {
             return None;
         }
-        let mut all = (Vec::new(), 0);
-        for answer in &self.answers {
+        let (mut poll, mut taken) = (Poll::default(), 0);
+        for (core, answer) in self.answers.iter().enumerate() {
             let mut answer = unpoisoned(answer);
-            all.0.append(&mut answer.contenders);
-            all.1 += answer.up;
+            poll.up += answer.up;
+            // What it says of an older poll is not true any more.
+            let contenders = std::mem::take(&mut answer.contenders);
+            if answer.call < call {
+                poll.late.insert(core);
+            } else {
+                poll.contenders.extend(contenders);
+                taken += answer.taken;
+            }
         }
-        Some(all)
+        if !poll.late.is_empty() {
+            poll.kept = self.counts().0.saturating_sub(taken) as usize;
+        }
+        Some(poll)
     }
 
-    /// Posts who shall have slots; `owed` of them have none yet.
-    pub(super) fn post(&self, chosen: HashSet<Tag>, ousted: HashSet<Tag>, owed: usize) {
-        self.owed.store(u32::try_from(owed).unwrap_or(u32::MAX), Ordering::Release);
-        let (chosen, ousted) = (Arc::new(chosen), Arc::new(ousted));
-        *unpoisoned(&self.verdict) = Verdict { call: self.called(), chosen, ousted };
+    /// Posts who shall have slots.
+    pub(super) fn post(&self, verdict: Verdict) {
+        self.owed.store(u32::try_from(verdict.owed.len()).unwrap_or(u32::MAX), Ordering::Release);
+        *unpoisoned(&self.verdict) = Verdict { call: self.called(), ..verdict };
     }
 
     /// The last verdict, when it is younger than that of the poll `after`.
@@ -199,7 +226,8 @@ mod tests {
         let slots = Slots::new(1);
         assert!(slots.set_limit(3) && !slots.set_limit(3) && !slots.set_limit(2));
         assert!(slots.take(false));
-        slots.post(HashSet::new(), HashSet::new(), 1);
+        let owed = Arc::new(HashSet::from([Tag { core: 0, number: 1 }]));
+        slots.post(Verdict { owed, ..Verdict::default() });
         assert!(!slots.take(false), "the last one is kept for who was chosen");
         assert!(slots.take(true) && !slots.take(true));
         slots.settle_debt();
@@ -212,14 +240,18 @@ mod tests {
     fn a_poll_waits_for_all_cores_unless_one_is_late() {
         let slots = Slots::new(2);
         slots.call();
-        let answer = |up| Answer { call: slots.called(), contenders: Vec::new(), up };
+        let answer = |up| Answer { call: slots.called(), up, taken: 1, ..Answer::default() };
+        slots.set_limit(3);
+        assert!((0..3).all(|_| slots.take(false)));
         slots.answer(0, answer(5));
         assert!(slots.collect(false).is_none());
-        assert_eq!(slots.collect(true).unwrap().1, 5);
+        let poll = slots.collect(true).unwrap();
+        assert_eq!((poll.up, poll.late, poll.kept), (5, HashSet::from([1]), 2));
         slots.answer(1, answer(7));
-        assert_eq!(slots.collect(false).unwrap().1, 12);
+        let poll = slots.collect(false).unwrap();
+        assert_eq!((poll.up, poll.late, poll.kept), (12, HashSet::new(), 0));
         assert!(slots.verdict(0).is_none());
-        slots.post(HashSet::new(), HashSet::new(), 0);
+        slots.post(Verdict::default());
         assert!(slots.verdict(0).is_some() && slots.verdict(1).is_none());
     }
 }

@@ -101,6 +101,99 @@ fn a_slot_that_gets_free_on_one_core_is_given_at_once_on_another() {
     assert!(unchoked(&cores[1], waiting), "no time has passed");
 }
 
+fn is_in_debt(cores: &[Desk]) -> bool {
+    cores[0].swarm.commons.slots.is_in_debt()
+}
+
+/// Time passes for all, and only some are awake; peers with slots use them.
+fn pass_asleep(cores: &mut [Desk], halves: u32, awake: &[usize]) {
+    for _ in 0..halves {
+        for desk in cores.iter_mut() {
+            desk.now += Duration::from_millis(500);
+            desk.swarm.peers.iter_mut().for_each(|(_, peer)| peer.last_asked = desk.now);
+        }
+        awake.iter().for_each(|core| cores[*core].swarm.tick(cores[*core].now));
+    }
+}
+
+#[test]
+fn a_core_that_is_late_for_a_poll_keeps_its_slots_and_no_more_than_there_are_is_given() {
+    let mut cores = cores(2, Settings { fetch: false, ..settings(2) });
+    let (first, kept) = (cores[0].taker(1), cores[1].taker(11));
+    let waiting = cores[0].taker(2);
+    pass(&mut cores, 5, &[]);
+    assert!(unchoked(&cores[0], first) && unchoked(&cores[1], kept) && !unchoked(&cores[0], waiting));
+    cores[1].say(kept);
+    let since = |cores: &[Desk]| cores[1].swarm.peers.get(kept).unwrap().unchoked_since;
+    let begun = since(&cores);
+    for _ in 0..3 {
+        pass_asleep(&mut cores, 20, &[0]);
+        let now = cores[1].now;
+        cores[1].swarm.catch_up(now);
+        assert!(unchoked(&cores[1], kept) && cores[1].say(kept).is_empty());
+        assert_eq!(since(&cores), begun, "nor was it broken off and given back");
+        let served = [first, waiting].into_iter().filter(|slot| unchoked(&cores[0], *slot)).count();
+        assert!(served <= 1, "{served} of one slot that is left");
+        assert!(!is_in_debt(&cores), "no slot is kept that nobody leaves");
+    }
+    // When it is in time again, it gives way as others do.
+    let gives_way = (0..60).any(|_| {
+        pass(&mut cores, 1, &[]);
+        !unchoked(&cores[1], kept)
+    });
+    assert!(gives_way);
+}
+
+/// Time passes until there is a new verdict by which slots are kept, and which the second core has not read.
+fn pass_until_unread(cores: &mut [Desk]) {
+    let posted = |cores: &[Desk]| cores[0].swarm.commons.slots.verdict(0).map_or(0, |verdict| verdict.call);
+    for _ in 0..100 {
+        let before = posted(cores);
+        pass_asleep(cores, 1, &[0, 1]);
+        let now = cores[0].now;
+        cores[0].swarm.catch_up(now);
+        if posted(cores) > before && is_in_debt(cores) {
+            return;
+        }
+        cores[1].swarm.catch_up(now);
+    }
+    panic!("nobody waits for a slot");
+}
+
+#[test]
+fn a_slot_that_is_kept_for_who_leaves_before_it_hears_of_it_is_free_at_once() {
+    let mut cores = cores(2, Settings { fetch: false, ..settings(1) });
+    let (first, next) = (cores[0].taker(1), cores[1].taker(11));
+    ring(&mut cores);
+    assert!(unchoked(&cores[0], first));
+    pass_until_unread(&mut cores);
+    assert!(!unchoked(&cores[0], first), "its turn is over");
+    let now = cores[1].now;
+    cores[1].swarm.gone(now, next);
+    ring(&mut cores);
+    assert!(!is_in_debt(&cores) && unchoked(&cores[0], first), "nobody else waits");
+}
+
+#[test]
+fn who_is_chosen_once_more_and_leaves_before_it_hears_of_it_takes_nobody_elses_slot_along() {
+    let mut cores = cores(2, Settings { fetch: false, ..settings(2) });
+    let holders = [1, 2].map(|number| cores[0].taker(number));
+    let (leaves, _stays) = (cores[1].taker(11), cores[0].taker(3));
+    ring(&mut cores);
+    // They keep their slots for the rest of a piece.
+    let piece = cores[0].layout.piece(0).unwrap();
+    holders
+        .into_iter()
+        .for_each(|slot| cores[0].swarm.peers.get_mut(slot).unwrap().serving = Some((piece, 0)));
+    pass_until_unread(&mut cores);
+    ring(&mut cores);
+    pass_until_unread(&mut cores);
+    let now = cores[1].now;
+    cores[1].swarm.gone(now, leaves);
+    ring(&mut cores);
+    assert!(is_in_debt(&cores), "a slot is still kept for the other");
+}
+
 #[test]
 fn who_does_not_want_its_slot_keeps_it_until_somebody_else_does() {
     let mut cores = cores(2, settings(1));
