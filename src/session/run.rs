@@ -96,8 +96,9 @@ fn greeting(job: &Job, addr: SocketAddr, dht: Option<&DhtSockets>) -> Greeting {
     }
 }
 
-fn tracker_client(job: &Job) -> Option<Arc<TrackerClient>> {
-    let options = TrackerOptions { encryption: job.encryption, ..job.trackers.clone()? };
+fn tracker_client(job: &Job, listen: SocketAddr) -> Option<Arc<TrackerClient>> {
+    let (encryption, listen) = (job.encryption, Some(listen));
+    let options = TrackerOptions { encryption, listen, ..job.trackers.clone()? };
     Some(Arc::new(TrackerClient::new(options)))
 }
 
@@ -182,7 +183,7 @@ pub async fn run(
     };
     let shards = Shards::start(assignment).map_err(SessionError::Thread)?;
     let mut running = Running {
-        client: tracker_client(&job),
+        client: tracker_client(&job, addr),
         job,
         shards,
         addr,

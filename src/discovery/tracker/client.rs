@@ -3,6 +3,7 @@
 use super::announce::AnnounceRequest;
 use super::counters::{Count, Counters, TrackerCounts};
 use super::error::TrackerError;
+use super::home::Home;
 use super::http::{Http, HttpLimits, Page};
 use super::names::{self, PeerNames};
 use super::reach::Reach;
@@ -44,6 +45,8 @@ pub struct TrackerOptions {
     pub hostname: Option<String>,
     /// What to tell of how connections to peers are encrypted.
     pub encryption: Encryption,
+    /// Where peers connect to, for trackers to be asked from there.
+    pub listen: Option<SocketAddr>,
     /// Whether to ask trackers at addresses where a torrent could do harm: other paths of this machine than
     /// `/announce`, and its link, where clouds keep secrets.
     pub any_address: bool,
@@ -84,7 +87,7 @@ impl TrackerClient {
         &self.options
     }
 
-    /// Announces once; to a host with addresses of both families, from each (BEP 7), and the answers become one.
+    /// Announces once; to a host with addresses of both families, from each in which we listen (BEP 7), and the answers become one.
     ///
     /// # Errors
     /// Whatever kept a successful reply from arriving.
@@ -120,6 +123,7 @@ impl TrackerClient {
         request: &AnnounceRequest,
         patience: UdpPatience,
     ) -> Result<AnnounceResponse, TrackerError> {
+        let addrs = self.home().suitable(addrs);
         match url {
             TrackerUrl::Http(http) => {
                 let ask = |addrs| self.announce_http(http, request, addrs);
@@ -193,11 +197,15 @@ impl TrackerClient {
     fn http(&self, addrs: &[SocketAddr]) -> Http<'_> {
         let family = addrs.first().map_or(Family::V4, Family::of);
         let (limits, reach) = (&self.options.limits, self.reach());
-        Http { limits, tls: &self.tls, counters: &self.counters, family, reach }
+        Http { limits, tls: &self.tls, counters: &self.counters, family, reach, home: self.home() }
     }
 
     fn reach(&self) -> Reach {
         Reach::new(self.options.any_address)
+    }
+
+    fn home(&self) -> Home {
+        Home::new(self.options.listen)
     }
 
     async fn announce_http(
@@ -271,7 +279,7 @@ impl TrackerClient {
         let last = addrs.len().saturating_sub(1);
         for (index, addr) in addrs.into_iter().enumerate() {
             let patience = if index < last { patience.hasty() } else { patience };
-            match udp::ask(addr, question.clone(), patience, &self.ids, &self.counters).await {
+            match udp::ask(addr, self.home(), question.clone(), patience, &self.ids, &self.counters).await {
                 Err(error @ TrackerError::Reply(_)) => return Err(error),
                 Err(error) => failure = error,
                 answer => return answer,

@@ -3,6 +3,7 @@
 
 use super::counters::{Count, Counters};
 use super::error::TrackerError;
+use super::home::Home;
 use super::names;
 use super::reach::Reach;
 use super::tls::Tls;
@@ -20,7 +21,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -66,6 +67,7 @@ pub(super) struct Http<'a> {
     /// The family that all of the way keeps to: the tracker is to see this address of ours.
     pub(super) family: Family,
     pub(super) reach: Reach,
+    pub(super) home: Home,
 }
 
 enum Answer {
@@ -121,13 +123,20 @@ impl Http<'_> {
             if only_outside && (self.reach.is_local)(addr.ip()) {
                 return Err(TrackerError::LocalRedirect(addr));
             }
-            match timeout(self.limits.connect, TcpStream::connect(addr)).await {
+            match timeout(self.limits.connect, self.dial(addr)).await {
                 Ok(Ok(stream)) => return Ok(stream),
                 Ok(Err(source)) => failure = TrackerError::Connect { addr, source },
                 Err(_) => failure = TrackerError::Connect { addr, source: io::ErrorKind::TimedOut.into() },
             }
         }
         Err(failure)
+    }
+
+    async fn dial(&self, addr: SocketAddr) -> io::Result<TcpStream> {
+        let Some(ours) = self.home.towards(addr) else { return TcpStream::connect(addr).await };
+        let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.bind(ours)?;
+        socket.connect(addr).await
     }
 
     /// One request and its response on a fresh connection, which ends with it.

@@ -2,11 +2,12 @@
 
 use super::counters::{Count, Counters};
 use super::error::TrackerError;
+use super::home::Home;
 use super::udp_exchange::{ConnectionId, Exchange, Heard, Question, Step, UdpPatience};
 use super::udp_packet::Response;
 use ::ring::rand::{SecureRandom, SystemRandom};
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout_at};
@@ -56,6 +57,7 @@ impl ConnectionIds {
 /// When there is no answer in time, the answer is a refusal, or the kernel says that nobody is there.
 pub(super) async fn ask(
     tracker: SocketAddr,
+    home: Home,
     question: Question,
     patience: UdpPatience,
     ids: &ConnectionIds,
@@ -63,7 +65,7 @@ pub(super) async fn ask(
 ) -> Result<Response, TrackerError> {
     let inherited = ids.get(tracker, now());
     let mut exchange = Exchange::new(tracker, question, patience, inherited);
-    let result = converse(tracker, &mut exchange, counters).await;
+    let result = converse(tracker, home, &mut exchange, counters).await;
     // After a refusal or silence the next one begins anew.
     if !ids.put(tracker, exchange.connection().filter(|_| result.is_ok()), now()) {
         counters.add(Count::ConnectionIdDropped, 1);
@@ -73,14 +75,13 @@ pub(super) async fn ask(
 
 async fn converse(
     tracker: SocketAddr,
+    home: Home,
     exchange: &mut Exchange,
     counters: &Counters,
 ) -> Result<Response, TrackerError> {
     let connect = |source| TrackerError::Connect { addr: tracker, source };
-    let any: IpAddr =
-        if tracker.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     // A socket of its own for each exchange has a port that nobody can guess; connected, it hears the tracker alone.
-    let socket = UdpSocket::bind((any, 0)).await.map_err(connect)?;
+    let socket = UdpSocket::bind(home.or_any(tracker)).await.map_err(connect)?;
     socket.connect(tracker).await.map_err(connect)?;
     let mut datagram = [0; MAX_DATAGRAM];
     loop {

@@ -163,7 +163,7 @@ pub async fn resolve(
     let (trackers, mut tracked) = mpsc::channel(16);
     let (searches, mut found) = mpsc::channel(16);
     let (tell, mut notes) = mpsc::channel(16);
-    let client = options.map(|options| TrackerOptions { encryption, ..options });
+    let client = options.map(|options| TrackerOptions { encryption, listen: Some(addr), ..options });
     let client = client.map(|options| Arc::new(TrackerClient::new(options)));
     let announcing =
         client.map(|client| announce_for(&magnet, client, announce, (id, port), trackers, tell.clone()));

@@ -2,6 +2,7 @@ use super::{request, response, stub, stub_at};
 use crate::discovery::tracker::client::by_family;
 use crate::discovery::tracker::client::merged;
 use crate::discovery::tracker::counters::Counters;
+use crate::discovery::tracker::home::Home;
 use crate::discovery::tracker::udp::{ConnectionIds, MAX_CONNECTIONS, ask};
 use crate::discovery::tracker::udp_exchange::{ConnectionId, Question};
 use crate::discovery::tracker::udp_packet::Response;
@@ -19,7 +20,7 @@ use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 
 /// What a UDP tracker says to a datagram whose action and transaction id are these.
-type Answer = fn(packet: &[u8]) -> Vec<Vec<u8>>;
+pub(super) type Answer = fn(packet: &[u8]) -> Vec<Vec<u8>>;
 
 fn client() -> TrackerClient {
     let patience = UdpPatience { first_wait: Duration::from_millis(300), retries: 1 };
@@ -27,7 +28,7 @@ fn client() -> TrackerClient {
 }
 
 /// A UDP tracker on loopback, of either family. Returns its URL.
-async fn udp_tracker(ip: &str, answer: Answer) -> String {
+pub(super) async fn udp_tracker(ip: &str, answer: Answer) -> String {
     let socket = UdpSocket::bind((ip.trim_matches(['[', ']']), 0)).await.unwrap();
     let port = socket.local_addr().unwrap().port();
     tokio::spawn(async move {
@@ -43,12 +44,12 @@ async fn udp_tracker(ip: &str, answer: Answer) -> String {
 }
 
 /// An answer: action, the transaction id of the question, and the rest.
-fn reply(packet: &[u8], action: u32, rest: &[u8]) -> Vec<u8> {
+pub(super) fn reply(packet: &[u8], action: u32, rest: &[u8]) -> Vec<u8> {
     [&action.to_be_bytes()[..], &packet[12..16], rest].concat()
 }
 
 /// What a good tracker says: connection id 42, one peer, one count for each torrent.
-fn good(packet: &[u8]) -> Vec<Vec<u8>> {
+pub(super) fn good(packet: &[u8]) -> Vec<Vec<u8>> {
     let action = packet[11];
     if action == 0 {
         return vec![reply(packet, 0, &42u64.to_be_bytes())];
@@ -87,7 +88,7 @@ async fn over_ipv6_peers_are_of_ipv6() {
 }
 
 /// What a good tracker says to who has come by IPv6.
-fn good_v6(packet: &[u8]) -> Vec<Vec<u8>> {
+pub(super) fn good_v6(packet: &[u8]) -> Vec<Vec<u8>> {
     let mut answers = good(packet);
     if packet[11] == 1 {
         answers[0].truncate(20);
@@ -97,16 +98,16 @@ fn good_v6(packet: &[u8]) -> Vec<Vec<u8>> {
     answers
 }
 
-fn peer_v4() -> PeerAddr {
+pub(super) fn peer_v4() -> PeerAddr {
     PeerAddr::Socket("192.0.2.1:7".parse().unwrap())
 }
 
-fn peer_v6() -> PeerAddr {
+pub(super) fn peer_v6() -> PeerAddr {
     PeerAddr::Socket("[2001:db8::1]:9".parse().unwrap())
 }
 
 /// The address in a URL.
-fn place(url: &str) -> SocketAddr {
+pub(super) fn place(url: &str) -> SocketAddr {
     url.split('/').nth(2).unwrap().parse().unwrap()
 }
 
@@ -338,7 +339,7 @@ async fn connection_ids_that_find_no_room_are_counted_and_asked_for_again() {
     let patience = client().options().patience;
     let ask = async || {
         let question = Question::Announce(request(), String::new());
-        ask(tracker, question, patience, &ids, &counters).await.unwrap();
+        ask(tracker, Home::default(), question, patience, &ids, &counters).await.unwrap();
         counters.read().get(Count::ConnectionIdDropped)
     };
     assert_eq!((ask().await, ask().await), (1, 2));

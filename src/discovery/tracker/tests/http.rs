@@ -1,5 +1,6 @@
 use super::{announce, canned, request, response, stub, stub_at};
 use crate::discovery::tracker::counters::Counters;
+use crate::discovery::tracker::home::Home;
 use crate::discovery::tracker::http::Http;
 use crate::discovery::tracker::reach::Reach;
 use crate::discovery::tracker::tls::Tls;
@@ -265,7 +266,14 @@ async fn follow(url: &str, is_local: fn(IpAddr) -> bool) -> Result<StatusCode, T
     let url = HttpUrl::parse(url).unwrap();
     let (limits, tls, counters) = (limits(), Tls::new(Authorities::default()), Counters::default());
     let reach = Reach { is_local, ..Reach::new(false) };
-    let http = Http { limits: &limits, tls: &tls, counters: &counters, family: Family::V4, reach };
+    let http = Http {
+        limits: &limits,
+        tls: &tls,
+        counters: &counters,
+        family: Family::V4,
+        reach,
+        home: Home::default(),
+    };
     let addrs = vec![format!("{}:{}", url.host, url.port).parse().unwrap()];
     http.get(url, addrs).await.map(|(status, _)| status)
 }
@@ -311,6 +319,7 @@ async fn of_several_addresses_one_that_answers_is_enough() {
         counters: &counters,
         family: Family::V4,
         reach: Reach::new(false),
+        home: Home::default(),
     };
     // The same port of another address of this machine, where nobody listens.
     let dead: SocketAddr = ([127, 0, 0, 7], live.port()).into();
