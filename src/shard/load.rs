@@ -22,6 +22,10 @@ const MOST_STRETCHES: usize = 16;
 /// handed over at the same time.
 const RUNS_TOGETHER: usize = 4;
 
+/// With so many peers to serve, or fewer, what is read ahead for them and goes out in long sends stays in the processor's cache until
+/// it is sent.
+pub(super) const FEW_TAKERS: usize = 32;
+
 /// How long is waited for memory at a time.
 const WAIT: Duration = Duration::from_millis(5);
 /// After so long a seed takes memory that it leaves to mapped files: somebody may hold the rest for long.
@@ -281,7 +285,7 @@ impl TorrentShard {
         let range = if whole { 0..self.run_len(key) as usize } else { stretch.range.clone() };
         let coming = self.read_run(key, range, slab, None);
         // Whoever goes on in order has come to the run's beginning that way.
-        if whole && stretch.ahead && stretch.range.start == 0 {
+        if whole && stretch.ahead && stretch.range.start == 0 && self.swarm.borrow().takers() <= FEW_TAKERS {
             self.read_ahead(&mut memory, key, asker.map);
         }
         Some((Found::Coming(coming), Lookup::Read))

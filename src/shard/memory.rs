@@ -35,12 +35,9 @@ struct Cached {
 
 /// One slab in so many is left to uploads when the others are taken by downloads.
 const UPLOAD_SHARE: usize = 8;
-/// Slabs that may hold what was read ahead: more would leave the processor's cache before they are sent, which costs more than
-/// to ask the disk oftener. And one in so many at the most.
+/// Slabs that may hold what was read ahead: what stays in the processor's cache until it is sent. And one in so many at the most.
 const MOST_AHEAD: usize = 64;
 const AHEAD_SHARE: usize = 8;
-/// Fewer slabs than these in use are little.
-const FEW_HELD: usize = 128;
 /// A torrent that takes one slab in so many, or less, stays in memory.
 const SMALL_TORRENT: usize = 8;
 /// Runs that gave way and should not have, before the arena grows by as many, at the least: a few are chance.
@@ -198,13 +195,6 @@ impl Memory {
         self.available() > 0
     }
 
-    /// Whether what is being filled, sent or waited for is little enough to stay in the processor's cache.
-    pub(super) fn is_calm(&mut self) -> bool {
-        self.see_idle();
-        let grown = self.arena.capacity() - self.arena.untouched();
-        grown - self.arena.ready() - self.idle.len() < FEW_HELD
-    }
-
     /// Slabs that may be promised to downloads now, which have so many already, whatever they do with them.
     pub(super) fn for_downloads(&mut self, had: usize) -> usize {
         let share = self.arena.capacity() - self.arena.capacity() / UPLOAD_SHARE;
@@ -291,7 +281,7 @@ impl Memory {
     /// One more run may be read ahead: what is must not push out what was, before it is asked for. The arena grows for it.
     pub(super) fn read_ahead(&mut self) -> Option<Ahead> {
         let (count, grown) = (self.ahead.get() + 1, self.arena.capacity() - self.arena.untouched());
-        if count > MOST_AHEAD.min(self.arena.capacity() / AHEAD_SHARE) || !self.is_calm() {
+        if count > MOST_AHEAD.min(self.arena.capacity() / AHEAD_SHARE) {
             return None;
         }
         if 2 * count > grown {

@@ -1,7 +1,7 @@
 //! Sending to one peer: messages first, then blocks, many in one send.
 
 use super::allowance::Allowance;
-use super::load::{self, Asker, Loaded, Payload, ReadFailed, Stretch};
+use super::load::{self, Asker, FEW_TAKERS, Loaded, Payload, ReadFailed, Stretch};
 use super::torrent::TorrentShard;
 use crate::metainfo::{BLOCK_LEN, Block};
 use crate::ring::{Gather, Socket};
@@ -14,9 +14,9 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// Payload that goes into one send; more where the page cache holds it, for that takes no memory of ours meanwhile, or where there
-/// is little of ours under way. (A byte costs the less the longer sends are, unless what was read for them has left the processor's
-/// cache before it is sent: docs/measurements.md.)
+/// Payload that goes into one send; more where the page cache holds it, for that takes no memory of ours meanwhile, or where few
+/// peers are served. (A byte costs the less the longer sends are, unless what was read for them has left the processor's cache
+/// before it is sent: docs/measurements.md.)
 const SEND_LEN: u32 = 2 * RUN_LEN;
 const LONG_SEND_LEN: u32 = 4 * RUN_LEN;
 /// Payload that goes into one encrypted send: what the send buffer does not take of it has been encrypted in vain.
@@ -193,7 +193,7 @@ impl Sender {
         if left_over || swarm.has_uploads(self.slot) {
             let most = match self.cipher {
                 Some(_) => ENCRYPTED_SEND_LEN,
-                None if self.cached || self.torrent.memory.borrow_mut().is_calm() => LONG_SEND_LEN,
+                None if self.cached || swarm.takers() <= FEW_TAKERS => LONG_SEND_LEN,
                 None => SEND_LEN,
             };
             let soon = soon(swarm.upload_rate(self.slot)).min(most.into());

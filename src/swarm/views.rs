@@ -54,6 +54,11 @@ impl Swarm {
         self.peers.get(slot)?.expected().next()
     }
 
+    /// Peers that have a slot and want it, or wait for one: this core's share of all.
+    pub fn takers(&self) -> usize {
+        self.commons.slots.takers() as usize / self.commons.cores()
+    }
+
     /// What waits to be served, and the slots.
     pub fn uploading(&self) -> Uploading {
         let (slots, most_slots) = self.commons.slots.counts();
