@@ -18,6 +18,7 @@ mod blocking;
 mod counters;
 mod descriptors;
 mod entries;
+mod error_queue;
 mod file;
 mod gather;
 mod histogram;

@@ -2,8 +2,9 @@
 
 use super::counters::{Alive, Kind, count_handshake};
 use super::descriptors::{Descriptors, Place};
+use super::error_queue::abort;
 use super::op::{submit, turn};
-use super::zero_copy::{Flights, Parcel, abort};
+use super::zero_copy::{Flights, Parcel};
 use super::{Gather, Scatter, ZeroCopy, ZeroCopySend, sendfile};
 use io_uring::{opcode, squeue, types};
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, sockopt};
