@@ -39,8 +39,9 @@
 //! *Up.* A REQUEST is parsed by [`wire::Reader`] in `shard/receive.rs` and queued by [`swarm::Swarm::hear`]. While the
 //! connection has room, `shard/send.rs` takes the next requests ([`swarm::Swarm::take_upload`]), has their runs loaded by
 //! `shard/load.rs` (from the cache of `shard/memory.rs`, from a read that is under way for another peer, as bytes of the page
-//! cache ([`storage::Access::cached`]) if that has them, else by [`storage::Access::read`]) and sends many `[head, block]` by
-//! one [`ring::Socket::send`]. The page cache is mapped where that pays, and else sent by sendfile.
+//! cache ([`storage::Access::cached`]) if that has them, else by [`storage::Access::read`], with the next runs when few peers are
+//! served) and sends many `[head, block]` by one [`ring::Socket::send`]. The page cache is mapped where that pays, and else sent by
+//! sendfile.
 //!
 //! *Down.*
 //! 1. [`swarm::Swarm::speak`] picks blocks for a peer (rarest piece first, whole pieces); their run is promised a slab.
