@@ -66,6 +66,7 @@ impl Scatter {
     }
 
     /// Adds all scratch bytes that are left. Gives their range.
+    #[cfg(test)]
     pub fn push_rest(&mut self) -> Range<usize> {
         self.push_scratch(SCRATCH_LEN)
     }
