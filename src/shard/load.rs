@@ -26,6 +26,9 @@ const RUNS_TOGETHER: usize = 4;
 /// it is sent.
 pub(super) const FEW_TAKERS: usize = 32;
 
+/// And for those who take these runs within a second (bytes a second).
+const LEAST_AHEAD_RATE: u64 = (RUNS_TOGETHER as u32 * RUN_LEN) as u64;
+
 /// How long is waited for memory at a time.
 const WAIT: Duration = Duration::from_millis(5);
 /// After so long a seed takes memory that it leaves to mapped files: somebody may hold the rest for long.
@@ -285,10 +288,18 @@ impl TorrentShard {
         let range = if whole { 0..self.run_len(key) as usize } else { stretch.range.clone() };
         let coming = self.read_run(key, range, slab, None);
         // Whoever goes on in order has come to the run's beginning that way.
-        if whole && stretch.ahead && stretch.range.start == 0 && self.swarm.borrow().takers() <= FEW_TAKERS {
+        if whole && stretch.ahead && stretch.range.start == 0 && self.will_take_soon(asker.slot) {
             self.read_ahead(&mut memory, key, asker.map);
         }
         Some((Found::Coming(coming), Lookup::Read))
+    }
+
+    /// Whether what is read ahead for the peer is likely to be sent before it makes way for something else.
+    fn will_take_soon(&self, slot: PeerSlot) -> bool {
+        let swarm = self.swarm.borrow();
+        // That of one who has just come is not known yet.
+        let is_slow = (1..LEAST_AHEAD_RATE).contains(&swarm.upload_rate(slot));
+        swarm.takers() <= FEW_TAKERS && !is_slow
     }
 
     /// Memory for a run that is to be read. `None` when there is none now.

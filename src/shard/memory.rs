@@ -3,7 +3,7 @@
 //! The arena starts small, and the cache gives way before it grows: to make memory resident costs more than to read a run
 //! again, and most runs are served once. For the sake of the cache it grows to all runs of a torrent that takes an eighth
 //! of it or less; else only when runs had to leave that several peers have taken, or are asked for again a short while
-//! after, and then by as many as these. A seed keeps to half of the memory. What it has not grown into is room for files that
+//! after, and then by as many as these; and to twice what is read ahead of what peers ask for. A seed keeps to half of the memory. What it has not grown into is room for files that
 //! are mapped ([`Memory::unused`]): the two together stay within the limit.
 //!
 //! What is asked of peers is promised a slab ([`Promise`]) and takes it when its bytes are about to come: a run may be asked for

@@ -270,14 +270,14 @@ impl Sender {
 
     /// `count` bytes of what was laid out have been sent.
     fn count(&mut self, mut count: usize) {
-        let (all, mut said) = (count, 0);
+        let all = count;
         let payload_before = self.block_sent.saturating_sub(PIECE_HEAD_LEN);
         let mut payload = 0;
         if self.block_sent > 0 {
             payload += self.count_block(&mut count).saturating_sub(payload_before);
         }
         if self.block_sent == 0 {
-            said = count.min(self.messages.len() - self.messages_sent);
+            let said = count.min(self.messages.len() - self.messages_sent);
             self.messages_sent += said;
             count -= said;
             if self.messages_sent == self.messages.len() {
@@ -290,8 +290,7 @@ impl Sender {
         }
         self.torrent.gauges.count_overhead((all - payload) as u64, 0);
         let now = self.torrent.now();
-        // Blocks with their heads: of short ones these are the most.
-        self.allowance.spend(now, (all - said) as u64);
+        self.allowance.spend(now, payload as u64);
         self.torrent.swarm.borrow_mut().sent(now, self.slot, payload as u64);
     }
 

@@ -50,7 +50,8 @@ impl Word {
         match file.cached(0, 1) {
             _ if system == OVERLAY => Self::Unknown,
             Ok(_) => Self::Given,
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Self::Withheld,
+            // Of our own, something forbids us to ask at all.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !is_ours(file) => Self::Withheld,
             Err(_) => Self::Unknown,
         }
     }
@@ -349,6 +350,10 @@ impl Way {
         let can = (1..=PAGE).contains(&memory) && unit.is_power_of_two() && unit <= LEAST_DIRECT;
         Ok(if can { Self::Direct(unit.max(PAGE)) } else { Self::Cache })
     }
+}
+
+fn is_ours(file: &File) -> bool {
+    rustix::fs::fstat(file.as_fd()).is_ok_and(|stat| stat.st_uid == rustix::process::geteuid().as_raw())
 }
 
 /// Whether btrfs keeps checksums of the file's bytes: all that may not be overwritten in place. Where it does not tell, it

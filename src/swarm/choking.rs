@@ -260,7 +260,11 @@ impl Swarm {
         let slots = slots.saturating_sub(kept);
         let rule = if self.is_seeding() { Rule::Seed(self.settings.seed_choker) } else { Rule::Trade };
         let all = contenders.clone();
-        let chosen = choker::round(contenders, slots, rule, &mut self.rounds.optimistic, &mut self.rng);
+        // Those who have a slot by chance on a core that is late keep it with the others there.
+        let optimistic = &mut self.rounds.optimistic;
+        let unheard: Vec<Tag> = optimistic.extract_if(.., |tag| late.contains(&tag.core())).collect();
+        let chosen = choker::round(contenders, slots, rule, optimistic, &mut self.rng);
+        optimistic.extend(unheard);
         let chosen: HashSet<Tag> = chosen.into_iter().collect();
         let owed = all.iter().filter(|c| !c.unchoked && chosen.contains(&c.tag)).map(|c| c.tag);
         let owed = Arc::new(owed.collect());

@@ -124,9 +124,9 @@ impl Swarm {
                 peer.wanted -= 1;
                 peer.fast.unlearn(piece);
             }
-            // A seed sees by this who passes on what it gave. While it does not choke us, our requests tell it soon enough.
-            let wonders = peer.has.is_full() && peer.chokes_us;
-            if !has || peer.wanted == 0 || wonders {
+            // A seed sees by this who passes on what it gave, and a super-seed shows the next piece. While it does not choke us, our
+            // requests tell it soon enough.
+            if !has || peer.wanted == 0 || peer.chokes_us {
                 self.wake(slot);
             }
         }

@@ -180,7 +180,7 @@ impl Swarm {
         let piece = self.layout.piece(number).ok_or(DropReason::NoSuchPiece(number))?;
         let wanted = self.wants(piece);
         let Some(peer) = self.peers.get_mut(slot).filter(|peer| peer.has.has(piece)) else { return Ok(()) };
-        let was_counted = peer.is_counted();
+        let (was_counted, had_all) = (peer.is_counted(), peer.has.is_full());
         let again = peer.conduct.loses(now, piece, self.layout.piece_count());
         peer.has.remove(piece);
         peer.lost_some = true;
@@ -200,7 +200,7 @@ impl Swarm {
         }
         self.take_back(slot, piece);
         self.wake(slot);
-        if !was_counted {
+        if had_all {
             self.recheck_seed(slot)?;
         }
         // What is had and lost in turn is worth nothing, and costs us something each time.

@@ -2,8 +2,32 @@
 //! for us: so it is to be one where we listen (BEP 7).
 
 use super::udp_packet::Family;
-use crate::wire::{canonical, is_of_a_link};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use crate::wire::canonical;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// How far an address leads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// This machine.
+    Machine,
+    /// A link without a router.
+    Link,
+    /// The site that has given it to itself (RFC 4193). Addresses of IPv4 of that kind are translated on the way out.
+    Site,
+    Anywhere,
+}
+
+impl Scope {
+    fn of(addr: SocketAddr) -> Self {
+        match addr.ip().to_canonical() {
+            ip if ip.is_loopback() => Self::Machine,
+            IpAddr::V4(ip) if ip.is_link_local() => Self::Link,
+            IpAddr::V6(ip) if ip.is_unicast_link_local() => Self::Link,
+            IpAddr::V6(ip) if ip.is_unique_local() => Self::Site,
+            _ => Self::Anywhere,
+        }
+    }
+}
 
 /// Where peers connect to, if they can at all.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,8 +53,8 @@ impl Home {
     /// this machine's own, or of one link, leads nowhere else.
     pub(super) fn towards(self, tracker: SocketAddr) -> Option<SocketAddr> {
         let mut ours = self.0.filter(|ours| !ours.ip().is_unspecified())?;
-        let leads = (!ours.ip().is_loopback() || tracker.ip().is_loopback())
-            && (!is_of_a_link(ours) || is_of_a_link(tracker));
+        let (from, to) = (Scope::of(ours), Scope::of(tracker));
+        let leads = from == to || from == Scope::Anywhere;
         ours.set_port(0);
         (leads && Family::of(&ours) == Family::of(&tracker)).then_some(ours)
     }

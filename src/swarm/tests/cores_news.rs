@@ -48,18 +48,24 @@ fn those_are_woken_who_are_to_be_told_and_no_others() {
     for desk in [&mut one, &mut other] {
         own(desk).most_peers = 10;
     }
-    let peers = [&[1][..], &[0], &[0, 1, 2], &[0, 1]].into_iter().zip(2..).map(|(pieces, number)| {
-        let slot = other.connect(true, number).unwrap();
-        other.hear(slot, Message::Bitfield(&bits(3, pieces)));
-        other.say(slot);
-        slot
-    });
-    let [lacks, had_no_other, seed, knows] = peers.collect::<Vec<_>>()[..] else { panic!() };
+    let peers =
+        [&[1][..], &[0], &[0, 1, 2], &[0, 1], &[0, 1]].into_iter().zip(2..).map(|(pieces, number)| {
+            let slot = other.connect(true, number).unwrap();
+            other.hear(slot, Message::Bitfield(&bits(3, pieces)));
+            other.say(slot);
+            slot
+        });
+    let [lacks, had_no_other, seed, shows, gives] = peers.collect::<Vec<_>>()[..] else { panic!() };
+    other.hear(gives, Message::Unchoke);
     let woken = woken_by_piece_0(&mut one, &mut other);
     assert!(woken.contains(&Wish::Wake(lacks)), "it may want the piece");
     assert!(woken.contains(&Wish::Wake(had_no_other)), "it has nothing for us any more");
     assert!(woken.contains(&Wish::Wake(seed)), "it chokes us, and sees by this what becomes of its pieces");
-    assert!(!woken.contains(&Wish::Wake(knows)), "there is nothing to say to it");
+    assert!(
+        woken.contains(&Wish::Wake(shows)),
+        "it chokes us, and may be a super-seed, which shows the next piece then"
+    );
+    assert!(!woken.contains(&Wish::Wake(gives)), "it hears of it with our next request");
 }
 
 /// With a piece of another core there may be something to ask for that there was not before.

@@ -50,6 +50,13 @@ fn who_has_lost_a_piece_is_no_seed() {
         })
     };
     assert_eq!([loses(&[]), loses(&[2])], [SEED, LEECH]);
+    let loses_another = known_of(|desk, peer| {
+        desk.hear(peer, Message::Bitfield(&bits(3, &[0, 1, 2])));
+        tell(desk, peer, Extension::DontHave, &encode_dont_have(2));
+        desk.hear(peer, Message::Have(2));
+        tell(desk, peer, Extension::DontHave, &encode_dont_have(1));
+    });
+    assert_eq!(loses_another, LEECH, "also of one who had all again");
 }
 
 #[test]

@@ -43,6 +43,21 @@ fn a_new_piece_is_told_to_everybody_once() {
     assert_eq!(desk.say(late), [Said::Have(1)]);
 }
 
+/// It may be a super-seed, which shows the next piece then.
+#[test]
+fn who_shows_what_we_have_by_now_hears_of_it_although_it_chokes_us() {
+    let mut desk = Desk::new(BLOCK, 3, &[]);
+    let giver = desk.giver(1, &[0]);
+    let shower = desk.connect(true, 2).unwrap();
+    [0, 1].into_iter().for_each(|piece| desk.hear(shower, Message::Have(piece)));
+    desk.say(shower);
+    desk.wishes();
+    desk.say(giver);
+    assert!(desk.block_comes(giver, (0, 0)).1);
+    assert!(desk.settle(&[]).contains(&Wish::Wake(shower)));
+    assert_eq!(desk.say(shower), [Said::Have(0)]);
+}
+
 #[test]
 fn interest_follows_what_the_peer_has_for_us() {
     let mut desk = Desk::new(BLOCK, 3, &[2]);
