@@ -155,7 +155,9 @@ impl Socket {
         loop {
             let before = heard();
             let ready = poll(&self.0, events).await?;
-            self.0.flights.get().map(|flights| flights.land(&self.0.fd));
+            if let Some(flights) = self.0.flights.get() {
+                flights.land(&self.0.fd);
+            }
             // Who waits for the other direction may have taken it.
             if ready & !libc::POLLERR != 0 || heard() == before {
                 return Ok(());

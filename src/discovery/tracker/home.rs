@@ -50,7 +50,7 @@ impl Home {
     }
 
     /// The address of ours, with any port, from which this one of a tracker's is asked; `None` when the kernel is to choose. One of
-    /// this machine's own, or of one link, leads nowhere else.
+    /// this machine's own, of one link or of one site leads nowhere else.
     pub(super) fn towards(self, tracker: SocketAddr) -> Option<SocketAddr> {
         let mut ours = self.0.filter(|ours| !ours.ip().is_unspecified())?;
         let (from, to) = (Scope::of(ours), Scope::of(tracker));

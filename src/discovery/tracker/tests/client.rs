@@ -1,4 +1,4 @@
-use super::{request, response, stub, stub_at};
+use super::{Conn, request, response, stub, stub_at};
 use crate::discovery::tracker::client::by_family;
 use crate::discovery::tracker::client::merged;
 use crate::discovery::tracker::counters::Counters;
@@ -20,7 +20,7 @@ use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 
 /// What a UDP tracker says to a datagram whose action and transaction id are these.
-pub(super) type Answer = fn(packet: &[u8]) -> Vec<Vec<u8>>;
+type Answer = fn(packet: &[u8]) -> Vec<Vec<u8>>;
 
 fn client() -> TrackerClient {
     let patience = UdpPatience { first_wait: Duration::from_millis(300), retries: 1 };
@@ -28,7 +28,7 @@ fn client() -> TrackerClient {
 }
 
 /// A UDP tracker on loopback, of either family. Returns its URL.
-pub(super) async fn udp_tracker(ip: &str, answer: Answer) -> String {
+async fn udp_tracker(ip: &str, answer: Answer) -> String {
     let socket = UdpSocket::bind((ip.trim_matches(['[', ']']), 0)).await.unwrap();
     let port = socket.local_addr().unwrap().port();
     tokio::spawn(async move {
@@ -44,12 +44,12 @@ pub(super) async fn udp_tracker(ip: &str, answer: Answer) -> String {
 }
 
 /// An answer: action, the transaction id of the question, and the rest.
-pub(super) fn reply(packet: &[u8], action: u32, rest: &[u8]) -> Vec<u8> {
+fn reply(packet: &[u8], action: u32, rest: &[u8]) -> Vec<u8> {
     [&action.to_be_bytes()[..], &packet[12..16], rest].concat()
 }
 
 /// What a good tracker says: connection id 42, one peer, one count for each torrent.
-pub(super) fn good(packet: &[u8]) -> Vec<Vec<u8>> {
+fn good(packet: &[u8]) -> Vec<Vec<u8>> {
     let action = packet[11];
     if action == 0 {
         return vec![reply(packet, 0, &42u64.to_be_bytes())];
@@ -88,7 +88,7 @@ async fn over_ipv6_peers_are_of_ipv6() {
 }
 
 /// What a good tracker says to who has come by IPv6.
-pub(super) fn good_v6(packet: &[u8]) -> Vec<Vec<u8>> {
+fn good_v6(packet: &[u8]) -> Vec<Vec<u8>> {
     let mut answers = good(packet);
     if packet[11] == 1 {
         answers[0].truncate(20);
@@ -107,26 +107,33 @@ pub(super) fn peer_v6() -> PeerAddr {
 }
 
 /// The address in a URL.
-pub(super) fn place(url: &str) -> SocketAddr {
+fn place(url: &str) -> SocketAddr {
     url.split('/').nth(2).unwrap().parse().unwrap()
 }
 
-#[tokio::test]
-async fn a_tracker_of_both_families_is_told_from_both_and_both_answers_count() {
+/// A tracker of each kind: its URL, and where it is at, by IPv4 and by IPv6. Of each family it tells of another peer
+/// ([`peer_v4`], [`peer_v6`]).
+pub(super) async fn trackers_of_both_families() -> [(&'static str, [SocketAddr; 2]); 2] {
     let udp = [udp_tracker("127.0.0.1", good).await, udp_tracker("[::1]", good_v6).await];
     let peers: [&[u8]; 2] = [
         b"d8:intervali900e5:peers6:\xc0\0\x02\x01\0\x07e",
         b"d8:intervali900e6:peers618:\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01\0\x09e",
     ];
     let answer = |body: &'static [u8]| {
-        move |_, mut stream: super::Conn| async move {
+        move |_, mut stream: Conn| async move {
             stream.write_all(&response("200 OK", body)).await.unwrap();
         }
     };
     let http = [stub_at("127.0.0.1", answer(peers[0])).await, stub_at("::1", answer(peers[1])).await];
+    let at = |urls: [String; 2]| urls.map(|url| place(&url));
+    [("udp://t.example:1/announce", at(udp)), ("http://t.example/announce", at(http))]
+}
+
+#[tokio::test]
+async fn a_tracker_of_both_families_is_told_from_both_and_both_answers_count() {
     let client = client();
-    for (url, places) in [("udp://t.example:1/announce", udp), ("http://t.example/announce", http)] {
-        let mut addrs = places.map(|url| place(&url)).to_vec();
+    for (url, places) in trackers_of_both_families().await {
+        let mut addrs = places.to_vec();
         let (url, patience) = (TrackerUrl::parse(url).unwrap(), client.options().patience);
         for _ in 0..2 {
             let told = client.announce_at(&url, addrs.clone(), &request(), patience).await.unwrap();

@@ -1,5 +1,5 @@
-use super::client::{good, good_v6, peer_v4, peer_v6, place, udp_tracker};
-use super::{Conn, request, response, stub_at};
+use super::client::{peer_v4, peer_v6, trackers_of_both_families};
+use super::{request, stub_at};
 use crate::discovery::tracker::home::Home;
 use crate::discovery::tracker::url::TrackerUrl;
 use crate::discovery::tracker::{PeerAddr, TrackerClient, TrackerOptions, UdpPatience};
@@ -80,19 +80,7 @@ async fn told(listen: &str, url: &str, places: &[SocketAddr]) -> Vec<PeerAddr> {
 /// Of each family it tells of another peer: by these it is seen which was asked.
 #[tokio::test]
 async fn a_tracker_of_both_families_is_not_told_of_us_where_nobody_listens() {
-    let udp = [udp_tracker("127.0.0.1", good).await, udp_tracker("[::1]", good_v6).await];
-    let peers: [&[u8]; 2] = [
-        b"d8:intervali900e5:peers6:\xc0\0\x02\x01\0\x07e",
-        b"d8:intervali900e6:peers618:\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01\0\x09e",
-    ];
-    let answer = |body: &'static [u8]| {
-        move |_, mut stream: Conn| async move {
-            stream.write_all(&response("200 OK", body)).await.unwrap();
-        }
-    };
-    let http = [stub_at("127.0.0.1", answer(peers[0])).await, stub_at("::1", answer(peers[1])).await];
-    for (url, places) in [("udp://t.example:1/announce", udp), ("http://t.example/announce", http)] {
-        let [v4, v6] = places.map(|url| place(&url));
+    for (url, [v4, v6]) in trackers_of_both_families().await {
         assert_eq!(told("0.0.0.0:6881", url, &[v6, v4]).await, [peer_v4()], "{url}");
         assert_eq!(told("127.0.0.1:6881", url, &[v6, v4]).await, [peer_v4()], "{url}");
         assert_eq!(told("[::1]:6881", url, &[v4, v6]).await, [peer_v6()], "{url}");
