@@ -34,6 +34,8 @@ impl Allowance {
     /// limit, any number.
     pub(super) fn get(&mut self, now: Duration, there: u64) -> u64 {
         let Some(quantum) = self.throttle.quantum() else { return u64::MAX };
+        // What was waited for may have been a debt alone.
+        self.mature(now);
         if self.credit == 0 && self.due.is_none() {
             // Whoever books more than it moves lets others wait in vain.
             let bytes = (self.last * 2).max(u64::from(BLOCK_LEN)).min(quantum).min(there);
@@ -153,5 +155,11 @@ mod tests {
         let next = throttle.book(now, 0);
         one.spend(now, 100);
         assert_eq!(throttle.book(now, 0), next, "a short message");
+        let later = now + one.wait(now);
+        _ = one.get(later, u64::MAX);
+        assert!(
+            one.credit > 0 || one.wait(later) > Duration::ZERO,
+            "who has paid waits for more, and not for ever"
+        );
     }
 }

@@ -53,6 +53,8 @@ pub(super) struct Sender {
     cipher: Option<Cipher>,
     /// Payload bytes that may go out.
     allowance: Allowance,
+    /// Bytes of metadata among the messages: upload, too.
+    metadata: usize,
     /// Bytes that the kernel may hold of what it has not transmitted.
     unsent: u64,
 }
@@ -80,6 +82,7 @@ impl Sender {
             cached: false,
             asker: Asker::new(slot, cipher.is_none()),
             cipher,
+            metadata: 0,
             unsent: u64::MAX,
         }
     }
@@ -181,7 +184,8 @@ impl Sender {
     /// refused when the peer loses its slot.
     fn gather_work(&mut self, now: Duration) {
         if self.messages.is_empty() {
-            self.torrent.speak(self.slot, &mut self.messages);
+            let metadata = if self.allowance.wait(now).is_zero() { usize::MAX } else { 0 };
+            self.metadata += self.torrent.speak(self.slot, &mut self.messages, metadata);
             // What was asked for may have wishes of its own: for memory, or for the help of other cores.
             self.torrent.pump();
         }
@@ -270,14 +274,14 @@ impl Sender {
 
     /// `count` bytes of what was laid out have been sent.
     fn count(&mut self, mut count: usize) {
-        let all = count;
+        let (all, mut said) = (count, 0);
         let payload_before = self.block_sent.saturating_sub(PIECE_HEAD_LEN);
         let mut payload = 0;
         if self.block_sent > 0 {
             payload += self.count_block(&mut count).saturating_sub(payload_before);
         }
         if self.block_sent == 0 {
-            let said = count.min(self.messages.len() - self.messages_sent);
+            said = count.min(self.messages.len() - self.messages_sent);
             self.messages_sent += said;
             count -= said;
             if self.messages_sent == self.messages.len() {
@@ -290,7 +294,8 @@ impl Sender {
         }
         self.torrent.gauges.count_overhead((all - payload) as u64, 0);
         let now = self.torrent.now();
-        self.allowance.spend(now, payload as u64);
+        // Blocks with their heads, of short ones these are the most, and metadata.
+        self.allowance.spend(now, (all - said + std::mem::take(&mut self.metadata)) as u64);
         self.torrent.swarm.borrow_mut().sent(now, self.slot, payload as u64);
     }
 

@@ -52,12 +52,16 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(slot) else { return };
         let Some(id) = peer.extended.ids.get(Extension::Metadata) else { return };
         while !speech.is_full()
+            && speech.metadata > 0
             && let Some((block, given)) = peer.extended.metadata.waiting.pop_front()
         {
             let bytes = metadata.chunks(METADATA_BLOCK_LEN).nth(block as usize).filter(|_| given);
             let total_size = Some(metadata.len() as i64);
             let message = match bytes {
-                Some(bytes) => MetadataMessage::Data { block, total_size, bytes },
+                Some(bytes) => {
+                    speech.metadata = speech.metadata.saturating_sub(bytes.len());
+                    MetadataMessage::Data { block, total_size, bytes }
+                }
                 None => MetadataMessage::Reject { block },
             };
             speech.say_extended(id, &message.encode());

@@ -17,6 +17,8 @@ pub struct Speech<'a> {
     pub slabs: usize,
     /// Runs that were opened: each needs a slab before its blocks come.
     pub opened: Vec<(PieceIndex, usize)>,
+    /// Bytes of metadata that a limit on what is uploaded lets out; counted down.
+    pub metadata: usize,
 }
 
 impl Speech<'_> {

@@ -38,6 +38,8 @@ pub(super) struct Desk {
     pub(super) now: Duration,
     /// Free slabs at the next speech.
     pub(super) slabs: usize,
+    /// Bytes of metadata that may still be given.
+    pub(super) metadata: usize,
     /// Which blocks of a bad piece are bad, when several peers have sent it.
     pub(super) bad_blocks: Vec<u32>,
     next_port: u16,
@@ -77,6 +79,7 @@ impl Desk {
             layout,
             now: Duration::from_secs(1000),
             slabs: 1000,
+            metadata: usize::MAX,
             bad_blocks: Vec::new(),
             next_port: 1000,
             window: Some(16),
@@ -129,9 +132,11 @@ impl Desk {
     /// Everything that is said to the peer now.
     pub(super) fn say(&mut self, slot: PeerSlot) -> Vec<Said> {
         let mut bytes = Vec::new();
-        let mut speech = Speech { bytes: &mut bytes, slabs: self.slabs, opened: Vec::new() };
+        let metadata = self.metadata;
+        let mut speech = Speech { bytes: &mut bytes, slabs: self.slabs, opened: Vec::new(), metadata };
         self.swarm.speak(self.now, slot, &mut speech);
         self.slabs = speech.slabs;
+        self.metadata = speech.metadata;
         let mut reader = Reader::new(Limits::for_pieces(self.layout.piece_count()));
         let mut input = &bytes[..];
         let mut said = Vec::new();

@@ -140,6 +140,9 @@ fn who_asks_for_all_metadata_at_once_has_it_all() {
     for block in 0..121 {
         tell(&mut desk, peer, Extension::Metadata, &MetadataMessage::Request { block }.encode());
     }
+    desk.metadata = 0;
+    assert!(said(&mut desk, peer, Extension::Metadata).is_empty(), "it waits for an upload limit");
+    desk.metadata = usize::MAX;
     let mut given = Vec::new();
     loop {
         let answers = said(&mut desk, peer, Extension::Metadata);

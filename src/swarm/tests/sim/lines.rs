@@ -230,7 +230,8 @@ impl World {
         let node = &mut self.nodes[number];
         let before = check::Before::of(node, slot);
         let mut bytes = Vec::new();
-        let mut speech = Speech { bytes: &mut bytes, slabs: node.free_slabs(), opened: Vec::new() };
+        let slabs = node.free_slabs();
+        let mut speech = Speech { bytes: &mut bytes, slabs, opened: Vec::new(), metadata: 0 };
         node.swarm.speak(now, slot, &mut speech);
         speech.opened.into_iter().for_each(|run| node.open(run));
         check::asking(node, slot, &before);
