@@ -325,7 +325,7 @@ impl Scene {
     fn speak(&mut self, at: usize) {
         let mut bytes = Vec::new();
         let free = SLABS - self.slabs.len();
-        let mut speech = Speech { bytes: &mut bytes, slabs: free, opened: Vec::new() };
+        let mut speech = Speech { bytes: &mut bytes, slabs: free, opened: Vec::new(), metadata: usize::MAX };
         self.swarm.speak(self.now, self.connections[at].slot, &mut speech);
         assert_eq!(free - speech.slabs, speech.opened.len(), "each opened run takes a slab");
         for run in speech.opened {
@@ -454,11 +454,11 @@ impl Scene {
             Wish::Hash(piece, runs) => {
                 let all = self.layout.piece_len(piece).div_ceil(RUN_LEN) as usize;
                 let verdict = (runs.end == all).then_some(choice % 16 != 3);
-                self.swarm.hashed(piece, runs, verdict);
+                self.swarm.hashed(self.now, piece, runs, verdict);
             }
             Wish::Write(piece, run) => {
                 self.slabs.remove(&(piece, run));
-                self.swarm.written(piece, run);
+                self.swarm.written(self.now, piece, run);
             }
             _ => {}
         }

@@ -100,6 +100,12 @@ impl ZeroCopy {
         self.0.counts.get()
     }
 
+    /// As if so many slabs were held for sends under way.
+    #[cfg(test)]
+    pub(crate) fn pretend_in_flight(&self, slabs: u64) {
+        self.0.counts.set(ZeroCopyCounts { in_flight: slabs, ..self.counts() });
+    }
+
     /// Whether the kernel may still read something that was sent.
     pub fn is_under_way(&self) -> bool {
         let counts = self.counts();

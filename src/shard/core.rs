@@ -184,7 +184,10 @@ async fn keep_time(torrent: Rc<TorrentShard>) {
     let mut next_progress = Duration::ZERO;
     loop {
         let wait = torrent.swarm.borrow().next_deadline().saturating_sub(torrent.now());
-        tokio::time::sleep(wait.max(Duration::from_millis(1))).await;
+        tokio::select! {
+            () = tokio::time::sleep(wait.max(Duration::from_millis(1))) => {}
+            () = torrent.clock.notified() => continue,
+        }
         #[cfg(test)]
         super::faults::strike(torrent.handshake.info_hash, torrent.core, super::faults::Place::Clock);
         torrent.swarm.borrow_mut().tick(torrent.now());

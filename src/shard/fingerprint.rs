@@ -26,7 +26,7 @@ impl TorrentShard {
         for run in runs.clone() {
             prints.extend(self.prints_of_run((piece, run)).await?);
         }
-        self.swarm.borrow_mut().fingerprinted(piece, runs, &prints);
+        self.swarm.borrow_mut().fingerprinted(self.now(), piece, runs, &prints);
         Ok(())
     }
 

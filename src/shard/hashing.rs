@@ -126,7 +126,7 @@ impl TorrentShard {
         self.gauges.count_hashing(begun, batch.iter().map(|stretch| self.stretch_len(stretch)).sum());
         for Stretch { piece, runs, state, .. } in batch {
             let verdict = self.verdict(piece, runs.end, state);
-            self.swarm.borrow_mut().hashed(piece, runs, verdict);
+            self.swarm.borrow_mut().hashed(self.now(), piece, runs, verdict);
         }
     }
 

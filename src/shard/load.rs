@@ -29,8 +29,9 @@ pub(super) const FEW_TAKERS: usize = 32;
 /// And for those who take these runs within a second (bytes a second).
 const LEAST_AHEAD_RATE: u64 = (RUNS_TOGETHER as u32 * RUN_LEN) as u64;
 
-/// How long is waited for memory at a time.
+/// How long is waited for memory at first, and at a time: many who wait for a slow disk shall not keep the core busy.
 const WAIT: Duration = Duration::from_millis(5);
+const LONGEST_WAIT: Duration = Duration::from_millis(40);
 /// After so long a seed takes memory that it leaves to mapped files: somebody may hold the rest for long.
 const GROW_AFTER: Duration = Duration::from_millis(200);
 
@@ -216,7 +217,7 @@ pub(super) async fn load(
 ) -> Result<(), ReadFailed> {
     payloads.clear();
     let [first, others @ ..] = stretches else { return Ok(()) };
-    let mut since = None;
+    let (mut since, mut wait) = (None, WAIT);
     let found = loop {
         let waited = since.map_or(Duration::ZERO, |since: Instant| since.elapsed());
         if let Some(found) = torrent.find(first, asker, waited) {
@@ -226,8 +227,9 @@ pub(super) async fn load(
         since.get_or_insert_with(Instant::now);
         tokio::select! {
             () = torrent.sent.notified() => {}
-            () = tokio::time::sleep(WAIT) => {}
+            () = tokio::time::sleep(wait) => {}
         }
+        wait = (wait * 2).min(LONGEST_WAIT);
     };
     // Whoever holds slabs must not wait for more: the others may do the same.
     let further = others.iter().map_while(|stretch| torrent.find(stretch, asker, Duration::ZERO));

@@ -195,10 +195,12 @@ impl Memory {
         self.available() > 0
     }
 
-    /// Slabs that may be promised to downloads now, which have so many already, whatever they do with them.
+    /// Slabs that may be promised to downloads now, which have so many already, whatever they do with them. What the kernel has yet to
+    /// send from is the uploads', but beside their share: they would have none, and what is said goes behind what is sent.
     pub(super) fn for_downloads(&mut self, had: usize) -> usize {
         let share = self.arena.capacity() - self.arena.capacity() / UPLOAD_SHARE;
-        self.available().min(share.saturating_sub(had))
+        let sent = usize::try_from(self.zero_copy.counts().in_flight).unwrap_or(usize::MAX);
+        self.available().min(share.saturating_sub(had.saturating_add(sent)))
     }
 
     /// Bytes by which the arena has to grow for the next slab.

@@ -1,5 +1,8 @@
 //! Where a torrent stands, on one core or on all.
 
+use super::Report;
+use super::snapshot::Snapshot;
+use super::torrent::TorrentShard;
 use crate::swarm::LimitHits;
 
 /// Where a torrent stands. Sums are payload bytes of this run; rates are bytes a second.
@@ -42,5 +45,57 @@ impl Progress {
         self.download_rate += core.download_rate;
         self.upload_rate += core.upload_rate;
         self.limits += core.limits;
+    }
+}
+
+impl TorrentShard {
+    /// Where the torrent stands, what this core has moved, and whom it trades with.
+    pub(super) fn progress(&self) -> Progress {
+        let Progress { left, skipped, pieces, good_pieces, .. } = self.crew.standing();
+        let mut progress = Progress { left, skipped, pieces, good_pieces, ..self.totals() };
+        for peer in self.swarm.borrow().peers() {
+            progress.peers += 1;
+            progress.download_rate += peer.rates.0;
+            progress.upload_rate += peer.rates.1;
+        }
+        progress
+    }
+
+    /// What this core has moved: cheap enough for every piece.
+    pub(super) fn totals(&self) -> Progress {
+        let totals = self.swarm.borrow().totals();
+        let (letters, lost) = self.unposted.count();
+        let mut limits = *self.hits.borrow();
+        limits += totals.limits;
+        limits.handshakes += self.strangers.borrow().crowded_out;
+        limits.descriptors += self.access.waits();
+        limits.exchanges += self.secrecy.borrow().refused();
+        limits.letters += letters;
+        Progress {
+            downloaded: totals.downloaded,
+            uploaded: totals.uploaded,
+            wasted: totals.wasted + lost,
+            moved: self.moved.get(),
+            limits,
+            ..Progress::default()
+        }
+    }
+
+    /// Publishes what this core has moved.
+    pub(super) fn publish(&self) {
+        self.crew.publish(self.core, self.progress());
+    }
+
+    /// All that this core has to show, when somebody asked for it.
+    pub(super) fn snapshot(&self) -> Option<Report> {
+        self.crew.snapshots.then(|| Report::Snapshot(Box::new(Snapshot::of(self))))
+    }
+
+    /// Tells, once, when everything is verified, written and has its own name.
+    pub(super) fn check_complete(&self) {
+        if self.crew.is_newly_complete() {
+            self.publish();
+            self.report(Report::Complete(self.crew.progress()));
+        }
     }
 }

@@ -232,7 +232,7 @@ impl Sender {
     }
 
     /// Puts what is to be sent next in order: the rest of a block that was cut, messages, blocks.
-    /// Payload for as many bytes as are `allowed`.
+    /// Payload for as many bytes as are `allowed`, and when there is something to say only if it is there at once.
     async fn lay_out(&mut self, gather: &mut Gather, allowed: u64) -> Result<(), ReadFailed> {
         let mut left = usize::try_from(allowed).unwrap_or(usize::MAX);
         let (sent, rest) = self.cut();
@@ -241,7 +241,17 @@ impl Sender {
         let blocks = self.blocks.iter().enumerate();
         let blocks = blocks.map(|(at, block)| rest.filter(|_| at == 0).unwrap_or(*block));
         let behind = load::stretches(layout, blocks, self.last, &mut self.stretches);
-        load::load(&self.torrent, (&self.stretches, behind), &mut self.asker, &mut self.payloads).await?;
+        let load = load::load(&self.torrent, (&self.stretches, behind), &mut self.asker, &mut self.payloads);
+        let can_speak = self.block_sent == 0 && !self.messages.is_empty();
+        tokio::select! {
+            biased;
+            loaded = load => loaded?,
+            // What is to be said does not wait for the disk, nor for memory.
+            () = std::future::ready(()), if can_speak => {
+                self.payloads.clear();
+                left = 0;
+            }
+        }
         let mut loaded = Loaded::new(&self.stretches, &self.payloads);
         if let Some(rest) = rest {
             gather.push_small(&head(&self.blocks[0])[self.block_sent.min(PIECE_HEAD_LEN)..]);

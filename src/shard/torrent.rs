@@ -7,9 +7,9 @@ use super::listen::Paces;
 use super::load::Reads;
 use super::memory::{Memory, Promise, RunKey};
 use super::secrecy::Secrecy;
-use super::snapshot::{Gauges, Snapshot};
+use super::snapshot::Gauges;
 use super::strangers::Strangers;
-use super::{Progress, Report, dial};
+use super::{Report, dial};
 use crate::metainfo::{Block, FileIndex, PieceIndex};
 use crate::ring::{self, FillingSlab, Gather, SLAB_LEN, Scatter, Slab, Socket};
 use crate::storage::{Access, StorageError};
@@ -76,6 +76,8 @@ pub(super) struct TorrentShard {
     pub(super) reads: RefCell<Reads>,
     /// Rings when a send is over: memory may be free then.
     pub(super) sent: Notify,
+    /// Rings when the swarm is to be called sooner than it had said.
+    pub(super) clock: Notify,
     /// How connections are encrypted.
     pub(super) secrecy: RefCell<Secrecy>,
     /// Room for what is sent encrypted, not in use.
@@ -100,10 +102,10 @@ pub(super) struct TorrentShard {
     /// How fast peers come.
     pub(super) paces: RefCell<Paces>,
     /// Letters that found another core's mailbox full, and the payload bytes in them.
-    unposted: Unposted,
+    pub(super) unposted: Unposted,
     /// Payload bytes copied in memory: because they came elsewhere than was guessed, while another peer was in the middle of
     /// the same block, or through another core. What is copied twice counts twice.
-    moved: Cell<u64>,
+    pub(super) moved: Cell<u64>,
     pub(super) gauges: Gauges,
 }
 
@@ -138,6 +140,7 @@ impl TorrentShard {
             lines: RefCell::default(),
             reads: RefCell::default(),
             sent: Notify::new(),
+            clock: Notify::new(),
             secrecy: RefCell::new(secrecy),
             copies: RefCell::default(),
             scatters: RefCell::default(),
@@ -170,56 +173,6 @@ impl TorrentShard {
             ring::spawn(async move { reports.send(report).await });
         } else {
             self.hits.borrow_mut().reports += 1;
-        }
-    }
-
-    /// Where the torrent stands, what this core has moved, and whom it trades with.
-    pub(super) fn progress(&self) -> Progress {
-        let Progress { left, skipped, pieces, good_pieces, .. } = self.crew.standing();
-        let mut progress = Progress { left, skipped, pieces, good_pieces, ..self.totals() };
-        for peer in self.swarm.borrow().peers() {
-            progress.peers += 1;
-            progress.download_rate += peer.rates.0;
-            progress.upload_rate += peer.rates.1;
-        }
-        progress
-    }
-
-    /// What this core has moved: cheap enough for every piece.
-    fn totals(&self) -> Progress {
-        let totals = self.swarm.borrow().totals();
-        let (letters, lost) = self.unposted.count();
-        let mut limits = *self.hits.borrow();
-        limits += totals.limits;
-        limits.handshakes += self.strangers.borrow().crowded_out;
-        limits.descriptors += self.access.waits();
-        limits.exchanges += self.secrecy.borrow().refused();
-        limits.letters += letters;
-        Progress {
-            downloaded: totals.downloaded,
-            uploaded: totals.uploaded,
-            wasted: totals.wasted + lost,
-            moved: self.moved.get(),
-            limits,
-            ..Progress::default()
-        }
-    }
-
-    /// Publishes what this core has moved.
-    pub(super) fn publish(&self) {
-        self.crew.publish(self.core, self.progress());
-    }
-
-    /// All that this core has to show, when somebody asked for it.
-    pub(super) fn snapshot(&self) -> Option<Report> {
-        self.crew.snapshots.then(|| Report::Snapshot(Box::new(Snapshot::of(self))))
-    }
-
-    /// Tells, once, when everything is verified, written and has its own name.
-    pub(super) fn check_complete(&self) {
-        if self.crew.is_newly_complete() {
-            self.publish();
-            self.report(Report::Complete(self.crew.progress()));
         }
     }
 
@@ -353,6 +306,7 @@ impl TorrentShard {
                 self.report(Report::PeerDropped { addr, reason: format!("{reason}, and has left") });
             }
             Wish::DhtNode(addr) => self.report(Report::DhtNode(addr)),
+            Wish::Deadline => self.clock.notify_one(),
             Wish::Nudge => self.crew.ring_others(self.core),
             Wish::Evict(tag) => self.post(tag.core(), Letter::Evict(tag)),
             Wish::Blame(tag, piece) => self.post(tag.core(), Letter::Blame(tag, piece)),
@@ -411,7 +365,7 @@ impl TorrentShard {
         written?;
         // Should the piece turn out bad, `settle` takes it out again.
         self.memory.borrow_mut().keep(key, slab, 0..len as usize);
-        self.swarm.borrow_mut().written(piece, run);
+        self.swarm.borrow_mut().written(self.now(), piece, run);
         Ok(())
     }
 

@@ -93,6 +93,11 @@ impl Bitfield {
         })
     }
 
+    /// The numbers of the pieces in the set, in order; what is not in it costs next to nothing.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u32> + '_ {
+        self.common(self)
+    }
+
     /// How many pieces are in both sets.
     pub(super) fn count_common(&self, other: &Self) -> u32 {
         self.words.iter().zip(&other.words).map(|(a, b)| (a & b).count_ones()).sum()
@@ -141,6 +146,7 @@ mod tests {
             let (a, b) = (set(), set());
             let both: Vec<u32> = a.common(&b).collect();
             assert_eq!(a.count_common(&b) as usize, both.len());
+            assert!(a.numbers().eq(layout.pieces().filter(|piece| a.has(*piece)).map(PieceIndex::get)));
             let found: Vec<u32> = (0..).map_while(|before| a.nth_common(&b, before)).collect();
             assert_eq!(found, both);
         }

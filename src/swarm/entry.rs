@@ -99,10 +99,8 @@ impl Swarm {
         self.forget_spread(&mut peer);
         self.count_leeches(now);
         if peer.is_counted() {
-            self.layout
-                .pieces()
-                .filter(|piece| peer.has.has(*piece))
-                .for_each(|piece| self.picker.lose(piece));
+            let had = peer.has.numbers().filter_map(|number| self.layout.piece(number));
+            had.for_each(|piece| self.picker.lose(piece));
         }
         for piece in self.active.values_mut() {
             piece.owner = piece.owner.filter(|owner| *owner != slot);

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 /// Most blocks that the cores show and fetch for each other at a time: their bytes lie outside the slabs until they are
 /// whole. Mailboxes have room for them.
-const MOST_ERRANDS: usize = 1024;
+pub(super) const MOST_ERRANDS: usize = 1024;
 /// A core may begin pieces while it has less than this part of its share of those that are left.
 const SHARES: usize = 2;
 /// Blocks that nobody was asked for are left to a core's own peers when these have them sooner than in so many seconds: that is no
@@ -38,7 +38,7 @@ pub(super) struct Board {
     /// Pieces of which the first block stands for all that is here: others may begin them anew.
     whole: BTreeSet<PieceIndex>,
     /// Blocks that others fetch for us, and when we learned that.
-    taken: BTreeMap<Block, Duration>,
+    pub(super) taken: BTreeMap<Block, Duration>,
     /// Pieces that are left to other cores, and until when.
     left: BTreeMap<PieceIndex, Duration>,
     /// When we last looked.
@@ -78,7 +78,7 @@ impl Swarm {
         }
         self.choke(now);
         self.see_others_spread(now);
-        let news = self.read_log() | self.regain();
+        let news = self.read_log(now) | self.regain();
         let is_idle = |peer: &Peer| peer.is_hungry() && (peer.asked.is_empty() || peer.runs_dry());
         let idle = self.peers.iter().any(|(_, peer)| is_idle(peer));
         // That there is nothing to ask is found when somebody is to be asked.
@@ -91,16 +91,19 @@ impl Swarm {
     }
 
     /// Reads on in the log of pieces had; says whether there were any.
-    pub(super) fn read_log(&mut self) -> bool {
-        let before = self.have.count();
+    pub(super) fn read_log(&mut self, now: Duration) -> bool {
+        let (before, at_once) = (self.have.count(), self.telling.is_time(now));
         while let Some(number) = self.commons.map.logged(self.have.count()) {
             let piece = self.layout.piece(number).expect("only pieces of this torrent are had");
             self.have.insert(piece);
             self.left -= u32::from(self.commons.selection.wants(piece));
             self.picker.remove(piece);
-            self.learn(piece);
+            self.learn(piece, at_once);
         }
         let news = self.have.count() > before;
+        if news {
+            self.note_news(now, at_once);
+        }
         if news && self.is_seeding() {
             self.revise_slots();
             let slots: Vec<PeerSlot> = self.peers.iter().map(|(slot, _)| slot).collect();
@@ -113,8 +116,8 @@ impl Swarm {
         news
     }
 
-    /// A piece is had that was not before.
-    fn learn(&mut self, piece: PieceIndex) {
+    /// A piece is had that was not before. Peers who are to hear of it are told `at_once` or later.
+    fn learn(&mut self, piece: PieceIndex, at_once: bool) {
         let slots: Vec<PeerSlot> = self.peers.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
             let wanted = self.settings.fetch && self.commons.selection.wants(piece);
@@ -124,9 +127,10 @@ impl Swarm {
                 peer.wanted -= 1;
                 peer.fast.unlearn(piece);
             }
-            // A seed sees by this who passes on what it gave, and a super-seed shows the next piece. While it does not choke us, our
-            // requests tell it soon enough.
-            if !has || peer.wanted == 0 || peer.chokes_us {
+            // A seed sees by this who passes on what it gave, and a super-seed, which has nothing else for us, shows the next piece.
+            // While it does not choke us, our requests tell it soon enough.
+            let (waits, untold) = (has && peer.wanted == 0, !has || peer.chokes_us);
+            if waits || at_once && untold {
                 self.wake(slot);
             }
         }
@@ -213,7 +217,7 @@ impl Swarm {
     }
 
     /// No other core fetches the block any more.
-    fn comes_back(&mut self, block: &Block) {
+    pub(super) fn comes_back(&mut self, block: &Block) {
         if let Some(active) = self.active.get_mut(&block.piece) {
             active.blocks[block.index()].away = false;
             active.reconsider(block.index());
@@ -394,106 +398,5 @@ impl Swarm {
             self.show_lacking(now);
         }
         HandIn::Taken { opened }
-    }
-
-    // ---- helping ----
-
-    /// A block to ask the peer for on behalf of another core; of what is urgent only, when given by what (see
-    /// [`Swarm::is_urgent`]).
-    pub(super) fn errand(&mut self, slot: PeerSlot, urgent: Option<(f64, PieceIndex)>) -> Option<Block> {
-        if self.commons.cores() == 1 || self.errands.len() >= (MOST_ERRANDS / self.commons.cores()).max(1) {
-            return None;
-        }
-        let peer = self.peers.get(slot)?;
-        // There are few of them: for all who have nothing else to do, as many as keep each sending.
-        if urgent.is_none() && peer.keeps_sending() {
-            return None;
-        }
-        let suits = |lacking: &Lacking| {
-            let block = &lacking.block;
-            let fit = urgent.is_none_or(|(own, next)| self.is_urgent(lacking, own, next))
-                && peer.offers(block.piece)
-                && self.may_fetch(peer, lacking)
-                && (!peer.snubbed || !self.peers.any_goes_on(block.piece))
-                && !self.have.has(block.piece)
-                && !self.errands.contains_key(block)
-                && !self.active.contains_key(&block.piece);
-            let wait = lacking.wait.as_secs_f64();
-            let worth = if lacking.whole {
-                !peer.snubbed && super::alone::is_much_longer(wait, self.seconds_for(peer, block.piece))
-            } else {
-                is_longer(wait, peer.block_seconds())
-            };
-            fit && worth && (lacking.whole || self.may_send(peer, block))
-        };
-        let place = |piece| self.settings.sequential.then(|| self.place(piece));
-        let (lacking, holder) = self.commons.take_lacking(self.core, suits, place)?;
-        if lacking.whole {
-            // Its holder gives it up when it sees that; then it is to be had as any other.
-            self.nudge = true;
-            return None;
-        }
-        self.helps = None;
-        self.errands.insert(lacking.block, holder);
-        Some(lacking.block)
-    }
-
-    /// A block that is fetched for another core by peers that are late with it, or by one that brings it much later than this one
-    /// would: to be asked of this one, too.
-    pub(super) fn errand_again(&self, now: Duration, slot: PeerSlot) -> Option<Block> {
-        let peer = self.peers.get(slot)?;
-        let own = self.seconds_for_another(peer);
-        let goes_on = |block: &Block| {
-            let (proven, several) = (peer.downloaded > 0, self.holders(block).nth(1).is_some());
-            self.holders(block).any(|(other, holder, asked)| {
-                let who = (proven, proven && several);
-                other == slot || self.is_relied_on(now, who, (holder, asked), own)
-            })
-        };
-        let fits = |block: &&Block| {
-            peer.offers(block.piece)
-                && (!peer.snubbed || !self.peers.any_goes_on(block.piece))
-                && !goes_on(block)
-                && self.may_send(peer, block)
-        };
-        self.errands.keys().find(fits).copied()
-    }
-
-    /// Takes back a block that another core fetches for us, for a peer of ours that has nothing else to do and would have it long
-    /// since. Says whether there is one.
-    pub(super) fn recall(&mut self, now: Duration, slot: PeerSlot) -> bool {
-        let Some(peer) = self.peers.get(slot).filter(|peer| peer.downloaded > 0 && !peer.snubbed) else {
-            return false;
-        };
-        let (own, turn) = (self.seconds_for_another(peer), self.limit_turn());
-        let overdue = self.board.taken.iter().find(|(block, at)| {
-            is_longer(now.saturating_sub(**at + turn).as_secs_f64(), own)
-                && peer.offers(block.piece)
-                && self.may_send(peer, block)
-        });
-        let Some(block) = overdue.map(|(block, _)| *block) else { return false };
-        self.board.taken.remove(&block);
-        self.comes_back(&block);
-        true
-    }
-
-    /// A block will not be fetched for another core, which may do so itself, unless another peer of ours was asked for it.
-    pub(super) fn return_errand(&mut self, block: &Block) {
-        if self.peers.iter().any(|(_, peer)| peer.asked.iter().any(|asked| asked.block == *block)) {
-            return;
-        }
-        if let Some(holder) = self.errands.remove(block) {
-            self.commons.give_back(holder, *block);
-            self.nudge = true;
-        }
-    }
-
-    /// Blocks of a piece are not fetched for another core any more: it is had, or ours now.
-    pub(super) fn drop_errands(&mut self, piece: PieceIndex) {
-        let vain: Vec<Block> = self.errands.keys().filter(|block| block.piece == piece).copied().collect();
-        for block in vain {
-            self.errands.remove(&block);
-            self.cancel_elsewhere(&block);
-        }
     }
 }

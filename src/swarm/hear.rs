@@ -104,8 +104,12 @@ impl Swarm {
         slot: PeerSlot,
         has: Bitfield,
     ) -> Result<(), DropReason> {
-        let held = || self.layout.pieces().filter(|piece| has.has(*piece));
-        let wanted = held().filter(|piece| self.wants(*piece)).count() as u32;
+        let held = || has.numbers().filter_map(|number| self.layout.piece(number));
+        let wanted = match self.is_seeding() {
+            true => 0,
+            false if has.is_full() => self.left,
+            false => held().filter(|piece| self.wants(*piece)).count() as u32,
+        };
         let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
         peer.wanted = wanted;
         if !has.is_full() {
@@ -113,10 +117,8 @@ impl Swarm {
         }
         if self.settings.super_seed {
             let layout = Arc::clone(&self.layout);
-            layout
-                .pieces()
-                .filter(|piece| has.has(*piece))
-                .for_each(|piece| self.see_spread(now, slot, piece));
+            let held = has.numbers().filter_map(|number| layout.piece(number));
+            held.for_each(|piece| self.see_spread(now, slot, piece));
         }
         let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
         peer.has = has;

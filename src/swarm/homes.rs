@@ -105,6 +105,7 @@ impl Swarm {
         if !peer.asked.iter().any(|asked| asked.block == block) {
             // A late answer to a request taken back is welcome if nobody was faster; it is no offence in any case.
             if !peer.forgave(&block) {
+                peer.unbidden = true;
                 self.offend(slot)?;
                 return Ok((block, Place::Nowhere));
             }
@@ -150,6 +151,12 @@ impl Swarm {
     /// The last byte of a block has come.
     pub fn complete(&mut self, now: Duration, slot: PeerSlot, block: &Block, place: Place) -> Completion {
         let Some(peer) = self.peers.get_mut(slot) else { return Completion::Vain };
+        self.totals.received += u64::from(block.len);
+        if std::mem::take(&mut peer.unbidden) {
+            // No service: it earns nothing by it, no slot and no patience.
+            self.totals.wasted += u64::from(block.len);
+            return Completion::Vain;
+        }
         let asked = peer.asked.iter().position(|asked| asked.block == *block);
         let asked_at = asked.and_then(|at| peer.asked.remove(at)).map(|asked| asked.at);
         peer.answered = asked.unwrap_or(peer.answered);
@@ -159,7 +166,6 @@ impl Swarm {
         if let Some(at) = asked_at {
             self.pace.block_came(now.saturating_sub(at), peer.asked.len());
         }
-        self.totals.received += u64::from(block.len);
         let tag = peer.tag;
         // A new batch of requests goes out when a quarter of the window is free, not one a block.
         if peer.asked.len() * 4 <= peer.window() * 3 {

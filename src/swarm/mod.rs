@@ -36,6 +36,7 @@ mod extended;
 mod fast;
 mod fetch;
 mod hear;
+mod helping;
 mod homes;
 mod in_order;
 mod ip_filter;
@@ -68,6 +69,7 @@ mod spread;
 mod spreading;
 mod super_seed;
 mod tellers;
+mod telling;
 #[cfg(test)]
 mod tests;
 mod totals;
@@ -122,6 +124,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
+use telling::Telling;
 use uplink::Uplink;
 
 /// A peer that says nothing for this long is dropped. BEP 3 has keep-alives sent once in two minutes, and they take a while.
@@ -204,6 +207,8 @@ pub enum Wish {
     Dial(SocketAddr),
     /// The other cores should look at what is new: call [`Swarm::catch_up`] there.
     Nudge,
+    /// [`Swarm::next_deadline`] is sooner than it was.
+    Deadline,
     /// Tell the connection's core to give it up for another: call [`Swarm::evict`] there.
     Evict(Tag),
     /// A peer says that a DHT node is here (BEP 5).
@@ -243,6 +248,7 @@ pub struct Swarm {
     wishes: VecDeque<Wish>,
     /// There is something new for the other cores.
     nudge: bool,
+    telling: Telling,
     scarcity: Scarcity,
     /// How often slow senders of whole pieces gave way to others.
     restarts: HashMap<PieceIndex, u8>,
@@ -291,6 +297,7 @@ impl Swarm {
             departed: VecDeque::new(),
             wishes: VecDeque::new(),
             nudge: false,
+            telling: Telling::default(),
             scarcity: Scarcity::default(),
             restarts: HashMap::new(),
             rounds: Rounds::default(),
@@ -303,7 +310,7 @@ impl Swarm {
             next_tick: Duration::ZERO,
             totals: Totals::default(),
         };
-        swarm.read_log();
+        swarm.read_log(Duration::ZERO);
         swarm.revise_slots();
         swarm
     }
@@ -396,11 +403,12 @@ impl Swarm {
 
     /// When to call [`Swarm::tick`].
     pub fn next_deadline(&self) -> Duration {
-        self.next_tick
+        self.telling.due().map_or(self.next_tick, |due| due.min(self.next_tick))
     }
 
     /// Looks after everything that waits. Calling it early does no harm.
     pub fn tick(&mut self, now: Duration) {
+        self.tell_of_pieces(now);
         if now < self.next_tick {
             return;
         }

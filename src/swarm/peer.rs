@@ -162,6 +162,8 @@ pub(super) struct Peer {
     pub(super) lent: Vec<Block>,
     /// Since when it has been in the middle of a block whose bytes go home.
     pub(super) begun: Option<Duration>,
+    /// It is in the middle of a block that it was not asked for.
+    pub(super) unbidden: bool,
     pub(super) last_block: Duration,
     /// The longest time of late that passed between two blocks of it.
     pub(super) pause: Duration,
@@ -259,6 +261,7 @@ impl Peer {
             looked: None,
             lent: Vec::new(),
             begun: None,
+            unbidden: false,
             last_block: now,
             pause: Duration::ZERO,
             arrived: 0,
@@ -379,6 +382,9 @@ impl Peer {
     /// The first `filled` bytes are here of a block that is not whole yet. They count for its rate: of a block that takes seconds
     /// nothing else tells how fast it comes. And one whose block takes longer than it may be silent is slow, not silent.
     pub(super) fn count_part(&mut self, now: Duration, filled: u32) {
+        if self.unbidden {
+            return;
+        }
         let fresh = u64::from(filled.saturating_sub(std::mem::replace(&mut self.arrived, filled)));
         self.count_bytes(now, fresh, self.asked.front().map(|asked| asked.at));
         self.trickle += fresh;
@@ -477,8 +483,8 @@ impl Peer {
 
     /// Seconds until all it was asked for is here, at its rate.
     pub(super) fn backlog_seconds(&self) -> f64 {
-        let bytes: u64 = self.asked.iter().map(|asked| u64::from(asked.block.len)).sum();
-        bytes as f64 / self.pace().unwrap_or(1.0)
+        // Each is whole, but the last one of a torrent: in the endgame this is asked for each that is open.
+        self.asked.len() as f64 * f64::from(BLOCK_LEN) / self.pace().unwrap_or(1.0)
     }
 
     /// Seconds until a block that it was asked for is here, at its rate.

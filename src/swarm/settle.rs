@@ -6,6 +6,7 @@ use super::{DropReason, Introduction, Swarm, Tag, Wish};
 use crate::metainfo::PieceIndex;
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::time::Duration;
 
 /// Connections that are remembered after their end, on each core.
 const MOST_DEPARTED: usize = 1000;
@@ -39,7 +40,7 @@ impl Swarm {
     }
 
     /// Runs have been hashed; with the last run of a piece comes the `verdict`, whether its hash is right.
-    pub fn hashed(&mut self, piece: PieceIndex, runs: Range<usize>, verdict: Option<bool>) {
+    pub fn hashed(&mut self, now: Duration, piece: PieceIndex, runs: Range<usize>, verdict: Option<bool>) {
         let starved = self.is_starved();
         let Some(active) = self.active.get_mut(&piece) else { return };
         debug_assert!(active.runs[runs.clone()].iter().all(|run| *run == Stage::Hashing));
@@ -47,42 +48,42 @@ impl Swarm {
         active.verdict = verdict;
         active.streaming |= starved;
         if verdict == Some(false) {
-            return self.settle_bad(piece);
+            return self.settle_bad(now, piece);
         }
         self.wish_writes(piece);
         self.wish_hash(piece);
     }
 
     /// A run has been written.
-    pub fn written(&mut self, piece: PieceIndex, run: usize) {
+    pub fn written(&mut self, now: Duration, piece: PieceIndex, run: usize) {
         let Some(active) = self.active.get_mut(&piece) else { return };
         debug_assert_eq!(active.runs[run], Stage::Writing);
         active.runs[run] = Stage::Written;
         if active.verdict == Some(false) {
-            return self.settle_bad(piece);
+            return self.settle_bad(now, piece);
         }
         if active.is_written() {
             // If it has come out wrong before, its blocks now tell who it was.
             if self.commons.map.is_suspect(piece) && self.commons.evidence().holds(piece) {
-                self.compare(piece);
+                self.compare(now, piece);
             } else {
-                self.settle_good(piece);
+                self.settle_good(now, piece);
             }
         }
         self.feed();
     }
 
-    fn settle_good(&mut self, piece: PieceIndex) {
+    fn settle_good(&mut self, now: Duration, piece: PieceIndex) {
         self.active.remove(&piece);
         self.commons.map.set_have(piece);
         self.totals.downloaded += u64::from(self.layout.piece_len(piece));
         self.wishes.push_back(Wish::Done { piece, good: true });
         self.nudge = true;
-        self.read_log();
+        self.read_log(now);
     }
 
     /// The piece was bad. Writes that are under way must end first: they must not land on the next try.
-    fn settle_bad(&mut self, piece: PieceIndex) {
+    fn settle_bad(&mut self, now: Duration, piece: PieceIndex) {
         let Some(active) = self.active.get(&piece).filter(|active| !active.is_writing()) else { return };
         let culprit = active.sole_sender();
         self.totals.failed_pieces += 1;
@@ -93,15 +94,15 @@ impl Swarm {
             self.blame(culprit, piece);
             self.wake_hungry();
         } else {
-            self.compare(piece);
+            self.compare(now, piece);
         }
     }
 
     /// The fingerprints of a piece, all of which is here, are needed: those of one that was put to the vote are known.
-    fn compare(&mut self, piece: PieceIndex) {
+    fn compare(&mut self, now: Duration, piece: PieceIndex) {
         let Some(active) = self.active.get_mut(&piece) else { return };
         if let Senders::Voters(votes) = std::mem::take(&mut active.senders) {
-            return self.settle_compared(piece, votes.prints());
+            return self.settle_compared(now, piece, votes.prints());
         }
         active.printing = true;
         self.wishes.push_back(Wish::Fingerprint(piece, 0..active.runs.len()));
@@ -109,15 +110,15 @@ impl Swarm {
 
     /// Here are the fingerprints of all blocks of these runs, in order: equal blocks have equal ones, and others, but for
     /// one chance in 2⁶⁴, have not. Of a bad piece they are kept; those of a good one say who sent bad blocks before.
-    pub fn fingerprinted(&mut self, piece: PieceIndex, runs: Range<usize>, prints: &[u64]) {
+    pub fn fingerprinted(&mut self, now: Duration, piece: PieceIndex, runs: Range<usize>, prints: &[u64]) {
         match self.active.get(&piece) {
-            Some(active) if active.printing => self.settle_compared(piece, prints),
+            Some(active) if active.printing => self.settle_compared(now, piece, prints),
             Some(_) => self.count_votes(piece, runs.start, prints),
             None => {}
         }
     }
 
-    fn settle_compared(&mut self, piece: PieceIndex, prints: &[u64]) {
+    fn settle_compared(&mut self, now: Duration, piece: PieceIndex, prints: &[u64]) {
         let Some(active) = self.active.get(&piece) else { return };
         if active.verdict == Some(false) {
             let blocks = active.signed(prints);
@@ -126,7 +127,7 @@ impl Swarm {
         } else {
             let liars = self.commons.evidence().judge(piece, prints);
             liars.into_iter().for_each(|liar| self.blame(liar, piece));
-            self.settle_good(piece);
+            self.settle_good(now, piece);
         }
         self.wake_hungry();
     }

@@ -79,6 +79,11 @@ pub(super) struct Shown {
 }
 
 impl Shown {
+    /// The numbers of all pieces that were shown, in order.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u32> + '_ {
+        self.pieces.numbers()
+    }
+
     pub(super) fn new(pieces: u32, piece_length: u32) -> Self {
         let most = MOST_OPEN_BYTES / u64::from(piece_length.max(1));
         Self {

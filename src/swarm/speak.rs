@@ -84,25 +84,6 @@ impl Swarm {
         }
     }
 
-    fn say_haves(&mut self, now: Duration, slot: PeerSlot, speech: &mut Speech<'_>) {
-        if self.peers.get(slot).is_some_and(|peer| peer.shown.is_some()) {
-            while let Some(piece) = self.next_offer(now, slot) {
-                speech.say(Message::Have(piece.get()));
-            }
-            return;
-        }
-        let Some(peer) = self.peers.get_mut(slot) else { return };
-        while peer.told < self.have.count() && !speech.is_full() {
-            let number = self.commons.map.logged(peer.told);
-            peer.told += 1;
-            // Also to who has the piece: by that a seed sees what is rare, and a super-seed of libtorrent's, which pretends to be a
-            // leech, shows the next piece.
-            if let Some(piece) = number.and_then(|number| self.layout.piece(number)) {
-                speech.say(Message::Have(piece.get()));
-            }
-        }
-    }
-
     fn say_requests(&mut self, now: Duration, slot: PeerSlot, speech: &mut Speech<'_>) {
         let Some(peer) = self.peers.get_mut(slot) else { return };
         for block in std::mem::take(&mut peer.cancels) {

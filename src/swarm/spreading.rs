@@ -10,6 +10,7 @@
 //! piece when they hold too many. That is seen in time because peers tell seeds, too, what they have (`errands`). Who gets a
 //! piece of whom is often a matter of two cores: what their peers have, each learns of the others by the `sightings`.
 
+use super::bitfield::Bitfield;
 use super::{PeerSlot, Swarm, Tag};
 use crate::metainfo::PieceIndex;
 use std::collections::HashMap;
@@ -25,9 +26,8 @@ const MOST_SERVED: usize = 16;
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Spreading {
-    /// Pieces that may be suggested yet, by chance, each once; some are seen or taken by the time it is their turn. None before the
-    /// first peer needs one.
-    fresh: Option<Vec<PieceIndex>>,
+    /// `None` before the first peer needs one.
+    fresh: Option<Fresh>,
     /// Who was suggested which piece, or was the first to ask for it, until another has it.
     pub(super) first: HashMap<PieceIndex, Tag>,
     /// Some peer was suggested nothing more, for nobody else wanted anything.
@@ -36,11 +36,31 @@ pub(super) struct Spreading {
     passes: u32,
 }
 
+/// Pieces that may be suggested yet, by chance, each once; some are seen or taken by the time it is their turn.
+#[derive(Debug)]
+struct Fresh {
+    order: Vec<PieceIndex>,
+    /// The same.
+    within: Bitfield,
+}
+
+impl Fresh {
+    fn pop(&mut self) -> Option<PieceIndex> {
+        self.order.pop().inspect(|piece| self.within.remove(*piece))
+    }
+
+    fn push(&mut self, piece: PieceIndex) {
+        if self.within.insert(piece) {
+            self.order.push(piece);
+        }
+    }
+}
+
 #[cfg(test)]
 impl Spreading {
     /// Pieces that may be suggested yet.
     pub(super) fn left(&self) -> usize {
-        self.fresh.as_ref().map_or(0, Vec::len)
+        self.fresh.as_ref().map_or(0, |fresh| fresh.order.len())
     }
 }
 
@@ -54,7 +74,7 @@ impl Swarm {
     pub(super) fn has_fresh(&self) -> bool {
         let sightings = &self.commons.sightings;
         let is_fresh = |piece: &PieceIndex| !sightings.is_seen(*piece) && !sightings.is_suggested(*piece);
-        self.spreading.fresh.as_ref().is_none_or(|fresh| fresh.iter().any(is_fresh))
+        self.spreading.fresh.as_ref().is_none_or(|fresh| fresh.order.iter().any(is_fresh))
     }
 
     /// Suggests pieces that nobody has to a peer with a slot.
@@ -67,9 +87,9 @@ impl Swarm {
             return;
         }
         let fresh = self.spreading.fresh.get_or_insert_with(|| {
-            let mut all: Vec<PieceIndex> = self.layout.pieces().collect();
-            self.rng.shuffle(&mut all);
-            all
+            let mut order: Vec<PieceIndex> = self.layout.pieces().collect();
+            self.rng.shuffle(&mut order);
+            Fresh { order, within: Bitfield::full(self.layout.piece_count()) }
         });
         let mut news = false;
         while peer.suggestions.len() < OPEN
@@ -114,11 +134,7 @@ impl Swarm {
             self.spreading.first.remove(&piece);
             self.commons.sightings.unsuggest(piece);
             // What was asked for unsuggested is among them still.
-            self.spreading
-                .fresh
-                .iter_mut()
-                .filter(|fresh| !fresh.contains(&piece))
-                .for_each(|fresh| fresh.push(piece));
+            self.spreading.fresh.iter_mut().for_each(|fresh| fresh.push(piece));
         }
     }
 

@@ -110,10 +110,13 @@ impl Swarm {
         }
         let spread = &self.commons.spread;
         peer.shown.iter_mut().for_each(|shown| _ = shown.close(spread, |_| false));
-        let counted = |piece: &PieceIndex| {
-            peer.has.has(*piece) || peer.shown.as_ref().is_some_and(|shown| shown.counts(*piece))
-        };
-        self.layout.pieces().filter(counted).for_each(|piece| spread.lose(piece));
+        let piece = |number| self.layout.piece(number);
+        let had = peer.has.numbers().filter_map(piece);
+        let shown = peer.shown.iter().flat_map(|shown| {
+            let counted = shown.numbers().filter_map(piece).filter(|piece| shown.counts(*piece));
+            counted.filter(|piece| !peer.has.has(*piece))
+        });
+        had.chain(shown).for_each(|piece| spread.lose(piece));
     }
 
     /// Counts those of this core's peers that take part, for all cores: when one comes or goes, and once a tick.

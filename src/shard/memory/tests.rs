@@ -226,6 +226,9 @@ fn downloads_leave_something_to_uploads() {
     with_runs(|mut memory, arena, runs| {
         let most = arena.capacity() - arena.capacity() / UPLOAD_SHARE;
         assert_eq!([0, most - 3, most, most + 9].map(|had| memory.for_downloads(had)), [most, 3, 0, 0]);
+        memory.zero_copy.pretend_in_flight(5);
+        assert_eq!([0, most - 8, most - 5].map(|had| memory.for_downloads(had)), [most - 5, 3, 0]);
+        memory.zero_copy.pretend_in_flight(0);
         let mut held: Vec<_> = std::iter::from_fn(|| memory.take(0)).collect();
         held.truncate(arena.capacity() - 2);
         assert_eq!(memory.for_downloads(0), 2);

@@ -4,6 +4,7 @@ use super::cores::two;
 use super::desk::{BLOCK, Desk, Said, bits, own};
 use crate::swarm::{PeerSlot, Wish};
 use crate::wire::Message;
+use std::time::Duration;
 
 fn haves(desk: &mut Desk, slot: PeerSlot) -> Vec<u32> {
     let said = desk.say(slot).into_iter();
@@ -21,6 +22,8 @@ fn peers_hear_of_pieces_that_another_core_has_got() {
     while let Some(block) = asked.pop() {
         other.wishes();
         assert!(haves(&mut other, taker).is_empty(), "nothing is new");
+        one.now += Duration::from_millis(100);
+        other.now = one.now;
         assert!(one.block_comes(giver, block).1);
         let wishes = one.settle(&[]);
         assert!(wishes.contains(&Wish::Nudge), "the others are rung: {wishes:?}");
@@ -66,6 +69,45 @@ fn those_are_woken_who_are_to_be_told_and_no_others() {
         "it chokes us, and may be a super-seed, which shows the next piece then"
     );
     assert!(!woken.contains(&Wish::Wake(gives)), "it hears of it with our next request");
+}
+
+/// A piece that comes soon after another is told of with those that follow it, but at once to who has no other for us.
+#[test]
+fn pieces_that_come_fast_are_told_of_together() {
+    let mut desk = Desk::new(BLOCK, 5, &[]);
+    let [giver, lacks] = [&[0, 1, 2, 3, 4][..], &[]].map(|has| desk.giver(1 + has.len() as u8, has));
+    let shows = desk.connect(true, 2).unwrap();
+    desk.hear(shows, Message::Have(2));
+    desk.say(lacks);
+    desk.say(shows);
+    let mut get = |desk: &mut Desk, piece| {
+        desk.requests(giver);
+        desk.wishes();
+        assert!(desk.block_comes(giver, (piece, 0)).1);
+        desk.settle(&[])
+    };
+    assert!(get(&mut desk, 0).contains(&Wish::Wake(lacks)), "the first one at once");
+    [lacks, shows].into_iter().for_each(|peer| assert_eq!(haves(&mut desk, peer), [0]));
+    desk.swarm.tick(desk.now);
+    let deadline = desk.swarm.next_deadline();
+    let wishes = get(&mut desk, 1);
+    assert!(wishes.contains(&Wish::Deadline) && !wishes.contains(&Wish::Wake(lacks)), "{wishes:?}");
+    let soon = desk.swarm.next_deadline();
+    assert!(soon < deadline && soon > desk.now);
+    let wishes = get(&mut desk, 2);
+    assert!(!wishes.contains(&Wish::Deadline) && !wishes.contains(&Wish::Wake(lacks)), "{wishes:?}");
+    assert!(wishes.contains(&Wish::Wake(shows)), "it shows the next one when it hears of this one");
+    desk.now = soon;
+    desk.swarm.tick(desk.now);
+    assert!(desk.wishes().contains(&Wish::Wake(lacks)));
+    assert_eq!(haves(&mut desk, lacks), [1, 2]);
+    desk.now += Duration::from_millis(50);
+    assert!(!get(&mut desk, 3).contains(&Wish::Wake(lacks)), "that was no pause");
+    desk.now = desk.swarm.next_deadline();
+    desk.swarm.tick(desk.now);
+    assert_eq!(haves(&mut desk, lacks), [3]);
+    desk.now += Duration::from_millis(100);
+    assert!(get(&mut desk, 4).contains(&Wish::Wake(lacks)), "that was one");
 }
 
 /// With a piece of another core there may be something to ask for that there was not before.

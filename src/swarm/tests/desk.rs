@@ -220,15 +220,15 @@ impl Desk {
                     Wish::Hash(piece, runs) => {
                         let last = runs.end == self.layout.blocks_in(piece).div_ceil(16);
                         let verdict = last.then(|| !bad.contains(&piece.get()));
-                        self.swarm.hashed(piece, runs, verdict);
+                        self.swarm.hashed(self.now, piece, runs, verdict);
                     }
-                    Wish::Write(piece, run) => self.swarm.written(piece, run),
+                    Wish::Write(piece, run) => self.swarm.written(self.now, piece, run),
                     Wish::Fingerprint(piece, runs) => {
                         let all = self.layout.blocks_in(piece) as u32;
                         let blocks = runs.start as u32 * 16..all.min(runs.end as u32 * 16);
                         let bad = |block: &u32| bad.contains(&piece.get()) && self.bad_blocks.contains(block);
                         let prints: Vec<u64> = blocks.map(|block| u64::from(bad(&block))).collect();
-                        self.swarm.fingerprinted(piece, runs, &prints);
+                        self.swarm.fingerprinted(self.now, piece, runs, &prints);
                     }
                     other => others.push(other),
                 }

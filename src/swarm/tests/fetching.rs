@@ -210,6 +210,30 @@ fn what_nobody_asked_for_goes_nowhere_and_is_an_offence() {
 }
 
 #[test]
+fn what_nobody_asked_for_earns_nothing() {
+    let mut desk = Desk::new(64 * BLOCK, 2, &[]);
+    let peer = desk.giver(1, &[0, 1]);
+    let asked = desk.requests(peer);
+    desk.pass(61);
+    let look = |desk: &Desk| {
+        let peer = desk.swarm.peers.get(peer).unwrap();
+        (peer.snubbed, peer.downloaded, peer.down.get(), peer.last_moved)
+    };
+    let before = look(&desk);
+    assert!(before.0 && before.1 == 0);
+    let unasked = (1 - asked[0].0, 0);
+    let head = [unasked.0, 0, BLOCK];
+    let (block, place) = desk.swarm.begin(desk.now, peer, head).unwrap();
+    desk.swarm.trickled(desk.now, peer, BLOCK / 2);
+    assert_eq!(desk.swarm.complete(desk.now, peer, &block, place), Completion::Vain);
+    assert_eq!(look(&desk), before, "it is no service");
+    let totals = desk.swarm.totals();
+    assert_eq!((totals.received, totals.wasted), (u64::from(BLOCK), u64::from(BLOCK)));
+    assert!(desk.block_comes(peer, asked[0]).1, "what it was asked for is");
+    assert!(!look(&desk).0 && look(&desk).1 == u64::from(BLOCK));
+}
+
+#[test]
 fn who_alone_sent_a_bad_piece_is_dropped_and_banned() {
     let mut desk = Desk::new(2 * BLOCK, 1, &[]);
     let peer = desk.giver(1, &[0]);
@@ -269,7 +293,7 @@ fn long_pieces_are_written_run_by_run_and_a_bad_verdict_waits_for_writes() {
                 Wish::Hash(_, runs) => {
                     assert_eq!(runs.start, hashed, "in order");
                     hashed = runs.end;
-                    desk.swarm.hashed(piece, runs, (hashed == 8).then_some(false));
+                    desk.swarm.hashed(desk.now, piece, runs, (hashed == 8).then_some(false));
                 }
                 Wish::Write(_, run) => assert!(waiting.insert(run)),
                 Wish::Wake(_) => {}
@@ -284,7 +308,7 @@ fn long_pieces_are_written_run_by_run_and_a_bad_verdict_waits_for_writes() {
     assert_eq!(waiting, (0..7).collect(), "all but the last are on their way before the verdict");
     for (n, run) in waiting.into_iter().enumerate() {
         assert!(!desk.wishes().iter().any(|wish| matches!(wish, Wish::Done { .. })), "{n} of 7 are written");
-        desk.swarm.written(piece, run);
+        desk.swarm.written(desk.now, piece, run);
     }
     assert!(desk.wishes().contains(&Wish::Done { piece, good: false }));
 }
@@ -311,7 +335,7 @@ fn short_pieces_are_written_when_they_are_known_to_be_good() {
     let wishes = desk.wishes();
     assert!(wishes.contains(&Wish::Hash(piece, 0..2)), "in one stretch: {wishes:?}");
     assert!(!wishes.iter().any(|wish| matches!(wish, Wish::Write(..))));
-    desk.swarm.hashed(piece, 0..2, Some(true));
+    desk.swarm.hashed(desk.now, piece, 0..2, Some(true));
     let wishes = desk.wishes();
     assert!([0, 1].iter().all(|run| wishes.contains(&Wish::Write(piece, *run))), "{wishes:?}");
 }
@@ -327,9 +351,9 @@ fn want_of_memory_makes_pieces_stream_and_begins_no_others() {
     asked.into_iter().for_each(|block| assert!(desk.block_comes(peer, block).1));
     assert_eq!(desk.requests(peer), []);
     assert!(desk.wishes().contains(&Wish::Hash(piece, 0..1)));
-    desk.swarm.hashed(piece, 0..1, None);
+    desk.swarm.hashed(desk.now, piece, 0..1, None);
     assert!(desk.wishes().contains(&Wish::Write(piece, 0)), "written for its slab");
-    desk.swarm.written(piece, 0);
+    desk.swarm.written(desk.now, piece, 0);
     desk.slabs += 1;
     assert!(desk.wishes().contains(&Wish::Wake(peer)));
     assert_eq!(desk.requests(peer)[0], (piece.get(), 16));
@@ -347,7 +371,7 @@ fn runs_that_are_full_when_memory_gets_short_are_hashed_and_written() {
     assert!(!desk.wishes().contains(&Wish::Hash(piece, 0..1)), "the piece is hashed in one stretch");
     assert_eq!(desk.requests(peer), blocks(0, 16..32), "then there is no memory");
     assert!(desk.wishes().contains(&Wish::Hash(piece, 0..1)));
-    desk.swarm.hashed(piece, 0..1, None);
+    desk.swarm.hashed(desk.now, piece, 0..1, None);
     assert!(desk.wishes().contains(&Wish::Write(piece, 0)));
 }
 

@@ -19,7 +19,7 @@ fn known_of(play: impl Fn(&mut Desk, PeerSlot)) -> (PexFlags, bool) {
     assert_eq!(told, addr("127.0.0.1:1001"));
     [peer, other].into_iter().for_each(|peer| desk.swarm.gone(desk.now, peer));
     [1, 2].into_iter().for_each(|number| desk.swarm.commons.map.set_have(desk.piece(number)));
-    desk.swarm.read_log();
+    desk.swarm.read_log(desk.now);
     assert!(desk.swarm.is_seeding());
     desk.pass(60);
     (flags, dials(&mut desk).contains(&told))

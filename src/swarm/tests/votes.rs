@@ -75,12 +75,12 @@ impl<F: Fn(usize, u32) -> u64> Poll<F> {
             Wish::Hash(piece, runs) => {
                 let last = blocks(&runs).end == self.here.len();
                 let verdict = last.then(|| self.here.iter().all(|print| *print == 0));
-                self.desk.swarm.hashed(piece, runs, verdict);
+                self.desk.swarm.hashed(self.desk.now, piece, runs, verdict);
             }
-            Wish::Write(piece, run) => self.desk.swarm.written(piece, run),
+            Wish::Write(piece, run) => self.desk.swarm.written(self.desk.now, piece, run),
             Wish::Fingerprint(piece, runs) => {
                 let prints = self.here[blocks(&runs)].to_vec();
-                self.desk.swarm.fingerprinted(piece, runs, &prints);
+                self.desk.swarm.fingerprinted(self.desk.now, piece, runs, &prints);
             }
             Wish::Done { good: false, .. } => self.tries.push(vec![]),
             Wish::Drop(slot, DropReason::BadPiece(_)) => {

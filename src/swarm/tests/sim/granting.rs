@@ -40,6 +40,10 @@ impl World {
             Wish::Fingerprint(piece, runs) => self.later(3000, 20_000, Event::Printed(node, piece, runs)),
             Wish::Done { piece, good } => self.nodes[node].settle(piece, good),
             Wish::Drop(slot, reason) => self.dropped(node, slot, reason),
+            Wish::Deadline => {
+                let wait = self.nodes[node].swarm.next_deadline().saturating_sub(self.time());
+                self.after(wait.as_micros() as u64 + 1, Event::Deadline(node));
+            }
             Wish::Nudge => {
                 for core in 0..self.nodes[node].plan.cores {
                     let other = self.neighbour(node, core);

@@ -21,6 +21,8 @@ pub(crate) enum Event {
     Comes(usize),
     Goes(usize),
     Tick(usize),
+    /// The swarm has named a deadline before the next tick.
+    Deadline(usize),
     /// A core has dialled a host.
     Dialled {
         from: usize,
@@ -208,6 +210,7 @@ impl World {
 
     /// What happens is one node's, and says whose.
     fn happen(&mut self, event: Event) -> usize {
+        let now = self.time();
         match event {
             Event::Comes(node) => self.comes(node),
             Event::Goes(node) => {
@@ -215,6 +218,12 @@ impl World {
                 self.goes(node)
             }
             Event::Tick(node) => self.tick(node),
+            Event::Deadline(node) => {
+                if self.nodes[node].here {
+                    self.nodes[node].swarm.tick(now);
+                }
+                node
+            }
             Event::Dialled { from, to } => self.dialled(from, to),
             Event::Open(end) => self.open(end),
             Event::Heard(end, bytes) => self.heard(end, bytes),
@@ -229,17 +238,17 @@ impl World {
             Event::Closed(end) => self.closed(end),
             Event::Hashed(node, piece, runs) => {
                 let verdict = runs.clone().filter_map(|run| self.nodes[node].hash(piece, run)).last();
-                self.nodes[node].swarm.hashed(piece, runs, verdict);
+                self.nodes[node].swarm.hashed(now, piece, runs, verdict);
                 node
             }
             Event::Written(node, piece, run) => {
                 self.nodes[node].end_write(piece, run);
-                self.nodes[node].swarm.written(piece, run);
+                self.nodes[node].swarm.written(now, piece, run);
                 self.note_done(node)
             }
             Event::Printed(node, piece, runs) => {
                 let prints = self.nodes[node].prints(piece, &runs);
-                self.nodes[node].swarm.fingerprinted(piece, runs, &prints);
+                self.nodes[node].swarm.fingerprinted(now, piece, runs, &prints);
                 self.note_done(node)
             }
             Event::Failed(node) => self.fail(node),
