@@ -12,8 +12,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
-/// Payload memory of a core for reading (bytes): a slab for each read under way, and some.
-const ARENA_LEN: usize = 16 * 1024 * 1024;
+/// Payload memory of a core for reading (bytes), where there is enough: a check uses less than half of it.
+const ARENA_LEN: u64 = 48 * 1024 * 1024;
+/// With less a core is no help.
+const LEAST_ARENA_LEN: u64 = 4 * 1024 * 1024;
+/// All cores together take at most this part of the memory there is.
+const SHARE: u64 = 4;
+
+/// How many of these cores have memory enough when there is so much (bytes), and how much each of them has.
+fn shares(memory: u64, cores: usize) -> (usize, usize) {
+    let memory = memory / SHARE;
+    let cores = usize::try_from(memory / LEAST_ARENA_LEN).unwrap_or(usize::MAX).clamp(1, cores.max(1));
+    let share = (memory / cores as u64).clamp(LEAST_ARENA_LEN, ARENA_LEN);
+    (cores, usize::try_from(share).unwrap_or(usize::MAX))
+}
 
 /// Runs `work` on several cores, each pinned, with a ring of its own and the same queue of all pieces, and gives what
 /// each has found. The numbers of pieces done that the work sends are passed to `watch`.
@@ -26,14 +38,15 @@ fn on_cores<T: Send>(
 ) -> Result<Vec<T>, SessionError> {
     let (sender, mut seen) = mpsc::channel(64);
     let pieces = store.layout().piece_count() as usize;
-    let cores = ring::cores_with_rings(cores.clamp(1, pieces.max(1)));
+    let (cores, arena_len) = shares(storage::memory(), cores.clamp(1, pieces.max(1)));
+    let cores = ring::cores_with_rings(cores);
     let queue = Arc::new(PieceQueue::new(store.layout(), cores));
     let run = |cpu: usize, seen: mpsc::Sender<u32>| -> Result<T, SessionError> {
         let main = async |core| {
             let access = Rc::new(Access::new(Arc::clone(store), cores));
             work(core, access, Arc::clone(&queue), seen).await
         };
-        let config = ring::Config { cpu: Some(cpu), cores, ..ring::Config::new(ARENA_LEN) };
+        let config = ring::Config { cpu: Some(cpu), cores, ..ring::Config::new(arena_len) };
         // When one core cannot, the others need not.
         let result = ring::run(config, main).inspect_err(|_| queue.close());
         Ok(result??)
@@ -167,4 +180,23 @@ async fn hash_all(
     };
     storage::hash_pieces(&access, &core.arena, &queue, each).await?;
     Ok(hashes.take())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cores_share_a_quarter_of_the_memory() {
+        const MIB: u64 = 1 << 20;
+        let mib = |memory, cores| {
+            let (cores, len) = shares(memory * MIB, cores);
+            (cores, len as u64 / MIB)
+        };
+        assert_eq!(mib(64 << 10, 2), (2, 48));
+        assert_eq!(mib(512, 64), (32, 4), "a small container on a large machine");
+        assert_eq!(mib(512, 8), (8, 16));
+        assert_eq!(mib(3, 8), (1, 4), "never none");
+        assert_eq!(mib(512, 0), (1, 48));
+    }
 }

@@ -14,8 +14,11 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-/// Runs that are read at the same time, and hashed side by side: of one piece each, or of several short ones.
+/// Runs that are hashed side by side: of one piece each, or of several short ones.
 const AT_ONCE: usize = 16;
+/// Runs of a piece that are read at the same time, where there is memory: a disk that has to move its head to each piece then has
+/// more to read there.
+const AHEAD: usize = 4;
 
 /// Hashes pieces of the queue until it has none left, and calls `seen` for each as it is done, in no particular order;
 /// with no hash for a piece whose files are absent or too short. What was never written into a part is not read. Cores that share the queue share the work.
@@ -29,13 +32,15 @@ pub async fn hash_pieces(
     seen: impl FnMut(PieceIndex, Option<[u8; 20]>) + 'static,
 ) -> Result<(), StorageError> {
     let (pieces, seen) = (RefCell::new(Stretch::new(queue)), RefCell::new(seen));
-    // A run that is hashed and one that is read, for each reader; in half of the memory, for the arena keeps what it has, and
-    // the other half is for files to be mapped. Of few slabs there are too few for that.
+    // A run that is hashed and one or more that are read, for each reader; in half of the memory, for the arena keeps what it has,
+    // and the other half is for files to be mapped. Of few slabs there are too few for that.
     let count = AT_ONCE.min(arena.free().div_ceil(4)).min(arena.free() / 2).max(1);
+    let ahead = (arena.free() / 2 / count).saturating_sub(1).clamp(1, AHEAD);
     let bench = Bench { access: Rc::clone(access), readers: Cell::new(count), waiting: RefCell::default() };
     let job = Rc::new(Check {
         access: Rc::clone(access),
         arena: arena.clone(),
+        ahead,
         bench,
         pieces,
         in_a_run: (SLAB_LEN as u32 / access.store().layout().piece_length()).max(1),
@@ -51,6 +56,8 @@ pub async fn hash_pieces(
 struct Check<F> {
     access: Rc<Access>,
     arena: Arena,
+    /// Runs that one reader may be reading.
+    ahead: usize,
     bench: Bench,
     pieces: RefCell<Stretch>,
     /// Pieces that a run holds; 1 when it holds none.
@@ -86,7 +93,7 @@ struct Group {
     len: u32,
 }
 
-/// Reads pieces and brings their runs to the bench. The next run is being read while one is hashed.
+/// Reads pieces and brings their runs to the bench. The next ones are being read while one is hashed.
 async fn reader<F: FnMut(PieceIndex, Option<[u8; 20]>) + 'static>(
     job: Rc<Check<F>>,
     queue: Arc<PieceQueue>,
@@ -94,32 +101,35 @@ async fn reader<F: FnMut(PieceIndex, Option<[u8; 20]>) + 'static>(
     let _seat = Seat(&job.bench);
     let mut taken = VecDeque::new();
     let mut next = job.begin(&mut taken).await.inspect_err(|_| queue.close())?;
-    while let Some((group, mut reading)) = next.take() {
-        let mut states: Vec<Sha1State> = group.pieces.iter().map(|_| Sha1State::new()).collect();
+    while let Some(mut coming) = next.take() {
+        let mut states: Vec<Sha1State> = coming.group.pieces.iter().map(|_| Sha1State::new()).collect();
         let mut begin = 0;
-        loop {
-            let run = (group.len - begin).min(SLAB_LEN as u32);
+        while let Some(reading) = coming.reading.pop_front() {
             let slab = reading.await.expect("a read panicked").inspect_err(|_| queue.close())?;
+            let run = (coming.group.len - begin).min(SLAB_LEN as u32);
             begin += run;
-            let parts = job.parts(&group, states, run as usize);
-            if begin < group.len {
-                reading = job.read(group.pieces[0], begin..group.len);
-                states = job.bench.advance(slab, parts).await;
-            } else {
+            job.read_on(&mut coming);
+            if begin == coming.group.len {
                 next = job.begin(&mut taken).await.inspect_err(|_| queue.close())?;
-                states = job.bench.advance(slab, parts).await;
-                break;
             }
+            let parts = job.parts(&coming.group, states, run as usize);
+            states = job.bench.advance(slab, parts).await;
         }
-        for (piece, state) in group.pieces.into_iter().zip(states) {
+        for (piece, state) in coming.group.pieces.into_iter().zip(states) {
             (job.seen.borrow_mut())(piece, Some(state.finish()));
         }
     }
     Ok(())
 }
 
-/// A read under way.
-type Reading = JoinHandle<Result<Slab, StorageError>>;
+/// A group on its way from the disk.
+struct Coming {
+    group: Group,
+    /// Bytes of it whose reads have begun.
+    begun: u32,
+    /// Its runs that are being read, in order.
+    reading: VecDeque<JoinHandle<Result<Slab, StorageError>>>,
+}
 
 impl<F: FnMut(PieceIndex, Option<[u8; 20]>) + 'static> Check<F> {
     fn piece_len(&self, piece: PieceIndex) -> u32 {
@@ -127,10 +137,7 @@ impl<F: FnMut(PieceIndex, Option<[u8; 20]>) + 'static> Check<F> {
     }
 
     /// Starts to read the next pieces that are there, from those that this reader has `taken` on; those between are done.
-    async fn begin(
-        &self,
-        taken: &mut VecDeque<PieceIndex>,
-    ) -> Result<Option<(Group, Reading)>, StorageError> {
+    async fn begin(&self, taken: &mut VecDeque<PieceIndex>) -> Result<Option<Coming>, StorageError> {
         let mut group = Group { pieces: Vec::new(), len: 0 };
         loop {
             if taken.is_empty() && group.pieces.is_empty() {
@@ -150,10 +157,10 @@ impl<F: FnMut(PieceIndex, Option<[u8; 20]>) + 'static> Check<F> {
                 }
             }
         }
-        let first = group.pieces.first().copied();
-        Ok(first.map(|first| {
-            let reading = self.read(first, 0..group.len);
-            (group, reading)
+        Ok((!group.pieces.is_empty()).then(|| {
+            let mut coming = Coming { group, begun: 0, reading: VecDeque::new() };
+            self.read_on(&mut coming);
+            coming
         }))
     }
 
@@ -166,13 +173,17 @@ impl<F: FnMut(PieceIndex, Option<[u8; 20]>) + 'static> Check<F> {
         Ok(hole.then(|| Some(self.hash_of_zeros(self.piece_len(piece)))))
     }
 
-    /// Starts to read the run at the beginning of that range, which goes on from the first byte of a piece.
-    fn read(&self, first: PieceIndex, range: Range<u32>) -> Reading {
-        let end = range.end.min(range.start + SLAB_LEN as u32);
-        let skew = self.access.store().skew(first, range.start, end - range.start);
-        let slab = self.arena.take_at(skew).expect("two free slabs a reader");
-        let access = Rc::clone(&self.access);
-        ring::spawn(async move { access.read_once(first, range.start..end, slab).await })
+    /// Starts to read the next runs of a group, as many as there is memory for.
+    fn read_on(&self, Coming { group, begun, reading }: &mut Coming) {
+        while *begun < group.len && reading.len() < self.ahead {
+            let (first, start) = (group.pieces[0], *begun);
+            *begun = group.len.min(start + SLAB_LEN as u32);
+            let range = start..*begun;
+            let skew = self.access.store().skew(first, start, *begun - start);
+            let slab = self.arena.take_at(skew).expect("each reader has its share of slabs");
+            let access = Rc::clone(&self.access);
+            reading.push_back(ring::spawn(async move { access.read_once(first, range, slab).await }));
+        }
     }
 
     /// Which bytes of a run of that length are whose.

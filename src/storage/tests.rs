@@ -3,7 +3,7 @@ mod checks;
 use super::*;
 use crate::digest::{Job, Sha1State, advance};
 use crate::metainfo::{Content, FileEntry, FileIndex, FileKind, Layout, Torrent, TorrentBuilder};
-use crate::ring::{self, Core};
+use crate::ring::{self, Core, SLAB_LEN};
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;

@@ -204,3 +204,28 @@ fn holes_are_zeros_as_good_as_any() {
     });
     assert_eq!(good.len(), 11);
 }
+
+/// A disk whose head has come to a piece has more than one run to read there, where there is memory for them.
+#[test]
+fn several_runs_of_a_piece_are_read_at_the_same_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let (readers, piece_len) = (16, 8 * SLAB_LEN);
+    fs::write(folder.path().join("a"), vec![7; readers * piece_len]).unwrap();
+    let files = [entry("a", (readers * piece_len) as u64)];
+    let layout = Arc::new(Layout::new(piece_len as u64, [files[0].length]).unwrap());
+    let used = |slabs: usize| {
+        let store = Store::new(Folder::open(folder.path(), true).unwrap(), Arc::clone(&layout), &files);
+        let access = Access::new(Arc::new(store.unwrap()), 1);
+        let check = async |core: Core| {
+            let queue = Arc::new(PieceQueue::new(access.store().layout(), 1));
+            let seen = |_, hash: Option<_>| assert!(hash.is_some());
+            hash_pieces(&Rc::new(access), &core.arena, &queue, seen).await.unwrap();
+            // It keeps what it has grown to.
+            core.arena.capacity() - core.arena.untouched()
+        };
+        ring::run(ring::Config::new(slabs * SLAB_LEN), check).unwrap()
+    };
+    let (few, many) = (used(70), used(400));
+    assert!(few <= 3 * readers, "{few} slabs");
+    assert!(many >= 4 * readers, "{many} slabs");
+}
