@@ -10,6 +10,7 @@ use super::scrape::Scrape;
 use super::udp_exchange::UdpPatience;
 use super::url::{TrackerUrl, label};
 use crate::metainfo::InfoHash;
+use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -211,15 +212,17 @@ impl Announcing {
     }
 }
 
-/// The tiers without the URLs that cannot be asked, each of which is reported, and those that are too many.
+/// The tiers without the URLs that cannot be asked, each of which is reported, those that are too many, and those named before:
+/// a tracker that is taken for two hears from us more often than it allows.
 pub(super) fn supported(
     mut tiers: Vec<Vec<String>>,
     notes: &mpsc::Sender<Note>,
     client: &TrackerClient,
 ) -> Vec<Vec<String>> {
-    let mut taken = 0;
+    let (mut named, mut taken) = (HashSet::new(), 0);
     for tier in &mut tiers {
         tier.retain(|url| match TrackerUrl::parse(url) {
+            _ if !named.insert(url.clone()) => false,
             Ok(_) if taken < MAX_TRACKERS => {
                 taken += 1;
                 true
@@ -236,6 +239,7 @@ pub(super) fn supported(
             }
         });
     }
+    tiers.retain(|tier| !tier.is_empty());
     tiers
 }
 

@@ -341,8 +341,22 @@ fn of_more_trackers_than_are_asked_the_last_are_left_out() {
     let tier = |scheme: &str| (1..=70).map(|port| format!("{scheme}://192.0.2.1:{port}/announce")).collect();
     let (client, (notes, _log)) = (TrackerClient::new(TrackerOptions::default()), mpsc::channel(16));
     let kept: Vec<Vec<String>> = supported(vec![tier("http"), tier("wss"), tier("udp")], &notes, &client);
-    assert_eq!(kept.iter().map(Vec::len).collect::<Vec<_>>(), [70, 0, 30]);
+    assert_eq!(kept.iter().map(Vec::len).collect::<Vec<_>>(), [70, 30]);
     assert_eq!(client.counts().get(Count::TrackerDropped), 40);
+}
+
+#[test]
+fn a_tracker_that_is_named_twice_is_asked_as_one() {
+    let tier = |urls: &[&str]| urls.iter().map(|url| format!("{url}/announce")).collect::<Vec<_>>();
+    let (client, (notes, mut log)) = (TrackerClient::new(TrackerOptions::default()), mpsc::channel(16));
+    let [a, b, other] = ["http://192.0.2.1", "udp://192.0.2.1:1", "wss://192.0.2.1"];
+    let tiers = vec![tier(&[a, a, other]), tier(&[a, other]), tier(&[b, a]), tier(&[b])];
+    assert_eq!(supported(tiers, &notes, &client), [tier(&[a]), tier(&[b])]);
+    assert!(matches!(log.try_recv(), Ok(Note::Failed { .. })) && log.try_recv().is_err());
+    assert_eq!(client.counts().get(Count::TrackerDropped), 0);
+    // Nor does it take the place of another when there are many.
+    let twice = (1..=60).flat_map(|port| [port, port]).map(|port| format!("udp://192.0.2.1:{port}")).collect();
+    assert_eq!(supported(vec![twice], &notes, &client)[0].len(), 60);
 }
 
 #[test]
