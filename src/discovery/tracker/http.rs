@@ -13,10 +13,12 @@ use crate::wire::{GzipError, gunzip};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, HOST, HeaderValue, LOCATION, USER_AGENT,
+    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, HOST, HeaderValue,
+    LOCATION, TRANSFER_ENCODING, USER_AGENT,
 };
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -193,6 +195,8 @@ impl Http<'_> {
     }
 
     async fn read_body(&self, response: Response<Incoming>) -> Result<Vec<u8>, TrackerError> {
+        let named = |header| response.headers().contains_key(header);
+        let ends_with_connection = !named(CONTENT_LENGTH) && !named(TRANSFER_ENCODING);
         let mut incoming = response.into_body();
         let mut body = Vec::new();
         loop {
@@ -200,8 +204,13 @@ impl Http<'_> {
             let Some(frame) = frame.map_err(|_| TrackerError::Timeout("go on answering"))? else {
                 return Ok(body);
             };
+            let frame = match frame {
+                // There are servers that hang up without the farewell of TLS. Of an answer that is cut off, nothing can be read.
+                Err(error) if ends_with_connection && is_unexpected_end(&error) => return Ok(body),
+                frame => frame?,
+            };
             // Frames that are not data are trailers, which mean nothing here.
-            let Ok(data) = frame?.into_data() else { continue };
+            let Ok(data) = frame.into_data() else { continue };
             self.counters.add(Count::BytesReceived, data.len() as u64);
             if body.len() + data.len() > self.limits.body {
                 return Err(TrackerError::TooLarge(self.limits.body));
@@ -209,6 +218,13 @@ impl Http<'_> {
             body.extend_from_slice(&data);
         }
     }
+}
+
+/// Whether the connection ended where it should not have.
+fn is_unexpected_end(error: &hyper::Error) -> bool {
+    let causes = std::iter::successors(error.source(), |&cause| cause.source());
+    let mut kinds = causes.filter_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+    kinds.any(|kind| kind == io::ErrorKind::UnexpectedEof)
 }
 
 /// Whether a body with this encoding is packed with gzip. We ask for no other packing; but there are servers that pack whatever they

@@ -355,7 +355,8 @@ fn a_tracker_that_is_named_twice_is_asked_as_one() {
     assert!(matches!(log.try_recv(), Ok(Note::Failed { .. })) && log.try_recv().is_err());
     assert_eq!(client.counts().get(Count::TrackerDropped), 0);
     // Nor does it take the place of another when there are many.
-    let twice = (1..=60).flat_map(|port| [port, port]).map(|port| format!("udp://192.0.2.1:{port}")).collect();
+    let twice =
+        (1..=60).flat_map(|port| [port, port]).map(|port| format!("udp://192.0.2.1:{port}")).collect();
     assert_eq!(supported(vec![twice], &notes, &client)[0].len(), 60);
 }
 

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::RootCertStore;
@@ -45,6 +45,11 @@ async fn tracker_until(
 
 /// Likewise, which shows this certificate.
 async fn tracker_showing(certificate: &Certificate, key: &KeyPair, body: &'static [u8]) -> String {
+    server_showing(certificate, key, response("200 OK", body), false).await
+}
+
+/// Likewise, which says all of this, and then hangs up, without a farewell of TLS, or waits for the client to do so.
+async fn server_showing(certificate: &Certificate, key: &KeyPair, answer: Vec<u8>, hangs_up: bool) -> String {
     let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -63,12 +68,18 @@ async fn tracker_showing(certificate: &Certificate, key: &KeyPair, body: &'stati
             let (stream, _) = listener.accept().await.unwrap();
             // Who does not trust us breaks off.
             let Ok(mut stream) = acceptor.accept(stream).await else { continue };
-            let answer = response("200 OK", body);
+            if hangs_up {
+                // To close with the request unread would reset the connection.
+                let request = stream.read(&mut [0; 4096]).await.unwrap();
+                assert_ne!(request, 0);
+            }
             let sent = std::future::poll_fn(|cx| Pin::new(&mut stream).poll_write(cx, &answer)).await;
             assert_eq!(sent.unwrap(), answer.len());
             std::future::poll_fn(|cx| Pin::new(&mut stream).poll_flush(cx)).await.unwrap();
-            // The client closes when it has the body.
-            stream.get_ref().0.readable().await.unwrap();
+            // Else the client closes when it has the body.
+            if !hangs_up {
+                stream.get_ref().0.readable().await.unwrap();
+            }
         }
     });
     format!("https://127.0.0.1:{port}/announce")
@@ -90,6 +101,27 @@ async fn a_tracker_with_a_certificate_of_a_known_authority_is_believed() {
     let reply = client.announce(&url, &request()).await.unwrap();
     assert_eq!(reply.interval.map(|interval| interval.as_secs()), Some(900));
     assert_eq!(client.counts().get(Count::Untrusted), 0);
+}
+
+/// The end of TCP is the end of an answer that names no other, and of no other answer.
+#[tokio::test]
+async fn a_tracker_that_hangs_up_without_a_farewell_of_tls_is_understood() {
+    let folder = tempfile::tempdir().unwrap();
+    let (issuer, pem) = authority();
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &issuer).unwrap();
+    for (head, body, understood) in [
+        ("", "d8:intervali900ee", true),
+        ("", "d8:intervali9", false),
+        ("Content-Length: 18\r\n", "d8:intervali900ee", false),
+        ("Transfer-Encoding: chunked\r\n", "11\r\nd8:intervali900ee\r\n", false),
+    ] {
+        let answer = format!("HTTP/1.1 200 OK\r\n{head}\r\n{body}").into_bytes();
+        let url = server_showing(&certificate, &key, answer, true).await;
+        let reply = trusting(folder.path(), &pem).announce(&url, &request()).await;
+        assert_eq!(reply.is_ok(), understood, "{head}{body}: {reply:?}");
+    }
 }
 
 #[tokio::test]
