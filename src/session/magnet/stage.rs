@@ -22,6 +22,8 @@ const SILENCE_OF_TELLERS: Duration = Duration::from_secs(120);
 /// Messages of one peer that should not have come: handshakes after the first, requests for what we do not have, rejects of what
 /// nobody asked it for.
 const MOST_OFFENCES: u32 = 50;
+/// One of them is forgotten in each such time: who is as new as we are may ask us now and then, and some links take hours.
+const FORGETTING: Duration = Duration::from_secs(60);
 
 /// How often a limit of this stage has said no.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -85,6 +87,8 @@ struct Peer {
     pex: PexPace,
     greeted: bool,
     offences: u32,
+    /// When one of them was last forgotten.
+    forgot: Duration,
     since: Instant,
 }
 
@@ -92,6 +96,13 @@ impl Peer {
     /// How long it may keep its place without a word about the metadata.
     fn patience(&self) -> Duration {
         if self.ids.get(Extension::Pex).is_some() { SILENCE_OF_TELLERS } else { SILENCE }
+    }
+
+    /// Time passes.
+    fn tick(&mut self, now: Duration) {
+        if now >= self.forgot + FORGETTING {
+            (self.forgot, self.offences) = (now, self.offences.saturating_sub(1));
+        }
     }
 }
 
@@ -255,6 +266,7 @@ impl Stage {
             pex: PexPace::default(),
             greeted: false,
             offences: 0,
+            forgot: self.begun.elapsed(),
             since: Instant::now(),
         };
         self.peers.insert(number, peer);
@@ -401,7 +413,9 @@ impl Stage {
 
     /// Gives up whoever says nothing, asks and dials.
     pub(super) fn tick(&mut self) {
-        let late = self.fetch.tick(self.begun.elapsed());
+        let now = self.begun.elapsed();
+        self.peers.values_mut().for_each(|peer| peer.tick(now));
+        let late = self.fetch.tick(now);
         let silent =
             self.peers.iter().filter(|(_, peer)| !peer.offered && peer.since.elapsed() > peer.patience());
         let silent: Vec<u64> = silent.map(|(number, _)| *number).collect();

@@ -91,3 +91,23 @@ async fn who_says_over_and_over_what_should_not_be_said_is_dropped() {
         assert_eq!(stage.peers.len(), 0);
     }
 }
+
+#[tokio::test]
+async fn who_asks_for_what_we_lack_now_and_then_is_forgiven() {
+    let request = || Heard::Metadata(MetadataMessage::Request { block: 0 }.encode());
+    // Requests in a minute, and how many of them come in time.
+    for (requests, minutes, stays) in [(1, 200, true), (2, 49, true), (2, 50, false)] {
+        let mut stage = stage(Places::default());
+        let peer = come(&mut stage, "8.8.8.8:1".parse().unwrap()).await;
+        let mut hello = ExtendedHandshake::default();
+        hello.want(Extension::Metadata);
+        stage.hear(peer, Heard::Hello(Box::new(hello)));
+        for _ in 0..minutes {
+            (0..requests).for_each(|_| _ = stage.hear(peer, request()));
+            stage.begun -= FORGETTING;
+            stage.tick();
+        }
+        assert_eq!(stage.peers.len(), usize::from(stays), "{requests} in a minute, {minutes} minutes");
+        assert_eq!(stage.limits().offences, requests * minutes);
+    }
+}
