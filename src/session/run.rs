@@ -270,9 +270,8 @@ impl<W: FnMut(Event)> Running<W> {
                     dht.progress(if wants_peers { 0 } else { progress.peers }, progress.left);
                 }
                 // Else the tracker's interval holds.
-                if wants_peers {
-                    self.announcing.iter().for_each(Announcing::want_peers);
-                }
+                let tell = if wants_peers { Announcing::want_peers } else { Announcing::has_peers };
+                self.announcing.iter().for_each(tell);
             }
             Report::Snapshot(snapshot) => (self.watch)(Event::Snapshot(snapshot)),
             Report::PieceFailed(piece) => (self.watch)(Event::PieceFailed(piece)),

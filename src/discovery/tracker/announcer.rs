@@ -55,8 +55,10 @@ pub enum Input {
     /// The download became complete. Only the first one counts, and none when it was complete at the start.
     Completed,
     /// More peers would be welcome. May be said as often as one likes: it only pulls the next announce forward,
-    /// never before the tracker's `min interval`.
+    /// never before the tracker's `min interval`, and each time in a row by less.
     WantPeers,
+    /// There are peers enough for now: the next wish is the first of a row.
+    HasPeers,
 }
 
 /// An announce to make now.
@@ -87,8 +89,8 @@ type Place = (usize, usize);
 enum State {
     /// There is nobody to ask.
     Idle,
-    /// Between two rounds; the next begins at `at`, and by request already at `earliest`.
-    Waiting { at: Instant, earliest: Instant },
+    /// Between two rounds; the next begins at `at`, and by request already at `wished`, the first request of a row at `earliest`.
+    Waiting { at: Instant, wished: Instant, earliest: Instant },
     /// In a round, which goes on with the tracker at this place.
     Asking(Place),
     /// In a round, an announce to the tracker at this place is under way.
@@ -106,6 +108,11 @@ pub struct Announcer {
     state: State,
     completed: Completed,
     failed_rounds: u32,
+    /// Peers have been wished for since the last success, and there are not enough yet.
+    wish: bool,
+    /// Successes in a row for which that was so, and which changed nothing about it: where nobody is left, asking as often as we
+    /// may does not help.
+    vain_wishes: u32,
     raised: u64,
     rng: fastrand::Rng,
 }
@@ -134,9 +141,19 @@ impl Announcer {
             tiers.into_iter().map(|tier| tier.into_iter().map(tracker).collect()).collect();
         tiers.retain(|tier| !tier.is_empty());
         tiers.iter_mut().for_each(|tier| rng.shuffle(tier));
-        let state = if tiers.is_empty() { State::Idle } else { State::Waiting { at: now, earliest: now } };
+        let state = if tiers.is_empty() { State::Idle } else { State::waiting_until(now) };
         let completed = if complete { Completed::Done } else { Completed::No };
-        Self { config, tiers, state, completed, failed_rounds: 0, raised: 0, rng }
+        Self {
+            config,
+            tiers,
+            state,
+            completed,
+            failed_rounds: 0,
+            wish: false,
+            vain_wishes: 0,
+            raised: 0,
+            rng,
+        }
     }
 
     /// Changes state.
@@ -157,8 +174,16 @@ impl Announcer {
                 }
             }
             Input::WantPeers => {
-                if let State::Waiting { at, earliest } = &mut self.state {
-                    *at = (*at).min(*earliest);
+                if let State::Waiting { at, wished, earliest } = &mut self.state {
+                    // Where nothing can be pulled forward, a wish changes nothing.
+                    self.wish |= *earliest < *at;
+                    *at = (*at).min(*wished);
+                }
+            }
+            Input::HasPeers => {
+                (self.wish, self.vain_wishes) = (false, 0);
+                if let State::Waiting { wished, earliest, .. } = &mut self.state {
+                    *wished = *earliest;
                 }
             }
         }
@@ -221,7 +246,7 @@ impl Announcer {
         }
         let at = now + self.back_off();
         // A wish for peers does not shorten it: a tracker that is down stays down.
-        self.state = State::Waiting { at, earliest: at };
+        self.state = State::waiting_until(at);
         None
     }
 
@@ -260,6 +285,9 @@ impl Announcer {
         let least = min_interval.unwrap_or(config.default_min_interval).min(named);
         let least = least.max(config.shortest_min_interval).min(wait);
         let earliest = now + least;
+        self.vain_wishes = if std::mem::take(&mut self.wish) { self.vain_wishes + 1 } else { 0 };
+        // Up to what the tracker itself calls regular.
+        let patience = least.saturating_mul(1 << self.vain_wishes.min(20)).min(named).max(least);
         let tracker = &mut self.tiers[tier][index];
         tracker.knows_us = true;
         tracker.not_before = Some(earliest);
@@ -267,7 +295,7 @@ impl Announcer {
         tracker.tracker_id = tracker_id.or(tracker.tracker_id.take());
         self.tiers[tier][..=index].rotate_right(1);
         self.failed_rounds = 0;
-        self.state = State::Waiting { at: now + wait, earliest };
+        self.state = State::Waiting { at: now + wait, wished: now + patience, earliest };
         if event == Some(Event::Completed) {
             self.completed = Completed::Done;
         }
@@ -281,6 +309,13 @@ impl Announcer {
         {
             *at = (*at).min(now);
         }
+    }
+}
+
+impl State {
+    /// Until then, whatever is wished for.
+    fn waiting_until(at: Instant) -> Self {
+        Self::Waiting { at, wished: at, earliest: at }
     }
 }
 

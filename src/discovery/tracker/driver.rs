@@ -145,8 +145,9 @@ pub struct Announcing {
 #[derive(Clone, Copy, Debug, Default)]
 struct Wishes {
     completed: bool,
-    /// How often peers were wished for, and a scrape.
+    /// How often peers were wished for, how many of these wishes are fulfilled, and how often a scrape was wished for.
     want_peers: u64,
+    has_peers: u64,
     scrape: u64,
     stop: bool,
 }
@@ -195,9 +196,17 @@ impl Announcing {
         self.wishes.send_modify(|wishes| wishes.completed = true);
     }
 
-    /// More peers are welcome: announces as soon as the tracker allows. May be called at any rate.
+    /// More peers are welcome: announces as soon as the tracker allows, and when that does not help, again after a time that
+    /// doubles until it is the tracker's interval. May be called at any rate.
     pub fn want_peers(&self) {
         self.wishes.send_modify(|wishes| wishes.want_peers += 1);
+    }
+
+    /// There are peers enough: the next wish is fulfilled as soon as the tracker allows. May be called at any rate.
+    pub fn has_peers(&self) {
+        self.wishes.send_if_modified(|wishes| {
+            std::mem::replace(&mut wishes.has_peers, wishes.want_peers) != wishes.want_peers
+        });
     }
 
     /// Tells `stopped` to every tracker that knows of us, before it `completed` when that was not told yet, and
@@ -308,6 +317,10 @@ impl Driver {
         for line in &mut self.lines {
             if wishes.completed {
                 line.machine.handle(now, Input::Completed);
+            }
+            // Both may be new. A wish that is fulfilled already costs one announce, one that is missed could cost a download.
+            if wishes.has_peers != earlier.has_peers {
+                line.machine.handle(now, Input::HasPeers);
             }
             if wishes.want_peers != earlier.want_peers {
                 line.machine.handle(now, Input::WantPeers);

@@ -193,9 +193,8 @@ pub async fn resolve(
                 watch(MagnetEvent::Progress { bytes, peers, limits: stage.limits() });
                 let is_served = stage.is_served();
                 // Else the tracker's interval holds.
-                if !is_served {
-                    announcing.iter().for_each(Announcing::want_peers);
-                }
+                let tell = if is_served { Announcing::has_peers } else { Announcing::want_peers };
+                announcing.iter().for_each(tell);
                 let count = if is_served { peers as u32 } else { 0 };
                 dht.iter_mut().for_each(|dht| dht.progress(count, 1));
                 stage.tick();

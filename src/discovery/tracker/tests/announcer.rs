@@ -167,6 +167,63 @@ fn a_wish_for_peers_respects_the_min_interval() {
     late.asks("a", STARTED).ok(1800, None).at(500).hear(Input::WantPeers).asks("a", None);
 }
 
+/// Announces for so many seconds, each of which is a success, while somebody wishes for peers or has enough, as `wants` says.
+fn turns(
+    table: &mut Table,
+    min_interval: Option<u64>,
+    until: u64,
+    wants: impl Fn(u64) -> Option<bool>,
+) -> Vec<u64> {
+    let mut turns = Vec::new();
+    for now in 0..until {
+        let wish = wants(now).map(|wants| if wants { Input::WantPeers } else { Input::HasPeers });
+        wish.into_iter().for_each(|wish| _ = table.at(now).hear(wish));
+        if table.at(now).next().is_some() {
+            turns.push(now);
+            table.ok(1800, min_interval);
+        }
+    }
+    turns
+}
+
+#[test]
+fn wishes_that_no_announce_fulfils_count_less_and_less() {
+    let turns = |min_interval, wants: fn(u64) -> Option<bool>| {
+        turns(&mut Table::new(&[&["a"]], false), min_interval, 8000, wants)
+    };
+    assert_eq!(turns(None, |_| Some(true)), [0, 60, 180, 420, 900, 1860, 3660, 5460, 7260]);
+    assert_eq!(turns(Some(100), |_| Some(true)), [0, 100, 300, 700, 1500, 3100, 4900, 6700]);
+    // Peers were met for a moment, and are gone.
+    assert_eq!(
+        turns(None, |now| Some(now != 500)),
+        [0, 60, 180, 420, 501, 621, 861, 1341, 2301, 4101, 5901, 7701]
+    );
+    // A turn that nobody wished for.
+    let now_and_then = |now| (!(1000..4000).contains(&now)).then_some(true);
+    assert_eq!(
+        turns(None, now_and_then),
+        [0, 60, 180, 420, 900, 1860, 3660, 4000, 4120, 4360, 4840, 5800, 7600]
+    );
+    assert_eq!(turns(None, |_| Some(false)), [0, 1800, 3600, 5400, 7200]);
+}
+
+#[test]
+fn failures_between_wishes_begin_no_new_row() {
+    let mut table = Table::new(&[&["a"]], false);
+    // Nothing could be wished for yet.
+    table.asks("a", STARTED).hear(Input::Failed).asks_nobody().hear(Input::WantPeers).waits(3.75, 6.25);
+    table.asks("a", STARTED).ok(1800, None);
+    let start = table.now;
+    table.hear(Input::WantPeers).waits_until(start + 60).at(start + 60).asks("a", None).hear(Input::Failed);
+    table.asks_nobody().waits(3.75, 6.25).asks("a", None).ok(1800, None);
+    let second = table.now;
+    table.hear(Input::WantPeers).waits_until(second + 120);
+    // A tracker that itself wants to be asked often is.
+    for now in [second + 120, second + 160, second + 200] {
+        table.at(now).asks("a", None).ok(40, None).hear(Input::WantPeers).waits_until(now + 40);
+    }
+}
+
 #[test]
 fn failures_back_off_and_wishes_do_not_help() {
     let mut table = Table::new(&[&["a"]], false);

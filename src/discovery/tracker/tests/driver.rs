@@ -127,6 +127,30 @@ async fn the_interval_of_the_tracker_is_kept() {
 }
 
 #[tokio::test]
+async fn who_wishes_in_vain_waits_longer_until_there_were_peers() {
+    let url = tracker(1000).await;
+    let mut torrent = start(1001, 10, &[&url]);
+    torrent.announced().await;
+    let mut gaps = Vec::new();
+    for gap in 0..4 {
+        if gap == 3 {
+            torrent.announcing.has_peers();
+        }
+        let start = Instant::now();
+        loop {
+            torrent.announcing.want_peers();
+            match timeout(Duration::from_millis(20), torrent.announced()).await {
+                Ok(_) => break,
+                Err(_) => assert!(start.elapsed() < Duration::from_secs(10), "{gap}: {gaps:?}"),
+            }
+        }
+        gaps.push(start.elapsed().as_millis());
+    }
+    // In between it is 400.
+    assert!(gaps[0] < 400 && gaps[2] >= 750 && gaps[3] < 750, "{gaps:?}");
+}
+
+#[tokio::test]
 async fn an_interval_that_is_not_kept_to_is_counted() {
     let long = canned(response("200 OK", b"d8:intervali100000e12:min intervali86401ee")).await + "/announce";
     for (url, clamped) in [(tracker(1).await, 1), (tracker(1000).await, 0), (long, 2)] {
