@@ -15,9 +15,10 @@ use super::udp_exchange::{Question, UdpPatience};
 use super::udp_packet::{Family, MAX_SCRAPED, Response};
 use super::url::{HttpUrl, TrackerUrl, UdpUrl};
 use crate::metainfo::InfoHash;
+use crate::swarm::may_name;
 use crate::wire::mse::Encryption;
 use std::collections::HashSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -217,7 +218,8 @@ impl TrackerClient {
         let _turn = self.turn(&self.http_turns).await;
         let url = HttpUrl { path_and_query: request.target(&url.path_and_query), ..url.clone() };
         let page = self.http(&addrs).get(url, addrs).await?;
-        judge(page, AnnounceResponse::parse)
+        let from = page.from;
+        judge(page, AnnounceResponse::parse).map(|reply| self.heard_from(from, reply))
     }
 
     async fn scrape_http(
@@ -241,8 +243,8 @@ impl TrackerClient {
     ) -> Result<AnnounceResponse, TrackerError> {
         let question = Question::Announce(request.clone(), request.url_data(&url.url_data));
         match self.ask_udp(addrs, question, patience).await? {
-            Response::Announced(reply) => Ok(reply),
-            Response::Connected(_) | Response::Scraped(_) | Response::Error(_) => {
+            (from, Response::Announced(reply)) => Ok(self.heard_from(Some(from.ip()), reply)),
+            (_, Response::Connected(_) | Response::Scraped(_) | Response::Error(_)) => {
                 unreachable!("an announce is answered by nothing else")
             }
         }
@@ -256,33 +258,45 @@ impl TrackerClient {
     ) -> Result<Vec<Option<Scrape>>, TrackerError> {
         let question = Question::Scrape(torrents.to_vec());
         match self.ask_udp(addrs, question, patience).await? {
-            Response::Scraped(counts) => {
+            (_, Response::Scraped(counts)) => {
                 let mut counts: Vec<_> = counts.into_iter().map(Some).collect();
                 counts.resize(torrents.len(), None);
                 Ok(counts)
             }
-            Response::Connected(_) | Response::Announced(_) | Response::Error(_) => {
+            (_, Response::Connected(_) | Response::Announced(_) | Response::Error(_)) => {
                 unreachable!("a scrape is answered by nothing else")
             }
         }
     }
 
-    /// Asks the addresses of a UDP tracker one after the other until one answers.
+    /// What a tracker there has answered, without the addresses that it may not name. What a host name of a peer leads to is
+    /// seen later.
+    pub(super) fn heard_from(&self, from: Option<IpAddr>, mut reply: AnnounceResponse) -> AnnounceResponse {
+        let all = reply.peers.len();
+        reply.peers.retain(|peer| match peer {
+            PeerAddr::Socket(addr) => names::may_name(from, addr.ip()),
+            PeerAddr::Host(..) => true,
+        });
+        self.counters.add(Count::LocalPeerDropped, (all - reply.peers.len()) as u64);
+        AnnounceResponse { from, ..reply }
+    }
+
+    /// Asks the addresses of a UDP tracker one after the other until one answers, and says which.
     pub(super) async fn ask_udp(
         &self,
         addrs: Vec<SocketAddr>,
         question: Question,
         patience: UdpPatience,
-    ) -> Result<Response, TrackerError> {
+    ) -> Result<(SocketAddr, Response), TrackerError> {
         let _turn = self.turn(&self.udp_turns).await;
         let mut failure = TrackerError::Timeout("answer");
         let last = addrs.len().saturating_sub(1);
         for (index, addr) in addrs.into_iter().enumerate() {
             let patience = if index < last { patience.hasty() } else { patience };
             match udp::ask(addr, self.home(), question.clone(), patience, &self.ids, &self.counters).await {
+                Ok(answer) => return Ok((addr, answer)),
                 Err(error @ TrackerError::Reply(_)) => return Err(error),
                 Err(error) => failure = error,
-                answer => return answer,
             }
         }
         Err(failure)
@@ -362,7 +376,7 @@ where
 
 /// Some trackers give their reason with a status of failure, so the body is looked at first.
 fn judge<T>(
-    (status, body): Page,
+    Page { status, body, .. }: Page,
     parse: impl FnOnce(&[u8]) -> Result<T, ReplyError>,
 ) -> Result<T, TrackerError> {
     match parse(&body) {
@@ -387,5 +401,7 @@ pub(super) fn merged(mut one: AnnounceResponse, other: AnnounceResponse) -> Anno
     one.tracker_id = one.tracker_id.or(other.tracker_id);
     one.warning = one.warning.or(other.warning);
     one.external_ip = one.external_ip.or(other.external_ip);
+    // Who may name the other may name all that it may.
+    one.from = one.from.zip(other.from).map(|(one, other)| if may_name(one, other) { other } else { one });
     one
 }

@@ -47,6 +47,8 @@ pub enum Count {
     Waited,
     /// Peers of a reply that were left out, because it named too many.
     PeerDropped,
+    /// Peers' addresses of our own networks that were left out, because a tracker elsewhere named them.
+    LocalPeerDropped,
     /// Intervals that trackers named and that were not kept to: longer than is believed, or shorter.
     IntervalClamped,
     /// Connection ids of UDP trackers that were not kept, because there were too many.
@@ -55,7 +57,7 @@ pub enum Count {
 
 impl Count {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::HttpAnnounced,
         Self::HttpRefused,
         Self::HttpFailed,
@@ -77,6 +79,7 @@ impl Count {
         Self::TrackerDropped,
         Self::Waited,
         Self::PeerDropped,
+        Self::LocalPeerDropped,
         Self::IntervalClamped,
         Self::ConnectionIdDropped,
     ];
@@ -105,6 +108,7 @@ impl Count {
             Self::TrackerDropped => "tracker_dropped",
             Self::Waited => "waited",
             Self::PeerDropped => "peer_dropped",
+            Self::LocalPeerDropped => "local_peer_dropped",
             Self::IntervalClamped => "interval_clamped",
             Self::ConnectionIdDropped => "connection_id_dropped",
         }

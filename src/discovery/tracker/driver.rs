@@ -406,12 +406,12 @@ impl Driver {
     }
 
     fn finished(&mut self, Outcome { line, due, result }: Outcome) {
-        let (input, peers) = match &result {
-            Err(_) => (Input::Failed, Vec::new()),
+        let (input, peers, from) = match &result {
+            Err(_) => (Input::Failed, Vec::new(), None),
             Ok(reply) => {
                 let (interval, min_interval) = (reply.interval, reply.min_interval);
                 let tracker_id = reply.tracker_id.clone();
-                (Input::Succeeded { interval, min_interval, tracker_id }, reply.peers.clone())
+                (Input::Succeeded { interval, min_interval, tracker_id }, reply.peers.clone(), reply.from)
             }
         };
         let (now, machine) = (Instant::now().into_std(), &mut self.lines[line].machine);
@@ -425,7 +425,7 @@ impl Driver {
         self.note(&due, result);
         if !peers.is_empty() {
             let (names, counters) = (self.client.names.clone(), self.client.counters.clone());
-            let delivery = names.deliver(peers, self.peers.clone(), counters);
+            let delivery = names.deliver(peers, from, self.peers.clone(), counters);
             self.lines[line].delivery = JoinSet::new();
             self.lines[line].delivery.spawn(delivery);
         }

@@ -20,7 +20,7 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use std::error::Error;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
@@ -58,8 +58,15 @@ impl Default for HttpLimits {
     }
 }
 
-/// A status and a whole body.
-pub(super) type Page = (StatusCode, Vec<u8>);
+/// What a server has answered in the end.
+#[derive(Debug)]
+pub(super) struct Page {
+    pub(super) status: StatusCode,
+    /// All of it.
+    pub(super) body: Vec<u8>,
+    /// Where that server is, which may be another than was asked at first.
+    pub(super) from: Option<IpAddr>,
+}
 
 /// The means to ask over HTTP.
 pub(super) struct Http<'a> {
@@ -73,7 +80,7 @@ pub(super) struct Http<'a> {
 }
 
 enum Answer {
-    Page(Page),
+    Page(StatusCode, Vec<u8>),
     Redirect(HttpUrl),
 }
 
@@ -94,7 +101,8 @@ impl Http<'_> {
                 addrs = self.reach.permitted(addrs, &url.path_and_query)?;
             }
             let stream = self.connect(&url, &addrs, came_from_outside).await?;
-            came_from_outside |= stream.peer_addr().is_ok_and(|addr| !(self.reach.is_local)(addr.ip()));
+            let from = stream.peer_addr().ok().map(|addr| addr.ip());
+            came_from_outside |= from.is_some_and(|ip| !(self.reach.is_local)(ip));
             let answer = if url.secure {
                 let handshake = timeout(self.limits.idle, self.tls.connect(&url.host, stream)).await;
                 let stream = handshake.map_err(|_| TrackerError::Timeout("shake hands"))??;
@@ -103,7 +111,7 @@ impl Http<'_> {
                 self.exchange(stream, &url).await?
             };
             match answer {
-                Answer::Page(page) => return Ok(page),
+                Answer::Page(status, body) => return Ok(Page { status, body, from }),
                 Answer::Redirect(next) => url = next,
             }
         }
@@ -179,7 +187,7 @@ impl Http<'_> {
         let page = packed.and_then(|packed| if packed { self.unpack(&body) } else { Ok(body) });
         // Of a page that only says that something went wrong, the status says more.
         let page = page.or_else(|error| if status.is_success() { Err(error) } else { Ok(Vec::new()) })?;
-        Ok(Answer::Page((status, page)))
+        Ok(Answer::Page(status, page))
     }
 
     /// What was packed may be no longer than what comes as it is.

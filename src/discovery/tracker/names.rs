@@ -4,10 +4,11 @@
 use super::counters::{Count, Counters};
 use super::error::TrackerError;
 use super::reply::{PeerAddr, usable};
+use crate::swarm::{self, is_inside};
 use crate::wire::canonical;
 use std::collections::HashSet;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::lookup_host;
@@ -54,6 +55,12 @@ pub(super) fn of_peer(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr
     found.filter_map(usable).take(ADDRESSES_A_PEER).collect()
 }
 
+/// Whether a tracker there can know of somebody at this address: strangers must not have us talk to machines of our own
+/// networks, and one that is not known is a stranger.
+pub(super) fn may_name(tracker: Option<IpAddr>, ip: IpAddr) -> bool {
+    !is_inside(ip) || tracker.is_some_and(|tracker| swarm::may_name(tracker, ip))
+}
+
 /// Looks up peers that are given by name.
 #[derive(Clone, Debug)]
 pub(super) struct PeerNames(pub(super) Arc<Semaphore>);
@@ -66,10 +73,11 @@ impl Default for PeerNames {
 
 impl PeerNames {
     /// Hands over what can be dialled at once, then the peers given by host name, each when its name is looked up and
-    /// no address twice. Ends early when nobody listens any more.
+    /// no address twice, nor one that a tracker `from` there may not name. Ends early when nobody listens any more.
     pub(super) async fn deliver(
         self,
         peers: Vec<PeerAddr>,
+        from: Option<IpAddr>,
         out: mpsc::Sender<Vec<SocketAddr>>,
         counters: Arc<Counters>,
     ) {
@@ -92,6 +100,9 @@ impl PeerNames {
             match found.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())) {
                 None => counters.add(Count::NameDropped, 1),
                 Some(mut found) => {
+                    let all = found.len();
+                    found.retain(|addr| may_name(from, addr.ip()));
+                    counters.add(Count::LocalPeerDropped, (all - found.len()) as u64);
                     found.retain(|addr| told.insert(*addr));
                     if !found.is_empty() && out.send(found).await.is_err() {
                         return;

@@ -39,6 +39,8 @@ pub struct AnnounceResponse {
     pub warning: Option<String>,
     /// Our address as the tracker sees it (BEP 24): one vote, not the truth.
     pub external_ip: Option<IpAddr>,
+    /// Which address of the tracker has answered, once that is known; of two, the one that may name less of our own networks.
+    pub from: Option<IpAddr>,
 }
 
 /// Where a peer listens. The port is never 0.
@@ -89,6 +91,7 @@ impl AnnounceResponse {
             tracker_id: tracker_id.map(<[u8]>::to_vec),
             warning: bytes(dict, b"warning message").map(shown),
             external_ip: bytes(dict, b"external ip").and_then(raw_ip),
+            from: None,
         })
     }
 }

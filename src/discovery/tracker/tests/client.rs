@@ -247,7 +247,7 @@ async fn of_several_addresses_over_udp_one_that_answers_is_enough() {
         let question = Question::Scrape(vec![request().info_hash]);
         let patience = UdpPatience { first_wait: Duration::from_millis(300), retries: 1 };
         let answer = client.ask_udp(addrs, question, patience).await;
-        assert!(matches!(answer, Ok(Response::Scraped(_))), "{answer:?}");
+        assert!(matches!(answer, Ok((from, Response::Scraped(_))) if from == live), "{answer:?}");
     }
 }
 
@@ -383,6 +383,69 @@ fn answers_to_both_families_become_one() {
     assert_eq!(both.dropped, 7 + 399 - MAX_PEERS);
     assert_eq!((both.interval, both.min_interval, both.complete), (secs(9), secs(3), Some(2)));
     assert_eq!(both.warning.as_deref(), Some("w"));
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+#[test]
+fn a_tracker_names_nobody_of_our_own_networks_unless_it_is_there_itself() {
+    let inside =
+        ["127.0.0.1", "10.1.2.3", "192.168.1.1", "169.254.1.1", "::1", "fd00::1", "64:ff9b::10.1.2.3"];
+    let all = [&inside[..], &["100.64.0.1", "8.8.8.8", "2001:db8::1"]].concat();
+    let peer = |text: &&str| PeerAddr::Socket((ip(text), 7).into());
+    let name = PeerAddr::Host("localhost".into(), 7);
+    for (tracker, named) in [
+        (Some("8.8.8.8"), &all[8..]),
+        (None, &all[8..]),
+        (Some("100.64.9.9"), &all[7..]),
+        (Some("127.0.0.1"), &all),
+        (Some("::ffff:192.168.1.1"), &all),
+        (Some("fd00::9"), &all),
+    ] {
+        let (client, from) = (client(), tracker.map(ip));
+        let peers = all.iter().map(peer).chain([name.clone()]).collect();
+        let reply = client.heard_from(from, AnnounceResponse { peers, ..Default::default() });
+        assert_eq!(
+            reply.peers,
+            named.iter().map(peer).chain([name.clone()]).collect::<Vec<_>>(),
+            "{tracker:?}"
+        );
+        assert_eq!(reply.from, from);
+        let dropped = client.counts().get(Count::LocalPeerDropped);
+        assert_eq!(dropped, (all.len() - named.len()) as u64, "{tracker:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_has_answered_is_known_whatever_the_way() {
+    let udp = udp_tracker("127.0.0.1", good).await;
+    let http = stub(|_, mut stream| async move {
+        stream.write_all(&response("200 OK", b"d8:intervali900ee")).await.unwrap();
+    });
+    for url in [udp, format!("{}/announce", http.await)] {
+        let reply = client().announce(&url, &request()).await.unwrap();
+        assert_eq!(reply.from, Some(ip("127.0.0.1")), "{url}");
+    }
+}
+
+#[test]
+fn of_two_addresses_of_a_tracker_the_one_that_may_name_less_counts() {
+    let [local, shared, public] = ["192.168.1.1", "100.64.0.1", "2001:db8::1"].map(|text| Some(ip(text)));
+    let from = |from| AnnounceResponse { from, ..Default::default() };
+    for (one, other, counts) in [
+        (local, local, local),
+        (local, shared, shared),
+        (local, public, public),
+        (shared, shared, shared),
+        (shared, public, public),
+        (public, public, public),
+        (local, None, None),
+    ] {
+        let both = [merged(from(one), from(other)), merged(from(other), from(one))];
+        assert_eq!(both.map(|reply| reply.from), [counts; 2], "{one:?} {other:?}");
+    }
 }
 
 /// Whichever answer comes first.

@@ -1,7 +1,7 @@
 use super::{announce, canned, request, response, stub, stub_at};
 use crate::discovery::tracker::counters::Counters;
 use crate::discovery::tracker::home::Home;
-use crate::discovery::tracker::http::Http;
+use crate::discovery::tracker::http::{Http, Page};
 use crate::discovery::tracker::reach::Reach;
 use crate::discovery::tracker::tls::Tls;
 use crate::discovery::tracker::udp_packet::Family;
@@ -262,7 +262,7 @@ async fn redirects_that_lead_nowhere_are_refused() {
 }
 
 /// Asks with a notion of our own network.
-async fn follow(url: &str, is_local: fn(IpAddr) -> bool) -> Result<StatusCode, TrackerError> {
+async fn follow(url: &str, is_local: fn(IpAddr) -> bool) -> Result<Page, TrackerError> {
     let url = HttpUrl::parse(url).unwrap();
     let (limits, tls, counters) = (limits(), Tls::new(Authorities::default()), Counters::default());
     let reach = Reach { is_local, ..Reach::new(false) };
@@ -275,7 +275,7 @@ async fn follow(url: &str, is_local: fn(IpAddr) -> bool) -> Result<StatusCode, T
         home: Home::default(),
     };
     let addrs = vec![format!("{}:{}", url.host, url.port).parse().unwrap()];
-    http.get(url, addrs).await.map(|(status, _)| status)
+    http.get(url, addrs).await
 }
 
 #[tokio::test]
@@ -298,8 +298,10 @@ async fn nobody_from_outside_sends_us_into_our_own_network() {
     let out_to_in = at("127.0.0.8", to(&inside)).await;
     let out_to_out_to_in = at("127.0.0.8", to(&out_to_in)).await;
     let in_to_out_to_in = at("127.0.0.9", to(&out_to_in)).await;
-    for url in [&inside, &outside, &in_to_in, &in_to_out] {
-        assert_eq!(follow(url, own).await.unwrap(), StatusCode::OK, "{url}");
+    for (url, last) in [(&inside, 9), (&outside, 8), (&in_to_in, 9), (&in_to_out, 8)] {
+        let page = follow(url, own).await.unwrap();
+        // Who answered in the end has named the peers.
+        assert_eq!((page.status, page.from), (StatusCode::OK, Some([127, 0, 0, last].into())), "{url}");
     }
     for url in [&out_to_in, &out_to_out_to_in, &in_to_out_to_in] {
         let refused = follow(url, own).await;

@@ -1,6 +1,6 @@
 use crate::discovery::tracker::counters::Counters;
 use crate::discovery::tracker::names::{PeerNames, of_peer, of_tracker};
-use crate::discovery::tracker::{Count, PeerAddr};
+use crate::discovery::tracker::{Count, PeerAddr, TrackerCounts};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -36,14 +36,36 @@ fn a_peer_has_four_addresses_at_most() {
 
 /// What is delivered of peers with these names, and how many names were dropped.
 async fn delivered(names: PeerNames, hosts: Vec<String>) -> (Vec<SocketAddr>, u64) {
+    let (all, counts) = delivered_from("127.0.0.1", names, hosts).await;
+    (all, counts.get(Count::NameDropped))
+}
+
+/// Likewise, of a tracker there; and what was counted.
+async fn delivered_from(
+    tracker: &str,
+    names: PeerNames,
+    hosts: Vec<String>,
+) -> (Vec<SocketAddr>, TrackerCounts) {
     let (counters, (out, mut found)) = (Arc::new(Counters::default()), mpsc::channel(100));
     let peers = hosts.into_iter().map(|host| PeerAddr::Host(host, 7)).collect();
-    names.deliver(peers, out, counters.clone()).await;
+    names.deliver(peers, Some(tracker.parse().unwrap()), out, counters.clone()).await;
     let mut all = Vec::new();
     while let Some(addrs) = found.recv().await {
         all.extend(addrs);
     }
-    (all, counters.read().get(Count::NameDropped))
+    (all, counters.read())
+}
+
+#[tokio::test]
+async fn a_name_leads_into_our_own_networks_only_when_a_tracker_there_gives_it() {
+    let hosts = || vec!["localhost".to_owned()];
+    let (addrs, counts) = delivered_from("192.168.1.1", PeerNames::default(), hosts()).await;
+    assert!(!addrs.is_empty() && addrs.iter().all(|addr| addr.ip().is_loopback()), "{addrs:?}");
+    assert_eq!(counts.get(Count::LocalPeerDropped), 0);
+    let (none, counts) = delivered_from("8.8.8.8", PeerNames::default(), hosts()).await;
+    assert_eq!((none, counts.get(Count::NameDropped)), (Vec::new(), 0));
+    // Some systems have a name stand for an address twice.
+    assert!(counts.get(Count::LocalPeerDropped) >= addrs.len() as u64);
 }
 
 #[tokio::test]
