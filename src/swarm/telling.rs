@@ -42,7 +42,7 @@ impl Swarm {
 
     /// Wakes those who have waited to be told of pieces, if it is time.
     pub(super) fn tell_of_pieces(&mut self, now: Duration) {
-        if !self.telling.due().is_some_and(|due| now >= due) {
+        if self.telling.due().is_none_or(|due| now < due) {
             return;
         }
         self.telling = Telling { next: now + PAUSE, waits: false };

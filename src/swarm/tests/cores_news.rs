@@ -80,7 +80,7 @@ fn pieces_that_come_fast_are_told_of_together() {
     desk.hear(shows, Message::Have(2));
     desk.say(lacks);
     desk.say(shows);
-    let mut get = |desk: &mut Desk, piece| {
+    let get = |desk: &mut Desk, piece| {
         desk.requests(giver);
         desk.wishes();
         assert!(desk.block_comes(giver, (piece, 0)).1);

@@ -137,13 +137,12 @@ fn who_asks_for_all_metadata_at_once_has_it_all() {
     own(&mut desk).greeting = Greeting { metadata: Arc::clone(&metadata), ..Greeting::default() };
     let peer = desk.connect(false, 1).unwrap();
     greet(&mut desk, peer, &hello());
-    for block in 0..121 {
-        tell(&mut desk, peer, Extension::Metadata, &MetadataMessage::Request { block }.encode());
-    }
+    let ask = |block| MetadataMessage::Request { block }.encode();
+    (0..121).for_each(|block| tell(&mut desk, peer, Extension::Metadata, &ask(block)));
     desk.metadata = 0;
     assert!(said(&mut desk, peer, Extension::Metadata).is_empty(), "it waits for an upload limit");
-    desk.metadata = usize::MAX;
     let mut given = Vec::new();
+    desk.metadata = usize::MAX;
     loop {
         let answers = said(&mut desk, peer, Extension::Metadata);
         if answers.is_empty() {
