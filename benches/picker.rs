@@ -80,7 +80,7 @@ fn crowd((pieces, peers): (u32, usize), chance: u8, super_seed: bool) -> (Swarm,
 /// What is said to a peer; the runs that it was asked for.
 fn speak(swarm: &mut Swarm, slot: PeerSlot, bytes: &mut Vec<u8>) -> Vec<(PieceIndex, usize)> {
     bytes.clear();
-    let mut speech = Speech { bytes, slabs: 10_000, opened: Vec::new() };
+    let mut speech = Speech { bytes, slabs: 10_000, opened: Vec::new(), metadata: usize::MAX };
     swarm.speak(NOW, slot, &mut speech);
     speech.opened
 }
@@ -91,8 +91,8 @@ fn finish(swarm: &mut Swarm, slot: PeerSlot, opened: &[(PieceIndex, usize)]) {
         let block = swarm.layout().nth_block(*piece, 0);
         let (_, place) = swarm.begin(NOW, slot, [piece.get(), 0, block.len]).expect("it was asked for");
         assert_eq!(swarm.complete(NOW, slot, &block, place), Completion::Taken);
-        swarm.hashed(*piece, 0..1, Some(true));
-        swarm.written(*piece, 0);
+        swarm.hashed(NOW, *piece, 0..1, Some(true));
+        swarm.written(NOW, *piece, 0);
     }
     let mut wishes: Vec<Wish> = Vec::new();
     swarm.fill(&mut wishes, usize::MAX);

@@ -173,8 +173,12 @@ impl<F: FnMut(PieceIndex, Option<[u8; 20]>) + 'static> Check<F> {
         Ok(hole.then(|| Some(self.hash_of_zeros(self.piece_len(piece)))))
     }
 
-    /// Starts to read the next runs of a group, as many as there is memory for.
+    /// Starts to read the next runs of a group, as many as there is memory for, when not many are left: several that begin together
+    /// are one operation for the disk.
     fn read_on(&self, Coming { group, begun, reading }: &mut Coming) {
+        if reading.len() > self.ahead / 2 {
+            return;
+        }
         while *begun < group.len && reading.len() < self.ahead {
             let (first, start) = (group.pieces[0], *begun);
             *begun = group.len.min(start + SLAB_LEN as u32);
