@@ -94,7 +94,8 @@ pub(super) struct TrustArgs {
     #[arg(long, value_name = "FILE", env = "SEEDRING_TRACKER_CA")]
     tracker_ca: Option<PathBuf>,
 
-    /// Ask trackers at any address: of this machine with other paths than /announce, of its link (169.254.0.0/16), too
+    /// Ask trackers at any address: of this machine with other paths than /announce, of its link (169.254.0.0/16), too; and
+    /// take peers within networks of our own from trackers elsewhere
     #[arg(long, env = "SEEDRING_ANY_TRACKER_ADDRESS", value_parser = switch)]
     any_tracker_address: bool,
 }

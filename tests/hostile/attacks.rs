@@ -271,11 +271,11 @@ pub(crate) fn give_half(scene: &Scene, number: usize) -> io::Result<Fate> {
     give(scene, number, |request| message(PIECE, &[request.piece, request.begin], &scene.payload[..8 * 1024]))
 }
 
-/// Sends what was not asked for in the place of what was.
+/// Sends what was not asked for in the place of what was: a lot, for whoever does so is not asked for more.
 pub(crate) fn give_another(scene: &Scene, number: usize) -> io::Result<Fate> {
     give(scene, number, |request| {
         let other = (request.piece + 1) % (scene.torrent.layout.piece_count() - 1);
-        message(PIECE, &[other, request.begin], &[0xaa; 16 * 1024]).repeat(10)
+        message(PIECE, &[other, request.begin], &[0xaa; 16 * 1024]).repeat(400)
     })
 }
 

@@ -18,7 +18,7 @@ use crate::metainfo::InfoHash;
 use crate::swarm::may_name;
 use crate::wire::mse::Encryption;
 use std::collections::HashSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -272,6 +272,8 @@ impl TrackerClient {
     /// What a tracker there has answered, without the addresses that it may not name. What a host name of a peer leads to is
     /// seen later.
     pub(super) fn heard_from(&self, from: Option<IpAddr>, mut reply: AnnounceResponse) -> AnnounceResponse {
+        // Where trackers may be anywhere, each is as good as one of our own.
+        let from = if self.options.any_address { Some(Ipv4Addr::LOCALHOST.into()) } else { from };
         let all = reply.peers.len();
         reply.peers.retain(|peer| match peer {
             PeerAddr::Socket(addr) => names::may_name(from, addr.ip()),

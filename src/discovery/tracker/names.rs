@@ -3,6 +3,7 @@
 
 use super::counters::{Count, Counters};
 use super::error::TrackerError;
+use super::reach::is_own;
 use super::reply::{PeerAddr, usable};
 use crate::swarm::{self, is_inside};
 use crate::wire::canonical;
@@ -56,9 +57,9 @@ pub(super) fn of_peer(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr
 }
 
 /// Whether a tracker there can know of somebody at this address: strangers must not have us talk to machines of our own
-/// networks, and one that is not known is a stranger.
+/// networks, and one that is not known is a stranger. One on this machine is none, whichever of its addresses it has.
 pub(super) fn may_name(tracker: Option<IpAddr>, ip: IpAddr) -> bool {
-    !is_inside(ip) || tracker.is_some_and(|tracker| swarm::may_name(tracker, ip))
+    !is_inside(ip) || tracker.is_some_and(|tracker| swarm::may_name(tracker, ip) || is_own(tracker))
 }
 
 /// Looks up peers that are given by name.

@@ -396,6 +396,10 @@ fn a_tracker_names_nobody_of_our_own_networks_unless_it_is_there_itself() {
     let all = [&inside[..], &["100.64.0.1", "8.8.8.8", "2001:db8::1"]].concat();
     let peer = |text: &&str| PeerAddr::Socket((ip(text), 7).into());
     let name = PeerAddr::Host("localhost".into(), 7);
+    // Whichever address this machine has to the outside, if any. Nothing is sent.
+    let way = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    let own = way.connect("198.51.100.1:9").and_then(|()| way.local_addr());
+    let own = own.map_or("127.0.0.1".into(), |own| own.ip().to_string());
     for (tracker, named) in [
         (Some("8.8.8.8"), &all[8..]),
         (None, &all[8..]),
@@ -403,6 +407,7 @@ fn a_tracker_names_nobody_of_our_own_networks_unless_it_is_there_itself() {
         (Some("127.0.0.1"), &all),
         (Some("::ffff:192.168.1.1"), &all),
         (Some("fd00::9"), &all),
+        (Some(&own), &all),
     ] {
         let (client, from) = (client(), tracker.map(ip));
         let peers = all.iter().map(peer).chain([name.clone()]).collect();
@@ -416,6 +421,14 @@ fn a_tracker_names_nobody_of_our_own_networks_unless_it_is_there_itself() {
         let dropped = client.counts().get(Count::LocalPeerDropped);
         assert_eq!(dropped, (all.len() - named.len()) as u64, "{tracker:?}");
     }
+    let options = TrackerOptions { any_address: true, ..TrackerOptions::default() };
+    let peers = all.iter().map(peer).collect::<Vec<_>>();
+    let reply = AnnounceResponse { peers: peers.clone(), ..Default::default() };
+    assert_eq!(
+        TrackerClient::new(options).heard_from(Some(ip("8.8.8.8")), reply).peers,
+        peers,
+        "as the user says"
+    );
 }
 
 #[tokio::test]
