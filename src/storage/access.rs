@@ -23,7 +23,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_
 const LOOKS: usize = 16;
 
 /// Smaller files are read to be sent: a few system calls for each would be more than a copy of so many bytes.
-const LEAST_CACHED: u64 = 32 * 1024;
+const LEAST_CACHED: u64 = 16 * 1024;
 
 /// What a file is opened for.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -25,8 +25,6 @@ const LEAST_VIEW_LEN: usize = 128 * 1024;
 /// Mappings of the process at most: the kernel allows 65530, and the allocator needs some.
 const MOST_VIEWS: usize = 16 * 1024;
 
-/// Of smaller files there would be many mappings for few bytes.
-const LEAST_MAPPED: u64 = 64 * 1024;
 /// What of its length a view has to send, on an average, before it is given up: as much as pays for it.
 const LEAST_WORTH: f32 = 1.0 / 2.0;
 /// Views that are given up count for an average.
@@ -139,8 +137,7 @@ impl Views {
             return None;
         }
         let wanted_len = (part.end - part.start) as usize;
-        if len >= LEAST_MAPPED
-            && self.make_room(&view, wanted_len, interest)
+        if self.make_room(&view, wanted_len, interest)
             && let Ok(mapped) = self.map(place, file, view)
         {
             return Some(mapped.window(start, &part, interest.again));
@@ -389,14 +386,14 @@ mod tests {
             (REGULAR, 1 << 20),
             (FileKind::Pad, 1 << 20),
             (REGULAR, 60_000),
-            (REGULAR, 30_000),
+            (REGULAR, 10_000),
             (REGULAR, 1 << 20),
         ];
         let access = stored(folder.path(), &files);
         let all = usize::MAX;
         assert_eq!(cached(&access, (1 << 20) - 10, 10, all), mapped([10]));
         assert_eq!(cached(&access, (1 << 20) - 10, 11, all), None, "padding");
-        assert_eq!(cached(&access, 2 << 20, 10, all), unmapped([10]), "a small file");
+        assert_eq!(cached(&access, 2 << 20, 10, all), mapped([10]), "a small file");
         assert_eq!(cached(&access, (2 << 20) + 60_000, 10, all), None, "a smaller one");
         let cut = fs::File::options().write(true).open(folder.path().join("0")).unwrap();
         cut.set_len((1 << 20) - 5).unwrap();
