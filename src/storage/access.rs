@@ -213,7 +213,7 @@ impl Access {
         let handle =
             handle.map_err(|cause| StorageError::new("look at", self.store.display(index), cause))?;
         let stored = self.store.file(index);
-        let written = self.store.writes() && matches!(stored.location(), Location::Part(_));
+        let written = self.store.writes() && stored.is_written();
         if !stored.is_the_one(handle.id(), written) {
             let cause = "another file is in the place of the one that was checked";
             return Err(StorageError::because("use", self.store.display(index), cause));
@@ -239,7 +239,9 @@ impl Access {
                 return Ok((made, true));
             }
             // Never made anew: when nothing has this name any more, it has its own by now.
-            Location::Part(_) if self.store.writes() => folder.open_to_write(&path).map(|fd| (fd, true)),
+            Location::Part(_) | Location::Final(_) if self.store.writes() && file.is_written() => {
+                folder.open_to_write(&path).map(|fd| (fd, true))
+            }
             _ => folder.open_to_read(&path).map(|fd| (fd, false)),
         };
         match opened {

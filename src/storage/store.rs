@@ -95,6 +95,11 @@ impl StoredFile {
         self.sparse.load(Ordering::Acquire)
     }
 
+    /// Whether we write to it where it lies, when we write at all.
+    pub(super) fn is_written(&self) -> bool {
+        matches!(self.location(), Location::Part(_)) || self.is_sparse()
+    }
+
     pub(super) fn part_path(&self) -> Vec<String> {
         let mut path = self.path.clone();
         path.last_mut().expect("a path has a name").push_str(PART_SUFFIX);
@@ -278,8 +283,17 @@ impl Store {
             if is_complete(index) {
                 continue;
             }
-            if size > 0 && size < self.layout.file_len(index) && good_pieces(index) == 0 {
+            let keeps_name = self.keeps_name(index, size, extent(index));
+            // Pieces that lie in it alone could be right, whatever is beside it.
+            let own_pieces = self.layout.pieces_of(index).len() > 2;
+            if size > 0
+                && good_pieces(index) == 0
+                && if keeps_name { own_pieces } else { size < self.layout.file_len(index) }
+            {
                 return refuse("a file of that name is there, and no piece of it is right; move it away");
+            }
+            if keeps_name {
+                continue;
             }
             if self.folder.size(&file.part_path())?.is_some() {
                 return refuse("it is not complete, and a .part of it is there too; remove one of the two");
@@ -296,7 +310,9 @@ impl Store {
                     self.folder.make(&file.path, file.executable)?;
                     file.location.set(Location::Final(0));
                 }
-                Location::Final(size) if !is_complete(index) => {
+                Location::Final(size)
+                    if !is_complete(index) && !self.keeps_name(index, size, extent(index)) =>
+                {
                     self.folder.rename(&file.path, &file.part_path())?;
                     file.location.set(Location::Part(size));
                 }
@@ -305,6 +321,12 @@ impl Store {
         }
         self.writes.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// Whether a file that lies under its own name keeps it although it is written to: nobody wants it, it may be whole (that its
+    /// borders are not right may be for want of what lies beside it), and it would get its name back only when it is known to be.
+    fn keeps_name(&self, index: FileIndex, size: u64, extent: Extent) -> bool {
+        extent == Extent::Shared && size == self.layout.file_len(index)
     }
 
     /// Refuses files that the disk has no room for.

@@ -103,6 +103,43 @@ fn only_the_files_that_are_selected_are_made() {
     assert!(there("3").unwrap() == noise(200_000) && there("4").unwrap() == noise(500_000));
 }
 
+/// A file that is whole, or somebody else's, is still there when its neighbours, with which it shares pieces, are fetched without it.
+#[test]
+fn what_is_left_out_keeps_its_name() {
+    const PIECE: usize = 32_768;
+    let folder = tempfile::tempdir().unwrap();
+    let lengths = [PIECE + 100, 4 * PIECE, 2 * PIECE, 1000, PIECE];
+    let (torrent, _) = files(folder.path(), &lengths, PIECE as u32);
+    let mut seeder = Program::start(&mut client("seed", &torrent, folder.path(), &[]));
+    let addr = seeder.address().to_string();
+    let into = folder.path().join("into");
+    let path = |name: &str| into.join("payload").join(name);
+    fs::create_dir_all(path("")).unwrap();
+    let whole = [1, 3];
+    whole.iter().for_each(|n| fs::write(path(&n.to_string()), noise(lengths[*n])).unwrap());
+    let select = |which| {
+        let more = ["--select", which, "--peer", &addr, "--cores", "2"];
+        Program::start(&mut client("download", &torrent, &into, &more))
+    };
+    let mut leech = select("0");
+    leech.until("completed");
+    assert!(leech.wait().success());
+    let mut leech = select("4");
+    leech.until("completed");
+    assert!(leech.wait().success());
+    for n in [0, 1, 3, 4] {
+        let name = n.to_string();
+        assert!(fs::read(path(&name)).unwrap() == noise(lengths[n]), "{n}");
+        assert!(!path(&(name + ".part")).exists(), "{n}");
+    }
+    // Nothing of this one is right, though it is as long.
+    fs::remove_file(path("0")).unwrap();
+    fs::write(path("1"), vec![7; lengths[1]]).unwrap();
+    let mut leech = select("0");
+    assert!(!leech.wait().success());
+    assert!(fs::read(path("1")).unwrap() == vec![7; lengths[1]]);
+}
+
 /// How long two downloads of so many bytes took, with these options for the seed and for them.
 fn time(bytes: usize, seed: &[&str], leech: &[&str]) -> Duration {
     let (folder, torrent, _) = one_file(bytes, 256 * 1024);
