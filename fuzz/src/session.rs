@@ -148,7 +148,8 @@ impl Scene {
         }
         if step % 8 == 4 {
             self.now += Duration::from_millis(500) * u32::from(next());
-            return self.swarm.tick(self.now);
+            self.swarm.tick(self.now);
+            return;
         }
         if step % 8 == 6 {
             return self.grant(next());

@@ -70,8 +70,15 @@ impl Allowance {
         self.credit = 0;
         self.last = if bytes > 0 { bytes } else { self.last };
         if self.debt >= quantum {
+            self.give_back();
             self.due = Some((self.throttle.book(now, std::mem::take(&mut self.debt)), 0));
         }
+    }
+
+    /// What was booked and is not to be moved is for others.
+    fn give_back(&mut self) {
+        let due = self.due.take().map_or(0, |(_, bytes)| bytes);
+        self.throttle.unbook(std::mem::take(&mut self.credit) + due);
     }
 
     /// Nothing is moved for the time being.
@@ -83,8 +90,9 @@ impl Allowance {
 
 impl Drop for Allowance {
     fn drop(&mut self) {
-        // For the others.
-        self.throttle.unbook(self.credit + self.due.map_or(0, |(_, bytes)| bytes));
+        self.give_back();
+        // Where nobody waits it is made up for already.
+        self.throttle.book(Duration::ZERO, self.debt);
     }
 }
 
@@ -161,5 +169,19 @@ mod tests {
             one.credit > 0 || one.wait(later) > Duration::ZERO,
             "who has paid waits for more, and not for ever"
         );
+        // A debt takes the place of what was booked, and outlives the one who has it.
+        let mut other = Allowance::new(throttle.clone());
+        let now = throttle.book(later, 0).max(later);
+        throttle.book(now, 100_000);
+        assert_eq!(other.get(now, 10_000), 0);
+        let booked = throttle.book(now, 0);
+        other.spend(now, 50_000);
+        let more = (throttle.book(now, 0) - booked).as_millis();
+        assert!((35..=45).contains(&more), "{more} ms more: 50,000 bytes in place of 10,000");
+        other.spend(now, 5000);
+        let booked = throttle.book(now, 0);
+        drop(other);
+        let more = (throttle.book(now, 0) + Duration::from_millis(1) - booked).as_millis();
+        assert!((5..=6).contains(&more), "{more} ms more");
     }
 }

@@ -190,9 +190,11 @@ async fn keep_time(torrent: Rc<TorrentShard>) {
         }
         #[cfg(test)]
         super::faults::strike(torrent.handshake.info_hash, torrent.core, super::faults::Place::Clock);
-        torrent.swarm.borrow_mut().tick(torrent.now());
+        let is_beat = torrent.swarm.borrow_mut().tick(torrent.now());
         torrent.pump();
-        torrent.give_way();
+        if is_beat {
+            torrent.give_way();
+        }
         if torrent.now() >= next_progress {
             next_progress = torrent.now() + PUBLISHING;
             torrent.publish();

@@ -181,11 +181,13 @@ pub(super) struct Asker {
     /// How many of the last blocks were not found before. What is left of a send that was short is looked up again, and is no
     /// hit.
     new: usize,
+    /// Since when there has been no memory for them.
+    waits: Option<Instant>,
 }
 
 impl Asker {
     pub(super) fn new(slot: PeerSlot, map: bool) -> Self {
-        Self { slot, map, new: 0 }
+        Self { slot, map, new: 0, waits: None }
     }
 
     /// It has other blocks to load.
@@ -217,20 +219,21 @@ pub(super) async fn load(
 ) -> Result<(), ReadFailed> {
     payloads.clear();
     let [first, others @ ..] = stretches else { return Ok(()) };
-    let (mut since, mut wait) = (None, WAIT);
+    let mut wait = WAIT;
     let found = loop {
-        let waited = since.map_or(Duration::ZERO, |since: Instant| since.elapsed());
+        let waited = asker.waits.map_or(Duration::ZERO, |since| since.elapsed());
         if let Some(found) = torrent.find(first, asker, waited) {
             break found;
         }
         // Everything is being filled or sent: some will be free soon.
-        since.get_or_insert_with(Instant::now);
+        asker.waits.get_or_insert_with(Instant::now);
         tokio::select! {
             () = torrent.sent.notified() => {}
             () = tokio::time::sleep(wait) => {}
         }
         wait = (wait * 2).min(LONGEST_WAIT);
     };
+    asker.waits = None;
     // Whoever holds slabs must not wait for more: the others may do the same.
     let further = others.iter().map_while(|stretch| torrent.find(stretch, asker, Duration::ZERO));
     let found: Vec<(Found, Lookup)> = std::iter::once(found).chain(further).collect();

@@ -199,7 +199,9 @@ impl Memory {
     /// send from is the uploads', but beside their share: they would have none, and what is said goes behind what is sent.
     pub(super) fn for_downloads(&mut self, had: usize) -> usize {
         let share = self.arena.capacity() - self.arena.capacity() / UPLOAD_SHARE;
-        let sent = usize::try_from(self.zero_copy.counts().in_flight).unwrap_or(usize::MAX);
+        // That counts a run once for each who is sent it, and what is in the page cache; each that others hold is in `shared`.
+        let sent =
+            usize::try_from(self.zero_copy.counts().in_flight).unwrap_or(usize::MAX).min(self.shared.len());
         self.available().min(share.saturating_sub(had.saturating_add(sent)))
     }
 

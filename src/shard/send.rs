@@ -51,7 +51,7 @@ pub(super) struct Sender {
     asker: Asker,
     /// For a peer that insists on encryption: it stands where the next byte goes out.
     cipher: Option<Cipher>,
-    /// Payload bytes that may go out.
+    /// Bytes that may go out of blocks and metadata.
     allowance: Allowance,
     /// Bytes of metadata among the messages: upload, too.
     metadata: usize,
@@ -108,6 +108,9 @@ impl Sender {
                 continue;
             }
             self.lay_out(&mut gather, allowed).await.map_err(io::Error::other)?;
+            if gather.is_empty() {
+                continue;
+            }
             // From here on the gather holds them.
             let with_payload = !self.payloads.is_empty();
             if with_payload {
@@ -246,8 +249,12 @@ impl Sender {
         tokio::select! {
             biased;
             loaded = load => loaded?,
-            // What is to be said does not wait for the disk, nor for memory.
+            // What is to be said, or will be, does not wait for the disk, nor for memory.
             () = std::future::ready(()), if can_speak => {
+                self.payloads.clear();
+                left = 0;
+            }
+            () = self.bell.notified(), if self.block_sent == 0 => {
                 self.payloads.clear();
                 left = 0;
             }

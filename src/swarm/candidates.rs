@@ -84,7 +84,8 @@ impl Candidate {
 
     /// Whether so many dials have failed that it is forgotten.
     fn is_hopeless(&self) -> bool {
-        let most = if self.source == Source::Exchange { MOST_FAILURES_TOLD } else { MOST_FAILURES };
+        // Where somebody was met, more than a peer's word stands for it; and nobody tells of it again.
+        let most = if self.teller.is_some() { MOST_FAILURES_TOLD } else { MOST_FAILURES };
         self.failures > most && self.source != Source::Given && self.state != State::Banned
     }
 }

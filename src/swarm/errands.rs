@@ -92,6 +92,8 @@ impl Swarm {
 
     /// Reads on in the log of pieces had; says whether there were any.
     pub(super) fn read_log(&mut self, now: Duration) -> bool {
+        // Those who have waited come first, or what is new now would put them off.
+        self.tell_of_pieces(now);
         let (before, at_once) = (self.have.count(), self.telling.is_time(now));
         while let Some(number) = self.commons.map.logged(self.have.count()) {
             let piece = self.layout.piece(number).expect("only pieces of this torrent are had");

@@ -56,6 +56,7 @@ mod precedence;
 mod priority;
 mod rate;
 mod reached;
+mod reason;
 mod roster;
 mod scarcity;
 mod selection;
@@ -98,6 +99,7 @@ pub use peers::PeerSlot;
 pub use pex::{PexPace, is_usable};
 pub use piece_map::PieceMap;
 pub use reached::{is_inside, is_local, may_name, reached};
+pub use reason::DropReason;
 pub use roster::host;
 pub use selection::{Priority, Selection};
 pub use settings::{MOST_OF_HOST, Settings, most_of_host};
@@ -141,44 +143,6 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 const LONGEST_LIMIT: Duration = Duration::from_secs(300);
 /// Time between two looks at everything that waits.
 const TICK: Duration = Duration::from_millis(500);
-
-/// Why a peer is dropped.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages say it")]
-pub enum DropReason {
-    #[error("sent a bitfield that does not fit the torrent")]
-    BadBitfield,
-    #[error("named piece {0}, which the torrent does not have")]
-    NoSuchPiece(u32),
-    #[error(
-        "asked for {len} bytes at {begin} of piece {index}, which the torrent does not have or which is too much"
-    )]
-    BadRequest { index: u32, begin: u32, len: u32 },
-    #[error("keeps sending or asking for what it should not")]
-    Offences,
-    #[error("sent bad blocks of piece {0}")]
-    BadPiece(PieceIndex),
-    #[error("said nothing for {} s", SILENCE.as_secs())]
-    Silent,
-    #[error("has everything, and so have we")]
-    BothSeeds,
-    #[error("is connected already")]
-    Duplicate,
-    #[error("is ourselves")]
-    Ourselves,
-    #[error("was banned for a bad piece")]
-    Banned,
-    #[error("is in the filter of addresses")]
-    Filtered,
-    #[error("has had nothing to trade for {} s", IDLE.as_secs())]
-    Idle,
-    #[error("sent a message of an extension that was not agreed on")]
-    NotNegotiated,
-    #[error("one too many: {0} peers are connected")]
-    Full(usize),
-    #[error("one too many of its host: {0} are connected")]
-    Crowd(usize),
-}
 
 /// Something the machine wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -406,11 +370,11 @@ impl Swarm {
         self.telling.due().map_or(self.next_tick, |due| due.min(self.next_tick))
     }
 
-    /// Looks after everything that waits. Calling it early does no harm.
-    pub fn tick(&mut self, now: Duration) {
+    /// Looks after everything that waits. Calling it early does no harm; says whether it was not early.
+    pub fn tick(&mut self, now: Duration) -> bool {
         self.tell_of_pieces(now);
         if now < self.next_tick {
-            return;
+            return false;
         }
         self.next_tick = now + TICK;
         let slots: Vec<PeerSlot> = self.peers.iter().map(|(slot, _)| slot).collect();
@@ -440,6 +404,7 @@ impl Swarm {
         self.give_up_spoiled();
         self.catch_up(now);
         self.wake_hungry();
+        true
     }
 
     /// `most`: requests to have open with the peer; `share`: what our limit lets in of it, in bytes a second; `turn`: how long a

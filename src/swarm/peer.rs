@@ -7,16 +7,14 @@ use super::extended::Extended;
 use super::fast::Fast;
 use super::lateness::LATE;
 use super::picker::Hint;
-use super::rate::Rate;
-use super::rate::Speed;
+use super::rate::{Rate, Speed};
 use super::roster::Identity;
 use super::scarcity::Chance;
 use super::shown::Shown;
 use super::uploads::Uploads;
 use super::window::{self, Window};
 use crate::metainfo::{BLOCK_LEN, Block, PieceIndex};
-use crate::wire::PeerId;
-use crate::wire::Reserved;
+use crate::wire::{PeerId, Reserved};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -483,8 +481,10 @@ impl Peer {
 
     /// Seconds until all it was asked for is here, at its rate.
     pub(super) fn backlog_seconds(&self) -> f64 {
-        // Each is whole, but the last one of a torrent: in the endgame this is asked for each that is open.
-        self.asked.len() as f64 * f64::from(BLOCK_LEN) / self.pace().unwrap_or(1.0)
+        // Nearly all are as long as the longer one of these. To sum them up for each that is open, as in the endgame, takes long.
+        let ends = [self.asked.front(), self.asked.back()].into_iter().flatten();
+        let len = ends.map(|asked| asked.block.len).max().unwrap_or(0);
+        self.asked.len() as f64 * f64::from(len) / self.pace().unwrap_or(1.0)
     }
 
     /// Seconds until a block that it was asked for is here, at its rate.

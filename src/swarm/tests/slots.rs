@@ -112,7 +112,7 @@ fn pass_asleep(cores: &mut [Desk], halves: u32, awake: &[usize]) {
             desk.now += Duration::from_millis(500);
             desk.swarm.peers.iter_mut().for_each(|(_, peer)| peer.last_asked = desk.now);
         }
-        awake.iter().for_each(|core| cores[*core].swarm.tick(cores[*core].now));
+        awake.iter().for_each(|core| _ = cores[*core].swarm.tick(cores[*core].now));
     }
 }
 

@@ -253,7 +253,6 @@ impl World {
             }
             Event::Failed(node) => self.fail(node),
             Event::CatchUp(node) => {
-                let now = self.time();
                 self.nodes[node].swarm.catch_up(now);
                 node
             }
