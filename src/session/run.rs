@@ -14,7 +14,7 @@ use crate::discovery::tracker::{
 use crate::metainfo::{BuildError, TorrentError};
 use crate::ring::{self, CoreError, TooFewDescriptors};
 use crate::shard::{Assignment, Progress, Report, Room, Shards};
-use crate::storage::{Folder, StorageError, Store};
+use crate::storage::{Claim, Folder, StorageError, Store};
 use crate::swarm::{Greeting, Source};
 use crate::wire::PeerId;
 use ::ring::rand::{SecureRandom, SystemRandom};
@@ -166,7 +166,9 @@ pub async fn run(
     let id = job.id.unwrap_or_else(random_id);
     let download = job.goal != Goal::Seed;
     let layout = Arc::new(job.torrent.layout.clone());
-    let store = Store::new(Folder::open(&job.folder, download)?, layout, &job.torrent.files)?;
+    let folder = Folder::open(&job.folder, download)?;
+    let _claim = download.then(|| Claim::new(&folder, job.torrent.info_hash)).transpose()?;
+    let store = Store::new(folder, layout, &job.torrent.files)?;
     let assignment = Assignment {
         torrent: Arc::clone(&job.torrent),
         store: Arc::new(store),

@@ -45,6 +45,16 @@ impl Folder {
         Ok(Self { fd: fd.map_err(|cause| StorageError::new("open folder", &name, cause))?, name })
     }
 
+    /// What it is known by on this machine, whatever its name: device and inode.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub(super) fn id(&self) -> Result<(u64, u64), StorageError> {
+        let stat = rustix::fs::fstat(&self.fd);
+        let stat = stat.map_err(|cause| StorageError::new("look at folder", &self.name, cause))?;
+        Ok((stat.st_dev, stat.st_ino))
+    }
+
     /// The folder as people read it.
     pub(super) fn name(&self) -> &str {
         &self.name

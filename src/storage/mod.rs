@@ -9,6 +9,7 @@
 
 mod access;
 mod check;
+mod claim;
 mod counts;
 mod file_id;
 mod folder;
@@ -26,6 +27,7 @@ mod views;
 
 pub use access::Access;
 pub use check::{check, hash_pieces};
+pub use claim::Claim;
 pub use counts::Counts;
 pub use folder::Folder;
 pub use machine::memory;

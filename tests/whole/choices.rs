@@ -140,6 +140,27 @@ fn what_is_left_out_keeps_its_name() {
     assert!(fs::read(path("1")).unwrap() == vec![7; lengths[1]]);
 }
 
+/// Two would write into the same parts.
+#[test]
+fn one_download_of_a_torrent_at_a_time_writes_into_a_folder() {
+    let (folder, path, _) = one_file(BLOCK as usize, BLOCK);
+    let other = tempfile::tempdir().unwrap();
+    let (others, _) = files(other.path(), &[1000], BLOCK);
+    let into = folder.path().join("into");
+    let mut first = Program::start(&mut client("download", &path, &into, &[]));
+    first.until("listening");
+    let second = client("download", &path, &into, &[]).stderr(std::process::Stdio::piped()).output().unwrap();
+    let said = String::from_utf8(second.stderr).unwrap();
+    assert!(
+        !second.status.success() && said.contains("another seedring is downloading this torrent"),
+        "{said}"
+    );
+    Program::start(&mut client("download", &others, &into, &[])).until("listening");
+    // It ends as one that is killed does.
+    drop(first);
+    Program::start(&mut client("download", &path, &into, &[])).until("listening");
+}
+
 /// How long two downloads of so many bytes took, with these options for the seed and for them.
 fn time(bytes: usize, seed: &[&str], leech: &[&str]) -> Duration {
     let (folder, torrent, _) = one_file(bytes, 256 * 1024);

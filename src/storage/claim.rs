@@ -1,0 +1,35 @@
+//! One download of a torrent at a time in a folder: two would write into the same parts, and each take the other's for its own.
+
+use super::{Folder, StorageError};
+use crate::metainfo::InfoHash;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
+
+/// While this is held, nobody else on this machine downloads the torrent into the folder. The kernel takes it back from a program
+/// that ends, however it does, and nothing is left in the folder.
+#[derive(Debug)]
+pub struct Claim {
+    /// Nobody connects to it: that its name is taken is all.
+    _name: Option<UnixListener>,
+}
+
+impl Claim {
+    /// Claims the torrent's place in the folder. Where the system has no such names (as where other containers write there, too), it
+    /// goes without.
+    ///
+    /// # Errors
+    /// When somebody else has claimed it.
+    pub fn new(folder: &Folder, info_hash: InfoHash) -> Result<Self, StorageError> {
+        let (device, inode) = folder.id()?;
+        let name = format!("seedring {info_hash} {device} {inode}");
+        let claimed = SocketAddr::from_abstract_name(name).and_then(|name| UnixListener::bind_addr(&name));
+        match claimed {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                let cause = "another seedring is downloading this torrent into it";
+                Err(StorageError::because("use folder", folder.name(), cause))
+            }
+            other => Ok(Self { _name: other.ok() }),
+        }
+    }
+}
