@@ -208,6 +208,40 @@ fn at_a_low_limit_blocks_come_in_parts_and_whole() {
     }
 }
 
+/// Of short blocks the most are heads, and who only wants the metadata takes no blocks.
+#[test]
+fn an_upload_limit_lets_out_no_more_by_short_blocks_nor_by_metadata() {
+    const LIMIT: f64 = 20.0 * 1024.0;
+    const BLOCKS: usize = 4000;
+    // 82 KB of hashes.
+    let (folder, path, torrent) = one_file(4096 * BLOCK as usize, BLOCK);
+    let options = ["--upload-limit", "20K", "--cores", "1"];
+    let mut seeder = Program::start(&mut client("seed", &path, folder.path(), &options));
+    let addr = seeder.address();
+    let mut peer = connect(addr, &torrent, [1; 20]).unwrap();
+    peer.write_all(&message(INTERESTED, &[], &[])).unwrap();
+    hear_kind(&mut peer, UNCHOKE);
+    let ask = |peer: &mut TcpStream| peer.write_all(&message(REQUEST, &[0, 0, 1], &[]).repeat(500)).unwrap();
+    let begun = Instant::now();
+    ask(&mut peer);
+    for block in 0..BLOCKS {
+        if block % 500 == 0 && block + 500 < BLOCKS {
+            ask(&mut peer);
+        }
+        hear_kind(&mut peer, PIECE);
+    }
+    let (took, least) = (begun.elapsed(), 14.0 * BLOCKS as f64 / LIMIT / 1.05 - 0.2);
+    assert!(took >= Duration::from_secs_f64(least), "{took:?}, {least} s at the least");
+    drop(peer);
+    let begun = Instant::now();
+    let link = format!("magnet:?xt=urn:btih:{}&x.pe={addr}", torrent.info_hash);
+    let mut show = common::program::seedring();
+    let shown = show.args(["show", &link, "--no-trackers", "--no-dht", "--no-lsd"]).output().unwrap();
+    assert!(shown.status.success(), "{shown:?}");
+    let (took, least) = (begun.elapsed(), 4096.0 * 20.0 / LIMIT / 1.05 - 0.9);
+    assert!(took >= Duration::from_secs_f64(least), "{took:?}, {least} s at the least");
+}
+
 #[test]
 fn a_super_seed_shows_little_and_serves_only_that() {
     let (folder, torrent, parsed) = one_file(20 * BLOCK as usize, BLOCK);
