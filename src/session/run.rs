@@ -409,6 +409,8 @@ impl<W: FnMut(Event)> Running<W> {
         self.shards.stop().await;
         // What was nearly done is done now; trackers are told if it takes no time.
         let last_writes = tokio::time::timeout(LAST_WRITES, self.drain()).await;
+        // What has been moved since the last report, a second ago at most, is told with the goodbye.
+        self.progress(self.shards.progress());
         let (dht, announcing) = (self.dht.take(), self.announcing.take());
         // None waits for another: a tracker that is slow, or a disk that the DHT's nodes are kept on, holds up only itself.
         let dht = async {

@@ -1,13 +1,13 @@
-//! Sessions whose cores panic.
+//! Sessions whose cores panic, and what is said at the end.
 
 use super::*;
 use crate::metainfo::Torrent;
 use crate::shard::faults::{self, Place};
 use std::future::Future;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -20,13 +20,22 @@ fn job(torrent: &Arc<Torrent>, folder: &Path, goal: Goal, cores: usize) -> Job {
 
 /// A torrent like no other, with its files below `folder`.
 fn torrent(folder: &Path) -> Arc<Torrent> {
+    torrent_with(folder, Vec::new())
+}
+
+/// The same, with trackers in tiers.
+fn torrent_with(folder: &Path, trackers: Vec<Vec<String>>) -> Arc<Torrent> {
     for name in ["first", "second", "third"] {
         let bytes: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(1 << 20).collect();
         std::fs::create_dir_all(folder.join("payload")).unwrap();
         std::fs::write(folder.join("payload").join(name), bytes).unwrap();
     }
-    let options = CreateOptions { piece_length: Some(1 << 16), ..CreateOptions::default() };
+    let options = CreateOptions { piece_length: Some(1 << 16), trackers, ..CreateOptions::default() };
     Arc::new(create(&folder.join("payload"), &options, 1, |_, _| {}).unwrap().1)
+}
+
+fn hello(torrent: &Torrent) -> Vec<u8> {
+    [b"\x13BitTorrent protocol\0\0\0\0\0\0\0\0", &torrent.info_hash.0[..], &[7; 20]].concat()
 }
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {
@@ -69,8 +78,7 @@ fn a_core_that_panics_ends_the_session_with_a_sentence_wherever_it_does() {
             let torrent = torrent(folder.path());
             faults::plan(torrent.info_hash, core, place);
             let mut peers = Vec::new();
-            let hello =
-                [b"\x13BitTorrent protocol\0\0\0\0\0\0\0\0", &torrent.info_hash.0[..], &[7; 20]].concat();
+            let hello = hello(&torrent);
             let meet = |addr| {
                 // Others may have ended by now.
                 let peer =
@@ -124,4 +132,85 @@ fn disk_work_that_panics_ends_a_download_and_what_is_there_is_gone_on_with() {
             assert!(here.unwrap() == there.unwrap(), "{name} differs");
         }
     }
+}
+
+/// The URL of a tracker that knows nobody, and the head of each announce.
+fn tracker() -> (String, mpsc::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/announce", listener.local_addr().unwrap());
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                head.extend(byte);
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 17\r\n\r\nd8:intervali900ee").unwrap();
+            if tell.send(String::from_utf8(head).unwrap()).is_err() {
+                return;
+            }
+        }
+    });
+    (url, told)
+}
+
+/// Reads messages until one of that kind.
+fn await_kind(stream: &mut TcpStream, kind: u8) {
+    loop {
+        let mut len = [0; 4];
+        stream.read_exact(&mut len).unwrap();
+        let mut message = vec![0; u32::from_be_bytes(len) as usize];
+        stream.read_exact(&mut message).unwrap();
+        if message.first() == Some(&kind) {
+            return;
+        }
+    }
+}
+
+/// Takes a block from a seed.
+fn take_block(seed: SocketAddr, torrent: &Torrent) {
+    const BLOCK: u32 = 1 << 14;
+    let (interested, unchoke, request, piece) = (2, 1, 6, 7);
+    let mut stream = TcpStream::connect(seed).unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    stream.write_all(&hello(torrent)).unwrap();
+    stream.read_exact(&mut [0; 68]).unwrap();
+    stream.write_all(&[0, 0, 0, 1, interested]).unwrap();
+    await_kind(&mut stream, unchoke);
+    let numbers = [0, 0, BLOCK].map(u32::to_be_bytes).concat();
+    stream.write_all(&[&[0, 0, 0, 13, request], &numbers[..]].concat()).unwrap();
+    await_kind(&mut stream, piece);
+}
+
+/// What is reported once a second is too old for that.
+#[test]
+fn the_goodbye_tells_what_has_been_sent_up_to_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let (url, told) = tracker();
+    let torrent = torrent_with(folder.path(), vec![vec![url]]);
+    let job = job(&torrent, folder.path(), Goal::Seed, 1);
+    let job = Job { trackers: Some(TrackerOptions::default()), ..job };
+    let (stop, stopped) = oneshot::channel();
+    let mut meet = Some(move |addr| {
+        std::thread::spawn(move || {
+            // A tracker that does not know of us is not told that we go.
+            assert!(told.recv_timeout(SOON).unwrap().contains("uploaded=0&"));
+            take_block(addr, &torrent);
+            stop.send(()).unwrap();
+            told.recv_timeout(SOON).unwrap()
+        })
+    });
+    let mut peer = None;
+    let watch = |event: Event| {
+        if let Event::Listening(addr) = event {
+            peer = meet.take().map(|meet| meet(addr));
+        }
+    };
+    // Dropped or told, it ends.
+    let outcome = block_on(run(job, watch, async { _ = stopped.await })).unwrap();
+    let goodbye = peer.expect("it has begun").join().unwrap();
+    assert_eq!(outcome.progress.uploaded, 1 << 14);
+    assert!(goodbye.contains("event=stopped") && goodbye.contains("uploaded=16384&"), "{goodbye}");
 }
