@@ -43,8 +43,11 @@ class Lines(Client):
     def wait_complete(self, seconds):
         # Polled elsewhere; here the client tells.
         signal.alarm(seconds)
-        self.until("completed")
-        signal.alarm(0)
+        try:
+            self.until("completed")
+        finally:
+            # Else it strikes one of the runs that follow.
+            signal.alarm(0)
 
 
 class Seedring(Lines):

@@ -27,6 +27,9 @@ def end_load(child):
     report = next((told for told in map(json.loads, out.splitlines()) if told["event"] == "load"), None)
     if report is None or not report["ok"]:
         fail(f"`{' '.join(child.args)}` failed: {said.strip()}")
+    # All figures are by the byte.
+    if report["bytes"] == 0:
+        fail(f"`{' '.join(child.args)}` moved nothing")
     if report["connected"] < report["connections"] or report["closed_early"]:
         print(f"  {report['connected']} of {report['connections']} connections were made, {report['closed_early']} ended early",
               flush=True)
