@@ -230,21 +230,26 @@ pub(super) fn supported(
 ) -> Vec<Vec<String>> {
     let (mut named, mut taken) = (HashSet::new(), 0);
     for tier in &mut tiers {
-        tier.retain(|url| match TrackerUrl::parse(url) {
-            _ if !named.insert(url.clone()) => false,
-            Ok(_) if taken < MAX_TRACKERS => {
-                taken += 1;
-                true
-            }
-            Ok(_) => {
-                client.counters.add(Count::TrackerDropped, 1);
-                false
-            }
-            Err(error) => {
-                // A full log loses the note, nothing else.
-                let _ =
-                    notes.try_send(Note::Failed { tracker: label(url), event: None, error: error.into() });
-                false
+        tier.retain(|url| {
+            let parsed = TrackerUrl::parse(url);
+            // What cannot be read is the same when it is written the same.
+            let name = parsed.as_ref().map(TrackerUrl::identity).map_err(|_| url.clone());
+            match parsed {
+                _ if !named.insert(name) => false,
+                Ok(_) if taken < MAX_TRACKERS => {
+                    taken += 1;
+                    true
+                }
+                Ok(_) => {
+                    client.counters.add(Count::TrackerDropped, 1);
+                    false
+                }
+                Err(error) => {
+                    let (tracker, error) = (label(url), error.into());
+                    // A full log loses the note, nothing else.
+                    let _ = notes.try_send(Note::Failed { tracker, event: None, error });
+                    false
+                }
             }
         });
     }

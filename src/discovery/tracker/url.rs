@@ -68,6 +68,17 @@ pub struct HttpUrl {
     pub(super) path_and_query: String,
 }
 
+/// Which tracker a URL means, and as whom it is asked.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct Identity {
+    scheme: &'static str,
+    /// In lower case.
+    host: String,
+    port: u16,
+    path: String,
+    credentials: Option<Vec<u8>>,
+}
+
 impl TrackerUrl {
     /// Reads the URL that a torrent names.
     ///
@@ -102,6 +113,16 @@ impl TrackerUrl {
             Self::Http(url) => &url.path_and_query,
             Self::Udp(url) => &url.url_data,
         }
+    }
+
+    /// What is the same for all URLs of one tracker, however scheme, host and the usual port are written.
+    pub(super) fn identity(&self) -> Identity {
+        let (scheme, credentials) = match self {
+            Self::Http(url) => (if url.secure { "https" } else { "http" }, url.credentials.clone()),
+            Self::Udp(_) => ("udp", None),
+        };
+        let (host, port) = self.place();
+        Identity { scheme, host: host.to_ascii_lowercase(), port, path: self.path().to_owned(), credentials }
     }
 }
 

@@ -378,6 +378,23 @@ fn a_tracker_that_is_named_twice_is_asked_as_one() {
     assert_eq!(supported(tiers, &notes, &client), [tier(&[a]), tier(&[b])]);
     assert!(matches!(log.try_recv(), Ok(Note::Failed { .. })) && log.try_recv().is_err());
     assert_eq!(client.counts().get(Count::TrackerDropped), 0);
+    // However it is written.
+    let same = [
+        "http://tracker.test/announce",
+        "HTTP://Tracker.TEST/announce",
+        "http://tracker.test:80/announce",
+        "http://tracker.test:/announce",
+    ];
+    let others = [
+        "https://tracker.test/announce",
+        "udp://tracker.test:80/announce",
+        "http://tracker.test:81/announce",
+        "http://tracker.test/Announce",
+        "http://tracker.test/announce?key=1",
+        "http://user:word@tracker.test/announce",
+    ];
+    let tier = [&same[..], &others[..]].concat().into_iter().map(String::from).collect();
+    assert_eq!(supported(vec![tier], &notes, &client)[0], [&same[..1], &others[..]].concat());
     // Nor does it take the place of another when there are many.
     let twice =
         (1..=60).flat_map(|port| [port, port]).map(|port| format!("udp://192.0.2.1:{port}")).collect();
