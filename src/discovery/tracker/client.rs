@@ -272,15 +272,19 @@ impl TrackerClient {
     /// What a tracker there has answered, without the addresses that it may not name. What a host name of a peer leads to is
     /// seen later.
     pub(super) fn heard_from(&self, from: Option<IpAddr>, mut reply: AnnounceResponse) -> AnnounceResponse {
-        // Where trackers may be anywhere, each is as good as one of our own.
-        let from = if self.options.any_address { Some(Ipv4Addr::LOCALHOST.into()) } else { from };
-        let all = reply.peers.len();
+        let (all, trusted) = (reply.peers.len(), self.trusted_as(from));
         reply.peers.retain(|peer| match peer {
-            PeerAddr::Socket(addr) => names::may_name(from, addr.ip()),
+            PeerAddr::Socket(addr) => names::may_name(trusted, addr.ip()),
             PeerAddr::Host(..) => true,
         });
         self.counters.add(Count::LocalPeerDropped, (all - reply.peers.len()) as u64);
         AnnounceResponse { from, ..reply }
+    }
+
+    /// Where a tracker would be that may name as much as one there: where trackers may be anywhere, each is as good as one of our
+    /// own.
+    pub(super) fn trusted_as(&self, from: Option<IpAddr>) -> Option<IpAddr> {
+        if self.options.any_address { Some(Ipv4Addr::LOCALHOST.into()) } else { from }
     }
 
     /// Asks the addresses of a UDP tracker one after the other until one answers, and says which.

@@ -3,6 +3,7 @@ use crate::discovery::tracker::client::by_family;
 use crate::discovery::tracker::client::merged;
 use crate::discovery::tracker::counters::Counters;
 use crate::discovery::tracker::home::Home;
+use crate::discovery::tracker::names::may_name;
 use crate::discovery::tracker::udp::{ConnectionIds, MAX_CONNECTIONS, ask};
 use crate::discovery::tracker::udp_exchange::{ConnectionId, Question};
 use crate::discovery::tracker::udp_packet::Response;
@@ -424,11 +425,11 @@ fn a_tracker_names_nobody_of_our_own_networks_unless_it_is_there_itself() {
     let options = TrackerOptions { any_address: true, ..TrackerOptions::default() };
     let peers = all.iter().map(peer).collect::<Vec<_>>();
     let reply = AnnounceResponse { peers: peers.clone(), ..Default::default() };
-    assert_eq!(
-        TrackerClient::new(options).heard_from(Some(ip("8.8.8.8")), reply).peers,
-        peers,
-        "as the user says"
-    );
+    let (client, from) = (TrackerClient::new(options), Some(ip("8.8.8.8")));
+    let reply = client.heard_from(from, reply);
+    assert_eq!(reply.peers, peers, "as the user says");
+    assert_eq!(reply.from, from, "it is where it is");
+    assert!(may_name(client.trusted_as(reply.from), ip("127.0.0.1")), "by the name of a host, too");
 }
 
 #[tokio::test]
