@@ -149,11 +149,16 @@ impl Dht {
         }
     }
 
+    /// Whether nobody has answered for so long that the silence of one node says nothing about it.
+    pub(super) fn is_cut_off(&self, now: Duration) -> bool {
+        self.answered.is_none_or(|at| now.saturating_sub(at) >= CUT_OFF)
+    }
+
     /// Gives up the queries that nobody has answered.
     pub(super) fn time_out(&mut self, now: Duration) {
         let due: Vec<[u8; 4]> =
             self.pending.iter().filter(|(_, p)| p.deadline() <= now).map(|(key, _)| *key).collect();
-        let cut_off = self.answered.is_none_or(|at| now.saturating_sub(at) >= CUT_OFF);
+        let cut_off = self.is_cut_off(now);
         for key in due {
             let pending = self.pending.get_mut(&key).expect("seen a moment ago");
             if !pending.slow && now < pending.sent + pending.timeout() {

@@ -66,6 +66,7 @@ struct Bucket {
     nodes: Vec<Node>,
     /// Nodes that have answered when there was no room; the last one is the freshest.
     spares: Vec<Node>,
+    /// When a node of it last answered, came or went.
     changed: Duration,
 }
 
@@ -126,6 +127,8 @@ impl Table {
             let bucket = &mut self.buckets[at];
             if let Some(known) = bucket.nodes.iter_mut().find(|known| known.contact == contact) {
                 (known.heard, known.failures) = (now, 0);
+                // What is in it is fresh: there is nothing to look up (BEP 5).
+                bucket.changed = now;
                 return;
             }
             let Some(room) = bucket.room_for(&node) else { return };

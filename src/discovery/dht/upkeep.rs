@@ -96,7 +96,14 @@ impl Dht {
     }
 
     fn ping_doubtful(&mut self, now: Duration, family: Family) {
-        for contact in self.network(family).table.doubtful(now, PINGS) {
+        let cut_off = self.is_cut_off(now);
+        let table = &mut self.network(family).table;
+        let mut due = table.doubtful(now, PINGS);
+        if cut_off && !due.is_empty() {
+            // Where all is quiet, the silence of the dead would never count: one that lives shows that we hear.
+            due.extend(table.contacts().first().filter(|lively| !due.contains(lively)).copied());
+        }
+        for contact in due {
             self.ask(now, (Some(contact.id), contact.addr), &Ask::Ping, Purpose::Ping);
         }
     }

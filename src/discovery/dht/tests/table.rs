@@ -168,3 +168,15 @@ fn what_is_old_is_asked_again() {
     assert_eq!(table.stale_bucket(MINUTE * 18), Some(0));
     assert_eq!(table.stale_bucket(MINUTE * 18), None);
 }
+
+#[test]
+fn a_bucket_whose_nodes_answer_is_not_looked_up() {
+    let mut table = table();
+    let node = far(0);
+    table.answered(START, node);
+    table.answered(MINUTE * 10, node);
+    assert_eq!(table.stale_bucket(MINUTE * 24), None);
+    // What it asks us says nothing about what it knows.
+    assert!(!table.asked(MINUTE * 24, node));
+    assert_eq!(table.stale_bucket(MINUTE * 25), Some(0));
+}
