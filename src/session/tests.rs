@@ -170,7 +170,7 @@ fn await_kind(stream: &mut TcpStream, kind: u8) {
 }
 
 /// Takes a block from a seed.
-fn take_block(seed: SocketAddr, torrent: &Torrent) {
+fn take_block(seed: SocketAddr, torrent: &Torrent) -> TcpStream {
     const BLOCK: u32 = 1 << 14;
     let (interested, unchoke, request, piece) = (2, 1, 6, 7);
     let mut stream = TcpStream::connect(seed).unwrap();
@@ -182,6 +182,7 @@ fn take_block(seed: SocketAddr, torrent: &Torrent) {
     let numbers = [0, 0, BLOCK].map(u32::to_be_bytes).concat();
     stream.write_all(&[&[0, 0, 0, 13, request], &numbers[..]].concat()).unwrap();
     await_kind(&mut stream, piece);
+    stream
 }
 
 /// What is reported once a second is too old for that.
@@ -197,9 +198,11 @@ fn the_goodbye_tells_what_has_been_sent_up_to_the_end() {
         std::thread::spawn(move || {
             // A tracker that does not know of us is not told that we go.
             assert!(told.recv_timeout(SOON).unwrap().contains("uploaded=0&"));
-            take_block(addr, &torrent);
+            let peer = take_block(addr, &torrent);
             stop.send(()).unwrap();
-            told.recv_timeout(SOON).unwrap()
+            let goodbye = told.recv_timeout(SOON).unwrap();
+            drop(peer);
+            goodbye
         })
     });
     let mut peer = None;

@@ -163,7 +163,8 @@ impl Crew {
         let report = CheckReport::new(&self.store, &good);
         if self.download {
             let good_pieces = |file: FileIndex| report.files[file.as_usize()].good_pieces;
-            self.store.prepare(good_pieces, |file| self.extent(file))?;
+            let is_left_out = |file| self.commons.selection.file(file) == Priority::Skip;
+            self.store.prepare(good_pieces, |file| self.extent(file), is_left_out)?;
         }
         for file in layout.files() {
             let found = &report.files[file.as_usize()];

@@ -195,6 +195,11 @@ impl Asker {
         self.new = usize::MAX;
     }
 
+    /// It does something else than to wait for memory.
+    pub(super) fn rest(&mut self) {
+        self.waits = None;
+    }
+
     /// The kernel could not get at the page cache. `false` when it had no need to.
     pub(super) fn stop_mapping(&mut self) -> bool {
         std::mem::replace(&mut self.map, false)

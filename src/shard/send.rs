@@ -135,13 +135,13 @@ impl Sender {
                     self.count(count);
                     // What is laid out, or encrypted, before there is room is so in vain.
                     if count < len {
-                        self.allowance.rest(self.torrent.now());
+                        self.rest();
                         socket.writable().await?;
                     }
                 }
                 // The slabs stay in the cache; nothing is pinned while the peer takes its time.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.allowance.rest(self.torrent.now());
+                    self.rest();
                     socket.writable().await?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -151,8 +151,15 @@ impl Sender {
         }
     }
 
+    /// The peer takes no more for the time being.
+    fn rest(&mut self) {
+        self.asker.rest();
+        self.allowance.rest(self.torrent.now());
+    }
+
     /// Waits until there is something to do, or more may be sent.
     async fn wait(&mut self, now: Duration) {
+        self.asker.rest();
         self.allowance.rest(now);
         let wait = self.allowance.wait(now);
         if wait.is_zero() && self.hopes_for_left_overs() {

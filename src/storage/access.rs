@@ -417,14 +417,17 @@ impl Access {
     /// When the kernel refuses one of the steps; the file is then still a part.
     pub async fn finish(&self, index: FileIndex) -> Result<(), StorageError> {
         let file = self.store.file(index);
-        if !matches!(file.location(), Location::Part(_)) {
+        if !file.is_written() {
             return Ok(());
         }
-        let part = file.part_path();
-        let fail = |cause| StorageError::new("sync", self.store.folder.display(&part), cause);
+        let path = file.path_at(file.location());
+        let fail = |cause| StorageError::new("sync", self.store.folder.display(&path), cause);
         self.open(index, Purpose::Write).await?.file().sync_data().await.map_err(fail)?;
+        if file.is_in_place() {
+            return Ok(());
+        }
         let _place = self.place().await;
-        let folder = self.insist(|| self.store.folder.rename(&part, &file.path)).await?;
+        let folder = self.insist(|| self.store.folder.rename(&path, &file.path)).await?;
         file.finished(self.store.layout().file_len(index));
         self.open.borrow_mut().close(index);
         File::new(folder).sync_data().await.map_err(fail)

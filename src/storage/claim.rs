@@ -1,6 +1,7 @@
 //! One download of a torrent at a time in a folder: two would write into the same parts, and each take the other's for its own.
 
 use super::{Folder, StorageError};
+use crate::digest::{Job, Sha1State, advance};
 use crate::metainfo::InfoHash;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
@@ -22,11 +23,14 @@ impl Claim {
     /// When somebody else has claimed it.
     pub fn new(folder: &Folder, info_hash: InfoHash) -> Result<Self, StorageError> {
         let (device, inode) = folder.id()?;
-        let name = format!("seedring {info_hash} {device} {inode}");
+        // Everybody on the machine sees the name: it is to tell nobody what is downloaded.
+        let (mut name, what) = (Sha1State::new(), format!("{info_hash} {device} {inode}"));
+        advance(&mut [Job::new(&mut name, what.as_bytes())]);
+        let name = format!("seedring {:02x?}", name.finish());
         let claimed = SocketAddr::from_abstract_name(name).and_then(|name| UnixListener::bind_addr(&name));
         match claimed {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                let cause = "another seedring is downloading this torrent into it";
+                let cause = "another seedring is at work on this torrent in it";
                 Err(StorageError::because("use folder", folder.name(), cause))
             }
             other => Ok(Self { _name: other.ok() }),

@@ -82,6 +82,8 @@ pub struct StoredFile {
     known: Mutex<Option<FileId>>,
     /// Whether only parts of it will be written.
     sparse: AtomicBool,
+    /// Whether it is written to under its own name.
+    in_place: AtomicBool,
 }
 
 impl StoredFile {
@@ -97,7 +99,12 @@ impl StoredFile {
 
     /// Whether we write to it where it lies, when we write at all.
     pub(super) fn is_written(&self) -> bool {
-        matches!(self.location(), Location::Part(_)) || self.is_sparse()
+        matches!(self.location(), Location::Part(_)) || self.is_in_place()
+    }
+
+    /// Whether it is written to under its own name.
+    pub(super) fn is_in_place(&self) -> bool {
+        self.in_place.load(Ordering::Acquire)
     }
 
     pub(super) fn part_path(&self) -> Vec<String> {
@@ -183,6 +190,7 @@ impl Store {
             location: SharedLocation::new(Location::Absent),
             known: Mutex::new(None),
             sparse: AtomicBool::new(false),
+            in_place: AtomicBool::new(false),
         });
         let (files, history) = (files.collect(), History::new(layout.total()));
         Self { folder, layout, files, writes: AtomicBool::new(false), history }
@@ -256,8 +264,8 @@ impl Store {
     }
 
     /// Makes ready to write the files that are not complete: those under their own name become parts again, empty
-    /// files are made. `good_pieces` says how
-    /// many pieces of a file are verified, `extent` how much of it will be written.
+    /// files are made. `good_pieces` says how many pieces of a file are verified, `extent` how much of it will be written, and
+    /// `is_left_out` whether that is only for the sake of others.
     ///
     /// # Errors
     /// When a file is longer than the torrent says, does not look like the torrent's at all, both a file and its part
@@ -266,12 +274,16 @@ impl Store {
         &self,
         good_pieces: impl Fn(FileIndex) -> u32,
         extent: impl Fn(FileIndex) -> Extent,
+        is_left_out: impl Fn(FileIndex) -> bool,
     ) -> Result<(), StorageError> {
         let is_complete = |index| good_pieces(index) as usize == self.layout.pieces_of(index).len();
         let touched = |index: &FileIndex| {
             self.file(*index).kind == FileKind::Regular && extent(*index) != Extent::Nothing
         };
         let regular = || self.layout.files().filter(touched);
+        // One that is left out may be whole: that its borders are not right may be for want of what lies beside it. As a part it
+        // would have no name until it is known to be.
+        let keeps_name = |index, size| is_left_out(index) && size == self.layout.file_len(index);
         // All is looked at before anything is changed.
         for index in regular() {
             let refuse = |cause| Err(StorageError::because("download", self.display(index), cause));
@@ -283,19 +295,13 @@ impl Store {
             if is_complete(index) {
                 continue;
             }
-            let keeps_name = self.keeps_name(index, size, extent(index));
-            // Pieces that lie in it alone could be right, whatever is beside it.
-            let own_pieces = self.layout.pieces_of(index).len() > 2;
-            if size > 0
-                && good_pieces(index) == 0
-                && if keeps_name { own_pieces } else { size < self.layout.file_len(index) }
-            {
+            let keeps_name = keeps_name(index, size);
+            let could_be_right =
+                if keeps_name { self.has_own_piece(index) } else { size < self.layout.file_len(index) };
+            if size > 0 && good_pieces(index) == 0 && could_be_right {
                 return refuse("a file of that name is there, and no piece of it is right; move it away");
             }
-            if keeps_name {
-                continue;
-            }
-            if self.folder.size(&file.part_path())?.is_some() {
+            if !keeps_name && self.folder.size(&file.part_path())?.is_some() {
                 return refuse("it is not complete, and a .part of it is there too; remove one of the two");
             }
         }
@@ -310,9 +316,11 @@ impl Store {
                     self.folder.make(&file.path, file.executable)?;
                     file.location.set(Location::Final(0));
                 }
-                Location::Final(size)
-                    if !is_complete(index) && !self.keeps_name(index, size, extent(index)) =>
-                {
+                Location::Final(_) if is_complete(index) => {}
+                Location::Final(size) if keeps_name(index, size) => {
+                    file.in_place.store(true, Ordering::Release)
+                }
+                Location::Final(size) => {
                     self.folder.rename(&file.path, &file.part_path())?;
                     file.location.set(Location::Part(size));
                 }
@@ -323,10 +331,13 @@ impl Store {
         Ok(())
     }
 
-    /// Whether a file that lies under its own name keeps it although it is written to: nobody wants it, it may be whole (that its
-    /// borders are not right may be for want of what lies beside it), and it would get its name back only when it is known to be.
-    fn keeps_name(&self, index: FileIndex, size: u64, extent: Extent) -> bool {
-        extent == Extent::Shared && size == self.layout.file_len(index)
+    /// Whether some piece lies in the file alone: it would be right if the file were, whatever is beside it.
+    fn has_own_piece(&self, index: FileIndex) -> bool {
+        let pieces = self.layout.pieces_of(index).filter_map(|number| self.layout.piece(number));
+        pieces.into_iter().any(|piece| {
+            let mut spans = self.layout.spans(piece, 0, self.layout.piece_len(piece));
+            spans.all(|span| span.file == index || self.file(span.file).kind != FileKind::Regular)
+        })
     }
 
     /// Refuses files that the disk has no room for.

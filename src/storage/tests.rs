@@ -33,7 +33,7 @@ fn store(root: &Path, files: &[FileEntry]) -> Result<Arc<Store>, StorageError> {
 /// A store that is ready to be written, and the only core's access to it.
 fn writable(root: &Path, files: &[FileEntry]) -> (Arc<Store>, Access) {
     let store = store(root, files).unwrap();
-    store.prepare(|_| 0, |_| Extent::Whole).unwrap();
+    store.prepare(|_| 0, |_| Extent::Whole, |_| false).unwrap();
     (Arc::clone(&store), Access::new(store, 1))
 }
 
@@ -105,7 +105,7 @@ fn a_file_under_its_own_name_becomes_a_part_again_only_when_it_is_not_complete()
     fs::write(folder.path().join("short"), vec![1; 2 * PIECE as usize]).unwrap();
     let files = [entry("good", 10), entry("bad", 10), entry("short", 3 * PIECE)];
     let store = store(folder.path(), &files).unwrap();
-    store.prepare(|file| u32::from(file.as_usize() != 1), |_| Extent::Whole).unwrap();
+    store.prepare(|file| u32::from(file.as_usize() != 1), |_| Extent::Whole, |_| false).unwrap();
     assert_eq!(names(folder.path()), ["bad.part", "good", "short.part"]);
 }
 
@@ -124,7 +124,7 @@ fn what_is_not_ours_to_change_stops_a_download_before_anything_is_changed() {
         }
         let before = names(folder.path());
         let store = store(folder.path(), &[entry("first", 10), entry("x", 10)]).unwrap();
-        let error = store.prepare(|_| 0, |_| Extent::Whole).unwrap_err().to_string();
+        let error = store.prepare(|_| 0, |_| Extent::Whole, |_| false).unwrap_err().to_string();
         assert!(error.contains(word) && error.contains("/x"), "{error}");
         assert_eq!(names(folder.path()), before);
     }
@@ -299,7 +299,7 @@ fn written_and_read_back(root: &Path, lengths: &[u64], piece_length: u64) -> Cou
         .collect();
     let layout = Arc::new(Layout::new(piece_length, files.iter().map(|file| file.length)).unwrap());
     let store = Arc::new(Store::new(Folder::open(root, true).unwrap(), layout, &files).unwrap());
-    store.prepare(|_| 0, |_| Extent::Whole).unwrap();
+    store.prepare(|_| 0, |_| Extent::Whole, |_| false).unwrap();
     let bytes = stream(&store);
     let counts = ring::run(ring::Config::new(4 << 20), async |core| {
         let access = Access::new(Arc::clone(&store), 1);
@@ -422,7 +422,7 @@ fn a_disk_without_room_is_known_before_anything_is_made() {
     let layout = Arc::new(Layout::new(1 << 29, [1, 1 << 49]).unwrap());
     let files = [entry("t/a", 1), entry("t/b", 1 << 49)];
     let store = Store::new(Folder::open(folder.path(), true).unwrap(), layout, &files).unwrap();
-    let error = store.prepare(|_| 0, |_| Extent::Whole).unwrap_err().to_string();
+    let error = store.prepare(|_| 0, |_| Extent::Whole, |_| false).unwrap_err().to_string();
     assert!(error.contains("the disk is full"), "{error}");
     assert!(names(folder.path()).is_empty());
 }

@@ -133,11 +133,28 @@ fn what_is_left_out_keeps_its_name() {
         assert!(!path(&(name + ".part")).exists(), "{n}");
     }
     // Nothing of this one is right, though it is as long.
-    fs::remove_file(path("0")).unwrap();
-    fs::write(path("1"), vec![7; lengths[1]]).unwrap();
-    let mut leech = select("0");
-    assert!(!leech.wait().success());
-    assert!(fs::read(path("1")).unwrap() == vec![7; lengths[1]]);
+    for (foreign, beside) in [("1", "0"), ("0", "1")] {
+        fs::remove_file(path(beside)).unwrap();
+        let len = fs::metadata(path(foreign)).unwrap().len() as usize;
+        fs::write(path(foreign), vec![7; len]).unwrap();
+        let mut leech = select(beside);
+        assert!(!leech.wait().success());
+        assert!(fs::read(path(foreign)).unwrap() == vec![7; len]);
+        fs::write(path(beside), noise(lengths[beside.parse::<usize>().unwrap()])).unwrap();
+    }
+}
+
+#[test]
+fn what_is_left_out_has_its_name_all_the_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let (torrent, _) = files(folder.path(), &[BLOCK as usize + 100, 3 * BLOCK as usize], BLOCK);
+    // All that it lacks, for want of file 0, is wanted.
+    fs::remove_file(folder.path().join("payload/0")).unwrap();
+    let mut leech = Program::start(&mut client("download", &torrent, folder.path(), &["--select", "0"]));
+    leech.until("listening");
+    let names: Vec<_> =
+        fs::read_dir(folder.path().join("payload")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names, ["1"]);
 }
 
 /// Two would write into the same parts.
@@ -152,7 +169,7 @@ fn one_download_of_a_torrent_at_a_time_writes_into_a_folder() {
     let second = client("download", &path, &into, &[]).stderr(std::process::Stdio::piped()).output().unwrap();
     let said = String::from_utf8(second.stderr).unwrap();
     assert!(
-        !second.status.success() && said.contains("another seedring is downloading this torrent"),
+        !second.status.success() && said.contains("another seedring is at work on this torrent"),
         "{said}"
     );
     Program::start(&mut client("download", &others, &into, &[])).until("listening");

@@ -155,3 +155,25 @@ fn what_was_never_tried_comes_before_what_has_failed_and_fewer_failures_before_m
     assert_eq!(due, [1, 2].map(addr));
     assert_eq!(book.take_due(LONGEST_WAIT, 2, false, |_| 0), [addr(3)]);
 }
+
+/// Peers tell of it once only, and where somebody was met their word is not all that there is.
+#[test]
+fn where_somebody_was_met_a_few_failures_do_not_count() {
+    for (met, left) in [(false, 0), (true, 1)] {
+        let mut book = Candidates::default();
+        assert!(book.add_told(addr(1), Teller::new(addr(2))));
+        let mut now = Duration::ZERO;
+        if met {
+            book.take_due(now, 9, false, |_| 0);
+            book.connected(addr(1));
+            book.ended(now, addr(1), true);
+            now += LONGEST_WAIT;
+        }
+        for _ in 0..=MOST_FAILURES_TOLD {
+            assert_eq!(book.take_due(now, 9, false, |_| 0), [addr(1)]);
+            book.ended(now, addr(1), false);
+            now += LONGEST_WAIT;
+        }
+        assert_eq!(book.take_due(now, 9, false, |_| 0).len(), left, "{met}");
+    }
+}
