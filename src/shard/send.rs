@@ -253,18 +253,16 @@ impl Sender {
         let behind = load::stretches(layout, blocks, self.last, &mut self.stretches);
         let load = load::load(&self.torrent, (&self.stretches, behind), &mut self.asker, &mut self.payloads);
         let can_speak = self.block_sent == 0 && !self.messages.is_empty();
-        tokio::select! {
+        // What is to be said, or comes to be, does not wait for the disk, nor for memory.
+        let is_here = tokio::select! {
             biased;
-            loaded = load => loaded?,
-            // What is to be said, or will be, does not wait for the disk, nor for memory.
-            () = std::future::ready(()), if can_speak => {
-                self.payloads.clear();
-                left = 0;
-            }
-            () = self.bell.notified(), if self.block_sent == 0 => {
-                self.payloads.clear();
-                left = 0;
-            }
+            loaded = load => loaded.map(|()| true)?,
+            () = std::future::ready(()), if can_speak => false,
+            () = self.bell.notified(), if self.block_sent == 0 => false,
+        };
+        if !is_here {
+            self.payloads.clear();
+            left = 0;
         }
         let mut loaded = Loaded::new(&self.stretches, &self.payloads);
         if let Some(rest) = rest {
