@@ -25,7 +25,8 @@
 //! piece (`swarm/sightings.rs`).
 //! A download costs one exchange a piece: whoever claims it fetches it by its own peers, hashes and writes it. A
 //! core that has run out of work says so; the others then show which blocks their pieces lack, it fetches some by its peers
-//! and hands them over (`swarm/errands.rs`). So no piece hangs on the peers of one core. Peers are ranked
+//! and hands them over (`swarm/errands.rs`, `swarm/helping.rs`). What one core has got, the peers of all are told of, of several
+//! pieces together when these come fast (`swarm/telling.rs`). So no piece hangs on the peers of one core. Peers are ranked
 //! for upload slots over all cores once in ten seconds (`swarm/choking.rs`); a limit of bytes a second is one number that
 //! all cores move on (`swarm/limiter.rs`), and no more is asked for than one of downloads lets in soon (`swarm/ahead.rs`).
 //! Cores ring each other's bells for news, and write letters for what must arrive (`shard/crew.rs`). Files and connections of
