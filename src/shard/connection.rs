@@ -36,10 +36,25 @@ pub(super) fn dial(torrent: &Rc<TorrentShard>, addr: SocketAddr) {
             Err(error) => {
                 tracing::debug!("{addr}: {error}");
                 torrent.gauges.count_failure(Failure::of(&error));
-                torrent.swarm.borrow_mut().dial_failed(torrent.now(), addr);
+                let mut swarm = torrent.swarm.borrow_mut();
+                if is_for_want_of_ours(&error, swarm.reaches_out()) {
+                    swarm.dial_prevented(torrent.now(), addr);
+                } else {
+                    swarm.dial_failed(torrent.now(), addr);
+                }
             }
         }
     });
+}
+
+/// Whether a dial has failed for want of something that is ours. Of a network that cannot be reached nobody can tell whether it is
+/// that one or all of them; while somebody out there is connected (`reaches_out`) it is that one.
+fn is_for_want_of_ours(error: &io::Error, reaches_out: bool) -> bool {
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => true,
+        Some(libc::ENETUNREACH | libc::ENETDOWN) => !reaches_out,
+        _ => false,
+    }
 }
 
 /// Why nobody was reached.
@@ -287,5 +302,30 @@ async fn talk(torrent: &Rc<TorrentShard>, slot: PeerSlot, socket: &Socket, bell:
     torrent.hits.borrow_mut().silent += u64::from(is_stuck(&received) || is_stuck(&sent));
     if let Err(error) = received {
         tracing::debug!("connection ended: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dial_that_no_peer_has_seen_fails_for_want_of_ours() {
+        let ours =
+            |code| [false, true].map(|out| is_for_want_of_ours(&io::Error::from_raw_os_error(code), out));
+        for code in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM] {
+            assert_eq!(ours(code), [true, true]);
+        }
+        for code in [libc::ENETUNREACH, libc::ENETDOWN] {
+            assert_eq!(
+                ours(code),
+                [true, false],
+                "with somebody out there it is that network, not all of them"
+            );
+        }
+        for code in [libc::ECONNREFUSED, libc::ETIMEDOUT, libc::EHOSTUNREACH, libc::ECONNRESET] {
+            assert_eq!(ours(code), [false, false]);
+        }
+        assert!(!is_for_want_of_ours(&io::ErrorKind::TimedOut.into(), false));
     }
 }

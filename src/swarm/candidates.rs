@@ -16,7 +16,9 @@ const MOST_FAILURES_TOLD: u32 = 3;
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 /// Until an address is dialled whose peer is connected already.
 const CONNECTED_WAIT: Duration = Duration::from_secs(120);
-/// The same when that is only what somebody says.
+/// Until an address is dialled again that could not be dialled, for want of something of our own.
+const PREVENTED_WAIT: Duration = Duration::from_secs(10);
+/// Until an address is dialled whose peer is connected already, when that is only what somebody says.
 const CLAIMED_WAIT: Duration = Duration::from_secs(20);
 /// An address that the user gave is tried again at least this often, and never forgotten.
 const LONGEST_WAIT_GIVEN: Duration = Duration::from_secs(10);
@@ -327,8 +329,17 @@ impl Candidates {
 
     /// The peer there is connected otherwise: that is no failure, and it is not dialled for a while.
     pub(super) fn postpone(&mut self, now: Duration, addr: SocketAddr) {
+        self.rest_until(addr, now + CONNECTED_WAIT);
+    }
+
+    /// The dial could not be made, for want of something of our own: that is no failure of whoever is there.
+    pub(super) fn prevented(&mut self, now: Duration, addr: SocketAddr) {
+        self.rest_until(addr, now + PREVENTED_WAIT);
+    }
+
+    fn rest_until(&mut self, addr: SocketAddr, until: Duration) {
         if let Some(candidate) = self.leave(addr, State::Idle, false) {
-            candidate.not_before = now + CONNECTED_WAIT;
+            candidate.not_before = until;
         }
     }
 

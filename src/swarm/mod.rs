@@ -167,7 +167,7 @@ pub enum Wish {
     Drop(PeerSlot, DropReason),
     /// Say that one who was here would have been dropped for this.
     Mention(SocketAddr, DropReason),
-    /// Connect. Answer: [`Swarm::connect`] or [`Swarm::dial_failed`].
+    /// Connect. Answer: [`Swarm::connect`], [`Swarm::dial_failed`] or [`Swarm::dial_prevented`].
     Dial(SocketAddr),
     /// The other cores should look at what is new: call [`Swarm::catch_up`] there.
     Nudge,
@@ -315,6 +315,17 @@ impl Swarm {
     /// A dial has come to nothing.
     pub fn dial_failed(&mut self, now: Duration, addr: SocketAddr) {
         self.candidates.ended(now, addr, false);
+    }
+
+    /// A dial could not be made, for want of something of our own: descriptors, memory, a network. That says nothing of who is
+    /// there.
+    pub fn dial_prevented(&mut self, now: Duration, addr: SocketAddr) {
+        self.candidates.prevented(now, addr);
+    }
+
+    /// Whether somebody is connected, to whichever core, who is neither on this machine nor in a network of its own.
+    pub fn reaches_out(&self) -> bool {
+        self.commons.neighbours().reach_out()
     }
 
     /// Wishes for dials, but not to where somebody is connected, on whichever core, that came to us from another port (of what the

@@ -54,6 +54,11 @@ impl Neighbours {
         }
         addrs
     }
+
+    /// Whether one of them is neither on this machine nor in a network of its own.
+    pub(super) fn reach_out(&self) -> bool {
+        self.peers.values().any(|neighbour| !is_local(neighbour.addr.ip()))
+    }
 }
 
 /// What has been exchanged with one peer.

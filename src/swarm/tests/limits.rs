@@ -122,6 +122,23 @@ fn an_address_where_nobody_is_reached_is_given_up() {
     assert_eq!((dials, limits(&desk).failures), (9, 1));
 }
 
+/// A machine without a network would else have forgotten everybody by the time it has one again.
+#[test]
+fn an_address_that_could_not_be_dialled_is_neither_given_up_nor_put_off_for_long() {
+    let mut desk = Desk::new(BLOCK, 3, &[]);
+    desk.swarm.add_candidate(SocketAddr::from(([8, 8, 8, 8], 7)), Source::Tracker);
+    let mut dials = 0;
+    for _ in 0..4000 {
+        desk.pass(1);
+        for wish in desk.wishes() {
+            let Wish::Dial(addr) = wish else { panic!("{wish:?}") };
+            dials += 1;
+            desk.swarm.dial_prevented(desk.now, addr);
+        }
+    }
+    assert_eq!((dials, limits(&desk).failures), (400, 0));
+}
+
 #[test]
 fn only_so_many_are_dialled_at_a_time() {
     let mut desk = Desk::new(BLOCK, 3, &[]);
