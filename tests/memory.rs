@@ -4,7 +4,7 @@ mod common;
 
 use common::metrics::Samples;
 use common::peer::{INTERESTED, PIECE, REQUEST, UNCHOKE, connect, hear_kind, message};
-use common::program::Program;
+use common::program::{Program, client, with_descriptors};
 use common::stage::{Stage, beside_client};
 use seedring::digest::Engine;
 use std::fs;
@@ -178,20 +178,26 @@ fn what_is_not_worth_a_mapping_is_sent_without_a_read_all_the_same() {
     assert!(read <= MISSED && calls > 0 && sent >= stage.total() / 8, "{read} read, {sent} sent in {calls}");
 }
 
-/// Files that are kept open for a send and files that a read waits for do not wait for each other, however few may be open.
+/// Files that are kept open for a send and files that a read waits for do not wait for each other, however few may be open: some
+/// of them are cached, with too little memory to map them.
 #[test]
 fn what_is_sent_from_open_files_waits_for_no_read() {
     let stage = Stage::with_pieces(&vec![40_000; 600], 1 << 18);
-    for limit in [41, 56] {
-        let options = ["--cores", "1", "--metrics", "127.0.0.1:0"];
-        let mut limited = std::process::Command::new("prlimit");
-        limited.arg(format!("--nofile={limit}:{limit}"));
-        let seed = common::program::client("seed", &stage.file, &stage.here(), &options);
-        limited.arg(seed.get_program()).args(seed.get_args());
-        let mut seeder = Program::start(&mut limited);
+    let options = ["--cores", "1", "--memory-limit", "8M"];
+    // Some descriptors more for who looks at the figures.
+    for (limit, figures) in [(41, &[][..]), (56, &["--metrics", "127.0.0.1:0"])] {
+        let seed = client("seed", &stage.file, &stage.here(), &[&options, figures].concat());
+        let mut seeder = Program::start(&mut with_descriptors(&seed, limit, false));
+        let figures = (!figures.is_empty()).then(|| seeder.metrics_address());
         let addr = seeder.address().to_string();
+        stage.leave_page_cache_by(5);
         let scene = ["--peer", &addr, "--connections", "2", "--requests", "200", "--order", "scattered"];
-        assert_eq!(stage.run("download", &scene).0, Some(0), "{limit} descriptors");
+        let (code, summary, said) = stage.run("download", &scene);
+        assert_eq!((code, said.as_str()), (Some(0), ""), "{limit} descriptors: {summary}");
+        if let Some(page) = figures.map(|figures| when_sent(&stage, figures, 2)) {
+            let count = |what| page.sum(&format!("seedring_{what}_total"), &[]);
+            assert!(count("file_sends") > 0 && count("cache_misses") > 0);
+        }
     }
 }
 

@@ -61,7 +61,12 @@ impl Stage {
 
     /// Has the kernel forget the files' bytes, as if nobody had read them for long.
     pub(crate) fn leave_page_cache(&self) {
-        for file in &self.torrent.files {
+        self.leave_page_cache_by(1);
+    }
+
+    /// The same of one file in so many.
+    pub(crate) fn leave_page_cache_by(&self, step: usize) {
+        for file in self.torrent.files.iter().step_by(step) {
             let file = fs::File::open(self.here().join(file.path.join("/"))).unwrap();
             file.sync_all().unwrap();
             // A page that somebody holds at the moment (another processor's list, a send) stays, and with it all that the
@@ -102,7 +107,8 @@ impl Stage {
 
     pub(crate) fn load(&self, mode: &str, more: &[&str]) -> Command {
         let mut command = seedring();
-        command.args(["load", mode, "--timeout", "120", "-d"]).arg(self.there());
+        let timeout = if more.contains(&"--timeout") { &[][..] } else { &["--timeout", "120"] };
+        command.args(["load", mode]).args(timeout).arg("-d").arg(self.there());
         command.args(more).arg(&self.file);
         command
     }
