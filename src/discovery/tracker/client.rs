@@ -10,7 +10,7 @@ use super::reach::Reach;
 use super::reply::{AnnounceResponse, PeerAddr, ReplyError, first};
 use super::scrape::{self, Scrape};
 use super::tls::{Authorities, Tls};
-use super::udp::{self, ConnectionIds};
+use super::udp;
 use super::udp_exchange::{Question, UdpPatience};
 use super::udp_packet::{Family, MAX_SCRAPED, Response};
 use super::url::{HttpUrl, TrackerUrl, UdpUrl};
@@ -58,7 +58,6 @@ pub struct TrackerOptions {
 pub struct TrackerClient {
     options: TrackerOptions,
     tls: Tls,
-    ids: ConnectionIds,
     http_turns: Semaphore,
     udp_turns: Semaphore,
     pub(super) names: PeerNames,
@@ -71,7 +70,6 @@ impl TrackerClient {
         Self {
             tls: Tls::new(options.authorities.clone()),
             options,
-            ids: ConnectionIds::default(),
             http_turns: Semaphore::new(HTTP_AT_ONCE),
             udp_turns: Semaphore::new(UDP_AT_ONCE),
             names: PeerNames::default(),
@@ -299,7 +297,7 @@ impl TrackerClient {
         let last = addrs.len().saturating_sub(1);
         for (index, addr) in addrs.into_iter().enumerate() {
             let patience = if index < last { patience.hasty() } else { patience };
-            match udp::ask(addr, self.home(), question.clone(), patience, &self.ids, &self.counters).await {
+            match udp::ask(addr, self.home(), question.clone(), patience, &self.counters).await {
                 Ok(answer) => return Ok((addr, answer)),
                 Err(error @ TrackerError::Reply(_)) => return Err(error),
                 Err(error) => failure = error,
