@@ -310,8 +310,8 @@ impl TrackerClient {
         let count = match (url, result) {
             (TrackerUrl::Http(_), Ok(_)) => Count::HttpAnnounced,
             (TrackerUrl::Udp(_), Ok(_)) => Count::UdpAnnounced,
-            (TrackerUrl::Http(_), Err(TrackerError::Reply(ReplyError::Refused(_)))) => Count::HttpRefused,
-            (TrackerUrl::Udp(_), Err(TrackerError::Reply(ReplyError::Refused(_)))) => Count::UdpRefused,
+            (TrackerUrl::Http(_), Err(TrackerError::Reply(ReplyError::Refused { .. }))) => Count::HttpRefused,
+            (TrackerUrl::Udp(_), Err(TrackerError::Reply(ReplyError::Refused { .. }))) => Count::UdpRefused,
             (TrackerUrl::Http(_), Err(_)) => Count::HttpFailed,
             (TrackerUrl::Udp(_), Err(_)) => Count::UdpFailed,
         };
@@ -369,8 +369,8 @@ where
         result = &mut v6 => (result, v4),
     };
     match early {
-        // Whoever took longer has more to say about what is wrong.
-        Err(_) => late.await,
+        // Whoever took longer has more to say about what is wrong, but for who wants to be left alone.
+        Err(early) => late.await.map_err(|late| if late.wait() < early.wait() { early } else { late }),
         Ok(early) => match timeout(wait, late).await {
             Ok(Ok(late)) => Ok(merge(early, late)),
             Ok(Err(_)) | Err(_) => Ok(early),
@@ -380,12 +380,14 @@ where
 
 /// Some trackers give their reason with a status of failure, so the body is looked at first.
 fn judge<T>(
-    Page { status, body, .. }: Page,
+    Page { status, body, wait, .. }: Page,
     parse: impl FnOnce(&[u8]) -> Result<T, ReplyError>,
 ) -> Result<T, TrackerError> {
     match parse(&body) {
-        Err(refusal @ ReplyError::Refused(_)) => Err(refusal.into()),
-        _ if !status.is_success() => Err(TrackerError::Status(status)),
+        Err(ReplyError::Refused { reason, wait: named }) => {
+            Err(ReplyError::Refused { reason, wait: named.max(wait) }.into())
+        }
+        _ if !status.is_success() => Err(TrackerError::Status(status, wait)),
         parsed => Ok(parsed?),
     }
 }

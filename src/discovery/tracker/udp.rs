@@ -3,6 +3,7 @@
 use super::counters::{Count, Counters};
 use super::error::TrackerError;
 use super::home::Home;
+use super::reply::ReplyError;
 use super::udp_exchange::{Exchange, Heard, Question, Step, UdpPatience};
 use super::udp_packet::Response;
 use ::ring::rand::{SecureRandom, SystemRandom};
@@ -47,7 +48,9 @@ pub(super) async fn ask(
         match exchange.hear(now(), from, &datagram[..len]) {
             Heard::Ignored => counters.add(Count::DatagramIgnored, 1),
             Heard::Connected => {}
-            Heard::Answer(Response::Error(reason)) => return Err(super::ReplyError::Refused(reason).into()),
+            Heard::Answer(Response::Error(reason)) => {
+                return Err(ReplyError::Refused { reason, wait: None }.into());
+            }
             Heard::Answer(answer) => return Ok(answer),
         }
     }

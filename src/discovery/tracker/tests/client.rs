@@ -211,6 +211,23 @@ async fn one_family_waits_for_the_other_but_not_for_long() {
 }
 
 #[tokio::test]
+async fn who_wants_to_be_left_alone_is_heard_over_who_only_fails() {
+    let addrs = ["192.0.2.1:1", "[2001:db8::1]:1"].map(|addr| addr.parse::<SocketAddr>().unwrap());
+    let hour = Some(Duration::from_secs(3600));
+    for early in [true, false] {
+        let ask = |addrs: Vec<SocketAddr>| async move {
+            if addrs[0].is_ipv4() == early {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            let busy = TrackerError::Reply(ReplyError::Refused { reason: "busy".into(), wait: hour });
+            Err::<(), _>(if addrs[0].is_ipv4() { TrackerError::Timeout("answer") } else { busy })
+        };
+        let asked = by_family(addrs.to_vec(), Duration::ZERO, ask, |one, _| one).await;
+        assert_eq!(asked.unwrap_err().wait(), hour, "{early}");
+    }
+}
+
+#[tokio::test]
 async fn a_scrape_over_udp_goes_in_parts() {
     let url = udp_tracker("[::1]", good).await;
     let torrents: Vec<InfoHash> = (0..200).map(|n| InfoHash([n; 20])).collect();
@@ -229,7 +246,7 @@ async fn a_refusal_over_udp_is_an_answer() {
     .await;
     let client = client();
     let error = client.announce(&url, &request()).await.unwrap_err();
-    let TrackerError::Reply(ReplyError::Refused(reason)) = &error else { panic!("{error:?}") };
+    let TrackerError::Reply(ReplyError::Refused { reason, .. }) = &error else { panic!("{error:?}") };
     assert_eq!(reason, "not here");
     assert_eq!(client.counts().get(Count::UdpRefused), 1);
 }

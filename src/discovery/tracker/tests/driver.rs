@@ -208,6 +208,26 @@ async fn a_silent_tracker_does_not_hold_up_the_end() {
 }
 
 #[tokio::test]
+async fn who_wants_to_be_left_alone_is() {
+    let (heard, mut times) = mpsc::channel(16);
+    let busy = stub(move |_, mut stream| {
+        let heard = heard.clone();
+        async move {
+            heard.send(Instant::now()).await.unwrap();
+            let head = b"HTTP/1.1 503 Busy\r\nConnection: close\r\nRetry-After: 2\r\n\r\n";
+            stream.write_all(head).await.unwrap();
+        }
+    })
+    .await;
+    // After another failure it would be asked again in a quarter of a second.
+    let torrent = start(1001, 10, &[&busy]);
+    let first = times.recv().await.unwrap();
+    torrent.announcing.want_peers();
+    let waited = times.recv().await.unwrap() - first;
+    assert!(waited > Duration::from_millis(1900), "{waited:?}");
+}
+
+#[tokio::test]
 async fn who_is_not_known_leaves_soon() {
     let silent = stub(|_, mut stream| async move {
         let _ = stream.read_u8().await;
