@@ -9,8 +9,8 @@ use std::time::Duration;
 
 /// Most torrents, most peers of one, most of all together, and most of a torrent at one host.
 const MAX_TORRENTS: usize = 2000;
-const MAX_PEERS: usize = 500;
-const MAX_ALL: usize = 100_000;
+pub(super) const MAX_PEERS: usize = 500;
+pub(super) const MAX_ALL: usize = 100_000;
 const MAX_PEERS_A_HOST: usize = 4;
 /// How long an announce counts.
 const EXPIRY: Duration = Duration::from_secs(30 * 60);
@@ -46,6 +46,12 @@ pub(super) struct PeerStore {
 impl PeerStore {
     /// Takes an announce, if there is room.
     pub(super) fn announce(&mut self, now: Duration, info_hash: InfoHash, addr: SocketAddr) -> Taken {
+        let of_torrent = self.torrents.get_mut(&info_hash);
+        // Whoever has a place keeps it, also where there is room for nobody else.
+        if let Some(peer) = of_torrent.and_then(|peers| peers.iter_mut().find(|peer| peer.addr == addr)) {
+            peer.announced = now;
+            return Taken::Again;
+        }
         let known = self.torrents.contains_key(&info_hash);
         let mut taken = Taken::New;
         if self.peers >= MAX_ALL || (!known && self.torrents.len() >= MAX_TORRENTS) {
@@ -59,10 +65,6 @@ impl PeerStore {
             }
         }
         let peers = self.torrents.entry(info_hash).or_default();
-        if let Some(peer) = peers.iter_mut().find(|peer| peer.addr == addr) {
-            peer.announced = now;
-            return Taken::Again;
-        }
         let its_own = |peer: &Peer| host(peer.addr.ip()) == host(addr.ip());
         let full = peers.iter().filter(|peer| its_own(peer)).count() >= MAX_PEERS_A_HOST;
         if full || peers.len() >= MAX_PEERS {

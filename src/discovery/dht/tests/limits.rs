@@ -5,7 +5,7 @@ use crate::discovery::dht::compact::{Contact, Family};
 use crate::discovery::dht::external::External;
 use crate::discovery::dht::limits::{Limits, Over};
 use crate::discovery::dht::state::{self, Kept};
-use crate::discovery::dht::store::{PeerStore, Taken};
+use crate::discovery::dht::store::{MAX_ALL, MAX_PEERS, PeerStore, Taken};
 use crate::discovery::dht::tokens::Tokens;
 use crate::metainfo::InfoHash;
 use std::net::{IpAddr, SocketAddr};
@@ -189,6 +189,23 @@ fn the_store_has_bounds() {
     assert_eq!(store.sample(SECOND * 600, HASH, Family::V4, 1000, &mut rng).0.len(), 500);
     store.expire(MINUTE * 60);
     assert_eq!(store.len(), (0, 0));
+}
+
+#[test]
+fn a_full_store_renews_whom_it_holds() {
+    let (mut store, mut rng) = (PeerStore::default(), fastrand::Rng::with_seed(1));
+    let torrent = |n: usize| InfoHash([n as u8; 20]);
+    for n in 0..MAX_ALL {
+        assert_eq!(store.announce(SECOND, torrent(n / MAX_PEERS), addr(n as u32)), Taken::New);
+    }
+    assert_eq!(store.announce(MINUTE * 20, HASH, addr(MAX_ALL as u32)), Taken::Not);
+    let held = addr(5 * MAX_PEERS as u32);
+    assert_eq!(store.announce(MINUTE * 20, HASH, held), Taken::Again);
+    store.expire(MINUTE * 40);
+    assert_eq!(
+        (store.len(), store.sample(MINUTE * 40, HASH, Family::V4, 9, &mut rng).0),
+        ((1, 1), vec![held])
+    );
 }
 
 #[test]
