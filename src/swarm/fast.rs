@@ -171,14 +171,18 @@ impl Swarm {
 
     /// Takes requests that wait out of the queue, and rejects them: all, or when the peer is being choked all but those
     /// that it may have all the same; these count as had from now on, as those do that it asks for while choked. (So does what was
-    /// asked for before the last time that it had a slot, once more.)
+    /// asked for before the last time that it had a slot, once more.) Who does not speak the fast extension is told by a choke,
+    /// also when it has lost interest: it may find it again, and wait for its blocks.
     pub(super) fn clear_uploads(&mut self, slot: PeerSlot, all: bool) {
         let crowded = self.commons.slots.is_crowded();
         let Some(peer) = self.peers.get_mut(slot) else { return };
         if !peer.fast.on {
             let dropped = peer.uploads.clear();
-            peer.unsaid_choke |= dropped > 0 && !all;
             self.totals.requests.dropped += dropped;
+            if dropped > 0 {
+                peer.unsaid_choke = true;
+                self.wake(slot);
+            }
             return;
         }
         let fast = &mut peer.fast;
