@@ -261,7 +261,7 @@ fn percent_decoded(text: &str) -> Vec<u8> {
 }
 
 /// A URL that could be one: text without white space around it and control characters within.
-fn url(value: &[u8]) -> Option<String> {
+pub(super) fn url(value: &[u8]) -> Option<String> {
     let url = str::from_utf8(value).ok()?.trim();
     (!url.is_empty() && !url.contains(char::is_control)).then(|| url.to_owned())
 }
