@@ -233,7 +233,7 @@ pub fn tracker_query(input: &[u8]) {
         };
         let reply = match AnnounceResponse::parse(&swarms.announce(now, ip, query)) {
             Ok(reply) => reply,
-            Err(ReplyError::Refused(reason)) => {
+            Err(ReplyError::Refused { reason, .. }) => {
                 assert!(!reason.is_empty() && !reason.chars().any(char::is_control), "{reason:?}");
                 continue;
             }

@@ -64,12 +64,10 @@ pub fn extended() -> Vec<Vec<u8>> {
     let mut hello = ExtendedHandshake {
         port: Some(6881),
         reqq: Some(2000),
-        version: Some("somebody 1.0".into()),
+        version: Some("somebody 1.0"),
         your_ip: Some([10, 0, 0, 1].into()),
-        ipv6: Some([1; 16].into()),
         metadata_size: Some(40_000),
         upload_only: Some(true),
-        complete_ago: Some(-1),
         ..ExtendedHandshake::default()
     };
     Extension::ALL.into_iter().for_each(|extension| hello.want(extension));

@@ -24,7 +24,7 @@ pub fn udp_tracker(input: &[u8]) {
         UdpQuestion::Scrape(vec![InfoHash([3; 20]); usize::from(kind) + 1])
     };
     let mut now = Instant::now();
-    let mut exchange = UdpExchange::new(tracker, question, UdpPatience::default(), None);
+    let mut exchange = UdpExchange::new(tracker, question, UdpPatience::default());
     let mut transaction = 0;
     for _ in 0..64 {
         let drawn = u32::from(script.byte()) << 24 | 0x77;

@@ -54,7 +54,7 @@ impl FindArgs {
 
     /// How the DHT is used; `None`: not at all.
     pub(super) fn dht(&self) -> Option<DhtOptions> {
-        let mut options = DhtOptions::default();
+        let mut options = DhtOptions { read_only: self.dht.dht_read_only, ..DhtOptions::default() };
         if !self.dht.dht_bootstrap.is_empty() {
             options.bootstrap.clone_from(&self.dht.dht_bootstrap);
         }
@@ -125,6 +125,10 @@ pub(super) struct DhtArgs {
     #[arg(long, env = "SEEDRING_NO_DHT", value_parser = switch)]
     pub(super) no_dht: bool,
 
+    /// Only ask the DHT, and answer nobody (BEP 43): for hosts that strangers cannot reach
+    #[arg(long, env = "SEEDRING_DHT_READ_ONLY", value_parser = switch)]
+    pub(super) dht_read_only: bool,
+
     /// A node of the DHT to begin with, may be repeated; several can be separated by commas [default: public ones]
     #[arg(long, value_name = "HOST:PORT", env = "SEEDRING_DHT_BOOTSTRAP", value_delimiter = ',')]
     pub(super) dht_bootstrap: Vec<String>,
@@ -156,6 +160,24 @@ fn hostname(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        find: FindArgs,
+    }
+
+    #[test]
+    fn the_dht_is_asked_and_answered_unless_the_user_says_otherwise() {
+        let read_only = |line: &str| {
+            let line = Line::try_parse_from(line.split_whitespace()).unwrap();
+            line.find.dht().map(|dht| dht.read_only)
+        };
+        assert_eq!(read_only("x"), Some(false));
+        assert_eq!(read_only("x --dht-read-only"), Some(true));
+        assert_eq!(read_only("x --dht-read-only --no-dht"), None);
+    }
 
     #[test]
     fn host_names_are_plain() {

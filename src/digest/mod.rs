@@ -14,6 +14,7 @@
 //! | `rounds` | the rounds, written once for all of these |
 //! | `engine` | what the machine has, and how many streams are enough for lanes |
 //! | `sha1`, `sha256` | the two hashes |
+//! | `crc32c` | a checksum, of a few bytes: no part of the above |
 //!
 //! Single streams of SHA-1 go through the `sha1` crate, which uses the processor's SHA instructions, too; SHA-256 that does not
 //! fill lanes goes through `ring`.
@@ -29,6 +30,7 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avx512vl;
+mod crc32c;
 mod engine;
 #[cfg(target_arch = "x86_64")]
 mod lanes;
@@ -42,6 +44,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
+pub use crc32c::crc32c;
 pub use engine::{Engine, NoSuchEngine};
 pub use sha1::Sha1State;
 pub use sha256::Sha256State;

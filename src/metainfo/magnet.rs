@@ -110,7 +110,8 @@ impl Magnet {
         text.trim().get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("magnet:"))
     }
 
-    /// Reads a link. Parameters that are not known, and peers and trackers that make no sense, are passed over.
+    /// Reads a link. Parameters that are not known, and topics, peers and trackers that make no sense, are passed over; a selection
+    /// of files that makes no sense is not, for whoever wants some of the files is not to get all of them.
     ///
     /// # Errors
     /// When it names no v1 torrent, or breaks a limit.
@@ -119,7 +120,7 @@ impl Magnet {
             return Err(MagnetError::TooLong);
         }
         let query = query_of(link.trim()).ok_or(MagnetError::NotMagnet)?;
-        let (mut topic, mut v2) = (None, false);
+        let (mut topic, mut bad, mut v2) = (None, None, false);
         let mut magnet = Self {
             info_hash: InfoHash([0; 20]),
             name: None,
@@ -134,13 +135,15 @@ impl Magnet {
             let (key, text) = parameter.split_once('=').unwrap_or((parameter, ""));
             let value = percent_decoded(text);
             match plain_key(key).as_str() {
-                "xt" => match Topic::parse(&value)? {
-                    Some(Topic::V1(hash)) if topic.is_some_and(|other| other != hash) => {
+                "xt" => match Topic::parse(&value) {
+                    Ok(Some(Topic::V1(hash))) if topic.is_some_and(|other| other != hash) => {
                         return Err(MagnetError::TwoTopics);
                     }
-                    Some(Topic::V1(hash)) => topic = Some(hash),
-                    Some(Topic::V2) => v2 = true,
-                    None => {}
+                    Ok(Some(Topic::V1(hash))) => topic = Some(hash),
+                    Ok(Some(Topic::V2)) => v2 = true,
+                    Ok(None) => {}
+                    // Another may be good.
+                    Err(error) => bad = bad.or(Some(error)),
                 },
                 // In a name, and nowhere else, a plus sign is a space: so other clients read it.
                 "dn" => {
@@ -158,8 +161,8 @@ impl Magnet {
         }
         match topic {
             Some(info_hash) => Ok(Self { info_hash, ..magnet }),
-            None if v2 => Err(MagnetError::V2Only),
-            None => Err(MagnetError::NoTopic),
+            None if v2 => Err(bad.unwrap_or(MagnetError::V2Only)),
+            None => Err(bad.unwrap_or(MagnetError::NoTopic)),
         }
     }
 
@@ -258,7 +261,7 @@ fn percent_decoded(text: &str) -> Vec<u8> {
 }
 
 /// A URL that could be one: text without white space around it and control characters within.
-fn url(value: &[u8]) -> Option<String> {
+pub(super) fn url(value: &[u8]) -> Option<String> {
     let url = str::from_utf8(value).ok()?.trim();
     (!url.is_empty() && !url.contains(char::is_control)).then(|| url.to_owned())
 }

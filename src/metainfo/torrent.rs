@@ -1,5 +1,6 @@
 //! Reading a torrent file (BEP 3, 12, 27, 47).
 
+use super::magnet::url;
 use super::path::{self, TooManyClashes};
 use super::{InfoHash, Layout, LayoutError, PART_SUFFIX, PieceIndex};
 use crate::bencode::{self, Dict, List, Value};
@@ -335,10 +336,11 @@ fn read_hashes(info: Dict<'_>, layout: &Layout) -> Result<Box<[[u8; 20]]>, Torre
 fn read_trackers(root: Dict<'_>) -> Vec<Vec<String>> {
     let list = root.get(b"announce-list").and_then(Value::list);
     let tiers = list.into_iter().flatten().filter_map(Value::list);
-    let tiers: Vec<Vec<_>> = tiers.map(|tier| tier.filter_map(read_url).collect()).collect();
+    let read = |value: Value<'_>| url(value.bytes()?);
+    let tiers: Vec<Vec<_>> = tiers.map(|tier| tier.filter_map(read).collect()).collect();
     let mut tiers: Vec<_> = tiers.into_iter().filter(|tier| !tier.is_empty()).collect();
     if tiers.is_empty() {
-        tiers.extend(root.get(b"announce").and_then(read_url).map(|url| vec![url]));
+        tiers.extend(root.get(b"announce").and_then(read).map(|url| vec![url]));
     }
     tiers
 }
@@ -355,10 +357,4 @@ fn read_nodes(root: Dict<'_>) -> Vec<(String, u16)> {
     };
     let list = root.get(b"nodes").and_then(Value::list);
     list.into_iter().flatten().filter_map(pair).take(MAX_DHT_NODES).collect()
-}
-
-/// A URL that could be one: text without white space around it and control characters within.
-fn read_url(value: Value<'_>) -> Option<String> {
-    let url = value.text()?.trim();
-    (!url.is_empty() && !url.contains(char::is_control)).then(|| url.into())
 }

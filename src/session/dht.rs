@@ -20,11 +20,13 @@ pub struct DhtOptions {
     pub bootstrap: Vec<String>,
     /// The file that nodes are kept in from run to run. Several programs may have it: the first keeps it.
     pub state: Option<PathBuf>,
+    /// Asks and announces, but answers nobody, and says so (BEP 43): for a node that others cannot reach.
+    pub read_only: bool,
 }
 
 impl Default for DhtOptions {
     fn default() -> Self {
-        Self { bootstrap: DEFAULT_BOOTSTRAP.map(str::to_owned).to_vec(), state: None }
+        Self { bootstrap: DEFAULT_BOOTSTRAP.map(str::to_owned).to_vec(), state: None, read_only: false }
     }
 }
 
@@ -79,8 +81,8 @@ impl DhtSearch {
             true => format!("[{host}]:{port}"),
             false => format!("{host}:{port}"),
         }));
-        let state = options.state.clone();
-        let settings = DhtSettings { listen, bootstrap, state, read_only: false, filter };
+        let (state, read_only) = (options.state.clone(), options.read_only);
+        let settings = DhtSettings { listen, bootstrap, state, read_only, filter };
         let handle = DhtHandle::start(settings, sockets, tell);
         handle.search(info_hash, found);
         Some(Self { handle, hunger: Hunger::default(), info_hash, notes })
@@ -123,6 +125,41 @@ impl DhtSearch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+    use tokio::net::UdpSocket;
+    use tokio::time::timeout;
+
+    #[tokio::test]
+    async fn a_node_that_only_reads_says_so_and_answers_nobody() {
+        const PING: &[u8] = b"d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t2:aa1:y1:qe";
+        for read_only in [false, true] {
+            let other = UdpSocket::bind("127.0.79.1:0").await.unwrap();
+            let bootstrap = vec![other.local_addr().unwrap().to_string()];
+            let options = DhtOptions { bootstrap, state: None, read_only };
+            // A port that is free: else another is taken, which does just as well.
+            let free = UdpSocket::bind("127.0.79.2:0").await.unwrap().local_addr().unwrap();
+            let dht = Some((&options, DhtSockets::bind(free)));
+            let search =
+                DhtSearch::start(dht, InfoHash([7; 20]), &[], free, None, mpsc::channel(16).0).unwrap();
+            let mut bytes = [0; 1500];
+            let (len, node) = other.recv_from(&mut bytes).await.unwrap();
+            let says = |part: &[u8]| bytes[..len].windows(part.len()).any(|bytes| bytes == part);
+            assert!(says(b"1:y1:q") && says(b"2:roi1e") == read_only, "{}", bytes[..len].escape_ascii());
+            other.send_to(PING, node).await.unwrap();
+            let answered = async {
+                loop {
+                    let (len, _) = other.recv_from(&mut bytes).await.unwrap();
+                    let is_answer = bytes[..len].windows(7).any(|bytes| bytes == b"1:t2:aa");
+                    if is_answer && bytes[..len].ends_with(b"1:y1:re") {
+                        return;
+                    }
+                }
+            };
+            let wait = if read_only { Duration::from_millis(500) } else { Duration::from_secs(20) };
+            assert_eq!(timeout(wait, answered).await.is_ok(), !read_only);
+            search.stop().await;
+        }
+    }
 
     #[test]
     fn who_has_peers_for_a_minute_has_enough_and_says_so_once() {

@@ -261,7 +261,7 @@ impl Swarm {
         let mut hello = ExtendedHandshake {
             port: greeting.port,
             reqq: Some(REQQ),
-            version: Some(concat!("seedring ", env!("CARGO_PKG_VERSION")).into()),
+            version: Some(concat!("seedring ", env!("CARGO_PKG_VERSION"))),
             your_ip: self.peers.get(slot).map(|peer| peer.who.addr.ip().to_canonical()),
             metadata_size: Some(greeting.metadata.len() as i64).filter(|size| *size > 0),
             upload_only: seeding.then_some(true),

@@ -102,13 +102,18 @@ impl Fast {
         (self.rejections, self.patience) = (0, PATIENCE);
     }
 
+    /// Whether the peer has said already that it sends the piece while it chokes us.
+    fn is_allowed(&self, piece: PieceIndex) -> bool {
+        self.promised.contains(&piece) || self.open().is_some_and(|open| open.has(piece))
+    }
+
     /// The peer has new pieces: it may have promised some of them.
     pub(super) fn learn(&mut self, has: &Bitfield, pieces: u32) {
         if self.promised.is_empty() {
             return;
         }
         let open = self.open.get_or_insert_with(|| Box::new(Bitfield::new(pieces)));
-        self.promised.retain(|piece| !has.has(*piece) || !open.insert(*piece));
+        self.promised.extract_if(.., |piece| has.has(*piece)).for_each(|piece| _ = open.insert(piece));
     }
 
     /// The peer does not send the piece while it chokes us, or has it no more.
@@ -166,14 +171,18 @@ impl Swarm {
 
     /// Takes requests that wait out of the queue, and rejects them: all, or when the peer is being choked all but those
     /// that it may have all the same; these count as had from now on, as those do that it asks for while choked. (So does what was
-    /// asked for before the last time that it had a slot, once more.)
+    /// asked for before the last time that it had a slot, once more.) Who does not speak the fast extension is told by a choke,
+    /// also when it has lost interest: it may find it again, and wait for its blocks.
     pub(super) fn clear_uploads(&mut self, slot: PeerSlot, all: bool) {
         let crowded = self.commons.slots.is_crowded();
         let Some(peer) = self.peers.get_mut(slot) else { return };
         if !peer.fast.on {
             let dropped = peer.uploads.clear();
-            peer.unsaid_choke |= dropped > 0 && !all;
             self.totals.requests.dropped += dropped;
+            if dropped > 0 {
+                peer.unsaid_choke = true;
+                self.wake(slot);
+            }
             return;
         }
         let fast = &mut peer.fast;
@@ -293,10 +302,10 @@ impl Swarm {
             }
             Message::AllowedFast(number) => {
                 let piece = self.layout.piece(number).ok_or(DropReason::NoSuchPiece(number))?;
-                let open = peer.fast.open().map_or(0, |open| open.count() as usize);
-                if self.have.has(piece) {
+                if self.have.has(piece) || peer.fast.is_allowed(piece) {
                     return Ok(());
                 }
+                let open = peer.fast.open().map_or(0, |open| open.count() as usize);
                 if peer.fast.promised.len() + open >= MOST_PROMISED {
                     return self.offend(slot);
                 }

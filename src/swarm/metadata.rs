@@ -7,7 +7,7 @@ use crate::wire::extended::{Extension, METADATA_BLOCK_LEN, MetadataMessage};
 use std::collections::VecDeque;
 
 /// Requests for metadata of one peer that wait: as many as it has blocks, for there are peers that ask for all at once,
-/// and at least so many. What is asked beyond that is an offence.
+/// and at least so many. What is asked beyond that is an offence, and rejected; as many rejects wait, and then there is no answer.
 const LEAST_WAITING: usize = 64;
 /// A peer is sent the metadata so many times; from then on its requests are rejected.
 const MOST_TIMES: usize = 3;
@@ -29,7 +29,12 @@ impl Swarm {
         match MetadataMessage::parse(payload) {
             Some(MetadataMessage::Request { block }) if answered => {
                 let queue = &mut peer.extended.metadata;
-                if queue.waiting.len() >= blocks.max(LEAST_WAITING) {
+                let most = blocks.max(LEAST_WAITING);
+                if queue.waiting.len() >= most {
+                    if queue.waiting.len() < 2 * most {
+                        queue.waiting.push_back((block, false));
+                        self.wake(slot);
+                    }
                     self.totals.limits.requests += 1;
                     return self.offend(slot);
                 }

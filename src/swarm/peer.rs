@@ -134,7 +134,7 @@ pub(super) struct Peer {
     pub(super) shown: Option<Box<Shown>>,
     pub(super) said_bitfield: bool,
     pub(super) said_unchoked: bool,
-    /// It was choked since it last heard of its slot, and what it had asked for is forgotten: that it cannot tell by itself.
+    /// Since it last heard of its slot, what it had asked for was forgotten: that it cannot tell by itself.
     pub(super) unsaid_choke: bool,
     pub(super) said_interested: bool,
     /// How much of the log of pieces it has been told.

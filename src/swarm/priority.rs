@@ -2,29 +2,9 @@
 //! connection come to the same number, and nobody can choose his own.
 
 use super::roster::host;
+use crate::digest::crc32c;
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-
-/// CRC-32C (Castagnoli) of each byte.
-const TABLE: [u32; 256] = {
-    let mut table = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let mut crc = byte as u32;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = (crc >> 1) ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 };
-            bit += 1;
-        }
-        table[byte] = crc;
-        byte += 1;
-    }
-    table
-};
-
-fn crc32c(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0, |crc, byte| TABLE[((crc ^ u32::from(*byte)) & 0xff) as usize] ^ (crc >> 8))
-}
 
 /// The priority of a connection between two addresses.
 pub(super) fn priority(a: SocketAddr, b: SocketAddr) -> u32 {
@@ -119,7 +99,6 @@ mod tests {
         assert_eq!(of("123.213.32.10:0", "98.76.54.32:0"), 0xec2d_7224);
         assert_eq!(of("123.213.32.10:0", "123.213.32.234:0"), 0x9956_8189);
         assert_eq!(of("206.248.98.111:31337", "142.147.89.224:9"), 0x2b41_d456);
-        assert_eq!(crc32c(b"123456789"), 0xe306_9283, "the check value of CRC-32C");
     }
 
     #[test]

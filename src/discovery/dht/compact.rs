@@ -73,17 +73,15 @@ pub(super) fn put_nodes(nodes: &[Contact]) -> Vec<u8> {
     out
 }
 
-/// Reads nodes; `None` when the length is no multiple of a node's.
-pub(super) fn read_nodes(bytes: &[u8], family: Family) -> Option<Vec<Contact>> {
+/// Reads nodes, and whether there is nothing behind them that is no whole node.
+pub(super) fn read_nodes(bytes: &[u8], family: Family) -> (Vec<Contact>, bool) {
     let chunks = bytes.chunks_exact(family.node_len());
-    if !chunks.remainder().is_empty() {
-        return None;
-    }
+    let whole = chunks.remainder().is_empty();
     let node = |chunk: &[u8]| {
         let (id, addr) = chunk.split_first_chunk::<20>()?;
         Some(Contact { id: NodeId(*id), addr: read_addr(addr)? })
     };
-    chunks.map(node).collect()
+    (chunks.filter_map(node).collect(), whole)
 }
 
 /// Whether a packet may be sent to an address that somebody at `from` has named. Strangers must not make us talk to

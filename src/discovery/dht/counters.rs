@@ -36,7 +36,7 @@ pub struct DhtCounters {
     /// Addresses of peers that were handed out to torrents.
     pub peers_found: u64,
 
-    /// Dropped: no message of the DHT.
+    /// Dropped: no message of the DHT, or of a reply what is no whole address.
     pub malformed: u64,
     /// Dropped: an answer to nothing that we asked there.
     pub unsolicited: u64,

@@ -1,5 +1,6 @@
 //! Node ids, their distance (BEP 5), and how an id follows from an address (BEP 42).
 
+use crate::digest::crc32c;
 pub(super) use crate::swarm::is_local;
 use std::fmt;
 use std::net::IpAddr;
@@ -73,11 +74,4 @@ fn checksum(ip: IpAddr, last: u8) -> u32 {
             crc32c(&(upper & MASK_V6 | u64::from(last & 7) << 61).to_be_bytes())
         }
     }
-}
-
-/// CRC-32C (Castagnoli), bit by bit: it is only ever taken of eight bytes.
-fn crc32c(bytes: &[u8]) -> u32 {
-    const POLYNOMIAL: u32 = 0x82f6_3b78;
-    let bit = |sum: u32, _| if sum & 1 == 1 { sum >> 1 ^ POLYNOMIAL } else { sum >> 1 };
-    !bytes.iter().fold(!0, |sum, byte| (0..8).fold(sum ^ u32::from(*byte), bit))
 }

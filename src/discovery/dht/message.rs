@@ -62,6 +62,8 @@ pub(super) struct Reply<'a> {
     pub(super) token: Option<&'a [u8]>,
     /// Where we are, as the other node sees us (BEP 42).
     pub(super) ip: Option<SocketAddr>,
+    /// Some of the nodes and peers are no whole addresses, and left out.
+    pub(super) ragged: bool,
 }
 
 /// Why a datagram is not a message.
@@ -143,17 +145,21 @@ fn wanted(value: Value<'_>) -> Option<Family> {
     }
 }
 
-/// `None` when something has a wrong type or length: then nothing of it is believed.
+/// `None` when something has a wrong type: then nothing of it is believed. Of lists that end within an address, or have some of
+/// another length, the others count: there are nodes that cut their replies where the packet ends.
 fn reply(root: Dict<'_>) -> Option<Reply<'_>> {
     let fields = root.get(b"r")?.dict()?;
     let mut reply = Reply { id: Some(NodeId(twenty(fields, b"id")?)), ..Reply::default() };
     for (key, family) in [(b"nodes".as_slice(), Family::V4), (b"nodes6", Family::V6)] {
         if let Some(nodes) = fields.get(key) {
-            reply.nodes.extend(read_nodes(nodes.bytes()?, family)?);
+            let (nodes, whole) = read_nodes(nodes.bytes()?, family);
+            reply.nodes.extend(nodes);
+            reply.ragged |= !whole;
         }
     }
     if let Some(values) = fields.get(b"values") {
-        reply.values = values.list()?.filter_map(Value::bytes).filter_map(read_addr).collect();
+        let read = values.list()?.map(|value| value.bytes().and_then(read_addr));
+        reply.values = read.inspect(|addr| reply.ragged |= addr.is_none()).flatten().collect();
     }
     if let Some(token) = fields.get(b"token") {
         reply.token = Some(token.bytes()?).filter(|token| token.len() <= MAX_TOKEN);

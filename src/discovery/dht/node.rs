@@ -248,6 +248,7 @@ impl Dht {
                 }
             }
             Ok(Message { transaction, body: Body::Reply(reply) }) => {
+                self.counted.malformed += u64::from(reply.ragged);
                 self.replied(now, (family, from), transaction, &reply);
             }
             Ok(Message { transaction, body: Body::Error }) => self.refused(now, from, transaction),

@@ -52,6 +52,11 @@ pub enum Input {
     },
     /// The announce under way failed.
     Failed,
+    /// Likewise, and the tracker is not to be asked again for so long, whatever there is to tell it.
+    Refused {
+        /// From now on.
+        wait: Duration,
+    },
     /// The download became complete. Only the first one counts, and none when it was complete at the start.
     Completed,
     /// More peers would be welcome. May be said as often as one likes: it only pulls the next announce forward,
@@ -79,6 +84,8 @@ struct Tracker {
     knows_us: bool,
     /// Before this no announce without an event.
     not_before: Option<Instant>,
+    /// Before this no announce at all, but for last words: so it has said itself.
+    barred: Option<Instant>,
     tracker_id: Option<Vec<u8>>,
 }
 
@@ -136,7 +143,8 @@ impl Announcer {
         now: Instant,
     ) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let tracker = |url| Tracker { url, knows_us: false, not_before: None, tracker_id: None };
+        let tracker =
+            |url| Tracker { url, knows_us: false, not_before: None, barred: None, tracker_id: None };
         let mut tiers: Vec<Vec<Tracker>> =
             tiers.into_iter().map(|tier| tier.into_iter().map(tracker).collect()).collect();
         tiers.retain(|tier| !tier.is_empty());
@@ -162,11 +170,8 @@ impl Announcer {
             Input::Succeeded { interval, min_interval, tracker_id } => {
                 self.succeeded(now, interval, min_interval, tracker_id);
             }
-            Input::Failed => {
-                if let State::UnderWay(place, _) = self.state {
-                    self.state = State::Asking((place.0, place.1 + 1));
-                }
-            }
+            Input::Failed => self.failed(None),
+            Input::Refused { wait } => self.failed(Some(now + wait)),
             Input::Completed => {
                 if self.completed == Completed::No {
                     self.completed = Completed::ToTell;
@@ -238,13 +243,16 @@ impl Announcer {
                 continue;
             };
             let event = self.event_for(tracker);
-            if event.is_some() || tracker.not_before.is_none_or(|at| at <= now) {
+            let may_be_asked = event.is_some() || tracker.not_before.is_none_or(|at| at <= now);
+            if may_be_asked && tracker.barred.is_none_or(|at| at <= now) {
                 self.state = State::UnderWay((tier, index), event);
                 return Some(tracker.due(event));
             }
             index += 1;
         }
-        let at = now + self.back_off();
+        // Nor is there a round before somebody may be asked.
+        let free = self.tiers.iter().flatten().map(|tracker| tracker.barred.unwrap_or(now)).min();
+        let at = (now + self.back_off()).max(free.unwrap_or(now));
         // A wish for peers does not shorten it: a tracker that is down stays down.
         self.state = State::waiting_until(at);
         None
@@ -254,6 +262,13 @@ impl Announcer {
         let doubled = self.config.first_retry.saturating_mul(1 << self.failed_rounds.min(20));
         self.failed_rounds += 1;
         doubled.min(self.config.longest_retry).mul_f64(0.75 + 0.5 * self.rng.f64())
+    }
+
+    /// The announce under way failed: the round goes on. The tracker is not asked before `barred`.
+    fn failed(&mut self, barred: Option<Instant>) {
+        let State::UnderWay((tier, index), _) = self.state else { return };
+        self.tiers[tier][index].barred = barred;
+        self.state = State::Asking((tier, index + 1));
     }
 
     fn event_for(&self, tracker: &Tracker) -> Option<Event> {

@@ -10,7 +10,7 @@ use super::reach::Reach;
 use super::reply::{AnnounceResponse, PeerAddr, ReplyError, first};
 use super::scrape::{self, Scrape};
 use super::tls::{Authorities, Tls};
-use super::udp::{self, ConnectionIds};
+use super::udp;
 use super::udp_exchange::{Question, UdpPatience};
 use super::udp_packet::{Family, MAX_SCRAPED, Response};
 use super::url::{HttpUrl, TrackerUrl, UdpUrl};
@@ -58,7 +58,6 @@ pub struct TrackerOptions {
 pub struct TrackerClient {
     options: TrackerOptions,
     tls: Tls,
-    ids: ConnectionIds,
     http_turns: Semaphore,
     udp_turns: Semaphore,
     pub(super) names: PeerNames,
@@ -71,7 +70,6 @@ impl TrackerClient {
         Self {
             tls: Tls::new(options.authorities.clone()),
             options,
-            ids: ConnectionIds::default(),
             http_turns: Semaphore::new(HTTP_AT_ONCE),
             udp_turns: Semaphore::new(UDP_AT_ONCE),
             names: PeerNames::default(),
@@ -299,7 +297,7 @@ impl TrackerClient {
         let last = addrs.len().saturating_sub(1);
         for (index, addr) in addrs.into_iter().enumerate() {
             let patience = if index < last { patience.hasty() } else { patience };
-            match udp::ask(addr, self.home(), question.clone(), patience, &self.ids, &self.counters).await {
+            match udp::ask(addr, self.home(), question.clone(), patience, &self.counters).await {
                 Ok(answer) => return Ok((addr, answer)),
                 Err(error @ TrackerError::Reply(_)) => return Err(error),
                 Err(error) => failure = error,
@@ -312,8 +310,8 @@ impl TrackerClient {
         let count = match (url, result) {
             (TrackerUrl::Http(_), Ok(_)) => Count::HttpAnnounced,
             (TrackerUrl::Udp(_), Ok(_)) => Count::UdpAnnounced,
-            (TrackerUrl::Http(_), Err(TrackerError::Reply(ReplyError::Refused(_)))) => Count::HttpRefused,
-            (TrackerUrl::Udp(_), Err(TrackerError::Reply(ReplyError::Refused(_)))) => Count::UdpRefused,
+            (TrackerUrl::Http(_), Err(TrackerError::Reply(ReplyError::Refused { .. }))) => Count::HttpRefused,
+            (TrackerUrl::Udp(_), Err(TrackerError::Reply(ReplyError::Refused { .. }))) => Count::UdpRefused,
             (TrackerUrl::Http(_), Err(_)) => Count::HttpFailed,
             (TrackerUrl::Udp(_), Err(_)) => Count::UdpFailed,
         };
@@ -371,8 +369,8 @@ where
         result = &mut v6 => (result, v4),
     };
     match early {
-        // Whoever took longer has more to say about what is wrong.
-        Err(_) => late.await,
+        // Whoever took longer has more to say about what is wrong, but for who wants to be left alone.
+        Err(early) => late.await.map_err(|late| if late.wait() < early.wait() { early } else { late }),
         Ok(early) => match timeout(wait, late).await {
             Ok(Ok(late)) => Ok(merge(early, late)),
             Ok(Err(_)) | Err(_) => Ok(early),
@@ -382,12 +380,14 @@ where
 
 /// Some trackers give their reason with a status of failure, so the body is looked at first.
 fn judge<T>(
-    Page { status, body, .. }: Page,
+    Page { status, body, wait, .. }: Page,
     parse: impl FnOnce(&[u8]) -> Result<T, ReplyError>,
 ) -> Result<T, TrackerError> {
     match parse(&body) {
-        Err(refusal @ ReplyError::Refused(_)) => Err(refusal.into()),
-        _ if !status.is_success() => Err(TrackerError::Status(status)),
+        Err(ReplyError::Refused { reason, wait: named }) => {
+            Err(ReplyError::Refused { reason, wait: named.max(wait) }.into())
+        }
+        _ if !status.is_success() => Err(TrackerError::Status(status, wait)),
         parsed => Ok(parsed?),
     }
 }

@@ -51,13 +51,11 @@ pub enum Count {
     LocalPeerDropped,
     /// Intervals that trackers named and that were not kept to: longer than is believed, or shorter.
     IntervalClamped,
-    /// Connection ids of UDP trackers that were not kept, because there were too many.
-    ConnectionIdDropped,
 }
 
 impl Count {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 23] = [
         Self::HttpAnnounced,
         Self::HttpRefused,
         Self::HttpFailed,
@@ -81,7 +79,6 @@ impl Count {
         Self::PeerDropped,
         Self::LocalPeerDropped,
         Self::IntervalClamped,
-        Self::ConnectionIdDropped,
     ];
 
     /// A name for labels.
@@ -110,7 +107,6 @@ impl Count {
             Self::PeerDropped => "peer_dropped",
             Self::LocalPeerDropped => "local_peer_dropped",
             Self::IntervalClamped => "interval_clamped",
-            Self::ConnectionIdDropped => "connection_id_dropped",
         }
     }
 }

@@ -412,7 +412,10 @@ impl Driver {
 
     fn finished(&mut self, Outcome { line, due, result }: Outcome) {
         let (input, peers, from) = match &result {
-            Err(_) => (Input::Failed, Vec::new(), None),
+            Err(error) => {
+                let input = error.wait().map_or(Input::Failed, |wait| Input::Refused { wait });
+                (input, Vec::new(), None)
+            }
             Ok(reply) => {
                 let (interval, min_interval) = (reply.interval, reply.min_interval);
                 let tracker_id = reply.tracker_id.clone();

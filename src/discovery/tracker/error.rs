@@ -7,6 +7,7 @@ use crate::wire::GzipError;
 use hyper::StatusCode;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// Why an announce or a scrape failed. None of the sentences shows the URL's path, which may hold a passkey.
 #[derive(Debug, thiserror::Error)]
@@ -64,9 +65,9 @@ pub enum TrackerError {
         "trackers at {0} are not asked for this path: of this machine only for /announce, of its link not at all"
     )]
     Forbidden(SocketAddr),
-    /// Another status than success, without a reason a tracker gives.
+    /// Another status than success, without a reason a tracker gives; and for how long the server wants to be left alone.
     #[error("the tracker answered with HTTP status {0}")]
-    Status(StatusCode),
+    Status(StatusCode, Option<Duration>),
     /// The body is compressed otherwise than with gzip, which is all that we asked for.
     #[error("the tracker's answer is compressed, and not with gzip, which is all that was asked for")]
     Compressed,
@@ -76,4 +77,14 @@ pub enum TrackerError {
     /// The body is not a successful reply.
     #[error(transparent)]
     Reply(#[from] ReplyError),
+}
+
+impl TrackerError {
+    /// For how long the tracker itself does not want to be asked again, when it has said so.
+    pub fn wait(&self) -> Option<Duration> {
+        match self {
+            Self::Status(_, wait) | Self::Reply(ReplyError::Refused { wait, .. }) => *wait,
+            _ => None,
+        }
+    }
 }

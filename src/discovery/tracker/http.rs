@@ -6,6 +6,7 @@ use super::error::TrackerError;
 use super::home::Home;
 use super::names;
 use super::reach::Reach;
+use super::reply::clamped;
 use super::tls::Tls;
 use super::udp_packet::Family;
 use super::url::{HttpUrl, UrlError};
@@ -14,7 +15,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, HOST, HeaderValue,
-    LOCATION, TRANSFER_ENCODING, USER_AGENT,
+    LOCATION, RETRY_AFTER, TRANSFER_ENCODING, USER_AGENT,
 };
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -66,6 +67,8 @@ pub(super) struct Page {
     pub(super) body: Vec<u8>,
     /// Where that server is, which may be another than was asked at first.
     pub(super) from: Option<IpAddr>,
+    /// For how long it wants to be left alone.
+    pub(super) wait: Option<Duration>,
 }
 
 /// The means to ask over HTTP.
@@ -80,7 +83,7 @@ pub(super) struct Http<'a> {
 }
 
 enum Answer {
-    Page(StatusCode, Vec<u8>),
+    Page(StatusCode, Option<Duration>, Vec<u8>),
     Redirect(HttpUrl),
 }
 
@@ -111,7 +114,7 @@ impl Http<'_> {
                 self.exchange(stream, &url).await?
             };
             match answer {
-                Answer::Page(status, body) => return Ok(Page { status, body, from }),
+                Answer::Page(status, wait, body) => return Ok(Page { status, body, from, wait }),
                 Answer::Redirect(next) => url = next,
             }
         }
@@ -182,12 +185,13 @@ impl Http<'_> {
             let location = location.to_str().map_err(|error| UrlError::Malformed(error.to_string()))?;
             return Ok(Answer::Redirect(url.join(location)?));
         }
+        let wait = busy_for(status, response.headers().get(RETRY_AFTER));
         let packed = is_packed(response.headers().get(CONTENT_ENCODING));
         let body = self.read_body(response).await?;
         let page = packed.and_then(|packed| if packed { self.unpack(&body) } else { Ok(body) });
         // Of a page that only says that something went wrong, the status says more.
         let page = page.or_else(|error| if status.is_success() { Err(error) } else { Ok(Vec::new()) })?;
-        Ok(Answer::Page(status, page))
+        Ok(Answer::Page(status, wait, page))
     }
 
     /// What was packed may be no longer than what comes as it is.
@@ -246,6 +250,13 @@ fn is_packed(encoding: Option<&HeaderValue>) -> Result<bool, TrackerError> {
         Some(_) if is("gzip") || is("x-gzip") => Ok(true),
         Some(_) => Err(TrackerError::Compressed),
     }
+}
+
+/// For how long a server that has too much to do wants to be left alone, when it names a time in seconds.
+fn busy_for(status: StatusCode, retry_after: Option<&HeaderValue>) -> Option<Duration> {
+    let is_busy = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&status);
+    let seconds = retry_after.filter(|_| is_busy)?.to_str().ok()?;
+    seconds.trim().parse().ok().and_then(clamped)
 }
 
 fn is_redirect(status: StatusCode) -> bool {

@@ -57,8 +57,7 @@ pub use scrape::{Scrape, parse as parse_scrape};
 pub use swarms::Swarms as TrackerSwarms;
 pub use tls::{Authorities, AuthorityError};
 pub use udp_exchange::{
-    ConnectionId as UdpConnectionId, Exchange as UdpExchange, Heard as UdpHeard, Question as UdpQuestion,
-    Step as UdpStep, UdpPatience,
+    Exchange as UdpExchange, Heard as UdpHeard, Question as UdpQuestion, Step as UdpStep, UdpPatience,
 };
 pub use udp_packet::Response as UdpResponse;
 pub use url::{HttpUrl, TrackerUrl, UdpUrl, UrlError, label};

@@ -58,9 +58,14 @@ pub enum ReplyError {
     /// Not bencoding, or no dictionary.
     #[error("the tracker's answer is not a bencoded dictionary")]
     NotBencode,
-    /// The tracker refused; its reason is fit to be shown.
-    #[error("the tracker refused: {0}")]
-    Refused(String),
+    /// The tracker refused.
+    #[error("the tracker refused: {reason}")]
+    Refused {
+        /// Why, fit to be shown.
+        reason: String,
+        /// For how long it does not want to be asked again, when it says so; 1 s to 24 h.
+        wait: Option<Duration>,
+    },
 }
 
 impl AnnounceResponse {
@@ -73,7 +78,7 @@ impl AnnounceResponse {
         let document = bencode::parse(body).map_err(|_| ReplyError::NotBencode)?;
         let dict = document.root.dict().ok_or(ReplyError::NotBencode)?;
         if let Some(reason) = dict.get(b"failure reason") {
-            return Err(ReplyError::Refused(reason.bytes().map_or("no reason given".into(), shown)));
+            return Err(refusal(dict, reason));
         }
         let tracker_id = bytes(dict, b"tracker id").filter(|id| id.len() <= MAX_TRACKER_ID_LEN);
         let (peers, dropped) = peers(dict);
@@ -94,6 +99,27 @@ impl AnnounceResponse {
             from: None,
         })
     }
+}
+
+/// A reply that gives a reason instead of an answer.
+pub(super) fn refusal(dict: Dict<'_>, reason: Value<'_>) -> ReplyError {
+    let reason = reason.bytes().map_or("no reason given".into(), shown);
+    ReplyError::Refused { reason, wait: refused_for(dict) }
+}
+
+/// For how long a tracker that refuses does not want to be asked: in minutes or for ever (BEP 31), or by its intervals. For ever
+/// is a day: a tracker that has forgotten a torrent may learn of it again.
+fn refused_for(dict: Dict<'_>) -> Option<Duration> {
+    let seconds = |key: &[u8]| dict.get(key).and_then(Value::int).and_then(clamped);
+    let minutes = |text: &str| text.parse::<i64>().ok();
+    let retry = dict.get(b"retry in").and_then(|value| match value.text() {
+        Some("never") => Some(i64::MAX),
+        // Some write the number as a string.
+        Some(text) => minutes(text),
+        None => value.int(),
+    });
+    let retry = retry.and_then(|minutes| clamped(minutes.saturating_mul(60)));
+    retry.or_else(|| seconds(b"min interval")).or_else(|| seconds(b"interval"))
 }
 
 fn count(dict: Dict<'_>, key: &[u8]) -> Option<u64> {

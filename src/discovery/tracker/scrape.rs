@@ -1,7 +1,7 @@
 //! What a tracker answers to a scrape (BEP 48, and `downloaders` of BEP 21). Pure; every byte is hostile.
 
 use super::announce::percent_encode;
-use super::reply::{ReplyError, shown};
+use super::reply::{ReplyError, refusal};
 use crate::bencode::{self, Dict, Value};
 use crate::metainfo::InfoHash;
 
@@ -38,7 +38,7 @@ pub fn parse(body: &[u8], torrents: &[InfoHash]) -> Result<Vec<Option<Scrape>>, 
     let document = bencode::parse(body).map_err(|_| ReplyError::NotBencode)?;
     let dict = document.root.dict().ok_or(ReplyError::NotBencode)?;
     if let Some(reason) = dict.get(b"failure reason") {
-        return Err(ReplyError::Refused(reason.bytes().map_or("no reason given".into(), shown)));
+        return Err(refusal(dict, reason));
     }
     let files = dict.get(b"files").and_then(Value::dict);
     let counts = |torrent: &InfoHash| files?.get(&torrent.0)?.dict().map(entry);

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// How long a connection id is good.
-pub(super) const CONNECTION_ID_AGE: Duration = Duration::from_secs(60);
+const CONNECTION_ID_AGE: Duration = Duration::from_secs(60);
 /// Most that a wait doubles.
 const MAX_DOUBLINGS: u32 = 8;
 /// Retries when there is somebody else to ask.
@@ -47,14 +47,14 @@ pub enum Question {
 }
 
 /// A connection id, and when it came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConnectionId {
-    pub(super) id: u64,
-    pub(super) since: Instant,
+#[derive(Clone, Copy, Debug)]
+struct ConnectionId {
+    id: u64,
+    since: Instant,
 }
 
 impl ConnectionId {
-    pub(super) fn is_good(&self, now: Instant) -> bool {
+    fn is_good(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.since) < CONNECTION_ID_AGE
     }
 }
@@ -96,23 +96,15 @@ pub struct Exchange {
     question: Question,
     patience: UdpPatience,
     connection: Option<ConnectionId>,
-    /// The connection id is from an earlier exchange: the tracker may have forgotten it.
-    inherited: bool,
     /// Datagrams that went unanswered.
     lost: u32,
     state: State,
 }
 
 impl Exchange {
-    /// With the tracker's address and, if there is one from before, a connection id.
-    pub fn new(
-        tracker: SocketAddr,
-        question: Question,
-        patience: UdpPatience,
-        connection: Option<ConnectionId>,
-    ) -> Self {
-        let inherited = connection.is_some();
-        Self { tracker, question, patience, connection, inherited, lost: 0, state: State::ToSend }
+    /// With the tracker's address.
+    pub fn new(tracker: SocketAddr, question: Question, patience: UdpPatience) -> Self {
+        Self { tracker, question, patience, connection: None, lost: 0, state: State::ToSend }
     }
 
     /// What to do now. `random` gives numbers that nobody can guess: one for each datagram, to know its answer by.
@@ -155,23 +147,10 @@ impl Exchange {
             None => Heard::Ignored,
             Some(Response::Connected(id)) => {
                 self.connection = Some(ConnectionId { id, since: now });
-                self.inherited = false;
-                self.state = State::ToSend;
-                Heard::Connected
-            }
-            Some(Response::Error(_)) if self.inherited => {
-                // It may be the old connection id that is wrong. A new one settles it.
-                self.connection = None;
-                self.inherited = false;
                 self.state = State::ToSend;
                 Heard::Connected
             }
             Some(answer) => Heard::Answer(answer),
         }
-    }
-
-    /// The connection id, for the next exchange.
-    pub fn connection(&self) -> Option<ConnectionId> {
-        self.connection
     }
 }

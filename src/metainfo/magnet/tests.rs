@@ -57,6 +57,18 @@ fn links_of_the_second_version_are_told_apart() {
 }
 
 #[test]
+fn a_topic_that_makes_no_sense_is_passed_over_where_there_is_another() {
+    let (good, bad) = (format!("urn:btih:{HEX}"), "urn:btih:123");
+    for query in [format!("xt.1={bad}&xt.2={good}"), format!("xt={good}&dn=a&xt={bad}")] {
+        assert_eq!(parse(&query).unwrap().info_hash, InfoHash(BYTES), "{query}");
+    }
+    let v2 = format!("urn:btmh:1220{}", "ab".repeat(32));
+    for query in [format!("xt={bad}"), format!("xt.1={bad}&xt.2={v2}"), format!("xt={bad}&xt=urn:sha1:1")] {
+        assert_eq!(parse(&query), Err(MagnetError::InfoHash), "{query}");
+    }
+}
+
+#[test]
 fn what_names_no_torrent_is_refused_with_a_reason() {
     for link in ["", "magnet", "magnet:", "http://x/?xt=1", "magnet:xt=urn:btih:"] {
         assert_eq!(Magnet::parse(link), Err(MagnetError::NotMagnet), "{link}");

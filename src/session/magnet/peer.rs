@@ -178,7 +178,7 @@ fn greeting(theirs: Reserved, addr: SocketAddr, ours: &Ourselves) -> Vec<u8> {
     }
     let mut hello = ExtendedHandshake {
         port: Some(ours.port),
-        version: Some(concat!("seedring ", env!("CARGO_PKG_VERSION")).into()),
+        version: Some(concat!("seedring ", env!("CARGO_PKG_VERSION"))),
         your_ip: Some(addr.ip().to_canonical()),
         ..ExtendedHandshake::default()
     };

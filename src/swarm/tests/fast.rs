@@ -224,6 +224,26 @@ fn allowed_pieces_are_asked_for_while_choked_once_the_peer_has_them() {
 }
 
 #[test]
+fn what_is_allowed_over_and_over_counts_once() {
+    let mut desk = desk(BLOCK, 100, &[]);
+    let peer = desk.connect(true, 1).unwrap();
+    let allow = |desk: &mut Desk, pieces: std::ops::Range<u32>| {
+        pieces.for_each(|piece| desk.hear(peer, Message::AllowedFast(piece)));
+        desk.swarm.totals().limits.offences
+    };
+    desk.hear(peer, Message::Bitfield(&bits(100, &[0])));
+    // Of one that it has, and of one that it has not yet.
+    for _ in 0..100 {
+        assert_eq!(allow(&mut desk, 0..2), 0);
+    }
+    assert_eq!(desk.requests(peer), [(0, 0)]);
+    desk.hear(peer, Message::Have(1));
+    assert_eq!(allow(&mut desk, 1..2), 0);
+    // There is room for as many others as if each had been said once.
+    assert_eq!((allow(&mut desk, 2..64), allow(&mut desk, 64..65)), (0, 1));
+}
+
+#[test]
 fn what_one_rejects_another_is_asked_for_and_a_peer_that_rejects_everything_is_left_alone() {
     let mut desk = desk(BLOCK, 1, &[]);
     let peer = desk.giver(1, &[0]);

@@ -75,21 +75,28 @@ fn pick_having(pieces: u32, peers: u32, had: u32) -> Duration {
         let (mut desk, peers) = crowd(pieces, peers, had);
         // The first word is what we have, and the first request is where all begins.
         desk.say(peers[0]);
-        let begun = Instant::now();
-        let asked = desk.requests(peers[1]).len();
-        let time = begun.elapsed();
-        assert_eq!(asked, TIMED);
-        time
+        time_of_requests(&mut desk, peers[1])
     });
     times.min().unwrap()
 }
 
+fn time_of_requests(desk: &mut Desk, peer: PeerSlot) -> Duration {
+    let begun = Instant::now();
+    let asked = desk.requests(peer).len();
+    let time = begun.elapsed();
+    assert_eq!(asked, TIMED);
+    time
+}
+
 /// The shortest time for the HAVEs of one peer that comes with nothing.
 fn have(pieces: u32, peers: u32) -> Duration {
-    let (mut desk, _) = crowd(pieces, peers, HAD);
+    time_of_haves(&mut crowd(pieces, peers, HAD).0, pieces)
+}
+
+fn time_of_haves(desk: &mut Desk, pieces: u32) -> Duration {
     let mut rng = fastrand::Rng::with_seed(2);
     let times = (0..TRIES).map(|number| {
-        let peer = connect(&mut desk, 1_000_000 + number as u32);
+        let peer = connect(desk, 1_000_000 + number as u32);
         let told = rng.choose_multiple(0..pieces, TIMED);
         let begun = Instant::now();
         told.into_iter().for_each(|piece| desk.hear(peer, Message::Have(piece)));
@@ -122,6 +129,20 @@ fn many_peers_make_no_pick_and_no_have_much_dearer() {
             many < few * MOST_AMONG_PEERS,
             "{TIMED} {what}: {few:?} among {FEW_PEERS} peers, {many:?} among {MANY_PEERS}"
         );
+    }
+}
+
+/// A hundred times as many pieces, and fifty times as many peers. One crowd of them is enough: each peer is asked for others.
+#[test]
+fn many_pieces_among_many_peers_make_no_pick_and_no_have_much_dearer() {
+    let (mut desk, peers) = crowd(MANY, MANY_PEERS, HAD);
+    desk.say(peers[0]);
+    let picks = peers[1..=TRIES].iter().map(|peer| time_of_requests(&mut desk, *peer)).min().unwrap();
+    let haves = time_of_haves(&mut desk, MANY);
+    for (what, cost, many) in [("picks", pick as Cost, picks), ("HAVEs", have, haves)] {
+        let few = cost(FEW, FEW_PEERS);
+        println!("{TIMED} {what}: {few:?}, and {many:?} of {MANY} pieces among {MANY_PEERS} peers");
+        assert!(many < few * MOST, "{TIMED} {what}: {few:?}, {many:?} of {MANY} among {MANY_PEERS} peers");
     }
 }
 

@@ -3,7 +3,7 @@
 use super::desk::{BLOCK, Desk, Said, own};
 use crate::metainfo::{Block, Layout};
 use crate::swarm::choker::{Contender, Rule, round};
-use crate::swarm::{Commons, PeerSlot, Settings, Tag};
+use crate::swarm::{Commons, PeerSlot, Settings, Tag, Wish};
 use crate::wire::Message;
 use std::sync::Arc;
 use std::time::Duration;
@@ -326,5 +326,24 @@ fn who_loses_its_slot_and_gets_it_again_unheard_is_told_if_its_requests_are_forg
         desk.swarm.set_unchoked(desk.now, peer, true);
         let said = desk.say(peer);
         assert_eq!(said, if asks { vec![Said::Choke, Said::Unchoke] } else { vec![] });
+    }
+}
+
+#[test]
+fn who_loses_interest_and_finds_it_again_is_told_if_its_requests_are_forgotten() {
+    for asks in [false, true] {
+        let mut desk = desk(&[0]);
+        let peer = desk.taker(1);
+        if asks {
+            desk.ask(peer, [0, 0, BLOCK]);
+        }
+        desk.say(peer);
+        desk.wishes();
+        desk.hear(peer, Message::NotInterested);
+        desk.hear(peer, Message::Interested);
+        assert_eq!(desk.wishes().contains(&Wish::Wake(peer)), asks);
+        assert_eq!(desk.say(peer), if asks { vec![Said::Choke, Said::Unchoke] } else { vec![] });
+        desk.ask(peer, [0, 0, BLOCK]);
+        assert_eq!(desk.swarm.peers.get(peer).unwrap().uploads.iter().count(), 1);
     }
 }

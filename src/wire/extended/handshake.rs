@@ -4,10 +4,7 @@ use super::{Extension, MAX_DICT_LEN};
 use crate::bencode::{self, Dict, Value};
 use std::net::IpAddr;
 
-/// Longest name of a client that is kept, in characters.
-const MAX_VERSION_CHARS: usize = 64;
-
-/// What a peer says of itself. Whatever is absent, of a wrong type or out of range is `None`: handshakes of real clients
+/// What a peer says of itself, as far as we have a use for it. Whatever is absent, of a wrong type or out of range is `None`: handshakes of real clients
 /// break most rules that one could make.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExtendedHandshake {
@@ -17,20 +14,14 @@ pub struct ExtendedHandshake {
     pub port: Option<u16>,
     /// Most requests that the sender keeps. It may be absurd.
     pub reqq: Option<u32>,
-    /// What the sender is called, fit to be shown.
-    pub version: Option<String>,
+    /// What the sender is called: said, and not read, for peers are known by their ids.
+    pub version: Option<&'static str>,
     /// The receiver's address, as the sender sees it: a vote, not truth.
     pub your_ip: Option<IpAddr>,
-    /// Other addresses of the sender.
-    pub ipv4: Option<IpAddr>,
-    /// See `ipv4`.
-    pub ipv6: Option<IpAddr>,
     /// Length of the info dictionary in bytes, as claimed.
     pub metadata_size: Option<i64>,
     /// Whether the sender does not download (BEP 21).
     pub upload_only: Option<bool>,
-    /// Seconds since the sender completed the torrent.
-    pub complete_ago: Option<i64>,
 }
 
 impl ExtendedHandshake {
@@ -41,18 +32,14 @@ impl ExtendedHandshake {
         }
         let dict = bencode::parse(payload).ok()?.root.dict()?;
         let int = |key: &[u8]| dict.get(key).and_then(Value::int);
-        let ip = |key: &[u8]| dict.get(key).and_then(Value::bytes).and_then(address);
         Some(Self {
             ids: dict.get(b"m").and_then(Value::dict).map(ids).unwrap_or_default(),
             port: int(b"p").and_then(|n| u16::try_from(n).ok()).filter(|port| *port != 0),
             reqq: int(b"reqq").and_then(|n| u32::try_from(n).ok()),
-            version: dict.get(b"v").and_then(Value::bytes).map(shown).filter(|text| !text.is_empty()),
-            your_ip: ip(b"yourip"),
-            ipv4: ip(b"ipv4").filter(IpAddr::is_ipv4),
-            ipv6: ip(b"ipv6").filter(IpAddr::is_ipv6),
+            version: None,
+            your_ip: dict.get(b"yourip").and_then(Value::bytes).and_then(address),
             metadata_size: int(b"metadata_size"),
             upload_only: int(b"upload_only").map(|n| n != 0),
-            complete_ago: int(b"complete_ago"),
         })
     }
 
@@ -62,12 +49,6 @@ impl ExtendedHandshake {
             let int = |dict: &mut bencode::DictWriter<'_>, key: &[u8], value: Option<i64>| {
                 value.into_iter().for_each(|value| dict.int(key, value));
             };
-            let bytes = |dict: &mut bencode::DictWriter<'_>, key: &[u8], ip: Option<IpAddr>| {
-                ip.into_iter().for_each(|ip| dict.bytes(key, &octets(ip)));
-            };
-            int(dict, b"complete_ago", self.complete_ago);
-            bytes(dict, b"ipv4", self.ipv4);
-            bytes(dict, b"ipv6", self.ipv6);
             dict.dict(b"m", |m| {
                 let mut known = Extension::ALL;
                 known.sort_by_key(|extension| extension.name());
@@ -80,7 +61,7 @@ impl ExtendedHandshake {
             int(dict, b"reqq", self.reqq.map(i64::from));
             int(dict, b"upload_only", self.upload_only.map(i64::from));
             self.version.iter().for_each(|version| dict.bytes(b"v", version.as_bytes()));
-            bytes(dict, b"yourip", self.your_ip);
+            self.your_ip.into_iter().for_each(|ip| dict.bytes(b"yourip", &octets(ip)));
         })
     }
 
@@ -113,15 +94,4 @@ fn octets(ip: IpAddr) -> Vec<u8> {
         IpAddr::V4(ip) => ip.octets().to_vec(),
         IpAddr::V6(ip) => ip.octets().to_vec(),
     }
-}
-
-/// Text of a stranger made fit for terminals and logs: no control characters, none that turn the direction of writing.
-fn shown(text: &[u8]) -> String {
-    // Four bytes a character at most.
-    let head = &text[..text.len().min(4 * MAX_VERSION_CHARS)];
-    let hidden = |c: &char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    String::from_utf8_lossy(head).chars().filter(|c| !hidden(c)).take(MAX_VERSION_CHARS).collect()
 }

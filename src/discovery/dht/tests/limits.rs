@@ -5,7 +5,7 @@ use crate::discovery::dht::compact::{Contact, Family};
 use crate::discovery::dht::external::External;
 use crate::discovery::dht::limits::{Limits, Over};
 use crate::discovery::dht::state::{self, Kept};
-use crate::discovery::dht::store::{PeerStore, Taken};
+use crate::discovery::dht::store::{MAX_ALL, MAX_PEERS, MAX_TORRENTS, PeerStore, Taken};
 use crate::discovery::dht::tokens::Tokens;
 use crate::metainfo::InfoHash;
 use std::net::{IpAddr, SocketAddr};
@@ -189,6 +189,74 @@ fn the_store_has_bounds() {
     assert_eq!(store.sample(SECOND * 600, HASH, Family::V4, 1000, &mut rng).0.len(), 500);
     store.expire(MINUTE * 60);
     assert_eq!(store.len(), (0, 0));
+}
+
+#[test]
+fn a_full_store_renews_whom_it_holds() {
+    let (mut store, mut rng) = (PeerStore::default(), fastrand::Rng::with_seed(1));
+    let torrent = |n: usize| InfoHash([n as u8; 20]);
+    for n in 0..MAX_ALL {
+        assert_eq!(store.announce(SECOND, torrent(n / MAX_PEERS), addr(n as u32)), Taken::New);
+    }
+    assert_eq!(store.announce(MINUTE * 20, HASH, addr(MAX_ALL as u32)), Taken::Not);
+    let held = addr(5 * MAX_PEERS as u32);
+    assert_eq!(store.announce(MINUTE * 20, HASH, held), Taken::Again);
+    store.expire(MINUTE * 40);
+    assert_eq!(
+        (store.len(), store.sample(MINUTE * 40, HASH, Family::V4, 9, &mut rng).0),
+        ((1, 1), vec![held])
+    );
+}
+
+#[test]
+fn the_ports_of_one_host_drive_out_nobody() {
+    // Four ports of an address; of a network of IPv6, four addresses.
+    let liars: [fn(u16) -> SocketAddr; 2] =
+        [|port| SocketAddr::new(ip(0), port), |n| SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, n], 9))];
+    for liar in liars {
+        let (mut store, mut rng) = (PeerStore::default(), fastrand::Rng::with_seed(1));
+        let torrent = |n: u32| InfoHash(std::array::from_fn(|at| n.to_be_bytes()[at % 4]));
+        let honest = |n: u32| (1..=2).map(move |peer| addr(peer * 10_000 + n));
+        (0..200).for_each(|n| honest(n).for_each(|peer| _ = store.announce(SECOND, torrent(n), peer)));
+        for n in 200..10_000 {
+            (1..=4).for_each(|port| _ = store.announce(SECOND * 2, torrent(n), liar(port)));
+        }
+        assert_eq!(store.len(), (MAX_TORRENTS, 2 * 200 + 4 * (MAX_TORRENTS - 200)));
+        let mut told = |n| store.sample(SECOND * 3, torrent(n), Family::V4, 9, &mut rng).0.len();
+        assert_eq!((0..200).map(&mut told).collect::<Vec<_>>(), [2; 200]);
+    }
+}
+
+#[test]
+fn of_torrents_with_as_many_hosts_that_goes_which_was_heard_of_least_lately() {
+    let mut store = PeerStore::default();
+    let torrent = |n: u32| InfoHash(std::array::from_fn(|at| n.to_be_bytes()[at % 4]));
+    let round = |store: &mut PeerStore, begin: Duration, first: u32, taken: Taken| {
+        for n in first..MAX_TORRENTS as u32 {
+            let now = begin + Duration::from_millis(n.into());
+            assert_eq!(store.announce(now, torrent(n), addr(n)), taken);
+        }
+    };
+    round(&mut store, SECOND, 0, Taken::New);
+    // The first comes again, and the second has another host for a while.
+    assert_eq!(store.announce(SECOND * 9, torrent(0), addr(0)), Taken::Again);
+    assert_eq!(store.announce(SECOND, torrent(1), addr(9999)), Taken::New);
+    assert_eq!(store.announce(SECOND * 9, torrent(5000), addr(9)), Taken::Instead);
+    assert_eq!(store.announce(SECOND * 9, torrent(5001), addr(9)), Taken::Instead);
+    let mut rng = fastrand::Rng::with_seed(1);
+    let mut gone = |store: &PeerStore, now| {
+        let told = |n: &u32| store.sample(now, torrent(*n), Family::V4, 9, &mut rng).0.is_empty();
+        (0..MAX_TORRENTS as u32).filter(told).collect::<Vec<_>>()
+    };
+    assert_eq!(gone(&store, SECOND * 9), [2, 3]);
+    // The second is of one host again, and heard of least lately but for one.
+    let now = MINUTE * 20;
+    (0..2).for_each(|n| _ = store.announce(now + Duration::from_millis(n.into()), torrent(n), addr(n)));
+    round(&mut store, now, 4, Taken::Again);
+    (5000..5002).for_each(|n| _ = store.announce(now + SECOND * 9, torrent(n), addr(9)));
+    assert_eq!(store.announce(MINUTE * 32, torrent(5002), addr(9)), Taken::Instead);
+    assert_eq!(store.announce(MINUTE * 32, torrent(5003), addr(9)), Taken::Instead);
+    assert_eq!(gone(&store, MINUTE * 32), [0, 1, 2, 3]);
 }
 
 #[test]

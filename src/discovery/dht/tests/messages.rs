@@ -1,7 +1,7 @@
 //! Messages, ids and addresses.
 
 use super::{addr, id};
-use crate::discovery::dht::compact::{Contact, Family, read_addr, usable};
+use crate::discovery::dht::compact::{Contact, Family, put_nodes, read_addr, usable};
 use crate::discovery::dht::encode::{self, Answer, Ask, Asker};
 use crate::discovery::dht::id::NodeId;
 use crate::discovery::dht::message::{Body, Call, Refusal, parse};
@@ -120,7 +120,7 @@ fn wrong_types_are_errors_and_nonsense_is_silence() {
         b"d1:t2:aa1:y1:xe",
         b"d1:t2:aa1:y1:re",
         b"d1:rd2:id20:abcdefghij0123456789e1:t2:aa1:y1:rex",
-        b"d1:rd2:id20:abcdefghij01234567895:nodes9:def456...e1:t2:aa1:y1:re",
+        b"d1:rd2:id20:abcdefghij01234567895:nodesi3ee1:t2:aa1:y1:re",
         b"d1:rd2:id20:abcdefghij01234567896:valuesi3ee1:t2:aa1:y1:re",
         &nested,
         &[b'd'; 1501],
@@ -128,6 +128,37 @@ fn wrong_types_are_errors_and_nonsense_is_silence() {
     for datagram in silent {
         assert_eq!(parse(datagram).err(), Some(Refusal::Silent), "{}", datagram.escape_ascii());
     }
+}
+
+#[test]
+fn of_a_ragged_reply_what_is_whole_counts() {
+    let [v4, v6] = [addr(1), "[2001:db8::1]:9".parse().unwrap()].map(|addr| Contact { id: id(&[7]), addr });
+    for (cut, more, nodes) in [
+        (0, &b""[..], vec![v4, v4, v6]),
+        (1, b"", vec![v4, v6]),
+        (25, b"", vec![v4, v6]),
+        (26, b"", vec![v4, v6]),
+        (0, b"def456...", vec![v4, v4, v6]),
+        (52, b"def456...", vec![v6]),
+    ] {
+        let four = put_nodes(&[v4, v4]);
+        let four = [&four[..four.len() - cut], more].concat();
+        let reply = |six: &[u8]| {
+            let string = |bytes: &[u8]| [format!("{}:", bytes.len()).as_bytes(), bytes].concat();
+            let values = b"6:valuesl6:abcdef5:abcde18:abcdefghijklmnopqr7:abcdefgi7eee1:t2:aa1:y1:re";
+            let nodes = [&string(&four), &b"6:nodes6"[..], &string(six)].concat();
+            [&b"d1:rd2:id20:abcdefghij01234567895:nodes"[..], &nodes, values].concat()
+        };
+        let six = put_nodes(&[v6]);
+        for bytes in [reply(&six), reply(&[&six[..], b"x"].concat())] {
+            let Body::Reply(reply) = parse(&bytes).unwrap().body else { panic!("another message") };
+            assert_eq!((reply.nodes, reply.values.len(), reply.ragged), (nodes.clone(), 2, true));
+        }
+    }
+    let cut = b"d1:rd2:id20:abcdefghij01234567895:nodes9:def456...e1:t2:aa1:y1:re";
+    assert!(matches!(parse(cut).unwrap().body, Body::Reply(reply) if reply.ragged && reply.nodes.is_empty()));
+    let whole = b"d1:rd2:id20:abcdefghij01234567895:nodes0:6:valuesl6:abcdefee1:t2:aa1:y1:re";
+    assert!(matches!(parse(whole).unwrap().body, Body::Reply(reply) if !reply.ragged));
 }
 
 #[test]

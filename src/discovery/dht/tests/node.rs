@@ -142,8 +142,9 @@ fn only_who_answers_gets_into_the_table() {
     dht.hear(START, addr(1), &reply(&transaction, who, b"", None));
     assert_eq!(dht.nodes(), 0, "an answer counts once");
     dht.hear(SECOND, addr(1), &query(&Ask::Ping, who));
-    assert_eq!(answer(&mut dht, SECOND, addr(1), who, |_| Vec::new()), 1);
-    assert_eq!(dht.nodes(), 1);
+    // Also when what it names ends within an address.
+    assert_eq!(answer(&mut dht, SECOND, addr(1), who, |_| b"cut off".to_vec()), 1);
+    assert_eq!((dht.nodes(), dht.counters().malformed), (1, 1));
     // Whoever only reads is not asked back (BEP 43).
     let reader = encode::query(b"tx", &Ask::Ping, &Asker { id: id(&[9]), read_only: true, want: &[] });
     dht.hear(SECOND, addr(9), &reader);

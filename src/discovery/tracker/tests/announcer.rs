@@ -323,6 +323,35 @@ fn a_tracker_that_stands_in_keeps_its_own_min_interval() {
 }
 
 #[test]
+fn who_refuses_for_a_time_is_left_alone_for_so_long() {
+    let refused = |seconds| Input::Refused { wait: Duration::from_secs(seconds) };
+    let mut table = Table::new(&[&["a"]], false);
+    table.asks("a", STARTED).hear(refused(900)).asks_nobody().hear(Input::WantPeers).waits_until(900);
+    // Whatever there is to tell.
+    table.at(10).hear(Input::Completed).asks_nobody().at(899).asks_nobody().waits_until(900);
+    table.at(900).asks("a", STARTED).ok(1800, None).asks("a", COMPLETED).ok(1800, None);
+    table.at(1000).hear(Input::WantPeers).asks("a", None).hear(refused(7200)).asks_nobody();
+    table.hear(Input::WantPeers).waits_until(8200).parts(&[("a", &[STOPPED])]);
+    // A short time is none when a round waits longer.
+    let mut table = Table::new(&[&["a"]], false);
+    table.asks("a", STARTED).hear(refused(1)).asks_nobody().waits(3.75, 6.25);
+}
+
+#[test]
+fn who_refuses_for_a_time_holds_up_nobody_else() {
+    let refused = Input::Refused { wait: Duration::from_secs(4000) };
+    let mut table = Table::new(&[&["a"], &["b"]], false);
+    table.asks("a", STARTED).hear(refused).asks("b", STARTED).ok(1800, None);
+    table.at(1800).asks("b", None).hear(Input::Failed).asks_nobody().waits(3.75, 6.25).asks("b", None);
+    table.ok(1800, None).at(3700).asks("b", None).ok(1800, None).at(5500).asks("a", STARTED).ok(1800, None);
+    // Of two that refuse, who comes first is asked first.
+    let mut table = Table::new(&[&["a"], &["b"]], false);
+    table.asks("a", STARTED).hear(Input::Refused { wait: Duration::from_secs(900) });
+    table.asks("b", STARTED).hear(Input::Refused { wait: Duration::from_secs(300) }).asks_nobody();
+    table.waits_until(300).at(300).asks("b", STARTED);
+}
+
+#[test]
 fn a_tracker_id_is_sent_back_until_another_comes() {
     let mut table = Table::new(&[&["a"]], false);
     let reply = |id: Option<&str>| Input::Succeeded {

@@ -1,11 +1,8 @@
 use super::{Conn, request, response, stub, stub_at};
 use crate::discovery::tracker::client::by_family;
 use crate::discovery::tracker::client::merged;
-use crate::discovery::tracker::counters::Counters;
-use crate::discovery::tracker::home::Home;
 use crate::discovery::tracker::names::may_name;
-use crate::discovery::tracker::udp::{ConnectionIds, MAX_CONNECTIONS, ask};
-use crate::discovery::tracker::udp_exchange::{ConnectionId, Question};
+use crate::discovery::tracker::udp_exchange::Question;
 use crate::discovery::tracker::udp_packet::Response;
 use crate::discovery::tracker::url::TrackerUrl;
 use crate::discovery::tracker::{
@@ -16,7 +13,7 @@ use crate::metainfo::InfoHash;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 
@@ -77,8 +74,8 @@ async fn announces_go_over_udp() {
     }
     let counts = client.counts();
     assert_eq!((counts.get(Count::UdpAnnounced), counts.get(Count::Peers)), (2, 2));
-    // A connection, then two announces of 98 bytes and the options.
-    assert_eq!(counts.get(Count::BytesSent), 16 + 2 * (98 + 2 + 9 + 1));
+    // Each time a connection, then an announce of 98 bytes and the options.
+    assert_eq!(counts.get(Count::BytesSent), 2 * (16 + 98 + 2 + 9 + 1));
 }
 
 #[tokio::test]
@@ -214,6 +211,23 @@ async fn one_family_waits_for_the_other_but_not_for_long() {
 }
 
 #[tokio::test]
+async fn who_wants_to_be_left_alone_is_heard_over_who_only_fails() {
+    let addrs = ["192.0.2.1:1", "[2001:db8::1]:1"].map(|addr| addr.parse::<SocketAddr>().unwrap());
+    let hour = Some(Duration::from_secs(3600));
+    for early in [true, false] {
+        let ask = |addrs: Vec<SocketAddr>| async move {
+            if addrs[0].is_ipv4() == early {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            let busy = TrackerError::Reply(ReplyError::Refused { reason: "busy".into(), wait: hour });
+            Err::<(), _>(if addrs[0].is_ipv4() { TrackerError::Timeout("answer") } else { busy })
+        };
+        let asked = by_family(addrs.to_vec(), Duration::ZERO, ask, |one, _| one).await;
+        assert_eq!(asked.unwrap_err().wait(), hour, "{early}");
+    }
+}
+
+#[tokio::test]
 async fn a_scrape_over_udp_goes_in_parts() {
     let url = udp_tracker("[::1]", good).await;
     let torrents: Vec<InfoHash> = (0..200).map(|n| InfoHash([n; 20])).collect();
@@ -232,7 +246,7 @@ async fn a_refusal_over_udp_is_an_answer() {
     .await;
     let client = client();
     let error = client.announce(&url, &request()).await.unwrap_err();
-    let TrackerError::Reply(ReplyError::Refused(reason)) = &error else { panic!("{error:?}") };
+    let TrackerError::Reply(ReplyError::Refused { reason, .. }) = &error else { panic!("{error:?}") };
     assert_eq!(reason, "not here");
     assert_eq!(client.counts().get(Count::UdpRefused), 1);
 }
@@ -334,27 +348,6 @@ async fn only_so_many_ask_over_http_at_once() {
     assert!(MOST.load(Ordering::SeqCst) <= 50, "{MOST:?}");
     let counts = client.counts();
     assert_eq!((counts.get(Count::HttpAnnounced), counts.get(Count::Waited)), (120, 70));
-}
-
-#[tokio::test]
-async fn connection_ids_that_find_no_room_are_counted_and_asked_for_again() {
-    let tracker = place(&udp_tracker("127.0.0.1", good).await);
-    let (ids, counters, now) = (ConnectionIds::default(), Counters::default(), Instant::now());
-    let id = ConnectionId { id: 42, since: now };
-    for n in 0..MAX_CONNECTIONS as u16 {
-        assert!(ids.put(([192, 0, 2, 1], n).into(), Some(id), now));
-    }
-    let patience = client().options().patience;
-    let ask = async || {
-        let question = Question::Announce(request(), String::new());
-        ask(tracker, Home::default(), question, patience, &ids, &counters).await.unwrap();
-        counters.read().get(Count::ConnectionIdDropped)
-    };
-    assert_eq!((ask().await, ask().await), (1, 2));
-    // Who has a place keeps it, and who has lost his leaves it to another.
-    assert!(ids.put(([192, 0, 2, 1], 7).into(), Some(id), now));
-    assert!(ids.put(([192, 0, 2, 1], 7).into(), None, now));
-    assert_eq!((ask().await, ask().await), (2, 2));
 }
 
 #[tokio::test]

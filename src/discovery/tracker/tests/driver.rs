@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -207,6 +208,26 @@ async fn a_silent_tracker_does_not_hold_up_the_end() {
 }
 
 #[tokio::test]
+async fn who_wants_to_be_left_alone_is() {
+    let (heard, mut times) = mpsc::channel(16);
+    let busy = stub(move |_, mut stream| {
+        let heard = heard.clone();
+        async move {
+            heard.send(Instant::now()).await.unwrap();
+            let head = b"HTTP/1.1 503 Busy\r\nConnection: close\r\nRetry-After: 2\r\n\r\n";
+            stream.write_all(head).await.unwrap();
+        }
+    })
+    .await;
+    // After another failure it would be asked again in a quarter of a second.
+    let torrent = start(1001, 10, &[&busy]);
+    let first = times.recv().await.unwrap();
+    torrent.announcing.want_peers();
+    let waited = times.recv().await.unwrap() - first;
+    assert!(waited > Duration::from_millis(1900), "{waited:?}");
+}
+
+#[tokio::test]
 async fn who_is_not_known_leaves_soon() {
     let silent = stub(|_, mut stream| async move {
         let _ = stream.read_u8().await;
@@ -253,6 +274,45 @@ async fn who_leaves_while_the_tracker_still_answers_says_goodbye() {
     assert_eq!(events.recv().await, Some(false));
     torrent.announcing.stop().await;
     assert_eq!(events.recv().await, Some(true));
+}
+
+/// A tracker over UDP that gives each address with its port a connection id of its own, and says nothing to whoever comes by
+/// that of another. Returns its URL and the events that it hears of.
+async fn choosy_tracker() -> (String, mpsc::Receiver<u8>) {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("udp://{}/announce", socket.local_addr().unwrap());
+    let (heard, events) = mpsc::channel(16);
+    tokio::spawn(async move {
+        let mut packet = [0; 2048];
+        while let Ok((_, from)) = socket.recv_from(&mut packet).await {
+            let id = (0xffff_0000 | u64::from(from.port())).to_be_bytes();
+            let head = [&packet[8..12], &packet[12..16]].concat();
+            let rest: &[u8] = match packet[11] {
+                0 => &id,
+                _ if packet[..8] != id => continue,
+                _ => &[900u32, 1, 0].map(u32::to_be_bytes).concat(),
+            };
+            if packet[11] == 1 {
+                heard.send(packet[83]).await.unwrap();
+            }
+            socket.send_to(&[&head, rest].concat(), from).await.unwrap();
+        }
+    });
+    (url, events)
+}
+
+#[tokio::test]
+async fn a_udp_tracker_that_knows_each_port_by_an_id_of_its_own_hears_it_all() {
+    let (url, mut events) = choosy_tracker().await;
+    let mut torrent = start(1001, 10, &[&url]);
+    torrent.announced().await;
+    torrent.announcing.completed();
+    assert_eq!(torrent.announced().await.0, Some(Event::Completed));
+    torrent.announcing.stop().await;
+    // As BEP 15 numbers them: started, completed, stopped.
+    for event in [2, 1, 3] {
+        assert_eq!(events.try_recv(), Ok(event));
+    }
 }
 
 #[tokio::test]

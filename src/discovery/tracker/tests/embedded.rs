@@ -102,7 +102,7 @@ fn swarms_are_bounded() {
         announce(&mut swarms, now, ip(1), &in_swarm(n));
     }
     let body = swarms.announce(now, ip(1), &query(&in_swarm(100)));
-    assert!(matches!(AnnounceResponse::parse(&body), Err(ReplyError::Refused(_))));
+    assert!(matches!(AnnounceResponse::parse(&body), Err(ReplyError::Refused { .. })));
     announce(&mut swarms, now, ip(1), &in_swarm(99));
     announce(&mut swarms, now + INTERVAL * 2, ip(1), &in_swarm(100));
 }
@@ -114,7 +114,7 @@ fn a_list_of_torrents_is_kept_to() {
     announce(&mut swarms, Instant::now(), ip(1), &request());
     let other = AnnounceRequest { info_hash: InfoHash([9; 20]), ..request() };
     let body = swarms.announce(Instant::now(), ip(1), &query(&other));
-    assert!(matches!(AnnounceResponse::parse(&body), Err(ReplyError::Refused(_))));
+    assert!(matches!(AnnounceResponse::parse(&body), Err(ReplyError::Refused { .. })));
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn bad_queries_get_a_reason() {
     ] {
         let body = swarms().announce(Instant::now(), ip(1), &bad);
         let refused = AnnounceResponse::parse(&body);
-        assert!(matches!(refused, Err(ReplyError::Refused(_))), "{bad}: {refused:?}");
+        assert!(matches!(refused, Err(ReplyError::Refused { .. })), "{bad}: {refused:?}");
     }
 }
 

@@ -38,11 +38,11 @@ fn end(result: Result<AnnounceResponse, TrackerError>) -> End {
             match error {
                 TrackerError::Http(_) => NoHttp,
                 TrackerError::Reply(ReplyError::NotBencode) => NoBencode,
-                TrackerError::Reply(ReplyError::Refused(_)) => Refused,
+                TrackerError::Reply(ReplyError::Refused { .. }) => Refused,
                 TrackerError::TooLarge(_) | TrackerError::HeadTooLarge => TooLarge,
                 TrackerError::Compressed => Compressed,
                 TrackerError::Packed(_) => Damaged,
-                TrackerError::Status(_) => Status,
+                TrackerError::Status(..) => Status,
                 TrackerError::NoLocation | TrackerError::TooManyRedirects(_) => NoWay,
                 TrackerError::Url(UrlError::UnsupportedScheme(_) | UrlError::Malformed(_)) => NoWay,
                 other => panic!("{other:?}"),

@@ -92,7 +92,9 @@ async fn old_and_sloppy_servers_are_understood() {
 async fn a_refusal_counts_with_any_status() {
     for status in ["200 OK", "400 Bad Request", "403 Forbidden", "404 Not Found", "500 Oops"] {
         let error = heard(response(status, b"d14:failure reason7:go\x07awaye")).await.unwrap_err();
-        let TrackerError::Reply(ReplyError::Refused(reason)) = &error else { panic!("{status}: {error:?}") };
+        let TrackerError::Reply(ReplyError::Refused { reason, .. }) = &error else {
+            panic!("{status}: {error:?}")
+        };
         assert_eq!(reason, "goaway");
     }
 }
@@ -101,7 +103,30 @@ async fn a_refusal_counts_with_any_status() {
 async fn a_status_of_failure_is_a_failure() {
     for body in [&b""[..], b"<html>", b"d8:intervali900ee"] {
         let error = heard(response("503 Busy", body)).await.unwrap_err();
-        assert!(matches!(error, TrackerError::Status(status) if status == 503), "{error:?}");
+        assert!(matches!(error, TrackerError::Status(status, None) if status == 503), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_with_too_much_to_do_may_say_for_how_long() {
+    let day = Some(24 * 60 * 60);
+    for (status, retry_after, body, seconds) in [
+        ("503 Busy", "120", "", Some(120)),
+        ("429 Too Many Requests", " 7 ", "<html>", Some(7)),
+        ("429 Too Many Requests", "9999999999", "", day),
+        ("503 Busy", "0", "", None),
+        ("503 Busy", "-1", "", None),
+        ("503 Busy", "Fri, 31 Dec 1999 23:59:59 GMT", "", None),
+        // Of other failures it would be news that they pass.
+        ("404 Not Found", "120", "", None),
+        // The longer counts.
+        ("503 Busy", "120", "d14:failure reason4:busy8:retry ini1ee", Some(120)),
+        ("503 Busy", "20", "d14:failure reason4:busy8:retry ini1ee", Some(60)),
+        ("200 OK", "120", "d14:failure reason4:busye", None),
+    ] {
+        let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\nRetry-After: {retry_after}\r\n\r\n");
+        let error = heard([head.as_bytes(), body.as_bytes()].concat()).await.unwrap_err();
+        assert_eq!(error.wait(), seconds.map(Duration::from_secs), "{status}, {retry_after}, {body}");
     }
 }
 

@@ -158,7 +158,7 @@ fn a_failure_reason_is_an_error_fit_to_be_shown() {
     let refused = |reason: &[u8]| {
         let body = [b"d14:failure reason".to_vec(), string(reason), b"8:intervali5ee".to_vec()].concat();
         match AnnounceResponse::parse(&body) {
-            Err(ReplyError::Refused(text)) => text,
+            Err(ReplyError::Refused { reason, .. }) => reason,
             other => panic!("{other:?}"),
         }
     };
@@ -168,8 +168,34 @@ fn a_failure_reason_is_an_error_fit_to_be_shown() {
     assert_eq!(refused("ä".repeat(100_000).as_bytes()), "ä".repeat(200));
     assert_eq!(
         AnnounceResponse::parse(b"d14:failure reasoni1ee"),
-        Err(ReplyError::Refused("no reason given".into()))
+        Err(ReplyError::Refused { reason: "no reason given".into(), wait: None })
     );
+}
+
+#[test]
+fn a_refusal_may_say_for_how_long_it_holds() {
+    let day = Some(24 * 60 * 60);
+    for (more, seconds) in [
+        ("", None),
+        ("8:retry ini15e", Some(15 * 60)),
+        ("8:retry in2:15", Some(15 * 60)),
+        ("8:retry in5:never", day),
+        ("8:retry ini9223372036854775807e", day),
+        ("8:retry ini0e", None),
+        ("8:retry ini-3e", None),
+        ("8:retry in5:later", None),
+        ("8:retry inle", None),
+        ("8:intervali1800e", Some(1800)),
+        ("8:intervali1800e12:min intervali900e", Some(900)),
+        ("8:intervali1800e12:min intervali0e", Some(1800)),
+        ("8:intervali1800e8:retry ini1e", Some(60)),
+        ("8:intervali1800e8:retry inlee", Some(1800)),
+    ] {
+        let body = format!("d14:failure reason4:busy{more}e");
+        let wait = seconds.map(Duration::from_secs);
+        let refused = Err(ReplyError::Refused { reason: "busy".into(), wait });
+        assert_eq!(AnnounceResponse::parse(body.as_bytes()), refused, "{more}");
+    }
 }
 
 #[test]

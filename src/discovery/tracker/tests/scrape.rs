@@ -37,7 +37,10 @@ fn fields_that_make_no_sense_are_absent() {
 
 #[test]
 fn refusals_and_rubbish_are_errors() {
-    assert_eq!(parse(b"d14:failure reason4:no\x07oe", &[ONE]), Err(ReplyError::Refused("noo".into())));
+    assert_eq!(
+        parse(b"d14:failure reason4:no\x07oe", &[ONE]),
+        Err(ReplyError::Refused { reason: "noo".into(), wait: None })
+    );
     for body in [&b""[..], b"<html>", b"le", b"d5:files"] {
         assert_eq!(parse(body, &[ONE]), Err(ReplyError::NotBencode));
     }

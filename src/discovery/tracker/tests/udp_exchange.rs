@@ -1,11 +1,13 @@
 use super::request;
-use crate::discovery::tracker::udp_exchange::{ConnectionId, Exchange, Heard, Question, Step, UdpPatience};
+use crate::discovery::tracker::udp_exchange::{Exchange, Heard, Question, Step, UdpPatience};
 use crate::discovery::tracker::udp_packet::Response;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 const CONNECT: u32 = 0;
 const ANNOUNCE: u32 = 1;
+/// What stands for a connection id where there is none (BEP 15).
+const NO_ID: u64 = 0x417_2710_1980;
 
 /// An exchange with a clock in seconds, and without jitter: each second random number is 0.
 struct Table {
@@ -13,6 +15,8 @@ struct Table {
     start: Instant,
     now: u64,
     random: u32,
+    /// The connection id of the next datagram.
+    id: u64,
 }
 
 fn tracker() -> SocketAddr {
@@ -20,12 +24,11 @@ fn tracker() -> SocketAddr {
 }
 
 impl Table {
-    fn new(inherited: Option<u64>) -> Self {
+    fn new() -> Self {
         let start = Instant::now();
         let question = Question::Announce(request(), "/announce".into());
-        let inherited = inherited.map(|id| ConnectionId { id, since: start });
-        let exchange = Exchange::new(tracker(), question, UdpPatience::default(), inherited);
-        Self { exchange, start, now: 0, random: 0 }
+        let exchange = Exchange::new(tracker(), question, UdpPatience::default());
+        Self { exchange, start, now: 0, random: 0, id: NO_ID }
     }
 
     fn poll(&mut self) -> Step {
@@ -45,10 +48,17 @@ impl Table {
     /// Expects a datagram with this action to be sent now, and to be waited for so long.
     fn sends(&mut self, action: u32, wait: u64) -> &mut Self {
         let Step::Send(packet) = self.poll() else { panic!("nothing is sent at {} s", self.now) };
+        assert_eq!(packet[..8], self.id.to_be_bytes(), "the connection id at {} s", self.now);
         assert_eq!(packet[8..12], action.to_be_bytes(), "the action at {} s", self.now);
         assert_eq!(packet[12..16], self.random.to_be_bytes(), "a new id");
         let until = self.start + Duration::from_secs(self.now + wait);
         assert_eq!(self.poll(), Step::Wait(until), "at {} s", self.now);
+        self
+    }
+
+    /// From now on, datagrams have this connection id.
+    fn by(&mut self, id: u64) -> &mut Self {
+        self.id = id;
         self
     }
 
@@ -72,18 +82,17 @@ impl Table {
 
 #[test]
 fn a_connection_then_the_question() {
-    let mut table = Table::new(None);
+    let mut table = Table::new();
     table.sends(CONNECT, 15).at(1);
     assert_eq!(table.hear(&[CONNECT, 5, 6]), Heard::Connected);
-    assert_eq!(table.exchange.connection().unwrap().id, 5 << 32 | 6);
-    table.sends(ANNOUNCE, 15).at(2);
+    table.by(5 << 32 | 6).sends(ANNOUNCE, 15).at(2);
     let Heard::Answer(Response::Announced(reply)) = table.hear(&[ANNOUNCE, 900, 1, 2]) else { panic!() };
     assert_eq!(reply.interval, Some(Duration::from_secs(900)));
 }
 
 #[test]
 fn waits_double_eight_times() {
-    let mut table = Table::new(None);
+    let mut table = Table::new();
     let mut now = 0;
     for doublings in 0..=8 {
         let wait = 15 << doublings;
@@ -95,14 +104,14 @@ fn waits_double_eight_times() {
 
 #[test]
 fn the_question_is_repeated_as_in_the_example_of_bep_15() {
-    let mut table = Table::new(None);
+    let mut table = Table::new();
     table.sends(CONNECT, 15).at(1);
     assert_eq!(table.hear(&[CONNECT, 5, 6]), Heard::Connected);
-    table.at(2).sends(ANNOUNCE, 15).at(17).sends(ANNOUNCE, 30).at(47).sends(ANNOUNCE, 60);
+    table.by(5 << 32 | 6).at(2).sends(ANNOUNCE, 15).at(17).sends(ANNOUNCE, 30).at(47).sends(ANNOUNCE, 60);
     // The connection id is too old by now.
-    table.at(107).sends(CONNECT, 120).at(227).sends(CONNECT, 240).at(228);
+    table.by(NO_ID).at(107).sends(CONNECT, 120).at(227).sends(CONNECT, 240).at(228);
     assert_eq!(table.hear(&[CONNECT, 7, 8]), Heard::Connected);
-    table.sends(ANNOUNCE, 240);
+    table.by(7 << 32 | 8).sends(ANNOUNCE, 240);
 }
 
 #[test]
@@ -110,7 +119,7 @@ fn jitter_makes_a_wait_an_eighth_longer_at_most() {
     let now = Instant::now();
     for (random, most) in [(0, 15_000), (u32::MAX / 2, 15_938), (u32::MAX, 16_875)] {
         let question = Question::Scrape(vec![]);
-        let mut exchange = Exchange::new(tracker(), question, UdpPatience::default(), None);
+        let mut exchange = Exchange::new(tracker(), question, UdpPatience::default());
         assert!(matches!(exchange.poll(now, || random), Step::Send(_)));
         let Step::Wait(until) = exchange.poll(now, || random) else { panic!("it waits") };
         assert!((until - now).as_millis().abs_diff(most) <= 1, "{:?}", until - now);
@@ -118,28 +127,8 @@ fn jitter_makes_a_wait_an_eighth_longer_at_most() {
 }
 
 #[test]
-fn a_connection_id_from_before_saves_a_round() {
-    let mut table = Table::new(Some(9));
-    table.at(59).sends(ANNOUNCE, 15);
-    assert!(matches!(table.hear(&[ANNOUNCE, 900, 1, 2]), Heard::Answer(_)));
-    let mut old = Table::new(Some(9));
-    old.at(60).sends(CONNECT, 15);
-}
-
-#[test]
-fn a_tracker_that_has_forgotten_us_is_asked_once_more() {
-    let mut table = Table::new(Some(9));
-    table.sends(ANNOUNCE, 15);
-    assert_eq!(table.hear(&[3, 0]), Heard::Connected);
-    table.sends(CONNECT, 15);
-    assert_eq!(table.hear(&[CONNECT, 5, 6]), Heard::Connected);
-    table.sends(ANNOUNCE, 15);
-    assert!(matches!(table.hear(&[3]), Heard::Answer(Response::Error(_))));
-}
-
-#[test]
 fn strangers_change_nothing() {
-    let mut table = Table::new(None);
+    let mut table = Table::new();
     // Before anything was asked.
     assert_eq!(table.hear(&[CONNECT, 5, 6]), Heard::Ignored);
     table.sends(CONNECT, 15);
