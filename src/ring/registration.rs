@@ -9,9 +9,8 @@ use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
 use std::os::fd::RawFd;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::os::unix::fs::MetadataExt;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio_uring::buf::fixed::FixedBufRegistry;
 use tokio_uring::buf::{IoBuf, IoBufMut};
 
@@ -122,18 +121,39 @@ pub(super) fn descriptor_of<R, E>(make: impl FnOnce() -> Result<R, E>) -> Result
     let making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     let before = rings();
     let made = make()?;
-    let mut new = rings().into_iter().filter(|ring| !before.contains(ring));
+    let mut new = rings().into_iter().filter(|ring| !before.contains(ring)).map(|(ring, _)| ring);
     let (ring, another) = (new.next(), new.next());
     drop(making);
     Ok((made, if another.is_none() { ring } else { None }))
 }
 
-/// The rings of this process.
-fn rings() -> BTreeSet<RawFd> {
+/// The rings of this process: descriptors and inodes, for what a ring that has just ended had as a descriptor may be that of the
+/// next one.
+fn rings() -> BTreeSet<(RawFd, u64)> {
     let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return BTreeSet::new() };
     let ring = |entry: std::fs::DirEntry| {
         let target = std::fs::read_link(entry.path()).ok()?;
-        (target.as_os_str() == "anon_inode:[io_uring]").then(|| entry.file_name().to_str()?.parse().ok())?
+        if target.as_os_str() != "anon_inode:[io_uring]" {
+            return None;
+        }
+        Some((entry.file_name().to_str()?.parse().ok()?, std::fs::metadata(entry.path()).ok()?.ino()))
     };
     entries.flatten().filter_map(ring).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_is_found_also_when_another_has_just_given_it_its_descriptor() {
+        let make = || tokio_uring::Runtime::new(&tokio_uring::builder());
+        let (old, first) = descriptor_of(make).unwrap();
+        let again = || {
+            drop(old);
+            make()
+        };
+        let (_new, second) = descriptor_of(again).unwrap();
+        assert!(first.is_some() && second.is_some(), "{first:?}, {second:?}");
+    }
 }

@@ -430,6 +430,10 @@ impl Access {
         let folder = self.insist(|| self.store.folder.rename(&path, &file.path)).await?;
         file.finished(self.store.layout().file_len(index));
         self.open.borrow_mut().close(index);
-        File::new(folder).sync_data().await.map_err(fail)
+        File::new(folder).sync_data().await.map_err(fail)?;
+        for folder in self.store.folder.take_unsynced() {
+            File::new(folder?).sync_data().await.map_err(fail)?;
+        }
+        Ok(())
     }
 }

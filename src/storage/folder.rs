@@ -3,8 +3,10 @@
 use super::StorageError;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat, openat2};
 use rustix::io::Errno;
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 /// Beneath the folder, through no link at all.
 const CONFINED: ResolveFlags =
@@ -24,6 +26,8 @@ pub(super) struct Room {
 pub struct Folder {
     fd: OwnedFd,
     name: String,
+    /// The folders, itself or below it, in which others were made that a power cut may still take away.
+    made_in: Mutex<BTreeSet<Vec<String>>>,
 }
 
 /// A path below the folder as its components; names are checked where they come from (`metainfo`, `scan`).
@@ -37,12 +41,12 @@ impl Folder {
     pub fn open(path: &Path, create: bool) -> Result<Self, StorageError> {
         let name = path.display().to_string();
         if create {
-            std::fs::create_dir_all(path)
-                .map_err(|cause| StorageError::new("create folder", &name, cause))?;
+            make_all(path).map_err(|cause| StorageError::new("create folder", &name, cause))?;
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty());
-        Ok(Self { fd: fd.map_err(|cause| StorageError::new("open folder", &name, cause))?, name })
+        let fd = fd.map_err(|cause| StorageError::new("open folder", &name, cause))?;
+        Ok(Self { fd, name, made_in: Mutex::default() })
     }
 
     /// What it is known by on this machine, whatever its name: device and inode.
@@ -75,13 +79,18 @@ impl Folder {
 
     /// Opens the folder that holds `path`, making it (and those above it) when `create` is set.
     fn parent(&self, path: Components<'_>, create: bool) -> Result<OwnedFd, Errno> {
+        self.enter(&path[..path.len() - 1], create)
+    }
+
+    fn enter(&self, path: Components<'_>, create: bool) -> Result<OwnedFd, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let mut fd = openat2(&self.fd, ".", flags, Mode::empty(), CONFINED)?;
-        for name in &path[..path.len() - 1] {
+        for (depth, name) in path.iter().enumerate() {
             fd = match openat2(&fd, name, flags, Mode::empty(), CONFINED) {
                 Err(Errno::NOENT) if create => {
                     match rustix::fs::mkdirat(&fd, name, Mode::from_raw_mode(0o777)) {
-                        Ok(()) | Err(Errno::EXIST) => {}
+                        Ok(()) => self.has_new_in(&path[..depth]),
+                        Err(Errno::EXIST) => {}
                         Err(cause) => return Err(cause),
                     }
                     openat2(&fd, name, flags, Mode::empty(), CONFINED)?
@@ -90,6 +99,17 @@ impl Folder {
             };
         }
         Ok(fd)
+    }
+
+    /// Something was made in a folder that must not be gone after a power cut.
+    fn has_new_in(&self, folder: Components<'_>) {
+        self.made_in.lock().unwrap_or_else(PoisonError::into_inner).insert(folder.to_vec());
+    }
+
+    /// The folders in which something was made, to be synced, one by one; each is given once. Or why one cannot be opened.
+    pub(super) fn take_unsynced(&self) -> impl Iterator<Item = Result<OwnedFd, StorageError>> {
+        let all = std::mem::take(&mut *self.made_in.lock().unwrap_or_else(PoisonError::into_inner));
+        all.into_iter().map(|path| self.enter(&path, false).map_err(self.fail("open", &path)))
     }
 
     /// What is there under a name; `None` when there is nothing.
@@ -170,6 +190,16 @@ impl Folder {
         self.open_file("open for writing", path, OFlags::RDWR | OFlags::CREATE, mode, true)
     }
 
+    /// Makes an empty file, which nobody will write.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(super) fn make_empty(&self, path: Components<'_>, executable: bool) -> Result<(), StorageError> {
+        self.make(path, executable)?;
+        self.has_new_in(&path[..path.len() - 1]);
+        Ok(())
+    }
+
     fn open_file(
         &self,
         action: &'static str,
@@ -207,4 +237,15 @@ impl Folder {
         }
         Ok(parent)
     }
+}
+
+/// Makes a folder and those above it, so that they are there after a power cut, too.
+fn make_all(path: &Path) -> std::io::Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|path| !path.exists()).collect();
+    std::fs::create_dir_all(path)?;
+    for made in missing {
+        let holder = made.parent().filter(|parent| !parent.as_os_str().is_empty());
+        std::fs::File::open(holder.unwrap_or(Path::new(".")))?.sync_all()?;
+    }
+    Ok(())
 }

@@ -276,34 +276,14 @@ impl Store {
         extent: impl Fn(FileIndex) -> Extent,
         is_left_out: impl Fn(FileIndex) -> bool,
     ) -> Result<(), StorageError> {
-        let is_complete = |index| good_pieces(index) as usize == self.layout.pieces_of(index).len();
+        let is_complete = |index| self.is_complete(index, good_pieces(index));
         let touched = |index: &FileIndex| {
             self.file(*index).kind == FileKind::Regular && extent(*index) != Extent::Nothing
         };
         let regular = || self.layout.files().filter(touched);
-        // One that is left out may be whole: that its borders are not right may be for want of what lies beside it. As a part it
-        // would have no name until it is known to be.
-        let keeps_name = |index, size| is_left_out(index) && size == self.layout.file_len(index);
         // All is looked at before anything is changed.
         for index in regular() {
-            let refuse = |cause| Err(StorageError::because("download", self.display(index), cause));
-            if self.is_longer(index) {
-                return refuse("it is longer than the torrent says; move it away or cut it");
-            }
-            let file = self.file(index);
-            let Location::Final(size) = file.location.get() else { continue };
-            if is_complete(index) {
-                continue;
-            }
-            let keeps_name = keeps_name(index, size);
-            let could_be_right =
-                if keeps_name { self.has_own_piece(index) } else { size < self.layout.file_len(index) };
-            if size > 0 && good_pieces(index) == 0 && could_be_right {
-                return refuse("a file of that name is there, and no piece of it is right; move it away");
-            }
-            if !keeps_name && self.folder.size(&file.part_path())?.is_some() {
-                return refuse("it is not complete, and a .part of it is there too; remove one of the two");
-            }
+            self.examine(index, good_pieces(index), is_left_out(index))?;
         }
         // What files share with others is little.
         let whole = |index: &FileIndex| !is_complete(*index) && extent(*index) == Extent::Whole;
@@ -313,11 +293,11 @@ impl Store {
             file.sparse.store(extent(index) == Extent::Shared, Ordering::Release);
             match file.location.get() {
                 Location::Absent if self.layout.file_len(index) == 0 => {
-                    self.folder.make(&file.path, file.executable)?;
+                    self.folder.make_empty(&file.path, file.executable)?;
                     file.location.set(Location::Final(0));
                 }
                 Location::Final(_) if is_complete(index) => {}
-                Location::Final(size) if keeps_name(index, size) => {
+                Location::Final(size) if self.keeps_name(index, size, is_left_out(index)) => {
                     file.in_place.store(true, Ordering::Release)
                 }
                 Location::Final(size) => {
@@ -327,7 +307,47 @@ impl Store {
                 _ => {}
             }
         }
+        // Nobody finishes what is empty.
+        for folder in self.folder.take_unsynced() {
+            let fail = |cause| StorageError::new("sync", self.folder.name(), cause);
+            rustix::fs::fsync(folder?).map_err(fail)?;
+        }
         self.writes.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    fn is_complete(&self, index: FileIndex, good_pieces: u32) -> bool {
+        good_pieces as usize == self.layout.pieces_of(index).len()
+    }
+
+    /// Whether a file of this size is written under its own name, though it is not known to be complete. One that is left out may
+    /// be whole: that its borders are not right may be for want of what lies beside it. As a part it would have no name until it
+    /// is known to be.
+    fn keeps_name(&self, index: FileIndex, size: u64, left_out: bool) -> bool {
+        left_out && size == self.layout.file_len(index)
+    }
+
+    /// Refuses to write where somebody else's file is, or what is there cannot be told from one.
+    fn examine(&self, index: FileIndex, good_pieces: u32, left_out: bool) -> Result<(), StorageError> {
+        let refuse = |cause| Err(StorageError::because("download", self.display(index), cause));
+        if self.is_longer(index) {
+            return refuse("it is longer than the torrent says; move it away or cut it");
+        }
+        let file = self.file(index);
+        let Location::Final(size) = file.location.get() else { return Ok(()) };
+        if self.is_complete(index, good_pieces) {
+            return Ok(());
+        }
+        let keeps_name = self.keeps_name(index, size, left_out);
+        // Whether a right piece would have shown that it is the torrent's. One of full length may be room that was made for it.
+        let would_show =
+            if keeps_name { self.has_own_piece(index) } else { size < self.layout.file_len(index) };
+        if size > 0 && good_pieces == 0 && would_show {
+            return refuse("a file of that name is there, and no piece of it is right; move it away");
+        }
+        if !keeps_name && self.folder.size(&file.part_path())?.is_some() {
+            return refuse("it is not complete, and a .part of it is there too; remove one of the two");
+        }
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use crate::digest::{Job, Sha1State, advance};
 use crate::metainfo::{Content, FileEntry, FileIndex, FileKind, Layout, Torrent, TorrentBuilder};
 use crate::ring::{self, Core, SLAB_LEN};
 use std::fs;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -81,6 +81,29 @@ fn files_are_parts_until_they_are_finished() {
     assert_eq!(names(&root), ["t/a", "t/c", "t/empty", "t/sub/b"], "pad files are not stored");
     let c = fs::read(root.join("t/c")).unwrap();
     assert!(c.iter().enumerate().all(|(n, byte)| *byte == (n + 50_001 + 15_535) as u8));
+}
+
+/// A folder whose own name is not on the disk takes what is in it along, however well that was synced.
+#[test]
+fn folders_that_were_made_are_synced_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let unsynced = |store: &Store| -> Vec<_> {
+        let id = |fd| rustix::fs::fstat(fd).unwrap().st_ino;
+        store.folder.take_unsynced().map(|folder| id(folder.unwrap())).collect()
+    };
+    let ino = |path: &str| fs::metadata(folder.path().join(path)).unwrap().ino();
+    on_a_ring(async |core| {
+        let (store, access) =
+            writable(folder.path(), &[entry("t/empty", 0), entry("t/a/b/c", 1), entry("u/d", 1)]);
+        assert!(unsynced(&store).is_empty(), "by who makes the empty file");
+        fill(&core, &access).await.unwrap();
+        assert_eq!(unsynced(&store), [ino(""), ino("t"), ino("t/a")]);
+        fs::remove_dir_all(folder.path().join("u")).unwrap();
+        let (store, access) = writable(folder.path(), &[entry("u/d", 1)]);
+        fill(&core, &access).await.unwrap();
+        finish_all(&access).await;
+        assert!(unsynced(&store).is_empty());
+    });
 }
 
 #[test]
