@@ -17,7 +17,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// A command that runs after `script`, as root, where its mounts are its own and end with it.
-fn with_mounts(script: &str, mounted: &[&Path], command: &Command) -> Command {
+pub(crate) fn with_mounts(script: &str, mounted: &[&Path], command: &Command) -> Command {
     let mut wrapper = match rustix::process::geteuid().is_root() {
         true => program("unshare", "util-linux"),
         false => {
@@ -195,7 +195,7 @@ fn a_link_to_nowhere_is_not_made_real() {
 }
 
 /// The files of a torrent that lie in every way: pages and pieces begin and end in the middle of them.
-const STRADDLING: [(&str, u64); 7] = [
+pub(crate) const STRADDLING: [(&str, u64); 7] = [
     ("set/a", 300_001),
     ("set/b", 1 << 20),
     ("set/sub/c", 5),
@@ -252,7 +252,7 @@ fn works_on(script: &str, scratch: impl FnOnce(&Stage) -> PathBuf) {
 }
 
 /// An image with a file system.
-fn image(stage: &Stage, format: &str, package: &str, size: u64) -> PathBuf {
+pub(crate) fn image(stage: &Stage, format: &str, package: &str, size: u64) -> PathBuf {
     let image = stage.path("disk.img");
     fs::File::create(&image).and_then(|file| file.set_len(size)).expect("an image can be made");
     let mut format = program(format, package);
@@ -262,9 +262,9 @@ fn image(stage: &Stage, format: &str, package: &str, size: u64) -> PathBuf {
 }
 
 /// Mounts an image, which is the second path.
-const LOOP: &str = r#"mount -o loop "$2" "$1""#;
+pub(crate) const LOOP: &str = r#"mount -o loop "$2" "$1""#;
 
-fn xfs(stage: &Stage) -> PathBuf {
+pub(crate) fn xfs(stage: &Stage) -> PathBuf {
     image(stage, "mkfs.xfs", "xfsprogs", 320 << 20)
 }
 

@@ -15,6 +15,7 @@ mod demo;
 mod dht;
 mod disk;
 mod encryption;
+mod failures;
 mod hostile;
 mod interop;
 mod ipv6;

@@ -1,0 +1,111 @@
+//! Disks that lose their power, or fail, under a program.
+
+use crate::clients::seedring::{Seedring, binary, number, run_command, transfer};
+use crate::disk::{LOOP, STRADDLING, image, with_mounts, xfs};
+use crate::support::payload::{self, assert_same};
+use crate::support::peer::{Conduct, Seeder};
+use crate::support::process::program;
+use crate::support::{Stage, Torrent};
+use serde_json::Value;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// The file system of this folder takes and gives nothing more, and what it has not written is lost.
+const CUT: &str = "xfs_io -x -c shutdown";
+
+/// Its program is there.
+fn assert_can_cut() {
+    drop(program("xfs_io", "xfsprogs"));
+}
+
+/// Downloads onto a file system whose power is cut as soon as the program has ended well: all must be there afterwards.
+fn keeps_what_is_complete(scratch: impl FnOnce(&Stage) -> PathBuf) {
+    assert_can_cut();
+    let stage = Stage::new();
+    let (origin, mount, arrived) = (stage.folder("origin"), stage.folder("mount"), stage.folder("arrived"));
+    payload::files(&origin, &STRADDLING, 1);
+    payload::files(&origin, &[("set/deep/er/last", 5), ("set/void/of/all", 0)], 2);
+    let torrent = Torrent::make(&stage.path(""), &origin, "set", 256 << 10, None);
+    let seeder = Seeder::start(&torrent, Ipv4Addr::LOCALHOST, Conduct::honest(Duration::ZERO));
+    let peer = seeder.addr().to_string();
+    let scratch = scratch(&stage);
+    let mounted = |what: &str, command: &Command| {
+        let script = format!(r#"{LOOP}; folder="$1"; out="$3"; shift 3; "$@"; {what}; exit 0"#);
+        with_mounts(&script, &[&mount, &scratch, &arrived], command)
+    };
+    let into = mount.join("new/folder");
+    let command = transfer("download", &torrent, &into, &["--peer", &peer]);
+    let ran = run_command(&stage, &mut mounted(&format!(r#"{CUT} "$folder""#), &command)).good();
+    assert_eq!(number(ran.event("completed"), "left"), 0);
+    let output = mounted(r#"cp -r "$folder/new/folder/set" "$out/""#, &Command::new("true")).output();
+    assert!(output.expect("a shell starts").status.success());
+    assert_same(&origin, &arrived);
+}
+
+#[test]
+fn what_is_complete_outlives_a_power_cut_on_ext4() {
+    keeps_what_is_complete(|stage| image(stage, "mkfs.ext4", "e2fsprogs", 64 << 20));
+}
+
+#[test]
+fn what_is_complete_outlives_a_power_cut_on_xfs() {
+    keeps_what_is_complete(xfs);
+}
+
+/// A torrent of one file, which a seed gives slowly to who compares every block. In the middle of it, `fail` is called.
+fn fails_in_the_middle(stage: &Stage, command: impl FnOnce(&Torrent, &Path) -> Command, fail: impl FnOnce()) {
+    let origin = stage.folder("origin");
+    payload::file(&origin.join("frail"), 24 << 20, 1);
+    let torrent = Torrent::make(&stage.path(""), &origin, "frail", 256 << 10, None);
+    let mut seed = Seedring::start(stage, &mut command(&torrent, &origin));
+    let peer = seed.addr().to_string();
+    let mut load = binary();
+    load.args(["load", "download", "--json", "--connections", "2", "--peer", &peer, "--timeout", "60"]);
+    load.arg(&torrent.file).arg("-d").arg(&origin);
+    let load = std::thread::spawn(move || load.output().expect("the generator starts"));
+    seed.wait_event("progress", |event| number(event, "uploaded") > 0);
+    fail();
+    assert_eq!(seed.wait_end().code(), Some(1), "{}", seed.said());
+    let error = seed.events("error").last().map(Value::to_string).unwrap_or_default();
+    assert!(error.contains("frail"), "it names the file: {error}");
+    let said = load.join().expect("the generator ends").stdout;
+    let said = String::from_utf8_lossy(&said);
+    let mut lines = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let summary = lines.find(|line| line["event"] == "load").expect("a summary");
+    assert!(summary["bytes"].as_u64() > Some(0) && summary["bytes"].as_u64() < Some(48 << 20), "{summary}");
+    assert_eq!(summary["bad_blocks"], 0, "{summary}");
+}
+
+const SLOW: [&str; 4] = ["--upload-limit", "4M", "--memory-limit", "16M"];
+
+#[test]
+fn a_file_that_is_cut_short_ends_its_seed() {
+    let stage = Stage::new();
+    let copy = stage.folder("copy");
+    let command = |torrent: &Torrent, origin: &Path| {
+        fs::copy(origin.join("frail"), copy.join("frail")).expect("a copy can be made");
+        transfer("seed", torrent, &copy, &SLOW)
+    };
+    fails_in_the_middle(&stage, command, || {
+        let file = fs::File::options().write(true).open(copy.join("frail")).expect("it is there");
+        file.set_len(1 << 20).expect("it can be cut");
+    });
+}
+
+#[test]
+fn a_disk_that_fails_ends_the_seed() {
+    assert_can_cut();
+    let stage = Stage::new();
+    let (mount, sign) = (stage.folder("mount"), stage.path("now"));
+    let image = image(&stage, "mkfs.ext4", "e2fsprogs", 64 << 20);
+    let command = |torrent: &Torrent, origin: &Path| {
+        let script = format!(
+            r#"{LOOP}; cp "$3/frail" "$1/"; umount "$1"; {LOOP}; (while [ ! -e "$4" ]; do sleep 0.05; done; {CUT} "$1") >&2 & true"#
+        );
+        with_mounts(&script, &[&mount, &image, origin, &sign], &transfer("seed", torrent, &mount, &SLOW))
+    };
+    fails_in_the_middle(&stage, command, || fs::write(&sign, "").expect("a sign can be given"));
+}
