@@ -294,8 +294,8 @@ impl TorrentShard {
         let slab = self.take_slab(&mut memory, key, waited)?;
         memory.miss(key);
         // Of a run that is wanted once more, or will be, all is read: not for those who ask for a few bytes here and there.
-        let again = memory.holds(key) || self.reads.borrow().contains_key(&key);
-        let whole = (stretch.ahead || again) && stretch.range.len() >= BLOCK_LEN as usize;
+        let in_parts = memory.holds(key) || self.reads.borrow().contains_key(&key);
+        let whole = (stretch.ahead || in_parts) && stretch.range.len() >= BLOCK_LEN as usize;
         let range = if whole { 0..self.run_len(key) as usize } else { stretch.range.clone() };
         let coming = self.read_run(key, range, slab, None);
         // Whoever goes on in order has come to the run's beginning that way.

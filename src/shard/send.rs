@@ -14,10 +14,11 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// Payload that goes into one send; more where the page cache holds it, for that takes no memory of ours meanwhile, or where few
-/// peers are served. (A byte costs the less the longer sends are, unless what was read for them has left the processor's cache
-/// before it is sent: docs/measurements.md.)
+/// Payload that goes into one send.
 const SEND_LEN: u32 = 2 * RUN_LEN;
+/// The same where the page cache holds it, for that takes no memory of ours meanwhile, or where few peers are served. (A byte costs
+/// the less the longer sends are, unless what was read for them has left the processor's cache before it is sent:
+/// docs/measurements.md.)
 const LONG_SEND_LEN: u32 = 4 * RUN_LEN;
 /// Payload that goes into one encrypted send: what the send buffer does not take of it has been encrypted in vain.
 const ENCRYPTED_SEND_LEN: u32 = 4 * BLOCK_LEN;

@@ -186,7 +186,8 @@ impl Access {
 
     /// The file, if it is open.
     fn opened(&self, index: FileIndex) -> Option<Rc<Handle>> {
-        if self.writes.replace(self.store.writes()) != self.store.writes() {
+        let writes = self.store.writes();
+        if self.writes.replace(writes) != writes {
             // What the check has opened is open for reading only.
             self.open.borrow_mut().close_all();
         }
