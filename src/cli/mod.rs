@@ -69,17 +69,22 @@ pub fn run() -> ExitCode {
         Command::Demo(args) => demo::run(args, &out),
         Command::Load(args) => load::run(args, &out),
     });
-    // A stdout that failed has cost output: that is worth a word even when the work was done.
+    // A stdout that failed has cost output: that is worth a word even when the work was done. Who has gone wants no word.
     match result.and_then(|code| out.finish().map(|()| code)) {
         Ok(code) => code,
-        Err(Error::Stopped(why)) => why.exit_code(),
-        Err(error) => {
-            let message = error.to_string();
-            out.error(&message);
-            out.emit(&Line::Error { message: &message });
-            ExitCode::FAILURE
-        }
+        Err(Error::Stopped(why)) => match out.finish() {
+            Err(error) if why == Stop::ReaderGone => fail(&error, &out),
+            _ => why.exit_code(),
+        },
+        Err(error) => fail(&error, &out),
     }
+}
+
+fn fail(error: &Error, out: &Output) -> ExitCode {
+    let message = error.to_string();
+    out.error(&message);
+    out.emit(&Line::Error { message: &message });
+    ExitCode::FAILURE
 }
 
 /// Decides for the whole program which engine hashes: the one that `SEEDRING_DIGEST` names, else the fastest.

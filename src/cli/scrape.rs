@@ -1,25 +1,43 @@
 //! `seedring show --scrape`: what the trackers of a torrent count.
 
-use super::finding::TrustArgs;
+use super::finding::FindArgs;
 use super::json::Line;
 use super::output::Output;
+use super::signals::Signals;
 use super::{Error, human};
+use crate::discovery::tracker::TrackerOptions;
 use crate::metainfo::Torrent;
-use crate::session::{Scraped, scrape};
+use crate::session::{Listen, Scraped, scrape};
 use std::process::ExitCode;
 
+/// How trackers are asked: from where we would listen.
+pub(super) fn trackers(find: &FindArgs) -> Result<TrackerOptions, Error> {
+    let Some(options) = find.trackers.options()? else {
+        return Err(Error::Other("no tracker is to be asked (--no-trackers), so none can be scraped".into()));
+    };
+    let listen = match find.listen() {
+        Listen::At(addr) => Some(addr),
+        Listen::Default => None,
+    };
+    Ok(TrackerOptions { listen, ..options })
+}
+
 /// Asks all trackers at once, and tells what each says as soon as it does. Fails when none answers.
-pub(super) fn run(torrent: &Torrent, trust: &TrustArgs, out: &Output) -> Result<ExitCode, Error> {
-    let options = trust.options()?;
+pub(super) async fn run(
+    torrent: &Torrent,
+    trackers: TrackerOptions,
+    signals: &Signals,
+    out: &Output,
+) -> Result<ExitCode, Error> {
     let mut answered = false;
-    let runtime = super::control_runtime()?;
-    let all = scrape(torrent, options, |scraped| {
+    let all = scrape(torrent, trackers, |scraped| {
         answered |= scraped.result.is_ok();
         tell(&scraped, out);
     });
-    runtime.block_on(all);
-    // A name that is still being looked up must not hold up the end.
-    runtime.shutdown_background();
+    tokio::select! {
+        () = all => {}
+        () = signals.stopped() => return Err(signals.reason().map_or(Error::Other("stopped".into()), Error::Stopped)),
+    }
     if answered { Ok(ExitCode::SUCCESS) } else { Err(Error::Other("no tracker could be scraped".into())) }
 }
 

@@ -10,24 +10,24 @@ use std::fmt::Write;
 use std::process::ExitCode;
 
 pub(super) fn run(args: &ShowArgs, out: &Output) -> Result<ExitCode, Error> {
-    let torrent = find(args, out)?;
-    if out.is_json() {
-        out.emit(&line(&torrent));
-    } else {
-        out.print(&text(&torrent));
-    }
-    if args.scrape { scrape::run(&torrent, &args.find.trackers.trust, out) } else { Ok(ExitCode::SUCCESS) }
-}
-
-fn find(args: &ShowArgs, out: &Output) -> Result<Torrent, Error> {
     let runtime = super::control_runtime()?;
     let result = runtime.block_on(async {
         let signals = Signals::catch()?;
         let shunned = args.find.shun.read(out)?;
+        let trackers = args.scrape.then(|| scrape::trackers(&args.find)).transpose()?;
         let source = source::find(&args.file, &args.find, shunned, &signals, out).await?;
         source.farewell.say().await;
-        Ok(source.torrent)
+        if out.is_json() {
+            out.emit(&line(&source.torrent));
+        } else {
+            out.print(&text(&source.torrent));
+        }
+        match trackers {
+            Some(trackers) => scrape::run(&source.torrent, trackers, &signals, out).await,
+            None => Ok(ExitCode::SUCCESS),
+        }
     });
+    // A name that is still being looked up must not hold up the end.
     runtime.shutdown_background();
     result
 }

@@ -4,7 +4,8 @@ use super::Error;
 use super::output::Output;
 use crate::swarm::{IpFilter, UnreadLines};
 use crate::wire::{GZIP_MAGIC, gunzip};
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -43,11 +44,13 @@ impl ShunArgs {
 
 /// A list of addresses, and what could not be read of it.
 fn read_filter(path: &Path) -> Result<(IpFilter, Option<UnreadLines>), Error> {
-    let len = fs::metadata(path).map_err(Error::file("read", path))?.len();
-    if len > MOST_FILTER {
+    let mut bytes = Vec::new();
+    // What is no file has no length, and may never end.
+    let read = File::open(path).and_then(|file| file.take(MOST_FILTER + 1).read_to_end(&mut bytes));
+    read.map_err(Error::file("read", path))?;
+    if bytes.len() as u64 > MOST_FILTER {
         return Err(Error::Other(format!("cannot read {}: it is longer than any list", path.display())));
     }
-    let mut bytes = fs::read(path).map_err(Error::file("read", path))?;
     if bytes.starts_with(&GZIP_MAGIC) {
         let unpacked = gunzip(&bytes, MOST_FILTER as usize);
         bytes = unpacked.map_err(|cause| Error::Other(format!("cannot read {}: {cause}", path.display())))?;
@@ -61,6 +64,7 @@ mod tests {
     use super::*;
     use flate2::Compression;
     use flate2::write::GzEncoder;
+    use std::fs;
     use std::io::Write;
 
     #[test]
@@ -78,6 +82,8 @@ mod tests {
         assert!(read(b"nonsense\n").unwrap_err().contains("list: line 1 is no range"));
         assert!(read(b"BZh91AY").unwrap_err().contains("unpack it first"));
         assert!(read(b"\x1f\x8b\x08\0").unwrap_err().contains("cut off"));
+        let endless = read_filter(Path::new("/dev/zero")).map_err(|error| error.to_string());
+        assert!(endless.unwrap_err().contains("longer than"));
     }
 
     #[test]

@@ -1,7 +1,11 @@
 //! The ways to be stopped: SIGINT, SIGTERM, or nobody reading what is printed.
 
 use super::Error;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -39,6 +43,13 @@ impl Signals {
         let fail = |cause| Error::Other(format!("cannot listen for signals: {cause}"));
         let interrupts = signal(SignalKind::interrupt()).map_err(fail)?;
         let terminations = signal(SignalKind::terminate()).map_err(fail)?;
+        // In the handler itself: this thread may be held up, by who does not read what is printed, or a file that gives nothing.
+        let asked = Arc::new(AtomicBool::new(false));
+        for (number, why) in [(SIGINT, Stop::Interrupt), (SIGTERM, Stop::Terminate)] {
+            flag::register_conditional_shutdown(number, why.code().into(), Arc::clone(&asked))
+                .map_err(fail)?;
+            flag::register(number, Arc::clone(&asked)).map_err(fail)?;
+        }
         let (first, _) = watch::channel(None);
         tokio::spawn(listen(interrupts, terminations, first.clone()));
         Ok(Self { first })

@@ -6,7 +6,7 @@ use super::json::Line;
 use super::output::Output;
 use super::progress::Pace;
 use super::shunned::Shunned;
-use super::signals::Signals;
+use super::signals::{Signals, Stop};
 use super::{Error, human, torrent_file};
 use crate::metainfo::{HostPort, Magnet, Torrent};
 use crate::session::{self, Farewell, MagnetEvent, MagnetJob};
@@ -64,7 +64,7 @@ pub(super) async fn find(
     let files = magnet.files.clone();
     out.note(&format!("{}: looking for peers that have its metadata", magnet.title()));
     let (mut pace, begun) = (Pace::new(), Instant::now());
-    let watch = |event| match event {
+    let mut see = |event| match event {
         MagnetEvent::Progress { bytes, peers, limits } if pace.is_due() => {
             out.emit(&Line::Metadata { bytes, limits });
             let peers = human::count(peers as u64, "peer");
@@ -76,6 +76,12 @@ pub(super) async fn find(
             tracing::info!("the tracker {url} knows {}", human::count(peers as u64, "peer"));
         }
         MagnetEvent::Tracker { url, result: Err(why) } => out.note(&format!("tracker {url}: {why}")),
+    };
+    let watch = |event| {
+        see(event);
+        if out.is_closed() {
+            signals.stop(Stop::ReaderGone);
+        }
     };
     let job = MagnetJob {
         magnet,

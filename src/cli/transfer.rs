@@ -61,7 +61,7 @@ fn run(transfer: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Er
             snapshots: metrics.wanted(),
             choices,
         };
-        let mut watch = Watch::new(out, &torrent);
+        let mut watch = Watch::new(out, &torrent, goal);
         let see = |event: Event| {
             if let (Goal::Seed, Event::Checked(report)) = (goal, &event) {
                 warn_of_gaps(report, out);
@@ -80,7 +80,9 @@ fn run(transfer: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Er
         let Progress { downloaded, uploaded, .. } = outcome.progress;
         out.emit(&Line::Stopped { downloaded, uploaded });
         match signals.reason() {
-            _ if goal == Goal::Seed || outcome.complete => Ok(ExitCode::SUCCESS),
+            _ if goal != Goal::Seed && outcome.complete => Ok(ExitCode::SUCCESS),
+            // A seed is done when it is told to end; not when nobody is left to tell.
+            None | Some(Stop::Interrupt | Stop::Terminate) if goal == Goal::Seed => Ok(ExitCode::SUCCESS),
             Some(why) => Err(Error::Stopped(why)),
             None => Err(Error::Other("the session has ended before the download was complete".into())),
         }

@@ -5,7 +5,7 @@ use super::progress::{self, Pace, Steps};
 use super::{check, human};
 use crate::discovery::dht::DhtNote;
 use crate::metainfo::Torrent;
-use crate::session::{Event, Progress};
+use crate::session::{Event, Goal, Progress};
 use indicatif::ProgressBar;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 pub(super) struct Watch<'a> {
     out: &'a Output,
     torrent: &'a Torrent,
+    /// Nothing is fetched, also when not all is there.
+    seeds: bool,
     started: Instant,
     checking: Option<Steps<'a>>,
     bar: Option<ProgressBar>,
@@ -21,8 +23,9 @@ pub(super) struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    pub(super) fn new(out: &'a Output, torrent: &'a Torrent) -> Self {
-        Self { out, torrent, started: Instant::now(), checking: None, bar: None, pace: Pace::new() }
+    pub(super) fn new(out: &'a Output, torrent: &'a Torrent, goal: Goal) -> Self {
+        let (seeds, started) = (goal == Goal::Seed, Instant::now());
+        Self { out, torrent, seeds, started, checking: None, bar: None, pace: Pace::new() }
     }
 
     /// Shows what a session tells.
@@ -79,16 +82,17 @@ impl<'a> Watch<'a> {
 
     fn progress(&mut self, progress: &Progress) {
         let total = self.torrent.layout.total();
-        let text = standing(progress, total);
+        let text = standing(progress, total, self.seeds);
+        let (held, wanted) = held_of(progress, total);
         if self.bar.is_none() {
             self.bar =
-                self.out.add_bar(progress::bar(total, "[{bar:24.cyan/blue}] {percent:>3}%  {wide_msg}"));
+                self.out.add_bar(progress::bar(wanted, "[{bar:24.cyan/blue}] {percent:>3}%  {wide_msg}"));
         }
         if let Some(bar) = &self.bar {
-            bar.set_position(total - progress.left.min(total));
+            bar.set_position(held);
             bar.set_message(text);
         } else if self.pace.is_due() {
-            let percent = (total - progress.left.min(total)) as f64 * 100.0 / total as f64;
+            let percent = held as f64 * 100.0 / wanted.max(1) as f64;
             self.out.note(&format!("{percent:.1}%  {text}"));
         }
     }
@@ -110,7 +114,7 @@ impl<'a> Watch<'a> {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
-        let held = self.torrent.layout.total() - progress.left.min(self.torrent.layout.total());
+        let (held, _) = held_of(progress, self.torrent.layout.total());
         self.out.note(&format!(
             "stopped: downloaded {}, uploaded {}, share ratio {:.2}",
             human::size(progress.downloaded),
@@ -120,13 +124,19 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// One line about a session: rates, peers, time to go while it downloads, share ratio.
-fn standing(progress: &Progress, total: u64) -> String {
-    let held = total - progress.left.min(total);
+/// Bytes of the torrent that are there, and how many there will be: not those of files that are left out.
+fn held_of(progress: &Progress, total: u64) -> (u64, u64) {
+    let wanted = total.saturating_sub(progress.skipped);
+    (wanted.saturating_sub(progress.left), wanted)
+}
+
+/// One line about a session: rates, peers, time to go unless it only `seeds`, share ratio.
+fn standing(progress: &Progress, total: u64, seeds: bool) -> String {
+    let (held, wanted) = held_of(progress, total);
     let peers = human::count(progress.peers.into(), "peer");
     let up = human::rate(progress.upload_rate);
     let ratio = share_ratio(progress.uploaded, held);
-    if progress.left == 0 {
+    if progress.left == 0 || seeds {
         let uploaded = human::size(progress.uploaded);
         return format!("seeding to {peers}  up {up}  uploaded {uploaded}  ratio {ratio:.2}");
     }
@@ -135,8 +145,8 @@ fn standing(progress: &Progress, total: u64) -> String {
         Some(seconds) => human::time(Duration::from_secs(seconds)),
         None => "unknown".into(),
     };
-    let (held, total) = (human::size(held), human::size(total));
-    format!("{held} of {total}  down {down}  up {up}  {peers}  ETA {eta}  ratio {ratio:.2}")
+    let (held, wanted) = (human::size(held), human::size(wanted));
+    format!("{held} of {wanted}  down {down}  up {up}  {peers}  ETA {eta}  ratio {ratio:.2}")
 }
 
 /// Bytes given in this run for each byte held.
@@ -168,21 +178,37 @@ mod tests {
 
     #[test]
     fn a_download_shows_the_time_to_go() {
-        let text = standing(&half(), 1 << 30);
+        let text = standing(&half(), 1 << 30, false);
         assert_eq!(text, "512.0 MiB of 1.00 GiB  down 64.0 MiB/s  up 2.0 KiB/s  1 peer  ETA 8 s  ratio 0.25");
-        let stalled = standing(&Progress { download_rate: 0, ..half() }, 1 << 30);
+        let stalled = standing(&Progress { download_rate: 0, ..half() }, 1 << 30, false);
         assert!(stalled.contains("ETA unknown"), "{stalled}");
     }
 
     #[test]
     fn a_seeder_shows_what_it_gives() {
-        let text = standing(&Progress { left: 0, peers: 3, ..half() }, 1 << 30);
+        let text = standing(&Progress { left: 0, peers: 3, ..half() }, 1 << 30, false);
         assert_eq!(text, "seeding to 3 peers  up 2.0 KiB/s  uploaded 128.0 MiB  ratio 0.12");
+    }
+
+    #[test]
+    fn what_is_left_out_is_neither_held_nor_to_come() {
+        let some = Progress { skipped: 256 << 20, uploaded: 64 << 20, ..half() };
+        let text = standing(&some, 1 << 30, false);
+        assert_eq!(
+            text,
+            "256.0 MiB of 768.0 MiB  down 64.0 MiB/s  up 2.0 KiB/s  1 peer  ETA 8 s  ratio 0.25"
+        );
+    }
+
+    #[test]
+    fn a_seed_that_lacks_something_waits_for_nothing() {
+        let text = standing(&half(), 1 << 30, true);
+        assert_eq!(text, "seeding to 1 peer  up 2.0 KiB/s  uploaded 128.0 MiB  ratio 0.25");
     }
 
     #[test]
     fn nothing_held_has_no_ratio() {
         let nothing = Progress { left: 1 << 30, uploaded: 0, ..half() };
-        assert!(standing(&nothing, 1 << 30).ends_with("ratio 0.00"));
+        assert!(standing(&nothing, 1 << 30, false).ends_with("ratio 0.00"));
     }
 }

@@ -8,6 +8,7 @@ mod choices;
 mod chokers;
 mod cli;
 mod cores;
+mod ends;
 mod load;
 mod magnets;
 mod requests;

@@ -1,7 +1,8 @@
 //! Confidence in HTTPS trackers: whom to trust, and never anybody else.
 
 use super::error::TrackerError;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 use tokio::net::TcpStream;
@@ -13,6 +14,9 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{
     AlertDescription, CertificateError, ClientConfig, Error, InvalidMessage, PeerIncompatible, RootCertStore,
 };
+
+/// Longest file of authorities, in bytes: those that systems come with have a few hundred KiB.
+const MOST_AUTHORITIES: u64 = 16 << 20;
 
 /// Certificates of authorities to trust beside those of the system and the built-in ones.
 #[derive(Clone, Debug, Default)]
@@ -41,7 +45,12 @@ impl Authorities {
     /// When it cannot be read, or holds no certificate of an authority.
     pub fn read(path: &Path) -> Result<Self, AuthorityError> {
         let unread = |cause: String| AuthorityError::Read { path: path.display().to_string(), cause };
-        let pem = std::fs::read(path).map_err(|cause| unread(cause.to_string()))?;
+        let mut pem = Vec::new();
+        let read = File::open(path).and_then(|file| file.take(MOST_AUTHORITIES + 1).read_to_end(&mut pem));
+        read.map_err(|cause| unread(cause.to_string()))?;
+        if pem.len() as u64 > MOST_AUTHORITIES {
+            return Err(unread("it is longer than any list of authorities".into()));
+        }
         let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
         let found = found.map_err(|cause| unread(cause.to_string()))?;
         if found.is_empty() {

@@ -221,6 +221,8 @@ fn files_without_an_authority_are_of_no_use() {
     assert!(matches!(Authorities::read(&file), Err(AuthorityError::Read { .. })));
     fs::write(&file, "nothing").unwrap();
     assert!(matches!(Authorities::read(&file), Err(AuthorityError::Empty(_))));
+    let endless = Authorities::read(std::path::Path::new("/dev/zero")).unwrap_err().to_string();
+    assert!(endless.contains("longer than"), "{endless}");
     fs::write(&file, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
     assert!(matches!(Authorities::read(&file), Err(AuthorityError::Read { .. })));
 }

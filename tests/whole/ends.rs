@@ -1,0 +1,115 @@
+//! How commands end when something holds them up, or nobody reads any more what they print.
+
+use crate::common::payload::{BLOCK, one_file};
+use crate::common::program::{client, seedring};
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::UdpSocket;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).expect("the program runs");
+}
+
+/// Until the thread that hears signals waits for a file that gives nothing.
+fn wait_until_it_reads(child: &Child) {
+    crate::common::until(|| {
+        let said = fs::read_to_string(format!("/proc/{}/syscall", child.id())).unwrap_or_default();
+        // read(2) of x86-64.
+        if said.starts_with("0 ") { Ok(()) } else { Err(said) }
+    });
+}
+
+#[test]
+fn a_second_signal_ends_what_is_held_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("list");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
+        .unwrap();
+    let (_origin, torrent, _) = one_file(BLOCK as usize, BLOCK);
+    for (second, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let mut command =
+            client("download", &torrent, folder.path(), &["--ip-filter", pipe.to_str().unwrap()]);
+        let mut child = command.stdout(Stdio::null()).spawn().unwrap();
+        // There is a writer, which writes nothing.
+        let _writer = rustix::fs::open(&pipe, OFlags::WRONLY, Mode::empty()).unwrap();
+        wait_until_it_reads(&child);
+        signal(&child, Signal::INT);
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(child.try_wait().unwrap().is_none(), "the first lets it end in order, if it can");
+        signal(&child, second);
+        assert_eq!(child.wait().unwrap().code(), Some(code));
+    }
+}
+
+#[test]
+fn a_scrape_that_nobody_answers_can_be_interrupted() {
+    let folder = tempfile::tempdir().unwrap();
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let tracker = format!("udp://{}/announce", silent.local_addr().unwrap());
+    fs::write(folder.path().join("payload"), "x").unwrap();
+    let mut create = seedring();
+    create.current_dir(folder.path()).args(["create", "payload", "-o", "t", "--announce", &tracker]);
+    assert!(create.output().unwrap().status.success());
+    let show = |more: &[&str]| {
+        let mut show = seedring();
+        show.current_dir(folder.path()).args(["show", "t", "--scrape"]).args(more).stdout(Stdio::null());
+        show
+    };
+    let mut child = show(&[]).spawn().unwrap();
+    silent.recv_from(&mut [0; 100]).unwrap();
+    signal(&child, Signal::INT);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+
+    // Nor is a tracker asked from elsewhere than from where we listen, or at all by who wants none to be asked.
+    let mut child = show(&["--listen", "127.0.0.7:0"]).spawn().unwrap();
+    let from = std::iter::repeat_with(|| silent.recv_from(&mut [0; 100]).unwrap().1);
+    assert!(from.take(100).any(|from| from.ip().to_string() == "127.0.0.7"));
+    signal(&child, Signal::TERM);
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    let refused = show(&["--no-trackers"]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("no tracker is to be asked"));
+}
+
+/// Reads one line of what a command prints, and goes away; how that ends.
+fn after_one_line(command: &mut Command) -> (Option<i32>, String) {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    (child.wait().unwrap().code(), said)
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_what_it_has_read() {
+    let (origin, torrent, parsed) = one_file(BLOCK as usize, BLOCK);
+    let copy = origin.path().join("copy");
+    let magnet = format!("magnet:?xt=urn:btih:{}", parsed.info_hash);
+    for mut command in [
+        client("seed", &torrent, origin.path(), &[]),
+        client("download", &torrent, &copy, &[]),
+        client("download", magnet.as_ref(), &copy, &[]),
+    ] {
+        assert_eq!(after_one_line(&mut command), (Some(141), String::new()), "{command:?}");
+    }
+}
+
+#[test]
+fn a_stdout_that_fails_is_told_of_by_who_is_ended_by_it() {
+    let (origin, torrent, _) = one_file(BLOCK as usize, BLOCK);
+    let copy = origin.path().join("copy");
+    for mut command in
+        [client("seed", &torrent, origin.path(), &[]), client("download", &torrent, &copy, &[])]
+    {
+        let full = fs::File::options().write(true).open("/dev/full").expect("Linux has it");
+        let output = command.stdout(full).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{command:?}: {said}");
+        assert!(said.contains("cannot write to standard output"), "{command:?}: {said}");
+    }
+}
