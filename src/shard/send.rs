@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 
 /// Payload that goes into one send; more where the page cache holds it, for that takes no memory of ours meanwhile, or where few
 /// peers are served. (A byte costs the less the longer sends are, unless what was read for them has left the processor's cache
@@ -87,11 +87,11 @@ impl Sender {
         }
     }
 
-    /// Sends until the connection ends.
+    /// Sends until the connection ends. Whoever ends it before holds `sends`: then no send is under way that would not be counted.
     ///
     /// # Errors
     /// Why it ended.
-    pub(super) async fn run(mut self, socket: &Socket) -> io::Result<()> {
+    pub(super) async fn run(mut self, socket: &Socket, sends: &Mutex<()>) -> io::Result<()> {
         let mut gather = Gather::default();
         loop {
             let now = self.torrent.now();
@@ -117,28 +117,19 @@ impl Sender {
                 self.cached = self.payloads.drain(..).all(|payload| matches!(payload, Payload::Cached(..)));
             }
             let len = gather.len();
-            let result = match &mut self.cipher {
-                Some(cipher) => send_encrypted(&self.torrent, socket, cipher, &mut gather).await,
-                None => {
-                    let (result, back) = socket.send(gather).await;
-                    gather = back;
-                    result
-                }
-            };
-            gather.clear();
+            let result;
+            (result, gather) = self.send(socket, gather, sends).await;
             // What one has held is enough for one other, as a rule; and each of them looks again by itself.
             if with_payload {
                 self.torrent.sent.notify_one();
             }
             match result {
-                Ok(count) => {
-                    self.count(count);
-                    // What is laid out, or encrypted, before there is room is so in vain.
-                    if count < len {
-                        self.rest();
-                        socket.writable().await?;
-                    }
+                // What is laid out, or encrypted, before there is room is so in vain.
+                Ok(count) if count < len => {
+                    self.rest();
+                    socket.writable().await?;
                 }
+                Ok(_) => {}
                 // The slabs stay in the cache; nothing is pinned while the peer takes its time.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.rest();
@@ -149,6 +140,29 @@ impl Sender {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Sends what is laid out, and counts what the kernel takes of it; the gather is empty then.
+    async fn send(
+        &mut self,
+        socket: &Socket,
+        mut gather: Gather,
+        sends: &Mutex<()>,
+    ) -> (io::Result<usize>, Gather) {
+        let _under_way = sends.lock().await;
+        let result = match &mut self.cipher {
+            Some(cipher) => send_encrypted(&self.torrent, socket, cipher, &mut gather).await,
+            None => {
+                let (result, back) = socket.send(gather).await;
+                gather = back;
+                result
+            }
+        };
+        gather.clear();
+        if let Ok(count) = result {
+            self.count(count);
+        }
+        (result, gather)
     }
 
     /// The peer takes no more for the time being.
