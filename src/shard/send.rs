@@ -268,12 +268,8 @@ impl Sender {
         let load = load::load(&self.torrent, (&self.stretches, behind), &mut self.asker, &mut self.payloads);
         let can_speak = self.block_sent == 0 && !self.messages.is_empty();
         // What is to be said, or comes to be, does not wait for the disk, nor for memory.
-        let is_here = tokio::select! {
-            biased;
-            loaded = load => loaded.map(|()| true)?,
-            () = std::future::ready(()), if can_speak => false,
-            () = self.bell.notified(), if self.block_sent == 0 => false,
-        };
+        let bell = (self.block_sent == 0).then_some(&*self.bell);
+        let is_here = loaded_before_speech(load, can_speak, bell).await?;
         if !is_here {
             self.payloads.clear();
             left = 0;
@@ -350,6 +346,26 @@ impl Sender {
     }
 }
 
+/// Waits for what is loaded, unless there is something to say, or the `bell` rings, first. Says whether it has come.
+async fn loaded_before_speech<E>(
+    load: impl Future<Output = Result<(), E>>,
+    can_speak: bool,
+    bell: Option<&Notify>,
+) -> Result<bool, E> {
+    let rings = async {
+        match bell {
+            Some(bell) => bell.notified().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        loaded = load => loaded.map(|()| true),
+        () = std::future::ready(()), if can_speak => Ok(false),
+        () = rings => Ok(false),
+    }
+}
+
 /// Sends an encrypted copy of `gather`, for its slabs are shared with others. What the send buffer does not take is
 /// forgotten, and encrypted anew when there is room: so no memory waits for a slow peer.
 async fn send_encrypted(
@@ -409,4 +425,29 @@ fn lay_payload(
         }
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::{pending, ready};
+    use tokio::time::timeout;
+
+    /// What is loaded comes at once, or never.
+    #[tokio::test]
+    async fn what_is_to_be_said_does_not_wait_for_a_read_and_a_block_is_not_broken_into() {
+        const LONG: Duration = Duration::from_millis(50);
+        let bell = Notify::new();
+        let here = |can_speak, bell| loaded_before_speech::<()>(ready(Ok(())), can_speak, bell);
+        let read = |can_speak, bell| timeout(LONG, loaded_before_speech::<()>(pending(), can_speak, bell));
+        assert_eq!(here(true, Some(&bell)).await, Ok(true), "it goes with the message");
+        assert_eq!(read(true, Some(&bell)).await, Ok(Ok(false)), "the message goes alone");
+        assert!(read(false, Some(&bell)).await.is_err(), "there is nothing to do but wait");
+        bell.notify_one();
+        assert_eq!(here(false, Some(&bell)).await, Ok(true));
+        assert_eq!(read(false, Some(&bell)).await, Ok(Ok(false)), "somebody has rung meanwhile");
+        bell.notify_one();
+        assert!(read(false, None).await.is_err(), "nothing can be said amid a block");
+        assert_eq!(read(false, Some(&bell)).await, Ok(Ok(false)), "and it is not forgotten then");
+    }
 }
