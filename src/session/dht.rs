@@ -30,6 +30,13 @@ impl Default for DhtOptions {
     }
 }
 
+impl DhtOptions {
+    /// The port that peers are told of, to find a node there that answers (BEP 5).
+    pub(super) fn port(&self, sockets: &DhtSockets) -> Option<u16> {
+        sockets.port().filter(|_| !self.read_only)
+    }
+}
+
 /// What a download has to say to the DHT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Appetite {
@@ -138,7 +145,9 @@ mod tests {
             let options = DhtOptions { bootstrap, state: None, read_only };
             // A port that is free: else another is taken, which does just as well.
             let free = UdpSocket::bind("127.0.79.2:0").await.unwrap().local_addr().unwrap();
-            let dht = Some((&options, DhtSockets::bind(free)));
+            let sockets = DhtSockets::bind(free);
+            assert_eq!(options.port(&sockets).is_none(), read_only, "peers would ask who does not answer");
+            let dht = Some((&options, sockets));
             let search =
                 DhtSearch::start(dht, InfoHash([7; 20]), &[], free, None, mpsc::channel(16).0).unwrap();
             let mut bytes = [0; 1500];

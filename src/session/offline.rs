@@ -199,4 +199,65 @@ mod tests {
         assert_eq!(mib(3, 8), (1, 4), "never none");
         assert_eq!(mib(512, 0), (1, 48));
     }
+
+    /// A folder of three files, and a torrent of it.
+    fn set() -> (tempfile::TempDir, Torrent) {
+        let folder = tempfile::tempdir().unwrap();
+        let set = folder.path().join("set");
+        std::fs::create_dir(&set).unwrap();
+        for (name, len) in [("a", 100_000), ("b", 0), ("c", 300_000)] {
+            let bytes: Vec<u8> = (0..len).map(|at: u32| (at / 7) as u8).collect();
+            std::fs::write(set.join(name), bytes).unwrap();
+        }
+        let options = CreateOptions { piece_length: Some(16 * 1024), ..CreateOptions::default() };
+        let (_, torrent) = create(&set, &options, 1, |_, _| {}).unwrap();
+        (folder, torrent)
+    }
+
+    #[test]
+    fn a_check_says_the_same_on_any_number_of_cores() {
+        let (folder, torrent) = set();
+        let damage = |name: &str, at: usize| {
+            let path = folder.path().join("set").join(name);
+            let mut bytes = std::fs::read(&path).unwrap();
+            bytes[at] ^= 1;
+            std::fs::write(path, bytes).unwrap();
+        };
+        let verdict = |cores| check(&torrent, folder.path(), cores, |_, _| {}).unwrap();
+        let good = verdict(1);
+        assert_eq!(verdict(2), good);
+        damage("a", 20_000);
+        damage("c", 299_999);
+        let bad = verdict(1);
+        assert!(bad != good && [2, 5].into_iter().all(|cores| verdict(cores) == bad), "{bad:?}");
+        std::fs::remove_file(folder.path().join("set/c")).unwrap();
+        assert_eq!(verdict(2), verdict(1));
+    }
+
+    #[test]
+    fn there_are_as_many_threads_as_asked_for_and_no_more_than_pieces() {
+        let (folder, torrent) = set();
+        let store = |torrent: &Torrent| {
+            let layout = Arc::new(torrent.layout.clone());
+            Arc::new(Store::survey(Folder::open(folder.path(), false).unwrap(), layout, &torrent.files).0)
+        };
+        let threads = |store: &Arc<Store>, asked: usize, cores: usize| {
+            // Passed only when all are at work at the same time.
+            let all = std::sync::Barrier::new(cores);
+            let work = async |_, _, _, _| {
+                all.wait();
+                Ok(std::thread::current().id())
+            };
+            let ids = on_cores(asked, store, work, |_| {}).unwrap();
+            (ids.len(), ids.into_iter().collect::<std::collections::HashSet<_>>().len())
+        };
+        let whole = store(&torrent);
+        for cores in [1, 2, 3] {
+            assert_eq!(threads(&whole, cores, cores), (cores, cores));
+        }
+        let set = folder.path().join("set/a");
+        let options = CreateOptions { piece_length: Some(64 * 1024), ..CreateOptions::default() };
+        let (_, short) = create(&set, &options, 1, |_, _| {}).unwrap();
+        assert_eq!(threads(&store(&short), 5, 2), (2, 2), "two pieces");
+    }
 }

@@ -91,8 +91,9 @@ fn greeting(job: &Job, addr: SocketAddr, dht: Option<&DhtSockets>) -> Greeting {
         port: Some(addr.port()),
         private: job.torrent.private,
         pex: job.pex,
+        dht: dht.is_some_and(|sockets| sockets.port().is_some()),
         // That which peers connect to, unless another program has it for UDP.
-        dht_port: dht.and_then(DhtSockets::port),
+        dht_port: job.dht.as_ref().zip(dht).and_then(|(options, sockets)| options.port(sockets)),
     }
 }
 

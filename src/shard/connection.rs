@@ -15,7 +15,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 
 /// How long a peer may take to answer a dial: three packets of it may get lost. And to say its whole handshake.
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
@@ -283,17 +283,21 @@ async fn talk(torrent: &Rc<TorrentShard>, slot: PeerSlot, socket: &Socket, bell:
     let (decipher, cipher) = shaken.ciphers.map(|both| (both.incoming, both.outgoing)).unzip();
     let sender = Sender::new(Rc::clone(torrent), slot, Rc::clone(&bell), cipher);
     let outgoing = socket.clone();
+    let sends = Rc::new(Mutex::new(()));
+    let under_way = Rc::clone(&sends);
     let sending = ring::spawn(async move {
-        let result = sender.run(&outgoing).await;
+        let result = sender.run(&outgoing, &under_way).await;
         outgoing.shutdown();
         result
     });
     let receiver = Receiver::new(Rc::clone(torrent), slot, decipher);
     let received = receiver.run(socket, shaken.ahead).await;
     socket.shutdown();
-    // It may be waiting for work: then nothing but this ends it. An operation that it leaves behind keeps its memory
-    // until the kernel has answered.
+    // It may be waiting for work: then nothing but this ends it. What the kernel takes just now it counts before: no send waits for
+    // the peer. Another operation that it leaves behind keeps its memory until the kernel has answered.
+    let no_send = sends.lock().await;
     sending.abort();
+    drop(no_send);
     let sent = sending.await.unwrap_or(Ok(()));
     // The kernel tells one of the two.
     let is_stuck = |result: &io::Result<()>| {

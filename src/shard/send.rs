@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 
 /// Payload that goes into one send.
 const SEND_LEN: u32 = 2 * RUN_LEN;
@@ -88,11 +88,11 @@ impl Sender {
         }
     }
 
-    /// Sends until the connection ends.
+    /// Sends until the connection ends. Whoever ends it before holds `sends`: then no send is under way that would not be counted.
     ///
     /// # Errors
     /// Why it ended.
-    pub(super) async fn run(mut self, socket: &Socket) -> io::Result<()> {
+    pub(super) async fn run(mut self, socket: &Socket, sends: &Mutex<()>) -> io::Result<()> {
         let mut gather = Gather::default();
         loop {
             let now = self.torrent.now();
@@ -118,28 +118,19 @@ impl Sender {
                 self.cached = self.payloads.drain(..).all(|payload| matches!(payload, Payload::Cached(..)));
             }
             let len = gather.len();
-            let result = match &mut self.cipher {
-                Some(cipher) => send_encrypted(&self.torrent, socket, cipher, &mut gather).await,
-                None => {
-                    let (result, back) = socket.send(gather).await;
-                    gather = back;
-                    result
-                }
-            };
-            gather.clear();
+            let result;
+            (result, gather) = self.send(socket, gather, sends).await;
             // What one has held is enough for one other, as a rule; and each of them looks again by itself.
             if with_payload {
                 self.torrent.sent.notify_one();
             }
             match result {
-                Ok(count) => {
-                    self.count(count);
-                    // What is laid out, or encrypted, before there is room is so in vain.
-                    if count < len {
-                        self.rest();
-                        socket.writable().await?;
-                    }
+                // What is laid out, or encrypted, before there is room is so in vain.
+                Ok(count) if count < len => {
+                    self.rest();
+                    socket.writable().await?;
                 }
+                Ok(_) => {}
                 // The slabs stay in the cache; nothing is pinned while the peer takes its time.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.rest();
@@ -150,6 +141,29 @@ impl Sender {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Sends what is laid out, and counts what the kernel takes of it; the gather is empty then.
+    async fn send(
+        &mut self,
+        socket: &Socket,
+        mut gather: Gather,
+        sends: &Mutex<()>,
+    ) -> (io::Result<usize>, Gather) {
+        let _under_way = sends.lock().await;
+        let result = match &mut self.cipher {
+            Some(cipher) => send_encrypted(&self.torrent, socket, cipher, &mut gather).await,
+            None => {
+                let (result, back) = socket.send(gather).await;
+                gather = back;
+                result
+            }
+        };
+        gather.clear();
+        if let Ok(count) = result {
+            self.count(count);
+        }
+        (result, gather)
     }
 
     /// The peer takes no more for the time being.
@@ -255,12 +269,8 @@ impl Sender {
         let load = load::load(&self.torrent, (&self.stretches, behind), &mut self.asker, &mut self.payloads);
         let can_speak = self.block_sent == 0 && !self.messages.is_empty();
         // What is to be said, or comes to be, does not wait for the disk, nor for memory.
-        let is_here = tokio::select! {
-            biased;
-            loaded = load => loaded.map(|()| true)?,
-            () = std::future::ready(()), if can_speak => false,
-            () = self.bell.notified(), if self.block_sent == 0 => false,
-        };
+        let bell = (self.block_sent == 0).then_some(&*self.bell);
+        let is_here = loaded_before_speech(load, can_speak, bell).await?;
         if !is_here {
             self.payloads.clear();
             left = 0;
@@ -337,6 +347,26 @@ impl Sender {
     }
 }
 
+/// Waits for what is loaded, unless there is something to say, or the `bell` rings, first. Says whether it has come.
+async fn loaded_before_speech<E>(
+    load: impl Future<Output = Result<(), E>>,
+    can_speak: bool,
+    bell: Option<&Notify>,
+) -> Result<bool, E> {
+    let rings = async {
+        match bell {
+            Some(bell) => bell.notified().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        loaded = load => loaded.map(|()| true),
+        () = std::future::ready(()), if can_speak => Ok(false),
+        () = rings => Ok(false),
+    }
+}
+
 /// Sends an encrypted copy of `gather`, for its slabs are shared with others. What the send buffer does not take is
 /// forgotten, and encrypted anew when there is room: so no memory waits for a slow peer.
 async fn send_encrypted(
@@ -396,4 +426,29 @@ fn lay_payload(
         }
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::{pending, ready};
+    use tokio::time::timeout;
+
+    /// What is loaded comes at once, or never.
+    #[tokio::test]
+    async fn what_is_to_be_said_does_not_wait_for_a_read_and_a_block_is_not_broken_into() {
+        const LONG: Duration = Duration::from_millis(50);
+        let bell = Notify::new();
+        let here = |can_speak, bell| loaded_before_speech::<()>(ready(Ok(())), can_speak, bell);
+        let read = |can_speak, bell| timeout(LONG, loaded_before_speech::<()>(pending(), can_speak, bell));
+        assert_eq!(here(true, Some(&bell)).await, Ok(true), "it goes with the message");
+        assert_eq!(read(true, Some(&bell)).await, Ok(Ok(false)), "the message goes alone");
+        assert!(read(false, Some(&bell)).await.is_err(), "there is nothing to do but wait");
+        bell.notify_one();
+        assert_eq!(here(false, Some(&bell)).await, Ok(true));
+        assert_eq!(read(false, Some(&bell)).await, Ok(Ok(false)), "somebody has rung meanwhile");
+        bell.notify_one();
+        assert!(read(false, None).await.is_err(), "nothing can be said amid a block");
+        assert_eq!(read(false, Some(&bell)).await, Ok(Ok(false)), "and it is not forgotten then");
+    }
 }

@@ -87,9 +87,7 @@ impl Swarm {
         if peer.owed && (!after.0 || has) {
             peer.owed = false;
             // The debts of a verdict that is yet to be read are settled when it is.
-            if slots.verdict(self.rounds.verdict.call).is_none() {
-                slots.settle_debt();
-            }
+            slots.settle_debt(self.rounds.verdict.call);
         }
         slots.count_waiting(before.0, after.0);
         slots.count_unused(before.1, after.1);
@@ -276,6 +274,7 @@ impl Swarm {
 
     fn apply_verdict(&mut self, now: Duration) {
         let (chosen, asked_at) = (self.rounds.verdict.chosen.clone(), self.rounds.answered_at);
+        let call = self.rounds.verdict.call;
         if self.rounds.verdict.late.contains(&self.core) {
             // Nobody has asked who is here. What was kept for them before is kept for others now.
             return self.peers.iter_mut().for_each(|(_, peer)| peer.owed = false);
@@ -295,7 +294,7 @@ impl Swarm {
                 true if had_one && !self.commons.slots.is_in_debt() => peer.leaves = None,
                 true if had_one => {}
                 true if !had_one && standing(peer).0 => peer.owed = true,
-                true if !had_one => self.commons.slots.settle_debt(),
+                true if !had_one => self.commons.slots.settle_debt(call),
                 _ => {}
             }
         }
@@ -305,7 +304,7 @@ impl Swarm {
     fn settle_for_gone(&mut self) {
         let ours = self.rounds.verdict.owed.iter().filter(|tag| tag.core() == self.core);
         let gone = ours.filter(|tag| self.peers.find(**tag).is_none()).count();
-        (0..gone).for_each(|_| self.commons.slots.settle_debt());
+        (0..gone).for_each(|_| self.commons.slots.settle_debt(self.rounds.verdict.call));
         self.nudge |= gone > 0 && self.commons.slots.waiting() > self.rounds.waiting;
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 /// at once over and over, pieces lost again.
 const MOST_OFFENCES: u32 = 300;
 /// One of them is forgotten in each such time: honest peers make a few now and then, and some stay for weeks.
-const FORGETTING: Duration = Duration::from_secs(60);
+pub(crate) const FORGETTING: Duration = Duration::from_secs(60);
 /// Slots that a peer may give us and take back in a row without a block, until it counts as one that does not send.
 const MOST_VAIN_TURNS: u32 = 8;
 /// From then on it is out of place that a slot is taken back as soon as this. Clients go by rounds of ten seconds.
@@ -16,12 +16,38 @@ const LEAST_TURN: Duration = Duration::from_secs(2);
 /// So long it is remembered which pieces a peer has lost. What a cache of any use gets back it keeps for longer.
 const LOSSES: Duration = Duration::from_secs(600);
 
+/// Messages of one peer that should not have come.
+#[derive(Debug)]
+pub struct Offences {
+    count: u32,
+    /// When one of them was last forgotten.
+    forgot: Duration,
+}
+
+impl Offences {
+    /// None so far.
+    pub fn new(now: Duration) -> Self {
+        Self { count: 0, forgot: now }
+    }
+
+    /// Counts one more. Says whether these are more than so many.
+    pub fn add(&mut self, most: u32) -> bool {
+        self.count += 1;
+        self.count > most
+    }
+
+    /// Time passes.
+    pub fn tick(&mut self, now: Duration) {
+        if now >= self.forgot + FORGETTING {
+            (self.forgot, self.count) = (now, self.count.saturating_sub(1));
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Conduct {
-    offences: u32,
-    /// When one of them was last forgotten.
-    forgot: Duration,
+    offences: Offences,
     /// When the peer last gave us a slot, and how many it has taken back since its last block although we had asked.
     turn: Duration,
     vain_turns: u32,
@@ -40,25 +66,22 @@ pub(super) struct VainTurn {
 
 impl Conduct {
     pub(super) fn new(now: Duration) -> Self {
-        Self { offences: 0, forgot: now, turn: now, vain_turns: 0, lost: None }
+        Self { offences: Offences::new(now), turn: now, vain_turns: 0, lost: None }
     }
 
     #[cfg(test)]
     pub(super) fn offences(&self) -> u32 {
-        self.offences
+        self.offences.count
     }
 
     /// Counts a message that should not have come. Says whether that was one too many.
     pub(super) fn offend(&mut self) -> bool {
-        self.offences += 1;
-        self.offences > MOST_OFFENCES
+        self.offences.add(MOST_OFFENCES)
     }
 
     /// Time passes.
     pub(super) fn tick(&mut self, now: Duration) {
-        if now >= self.forgot + FORGETTING {
-            (self.forgot, self.offences) = (now, self.offences.saturating_sub(1));
-        }
+        self.offences.tick(now);
     }
 
     /// The peer gives us a slot.

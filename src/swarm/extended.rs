@@ -29,7 +29,10 @@ pub struct Greeting {
     pub private: bool,
     /// Whether addresses are exchanged at all (BEP 11).
     pub pex: bool,
-    /// The UDP port of our DHT node, when one runs (BEP 5).
+    /// Whether a DHT node of ours runs (BEP 5). One that only reads is a reason to say so in the handshake, too: else nobody tells it
+    /// of a node.
+    pub dht: bool,
+    /// The UDP port on which it answers, if it does.
     pub dht_port: Option<u16>,
 }
 
@@ -41,6 +44,7 @@ impl Default for Greeting {
             port: None,
             private: false,
             pex: true,
+            dht: false,
             dht_port: None,
         }
     }
@@ -53,7 +57,7 @@ impl Greeting {
     }
 
     fn speaks_dht(&self) -> bool {
-        self.dht_port.is_some() && !self.private
+        self.dht && !self.private
     }
 
     /// Whether addresses of peers are told and heard.

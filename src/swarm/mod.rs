@@ -85,6 +85,9 @@ pub use bitfield::Bitfield;
 pub use candidates::Source;
 pub use choker::SeedChoker;
 pub use commons::{Commons, Handover};
+#[cfg(test)]
+pub(crate) use conduct::FORGETTING;
+pub use conduct::Offences;
 pub use errands::HandIn;
 pub use extended::Greeting;
 pub use homes::{Completion, Place};

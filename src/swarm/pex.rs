@@ -6,7 +6,7 @@ use super::tellers::Teller;
 use super::{DropReason, PeerSlot, Swarm, Tag};
 use crate::wire::extended::{Extension, MAX_PEX_PEERS, PexFlags, PexMessage};
 use crate::wire::{canonical, is_of_a_link};
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -65,7 +65,8 @@ impl Neighbours {
 #[derive(Debug, Default)]
 pub(super) struct Pex {
     next: Duration,
-    told: BTreeSet<SocketAddr>,
+    /// Whom it was told of, and whether as a seed.
+    told: BTreeMap<SocketAddr, bool>,
     /// [`Neighbours::changes`] when there was nothing new for it.
     seen: Option<u64>,
     pace: PexPace,
@@ -108,17 +109,23 @@ impl Pex {
             .filter(|(tag, neighbour)| **tag != itself && !is_of_a_link(neighbour.addr))
             .map(|(_, neighbour)| (neighbour.addr, neighbour.flags))
             .collect();
-        let gone = self.told.iter().filter(|addr| !here.contains_key(addr));
-        let dropped: Vec<SocketAddr> = gone.take(MAX_PEX_PEERS).copied().collect();
+        // Who is a seed no more is told of anew, by the next message: seeds would leave it alone for ever.
+        let is_gone = |(addr, as_seed): &(&SocketAddr, &bool)| {
+            here.get(*addr).is_none_or(|flags| **as_seed && !flags.is_seed())
+        };
+        let dropped: Vec<SocketAddr> =
+            self.told.iter().filter(is_gone).take(MAX_PEX_PEERS).map(|(addr, _)| *addr).collect();
         dropped.iter().for_each(|addr| _ = self.told.remove(addr));
         let room = MAX_PEX_PEERS.min(MOST_TOLD - self.told.len());
-        let new = here.iter().filter(|(addr, _)| !self.told.contains(addr));
+        let is_new =
+            |addr: &SocketAddr| !self.told.contains_key(addr) && dropped.binary_search(addr).is_err();
+        let new = here.iter().filter(|(addr, _)| is_new(addr));
         // When there are too many, each peer hears of others first.
         let count = new.clone().count();
         let first = if count > room { skip % count } else { 0 };
         let added: Vec<(SocketAddr, PexFlags)> =
             new.clone().skip(first).chain(new.take(first)).take(room).map(|(a, f)| (*a, *f)).collect();
-        self.told.extend(added.iter().map(|(addr, _)| *addr));
+        self.told.extend(added.iter().map(|(addr, flags)| (*addr, flags.is_seed())));
         let news = PexMessage { added, dropped, cut: false };
         self.seen = news.is_empty().then_some(neighbours.changes);
         news
@@ -249,6 +256,7 @@ impl Swarm {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     fn neighbours(numbers: impl IntoIterator<Item = u16>) -> Neighbours {
         let one = |number: u16| {
@@ -276,6 +284,19 @@ mod tests {
         assert!(pex.news(&neighbours(1..=4), itself, 7).is_empty());
         let next = pex.news(&neighbours([1, 3, 4, 9]), itself, 7);
         assert_eq!((next.added, next.dropped), (vec![(addr(9), PexFlags(0))], vec![addr(2)]));
+    }
+
+    #[test]
+    fn who_is_a_seed_no_more_goes_and_comes_again() {
+        let (mut pex, mut known) = (Pex::default(), neighbours(1..=2));
+        let mut news = |flags: u8| {
+            let one = Neighbour { addr: addr(1), flags: PexFlags(flags), gives: false };
+            known.insert(Tag { core: 0, number: 1 }, one);
+            pex.news(&known, Tag { core: 1, number: 1 }, 0)
+        };
+        assert_eq!(news(PexFlags::SEED).added.len(), 2);
+        assert_eq!((news(0).dropped, news(0).added), (vec![addr(1)], vec![(addr(1), PexFlags(0))]));
+        assert!(news(PexFlags::SEED).is_empty() && news(0).is_empty(), "it was told of as none");
     }
 
     #[test]

@@ -119,8 +119,14 @@ impl Slots {
         debug_assert!(before > 0, "a slot is given back that nobody has");
     }
 
-    /// One who was chosen has got its slot, or does not want it any more.
-    pub(super) fn settle_debt(&self) {
+    /// One who was chosen by the verdict of that poll has got its slot, or does not want it any more. A later verdict has counted
+    /// anew.
+    pub(super) fn settle_debt(&self, call: u64) {
+        // Held, so that no verdict is posted in between.
+        let verdict = unpoisoned(&self.verdict);
+        if verdict.call != call {
+            return;
+        }
         let _ = self.owed.fetch_update(Ordering::AcqRel, Ordering::Acquire, |owed| owed.checked_sub(1));
     }
 
@@ -198,8 +204,9 @@ impl Slots {
 
     /// Posts who shall have slots.
     pub(super) fn post(&self, verdict: Verdict) {
+        let mut posted = unpoisoned(&self.verdict);
         self.owed.store(u32::try_from(verdict.owed.len()).unwrap_or(u32::MAX), Ordering::Release);
-        *unpoisoned(&self.verdict) = Verdict { call: self.called(), ..verdict };
+        *posted = Verdict { call: self.called(), ..verdict };
     }
 
     /// The last verdict, when it is younger than that of the poll `after`.
@@ -230,10 +237,24 @@ mod tests {
         slots.post(Verdict { owed, ..Verdict::default() });
         assert!(!slots.take(false), "the last one is kept for who was chosen");
         assert!(slots.take(true) && !slots.take(true));
-        slots.settle_debt();
-        slots.settle_debt();
+        slots.settle_debt(0);
+        slots.settle_debt(0);
         slots.give();
         assert!(slots.take(false) && !slots.has_room());
+    }
+
+    #[test]
+    fn a_debt_of_an_older_verdict_is_none_of_the_last() {
+        let slots = Slots::new(1);
+        for call in 1..3 {
+            slots.call();
+            let owed = Arc::new(HashSet::from([Tag { core: 0, number: 1 }]));
+            slots.post(Verdict { owed, ..Verdict::default() });
+            slots.settle_debt(call - 1);
+            assert!(slots.is_in_debt());
+        }
+        slots.settle_debt(2);
+        assert!(!slots.is_in_debt());
     }
 
     #[test]

@@ -179,6 +179,51 @@ fn what_is_on_its_way_at_the_end_arrives() {
     }
 }
 
+/// Payload among the messages of a seed, the last of which may be cut.
+fn payload_in(mut stream: &[u8]) -> u64 {
+    let mut payload = 0;
+    while stream.len() > 4 {
+        let (len, rest) = stream.split_at(4);
+        let len = u32::from_be_bytes(len.try_into().unwrap()) as usize;
+        let (message, rest) = rest.split_at(len.min(rest.len()));
+        if message.first() == Some(&PIECE) {
+            payload += message.len().saturating_sub(9) as u64;
+        }
+        stream = rest;
+    }
+    payload
+}
+
+/// A peer that hangs up while it is being sent something gets what was on its way, with or without a copy, and that is told of as
+/// sent.
+#[test]
+fn what_goes_to_a_peer_that_hangs_up_is_counted() {
+    const PEERS: u8 = 100;
+    let (folder, path, torrent) = one_file(1 << 20, 32 * BLOCK);
+    for zero_copy in ["off", "on"] {
+        let more = ["--cores", "1", "--zero-copy-send", zero_copy];
+        let mut seed = Program::start(&mut client("seed", &path, folder.path(), &more));
+        let (addr, mut read) = (seed.address(), 0);
+        for peer in 0..PEERS {
+            let mut stream = connect(addr, &torrent, [peer; 20]).unwrap();
+            stream.write_all(&message(INTERESTED, &[], &[])).unwrap();
+            hear_kind(&mut stream, UNCHOKE);
+            let blocks = (0..64).flat_map(|at| message(REQUEST, &[at / 32, at % 32 * BLOCK, BLOCK], &[]));
+            stream.write_all(&blocks.collect::<Vec<u8>>()).unwrap();
+            sleep(Duration::from_micros(10 * u64::from(peer)));
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            let mut rest = Vec::new();
+            stream.read_to_end(&mut rest).unwrap();
+            read += payload_in(&rest);
+        }
+        assert!(read > 0, "{zero_copy}: nobody got anything");
+        seed.interrupt();
+        let sent = seed.until("stopped")["uploaded"].as_u64().unwrap();
+        assert_eq!(sent, read, "{zero_copy}");
+        assert!(seed.wait().success());
+    }
+}
+
 /// What it says fills as many bytes as the head of a block, and more: it is no block all the same.
 #[test]
 fn a_seed_that_answers_out_of_order_and_talks_in_between_is_kept() {

@@ -168,12 +168,13 @@ pub async fn resolve(
     let announcing =
         client.map(|client| announce_for(&magnet, client, announce, (id, port), trackers, tell.clone()));
     let sockets = dht.as_ref().map(|_| DhtSockets::bind(addr));
-    let dht_port = sockets.as_ref().and_then(DhtSockets::port);
+    let has_node = sockets.as_ref().is_some_and(|sockets| sockets.port().is_some());
     let dht = dht.as_ref().zip(sockets);
+    let dht_port = dht.as_ref().and_then(|(options, sockets)| options.port(sockets));
     let mut dht = DhtSearch::start(dht, magnet.info_hash, &[], addr, filter.clone(), searches.clone());
     let _local = local_discovery.then(|| LocalSearch::start(addr, [(magnet.info_hash, searches.clone())]));
     let (heard, mut hear) = mpsc::channel(64);
-    let reserved = Reserved::ours(dht_port.is_some());
+    let reserved = Reserved::ours(has_node);
     let handshake = Handshake { reserved, info_hash: magnet.info_hash, peer_id: id };
     let shared = Shared::new(Secrecy::new(encryption, magnet.info_hash));
     let ourselves = Ourselves { handshake, port, dht_port, pex, shared };

@@ -65,7 +65,7 @@ pub(super) struct Ourselves {
     pub(super) handshake: Handshake,
     /// Where we listen.
     pub(super) port: u16,
-    /// The port of our DHT node, if there is one.
+    /// The port on which our DHT node answers, if there is one that does.
     pub(super) dht_port: Option<u16>,
     /// Whether peers are asked whom they know (BEP 11).
     pub(super) pex: bool,

@@ -3,7 +3,7 @@
 use super::peer::{self, Heard, Line, Ourselves};
 use super::places::{Places, Source};
 use super::room::{Newcomer, Room, Standing, room_for};
-use crate::swarm::{self, MetadataFetch, MetadataOutcome, PexPace, Teller, host, is_usable};
+use crate::swarm::{self, MetadataFetch, MetadataOutcome, Offences, PexPace, Teller, host, is_usable};
 use crate::wire::extended::{Extension, ExtensionIds, MetadataMessage, PexMessage};
 use crate::wire::{at_port, canonical};
 use std::collections::BTreeMap;
@@ -20,10 +20,8 @@ use tokio::time::Instant;
 const SILENCE: Duration = Duration::from_secs(30);
 const SILENCE_OF_TELLERS: Duration = Duration::from_secs(120);
 /// Messages of one peer that should not have come: handshakes after the first, requests for what we do not have, rejects of what
-/// nobody asked it for.
+/// nobody asked it for. Some are forgotten: who is as new as we are may ask us now and then, and some links take hours.
 const MOST_OFFENCES: u32 = 50;
-/// One of them is forgotten in each such time: who is as new as we are may ask us now and then, and some links take hours.
-const FORGETTING: Duration = Duration::from_secs(60);
 
 /// How often a limit of this stage has said no.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -86,9 +84,7 @@ struct Peer {
     named_node: bool,
     pex: PexPace,
     greeted: bool,
-    offences: u32,
-    /// When one of them was last forgotten.
-    forgot: Duration,
+    offences: Offences,
     since: Instant,
 }
 
@@ -96,13 +92,6 @@ impl Peer {
     /// How long it may keep its place without a word about the metadata.
     fn patience(&self) -> Duration {
         if self.ids.get(Extension::Pex).is_some() { SILENCE_OF_TELLERS } else { SILENCE }
-    }
-
-    /// Time passes.
-    fn tick(&mut self, now: Duration) {
-        if now >= self.forgot + FORGETTING {
-            (self.forgot, self.offences) = (now, self.offences.saturating_sub(1));
-        }
     }
 }
 
@@ -265,8 +254,7 @@ impl Stage {
             named_node: false,
             pex: PexPace::default(),
             greeted: false,
-            offences: 0,
-            forgot: self.begun.elapsed(),
+            offences: Offences::new(self.begun.elapsed()),
             since: Instant::now(),
         };
         self.peers.insert(number, peer);
@@ -391,8 +379,7 @@ impl Stage {
     fn offend(&mut self, number: u64) {
         self.limits.offences += 1;
         let Some(peer) = self.peers.get_mut(&number) else { return };
-        peer.offences += 1;
-        if peer.offences > MOST_OFFENCES {
+        if peer.offences.add(MOST_OFFENCES) {
             self.remove(number);
         }
     }
@@ -414,7 +401,7 @@ impl Stage {
     /// Gives up whoever says nothing, asks and dials.
     pub(super) fn tick(&mut self) {
         let now = self.begun.elapsed();
-        self.peers.values_mut().for_each(|peer| peer.tick(now));
+        self.peers.values_mut().for_each(|peer| peer.offences.tick(now));
         let late = self.fetch.tick(now);
         let silent =
             self.peers.iter().filter(|(_, peer)| !peer.offered && peer.since.elapsed() > peer.patience());

@@ -125,3 +125,44 @@ fn those_are_woken_who_may_be_asked_for_more() {
     other.swarm.catch_up(other.now);
     assert!(other.wishes().contains(&Wish::Wake(hungry)));
 }
+
+/// Some of them wait to be told of together, and some were got by another core.
+#[test]
+fn peers_hear_of_each_piece_once_and_in_the_order_in_which_they_were_finished() {
+    const ORDER: [(usize, u32); 8] = [(0, 3), (1, 7), (1, 0), (0, 6), (0, 1), (1, 5), (0, 2), (1, 4)];
+    let mut desks = two(BLOCK, 9);
+    let takers = [0, 1].map(|core: usize| desks[core].taker(8 + core as u8));
+    let givers = [0, 1].map(|core: usize| desks[core].giver(1 + core as u8, &[]));
+    let mut heard = [const { Vec::new() }; 2];
+    let mut speeches = 0;
+    let mut listen = |desk: &mut Desk, wishes: Vec<Wish>| {
+        let core = desk.swarm.core;
+        if wishes.contains(&Wish::Wake(takers[core])) {
+            let said = haves(desk, takers[core]);
+            speeches += usize::from(!said.is_empty());
+            heard[core].extend(said);
+        }
+    };
+    for (core, piece) in ORDER {
+        let desk = &mut desks[core];
+        desk.hear(givers[core], Message::Have(piece));
+        assert_eq!(desk.requests(givers[core]), [(piece, 0)]);
+        assert!(desk.block_comes(givers[core], (piece, 0)).1);
+        let wishes = desk.settle(&[]);
+        listen(desk, wishes);
+        for desk in &mut desks {
+            desk.now += Duration::from_millis(40);
+            desk.swarm.catch_up(desk.now);
+            let wishes = desk.wishes();
+            listen(desk, wishes);
+        }
+    }
+    for desk in &mut desks {
+        desk.now += Duration::from_secs(1);
+        desk.swarm.tick(desk.now);
+        let wishes = desk.wishes();
+        listen(desk, wishes);
+    }
+    assert_eq!(heard, [0; 2].map(|_| ORDER.map(|(_, piece)| piece).to_vec()));
+    assert!(speeches < 2 * ORDER.len(), "some waited");
+}

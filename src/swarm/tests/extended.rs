@@ -311,7 +311,7 @@ fn of_an_address_that_is_known_it_is_heard_that_it_encrypts_but_not_that_it_is_a
 #[test]
 fn private_torrents_keep_their_peers_to_themselves() {
     for greeting in [
-        Greeting { private: true, dht_port: Some(5), ..Greeting::default() },
+        Greeting { private: true, dht: true, dht_port: Some(5), ..Greeting::default() },
         Greeting { pex: false, ..Greeting::default() },
     ] {
         let mut desk = desk(3, &[0]);
@@ -338,13 +338,24 @@ fn private_torrents_keep_their_peers_to_themselves() {
 #[test]
 fn ports_of_dht_nodes_are_said_and_heard_where_one_runs() {
     let mut desk = desk(3, &[0]);
-    own(&mut desk).greeting = Greeting { dht_port: Some(4444), ..Greeting::default() };
+    own(&mut desk).greeting = Greeting { dht: true, dht_port: Some(4444), ..Greeting::default() };
     let peer = desk.connect(true, 1).unwrap();
     assert_eq!(desk.say(peer).iter().filter(|said| **said == Said::Port(4444)).count(), 1);
     [0, 6881, 6882].into_iter().for_each(|port| desk.hear(peer, Message::Port(port)));
     let nodes: Vec<Wish> =
         desk.wishes().into_iter().filter(|wish| matches!(wish, Wish::DhtNode(_))).collect();
     assert_eq!(nodes, [Wish::DhtNode(addr("127.0.0.1:6881"))], "one a peer");
+}
+
+#[test]
+fn a_dht_node_that_answers_nobody_hears_of_others_and_is_told_to_none() {
+    let mut desk = desk(3, &[0]);
+    own(&mut desk).greeting = Greeting { dht: true, ..Greeting::default() };
+    assert!(own(&mut desk).greeting.reserved().dht(), "else nobody says its port");
+    let peer = desk.connect(true, 1).unwrap();
+    assert!(!desk.say(peer).iter().any(|said| matches!(said, Said::Port(_))));
+    desk.hear(peer, Message::Port(6881));
+    assert!(desk.wishes().contains(&Wish::DhtNode(addr("127.0.0.1:6881"))));
 }
 
 #[test]

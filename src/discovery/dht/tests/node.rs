@@ -2,7 +2,7 @@
 
 use super::{MINUTE, SECOND, addr, id};
 use crate::bencode::write_dict;
-use crate::discovery::dht::compact::put_addr;
+use crate::discovery::dht::compact::{Contact, put_addr};
 use crate::discovery::dht::encode::{self, Ask, Asker};
 use crate::discovery::dht::id::NodeId;
 use crate::discovery::dht::message::{Body, Call, Message, Reply, parse};
@@ -416,4 +416,31 @@ fn nodes_of_both_families_are_given_to_who_wants_them() {
     };
     assert_eq!(ask(&mut dht, &[]), [addr(1)]);
     assert_eq!(ask(&mut dht, &Family::ALL), [addr(1), v6]);
+}
+
+/// While nobody answers, silence says nothing about a node: one that answered a moment ago is asked, too, and with its answer the
+/// silence of the others counts.
+#[test]
+fn who_is_cut_off_asks_one_that_lives_beside_the_doubtful() {
+    for (silence, asked) in [(SECOND, vec![addr(1)]), (MINUTE, vec![addr(1), addr(2)])] {
+        let mut dht = node();
+        let last = MINUTE * 10;
+        for (n, at) in [(1, START), (2, last)] {
+            let contact = Contact { id: id(&[n as u8]), addr: addr(n) };
+            dht.network(Family::V4).table.answered(at, contact);
+        }
+        // After a quarter of an hour a node is in doubt.
+        let now = MINUTE * 16;
+        dht.answered = Some(now - silence);
+        dht.tick(now);
+        let mut pinged: Vec<SocketAddr> = sent(&mut dht)
+            .into_iter()
+            .filter(|(_, bytes)| {
+                matches!(parse(bytes).unwrap().body, Body::Query(query) if matches!(query.call, Call::Ping))
+            })
+            .map(|(to, _)| to)
+            .collect();
+        pinged.sort();
+        assert_eq!(pinged, asked, "nobody has answered for {silence:?}");
+    }
 }

@@ -2,7 +2,7 @@ use super::super::channel::Shared;
 use super::*;
 use crate::metainfo::InfoHash;
 use crate::shard::Secrecy;
-use crate::swarm::IpFilter;
+use crate::swarm::{FORGETTING, IpFilter};
 use crate::wire::extended::ExtendedHandshake;
 use crate::wire::mse::Encryption;
 use crate::wire::{Handshake, PeerId, Reserved};
