@@ -25,9 +25,13 @@ class Stage:
         self.base = os.path.join(self.work, f"files-{files}")
         self.here, self.there = (os.path.join(self.base, side) for side in ("here", "there"))
         if not os.path.isdir(self.base):
-            make_payload(self.here, files, args.size)
-            shutil.copytree(self.here, self.there)
+            # Under another name until it is whole: a disk that is full fails this try, and the next begins anew.
+            part = self.base + ".part"
+            shutil.rmtree(part, ignore_errors=True)
+            make_payload(os.path.join(part, "here"), files, args.size)
+            shutil.copytree(os.path.join(part, "here"), os.path.join(part, "there"))
             os.sync()
+            os.rename(part, self.base)
         self.payload = os.path.join(self.here, "payload")
         self.torrent = os.path.join(self.base, f"{piece_length}.torrent")
         self.resume = self.torrent + ".resume"

@@ -1,18 +1,23 @@
 //! Writing a torrent file (BEP 3, 12, 27).
 
-use super::{Torrent, TorrentError};
+use super::{MAX_PIECE_LENGTH, Torrent, TorrentError};
 use crate::bencode::{self, DictWriter};
 
 /// Pieces that [`default_piece_length`] allows before it doubles their length.
 const MAX_DEFAULT_PIECES: u64 = 2000;
 const MIN_DEFAULT_PIECE_LENGTH: u64 = 16 * 1024;
 const MAX_DEFAULT_PIECE_LENGTH: u64 = 16 * 1024 * 1024;
+/// Most pieces by default whatever their length: their hashes take 20 MiB, and leave room for the names of files in what
+/// a torrent file may have.
+const MOST_DEFAULT_PIECES: u64 = 1 << 20;
 
 /// Piece length in bytes for this many bytes of files: the power of two from 16 KiB to 16 MiB that gives 1000 to
-/// 2000 pieces, or comes nearest to that.
+/// 2000 pieces, or comes nearest to that. Past 16 TiB it is as much longer as the torrent file needs.
 pub fn default_piece_length(total: u64) -> u32 {
     let length = total.div_ceil(MAX_DEFAULT_PIECES).next_power_of_two();
-    length.clamp(MIN_DEFAULT_PIECE_LENGTH, MAX_DEFAULT_PIECE_LENGTH) as u32
+    let length = length.clamp(MIN_DEFAULT_PIECE_LENGTH, MAX_DEFAULT_PIECE_LENGTH);
+    let least = total.div_ceil(MOST_DEFAULT_PIECES).next_power_of_two();
+    length.max(least).min(u64::from(MAX_PIECE_LENGTH)) as u32
 }
 
 /// Why no torrent can be made.

@@ -2,10 +2,11 @@
 
 use super::SessionError;
 use crate::metainfo::{
-    Content, FileEntry, FileKind, Layout, PieceIndex, Torrent, TorrentBuilder, default_piece_length,
+    BuildError, Content, FileEntry, FileKind, Layout, LayoutError, PieceIndex, Torrent, TorrentBuilder,
+    TorrentError, default_piece_length,
 };
 use crate::ring;
-use crate::storage::{self, Access, CheckReport, Folder, PieceQueue, StorageError, Store};
+use crate::storage::{self, Access, CheckReport, Folder, Found, PieceQueue, StorageError, Store};
 use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
@@ -122,8 +123,8 @@ pub struct CreateOptions {
 /// Makes a torrent of a file or folder, on so many cores. `watch` gets the number of pieces done, and of all.
 ///
 /// # Errors
-/// When something cannot be read or has a name that others could not use, when there are no bytes at all, or the
-/// kernel refuses a ring.
+/// When something cannot be read or has a name that others could not use, when there are no bytes at all, when a file
+/// changes while it is read, or the kernel refuses a ring.
 pub fn create(
     path: &Path,
     options: &CreateOptions,
@@ -131,33 +132,43 @@ pub fn create(
     mut watch: impl FnMut(u32, u32),
 ) -> Result<(Vec<u8>, Torrent), SessionError> {
     let found = storage::scan(path)?;
-    let total = found.files.iter().map(|(_, len)| len).sum();
-    let piece_length = options.piece_length.unwrap_or_else(|| default_piece_length(total));
-    let lengths = found.files.iter().map(|(_, len)| *len);
-    let layout = Layout::new(u64::from(piece_length), lengths);
-    let layout = Arc::new(layout.map_err(|error| SessionError::Failed(error.to_string()))?);
-    let real =
-        path.canonicalize().ok().and_then(|path| path.parent().map(Path::to_owned)).unwrap_or_default();
+    let mut builder = builder(&found, options)?;
+    // Reading all of it may take hours: what cannot be a torrent is told before. Only the hashes are not known yet.
+    let (_, planned) = builder.build()?;
+    let pieces = planned.layout.piece_count();
+    let folder = found.root.parent().unwrap_or(Path::new("/"));
     let files: Vec<FileEntry> =
-        found.files.iter().map(|(path, length)| entry(&found.name, path, *length)).collect();
-    let pieces = layout.piece_count();
-    let store = Arc::new(Store::new(Folder::open(&real, false)?, layout, &files)?);
+        found.files.iter().map(|(path, stamp)| entry(&found.name, path, stamp.len)).collect();
+    let store = Arc::new(Store::new(Folder::open(folder, false)?, Arc::new(planned.layout), &files)?);
     let hashed = on_cores(cores, &store, hash_all, |done| watch(done, pieces))?;
+    // Else the hashes could be of bytes that were never there all at once, and nobody could ever have them.
+    found.assert_unchanged()?;
     let mut hashes = vec![None; pieces as usize];
     hashed.into_iter().flatten().for_each(|(piece, hash)| hashes[piece.as_usize()] = hash);
     let gone = || SessionError::Failed(format!("{} has become shorter while it was read", path.display()));
-    let builder = TorrentBuilder {
-        name: found.name,
-        content: if found.is_folder { Content::Multi(found.files) } else { Content::Single(total) },
+    builder.pieces = hashes.into_iter().collect::<Option<_>>().ok_or_else(gone)?;
+    Ok(builder.build()?)
+}
+
+/// The torrent of what was found, without its hashes.
+fn builder(found: &Found, options: &CreateOptions) -> Result<TorrentBuilder, SessionError> {
+    let lengths = || found.files.iter().map(|(_, stamp)| stamp.len);
+    let refused = |error: LayoutError| BuildError::from(TorrentError::from(error));
+    let total = lengths().try_fold(0_u64, u64::checked_add).ok_or_else(|| refused(LayoutError::TooLarge))?;
+    let piece_length = options.piece_length.unwrap_or_else(|| default_piece_length(total));
+    let layout = Layout::new(u64::from(piece_length), lengths()).map_err(refused)?;
+    let files = found.files.iter().map(|(path, stamp)| (path.clone(), stamp.len)).collect();
+    Ok(TorrentBuilder {
+        name: found.name.clone(),
+        content: if found.is_folder { Content::Multi(files) } else { Content::Single(total) },
         piece_length,
-        pieces: hashes.into_iter().collect::<Option<_>>().ok_or_else(gone)?,
+        pieces: vec![[0; 20]; layout.piece_count() as usize],
         trackers: options.trackers.clone(),
         private: options.private,
         comment: options.comment.clone(),
         created_by: Some(concat!("seedring/", env!("CARGO_PKG_VERSION")).into()),
         creation_date: None,
-    };
-    Ok(builder.build()?)
+    })
 }
 
 fn entry(name: &str, path: &[String], length: u64) -> FileEntry {
@@ -185,6 +196,8 @@ async fn hash_all(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::io::Write;
 
     #[test]
     fn cores_share_a_quarter_of_the_memory() {
@@ -259,5 +272,62 @@ mod tests {
         let options = CreateOptions { piece_length: Some(64 * 1024), ..CreateOptions::default() };
         let (_, short) = create(&set, &options, 1, |_, _| {}).unwrap();
         assert_eq!(threads(&store(&short), 5, 2), (2, 2), "two pieces");
+    }
+
+    /// What `create` says of a folder with files of these names and lengths, which it may not begin to hash.
+    fn refusal(files: &[(&str, u64)], piece_length: Option<u32>) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("album");
+        for (name, len) in files {
+            let path = root.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            // Of holes alone: it takes no room.
+            fs::File::create(path).unwrap().set_len(*len).unwrap();
+        }
+        let options = CreateOptions { piece_length, ..CreateOptions::default() };
+        let made = create(&root, &options, 1, |_, _| panic!("it hashes what cannot be a torrent"));
+        made.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_cannot_be_a_torrent_is_refused_before_it_is_hashed() {
+        const LEN: u64 = 1 << 20;
+        let stored = "under that name; it would be stored as";
+        assert!(refusal(&[("a", LEN), ("b\\c", 1)], None).contains(stored));
+        assert!(refusal(&[("a", LEN), ("a.part", 1)], None).contains(stored));
+        let deep = format!("{}a", "b/".repeat(100));
+        assert!(refusal(&[(&deep, LEN)], None).contains("more than 100 components"));
+        // The hashes alone take more room than a torrent file has.
+        let pieces = (crate::metainfo::MAX_TORRENT_LEN / 20) as u64;
+        assert!(refusal(&[("a", pieces * 1024)], Some(1024)).contains("the torrent file has more than"));
+        assert!(refusal(&[("a", LEN << 12)], Some(1024)).contains("pieces"));
+        assert!(refusal(&[("a", 0)], None).contains("no bytes"));
+    }
+
+    #[test]
+    fn lengths_that_do_not_add_up_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        ["a", "b", "c"].iter().for_each(|name| fs::write(folder.path().join(name), "1").unwrap());
+        let mut found = storage::scan(folder.path()).unwrap();
+        for len in [u64::MAX / 2, u64::MAX / 3] {
+            found.files.iter_mut().for_each(|(_, stamp)| stamp.len = len);
+            let error = builder(&found, &CreateOptions::default()).unwrap_err().to_string();
+            assert!(error.contains("more than any disk holds"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_grows_while_it_is_hashed_makes_no_torrent() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("album");
+        fs::create_dir(&root).unwrap();
+        ["a", "b"].iter().for_each(|name| fs::write(root.join(name), vec![1; 1 << 20]).unwrap());
+        let grow = |_, _| {
+            let mut file = fs::OpenOptions::new().append(true).open(root.join("b")).unwrap();
+            file.write_all(b"2").unwrap();
+        };
+        let error = create(&root, &CreateOptions::default(), 1, grow).unwrap_err().to_string();
+        assert!(error.contains("album/b") && error.contains("changed while it was read"), "{error}");
+        create(&root, &CreateOptions::default(), 1, |_, _| {}).unwrap();
     }
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 const CLIENTS: [&str; 4] = ["seedring", "libtorrent", "libtorrent-hps", "transmission"];
 
@@ -19,11 +20,36 @@ const SCALES: [&str; 5] = [
     "the same, taken from crosswise",
 ];
 
+fn compare() -> Command {
+    let mut compare = program("/usr/bin/python3", "python3");
+    compare.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/compare"));
+    compare
+}
+
+#[test]
+fn what_fails_is_told_and_the_others_go_on() {
+    let stage = Stage::new();
+    let figures = stage.path("figures.json");
+    let mut compare = compare();
+    compare.args(["check", "download", "--clients", "seedring", "--size", "1M", "--rounds", "2"]);
+    compare.args(["--connections", "1", "--program", "/bin/false"]);
+    compare.arg("--work").arg(env!("CARGO_TARGET_TMPDIR")).arg("--json").arg(&figures);
+    let output = compare.output().expect("python starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !said.contains("Traceback"), "{said}");
+    let figures = fs::read_to_string(figures).expect("figures are written");
+    let figures: Value = serde_json::from_str(&figures).expect("they are JSON");
+    let failures = figures["failures"].as_array().expect("a list");
+    assert_eq!(failures.len(), 4, "{said}");
+    let create =
+        |failure: &Value| failure.as_str().is_some_and(|failure| failure.contains("/bin/false create"));
+    assert!(failures.iter().all(create), "{said}");
+}
+
 #[test]
 fn each_client_is_measured_each_way() {
     let stage = Stage::new();
-    let mut compare = program("/usr/bin/python3", "python3");
-    compare.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/compare"));
+    let mut compare = compare();
     compare.args([
         "seed",
         "download",

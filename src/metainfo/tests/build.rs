@@ -62,7 +62,9 @@ fn piece_lengths_fit_the_size() {
     assert_eq!(default_piece_length(0), 16 * 1024);
     assert_eq!(default_piece_length(1 << 30), 1 << 20);
     assert_eq!(default_piece_length(1 << 40), 16 << 20);
-    assert_eq!(default_piece_length(u64::MAX), 16 << 20);
+    assert_eq!(default_piece_length(1 << 44), 16 << 20);
+    assert_eq!(default_piece_length((1 << 44) + 1), 32 << 20, "the hashes must fit into a torrent file");
+    assert_eq!(default_piece_length(u64::MAX), 512 << 20);
 }
 
 fn name() -> impl Strategy<Value = String> {
