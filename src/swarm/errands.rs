@@ -194,7 +194,8 @@ impl Swarm {
         }
         let whole = lacking.iter().filter(|lacking| lacking.whole);
         self.board.whole = whole.map(|lacking| lacking.block.piece).collect();
-        self.nudge |= wanted && shown != before;
+        // What is shown no more, as with every block that comes, nobody need look for.
+        self.nudge |= wanted && !shown.is_subset(&before);
         self.board.shown = shown;
         self.commons.show_lacking(self.core, lacking);
     }

@@ -1,8 +1,9 @@
 //! What cores leave to one another of pieces that nobody was asked for yet.
 
 use super::cores::{nudge, two};
-use super::desk::{has_rate, own};
-use crate::swarm::{PeerSlot, RUN_LEN};
+use super::desk::{BLOCK, has_rate, own};
+use crate::swarm::{PeerSlot, RUN_LEN, Wish};
+use std::time::Duration;
 
 /// What is copied from core to core costs memory and time: fast peers need no help.
 #[test]
@@ -52,4 +53,28 @@ fn of_many_pieces_others_are_shown_what_all_of_them_lack() {
     nudge(&mut other, &mut one);
     nudge(&mut one, &mut other);
     assert!(!other.requests(helper).is_empty());
+}
+
+/// Of what a slow peer was asked for others are shown what they may have sooner. With each block that comes it is one less, which
+/// concerns nobody.
+#[test]
+fn a_core_rings_the_others_for_what_it_shows_and_not_for_what_it_shows_no_more() {
+    let [mut one, mut other] = two(RUN_LEN, 1);
+    let slow = one.giver(1, &[0]);
+    let asked = one.requests(slow);
+    assert_eq!(asked.len(), 16, "all of it");
+    let idle = other.giver(2, &[]);
+    other.requests(idle);
+    other.swarm.commons.set_idle(1, true);
+    let mut rings = |block: Option<(u32, u32)>| {
+        one.now += Duration::from_secs(1);
+        block.into_iter().for_each(|block| assert!(one.block_comes(slow, block).1));
+        has_rate(&mut one, slow, BLOCK.into());
+        one.swarm.catch_up(one.now);
+        one.wishes().into_iter().filter(|wish| *wish == Wish::Nudge).count()
+    };
+    assert_eq!(rings(None), 1, "there is something to fetch");
+    // Now and then one more becomes long in coming.
+    let rung: usize = asked.into_iter().take(15).map(|block| rings(Some(block))).sum();
+    assert!(rung <= 5, "rung {rung} times for 15 blocks");
 }
