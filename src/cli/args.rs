@@ -3,6 +3,7 @@
 use super::address::address;
 use super::choices::ChoiceArgs;
 use super::finding::FindArgs;
+use crate::discovery::tracker::{TrackerUrl, UrlError};
 use crate::ring::ZeroCopySend;
 use clap::{Parser, Subcommand};
 use std::net::SocketAddr;
@@ -53,7 +54,7 @@ pub(super) struct CreateArgs {
     pub(super) output: PathBuf,
 
     /// Announce URL of a tracker, may be repeated; in the environment, separated by spaces
-    #[arg(long, value_name = "URL", env = "SEEDRING_ANNOUNCE", value_delimiter = ' ')]
+    #[arg(long, value_name = "URL", env = "SEEDRING_ANNOUNCE", value_delimiter = ' ', value_parser = announce_url)]
     pub(super) announce: Vec<String>,
 
     /// Bytes a piece, with K, M or G for powers of 1024 [default: by the size, for 1000 to 2000 pieces]
@@ -296,6 +297,20 @@ fn piece_length(text: &str) -> Result<u32, String> {
     bytes.ok_or_else(|| format!("a piece has at most {MAX_PIECE_LENGTH} bytes"))
 }
 
+/// The URL of a tracker, ours to ask or not: others may speak what we do not. With a space too many in the environment, nothing.
+fn announce_url(text: &str) -> Result<String, String> {
+    let scheme = text.split_once("://").map_or("", |(scheme, _)| scheme);
+    let is_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+    if !text.is_empty() && !is_scheme {
+        return Err("the URL of a tracker begins with http://, https:// or udp://".into());
+    }
+    match TrackerUrl::parse(text) {
+        Err(error @ UrlError::Malformed(_)) if !text.is_empty() => Err(error.to_string()),
+        _ => Ok(text.to_owned()),
+    }
+}
+
 /// When payload is sent without a copy.
 fn zero_copy_send(text: &str) -> Result<ZeroCopySend, String> {
     match text.to_ascii_lowercase().as_str() {
@@ -361,6 +376,25 @@ mod tests {
         assert_eq!(piece_length("512M"), Ok(512 << 20));
         assert!(piece_length("513M").is_err());
         assert!(piece_length("4G").is_err());
+    }
+
+    #[test]
+    fn announce_urls_have_a_scheme_and_a_host() {
+        for good in
+            ["http://t.example/a", "UDP://t.example:1", "wss://t.example", "http://t.example/?port=1", ""]
+        {
+            assert_eq!(announce_url(good).as_deref(), Ok(good));
+        }
+        for bad in [
+            "t.example/x",
+            "t.example/x?u=http://t",
+            "://t.example",
+            "http:///a",
+            "udp://t.example",
+            "http://t.example:x/",
+        ] {
+            assert!(announce_url(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::output::Output;
 use super::progress::Steps;
 use super::torrent_file::Target;
 use super::{Error, human};
+use crate::discovery::tracker::TrackerUrl;
 use crate::metainfo::Torrent;
 use crate::session::{self, CreateOptions};
 use std::process::ExitCode;
@@ -18,8 +19,12 @@ pub(super) fn run(args: &CreateArgs, out: &Output) -> Result<ExitCode, Error> {
             "some programs refuse a piece length of {length}: it is no power of two from 16 KiB up"
         ));
     }
+    let urls = || args.announce.iter().filter(|url| !url.is_empty());
+    for (url, error) in urls().filter_map(|url| Some((url, TrackerUrl::parse(url).err()?))) {
+        out.warn(&format!("{url} is for other programs: {error}"));
+    }
     // Every tracker is a tier of its own (BEP 12): the second is asked when the first does not answer.
-    let trackers = args.announce.iter().filter(|url| !url.is_empty()).map(|url| vec![url.clone()]).collect();
+    let trackers = urls().map(|url| vec![url.clone()]).collect();
     let options = CreateOptions {
         piece_length: args.piece_length,
         trackers,

@@ -1,7 +1,7 @@
 //! A connection that is a seed: what it is asked for, and what it sends.
 
 use super::run::World;
-use crate::metainfo::{BLOCK_LEN, Block, Layout};
+use crate::metainfo::{Block, Layout};
 use crate::ring::{MAX_PARTS, Parts};
 use crate::wire::{Message, PIECE_HEAD_LEN, PieceHead};
 use std::collections::VecDeque;
@@ -124,7 +124,7 @@ impl Uploader {
             self.sent += u64::from(block.len);
             world.report.bytes += u64::from(block.len);
             world.report.blocks += 1;
-            world.client.was_sent(block);
+            world.client.was_sent(world.payload.layout(), block);
             self.waiting.pop_front();
         }
         world.moved();
@@ -170,9 +170,9 @@ impl Client {
         Some(())
     }
 
-    fn was_sent(&mut self, block: &Block) {
+    fn was_sent(&mut self, layout: &Layout, block: &Block) {
         // Clients ask for whole blocks; of one that does not, only what it says counts.
-        if !block.begin.is_multiple_of(BLOCK_LEN) {
+        if *block != layout.nth_block(block.piece, block.index()) {
             return;
         }
         let holding = &mut self.pieces[block.piece.as_usize()];
@@ -197,5 +197,26 @@ impl Client {
     /// Whether it said that it has every piece.
     pub(super) fn says_complete(&self) -> bool {
         self.said as usize == self.pieces.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metainfo::BLOCK_LEN;
+
+    #[test]
+    fn whole_blocks_alone_count_as_sent() {
+        let layout =
+            Layout::new(u64::from(2 * BLOCK_LEN), [u64::from(BLOCK_LEN) + 100]).expect("it is sound");
+        let mut client = Client::new(&layout);
+        let block = |begin, len| layout.block(0, begin, len).expect("the torrent has it");
+        for part in [block(0, BLOCK_LEN - 1), block(1, BLOCK_LEN), block(BLOCK_LEN, 99)] {
+            client.was_sent(&layout, &part);
+        }
+        assert_eq!(client.pieces[0].missing, 2);
+        client.was_sent(&layout, &block(0, BLOCK_LEN));
+        client.was_sent(&layout, &block(BLOCK_LEN, 100));
+        assert_eq!((client.pieces[0].missing, client.is_covered()), (0, true));
     }
 }

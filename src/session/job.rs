@@ -27,6 +27,13 @@ pub enum Goal {
     Seed,
 }
 
+impl Goal {
+    /// How many bytes are fetched when so many are missing. Who only seeds fetches nothing, whatever is missing.
+    pub(super) fn fetches(self, left: u64) -> u64 {
+        if self == Self::Seed { 0 } else { left }
+    }
+}
+
 /// What a session is to do.
 #[derive(Clone, Debug)]
 pub struct Job {

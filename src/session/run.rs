@@ -269,8 +269,9 @@ impl<W: FnMut(Event)> Running<W> {
                 self.tell_of_dht();
                 let wants_peers =
                     self.job.goal != Goal::Seed && self.lull.wants_peers(Instant::now(), &progress);
+                let fetches = self.job.goal.fetches(progress.left);
                 if let Some(dht) = &mut self.dht {
-                    dht.progress(if wants_peers { 0 } else { progress.peers }, progress.left);
+                    dht.progress(if wants_peers { 0 } else { progress.peers }, fetches);
                 }
                 // Else the tracker's interval holds.
                 let tell = if wants_peers { Announcing::want_peers } else { Announcing::has_peers };
@@ -299,8 +300,7 @@ impl<W: FnMut(Event)> Running<W> {
 
     fn progress(&mut self, progress: Progress) {
         self.last = progress;
-        // Who only seeds fetches nothing, whatever is missing; who has all that is wanted does not either.
-        let paused = self.job.goal == Goal::Seed || progress.left == 0;
+        let paused = self.job.goal.fetches(progress.left) == 0;
         self.totals.paused.store(paused, Ordering::Relaxed);
         self.totals.left.store(progress.left + progress.skipped, Ordering::Relaxed);
         self.totals.uploaded.store(progress.uploaded, Ordering::Relaxed);

@@ -217,3 +217,10 @@ fn the_goodbye_tells_what_has_been_sent_up_to_the_end() {
     assert_eq!(outcome.progress.uploaded, 1 << 14);
     assert!(goodbye.contains("event=stopped") && goodbye.contains("uploaded=16384&"), "{goodbye}");
 }
+
+#[test]
+fn who_only_seeds_fetches_nothing_whatever_is_missing() {
+    let fetched = [Goal::Download, Goal::DownloadAndSeed, Goal::Seed].map(|goal| goal.fetches(5));
+    assert_eq!(fetched, [5, 5, 0], "else trackers and the DHT would be asked for peers all the time");
+    assert_eq!(Goal::Download.fetches(0), 0);
+}

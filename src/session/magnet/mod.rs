@@ -6,6 +6,7 @@
 mod channel;
 mod door;
 mod liars;
+mod names;
 mod peer;
 mod places;
 mod room;
@@ -16,17 +17,18 @@ pub use stage::MagnetLimits;
 use super::dht::{DhtOptions, DhtSearch};
 use super::listen::{Listen, bind};
 use super::run::{SessionError, random_id};
-use crate::discovery::dht::DhtSockets;
+use crate::discovery::dht::{DhtNote, DhtSockets};
 use crate::discovery::local::LocalSearch;
 use crate::discovery::tracker::{
     AnnouncerConfig, Announcing, Note, TorrentIdentity, Totals, TrackerClient, TrackerOptions, announce_key,
 };
-use crate::metainfo::{HostPort, Magnet, Torrent};
+use crate::metainfo::{Magnet, Torrent};
 use crate::shard::Secrecy;
 use crate::swarm::{self, IpFilter};
 use crate::wire::mse::Encryption;
 use crate::wire::{Handshake, PeerId, Reserved};
 use channel::Shared;
+use names::Names;
 use peer::Ourselves;
 use places::{Places, Source};
 use stage::{News, Stage};
@@ -35,13 +37,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::net::{TcpListener, lookup_host};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio::time::{interval, timeout};
+use tokio::time::interval;
 
-/// Time for one look-up of a host name, and addresses of it that are taken.
-const LOOKUP_TIME: Duration = Duration::from_secs(5);
-const ADDRESSES_A_NAME: usize = 4;
 /// Time between two looks at everything that waits.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -179,13 +178,15 @@ pub async fn resolve(
     let shared = Shared::new(Secrecy::new(encryption, magnet.info_hash));
     let ourselves = Ourselves { handshake, port, dht_port, pex, shared };
     let mut stage = Stage::new(ourselves, Places::new(filter, most_of_host), heard);
-    magnet.peers.iter().for_each(|peer| stage.spawn(look_up(peer.clone(), names.clone())));
+    let names = Names::new(names);
+    magnet.peers.iter().for_each(|peer| stage.spawn(names.look_up(peer.clone())));
     stage.add(peers, Source::Given);
     let mut ticks = interval(TICK);
     tokio::pin!(stop);
     let metadata = loop {
         let done = tokio::select! {
             () = &mut stop => {
+                names.close();
                 leave(announcing, dht).await;
                 return Ok(None);
             }
@@ -214,7 +215,11 @@ pub async fn resolve(
                 None
             }
             note = DhtSearch::note(&mut dht) => {
-                tracing::debug!("DHT: {note:?}");
+                match note {
+                    // The session that follows would say it; but without the DHT there may be none.
+                    DhtNote::Failed(why) => tracing::warn!("the DHT is off: {why}"),
+                    note => tracing::debug!("DHT: {note:?}"),
+                }
                 None
             }
             Some(note) = notes.recv() => {
@@ -238,6 +243,7 @@ pub async fn resolve(
             break metadata;
         }
     };
+    names.close();
     let torrent = match Torrent::from_metadata(&metadata, &magnet.tiers()) {
         Ok(torrent) => torrent,
         Err(error) => {
@@ -294,10 +300,4 @@ fn event(note: Note) -> Option<MagnetEvent> {
         }
         Note::Scraped { .. } => return None,
     })
-}
-
-async fn look_up(peer: HostPort, out: mpsc::Sender<Vec<SocketAddr>>) {
-    if let Ok(Ok(addrs)) = timeout(LOOKUP_TIME, lookup_host((peer.host.as_str(), peer.port))).await {
-        let _ = out.send(addrs.take(ADDRESSES_A_NAME).collect()).await;
-    }
 }
