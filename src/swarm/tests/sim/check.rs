@@ -2,7 +2,7 @@
 
 use super::lines::End;
 use super::node::{Host, Node};
-use super::plan::NodePlan;
+use super::plan::{Grain, NodePlan, Plan};
 use super::world::World;
 use crate::metainfo::{BLOCK_LEN, Block, Layout, PieceIndex};
 use crate::swarm::active::{BlockState, Stage};
@@ -21,8 +21,19 @@ fn is_missing(block: &BlockState) -> bool {
 }
 
 /// Checks a node; `end` finds the ends of its connections.
-pub(crate) fn node<'a>(node: &mut Node, end: impl Fn(PeerSlot) -> Option<&'a End>) {
-    requests(node);
+pub(crate) fn node<'a>(node: &mut Node, plan: &Plan, end: impl Fn(PeerSlot) -> Option<&'a End>) {
+    let most_offences = match plan.grain {
+        // One whose line to us works, and ours to it does not, asks now and then for want of hearing our choke.
+        _ if plan.trouble.stall > 0.0 => 8,
+        // In one world of some hundred an honest peer sends a block that was neither asked for nor taken back, by what we remember;
+        // once in its life.
+        Grain::Fine => 2,
+        // Where links are slow, or all wait for a slow seed, slots change hands before a block fits into a turn: who gets eight
+        // such in a row, and the last is taken back within two seconds, counts that as an offence. Of 300 that are forgiven two
+        // is the most seen.
+        Grain::Coarse => 4,
+    };
+    requests(node, most_offences);
     writers(node, end);
     progress(node);
     memory(node);
@@ -30,14 +41,13 @@ pub(crate) fn node<'a>(node: &mut Node, end: impl Fn(PeerSlot) -> Option<&'a End
 }
 
 /// Every open request counts for its block, and the other way round; windows are kept.
-fn requests(node: &Node) {
+fn requests(node: &Node, most_offences: u32) {
     let mut asked: BTreeMap<Block, u8> = BTreeMap::new();
     for (slot, peer) in node.swarm.peers.iter() {
         let blocks: BTreeSet<Block> = peer.asked.iter().map(|asked| asked.block).collect();
         assert_eq!(blocks.len(), peer.asked.len(), "{slot:?} was asked twice for the same block");
-        // One whose line to us works, and ours to it does not, asks now and then for want of hearing our choke.
         let offences = peer.conduct.offences();
-        assert!(offences <= 8, "{slot:?} speaks well: {offences} offences");
+        assert!(offences <= most_offences, "{slot:?} speaks well: {offences} offences");
         let open = |block: &Block| peer.offers(block.piece);
         // Under the fast extension what it was asked for before is still to be answered.
         let may = !peer.chokes_us || peer.fast.on || blocks.iter().all(open);
@@ -344,7 +354,8 @@ fn that_a_picker_has_lost_a_piece_is_seen() {
     let (plan, mut rng) = (NodePlan::leech(), fastrand::Rng::with_seed(1));
     let host = Host::new(0, &plan, &layout, &mut rng);
     let mut leech = Node::new(&host, 0, plan, &layout, &mut rng);
-    node(&mut leech, |_| None);
+    let quiet = Plan::quiet(1, 65_536, 131_072, Vec::new());
+    node(&mut leech, &quiet, |_| None);
     leech.swarm.picker.remove(layout.piece(1).expect("there are two"));
-    node(&mut leech, |_| None);
+    node(&mut leech, &quiet, |_| None);
 }

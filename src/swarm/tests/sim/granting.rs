@@ -82,7 +82,10 @@ impl World {
         let Some(id) = self.nodes[node].ends.get(&slot).copied() else { return };
         let other = self.end((id.0, 1 - id.1)).node;
         match reason {
-            DropReason::BothSeeds | DropReason::Duplicate | DropReason::Silent | DropReason::Idle => {}
+            DropReason::BothSeeds | DropReason::Duplicate => {}
+            // Everybody here says what keeps a connection alive: only a line swallows it.
+            DropReason::Silent if self.plan.trouble.stall > 0.0 => {}
+            DropReason::Idle if self.plan.trouble.stall > 0.0 => {}
             DropReason::BadPiece(_) if self.nodes[other].plan.is_liar() => self.tally.banned += 1,
             reason => panic!("node {node} dropped node {other}: {reason}"),
         }

@@ -231,6 +231,9 @@ impl Plan {
             node.fails = if !node.is_liar() && rng.u8(..8) == 0 { 0.1 } else { 0.0 };
         }
         let replay = format!("{REPLAY}={seed} cargo test --lib sim::random runs it alone");
-        Self { layout, nodes, trouble, replay, ..Self::quiet(seed, piece_length, total, Vec::new()) }
+        // The last comes after 20 seconds, and the slowest of lines takes 25 for all. A line that is silent may cost two minutes, and
+        // so may the next. Of 240 worlds none took a third of it.
+        let limit = Duration::from_secs(if trouble.stall > 0.0 { 600 } else { 90 });
+        Self { layout, nodes, trouble, limit, replay, ..Self::quiet(seed, piece_length, total, Vec::new()) }
     }
 }

@@ -202,7 +202,7 @@ impl World {
         let lines = &self.lines;
         let ends = self.nodes[node].ends.clone();
         self.nodes[node].steps = 0;
-        check::node(&mut self.nodes[node], |slot| {
+        check::node(&mut self.nodes[node], &self.plan, |slot| {
             ends.get(&slot).map(|(line, side)| &lines[*line].ends[*side])
         });
         check::claims(self.host_of(node));
