@@ -64,9 +64,12 @@ fn make_payload(root: &Path) {
 }
 
 fn same(a: &Path, b: &Path) {
-    let files = seedring::storage::scan(a).unwrap().files;
-    assert_eq!(files, seedring::storage::scan(b).unwrap().files);
-    for (path, _) in files {
+    let files = |root| -> Vec<(Vec<String>, u64)> {
+        let files = seedring::storage::scan(root).unwrap().files.into_iter();
+        files.map(|(path, stamp)| (path, stamp.len)).collect()
+    };
+    assert_eq!(files(a), files(b));
+    for (path, _) in files(a) {
         let path = path.join("/");
         assert!(fs::read(a.join(&path)).unwrap() == fs::read(b.join(&path)).unwrap(), "{path} differs");
     }

@@ -198,6 +198,8 @@ mod tests {
     use super::*;
     use std::fs;
     use std::io::Write;
+    use std::sync::{Condvar, Mutex};
+    use std::time::Duration;
 
     #[test]
     fn cores_share_a_quarter_of_the_memory() {
@@ -255,10 +257,14 @@ mod tests {
             Arc::new(Store::survey(Folder::open(folder.path(), false).unwrap(), layout, &torrent.files).0)
         };
         let threads = |store: &Arc<Store>, asked: usize, cores: usize| {
-            // Passed only when all are at work at the same time.
-            let all = std::sync::Barrier::new(cores);
+            // Each waits for all, for a time: they are at work together.
+            let (here, come) = (Mutex::new(0), Condvar::new());
             let work = async |_, _, _, _| {
-                all.wait();
+                *here.lock().unwrap() += 1;
+                come.notify_all();
+                let few = |here: &mut usize| *here < cores;
+                let waited = come.wait_timeout_while(here.lock().unwrap(), Duration::from_secs(20), few);
+                assert!(!waited.unwrap().1.timed_out(), "there are fewer");
                 Ok(std::thread::current().id())
             };
             let ids = on_cores(asked, store, work, |_| {}).unwrap();

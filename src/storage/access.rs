@@ -432,8 +432,9 @@ impl Access {
         file.finished(self.store.layout().file_len(index));
         self.open.borrow_mut().close(index);
         File::new(folder).sync_data().await.map_err(fail)?;
-        for folder in self.store.folder.take_unsynced() {
-            File::new(folder?).sync_data().await.map_err(fail)?;
+        for made_in in self.store.folder.take_unsynced() {
+            let folder = self.insist(|| self.store.folder.open_folder(&made_in)).await?;
+            File::new(folder).sync_data().await.map_err(fail)?;
         }
         Ok(())
     }

@@ -106,10 +106,17 @@ impl Folder {
         self.made_in.lock().unwrap_or_else(PoisonError::into_inner).insert(folder.to_vec());
     }
 
-    /// The folders in which something was made, to be synced, one by one; each is given once. Or why one cannot be opened.
-    pub(super) fn take_unsynced(&self) -> impl Iterator<Item = Result<OwnedFd, StorageError>> {
-        let all = std::mem::take(&mut *self.made_in.lock().unwrap_or_else(PoisonError::into_inner));
-        all.into_iter().map(|path| self.enter(&path, false).map_err(self.fail("open", &path)))
+    /// The folders in which something was made, to be opened ([`Self::open_folder`]) and synced; each is given once.
+    pub(super) fn take_unsynced(&self) -> BTreeSet<Vec<String>> {
+        std::mem::take(&mut *self.made_in.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Opens a folder below this one, or this one.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub(super) fn open_folder(&self, path: Components<'_>) -> Result<OwnedFd, StorageError> {
+        self.enter(path, false).map_err(self.fail("open", path))
     }
 
     /// What is there under a name; `None` when there is nothing.
@@ -245,7 +252,12 @@ fn make_all(path: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(path)?;
     for made in missing {
         let holder = made.parent().filter(|parent| !parent.as_os_str().is_empty());
-        std::fs::File::open(holder.unwrap_or(Path::new(".")))?.sync_all()?;
+        match std::fs::File::open(holder.unwrap_or(Path::new("."))) {
+            Ok(holder) => holder.sync_all()?,
+            // Whoever may write into a folder need not be allowed to read it.
+            Err(cause) if cause.kind() == std::io::ErrorKind::PermissionDenied => {}
+            Err(cause) => return Err(cause),
+        }
     }
     Ok(())
 }

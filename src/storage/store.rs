@@ -308,9 +308,9 @@ impl Store {
             }
         }
         // Nobody finishes what is empty.
-        for folder in self.folder.take_unsynced() {
-            let fail = |cause| StorageError::new("sync", self.folder.name(), cause);
-            rustix::fs::fsync(folder?).map_err(fail)?;
+        for path in self.folder.take_unsynced() {
+            let fail = |cause| StorageError::new("sync", self.folder.display(&path), cause);
+            rustix::fs::fsync(self.folder.open_folder(&path)?).map_err(fail)?;
         }
         self.writes.store(true, Ordering::Release);
         Ok(())

@@ -88,8 +88,9 @@ fn files_are_parts_until_they_are_finished() {
 fn folders_that_were_made_are_synced_once() {
     let folder = tempfile::tempdir().unwrap();
     let unsynced = |store: &Store| -> Vec<_> {
-        let id = |fd| rustix::fs::fstat(fd).unwrap().st_ino;
-        store.folder.take_unsynced().map(|folder| id(folder.unwrap())).collect()
+        let id =
+            |path: Vec<String>| rustix::fs::fstat(store.folder.open_folder(&path).unwrap()).unwrap().st_ino;
+        store.folder.take_unsynced().into_iter().map(id).collect()
     };
     let ino = |path: &str| fs::metadata(folder.path().join(path)).unwrap().ino();
     on_a_ring(async |core| {

@@ -8,18 +8,21 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::UdpSocket;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 fn signal(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).expect("the program runs");
 }
 
-/// Until the thread that hears signals waits for a file that gives nothing.
+/// Until the thread that hears signals waits for a file that gives nothing, and has heard all signals so far.
 fn wait_until_it_reads(child: &Child) {
+    let look = |what| fs::read_to_string(format!("/proc/{}/{what}", child.id())).unwrap_or_default();
     crate::common::until(|| {
-        let said = fs::read_to_string(format!("/proc/{}/syscall", child.id())).unwrap_or_default();
-        // read(2) of x86-64.
-        if said.starts_with("0 ") { Ok(()) } else { Err(said) }
+        let (status, call) = (look("status"), look("syscall"));
+        let mut pending =
+            status.lines().filter(|line| line.starts_with("SigPnd") || line.starts_with("ShdPnd"));
+        let heard = pending.all(|line| line.ends_with(&"0".repeat(16)));
+        let reads = call.split(' ').next() == Some(&libc::SYS_read.to_string());
+        if heard && reads { Ok(()) } else { Err(format!("{status}{call}")) }
     });
 }
 
@@ -38,7 +41,7 @@ fn a_second_signal_ends_what_is_held_up() {
         let _writer = rustix::fs::open(&pipe, OFlags::WRONLY, Mode::empty()).unwrap();
         wait_until_it_reads(&child);
         signal(&child, Signal::INT);
-        std::thread::sleep(Duration::from_millis(50));
+        wait_until_it_reads(&child);
         assert!(child.try_wait().unwrap().is_none(), "the first lets it end in order, if it can");
         signal(&child, second);
         assert_eq!(child.wait().unwrap().code(), Some(code));

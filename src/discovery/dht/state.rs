@@ -44,7 +44,10 @@ pub(super) fn read(bytes: &[u8]) -> [Option<Kept>; 2] {
         let (id, nodes) = KEYS[family as usize];
         let get = |key| root?.get(key).and_then(Value::bytes);
         let id = NodeId(get(id)?.try_into().ok()?);
-        let (mut nodes, _) = Some(read_nodes(get(nodes)?, family)).filter(|(_, whole)| *whole)?;
+        let (mut nodes, whole) = read_nodes(get(nodes)?, family);
+        if !whole {
+            return None;
+        }
         // Files are damaged, and written by others.
         nodes.retain(|node| usable(node.addr, node.addr.ip()));
         nodes.truncate(MAX_NODES);

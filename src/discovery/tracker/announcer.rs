@@ -194,8 +194,8 @@ impl Announcer {
         }
     }
 
-    /// The announce to make now, if there is one. It is then under way until [`Input::Succeeded`] or
-    /// [`Input::Failed`].
+    /// The announce to make now, if there is one. It is then under way until [`Input::Succeeded`], [`Input::Failed`] or
+    /// [`Input::Refused`].
     pub fn next(&mut self, now: Instant) -> Option<Due> {
         match self.state {
             State::Waiting { at, .. } if at <= now => self.ask(now, (0, 0)),

@@ -1,8 +1,9 @@
 //! From which of our addresses trackers are asked. A tracker enters us under the address that it is asked from, and there peers look
 //! for us: so it is to be one where we listen (BEP 7).
 //!
-//! Where no way leads from there although it is of the right kind ([`Home::towards`]), the announce fails: no other is tried. We are bound to one only when the user has named it
-//! (`--listen`), perhaps that of a tunnel, and when the tunnel is down the tracker must not learn of another.
+//! Where no way leads from there although it is of the right kind ([`Home::towards`]), the announce fails: no other is tried. We are
+//! bound to one only when the user has named it (`--listen`), perhaps that of a tunnel, and when the tunnel is down the tracker
+//! must not learn of another.
 
 use super::udp_packet::Family;
 use crate::wire::canonical;

@@ -4,7 +4,7 @@
 use crate::metainfo::HostPort;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::lookup_host;
@@ -30,12 +30,19 @@ impl Names {
         Self { turns: Arc::new(Semaphore::new(AT_A_TIME)), out, patience: LOOKUP_TIME }
     }
 
-    /// Looks a name up when it is its turn.
+    /// Looks a name up when it is its turn. What is an address already waits for no turn.
     pub(super) fn look_up(&self, peer: HostPort) -> impl Future<Output = ()> + Send + use<> {
-        self.take(async move {
+        let (out, addr) = (self.out.clone(), peer.host.parse::<IpAddr>());
+        let turn = self.take(async move {
             let found = lookup_host((peer.host.as_str(), peer.port)).await?;
             Ok(found.take(ADDRESSES_A_NAME).collect())
-        })
+        });
+        async move {
+            match addr {
+                Ok(ip) => drop(out.send(vec![SocketAddr::new(ip, peer.port)]).await),
+                Err(_) => turn.await,
+            }
+        }
     }
 
     fn take<F>(&self, addresses: F) -> impl Future<Output = ()> + Send + use<F>
@@ -86,7 +93,7 @@ mod tests {
     #[tokio::test]
     async fn names_are_looked_up_two_at_a_time_and_none_when_it_is_over() {
         let (out, mut found) = mpsc::channel(16);
-        let names = Names { patience: Duration::from_millis(100), ..Names::new(out) };
+        let names = Names { patience: Duration::from_secs(2), ..Names::new(out) };
         let looks = Arc::new(Looks::default());
         let mut tasks = JoinSet::new();
         for number in 0..10 {
@@ -101,11 +108,15 @@ mod tests {
         settle().await;
         assert_eq!(begun(), 2);
         looks.end.notify_one();
-        assert_eq!(found.recv().await.map(|addrs| addrs.len()), Some(1));
+        let first = timeout(names.patience, found.recv()).await.expect("one was found");
+        assert_eq!(first.map(|addrs| addrs.len()), Some(1));
         settle().await;
         assert_eq!(begun(), 3);
+        // An address need not be looked up.
+        names.look_up(HostPort { host: "192.0.2.7".into(), port: 9 }).await;
+        assert_eq!(found.recv().await, Some(vec![SocketAddr::from(([192, 0, 2, 7], 9))]));
         // Nobody waits for them any more, but their threads are not free.
-        tokio::time::sleep(names.patience * 3).await;
+        tokio::time::sleep(names.patience + Duration::from_millis(200)).await;
         settle().await;
         assert_eq!(begun(), 3);
         names.close();

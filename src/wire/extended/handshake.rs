@@ -4,8 +4,8 @@ use super::{Extension, MAX_DICT_LEN};
 use crate::bencode::{self, Dict, Value};
 use std::net::IpAddr;
 
-/// What a peer says of itself, as far as we have a use for it. Whatever is absent, of a wrong type or out of range is `None`: handshakes of real clients
-/// break most rules that one could make.
+/// What a peer says of itself, as far as we have a use for it. Whatever is absent, of a wrong type or out of range is `None`:
+/// handshakes of real clients break most rules that one could make.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExtendedHandshake {
     /// By which number each extension is wanted, in the order of [`Extension::ALL`]; 0: no more.
