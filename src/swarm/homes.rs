@@ -27,6 +27,18 @@ pub enum Completion {
     Vain,
 }
 
+/// Why a peer sends a block, as of its first byte.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Bidding {
+    /// It was asked for it.
+    #[default]
+    Asked,
+    /// It was, but that was taken back. Asked again meanwhile, it sends the block once more.
+    Late,
+    /// It was not.
+    Unbidden,
+}
+
 impl Swarm {
     /// The blocks that the peer will send next, in order, whose places in memory nobody else may touch until
     /// [`Swarm::returned`]: at most `most`, the one that is coming already (see [`Swarm::begin`]) first. What others were
@@ -85,7 +97,8 @@ impl Swarm {
 
     /// Bytes have come from the peer, and they leave it in the middle of a block, of which the first `filled` are here.
     pub fn trickled(&mut self, now: Duration, slot: PeerSlot, filled: u32) {
-        if let Some(peer) = self.peers.get_mut(slot) {
+        let peer = self.peers.get_mut(slot).filter(|peer| peer.bidding != Bidding::Unbidden);
+        if let Some(peer) = peer {
             peer.count_part(now, filled);
         }
     }
@@ -102,13 +115,15 @@ impl Swarm {
             return Ok((block, Place::Nowhere));
         };
         (peer.last_heard, peer.spoke) = (now, true);
-        if !peer.asked.iter().any(|asked| asked.block == block) {
-            // A late answer to a request taken back is welcome if nobody was faster; it is no offence in any case.
-            if !peer.forgave(&block) {
-                peer.unbidden = true;
-                self.offend(slot)?;
-                return Ok((block, Place::Nowhere));
-            }
+        // A late answer to a request taken back is welcome if nobody was faster; it is no offence in any case.
+        peer.bidding = match peer.asked.iter().any(|asked| asked.block == block) {
+            true => Bidding::Asked,
+            false if peer.forgave(&block) => Bidding::Late,
+            false => Bidding::Unbidden,
+        };
+        if peer.bidding == Bidding::Unbidden {
+            self.offend(slot)?;
+            return Ok((block, Place::Nowhere));
         }
         let tag = peer.tag;
         let whole = is_whole(&self.layout, &block);
@@ -152,12 +167,14 @@ impl Swarm {
     pub fn complete(&mut self, now: Duration, slot: PeerSlot, block: &Block, place: Place) -> Completion {
         let Some(peer) = self.peers.get_mut(slot) else { return Completion::Vain };
         self.totals.received += u64::from(block.len);
-        if std::mem::take(&mut peer.unbidden) {
+        let bidding = std::mem::take(&mut peer.bidding);
+        if bidding == Bidding::Unbidden {
             // No service: it earns nothing by it, no slot and no patience.
             self.totals.wasted += u64::from(block.len);
             return Completion::Vain;
         }
-        let asked = peer.asked.iter().position(|asked| asked.block == *block);
+        // What it was asked for since a late one began is still to come.
+        let asked = peer.asked.iter().position(|asked| asked.block == *block && bidding == Bidding::Asked);
         let asked_at = asked.and_then(|at| peer.asked.remove(at)).map(|asked| asked.at);
         peer.answered = asked.unwrap_or(peer.answered);
         peer.begun = None;

@@ -5,6 +5,7 @@ use super::bitfield::Bitfield;
 use super::conduct::Conduct;
 use super::extended::Extended;
 use super::fast::Fast;
+use super::homes::Bidding;
 use super::lateness::LATE;
 use super::picker::Hint;
 use super::rate::{Rate, Speed};
@@ -160,8 +161,8 @@ pub(super) struct Peer {
     pub(super) lent: Vec<Block>,
     /// Since when it has been in the middle of a block whose bytes go home.
     pub(super) begun: Option<Duration>,
-    /// It is in the middle of a block that it was not asked for.
-    pub(super) unbidden: bool,
+    /// Why it sends the block that it is in the middle of.
+    pub(super) bidding: Bidding,
     pub(super) last_block: Duration,
     /// The longest time of late that passed between two blocks of it.
     pub(super) pause: Duration,
@@ -259,7 +260,7 @@ impl Peer {
             looked: None,
             lent: Vec::new(),
             begun: None,
-            unbidden: false,
+            bidding: Bidding::default(),
             last_block: now,
             pause: Duration::ZERO,
             arrived: 0,
@@ -380,9 +381,6 @@ impl Peer {
     /// The first `filled` bytes are here of a block that is not whole yet. They count for its rate: of a block that takes seconds
     /// nothing else tells how fast it comes. And one whose block takes longer than it may be silent is slow, not silent.
     pub(super) fn count_part(&mut self, now: Duration, filled: u32) {
-        if self.unbidden {
-            return;
-        }
         let fresh = u64::from(filled.saturating_sub(std::mem::replace(&mut self.arrived, filled)));
         self.count_bytes(now, fresh, self.asked.front().map(|asked| asked.at));
         self.trickle += fresh;

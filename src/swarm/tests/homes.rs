@@ -54,6 +54,29 @@ fn endgame_takes_the_first_and_cancels_at_the_losers() {
     assert_eq!(desk.swarm.totals().downloaded, u64::from(4 * BLOCK));
 }
 
+/// Taken back, the block comes all the same; amid it the peer is asked for it again, and is to send it once more.
+#[test]
+fn a_late_block_is_no_answer_to_what_was_asked_since_it_began() {
+    let mut desk = Desk::new(BLOCK, 1, &[]);
+    let [a, b] = [1, 2].map(|number| desk.giver(number, &[0]));
+    let block = desk.block(0, 0);
+    assert_eq!(desk.requests(a), [(0, 0)]);
+    desk.pass(1);
+    assert_eq!(desk.requests(b), [(0, 0)]);
+    assert_eq!(desk.block_comes(b, (0, 0)), (Place::Home, true));
+    assert_eq!(desk.say(a), [Said::Cancel(0, 0)]);
+    assert_eq!(begin(&mut desk, a), Place::Nowhere);
+    // It was wrong.
+    desk.settle(&[0]);
+    assert_eq!(desk.requests(a), [(0, 0)]);
+    assert_eq!(desk.swarm.complete(desk.now, a, &block, Place::Nowhere), Completion::Vain);
+    assert_eq!(desk.requests(a), [], "it has a request to answer");
+    assert_eq!(desk.block_comes(a, (0, 0)), (Place::Home, true));
+    assert_eq!(desk.swarm.totals().limits.offences, 0);
+    desk.settle(&[]);
+    assert!(desk.swarm.is_seeding());
+}
+
 #[test]
 fn who_is_slower_amid_a_block_leaves_its_place() {
     // A quarter has come in a second, so the rest takes three.

@@ -25,9 +25,7 @@ pub(crate) fn node<'a>(node: &mut Node, plan: &Plan, end: impl Fn(PeerSlot) -> O
     let most_offences = match plan.grain {
         // One whose line to us works, and ours to it does not, asks now and then for want of hearing our choke.
         _ if plan.trouble.stall > 0.0 => 8,
-        // In one world of some hundred an honest peer sends a block that was neither asked for nor taken back, by what we remember;
-        // once in its life.
-        Grain::Fine => 2,
+        Grain::Fine => 0,
         // Where links are slow, or all wait for a slow seed, slots change hands before a block fits into a turn: who gets eight
         // such in a row, and the last is taken back within two seconds, counts that as an offence. Of 300 that are forgiven two
         // is the most seen.
