@@ -29,6 +29,9 @@ pub(crate) struct Origin {
 #[derive(Default)]
 pub(crate) struct Fetched {
     hashed: usize,
+    /// What was hashed so far is not right.
+    lied: bool,
+    /// The hash of the whole piece has come out wrong: before that nobody knows who lies.
     bad: bool,
     writing: BTreeSet<usize>,
 }
@@ -212,9 +215,11 @@ impl Node {
         let blocks = self.layout.blocks_in(piece);
         for index in run * per_run..blocks.min((run + 1) * per_run) {
             let block = self.layout.nth_block(piece, index);
-            fetched.bad |= self.memory.get(&block).expect("a run is hashed when it is full").bad;
+            fetched.lied |= self.memory.get(&block).expect("a run is hashed when it is full").bad;
         }
-        ((run + 1) * per_run >= blocks).then_some(!fetched.bad)
+        let ends = (run + 1) * per_run >= blocks;
+        fetched.bad |= ends && fetched.lied;
+        ends.then_some(!fetched.lied)
     }
 
     pub(crate) fn begin_write(&mut self, piece: PieceIndex, run: usize) {
