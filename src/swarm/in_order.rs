@@ -66,13 +66,14 @@ impl Swarm {
     }
 
     /// Pieces that were begun and left, and that this peer shall not go on with. (What is put to the vote may wait for just this
-    /// peer.)
+    /// peer. And what one alone is to send no other core is shown: a slow one is better than none.)
     pub(super) fn spared(&self, peer: &Peer) -> Vec<PieceIndex> {
         if !self.settings.sequential || self.skips(peer) == 0 {
             return Vec::new();
         }
         let mut heads = self.heads();
-        heads.retain(|piece| self.active.get(piece).is_some_and(|active| !active.is_choosy()));
+        let is_others = |active: &ActivePiece| !active.is_choosy() && !active.is_sole();
+        heads.retain(|piece| self.active.get(piece).is_some_and(is_others));
         heads
     }
 
