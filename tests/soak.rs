@@ -60,11 +60,12 @@ impl Held {
     }
 
     /// Waits until nobody is there, and no socket beyond the `idle` ones that were there before anybody came: the
-    /// page is up to a second old, and may still show the time before.
+    /// page is up to a second old, and may still show the time before; so it does when a core has no task of its own yet.
     fn by_none(program: &Program, metrics: SocketAddr, idle: usize) -> Self {
         until(|| {
             let held = Self::by(program, metrics);
             let none = held.peers == 0 && held.sockets == [0, 0] && held.slabs == 0;
+            let none = none && held.tasks.iter().all(|tasks| *tasks > 0);
             if none && held.descriptors.sockets == idle {
                 Ok(held)
             } else {
