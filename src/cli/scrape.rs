@@ -36,7 +36,7 @@ pub(super) async fn run(
     });
     tokio::select! {
         () = all => {}
-        () = signals.stopped() => return Err(signals.reason().map_or(Error::Other("stopped".into()), Error::Stopped)),
+        () = signals.stopped() => return Err(signals.error()),
     }
     if answered { Ok(ExitCode::SUCCESS) } else { Err(Error::Other("no tracker could be scraped".into())) }
 }

@@ -65,6 +65,11 @@ impl Signals {
         *self.first.borrow()
     }
 
+    /// What a command that was stopped before it was done ends with.
+    pub(super) fn error(&self) -> Error {
+        self.reason().map_or_else(|| Error::Other("stopped".into()), Error::Stopped)
+    }
+
     /// Completes when there is a reason to stop.
     pub(super) fn stopped(&self) -> impl Future<Output = ()> + use<> {
         let mut first = self.first.subscribe();

@@ -98,7 +98,7 @@ pub(super) async fn find(
     };
     let resolved = session::resolve(job, watch, signals.stopped()).await?;
     let Some(resolved) = resolved else {
-        return Err(signals.reason().map_or_else(|| Error::Other("stopped".into()), Error::Stopped));
+        return Err(signals.error());
     };
     let session::Resolved { torrent, peers: found, id, farewell, metadata_len: bytes, limits } = resolved;
     out.emit(&Line::Metadata { bytes, limits });
