@@ -37,8 +37,6 @@ fn run(transfer: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Er
                 return Err(error);
             }
         };
-        // Trackers are not told that we have gone: the session tells them in a moment that it is here, by the same name.
-        drop(source.farewell);
         let torrent = Arc::new(source.torrent);
         let node = metrics.add(None, &torrent);
         let job = Job {
@@ -49,6 +47,7 @@ fn run(transfer: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Er
             peers: find.peers.clone(),
             found: source.found,
             id: source.id,
+            farewell: source.farewell,
             cores: args::cores(transfer.cores),
             memory_limit: args::payload_memory(transfer.memory_limit, storage::memory()),
             zero_copy_send: transfer.zero_copy_send,

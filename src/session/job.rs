@@ -1,6 +1,7 @@
 //! What a session is to do.
 
 use super::dht::DhtOptions;
+use super::farewell::Farewell;
 use super::listen::Listen;
 use crate::discovery::tracker::{AnnouncerConfig, TrackerOptions};
 use crate::metainfo::Torrent;
@@ -35,7 +36,7 @@ impl Goal {
 }
 
 /// What a session is to do.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Job {
     /// The torrent.
     pub torrent: Arc<Torrent>,
@@ -51,6 +52,8 @@ pub struct Job {
     pub found: Vec<(SocketAddr, Source)>,
     /// What we call ourselves; by chance when not given.
     pub id: Option<PeerId>,
+    /// What trackers were told by that name before there was a torrent.
+    pub farewell: Farewell,
     /// Processors to work on, at least 1.
     pub cores: usize,
     /// Bytes of payload memory, on all cores together.
@@ -86,6 +89,7 @@ impl Job {
             peers: Vec::new(),
             found: Vec::new(),
             id: None,
+            farewell: Farewell::default(),
             cores: 1,
             memory_limit: 32 << 20,
             zero_copy_send: ZeroCopySend::default(),

@@ -45,6 +45,14 @@ pub(super) async fn bind(listen: Listen, cores: usize) -> Bound {
     }
 }
 
+/// Likewise, there where it was before if it was and still can be: others have been told.
+pub(super) async fn bind_again(before: Option<SocketAddr>, listen: Listen, cores: usize) -> Bound {
+    match before.map(|addr| bind_at(addr, cores)) {
+        Some(Ok(bound)) => Ok(bound),
+        Some(Err(_)) | None => bind(listen, cores).await,
+    }
+}
+
 /// At a port of all addresses: trackers, the DHT and peers tell of us in both families.
 fn bind_everywhere(port: u16, cores: usize) -> Bound {
     match bind_at((Ipv6Addr::UNSPECIFIED, port).into(), cores) {

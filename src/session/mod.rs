@@ -2,6 +2,7 @@
 
 mod dht;
 mod events;
+mod farewell;
 mod job;
 mod listen;
 mod lull;
@@ -17,9 +18,10 @@ pub use crate::shard::{Choices, Progress, Snapshot};
 pub use crate::storage::{CheckReport, FileReport};
 pub use dht::DhtOptions;
 pub use events::{Event, TrackerAnswer};
+pub use farewell::Farewell;
 pub use job::{AnnounceLimits, Goal, Job};
 pub use listen::Listen;
-pub use magnet::{Farewell, MagnetEvent, MagnetJob, MagnetLimits, Resolved, resolve};
+pub use magnet::{MagnetEvent, MagnetJob, MagnetLimits, Resolved, resolve};
 pub use offline::{CreateOptions, check, create};
 pub use run::{Outcome, SessionError, run};
 pub use scrape::{Scraped, scrape};

@@ -3,8 +3,9 @@
 use super::Event;
 use super::TrackerAnswer;
 use super::dht::DhtSearch;
+use super::farewell::{self, Farewell};
 use super::job::{Goal, Job};
-use super::listen::bind;
+use super::listen::bind_again;
 use super::lull::Lull;
 use crate::discovery::dht::DhtSockets;
 use crate::discovery::local::LocalSearch;
@@ -120,6 +121,8 @@ struct Running<W> {
     id: PeerId,
     totals: Arc<Totals>,
     client: Option<Arc<TrackerClient>>,
+    /// To be said in the end when nobody else will announce in our name.
+    farewell: Farewell,
     announcing: Option<Announcing>,
     local: Option<LocalSearch>,
     /// Those of the DHT, until it starts.
@@ -135,6 +138,8 @@ struct Running<W> {
     lull: Lull,
     complete: bool,
     failure: Option<SessionError>,
+    /// That no other download writes there.
+    _claim: Option<Claim>,
 }
 
 /// How many of the cores asked for can have memory enough, at least one. Says so when these are not all.
@@ -156,61 +161,77 @@ fn cores_with_memory(job: &Job) -> usize {
 /// # Errors
 /// When it cannot start, or the torrent has to stop.
 pub async fn run(
-    job: Job,
+    mut job: Job,
     watch: impl FnMut(Event),
     stop: impl Future<Output = ()>,
 ) -> Result<Outcome, SessionError> {
-    let cores = ring::cores_with_rings(cores_with_memory(&job));
-    let (listeners, addr) = bind(job.listen, cores).await?;
-    // Peers are told of the port before the node starts. A private torrent has none (BEP 27).
-    let sockets = (job.dht.is_some() && !job.torrent.private).then(|| DhtSockets::bind(addr));
-    let id = job.id.unwrap_or_else(random_id);
-    let download = job.goal != Goal::Seed;
-    let layout = Arc::new(job.torrent.layout.clone());
-    let folder = Folder::open(&job.folder, download)?;
-    let _claim = download.then(|| Claim::new(&folder, job.torrent.info_hash)).transpose()?;
-    let store = Store::new(folder, layout, &job.torrent.files)?;
-    let assignment = Assignment {
-        torrent: Arc::clone(&job.torrent),
-        store: Arc::new(store),
-        download,
-        id,
-        greeting: greeting(&job, addr, sockets.as_ref()),
-        room: Room::of_process(cores)?,
-        arena_len: usize::try_from(job.memory_limit).unwrap_or(usize::MAX) / cores,
-        listeners,
-        zero_copy_send: job.zero_copy_send,
-        encryption: job.encryption,
-        snapshots: job.snapshots,
-        choices: job.choices.clone(),
-    };
-    let shards = Shards::start(assignment).map_err(SessionError::Thread)?;
-    let mut running = Running {
-        client: tracker_client(&job, addr),
-        job,
-        shards,
-        addr,
-        id,
-        totals: Arc::default(),
-        announcing: None,
-        local: None,
-        sockets,
-        dht: None,
-        tracked: mpsc::channel(16),
-        nearby: mpsc::channel(16),
-        searched: mpsc::channel(16),
-        notes: mpsc::channel(MOST_NOTES),
-        watch,
-        last: Progress::default(),
-        lull: Lull::new(Instant::now()),
-        complete: false,
-        failure: None,
-    };
-    running.work(stop).await;
-    running.end().await
+    let farewell = std::mem::take(&mut job.farewell);
+    match Running::start(job, farewell.listened(), watch).await {
+        Ok(mut running) => {
+            running.farewell = farewell;
+            running.work(stop).await;
+            running.end().await
+        }
+        Err(error) => {
+            farewell.say().await;
+            Err(error)
+        }
+    }
 }
 
 impl<W: FnMut(Event)> Running<W> {
+    /// Takes what it needs, and lets the cores begin with the check. Peers were told of where we `listened` before, if we were.
+    async fn start(job: Job, listened: Option<SocketAddr>, watch: W) -> Result<Self, SessionError> {
+        let cores = ring::cores_with_rings(cores_with_memory(&job));
+        let (listeners, addr) = bind_again(listened, job.listen, cores).await?;
+        // Peers are told of the port before the node starts. A private torrent has none (BEP 27).
+        let sockets = (job.dht.is_some() && !job.torrent.private).then(|| DhtSockets::bind(addr));
+        let id = job.id.unwrap_or_else(random_id);
+        let download = job.goal != Goal::Seed;
+        let layout = Arc::new(job.torrent.layout.clone());
+        let folder = Folder::open(&job.folder, download)?;
+        let claim = download.then(|| Claim::new(&folder, job.torrent.info_hash)).transpose()?;
+        let store = Store::new(folder, layout, &job.torrent.files)?;
+        let assignment = Assignment {
+            torrent: Arc::clone(&job.torrent),
+            store: Arc::new(store),
+            download,
+            id,
+            greeting: greeting(&job, addr, sockets.as_ref()),
+            room: Room::of_process(cores)?,
+            arena_len: usize::try_from(job.memory_limit).unwrap_or(usize::MAX) / cores,
+            listeners,
+            zero_copy_send: job.zero_copy_send,
+            encryption: job.encryption,
+            snapshots: job.snapshots,
+            choices: job.choices.clone(),
+        };
+        let shards = Shards::start(assignment).map_err(SessionError::Thread)?;
+        Ok(Self {
+            client: tracker_client(&job, addr),
+            job,
+            shards,
+            addr,
+            id,
+            totals: Arc::default(),
+            farewell: Farewell::default(),
+            announcing: None,
+            local: None,
+            sockets,
+            dht: None,
+            tracked: mpsc::channel(16),
+            nearby: mpsc::channel(16),
+            searched: mpsc::channel(16),
+            notes: mpsc::channel(MOST_NOTES),
+            watch,
+            last: Progress::default(),
+            lull: Lull::new(Instant::now()),
+            complete: false,
+            failure: None,
+            _claim: claim,
+        })
+    }
+
     /// Until the goal is reached, something fails, or `stop` completes.
     async fn work(&mut self, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);
@@ -359,6 +380,7 @@ impl<W: FnMut(Event)> Running<W> {
         let (found, notes) = (self.tracked.0.clone(), self.notes.0.clone());
         let totals = Arc::clone(&self.totals);
         let limits = self.job.announce;
+        std::mem::take(&mut self.farewell).hand_over(self.addr).await;
         self.announcing = Some(Announcing::start(client, identity, limits, totals, found, notes));
         false
     }
@@ -413,6 +435,7 @@ impl<W: FnMut(Event)> Running<W> {
         // What has been moved since the last report, a second ago at most, is told with the goodbye.
         self.progress(self.shards.progress());
         let (dht, announcing) = (self.dht.take(), self.announcing.take());
+        let farewell = std::mem::take(&mut self.farewell);
         // None waits for another: a tracker that is slow, or a disk that the DHT's nodes are kept on, holds up only itself.
         let dht = async {
             if let Some(dht) = dht {
@@ -420,9 +443,7 @@ impl<W: FnMut(Event)> Running<W> {
             }
         };
         let goodbye = async {
-            if let Some(announcing) = announcing {
-                announcing.stop().await;
-            }
+            tokio::join!(farewell.say(), farewell::stop(announcing));
         };
         // A disk that does not answer must not hold up the end.
         let rest = async {

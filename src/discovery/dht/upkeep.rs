@@ -113,9 +113,10 @@ impl Dht {
         let due: Vec<InfoHash> =
             self.searches.iter().filter(|(_, search)| search.next <= now).map(|(hash, _)| *hash).collect();
         for info_hash in due {
-            if self.walks.len() + Family::ALL.len() > MAX_WALKS {
-                // A walk ends within a minute.
-                self.counted.over_walk_limit += 1;
+            let full = self.walks.len() + Family::ALL.len() > MAX_WALKS;
+            // One that is under way announces us when it ends, which is within a minute.
+            if full || self.walks.values().any(|walk| walk.aim == Aim::Peers(info_hash)) {
+                self.counted.over_walk_limit += u64::from(full);
                 self.searches.get_mut(&info_hash).expect("seen a moment ago").next = now + PERIOD;
                 continue;
             }
@@ -127,7 +128,6 @@ impl Dht {
                 // Nobody has wished for more in all that time.
                 search.hurried = 0;
             }
-            self.walks.retain(|_, walk| walk.aim != Aim::Peers(info_hash));
             for family in Family::ALL {
                 // Some may have announced themselves to us.
                 let (known, _) = self.store.sample(now, info_hash, family, MAX_VALUES, &mut self.rng);

@@ -77,6 +77,15 @@ pub struct Due {
     pub tracker_id: Option<Vec<u8>>,
 }
 
+/// Last words to one tracker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Goodbye {
+    /// The announces, in their order.
+    pub words: Vec<Due>,
+    /// Whether it has accepted an announce before. Else it may have.
+    pub heard_of_us: bool,
+}
+
 #[derive(Debug)]
 struct Tracker {
     url: String,
@@ -222,16 +231,25 @@ impl Announcer {
         self.raised
     }
 
-    /// What to tell when the torrent stops: for each tracker that knows of us, the announces in their order. A
-    /// completion that was not told yet goes to the first of them before `stopped`.
-    pub fn goodbyes(&self) -> Vec<Vec<Due>> {
+    /// What to tell when the torrent stops, to each tracker that knows of us and to the one that is being asked, whose answer
+    /// nobody will hear. A completion that was not told yet goes to the first of them before `stopped`.
+    pub fn goodbyes(&self) -> Vec<Goodbye> {
+        let asked = match self.state {
+            State::UnderWay((tier, index), _) => Some(self.tiers[tier][index].url.as_str()),
+            State::Idle | State::Waiting { .. } | State::Asking(_) => None,
+        };
+        let all = self.tiers.iter().flatten();
+        let mut told: Vec<_> =
+            all.filter(|tracker| tracker.knows_us || asked == Some(tracker.url.as_str())).collect();
+        told.sort_by_key(|tracker| !tracker.knows_us);
         let mut to_tell = self.completed == Completed::ToTell;
-        let known = self.tiers.iter().flatten().filter(|tracker| tracker.knows_us);
-        let events = known.map(|tracker| {
+        let goodbyes = told.into_iter().map(|tracker| {
             let completed = std::mem::take(&mut to_tell).then_some(Event::Completed);
-            completed.into_iter().chain([Event::Stopped]).map(|event| tracker.due(Some(event))).collect()
+            let words = completed.into_iter().chain([Event::Stopped]);
+            let words = words.map(|event| tracker.due(Some(event))).collect();
+            Goodbye { words, heard_of_us: tracker.knows_us }
         });
-        events.collect()
+        goodbyes.collect()
     }
 
     /// Goes on with a round at `place`: the next tracker that may be asked, or the end of the round.

@@ -1,7 +1,7 @@
 //! The task that asks the trackers of one torrent, and its handle.
 
 use super::announce::{AnnounceRequest, Event};
-use super::announcer::{Announcer, AnnouncerConfig, Due, Input};
+use super::announcer::{Announcer, AnnouncerConfig, Due, Goodbye, Input};
 use super::client::TrackerClient;
 use super::counters::Count;
 use super::error::TrackerError;
@@ -20,9 +20,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
-/// Time that the end of a torrent may take, and how much of it an announce under way gets.
+/// Time that the end of a torrent may take, how much of it an announce under way gets, and how much what comes before the last
+/// word to a tracker, or is told to one that may not have heard of us.
 const STOP_TIME: Duration = Duration::from_secs(5);
 const FINISH_TIME: Duration = Duration::from_secs(1);
+const WORD_TIME: Duration = Duration::from_millis(1500);
 /// Patience with a UDP tracker when we leave.
 const LAST_WORDS: UdpPatience = UdpPatience { first_wait: Duration::from_secs(1), retries: 1 };
 /// Most trackers of a torrent that are asked.
@@ -292,7 +294,7 @@ impl Driver {
             let now = Instant::now().into_std();
             for line in 0..self.lines.len() {
                 if let Some(due) = self.lines[line].machine.next(now) {
-                    under_way.spawn(self.ask(line, due));
+                    under_way.spawn(self.ask(line, due, self.patience()));
                 }
             }
             let deadline = self.lines.iter().filter_map(|line| line.machine.next_deadline()).min();
@@ -358,12 +360,17 @@ impl Driver {
         under_way.abort_all();
         let mut goodbyes = JoinSet::new();
         for line in 0..self.lines.len() {
-            for goodbye in self.lines[line].machine.goodbyes() {
-                let announces: Vec<_> = goodbye.into_iter().map(|due| self.ask(line, due)).collect();
+            for Goodbye { words, heard_of_us } in self.lines[line].machine.goodbyes() {
+                let last = if heard_of_us { STOP_TIME } else { WORD_TIME };
+                let asked = words.into_iter().map(|due| {
+                    let limit = if due.event == Some(Event::Stopped) { last } else { WORD_TIME };
+                    (limit, self.ask(line, due, LAST_WORDS))
+                });
+                let asked: Vec<_> = asked.collect();
                 goodbyes.spawn(async move {
                     let mut outcomes = Vec::new();
-                    for announce in announces {
-                        outcomes.push(announce.await);
+                    for (limit, announce) in asked {
+                        outcomes.extend(timeout(limit, announce).await);
                     }
                     outcomes
                 });
@@ -381,7 +388,18 @@ impl Driver {
         self.totals.left.load(Ordering::Relaxed) > 0 && self.totals.paused.load(Ordering::Relaxed)
     }
 
-    fn ask(&self, line: usize, due: Due) -> impl Future<Output = Outcome> + Send + 'static {
+    /// Patience with a UDP tracker while the torrent is there.
+    fn patience(&self) -> UdpPatience {
+        let usual = self.client.options().patience;
+        if self.alone { usual } else { usual.hasty() }
+    }
+
+    fn ask(
+        &self,
+        line: usize,
+        due: Due,
+        patience: UdpPatience,
+    ) -> impl Future<Output = Outcome> + Send + 'static {
         let TorrentIdentity { info_hash, peer_id, port, key, .. } = self.torrent;
         let request = AnnounceRequest {
             info_hash,
@@ -396,12 +414,6 @@ impl Driver {
             tracker_id: due.tracker_id.clone(),
             hostname: self.client.options().hostname.clone(),
             encryption: self.client.options().encryption,
-        };
-        let usual = self.client.options().patience;
-        let patience = match due.event {
-            Some(Event::Stopped) => LAST_WORDS,
-            _ if self.alone => usual,
-            _ => usual.hasty(),
         };
         let client = self.client.clone();
         async move {

@@ -45,7 +45,7 @@ mod url;
 mod tests;
 
 pub use announce::{AnnounceRequest, Event};
-pub use announcer::{Announcer, AnnouncerConfig, Due, Input};
+pub use announcer::{Announcer, AnnouncerConfig, Due, Goodbye, Input};
 pub use client::{TrackerClient, TrackerOptions};
 pub use counters::{Count, TrackerCounts};
 pub use driver::{Announcing, Note, TorrentIdentity, Totals, announce_key};

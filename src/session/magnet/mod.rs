@@ -15,6 +15,7 @@ mod stage;
 pub use stage::MagnetLimits;
 
 use super::dht::{DhtOptions, DhtSearch};
+use super::farewell::{self, Farewell};
 use super::listen::{Listen, bind};
 use super::run::{SessionError, random_id};
 use crate::discovery::dht::{DhtNote, DhtSockets};
@@ -84,21 +85,8 @@ pub struct Resolved {
     pub metadata_len: usize,
     /// How often limits have said no on the way.
     pub limits: MagnetLimits,
-    /// To be said when no session follows; else to be dropped, for that begins anew by the same name.
+    /// To be said when no session follows; else it is the session's.
     pub farewell: Farewell,
-}
-
-/// What is still to be said to trackers.
-#[derive(Debug, Default)]
-pub struct Farewell(Option<Announcing>);
-
-impl Farewell {
-    /// Tells trackers that we have gone. Takes 5 s at most.
-    pub async fn say(self) {
-        if let Some(announcing) = self.0 {
-            announcing.stop().await;
-        }
-    }
 }
 
 /// What happens meanwhile.
@@ -256,7 +244,7 @@ pub async fn resolve(
     leave(None, dht).await;
     let (metadata_len, limits) = (metadata.len(), stage.limits());
     let peers = stage.into_addresses(torrent.private);
-    let farewell = Farewell(announcing);
+    let farewell = Farewell::new(addr, announcing);
     Ok(Some(Resolved { torrent, peers, id, metadata_len, limits, farewell }))
 }
 
@@ -267,7 +255,7 @@ async fn leave(announcing: Option<Announcing>, dht: Option<DhtSearch>) {
             dht.stop().await;
         }
     };
-    tokio::join!(Farewell(announcing).say(), dht);
+    tokio::join!(farewell::stop(announcing), dht);
 }
 
 fn announce_for(

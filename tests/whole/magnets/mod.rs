@@ -56,6 +56,14 @@ impl Tracker {
     fn heard(&self, word: &str) -> usize {
         self.told.lock().unwrap().iter().filter(|line| line.contains(word)).count()
     }
+
+    /// What came after this in each announce.
+    fn values(&self, key: &str) -> Vec<String> {
+        let told = self.told.lock().unwrap();
+        told.iter()
+            .map(|line| line.split_once(key).unwrap().1.split(['&', ' ']).next().unwrap().to_owned())
+            .collect()
+    }
 }
 
 fn answer(stream: &mut TcpStream, peer: SocketAddr, told: &Mutex<Vec<String>>) -> std::io::Result<()> {
@@ -105,6 +113,27 @@ fn trackers_are_told_that_we_have_gone_when_no_session_follows() {
     assert!(!waiting.wait().unwrap().success());
     drop(dialled);
     assert_eq!((tracker.heard("event=started"), tracker.heard("event=stopped")), (1, 1));
+}
+
+#[test]
+fn who_announced_for_a_link_takes_it_back_whatever_becomes_of_the_session() {
+    let (folder, torrent, parsed) = one_file(100_000, BLOCK);
+    let mut seeder = Program::start(&mut client("seed", &torrent, folder.path(), &["--no-trackers"]));
+    let tracker = Tracker::naming(seeder.address());
+    let name = link(&parsed, &tracker.url());
+    let (into, empty) = (folder.path().join("into"), folder.path().join("empty"));
+    fs::create_dir(&empty).unwrap();
+    let run = |command, into: &Path| client(command, Path::new(&name), into, &[]).output().unwrap().status;
+    // The session announces once more, by the same name from the same place, and leaves it as who came.
+    assert!(run("download", &into).success());
+    assert_eq!(["started", "completed", "stopped"].map(|event| tracker.heard(event)), [2, 1, 1]);
+    let ports = tracker.values("port=");
+    assert!(ports.iter().all(|port| *port == ports[0]), "{ports:?}");
+    // One with nothing left to fetch, one with nothing to give, and one that cannot begin do not announce.
+    assert!(run("download", &into).success());
+    assert!(!run("seed", &empty).success());
+    assert!(!run("download", &into.join("payload")).success());
+    assert_eq!(["started", "completed", "stopped"].map(|event| tracker.heard(event)), [5, 1, 4]);
 }
 
 #[test]

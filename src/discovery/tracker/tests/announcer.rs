@@ -1,4 +1,4 @@
-use crate::discovery::tracker::{Announcer, AnnouncerConfig, Due, Event, Input};
+use crate::discovery::tracker::{Announcer, AnnouncerConfig, Due, Event, Goodbye, Input};
 use std::time::{Duration, Instant};
 
 /// An announcer with a clock in seconds.
@@ -67,16 +67,17 @@ impl Table {
     }
 
     /// Expects these last words, in any order of trackers.
-    fn parts(&mut self, expected: &[(&str, &[Event])]) {
-        let words = |dues: Vec<Due>| {
-            let url = dues[0].url.clone();
-            assert!(dues.iter().all(|due| due.url == url));
-            (url, dues.iter().map(|due| due.event.unwrap()).collect::<Vec<_>>())
+    fn parts(&mut self, expected: &[(&str, &[Event])]) -> &mut Self {
+        let words = |Goodbye { words, .. }: Goodbye| {
+            let url = words[0].url.clone();
+            assert!(words.iter().all(|due| due.url == url));
+            (url, words.iter().map(|due| due.event.unwrap()).collect::<Vec<_>>())
         };
         let mut told: Vec<_> = self.announcer.goodbyes().into_iter().map(words).collect();
         told.sort_by(|a, b| a.0.cmp(&b.0));
         let told: Vec<_> = told.iter().map(|(url, events)| (url.as_str(), events.as_slice())).collect();
         assert_eq!(told, expected);
+        self
     }
 
     fn ok(&mut self, interval: u64, min_interval: impl Into<Option<u64>>) -> &mut Self {
@@ -373,11 +374,18 @@ fn a_tracker_id_is_sent_back_until_another_comes() {
 }
 
 #[test]
-fn only_trackers_that_know_us_hear_a_goodbye() {
+fn only_trackers_that_know_us_or_may_hear_a_goodbye() {
     let mut table = Table::new(&[&["a"], &["b"]], false);
     table.parts(&[]);
-    table.asks("a", STARTED).hear(Input::Failed).asks("b", STARTED).parts(&[]);
-    table.ok(1800, None).parts(&[("b", &[STOPPED])]);
+    // Who is just being asked may have taken us in.
+    table.asks("a", STARTED).parts(&[("a", &[STOPPED])]).hear(Input::Failed).parts(&[]);
+    table.asks("b", STARTED).ok(1800, None).parts(&[("b", &[STOPPED])]);
+    assert!(table.announcer.goodbyes()[0].heard_of_us);
+    table.at(1800).asks("a", STARTED);
+    // A completion goes to one that is sure to know what is complete.
+    table.hear(Input::Completed).parts(&[("a", &[STOPPED]), ("b", &[COMPLETED, STOPPED])]);
+    let sure: Vec<_> = table.announcer.goodbyes().iter().map(|goodbye| goodbye.heard_of_us).collect();
+    assert_eq!(sure, [true, false]);
 }
 
 #[test]

@@ -276,6 +276,41 @@ async fn who_leaves_while_the_tracker_still_answers_says_goodbye() {
     assert_eq!(events.recv().await, Some(true));
 }
 
+#[tokio::test]
+async fn a_tracker_that_keeps_us_waiting_hears_the_goodbye_all_the_same() {
+    // One that has taken us in and does not come to say so; and one that does not to what comes before the goodbye, as when one
+    // of its families is silent.
+    for silent_at in ["event=started", "event=completed"] {
+        let (heard, mut events) = mpsc::channel(8);
+        let slow = stub(move |head, mut stream| {
+            let heard = heard.clone();
+            async move {
+                let event = head.split(['?', '&', ' ']).find(|part| part.starts_with("event=")).unwrap();
+                heard.send(event.to_owned()).await.unwrap();
+                if event == silent_at {
+                    std::future::pending::<()>().await;
+                }
+                stream.write_all(&response("200 OK", b"d8:intervali900ee")).await.unwrap();
+            }
+        })
+        .await;
+        let mut torrent = start(1001, 10, &[&slow]);
+        assert_eq!(events.recv().await.unwrap(), "event=started");
+        if silent_at == "event=completed" {
+            torrent.announced().await;
+            torrent.totals.left.store(0, Ordering::Relaxed);
+            torrent.announcing.completed();
+            assert_eq!(events.recv().await.unwrap(), silent_at);
+        }
+        torrent.announcing.stop().await;
+        // What nobody has confirmed is told again.
+        if silent_at == "event=completed" {
+            assert_eq!(events.recv().await.unwrap(), silent_at);
+        }
+        assert_eq!(events.recv().await.unwrap(), "event=stopped");
+    }
+}
+
 /// A tracker over UDP that gives each address with its port a connection id of its own, and says nothing to whoever comes by
 /// that of another. Returns its URL and the events that it hears of.
 async fn choosy_tracker() -> (String, mpsc::Receiver<u8>) {
