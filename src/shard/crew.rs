@@ -167,10 +167,15 @@ impl Crew {
             self.store.prepare(good_pieces, |file| self.extent(file), is_left_out)?;
         }
         for file in layout.files() {
-            let found = &report.files[file.as_usize()];
-            let left = found.pieces - found.good_pieces;
+            let (found, extent) = (&report.files[file.as_usize()], self.extent(file));
+            let left = match extent {
+                Extent::Shared => {
+                    self.missing(file).filter(|piece| self.commons.selection.wants(*piece)).count() as u32
+                }
+                Extent::Whole | Extent::Nothing => found.pieces - found.good_pieces,
+            };
             self.file_left[file.as_usize()].store(left, Ordering::Relaxed);
-            if left > 0 && self.is_stored(file) && self.extent(file) == Extent::Whole {
+            if left > 0 && self.is_stored(file) && extent != Extent::Nothing {
                 self.unfinished.fetch_add(1, Ordering::Relaxed);
             } else if left == 0 && self.download {
                 access.finish(file).await?;
@@ -179,13 +184,18 @@ impl Crew {
         Ok(report)
     }
 
+    fn missing(&self, file: FileIndex) -> impl Iterator<Item = PieceIndex> {
+        let layout = self.store.layout();
+        let pieces = layout.pieces_of(file).filter_map(|number| layout.piece(number));
+        pieces.filter(|piece| !self.commons.map.has(*piece))
+    }
+
     /// How much of a file will be written.
     fn extent(&self, file: FileIndex) -> Extent {
-        let (layout, map, selection) = (self.store.layout(), &self.commons.map, &self.commons.selection);
+        let (layout, selection) = (self.store.layout(), &self.commons.selection);
         let (mut wanted, mut skipped) =
             (selection.file(file) > Priority::Skip && layout.file_len(file) == 0, false);
-        let pieces = layout.pieces_of(file).filter_map(|number| layout.piece(number));
-        for piece in pieces.filter(|piece| !map.has(*piece)) {
+        for piece in self.missing(file) {
             wanted |= selection.wants(piece);
             skipped |= !selection.wants(piece);
         }
@@ -213,7 +223,7 @@ impl Crew {
 
     // ---- the end ----
 
-    /// A piece is had. Gives the files that are whole now and are to get their own name.
+    /// A piece is had. Gives the files of which all is there now that is to come.
     pub(super) fn had(&self, piece: PieceIndex) -> Vec<FileIndex> {
         let layout = self.store.layout();
         let files = layout.spans(piece, 0, layout.piece_len(piece)).map(|span| span.file);
@@ -224,12 +234,12 @@ impl Crew {
         whole.collect()
     }
 
-    /// A file has got its own name.
+    /// Of a file all is on stable storage; if it is whole, under its own name.
     pub(super) fn has_finished_file(&self) {
         self.unfinished.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Whether everything is verified, written and has its own name. `true` once.
+    /// Whether everything is verified and on stable storage, and what is whole has its own name. `true` once.
     pub(super) fn is_newly_complete(&self) -> bool {
         let complete = self.commons.map.is_complete() && self.unfinished.load(Ordering::Acquire) == 0;
         complete && !self.settled.swap(true, Ordering::AcqRel)

@@ -412,7 +412,7 @@ impl Access {
     }
 
     /// All of the file is verified and written, by whatever cores: brings it to stable storage and gives it its own
-    /// name. Only one core may do this. Descriptors that others have of it stay good.
+    /// name, if all of it was to be written. Only one core may do this. Descriptors that others have of it stay good.
     ///
     /// # Errors
     /// When the kernel refuses one of the steps; the file is then still a part.
@@ -423,14 +423,25 @@ impl Access {
         }
         let path = file.path_at(file.location());
         let fail = |cause| StorageError::new("sync", self.store.folder.display(&path), cause);
-        self.open(index, Purpose::Write).await?.file().sync_data().await.map_err(fail)?;
+        let open = self.open(index, Purpose::Write).await?;
+        if let Err(cause) = open.file().sync_data().await {
+            // What the disk has not taken may stay in memory as if it had: who checks it next is to see what there is.
+            open.forget();
+            return Err(fail(cause));
+        }
+        drop(open);
         if file.is_in_place() {
             return Ok(());
         }
         let _place = self.place().await;
-        let folder = self.insist(|| self.store.folder.rename(&path, &file.path)).await?;
-        file.finished(self.store.layout().file_len(index));
-        self.open.borrow_mut().close(index);
+        let folder = if file.is_sparse() {
+            self.insist(|| self.store.folder.open_folder(&path[..path.len() - 1])).await?
+        } else {
+            let folder = self.insist(|| self.store.folder.rename(&path, &file.path)).await?;
+            file.finished(self.store.layout().file_len(index));
+            self.open.borrow_mut().close(index);
+            folder
+        };
         File::new(folder).sync_data().await.map_err(fail)?;
         for made_in in self.store.folder.take_unsynced() {
             let folder = self.insist(|| self.store.folder.open_folder(&made_in)).await?;

@@ -131,6 +131,11 @@ impl Handle {
         &self.file
     }
 
+    /// Asks the kernel to keep nothing of the file in memory that need not be written.
+    pub(super) fn forget(&self) {
+        _ = rustix::fs::fadvise(self.file.as_fd(), 0, None, Advice::DontNeed);
+    }
+
     /// Which file it is: its name may be another one's by now.
     pub(super) fn id(&self) -> FileId {
         self.id

@@ -21,28 +21,59 @@ fn assert_can_cut() {
     drop(program("xfs_io", "xfsprogs"));
 }
 
-/// Downloads onto a file system whose power is cut as soon as the program has ended well: all must be there afterwards.
-fn keeps_what_is_complete(scratch: impl FnOnce(&Stage) -> PathBuf) {
+/// Downloads onto a file system whose power is cut as soon as the program has ended well, and gives what is there afterwards.
+fn download_before_a_cut(
+    stage: &Stage,
+    scratch: impl FnOnce(&Stage) -> PathBuf,
+    torrent: &Torrent,
+    more: &[&str],
+) -> PathBuf {
     assert_can_cut();
-    let stage = Stage::new();
-    let (origin, mount, arrived) = (stage.folder("origin"), stage.folder("mount"), stage.folder("arrived"));
-    payload::files(&origin, &STRADDLING, 1);
-    payload::files(&origin, &[("set/deep/er/last", 5), ("set/void/of/all", 0)], 2);
-    let torrent = Torrent::make(&stage.path(""), &origin, "set", 256 << 10, None);
-    let seeder = Seeder::start(&torrent, Ipv4Addr::LOCALHOST, Conduct::honest(Duration::ZERO));
+    let (mount, arrived) = (stage.folder("mount"), stage.folder("arrived"));
+    let seeder = Seeder::start(torrent, Ipv4Addr::LOCALHOST, Conduct::honest(Duration::ZERO));
     let peer = seeder.addr().to_string();
-    let scratch = scratch(&stage);
+    let scratch = scratch(stage);
     let mounted = |what: &str, command: &Command| {
         let script = format!(r#"{LOOP}; folder="$1"; out="$3"; shift 3; "$@"; {what}; exit 0"#);
         with_mounts(&script, &[&mount, &scratch, &arrived], command)
     };
     let into = mount.join("new/folder");
-    let command = transfer("download", &torrent, &into, &["--peer", &peer]);
-    let ran = run_command(&stage, &mut mounted(&format!(r#"{CUT} "$folder""#), &command)).good();
+    let command = transfer("download", torrent, &into, &[&["--peer", &peer], more].concat());
+    let ran = run_command(stage, &mut mounted(&format!(r#"{CUT} "$folder""#), &command)).good();
     assert_eq!(number(ran.event("completed"), "left"), 0);
     let output = mounted(r#"cp -r "$folder/new/folder/set" "$out/""#, &Command::new("true")).output();
     assert!(output.expect("a shell starts").status.success());
-    assert_same(&origin, &arrived);
+    arrived
+}
+
+fn straddling(stage: &Stage) -> (PathBuf, Torrent) {
+    let origin = stage.folder("origin");
+    payload::files(&origin, &STRADDLING, 1);
+    payload::files(&origin, &[("set/deep/er/last", 5), ("set/void/of/all", 0)], 2);
+    let torrent = Torrent::make(&stage.path(""), &origin, "set", 256 << 10, None);
+    (origin, torrent)
+}
+
+fn keeps_what_is_complete(scratch: impl FnOnce(&Stage) -> PathBuf) {
+    let stage = Stage::new();
+    let (origin, torrent) = straddling(&stage);
+    assert_same(&origin, &download_before_a_cut(&stage, scratch, &torrent, &[]));
+}
+
+#[test]
+fn what_was_selected_outlives_a_power_cut_with_what_lies_beside_it() {
+    let stage = Stage::new();
+    let (_, torrent) = straddling(&stage);
+    let scratch = |stage: &Stage| image(stage, "mkfs.ext4", "e2fsprogs", 64 << 20);
+    let arrived = download_before_a_cut(&stage, scratch, &torrent, &["--select", "0"]);
+    let mut check = binary();
+    let checked = check.args(["check", "--json"]).arg(&torrent.file).arg("-d").arg(&arrived).output();
+    let said = checked.expect("it starts").stdout;
+    let said = String::from_utf8_lossy(&said);
+    let mut files = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let selected = files.find(|line| line["event"] == "file").expect("a first file");
+    assert!(number(&selected, "pieces") > 0);
+    assert_eq!(selected["good_pieces"], selected["pieces"], "{said}");
 }
 
 #[test]
