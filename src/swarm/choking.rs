@@ -5,7 +5,7 @@ use super::peer::Peer;
 use super::slots::{Answer, Poll, Verdict};
 use super::spreading::HOARD;
 use super::{PeerSlot, Swarm, Tag};
-use crate::metainfo::{BLOCK_LEN, Layout};
+use crate::metainfo::Layout;
 use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -66,10 +66,11 @@ pub(super) fn debt(now: Duration, peer: &Peer, seeding: bool) -> u32 {
 
 /// Whether the peer has the piece that it is being sent before its time is over, as far as can be told.
 fn ends_in_time(now: Duration, peer: &Peer, layout: &Layout) -> bool {
-    let left = peer.serving.map_or(0, |(piece, sent)| layout.blocks_in(piece).saturating_sub(sent) as u64);
+    let left =
+        peer.serving.map_or(0, |(piece, sent)| u64::from(layout.piece_len(piece)).saturating_sub(sent));
     let rate = peer.up.get();
     let begins = rate == 0 && now < peer.unchoked_since + UNASKED;
-    begins || (rate > 0 && left * u64::from(BLOCK_LEN) <= rate * GRACE.as_secs())
+    begins || (rate > 0 && left <= rate * GRACE.as_secs())
 }
 
 fn recount(counter: &mut u32, before: bool, after: bool) {

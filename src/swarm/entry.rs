@@ -61,7 +61,9 @@ impl Swarm {
                 None => self.candidates.connected(who.addr),
                 Some(DropReason::Ourselves) => self.candidates.ban(who.addr),
                 Some(DropReason::Banned) => self.ban_address(who.addr),
-                Some(DropReason::Duplicate | DropReason::Crowd(_)) => self.candidates.postpone(now, who.addr),
+                Some(DropReason::Duplicate | DropReason::Crowd(_) | DropReason::Network(_)) => {
+                    self.candidates.postpone(now, who.addr);
+                }
                 // Somebody was met all the same.
                 Some(_) => {
                     self.candidates.connected(who.addr);
@@ -102,6 +104,7 @@ impl Swarm {
             let had = peer.has.numbers().filter_map(|number| self.layout.piece(number));
             had.for_each(|piece| self.picker.lose(piece));
         }
+        self.unserve(peer.tag);
         for piece in self.active.values_mut() {
             piece.owner = piece.owner.filter(|owner| *owner != slot);
         }
@@ -165,25 +168,32 @@ impl Swarm {
         if !new.given && commons.roster().is_banned(&identity) {
             return Err(DropReason::Banned);
         }
-        let crowded = commons.roster().len() >= self.settings.most_peers;
+        let full = commons.roster().len() >= self.settings.most_peers;
+        let most_comers = self.settings.most_comers(self.is_seeding());
+        let crowded = full || !who.outgoing && commons.roster().comers() >= most_comers;
         let keep_outgoing = self.settings.id.0 > who.id.0;
         let most = self.settings.most_of(who.addr.ip());
         let entry = commons.roster().enter(identity, new, keep_outgoing, most);
         match entry {
-            Entry::Crowd => {
+            Entry::Crowd | Entry::Network => {
                 self.totals.limits.hosts += 1;
-                return Err(DropReason::Crowd(most));
+                let crowd = DropReason::Crowd(most.of_host);
+                return Err(if entry == Entry::Crowd { crowd } else { DropReason::Network(most.of_network) });
             }
             Entry::Duplicate => return Err(DropReason::Duplicate),
             Entry::Replaces(twin) => self.evict(twin),
             Entry::New if crowded => {
                 self.totals.limits.peers += 1;
-                let full = DropReason::Full(self.settings.most_peers);
-                let Some(idler) = self.idler(new.since).or_else(|| self.least(new.since, who)) else {
+                let reason = DropReason::Full(commons.roster().len() - 1);
+                // One of those who have come makes room for another of them.
+                let may_go = |peer: &Peer| !peer.dropped && (full || !peer.who.outgoing);
+                let Some(idler) =
+                    self.idler(new.since, may_go).or_else(|| self.least(new.since, who, may_go))
+                else {
                     commons.roster().leave(identity, new.tag);
-                    return Err(full);
+                    return Err(reason);
                 };
-                self.drop_peer(idler, full);
+                self.drop_peer(idler, reason);
             }
             Entry::New => {}
         }
@@ -216,8 +226,13 @@ impl Swarm {
 
     /// The connected peer of the least priority (BEP 40), if that of the newcomer is greater. Who is trading stays: else a
     /// crowd that comes again and again could end every trade there is.
-    fn least(&self, now: Duration, newcomer: &Introduction) -> Option<PeerSlot> {
-        let idle = |peer: &Peer| !peer.dropped && now >= peer.last_moved + IDLE;
+    fn least(
+        &self,
+        now: Duration,
+        newcomer: &Introduction,
+        may_go: impl Fn(&Peer) -> bool,
+    ) -> Option<PeerSlot> {
+        let idle = |peer: &Peer| may_go(peer) && now >= peer.last_moved + IDLE;
         let ranks = self.peers.iter().filter(|(_, peer)| idle(peer));
         let ranks = ranks.map(|(slot, peer)| (self.priority(peer.who.addr), slot));
         ranks.min().filter(|(rank, _)| *rank < self.priority(newcomer.addr)).map(|(_, slot)| slot)
@@ -225,14 +240,14 @@ impl Swarm {
 
     /// The peer that is missed least: it has been idle for long. One with which there is nothing to trade comes
     /// first, then one of the host with the most connections, then the one that came first.
-    fn idler(&self, now: Duration) -> Option<PeerSlot> {
+    fn idler(&self, now: Duration, may_go: impl Fn(&Peer) -> bool) -> Option<PeerSlot> {
         let mut crowds: HashMap<IpAddr, usize> = HashMap::new();
         let kept = || self.peers.iter().filter(|(_, peer)| !peer.dropped);
         kept().for_each(|(_, peer)| *crowds.entry(host(peer.who.addr.ip())).or_default() += 1);
         let useless = |peer: &Peer| !peer.interested && peer.wanted == 0;
         let idle = kept().filter(|(_, peer)| {
             let alone = crowds[&host(peer.who.addr.ip())] == 1;
-            now >= peer.last_moved + IDLE && (useless(peer) || !alone)
+            may_go(peer) && now >= peer.last_moved + IDLE && (useless(peer) || !alone)
         });
         idle.min_by_key(|(_, peer)| {
             (!useless(peer), std::cmp::Reverse(crowds[&host(peer.who.addr.ip())]), peer.since)

@@ -111,8 +111,8 @@ pub(super) struct Peer {
     pub(super) unchoked_since: Duration,
     /// When it was choked last, if it ever had a slot.
     pub(super) choked_at: Option<Duration>,
-    /// The piece that it is being sent, and how many of its blocks have been.
-    pub(super) serving: Option<(PieceIndex, usize)>,
+    /// The piece that it is being sent, and how many bytes of it have been.
+    pub(super) serving: Option<(PieceIndex, u64)>,
     /// It is to be choked when it has that piece, or at this time.
     pub(super) leaves: Option<Duration>,
     /// Pieces that we have suggested to it, or that it was the first to ask for, and that nobody is known to have; those that it

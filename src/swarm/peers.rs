@@ -4,6 +4,7 @@ use super::Tag;
 use super::active::ActivePiece;
 use super::peer::Peer;
 use crate::metainfo::PieceIndex;
+use std::collections::HashMap;
 
 /// A connected peer's place in its swarm. A place that is used again gets a new generation, so an old slot never
 /// names a new peer.
@@ -25,7 +26,8 @@ impl PeerSlot {
 pub(super) struct Peers {
     places: Vec<(u32, Option<Peer>)>,
     free: Vec<u32>,
-    count: usize,
+    /// Where each is.
+    by_tag: HashMap<Tag, PeerSlot>,
     /// How often all of them were gone through.
     #[cfg(test)]
     pub(super) rounds: std::cell::Cell<usize>,
@@ -38,23 +40,24 @@ impl Peers {
             self.places.len() as u32 - 1
         });
         let (generation, place) = &mut self.places[index as usize];
+        let slot = PeerSlot { index, generation: *generation };
+        self.by_tag.insert(peer.tag, slot);
         *place = Some(peer);
-        self.count += 1;
-        PeerSlot { index, generation: *generation }
+        slot
     }
 
     pub(super) fn remove(&mut self, slot: PeerSlot) -> Option<Peer> {
-        self.get(slot)?;
+        let tag = self.get(slot)?.tag;
+        self.by_tag.remove(&tag);
         let (generation, place) = &mut self.places[slot.index as usize];
         *generation += 1;
         self.free.push(slot.index);
-        self.count -= 1;
         place.take()
     }
 
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        self.count
+        self.by_tag.len()
     }
 
     /// Who goes on with the piece: its owner, unless that has gone on to another.
@@ -75,7 +78,7 @@ impl Peers {
 
     /// The connection of that name, if it is still there.
     pub(super) fn find(&self, tag: Tag) -> Option<PeerSlot> {
-        self.iter().find(|(_, peer)| peer.tag == tag).map(|(slot, _)| slot)
+        self.by_tag.get(&tag).copied()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (PeerSlot, &Peer)> {

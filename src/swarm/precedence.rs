@@ -55,12 +55,12 @@ pub(super) struct Precedence {
 impl Swarm {
     /// Whether nobody has the block's piece, and nobody else was the first to be given it, on whichever core.
     fn is_new(&self, peer: &Peer, block: &Block) -> bool {
-        let (first, sightings) = (self.spreading.first.get(&block.piece), &self.commons.sightings);
-        let is_free = match first {
+        let sightings = &self.commons.sightings;
+        let is_free = || match self.spreading.first.get(&block.piece) {
             Some(first) => *first == peer.tag || self.peers.find(*first).is_none(),
             None => !sightings.is_suggested(block.piece),
         };
-        !sightings.is_seen(block.piece) && is_free
+        !sightings.is_seen(block.piece) && is_free()
     }
 
     /// Whether others have the piece or are just getting it, who give it on.

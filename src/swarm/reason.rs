@@ -39,4 +39,6 @@ pub enum DropReason {
     Full(usize),
     #[error("one too many of its host: {0} are connected")]
     Crowd(usize),
+    #[error("one too many of its network: {0} are connected")]
+    Network(usize),
 }

@@ -1,6 +1,7 @@
 //! Who is connected to a torrent, on whichever core: so that nobody is let in twice, or too many at all.
 
 use super::Tag;
+use super::networks::network;
 use super::reached::reached;
 use crate::wire::PeerId;
 use std::collections::{HashMap, HashSet};
@@ -52,6 +53,15 @@ pub(super) enum Entry {
     Duplicate,
     /// It is not: there are too many of its host.
     Crowd,
+    /// Likewise, of its network.
+    Network,
+}
+
+/// Most connections of one host, and of one network, beside those whom the user names.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Most {
+    pub(super) of_host: usize,
+    pub(super) of_network: usize,
 }
 
 /// All connected peers of a torrent, and who may not come back.
@@ -59,8 +69,11 @@ pub(super) enum Entry {
 pub(super) struct Roster {
     /// By whether the user has named them: who comes under the name of such a one may be a stranger.
     members: HashMap<(Identity, bool), Member>,
-    /// How many of them each host has.
+    /// How many of them each host has, and each network.
     crowds: HashMap<IpAddr, usize>,
+    networks: HashMap<IpAddr, usize>,
+    /// How many of them have come to us.
+    comers: usize,
     /// Hosts and ids that sent a bad piece.
     banned: HashSet<Identity>,
     /// Where such listen.
@@ -79,13 +92,13 @@ pub fn host(ip: IpAddr) -> IpAddr {
 
 impl Roster {
     /// Enters a connection. When both sides have dialled at once, both must keep the same one: that which the side with
-    /// the greater id dialled; `keep_outgoing` says whether that is ours. Of one host `most` may be in.
+    /// the greater id dialled; `keep_outgoing` says whether that is ours.
     ///
     /// Whom the user names is let in beside a stranger of its name, and also where its host has too many in: else strangers
     /// could keep it out, by an id that is greater than ours, or by their number. When both are one and the same, whoever has the
     /// greater id closes the connection that is not to stay: we here, at once; or the other side, for which we wait. When that
     /// closes none, the stranger goes: see [`Self::outstays`].
-    pub(super) fn enter(&mut self, who: Identity, new: Member, keep_outgoing: bool, most: usize) -> Entry {
+    pub(super) fn enter(&mut self, who: Identity, new: Member, keep_outgoing: bool, most: Most) -> Entry {
         let twin = |given| self.members.get(&(who, given)).copied();
         let (twin, namesake) = (twin(new.given), twin(!new.given));
         let loses = |to: &Member| to.outgoing == new.outgoing || to.outgoing == keep_outgoing;
@@ -98,12 +111,20 @@ impl Roster {
         if let Some(replaced) = replaced {
             self.leave(who, replaced.tag);
         }
-        let crowd = self.crowds.entry(host(who.0)).or_default();
+        let (host, network) = (host(who.0), network(who.0));
+        let count = |of: &HashMap<IpAddr, usize>, key| of.get(key).copied().unwrap_or_default();
         // Who takes the place of another makes the crowd no greater.
-        if *crowd >= most && !new.given && replaced.is_none() {
-            return Entry::Crowd;
+        if !new.given && replaced.is_none() {
+            if count(&self.crowds, &host) >= most.of_host {
+                return Entry::Crowd;
+            }
+            if count(&self.networks, &network) >= most.of_network {
+                return Entry::Network;
+            }
         }
-        *crowd += 1;
+        *self.crowds.entry(host).or_default() += 1;
+        *self.networks.entry(network).or_default() += 1;
+        self.comers += usize::from(!new.outgoing);
         self.members.insert((who, new.given), new);
         replaced.map_or(Entry::New, |replaced| Entry::Replaces(replaced.tag))
     }
@@ -123,10 +144,12 @@ impl Roster {
     pub(super) fn leave(&mut self, who: Identity, tag: Tag) {
         let of_tag = |given: &bool| self.members.get(&(who, *given)).is_some_and(|member| member.tag == tag);
         let Some(given) = [true, false].into_iter().find(of_tag) else { return };
-        self.members.remove(&(who, given));
-        let host = host(who.0);
-        let left = self.crowds.get(&host).map_or(0, |crowd| crowd - 1);
-        _ = if left > 0 { self.crowds.insert(host, left) } else { self.crowds.remove(&host) };
+        let left = self.members.remove(&(who, given));
+        self.comers -= usize::from(left.is_some_and(|member| !member.outgoing));
+        for (of, key) in [(&mut self.crowds, host(who.0)), (&mut self.networks, network(who.0))] {
+            let left = of.get(&key).map_or(0, |count| count - 1);
+            _ = if left > 0 { of.insert(key, left) } else { of.remove(&key) };
+        }
     }
 
     /// Keeps a liar out from now on; `false` when there are too many to remember this one too.
@@ -170,6 +193,11 @@ impl Roster {
     pub(super) fn len(&self) -> usize {
         self.members.len()
     }
+
+    /// How many have come to us.
+    pub(super) fn comers(&self) -> usize {
+        self.comers
+    }
 }
 
 #[cfg(test)]
@@ -207,6 +235,11 @@ mod tests {
 
     const WHO: Identity = (IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)), PeerId([7; 20]));
 
+    /// So many of one host, and three times that of a network.
+    fn most(of_host: usize) -> Most {
+        Most { of_host, of_network: 3 * of_host }
+    }
+
     /// A connection that begins after so many seconds.
     fn comer(number: u64, (outgoing, given): (bool, bool)) -> Member {
         Member { tag: tag(number), outgoing, given, since: Duration::from_secs(number), outlasted: None }
@@ -219,7 +252,8 @@ mod tests {
     #[test]
     fn of_two_connections_to_one_peer_both_sides_keep_the_same() {
         let mut roster = Roster::default();
-        let mut enter = |number, outgoing| roster.enter(WHO, comer(number, (outgoing, false)), false, 9);
+        let mut enter =
+            |number, outgoing| roster.enter(WHO, comer(number, (outgoing, false)), false, most(9));
         assert_eq!(enter(1, true), Entry::New);
         assert_eq!(enter(2, true), Entry::Duplicate);
         assert_eq!(enter(2, false), Entry::Replaces(tag(1)));
@@ -227,7 +261,7 @@ mod tests {
         roster.leave(WHO, tag(1));
         assert_eq!(roster.len(), 1, "its place is the second's");
         roster.leave(WHO, tag(2));
-        assert_eq!((roster.len(), roster.crowds.len()), (0, 0));
+        assert_eq!((roster.len(), roster.crowds.len(), roster.networks.len(), roster.comers()), (0, 0, 0, 0));
     }
 
     /// Who is in under a name, whether we dialled it and the user said where, and who comes.
@@ -248,12 +282,17 @@ mod tests {
             (given, given, false, Entry::Duplicate),
         ] {
             let mut roster = Roster::default();
-            assert_eq!(roster.enter(WHO, comer(1, first), keep_outgoing, 9), Entry::New);
-            assert_eq!(roster.enter(WHO, comer(5, second), keep_outgoing, 9), entry, "{first:?} {second:?}");
+            assert_eq!(roster.enter(WHO, comer(1, first), keep_outgoing, most(9)), Entry::New);
+            assert_eq!(
+                roster.enter(WHO, comer(5, second), keep_outgoing, most(9)),
+                entry,
+                "{first:?} {second:?}"
+            );
             let both = entry == Entry::New;
             assert_eq!((roster.len(), roster.crowds[&WHO.0]), if both { (2, 2) } else { (1, 1) });
             for number in [6, 7].into_iter().filter(|_| both) {
-                let more = roster.enter(WHO, comer(number, [came, given][number as usize - 6]), true, 9);
+                let more =
+                    roster.enter(WHO, comer(number, [came, given][number as usize - 6]), true, most(9));
                 assert_eq!(more, Entry::Duplicate, "two are enough");
             }
             let stranger = tag(if first == given { 5 } else { 1 });
@@ -267,15 +306,15 @@ mod tests {
     #[test]
     fn a_crowd_at_its_host_keeps_nobody_out_whom_the_user_names() {
         let mut roster = Roster::default();
-        let mut enter = |number, who| roster.enter(WHO, comer(number, who), false, 1);
+        let mut enter = |number, who| roster.enter(WHO, comer(number, who), false, most(1));
         assert_eq!(enter(1, (true, false)), Entry::New);
         assert_eq!(enter(2, (true, true)), Entry::New);
         assert_eq!(enter(3, (false, false)), Entry::Replaces(tag(1)), "there are no more than before");
         let neighbour = (WHO.0, PeerId([8; 20]));
-        assert_eq!(roster.enter(neighbour, comer(4, (false, false)), false, 1), Entry::Crowd);
+        assert_eq!(roster.enter(neighbour, comer(4, (false, false)), false, most(1)), Entry::Crowd);
         roster.leave(WHO, tag(2));
-        assert_eq!(roster.enter(neighbour, comer(5, (false, false)), false, 1), Entry::Crowd);
-        assert_eq!(roster.enter(neighbour, comer(6, (true, true)), false, 1), Entry::New);
+        assert_eq!(roster.enter(neighbour, comer(5, (false, false)), false, most(1)), Entry::Crowd);
+        assert_eq!(roster.enter(neighbour, comer(6, (true, true)), false, most(1)), Entry::New);
         assert_eq!((roster.len(), roster.crowds[&WHO.0]), (2, 2));
     }
 
@@ -286,7 +325,7 @@ mod tests {
         let mut enter = |roster: &mut Roster, ip: &str, name: u8| {
             number += 1;
             let who = (ip.parse().unwrap(), PeerId([name; 20]));
-            (roster.enter(who, comer(number, (false, false)), false, 2), who, tag(number))
+            (roster.enter(who, comer(number, (false, false)), false, most(2)), who, tag(number))
         };
         let (first, who, tag) = enter(&mut roster, "10.0.0.1", 1);
         assert_eq!(first, Entry::New);
@@ -309,5 +348,25 @@ mod tests {
         roster.leave(who, tag);
         assert_eq!(enter(&mut roster, "10.0.0.1", 3).0, Entry::New);
         assert_eq!((roster.len(), roster.crowds.len()), (6, 4));
+    }
+
+    #[test]
+    fn of_one_network_only_so_many_are_in_at_once() {
+        let mut roster = Roster::default();
+        let mut enter = |number: u64, ip: &str, given| {
+            let who = (ip.parse().unwrap(), PeerId([number as u8; 20]));
+            roster.enter(who, comer(number, (given, given)), false, Most { of_host: 9, of_network: 3 })
+        };
+        for (network, beside) in [("8.8.8.", "8.8.9.1"), ("2600:0:0:", "2600:0:1::1")] {
+            let host = |number: u64| {
+                let rest = if network.contains(':') { "::1" } else { "" };
+                format!("{network}{number}{rest}")
+            };
+            assert!((1..=3).all(|number| enter(number, &host(number), false) == Entry::New));
+            assert_eq!(enter(4, &host(4), false), Entry::Network);
+            assert_eq!(enter(5, &host(5), true), Entry::New, "the user knows better");
+            assert_eq!(enter(6, beside, false), Entry::New);
+        }
+        assert_eq!((roster.comers(), roster.networks.len()), (8, 4));
     }
 }

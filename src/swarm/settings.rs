@@ -1,6 +1,7 @@
 //! Limits and choices of one torrent.
 
 use super::reached::is_local;
+use super::roster::Most;
 use super::{Greeting, IpFilter, SeedChoker};
 use crate::wire::PeerId;
 use std::net::IpAddr;
@@ -9,6 +10,11 @@ use std::sync::Arc;
 /// Most connections with one host outside, unless the user says otherwise. Clients in use take one; but behind one address
 /// there may be a house, an office or the exit of a tunnel with several peers.
 pub const MOST_OF_HOST: usize = 16;
+
+/// One network may have one in so many of all connections.
+const NETWORK_SHARE: usize = 8;
+/// One in so many of all is for those whom we dial, while there is something to fetch.
+const DIALLED_SHARE: usize = 8;
 
 /// Limits and choices of one torrent, the same on all its cores.
 #[derive(Clone, Debug)]
@@ -47,9 +53,16 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Most connections with this host.
-    pub(super) fn most_of(&self, host: IpAddr) -> usize {
-        most_of_host(self.most_of_host, host)
+    /// Most connections with this host and with its network, which may be all of one customer.
+    pub(super) fn most_of(&self, host: IpAddr) -> Most {
+        let of_host = most_of_host(self.most_of_host, host);
+        let share = (self.most_peers / NETWORK_SHARE).max(of_host);
+        Most { of_host, of_network: if is_local(host) { usize::MAX } else { share } }
+    }
+
+    /// Most connections with those who come to us: they may be in no hurry to go.
+    pub(super) fn most_comers(&self, seeding: bool) -> usize {
+        self.most_peers - if seeding { 0 } else { self.most_peers / DIALLED_SHARE }
     }
 }
 

@@ -129,8 +129,9 @@ impl Swarm {
             if len > 0 && len + block.len > most {
                 break;
             }
-            let sent = peer.serving.filter(|_| !other).map_or(1, |(_, sent)| sent + 1);
-            let whole = sent >= self.layout.blocks_in(block.piece);
+            let before = peer.serving.filter(|_| !other).map_or(0, |(_, sent)| sent);
+            let sent = before + u64::from(block.len);
+            let whole = sent >= u64::from(self.layout.piece_len(block.piece));
             peer.serving = Some((block.piece, sent)).filter(|_| !whole);
             done.extend(whole.then_some(block.piece));
             shown |= peer.shown.as_mut().is_some_and(|shown| {

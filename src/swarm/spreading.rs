@@ -11,8 +11,10 @@
 //! piece of whom is often a matter of two cores: what their peers have, each learns of the others by the `sightings`.
 
 use super::bitfield::Bitfield;
+use super::peer::Peer;
+use super::precedence::LOOK;
 use super::{PeerSlot, Swarm, Tag};
-use crate::metainfo::PieceIndex;
+use crate::metainfo::{Block, PieceIndex};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -136,6 +138,34 @@ impl Swarm {
             // What was asked for unsuggested is among them still.
             self.spreading.fresh.iter_mut().for_each(|fresh| fresh.push(piece));
         }
+    }
+
+    /// The peer is gone: also what it was the first to be sent is for others, unless somebody has it; first for who waits for it.
+    pub(super) fn unserve(&mut self, tag: Tag) {
+        let sightings = &self.commons.sightings;
+        let is_lost = |piece: &PieceIndex, first: &mut Tag| *first == tag && !sightings.is_seen(*piece);
+        let lost = self.spreading.first.extract_if(is_lost);
+        let mut lost: Vec<PieceIndex> = lost.map(|(piece, _)| piece).collect();
+        if lost.is_empty() {
+            return;
+        }
+        // The order of a map is anybody's guess.
+        lost.sort_unstable();
+        for piece in &lost {
+            self.commons.sightings.unsuggest(*piece);
+            self.spreading.fresh.iter_mut().for_each(|fresh| fresh.push(*piece));
+        }
+        let is_lost = |block: &Block| lost.binary_search(&block.piece).is_ok();
+        let wishes = |(slot, peer): (PeerSlot, &Peer)| {
+            peer.uploads
+                .iter()
+                .take(LOOK)
+                .filter(|block| is_lost(block))
+                .map(|block| (slot, block.piece))
+                .collect::<Vec<_>>()
+        };
+        let wanted: Vec<_> = self.peers.iter().flat_map(wishes).collect();
+        wanted.into_iter().for_each(|(slot, piece)| self.note_wanted(slot, piece));
     }
 
     /// The peer has been sent a whole piece. If nobody has it yet, it is for this peer to pass it on, whoever was suggested

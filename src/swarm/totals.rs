@@ -68,7 +68,7 @@ limit_hits! {
     dials,
     /// Addresses given up because too many tries there have failed.
     failures,
-    /// Connections refused because too many of that host are up.
+    /// Connections refused because too many of that host, or of its network, are up.
     hosts,
     /// Addresses that were due when too many dials to their networks had come to nothing.
     networks,

@@ -292,6 +292,54 @@ fn who_asks_for_everything_keeps_little_from_others_and_leaves_nothing_behind() 
     assert!((all - 16..=all).contains(&left), "{left} of {all} pieces may be suggested");
 }
 
+#[test]
+fn what_one_was_sent_that_goes_without_it_is_for_others_again() {
+    const PIECES: u32 = 40;
+    let mut desk = seed(PIECES);
+    let greedy = comer(&mut desk, 1);
+    (0..PIECES).for_each(|piece| desk.ask(greedy, [piece, 0, BLOCK]));
+    let mut sent = Vec::new();
+    desk.swarm.take_upload(greedy, PIECES * BLOCK, &mut sent);
+    assert_eq!(sent.len(), PIECES as usize);
+    let layout = Arc::clone(&desk.swarm.layout);
+    let taken = |desk: &Desk| {
+        let sightings = &desk.swarm.commons.sightings;
+        layout.pieces().filter(|piece| sightings.is_suggested(*piece)).count()
+    };
+    assert_eq!(taken(&desk), PIECES as usize);
+    // One of them another has.
+    let other = comer(&mut desk, 2);
+    desk.hear(other, Message::Have(7));
+    let now = desk.now;
+    desk.swarm.gone(now, greedy);
+    assert_eq!(taken(&desk), 1);
+    let third = comer(&mut desk, 3);
+    assert_eq!(suggested(&mut desk, third).len(), 3);
+}
+
+#[test]
+fn who_asks_for_a_byte_of_a_piece_has_not_been_sent_it() {
+    let mut desk = seed(6);
+    let [honest, sly] = [1, 2].map(|number| comer(&mut desk, number));
+    let open = suggested(&mut desk, honest);
+    for piece in &open {
+        desk.ask(sly, [*piece, 0, 1]);
+    }
+    let mut sent = Vec::new();
+    desk.swarm.take_upload(sly, BLOCK, &mut sent);
+    assert_eq!(sent.len(), 3);
+    let first = &desk.swarm.spreading.first;
+    let honest = desk.swarm.peers.get(honest).unwrap().tag;
+    assert!(
+        desk.swarm
+            .layout
+            .pieces()
+            .filter(|piece| open.contains(&piece.get()))
+            .all(|piece| first[&piece] == honest)
+    );
+    assert!(desk.swarm.peers.get(sly).unwrap().served.is_empty());
+}
+
 /// A peer of the first core with a slot, and the pieces that it was suggested, while another of that core waits for its
 /// turn; and a peer of the other core with a slot.
 fn giver_and_taker(desks: &mut [Desk; 2]) -> (PeerSlot, Vec<u32>, PeerSlot) {
