@@ -193,6 +193,7 @@ async fn keep_time(torrent: Rc<TorrentShard>) {
         let is_beat = torrent.swarm.borrow_mut().tick(torrent.now());
         torrent.pump();
         if is_beat {
+            torrent.post_again();
             torrent.give_way();
         }
         if torrent.now() >= next_progress {

@@ -11,7 +11,7 @@ use crate::storage::{Access, CheckReport, Extent, PieceQueue, StorageError, Stor
 use crate::swarm::{Commons, Greeting, Handover, Priority, Tag};
 use crate::wire::PeerId;
 use crate::wire::mse::Encryption;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, mpsc, watch};
@@ -66,9 +66,9 @@ pub(super) struct Crew {
     checking: AtomicUsize,
     /// Whether the check is over and what it found has been dealt with.
     ready: watch::Sender<bool>,
-    /// Pieces of each file that are missing.
+    /// Pieces of each file that are missing; where others are left out, those that are to come.
     file_left: Box<[AtomicU32]>,
-    /// Files that do not have their own name yet.
+    /// Files of which not all that is to come is on stable storage; or that do not have their own name yet.
     unfinished: AtomicU32,
     /// Somebody has told that all is there, or that it cannot be.
     settled: AtomicBool,
@@ -89,15 +89,27 @@ impl Post {
 pub(super) struct Unposted {
     letters: Cell<u64>,
     payload: Cell<u64>,
+    blames: RefCell<Vec<(Tag, PieceIndex)>>,
 }
 
 impl Unposted {
-    /// Counts a letter if it was lost. A block is asked for again, a twin is found out by the peer.
+    /// Counts a letter if it was lost. A block is asked for again, a twin is found out by the peer; but who has lied nobody
+    /// finds out again, so that is kept.
     pub(super) fn note(&self, written: Result<(), Letter>) {
         let Err(lost) = written else { return };
+        if let Letter::Blame(tag, piece) = lost
+            && self.blames.borrow().len() < MAILBOX
+        {
+            return self.blames.borrow_mut().push((tag, piece));
+        }
         let payload = if let Letter::HandIn(_, bytes) = lost { bytes.len() as u64 } else { 0 };
         self.letters.update(|letters| letters + 1);
         self.payload.update(|bytes| bytes + payload);
+    }
+
+    /// Takes out what is to be posted again.
+    pub(super) fn take_blames(&self) -> Vec<(Tag, PieceIndex)> {
+        self.blames.take()
     }
 
     /// Letters, and payload bytes in them.
@@ -343,9 +355,11 @@ mod tests {
         unposted.note(post.write(Letter::Evict(tag)));
         unposted.note(post.write(block()));
         assert_eq!(unposted.count(), (0, 0));
-        unposted.note(post.write(Letter::Blame(tag, piece)));
+        unposted.note(post.write(Letter::Evict(tag)));
         unposted.note(post.write(block()));
         assert_eq!(unposted.count(), (2, 1 << 14));
+        unposted.note(post.write(Letter::Blame(tag, piece)));
+        assert_eq!((unposted.take_blames(), unposted.take_blames()), (vec![(tag, piece)], vec![]));
         assert!(inbox.try_recv().is_ok(), "the first has arrived");
         unposted.note(post.write(block()));
         assert_eq!(unposted.count(), (2, 1 << 14), "there is room again");

@@ -221,14 +221,14 @@ impl TorrentShard {
     }
 
     /// What the peer should hear now, with memory for what it is asked for and with at most as much `metadata`, about; gives how
-    /// much.
+    /// much of it counts as upload.
     pub(super) fn speak(&self, slot: PeerSlot, bytes: &mut Vec<u8>, metadata: usize) -> usize {
         // A seed asks for nothing, and to count slabs takes time.
         let slabs = if self.swarm.borrow().is_seeding() { 0 } else { self.free_slabs(RUNS_IN_SPEECH) };
-        let mut speech = Speech { bytes, slabs, opened: Vec::new(), metadata };
+        let mut speech = Speech { bytes, slabs, opened: Vec::new(), metadata, rejects: 0 };
         self.swarm.borrow_mut().speak(self.now(), slot, &mut speech);
         speech.opened.into_iter().for_each(|key| self.open_run(key));
-        metadata - speech.metadata
+        metadata - speech.metadata + speech.rejects
     }
 
     /// Slabs that runs to be fetched may have now, counted up to `most`.
@@ -404,9 +404,16 @@ impl TorrentShard {
 
     // ---- other cores ----
 
-    /// Writes to another core. What is lost is counted.
+    /// Writes to another core. What is lost is counted, or kept.
     pub(super) fn post(&self, core: usize, letter: Letter) {
         self.unposted.note(self.crew.write_to(core, letter));
+    }
+
+    /// Writes once more what was not to be lost.
+    pub(super) fn post_again(&self) {
+        for (tag, piece) in self.unposted.take_blames() {
+            self.post(tag.core(), Letter::Blame(tag, piece));
+        }
     }
 
     /// Takes mail from another core.

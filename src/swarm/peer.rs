@@ -12,6 +12,7 @@ use super::rate::{Rate, Speed};
 use super::roster::Identity;
 use super::scarcity::Chance;
 use super::shown::Shown;
+use super::tag::Tag;
 use super::uploads::Uploads;
 use super::window::{self, Window};
 use crate::metainfo::{BLOCK_LEN, Block, PieceIndex};
@@ -19,26 +20,6 @@ use crate::wire::{PeerId, Reserved};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
-
-/// Names a connection for good, on all cores: who sent a block is known also after it has gone.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Tag {
-    pub(super) core: u32,
-    pub(super) number: u64,
-}
-
-impl Tag {
-    /// One for tests of other rooms.
-    #[cfg(test)]
-    pub(crate) fn numbered(number: u64) -> Self {
-        Self { core: 0, number }
-    }
-
-    /// The core that the connection belongs, or belonged, to.
-    pub fn core(self) -> usize {
-        self.core as usize
-    }
-}
 
 /// What is known of a peer when its handshake is done.
 #[derive(Clone, Copy, Debug)]

@@ -31,17 +31,47 @@ pub(super) struct Neighbour {
 #[derive(Debug, Default)]
 pub(super) struct Neighbours {
     peers: BTreeMap<Tag, Neighbour>,
+    /// The same by where they listen, but for what is good on one link only: nobody can dial that who is not told which.
+    places: BTreeMap<(SocketAddr, Tag), PexFlags>,
     /// How often somebody has come, gone or changed: a look at them costs as much as there are.
     changes: u64,
 }
 
 impl Neighbours {
     fn insert(&mut self, tag: Tag, neighbour: Neighbour) {
-        self.changes += u64::from(self.peers.insert(tag, neighbour) != Some(neighbour));
+        let before = self.peers.insert(tag, neighbour);
+        if before == Some(neighbour) {
+            return;
+        }
+        self.changes += 1;
+        before.into_iter().for_each(|before| _ = self.places.remove(&(before.addr, tag)));
+        if !is_of_a_link(neighbour.addr) {
+            self.places.insert((neighbour.addr, tag), neighbour.flags);
+        }
     }
 
     pub(super) fn remove(&mut self, tag: &Tag) {
-        self.changes += u64::from(self.peers.remove(tag).is_some());
+        let Some(gone) = self.peers.remove(tag) else { return };
+        self.changes += 1;
+        self.places.remove(&(gone.addr, *tag));
+    }
+
+    /// Who listens there, of all but one.
+    fn at(&self, addr: SocketAddr, but: Tag) -> Option<PexFlags> {
+        let there = self.places.range((addr, Tag::FIRST)..).take_while(|((place, _), _)| *place == addr);
+        there.filter(|((_, tag), _)| *tag != but).map(|(_, flags)| *flags).last()
+    }
+
+    /// Where all but one listen, in order, each place once.
+    fn all(&self, but: Tag) -> impl Iterator<Item = (SocketAddr, PexFlags)> {
+        let mut all = self.places.iter().filter(move |((_, tag), _)| *tag != but).peekable();
+        std::iter::from_fn(move || {
+            let ((addr, _), mut flags) = all.next()?;
+            while let Some((_, later)) = all.next_if(|((other, _), _)| other == addr) {
+                flags = later;
+            }
+            Some((*addr, *flags))
+        })
     }
 
     /// Where they listen, and whether that is sure: we have met one there, or it gives us something. Else it is the word of somebody
@@ -102,16 +132,9 @@ impl Pex {
         if self.seen == Some(neighbours.changes) {
             return PexMessage::default();
         }
-        let here: BTreeMap<SocketAddr, PexFlags> = neighbours
-            .peers
-            .iter()
-            // What is good on one link only nobody can dial who is not told which.
-            .filter(|(tag, neighbour)| **tag != itself && !is_of_a_link(neighbour.addr))
-            .map(|(_, neighbour)| (neighbour.addr, neighbour.flags))
-            .collect();
         // Who is a seed no more is told of anew, by the next message: seeds would leave it alone for ever.
         let is_gone = |(addr, as_seed): &(&SocketAddr, &bool)| {
-            here.get(*addr).is_none_or(|flags| **as_seed && !flags.is_seed())
+            neighbours.at(**addr, itself).is_none_or(|flags| **as_seed && !flags.is_seed())
         };
         let dropped: Vec<SocketAddr> =
             self.told.iter().filter(is_gone).take(MAX_PEX_PEERS).map(|(addr, _)| *addr).collect();
@@ -119,12 +142,17 @@ impl Pex {
         let room = MAX_PEX_PEERS.min(MOST_TOLD - self.told.len());
         let is_new =
             |addr: &SocketAddr| !self.told.contains_key(addr) && dropped.binary_search(addr).is_err();
-        let new = here.iter().filter(|(addr, _)| is_new(addr));
+        // Who has heard of as many as it may costs no look at all there are.
+        let mut added: Vec<(SocketAddr, PexFlags)> = match room {
+            0 => Vec::new(),
+            _ => neighbours.all(itself).filter(|(addr, _)| is_new(addr)).collect(),
+        };
         // When there are too many, each peer hears of others first.
-        let count = new.clone().count();
-        let first = if count > room { skip % count } else { 0 };
-        let added: Vec<(SocketAddr, PexFlags)> =
-            new.clone().skip(first).chain(new.take(first)).take(room).map(|(a, f)| (*a, *f)).collect();
+        if added.len() > room {
+            let first = skip % added.len();
+            added.rotate_left(first);
+            added.truncate(room);
+        }
         self.told.extend(added.iter().map(|(addr, flags)| (*addr, flags.is_seed())));
         let news = PexMessage { added, dropped, cut: false };
         self.seen = news.is_empty().then_some(neighbours.changes);
@@ -297,6 +325,25 @@ mod tests {
         assert_eq!(news(PexFlags::SEED).added.len(), 2);
         assert_eq!((news(0).dropped, news(0).added), (vec![addr(1)], vec![(addr(1), PexFlags(0))]));
         assert!(news(PexFlags::SEED).is_empty() && news(0).is_empty(), "it was told of as none");
+    }
+
+    #[test]
+    fn two_at_one_place_are_one_until_both_have_gone_or_moved() {
+        let (mut pex, mut known) = (Pex::default(), Neighbours::default());
+        let one = |number| Neighbour { addr: addr(number), flags: PexFlags(0), gives: false };
+        let [first, second, itself] = [1, 2, 3].map(|number| Tag { core: 0, number });
+        let added = |news: &PexMessage| news.added.iter().map(|(addr, _)| *addr).collect::<Vec<_>>();
+        [first, second, itself].into_iter().for_each(|tag| known.insert(tag, one(1)));
+        assert_eq!(added(&pex.news(&known, itself, 0)), [addr(1)]);
+        known.remove(&first);
+        assert!(pex.news(&known, itself, 0).is_empty());
+        known.insert(second, one(2));
+        let news = pex.news(&known, itself, 0);
+        assert_eq!((added(&news), news.dropped), (vec![addr(2)], vec![addr(1)]));
+        known.remove(&second);
+        assert_eq!(pex.news(&known, itself, 0).dropped, [addr(2)]);
+        known.remove(&itself);
+        assert!(known.places.is_empty());
     }
 
     #[test]

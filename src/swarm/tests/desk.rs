@@ -133,7 +133,8 @@ impl Desk {
     pub(super) fn say(&mut self, slot: PeerSlot) -> Vec<Said> {
         let mut bytes = Vec::new();
         let metadata = self.metadata;
-        let mut speech = Speech { bytes: &mut bytes, slabs: self.slabs, opened: Vec::new(), metadata };
+        let mut speech =
+            Speech { bytes: &mut bytes, slabs: self.slabs, opened: Vec::new(), metadata, rejects: 0 };
         self.swarm.speak(self.now, slot, &mut speech);
         self.slabs = speech.slabs;
         self.metadata = speech.metadata;
