@@ -80,7 +80,7 @@ fn crowd((pieces, peers): (u32, usize), chance: u8, super_seed: bool) -> (Swarm,
 /// What is said to a peer; the runs that it was asked for.
 fn speak(swarm: &mut Swarm, slot: PeerSlot, bytes: &mut Vec<u8>) -> Vec<(PieceIndex, usize)> {
     bytes.clear();
-    let mut speech = Speech { bytes, slabs: 10_000, opened: Vec::new(), metadata: usize::MAX };
+    let mut speech = Speech { bytes, slabs: 10_000, opened: Vec::new(), metadata: usize::MAX, rejects: 0 };
     swarm.speak(NOW, slot, &mut speech);
     speech.opened
 }
