@@ -56,7 +56,7 @@ fn crowd((pieces, peers): (u32, usize), chance: u8, super_seed: bool) -> (Swarm,
     let settings = Settings {
         super_seed,
         id: PeerId([0; 20]),
-        most_peers: peers + 1,
+        most_peers: 2 * peers,
         slots: 8,
         seed_slots: 8,
         hold: u32::MAX,
@@ -80,7 +80,7 @@ fn crowd((pieces, peers): (u32, usize), chance: u8, super_seed: bool) -> (Swarm,
 /// What is said to a peer; the runs that it was asked for.
 fn speak(swarm: &mut Swarm, slot: PeerSlot, bytes: &mut Vec<u8>) -> Vec<(PieceIndex, usize)> {
     bytes.clear();
-    let mut speech = Speech { bytes, slabs: 10_000, opened: Vec::new(), metadata: usize::MAX, rejects: 0 };
+    let mut speech = Speech { bytes, slabs: 10_000, opened: Vec::new(), metadata: usize::MAX };
     swarm.speak(NOW, slot, &mut speech);
     speech.opened
 }

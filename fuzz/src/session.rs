@@ -326,8 +326,7 @@ impl Scene {
     fn speak(&mut self, at: usize) {
         let mut bytes = Vec::new();
         let free = SLABS - self.slabs.len();
-        let mut speech =
-            Speech { bytes: &mut bytes, slabs: free, opened: Vec::new(), metadata: usize::MAX, rejects: 0 };
+        let mut speech = Speech { bytes: &mut bytes, slabs: free, opened: Vec::new(), metadata: usize::MAX };
         self.swarm.speak(self.now, self.connections[at].slot, &mut speech);
         assert_eq!(free - speech.slabs, speech.opened.len(), "each opened run takes a slab");
         for run in speech.opened {

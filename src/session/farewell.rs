@@ -4,7 +4,7 @@ use crate::discovery::tracker::Announcing;
 use std::net::SocketAddr;
 
 /// What a magnet link has told trackers of us, which holds until it is taken back, or until the session that follows announces
-/// from the same place by the same name.
+/// from the same place by the same name. (A tracker that takes us in for the link and refuses the session forgets us by itself.)
 #[derive(Debug, Default)]
 pub struct Farewell(Option<(SocketAddr, Option<Announcing>)>);
 

@@ -189,8 +189,12 @@ impl Crew {
             self.file_left[file.as_usize()].store(left, Ordering::Relaxed);
             if left > 0 && self.is_stored(file) && extent != Extent::Nothing {
                 self.unfinished.fetch_add(1, Ordering::Relaxed);
-            } else if left == 0 && self.download {
+            } else if self.download && left == 0 {
                 access.finish(file).await?;
+            } else if self.download && extent == Extent::Nothing && found.good_pieces > 0 {
+                // It may be a part that one wrote who was killed before that was on stable storage. What we may not write nobody
+                // like us has written.
+                _ = access.finish(file).await;
             }
         }
         Ok(report)

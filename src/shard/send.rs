@@ -52,10 +52,10 @@ pub(super) struct Sender {
     asker: Asker,
     /// For a peer that insists on encryption: it stands where the next byte goes out.
     cipher: Option<Cipher>,
-    /// Bytes that may go out of blocks, metadata and rejects.
+    /// Bytes that may go out of blocks and metadata.
     allowance: Allowance,
-    /// Bytes of metadata and rejects among the messages: upload, too.
-    extras: usize,
+    /// Bytes of metadata among the messages: upload, too.
+    metadata: usize,
     /// Bytes that the kernel may hold of what it has not transmitted.
     unsent: u64,
 }
@@ -83,7 +83,7 @@ impl Sender {
             cached: false,
             asker: Asker::new(slot, cipher.is_none()),
             cipher,
-            extras: 0,
+            metadata: 0,
             unsent: u64::MAX,
         }
     }
@@ -210,7 +210,7 @@ impl Sender {
     fn gather_work(&mut self, now: Duration) {
         if self.messages.is_empty() {
             let metadata = if self.allowance.wait(now).is_zero() { usize::MAX } else { 0 };
-            self.extras += self.torrent.speak(self.slot, &mut self.messages, metadata);
+            self.metadata += self.torrent.speak(self.slot, &mut self.messages, metadata);
             // What was asked for may have wishes of its own: for memory, or for the help of other cores.
             self.torrent.pump();
         }
@@ -327,8 +327,8 @@ impl Sender {
         }
         self.torrent.gauges.count_overhead((all - payload) as u64, 0);
         let now = self.torrent.now();
-        // Blocks with their heads, of short ones these are the most; and what else anybody can have any number of.
-        self.allowance.spend(now, (all - said + std::mem::take(&mut self.extras)) as u64);
+        // Blocks with their heads, of short ones these are the most, and metadata.
+        self.allowance.spend(now, (all - said + std::mem::take(&mut self.metadata)) as u64);
         self.torrent.swarm.borrow_mut().sent(now, self.slot, payload as u64);
     }
 

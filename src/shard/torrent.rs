@@ -221,14 +221,14 @@ impl TorrentShard {
     }
 
     /// What the peer should hear now, with memory for what it is asked for and with at most as much `metadata`, about; gives how
-    /// much of it counts as upload.
+    /// much.
     pub(super) fn speak(&self, slot: PeerSlot, bytes: &mut Vec<u8>, metadata: usize) -> usize {
         // A seed asks for nothing, and to count slabs takes time.
         let slabs = if self.swarm.borrow().is_seeding() { 0 } else { self.free_slabs(RUNS_IN_SPEECH) };
-        let mut speech = Speech { bytes, slabs, opened: Vec::new(), metadata, rejects: 0 };
+        let mut speech = Speech { bytes, slabs, opened: Vec::new(), metadata };
         self.swarm.borrow_mut().speak(self.now(), slot, &mut speech);
         speech.opened.into_iter().for_each(|key| self.open_run(key));
-        metadata - speech.metadata + speech.rejects
+        metadata - speech.metadata
     }
 
     /// Slabs that runs to be fetched may have now, counted up to `most`.

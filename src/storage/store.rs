@@ -288,9 +288,11 @@ impl Store {
         // What files share with others is little.
         let whole = |index: &FileIndex| !is_complete(*index) && extent(*index) == Extent::Whole;
         self.check_room(regular().filter(whole))?;
+        for (index, file) in self.regular() {
+            file.sparse.store(extent(index) != Extent::Whole, Ordering::Release);
+        }
         for index in regular() {
             let file = self.file(index);
-            file.sparse.store(extent(index) == Extent::Shared, Ordering::Release);
             match file.location.get() {
                 Location::Absent if self.layout.file_len(index) == 0 => {
                     self.folder.make_empty(&file.path, file.executable)?;

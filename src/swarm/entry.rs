@@ -168,9 +168,9 @@ impl Swarm {
         if !new.given && commons.roster().is_banned(&identity) {
             return Err(DropReason::Banned);
         }
-        let full = commons.roster().len() >= self.settings.most_peers;
         let most_comers = self.settings.most_comers(self.is_seeding());
-        let crowded = full || !who.outgoing && commons.roster().comers() >= most_comers;
+        let too_many_came = !who.outgoing && commons.roster().comers() >= most_comers;
+        let crowded = too_many_came || commons.roster().len() >= self.settings.most_peers;
         let keep_outgoing = self.settings.id.0 > who.id.0;
         let most = self.settings.most_of(who.addr.ip());
         let entry = commons.roster().enter(identity, new, keep_outgoing, most);
@@ -185,8 +185,8 @@ impl Swarm {
             Entry::New if crowded => {
                 self.totals.limits.peers += 1;
                 let reason = DropReason::Full(commons.roster().len() - 1);
-                // One of those who have come makes room for another of them.
-                let may_go = |peer: &Peer| !peer.dropped && (full || !peer.who.outgoing);
+                // Of too many who have come, one makes room for another.
+                let may_go = |peer: &Peer| !(peer.dropped || too_many_came && peer.who.outgoing);
                 let Some(idler) =
                     self.idler(new.since, may_go).or_else(|| self.least(new.since, who, may_go))
                 else {

@@ -236,9 +236,7 @@ impl Swarm {
         while !speech.is_full()
             && let Some([index, begin, len]) = peer.fast.rejects.pop_front()
         {
-            let before = speech.bytes.len();
             speech.say(Message::Reject { index, begin, len });
-            speech.rejects += speech.bytes.len() - before;
         }
     }
 

@@ -19,8 +19,6 @@ pub struct Speech<'a> {
     pub opened: Vec<(PieceIndex, usize)>,
     /// Bytes of metadata that a limit on what is uploaded lets out; counted down.
     pub metadata: usize,
-    /// Bytes of rejects, which are upload, too: who asks for too much gets one for each request. Counted up.
-    pub rejects: usize,
 }
 
 impl Speech<'_> {

@@ -133,8 +133,7 @@ impl Desk {
     pub(super) fn say(&mut self, slot: PeerSlot) -> Vec<Said> {
         let mut bytes = Vec::new();
         let metadata = self.metadata;
-        let mut speech =
-            Speech { bytes: &mut bytes, slabs: self.slabs, opened: Vec::new(), metadata, rejects: 0 };
+        let mut speech = Speech { bytes: &mut bytes, slabs: self.slabs, opened: Vec::new(), metadata };
         self.swarm.speak(self.now, slot, &mut speech);
         self.slabs = speech.slabs;
         self.metadata = speech.metadata;

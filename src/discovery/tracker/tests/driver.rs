@@ -14,14 +14,14 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 /// A torrent being announced, with the ends the session holds.
-struct Torrent {
-    announcing: Announcing,
-    totals: Arc<Totals>,
+pub(super) struct Torrent {
+    pub(super) announcing: Announcing,
+    pub(super) totals: Arc<Totals>,
     peers: mpsc::Receiver<Vec<SocketAddr>>,
-    notes: mpsc::Receiver<Note>,
+    pub(super) notes: mpsc::Receiver<Note>,
 }
 
-fn start(port: u16, left: u64, tiers: &[&str]) -> Torrent {
+pub(super) fn start(port: u16, left: u64, tiers: &[&str]) -> Torrent {
     start_with(TrackerOptions::default(), false, port, left, tiers)
 }
 
@@ -67,7 +67,7 @@ impl Torrent {
             .expect("a running task")
     }
 
-    async fn announced(&mut self) -> (Option<Event>, Option<u64>, Option<u64>) {
+    pub(super) async fn announced(&mut self) -> (Option<Event>, Option<u64>, Option<u64>) {
         match self.note().await {
             Note::Announced { event, complete, incomplete, .. } => (event, complete, incomplete),
             other => panic!("{other:?}"),
@@ -82,7 +82,7 @@ impl Torrent {
     }
 }
 
-async fn tracker(interval: u64) -> String {
+pub(super) async fn tracker(interval: u64) -> String {
     let config = EmbeddedTrackerConfig { interval: Duration::from_secs(interval), allowed: None };
     let tracker = EmbeddedTracker::bind(([127, 0, 0, 1], 0).into(), config).await.unwrap();
     let url = tracker.url();
@@ -239,75 +239,6 @@ async fn who_is_not_known_leaves_soon() {
         let start = Instant::now();
         torrent.announcing.stop().await;
         assert!(start.elapsed() < Duration::from_secs(3));
-    }
-}
-
-#[tokio::test]
-async fn completion_and_the_end_at_once_are_both_told() {
-    let url = tracker(1000).await;
-    let mut torrent = start(1001, 10, &[&url]);
-    torrent.announced().await;
-    torrent.totals.left.store(0, Ordering::Relaxed);
-    torrent.announcing.completed();
-    torrent.announcing.stop().await;
-    for (event, seeds) in [(Event::Completed, 1), (Event::Stopped, 0)] {
-        let Some(Note::Announced { event: Some(told), complete, .. }) = torrent.notes.recv().await else {
-            panic!("{event:?} is missing")
-        };
-        assert_eq!((told, complete), (event, Some(seeds)));
-    }
-}
-
-#[tokio::test]
-async fn who_leaves_while_the_tracker_still_answers_says_goodbye() {
-    let (heard, mut events) = mpsc::channel(4);
-    let slow = stub(move |head, mut stream| {
-        let heard = heard.clone();
-        async move {
-            heard.send(head.contains("event=stopped")).await.unwrap();
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            stream.write_all(&response("200 OK", b"d8:intervali900ee")).await.unwrap();
-        }
-    })
-    .await;
-    let torrent = start(1001, 0, &[&slow]);
-    assert_eq!(events.recv().await, Some(false));
-    torrent.announcing.stop().await;
-    assert_eq!(events.recv().await, Some(true));
-}
-
-#[tokio::test]
-async fn a_tracker_that_keeps_us_waiting_hears_the_goodbye_all_the_same() {
-    // One that has taken us in and does not come to say so; and one that does not to what comes before the goodbye, as when one
-    // of its families is silent.
-    for silent_at in ["event=started", "event=completed"] {
-        let (heard, mut events) = mpsc::channel(8);
-        let slow = stub(move |head, mut stream| {
-            let heard = heard.clone();
-            async move {
-                let event = head.split(['?', '&', ' ']).find(|part| part.starts_with("event=")).unwrap();
-                heard.send(event.to_owned()).await.unwrap();
-                if event == silent_at {
-                    std::future::pending::<()>().await;
-                }
-                stream.write_all(&response("200 OK", b"d8:intervali900ee")).await.unwrap();
-            }
-        })
-        .await;
-        let mut torrent = start(1001, 10, &[&slow]);
-        assert_eq!(events.recv().await.unwrap(), "event=started");
-        if silent_at == "event=completed" {
-            torrent.announced().await;
-            torrent.totals.left.store(0, Ordering::Relaxed);
-            torrent.announcing.completed();
-            assert_eq!(events.recv().await.unwrap(), silent_at);
-        }
-        torrent.announcing.stop().await;
-        // What nobody has confirmed is told again.
-        if silent_at == "event=completed" {
-            assert_eq!(events.recv().await.unwrap(), silent_at);
-        }
-        assert_eq!(events.recv().await.unwrap(), "event=stopped");
     }
 }
 

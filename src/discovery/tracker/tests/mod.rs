@@ -5,6 +5,7 @@ mod announcer;
 mod client;
 mod driver;
 mod embedded;
+mod goodbyes;
 mod home;
 mod hostile;
 mod http;

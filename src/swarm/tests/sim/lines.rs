@@ -231,7 +231,7 @@ impl World {
         let before = check::Before::of(node, slot);
         let mut bytes = Vec::new();
         let slabs = node.free_slabs();
-        let mut speech = Speech { bytes: &mut bytes, slabs, opened: Vec::new(), metadata: 0, rejects: 0 };
+        let mut speech = Speech { bytes: &mut bytes, slabs, opened: Vec::new(), metadata: 0 };
         node.swarm.speak(now, slot, &mut speech);
         speech.opened.into_iter().for_each(|run| node.open(run));
         check::asking(node, slot, &before);
