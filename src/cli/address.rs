@@ -30,6 +30,12 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     Ok(addr)
 }
 
+/// Likewise, of somebody to connect to: nobody listens at port 0.
+pub(super) fn peer_address(text: &str) -> Result<SocketAddr, String> {
+    let addr = address(text)?;
+    if addr.port() == 0 { Err("nobody listens at port 0".into()) } else { Ok(addr) }
+}
+
 /// Takes apart an address of a link that is told by name.
 fn of_named_link(text: &str) -> Option<(SocketAddrV6, &str)> {
     let (host, port) = text.rsplit_once(':')?;
@@ -86,5 +92,6 @@ mod tests {
         ] {
             assert!(address(text).is_err(), "{text}");
         }
+        assert!(address("10.0.0.1:0").is_ok() && peer_address("10.0.0.1:0").is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! The command line. Every option `--some-name` can also be given as `SEEDRING_SOME_NAME` in the environment.
 
-use super::address::address;
+use super::address::{address, peer_address};
 use super::choices::ChoiceArgs;
 use super::finding::FindArgs;
 use crate::discovery::tracker::{TrackerUrl, UrlError};
@@ -192,7 +192,7 @@ pub(super) struct LoadArgs {
     pub(super) dir: PathBuf,
 
     /// The client to connect to; on a loopback address, connections come from 127.0.0.2, .3 and so on
-    #[arg(long, value_name = "ADDR:PORT", env = "SEEDRING_PEER", value_parser = address)]
+    #[arg(long, value_name = "ADDR:PORT", env = "SEEDRING_PEER", value_parser = peer_address, required_unless_present = "listen")]
     pub(super) peer: Option<SocketAddr>,
 
     /// Wait for the client at this address and those that follow it, as many as connections

@@ -1,7 +1,7 @@
 //! The options of all commands that look for peers: where to be found, and by what means to find others.
 
 use super::Error;
-use super::address::address;
+use super::address::{address, peer_address};
 use super::args::switch;
 use super::shunned::ShunArgs;
 use crate::session::{AnnounceLimits, Authorities, DhtOptions, Listen, TrackerOptions};
@@ -16,7 +16,7 @@ pub(super) struct FindArgs {
     listen: Option<SocketAddr>,
 
     /// A peer to connect to, may be repeated; several can be separated by commas; one of a link names it: [fe80::1%eth0]:6881
-    #[arg(long = "peer", value_name = "ADDR:PORT", env = "SEEDRING_PEER", value_delimiter = ',', value_parser = address)]
+    #[arg(long = "peer", value_name = "ADDR:PORT", env = "SEEDRING_PEER", value_delimiter = ',', value_parser = peer_address)]
     pub(super) peers: Vec<SocketAddr>,
 
     /// Do not look for peers on the local network (BEP 14)

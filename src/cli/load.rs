@@ -13,9 +13,7 @@ pub(super) fn run(args: &LoadArgs, out: &Output) -> Result<ExitCode, Error> {
     let meeting = match (args.peer, args.listen) {
         (Some(addr), _) => Meeting::Dial(addr),
         (None, Some(addr)) => Meeting::Listen(addr),
-        (None, None) => {
-            return Err(Error::Other("name the client with --peer, or wait for it with --listen".into()));
-        }
+        (None, None) => unreachable!("one of them is required"),
     };
     let goal = match (args.bytes, args.bytes_per_connection) {
         (Some(bytes), _) => Goal::Together(bytes),

@@ -6,6 +6,7 @@ use indicatif::{MultiProgress, ProgressBar};
 use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// The program's way to say something.
@@ -30,8 +31,12 @@ impl Output {
     pub(super) fn start_logging(&self) -> Result<(), Error> {
         let filter = std::env::var("SEEDRING_LOG").unwrap_or_default();
         let filter = if filter.trim().is_empty() { "warn" } else { &filter };
-        let filter = EnvFilter::try_new(filter)
-            .map_err(|cause| Error::Other(format!("SEEDRING_LOG is no log filter: {cause}")))?;
+        let fail = |cause| Error::Other(format!("SEEDRING_LOG is no log filter: {cause}"));
+        // What is no level would be taken for the name of a room, and all others would be silent.
+        if let Some(word) = filter.split(',').find(|word| !names_level(word)) {
+            return Err(fail(format!("{word:?} is no level; write error, warn, info, debug or trace")));
+        }
+        let filter = EnvFilter::try_new(filter).map_err(|cause| fail(cause.to_string()))?;
         let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Log(self.bars.clone()));
         log.with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()).init();
         Ok(())
@@ -148,4 +153,9 @@ impl Write for LogWriter<'_> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+/// Whether one part of a log filter is a level, or says which level a room has.
+fn names_level(word: &str) -> bool {
+    let level = word.rsplit_once('=').map_or(word, |(_, level)| level);
+    level.trim().parse::<LevelFilter>().is_ok()
 }

@@ -1,13 +1,15 @@
 //! The ways to be stopped: SIGINT, SIGTERM, or nobody reading what is printed.
 
 use super::Error;
+use crate::ring;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+
+/// Signals that come so soon after the first are it once more.
+const GRACE: Duration = Duration::from_millis(200);
 
 /// Why a command was stopped from outside. The value is the signal's number, as shells report it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,12 +46,8 @@ impl Signals {
         let interrupts = signal(SignalKind::interrupt()).map_err(fail)?;
         let terminations = signal(SignalKind::terminate()).map_err(fail)?;
         // In the handler itself: this thread may be held up, by who does not read what is printed, or a file that gives nothing.
-        let asked = Arc::new(AtomicBool::new(false));
-        for (number, why) in [(SIGINT, Stop::Interrupt), (SIGTERM, Stop::Terminate)] {
-            flag::register_conditional_shutdown(number, why.code().into(), Arc::clone(&asked))
-                .map_err(fail)?;
-            flag::register(number, Arc::clone(&asked)).map_err(fail)?;
-        }
+        let codes = [(SIGINT, Stop::Interrupt.code()), (SIGTERM, Stop::Terminate.code())];
+        ring::end_at_second_signal(&codes, GRACE).map_err(fail)?;
         let (first, _) = watch::channel(None);
         tokio::spawn(listen(interrupts, terminations, first.clone()));
         Ok(Self { first })
@@ -57,7 +55,7 @@ impl Signals {
 
     /// Stops as if a signal had come.
     pub(super) fn stop(&self, why: Stop) {
-        self.first.send_if_modified(|first| first.is_none() && first.replace(why).is_none());
+        note(&self.first, why);
     }
 
     /// Why to stop, if there is a reason.
@@ -80,6 +78,11 @@ impl Signals {
     }
 }
 
+/// The first reason counts.
+fn note(first: &watch::Sender<Option<Stop>>, why: Stop) {
+    first.send_if_modified(|first| first.is_none() && first.replace(why).is_none());
+}
+
 async fn listen(mut interrupts: Signal, mut terminations: Signal, first: watch::Sender<Option<Stop>>) {
     loop {
         let why = tokio::select! {
@@ -87,8 +90,6 @@ async fn listen(mut interrupts: Signal, mut terminations: Signal, first: watch::
             Some(()) = terminations.recv() => Stop::Terminate,
             else => return,
         };
-        if first.send_replace(Some(why)).is_some() {
-            std::process::exit(why.code().into());
-        }
+        note(&first, why);
     }
 }

@@ -32,6 +32,7 @@ mod runtime;
 mod scatter;
 mod sendfile;
 mod socket;
+mod stop;
 mod support;
 #[cfg(test)]
 mod tests;
@@ -51,6 +52,7 @@ pub use runtime::{Config, Core, next_cpus, run, spawn};
 pub use scatter::{MAX_LEASES, Scatter};
 pub use sendfile::FileRange;
 pub use socket::{Deadline, LooseSocket, Socket};
+pub use stop::end_at_second_signal;
 pub use support::{CoreError, StartError, bug_of_ours};
 pub use view::{Cached, VIEW_LEN, View, Window};
 pub use zero_copy::{ZeroCopy, ZeroCopyCounts, ZeroCopySend};

@@ -378,11 +378,13 @@ impl Store {
             wanted = wanted.saturating_add(whole.saturating_sub(there));
         }
         match room {
-            Some(Room { bytes, .. }) if bytes < wanted => Err(StorageError::new(
-                "download to",
-                self.folder.name(),
-                io::Error::from_raw_os_error(libc::ENOSPC),
-            )),
+            Some(Room { bytes, .. }) if bytes < wanted => {
+                let (wanted, free) = (wanted.div_ceil(1 << 20), bytes >> 20);
+                let why = format!(
+                    "the disk is full: {wanted} MiB are wanted and {free} MiB are free; make room and run the same command again"
+                );
+                Err(StorageError::new("download to", self.folder.name(), io::Error::other(why)))
+            }
             _ => Ok(()),
         }
     }

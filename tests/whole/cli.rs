@@ -291,8 +291,10 @@ fn the_environment_stands_in_for_options() {
     assert_eq!((&shown["piece_length"], &shown["comment"]), (&json!(32_768), &json!("some words")));
     assert_eq!((&shown["private"], shown["trackers"].as_array().map(Vec::len)), (&json!(true), Some(2)));
     run(&["check", "set.torrent"], &[("SEEDRING_DIR", "."), ("SEEDRING_JSON", "")]);
-    let output = seedring().args(["show", "x"]).env("SEEDRING_LOG", "a=b=c").output().expect("it starts");
-    assert!(refused((output, "a bad filter")).contains("SEEDRING_LOG"));
+    for filter in ["a=b=c", "inof", "warn,nonsense", "seedring=loud"] {
+        let output = seedring().args(["show", "x"]).env("SEEDRING_LOG", filter).output().expect("it starts");
+        assert!(refused((output, filter)).contains("SEEDRING_LOG"));
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! How commands end when something holds them up, or nobody reads any more what they print.
 
 use crate::common::payload::{BLOCK, one_file};
-use crate::common::program::{client, seedring};
+use crate::common::program::{Program, client, seedring};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
@@ -43,8 +43,25 @@ fn a_second_signal_ends_what_is_held_up() {
         signal(&child, Signal::INT);
         wait_until_it_reads(&child);
         assert!(child.try_wait().unwrap().is_none(), "the first lets it end in order, if it can");
-        signal(&child, second);
+        // Not at once: that would be the first said twice.
+        crate::common::until(|| {
+            signal(&child, second);
+            child.try_wait().unwrap().ok_or_else(|| "it does not end".into())
+        });
         assert_eq!(child.wait().unwrap().code(), Some(code));
+    }
+}
+
+/// As `timeout` does, which tells the process and then its group.
+#[test]
+fn a_signal_that_is_sent_twice_at_once_is_one() {
+    let (origin, torrent, _) = one_file(BLOCK as usize, BLOCK);
+    for _ in 0..8 {
+        let mut seeder = Program::start(&mut client("seed", &torrent, origin.path(), &[]));
+        seeder.address();
+        (0..3).for_each(|_| seeder.interrupt());
+        assert!(seeder.wait().success());
+        seeder.until("stopped");
     }
 }
 

@@ -131,12 +131,13 @@ fn a_block_that_differs_from_the_files_is_found() {
 #[test]
 fn what_stands_in_the_way_is_named() {
     let stage = Stage::new(&[10_000]);
-    let refused = |mode: &str, more: &[&str]| {
+    let fails_with = |code, mode: &str, more: &[&str]| {
         let output = stage.load(mode, more).output().unwrap();
-        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(output.status.code(), Some(code));
         String::from_utf8(output.stderr).unwrap()
     };
-    assert!(refused("download", &[]).contains("name the client with --peer"));
+    assert!(fails_with(2, "download", &[]).contains("--peer"));
+    let refused = |mode, more: &[&str]| fails_with(1, mode, more);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let closed = listener.local_addr().unwrap().to_string();
     drop(listener);
