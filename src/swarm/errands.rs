@@ -344,7 +344,7 @@ impl Swarm {
     pub(super) fn may_come(&self, now: Duration, active: &ActivePiece, block: &Block) -> bool {
         let state = &active.blocks[block.index()];
         // Runs get their memory in order: who is far ahead takes that of all before it.
-        let waits = ActivePiece::run_of(block.index()) >= active.opened + self.runs_ahead();
+        let waits = ActivePiece::run_of(block.index()) >= active.opened + self.runs_ahead(now);
         let comes = state.writer.is_some_and(|writer| self.goes_on(now, writer, block));
         !(state.is_received() || state.away || active.spoiled || waits || comes)
     }
@@ -382,7 +382,7 @@ impl Swarm {
         let Some((opened, active)) = taken else {
             // With a few slabs it is only too far ahead.
             if wanted && slabs == 0 {
-                self.starve();
+                self.turn_away(now);
             }
             self.note_free(slabs);
             self.totals.wasted += u64::from(block.len);

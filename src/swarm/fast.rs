@@ -133,6 +133,12 @@ impl Fast {
         *left -= if enough { u64::from(block.len) } else { 0 };
         enough
     }
+
+    /// A choked peer has taken back what counted as had so many times.
+    fn give_back(&mut self, block: &Block, times: u32) {
+        let left = self.granted.get_mut(&block.piece);
+        left.into_iter().for_each(|left| *left += u64::from(block.len) * u64::from(times));
+    }
 }
 
 /// The pieces that a peer at this address may have while choked: at most `count` of `pieces`, the same for whoever has
@@ -205,6 +211,9 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
         // What is being sent already is answered by that.
         let times = peer.uploads.cancel(&block);
+        if !peer.unchoked {
+            peer.fast.give_back(&block, times);
+        }
         self.totals.requests.cancelled += u64::from(times);
         (0..times).try_for_each(|_| self.reject(slot, request))
     }

@@ -19,6 +19,8 @@ use std::time::Duration;
 const SCARCE: u32 = 20;
 /// When no run is written between so many looks, though somebody waits for memory, it lies with peers that send nothing.
 const STUCK: u32 = 3;
+/// So long nothing that needs memory is shown to other cores after what one of them brought found none.
+const TURNED_AWAY: Duration = Duration::from_secs(5);
 /// More than so many times the requests that a peer is to have open is too many: windows go up and down.
 const FAR_MORE: usize = 2;
 /// Who hoards memory has its first chance after so long, the next after twice as long, up to a limit, and so long to take it.
@@ -64,6 +66,8 @@ pub(super) struct Scarcity {
     dry: u32,
     /// Slabs that were free when we last heard of them.
     free: usize,
+    /// When what another core brought found no memory; none has become free since, as far as is known.
+    turned_away: Option<Duration>,
     /// Bytes a second below which a peer hoards memory.
     least: f64,
     /// Seconds in which what is asked of a peer is to come.
@@ -108,16 +112,25 @@ impl Swarm {
     /// So many slabs are free.
     pub(super) fn note_free(&mut self, slabs: usize) {
         self.scarcity.free = slabs;
+        self.scarcity.turned_away = self.scarcity.turned_away.filter(|_| slabs == 0);
     }
 
-    /// Runs of a piece beyond those that have memory whose blocks may come from other cores: all pieces share what is free.
-    pub(super) fn runs_ahead(&self) -> usize {
-        if self.is_starved() { 0 } else { (self.scarcity.free / self.active.len().max(1)).max(1) }
+    /// What another core has brought finds no memory.
+    pub(super) fn turn_away(&mut self, now: Duration) {
+        self.starve();
+        self.scarcity.turned_away = Some(now);
+    }
+
+    /// Runs of a piece beyond those that have memory whose blocks may come from other cores: all pieces share what is free. One may
+    /// have become free unheard of; but others shall not fetch the same in vain over and over.
+    pub(super) fn runs_ahead(&self, now: Duration) -> usize {
+        let waits = self.scarcity.turned_away.is_some_and(|at| now < at + TURNED_AWAY);
+        if self.is_starved() || waits { 0 } else { (self.scarcity.free / self.active.len().max(1)).max(1) }
     }
 
     /// A run has been written: its memory is free.
     pub(super) fn feed(&mut self) {
-        self.scarcity.dry = 0;
+        (self.scarcity.dry, self.scarcity.turned_away) = (0, None);
         if std::mem::take(&mut self.scarcity.starved) {
             self.wake_hungry();
         }

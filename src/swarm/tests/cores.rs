@@ -383,6 +383,32 @@ fn a_block_far_ahead_takes_memory_for_all_before_it_or_is_refused() {
 }
 
 #[test]
+fn who_has_no_memory_for_what_others_bring_has_them_fetch_it_seldom() {
+    let [mut one, mut other] = two(4 * RUN_LEN, 1);
+    let staller = one.giver(1, &[0]);
+    assert_eq!(one.requests(staller).len(), 16);
+    let helper = other.giver(2, &[0]);
+    other.requests(helper);
+    nudge(&mut other, &mut one);
+    let last = other.requests(helper)[0];
+    let handover = hand_over(&mut other, helper, last);
+    for again in 0..3 {
+        assert!(one.swarm.runs_ahead(one.now) > 0, "{again}");
+        assert_eq!(one.swarm.hand_in(one.now, &handover, 0), HandIn::Refused);
+        for _ in 0..4 {
+            one.pass(1);
+            assert_eq!(one.swarm.runs_ahead(one.now), 0, "{again}");
+        }
+        match again {
+            0 => one.pass(1),
+            1 => one.swarm.feed(),
+            _ => one.swarm.note_free(1),
+        }
+    }
+    assert!(one.swarm.runs_ahead(one.now) > 0);
+}
+
+#[test]
 fn a_peer_fetches_for_another_core_no_more_than_keeps_it_sending() {
     let [mut one, mut other] = two(4 * RUN_LEN, 1);
     let staller = one.giver(1, &[0]);

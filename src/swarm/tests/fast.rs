@@ -142,6 +142,14 @@ fn who_has_nothing_may_have_some_pieces_while_choked() {
     let totals = desk.swarm.totals();
     assert_eq!(totals.limits.offences, 2, "a piece that is not allowed, and one for the fourth time");
     assert_eq!(totals.requests.refused, 2);
+    // What is taken back was not had.
+    for _ in 0..9 {
+        desk.ask(peer, [second, 0, BLOCK]);
+        desk.hear(peer, Message::Cancel { index: second, begin: 0, len: BLOCK });
+        assert_eq!((taken(&mut desk, peer), desk.say(peer)), (vec![], vec![Said::Reject(second, 0)]));
+    }
+    (0..3).for_each(|_| desk.ask(peer, [second, 0, BLOCK]));
+    assert_eq!((taken(&mut desk, peer), desk.swarm.totals().limits.offences), (vec![second; 3], 2));
     let full = desk.connect(false, 2).unwrap();
     desk.say(full);
     desk.hear(full, Message::Bitfield(&bits(100, &(0..10).collect::<Vec<_>>())));
