@@ -30,7 +30,8 @@ impl Output {
     /// Sends the log to stderr, as the filter in `SEEDRING_LOG` says.
     pub(super) fn start_logging(&self) -> Result<(), Error> {
         let filter = std::env::var("SEEDRING_LOG").unwrap_or_default();
-        let filter = if filter.trim().is_empty() { "warn" } else { &filter };
+        let filter = if filter.trim().is_empty() { "warn".into() } else { filter };
+        let filter = filter.split(',').map(str::trim).collect::<Vec<_>>().join(",");
         let fail = |cause| Error::Other(format!("SEEDRING_LOG is no log filter: {cause}"));
         // What is no level would be taken for the name of a room, and all others would be silent.
         if let Some(word) = filter.split(',').find(|word| !names_level(word)) {
@@ -157,5 +158,5 @@ impl Write for LogWriter<'_> {
 /// Whether one part of a log filter is a level, or says which level a room has.
 fn names_level(word: &str) -> bool {
     let level = word.rsplit_once('=').map_or(word, |(_, level)| level);
-    level.trim().parse::<LevelFilter>().is_ok()
+    level.parse::<LevelFilter>().is_ok()
 }

@@ -173,9 +173,9 @@ impl Crew {
         let layout = self.store.layout();
         let good: Vec<bool> = layout.pieces().map(|piece| self.commons.map.has(piece)).collect();
         let report = CheckReport::new(&self.store, &good);
+        let is_left_out = |file| self.commons.selection.file(file) == Priority::Skip;
         if self.download {
             let good_pieces = |file: FileIndex| report.files[file.as_usize()].good_pieces;
-            let is_left_out = |file| self.commons.selection.file(file) == Priority::Skip;
             self.store.prepare(good_pieces, |file| self.extent(file), is_left_out)?;
         }
         for file in layout.files() {
@@ -189,12 +189,10 @@ impl Crew {
             self.file_left[file.as_usize()].store(left, Ordering::Relaxed);
             if left > 0 && self.is_stored(file) && extent != Extent::Nothing {
                 self.unfinished.fetch_add(1, Ordering::Relaxed);
+            } else if self.download && found.good_pieces > 0 && is_left_out(file) {
+                access.settle(file).await?;
             } else if self.download && left == 0 {
                 access.finish(file).await?;
-            } else if self.download && extent == Extent::Nothing && found.good_pieces > 0 {
-                // It may be a part that one wrote who was killed before that was on stable storage. What we may not write nobody
-                // like us has written.
-                _ = access.finish(file).await;
             }
         }
         Ok(report)

@@ -411,7 +411,25 @@ impl Access {
         Ok(())
     }
 
-    /// All of the file is verified and written, by whatever cores: brings it to stable storage and gives it its own
+    /// What there is of a file that is left out may have been written by one that was killed before it was on stable storage:
+    /// brings it there. What we may not write nobody like us has written.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub async fn settle(&self, index: FileIndex) -> Result<(), StorageError> {
+        let synced = match self.store.file(index).location() {
+            Location::Absent => Ok(()),
+            Location::Part(_) => self.finish(index).await,
+            Location::Final(_) => {
+                let open = self.open(index, Purpose::Read).await?;
+                let fail = |cause| StorageError::new("sync", self.store.display(index), cause);
+                open.file().sync_data().await.map_err(fail)
+            }
+        };
+        synced.or_else(|error| if error.is_denied() { Ok(()) } else { Err(error) })
+    }
+
+    /// All of the file that is to come is verified and written, by whatever cores: brings it to stable storage and gives it its own
     /// name, if all of it was to be written. Only one core may do this. Descriptors that others have of it stay good.
     ///
     /// # Errors

@@ -62,6 +62,11 @@ impl StorageError {
         explain(&self.cause)
     }
 
+    /// Whether the kernel does not let us write there.
+    fn is_denied(&self) -> bool {
+        matches!(self.cause.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+    }
+
     fn is_short_of_descriptors(&self) -> bool {
         matches!(self.cause.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
     }

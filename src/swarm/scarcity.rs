@@ -124,8 +124,13 @@ impl Swarm {
     /// Runs of a piece beyond those that have memory whose blocks may come from other cores: all pieces share what is free. One may
     /// have become free unheard of; but others shall not fetch the same in vain over and over.
     pub(super) fn runs_ahead(&self, now: Duration) -> usize {
-        let waits = self.scarcity.turned_away.is_some_and(|at| now < at + TURNED_AWAY);
-        if self.is_starved() || waits { 0 } else { (self.scarcity.free / self.active.len().max(1)).max(1) }
+        let waits = self.is_starved() || self.turns_away(now);
+        if waits { 0 } else { (self.scarcity.free / self.active.len().max(1)).max(1) }
+    }
+
+    /// Whether there is no memory for what other cores could bring, as far as is known.
+    fn turns_away(&self, now: Duration) -> bool {
+        self.scarcity.turned_away.is_some_and(|at| now < at + TURNED_AWAY)
     }
 
     /// A run has been written: its memory is free.
@@ -140,7 +145,7 @@ impl Swarm {
     /// room.
     pub(super) fn look_at_memory(&mut self, now: Duration) {
         self.scarcity.looks = self.scarcity.looks.saturating_sub(1);
-        if std::mem::take(&mut self.scarcity.starved) {
+        if std::mem::take(&mut self.scarcity.starved) || self.turns_away(now) {
             self.scarcity.dry += 1;
             self.ration();
             self.give_chances(now);
