@@ -82,7 +82,7 @@
 //! | 3 | [`discovery`] | who is out there: trackers over HTTP, HTTPS and UDP, the DHT, the local network, and a small tracker of our own |
 //! | 2 | [`shard`] | one core: connections, and the tasks that turn the swarm's wishes into ring operations |
 //! | 2 | [`storage`] | pieces on disk: files beneath the download folder, runs, checking |
-//! | 1 | [`ring`] | the only door to io_uring: runtime, slab arena, sockets, files. All `unsafe` but that of `digest` |
+//! | 1 | [`ring`] | the only door to io_uring: runtime, slab arena, sockets, files; and what a signal does in its handler. All `unsafe` but that of `digest` |
 //! | 0 | [`swarm`] | what to ask of whom and whom to serve: picker, requests, choker, endgame, blame |
 //! | 0 | [`wire`] | bytes ↔ values: handshake, messages and what extensions say in them, encryption, gzip |
 //! | 0 | [`digest`] | SHA-1 and SHA-256 of many streams at once: 16 lanes of AVX-512, 8 of AVX2, 4 of SHA instructions, or one by one; CRC-32C of a few bytes |

@@ -364,18 +364,23 @@ fn a_piece_that_no_peer_of_a_core_has_any_more_is_claimed_by_another() {
     assert!(!one.swarm.active.contains_key(&piece));
 }
 
+/// A core that has memory for the first run of its piece, and the last block of that, which the other core has fetched for it.
+fn fetched_far_ahead() -> (Desk, Handover) {
+    let [mut one, mut other] = two(4 * RUN_LEN, 1);
+    let staller = one.giver(1, &[0]);
+    assert_eq!(one.requests(staller).len(), 16);
+    let helper = other.giver(2, &[0]);
+    other.requests(helper);
+    nudge(&mut other, &mut one);
+    let last = other.requests(helper)[0];
+    assert_eq!(last, (0, 63));
+    (one, hand_over(&mut other, helper, last))
+}
+
 #[test]
 fn a_block_far_ahead_takes_memory_for_all_before_it_or_is_refused() {
     for (slabs, opened) in [(8, Some(1..4)), (3, Some(1..4)), (2, None)] {
-        let [mut one, mut other] = two(4 * RUN_LEN, 1);
-        let staller = one.giver(1, &[0]);
-        assert_eq!(one.requests(staller).len(), 16);
-        let helper = other.giver(2, &[0]);
-        other.requests(helper);
-        nudge(&mut other, &mut one);
-        let last = other.requests(helper)[0];
-        assert_eq!(last, (0, 63));
-        let handover = hand_over(&mut other, helper, last);
+        let (mut one, handover) = fetched_far_ahead();
         let answer = one.swarm.hand_in(one.now, &handover, slabs);
         assert_eq!(answer, opened.map_or(HandIn::Refused, |opened| HandIn::Taken { opened }));
         assert!(!one.swarm.is_scarce(), "there is memory");
@@ -384,14 +389,7 @@ fn a_block_far_ahead_takes_memory_for_all_before_it_or_is_refused() {
 
 #[test]
 fn who_has_no_memory_for_what_others_bring_has_them_fetch_it_seldom() {
-    let [mut one, mut other] = two(4 * RUN_LEN, 1);
-    let staller = one.giver(1, &[0]);
-    assert_eq!(one.requests(staller).len(), 16);
-    let helper = other.giver(2, &[0]);
-    other.requests(helper);
-    nudge(&mut other, &mut one);
-    let last = other.requests(helper)[0];
-    let handover = hand_over(&mut other, helper, last);
+    let (mut one, handover) = fetched_far_ahead();
     for again in 0..3 {
         assert!(one.swarm.runs_ahead(one.now) > 0, "{again}");
         assert_eq!(one.swarm.hand_in(one.now, &handover, 0), HandIn::Refused);
