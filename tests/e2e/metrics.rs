@@ -253,11 +253,17 @@ fn two_cores_are_told_apart_and_summed() {
     let uploaded = sum(&sent, "seedring_uploaded_bytes_total");
     assert_eq!(all_peers(&page(seed_metrics, "/metrics/peers"), "uploaded"), uploaded);
 
-    // The other way: two seeds, one for each core of a downloader.
+    // The other way: two seeds, one for each core of a downloader. Little passes before it has both: one of them
+    // alone would have given all while the other core was still dialling.
+    let open_gates = |open| relays.iter().for_each(|(_, gate)| gate.store(open, Ordering::Relaxed));
+    open_gates(false);
     let copy = stage.folder("three");
     let more = ["--seed", "--cores", "2", "--peer", &peers, ANYWHERE[0], ANYWHERE[1]];
     let mut third = Seedring::download(&stage, &torrent, &copy, &more);
     let third_metrics = metrics_addr(&mut third);
+    // (By name are listed only those that have moved something.)
+    until_true("both seeds are its peers", || sum(&page(third_metrics, "/metrics"), "seedring_peers") == 2);
+    open_gates(true);
     third.wait_event("completed", |_| true);
     assert_same(&origin, &copy);
     let got = until("all that came is accounted for, and written", || {
