@@ -208,6 +208,28 @@ fn limits_hold_on_several_cores() {
     assert!(down >= least(3.0, 1.0), "a download of 3 MiB at 1 MiB/s took {down:?}");
 }
 
+/// The machine may be slow for a while, but not in each of six seconds.
+#[test]
+fn what_a_limit_lets_out_is_made_use_of() {
+    const LIMIT: f64 = 4.0 * 1024.0 * 1024.0;
+    let (folder, torrent, _) = one_file(14 << 20, 256 * 1024);
+    let options = ["--upload-limit", "4M", "--cores", "4"];
+    let mut seeder = Program::start(&mut client("seed", &torrent, folder.path(), &options));
+    let addr = seeder.address().to_string();
+    let options = ["--peer", addr.as_str(), "--no-pex"];
+    let mut leeches = ["a", "b"]
+        .map(|name| Program::start(&mut client("download", &torrent, &folder.path().join(name), &options)));
+    let mut sent: Vec<(Instant, f64)> = Vec::new();
+    while sent.last().is_none_or(|(_, bytes)| *bytes < 27.0 * 1024.0 * 1024.0) {
+        let bytes = seeder.until("progress")["uploaded"].as_f64().unwrap();
+        sent.push((Instant::now(), bytes));
+    }
+    let rates = sent.windows(3).map(|three| (three[2].1 - three[0].1) / (three[2].0 - three[0].0).as_secs_f64());
+    let best = rates.fold(0.0, f64::max);
+    assert!(best >= 0.95 * LIMIT, "{best} bytes a second of {LIMIT}: {sent:?}");
+    leeches.iter_mut().for_each(|leech| assert!(leech.wait().success()));
+}
+
 #[test]
 fn at_a_low_limit_blocks_come_in_parts_and_whole() {
     let (folder, torrent, parsed) = one_file(100_000, BLOCK);
