@@ -1,8 +1,8 @@
-//! The ways to be stopped: SIGINT, SIGTERM, or nobody reading what is printed.
+//! The ways to be stopped: SIGINT, SIGTERM, SIGHUP, or nobody reading what is printed.
 
 use super::Error;
 use crate::ring;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -14,6 +14,8 @@ const GRACE: Duration = Duration::from_millis(200);
 /// Why a command was stopped from outside. The value is the signal's number, as shells report it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
+    /// SIGHUP: the terminal has gone.
+    HangUp = 1,
     /// SIGINT: Ctrl-C.
     Interrupt = 2,
     /// The reader of stdout has gone; for most programs that is the end by SIGPIPE.
@@ -43,13 +45,19 @@ impl Signals {
     /// From now on signals no longer end the program by themselves. Call on a tokio runtime.
     pub(super) fn catch() -> Result<Self, Error> {
         let fail = |cause| Error::Other(format!("cannot listen for signals: {cause}"));
-        let interrupts = signal(SignalKind::interrupt()).map_err(fail)?;
-        let terminations = signal(SignalKind::terminate()).map_err(fail)?;
-        // In the handler itself: this thread may be held up, by who does not read what is printed, or a file that gives nothing.
-        let codes = [(SIGINT, Stop::Interrupt.code()), (SIGTERM, Stop::Terminate.code())];
-        ring::end_at_second_signal(&codes, GRACE).map_err(fail)?;
+        let mut known = vec![(SIGINT, Stop::Interrupt), (SIGTERM, Stop::Terminate)];
+        // Who begins it by `nohup` wants it to go on.
+        if !is_ignored(SIGHUP) {
+            known.push((SIGHUP, Stop::HangUp));
+        }
         let (first, _) = watch::channel(None);
-        tokio::spawn(listen(interrupts, terminations, first.clone()));
+        for (number, why) in &known {
+            let signals = signal(SignalKind::from_raw(*number)).map_err(fail)?;
+            tokio::spawn(listen(signals, *why, first.clone()));
+        }
+        // In the handler itself: this thread may be held up, by who does not read what is printed, or a file that gives nothing.
+        let codes: Vec<(i32, u8)> = known.iter().map(|(number, why)| (*number, why.code())).collect();
+        ring::end_at_second_signal(&codes, GRACE).map_err(fail)?;
         Ok(Self { first })
     }
 
@@ -72,7 +80,7 @@ impl Signals {
     pub(super) fn stopped(&self) -> impl Future<Output = ()> + use<> {
         let mut first = self.first.subscribe();
         async move {
-            // The sender lives in the listening task, which never ends by itself.
+            // The senders live in the listening tasks, which never end by themselves.
             let _ = first.wait_for(Option::is_some).await;
         }
     }
@@ -83,13 +91,16 @@ fn note(first: &watch::Sender<Option<Stop>>, why: Stop) {
     first.send_if_modified(|first| first.is_none() && first.replace(why).is_none());
 }
 
-async fn listen(mut interrupts: Signal, mut terminations: Signal, first: watch::Sender<Option<Stop>>) {
-    loop {
-        let why = tokio::select! {
-            Some(()) = interrupts.recv() => Stop::Interrupt,
-            Some(()) = terminations.recv() => Stop::Terminate,
-            else => return,
-        };
+async fn listen(mut signals: Signal, why: Stop, first: watch::Sender<Option<Stop>>) {
+    while let Some(()) = signals.recv().await {
         note(&first, why);
     }
+}
+
+/// Whether the program was begun with the signal ignored.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }

@@ -204,6 +204,11 @@ impl Torrent {
         })
     }
 
+    /// What it is known by in a download folder: the name of its file, or of the folder that holds its files.
+    pub fn root(&self) -> &str {
+        self.files.first().and_then(|file| file.path.first()).map_or("", String::as_str)
+    }
+
     /// The SHA-1 that the piece must have.
     ///
     /// # Panics

@@ -100,16 +100,36 @@ async fn beside<T: Send + 'static>(
 }
 
 /// A system call that may block, beside the core's thread.
-pub(super) async fn call(
+pub(super) async fn call<E: Into<io::Error> + Send + 'static>(
     file: Arc<OwnedFd>,
-    work: impl FnOnce(&OwnedFd) -> rustix::io::Result<()> + Send + 'static,
+    work: impl FnOnce(&OwnedFd) -> Result<(), E> + Send + 'static,
 ) -> io::Result<()> {
-    Ok(beside(turn().await, move || work(&file)).await?)
+    beside(turn().await, move || work(&file)).await.map_err(Into::into)
+}
+
+/// Copies a range of a file to `offset` of another, through the page cache, in the thread that calls.
+pub(super) fn copy(from: &OwnedFd, range: Range<u64>, to: &OwnedFd, mut offset: u64) -> io::Result<()> {
+    let mut at = range.start;
+    let mut buffer = vec![0; (range.end - at).min(COPY_LEN) as usize];
+    while at < range.end {
+        let most = (range.end - at).min(COPY_LEN) as usize;
+        let count = match rustix::io::pread(from, &mut buffer[..most], at) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Err(rustix::io::Errno::INTR) => continue,
+            other => other?,
+        };
+        write_now(to, &buffer[..count], offset, ReadWriteFlags::empty())?;
+        at += count as u64;
+        offset += count as u64;
+    }
+    Ok(())
 }
 
 /// Whether the kernel may be able to write past its cache: see [`write_all`].
 static DROPS_BEHIND: AtomicBool = AtomicBool::new(true);
 
+/// Bytes that are copied from file to file at a time.
+const COPY_LEN: u64 = 64 * 1024;
 const PAGE: u64 = 4096;
 /// `RWF_DONTCACHE`, Linux 6.14.
 const DONTCACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);

@@ -193,6 +193,15 @@ impl File {
         Ok(())
     }
 
+    /// Copies a range of this file to `offset` of another, on a thread beside the core's.
+    ///
+    /// # Errors
+    /// What the kernel says; part of the bytes may have been written then. `UnexpectedEof` when this file ends before.
+    pub async fn copy(&self, range: Range<u64>, to: &Self, offset: u64) -> io::Result<()> {
+        let to = Arc::clone(&to.0);
+        blocking::call(Arc::clone(&self.0), move |from| blocking::copy(from, range, &to, offset)).await
+    }
+
     /// Reserves the disk space of the first `len` bytes; the file is at least so long then. What was not written reads as
     /// zeros.
     ///

@@ -80,10 +80,10 @@ fn on_cores<T: Send>(
 }
 
 /// Compares the files in a folder with a torrent, on so many cores. Only reads. `watch` gets the number of pieces done,
-/// and of all. Of a file that something odd lies in the place of, or that may not be read, the report says so.
+/// and of all. Of a file that something odd lies in the place of, or that may not be read, or not all of it, the report says so.
 ///
 /// # Errors
-/// When the disk fails, or the kernel refuses a ring.
+/// When the kernel refuses to open a file, or a ring.
 pub fn check(
     torrent: &Torrent,
     folder: &Path,
@@ -97,13 +97,17 @@ pub fn check(
     let store = Arc::new(store);
     let work = async |core: ring::Core, access, queue, seen: mpsc::Sender<u32>| {
         let tell = move |done| _ = seen.try_send(done);
-        storage::check(&access, &core.arena, &torrent, &queue, tell).await
+        let good = storage::check(&access, &core.arena, &torrent, &queue, tell).await?;
+        Ok((good, access.damage()))
     };
     let found = on_cores(cores, &store, work, |done| watch(done, pieces))?;
     let mut good = vec![false; pieces as usize];
-    found.into_iter().flatten().for_each(|piece| good[piece.as_usize()] = true);
+    found.iter().flat_map(|(pieces, _)| pieces).for_each(|piece| good[piece.as_usize()] = true);
     let mut report = CheckReport::new(&store, &good);
-    faults.iter().for_each(|(file, fault)| report.files[file.as_usize()].fault = Some(fault.why()));
+    let damage = found.into_iter().flat_map(|(_, damage)| damage);
+    for (file, fault) in faults.into_iter().map(|(file, fault)| (file, fault.why())).chain(damage) {
+        report.files[file.as_usize()].fault = Some(fault);
+    }
     Ok(report)
 }
 

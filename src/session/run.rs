@@ -190,7 +190,7 @@ impl<W: FnMut(Event)> Running<W> {
         let download = job.goal != Goal::Seed;
         let layout = Arc::new(job.torrent.layout.clone());
         let folder = Folder::open(&job.folder, download)?;
-        let claim = download.then(|| Claim::new(&folder, job.torrent.info_hash)).transpose()?;
+        let claim = download.then(|| Claim::new(&folder, job.torrent.root())).transpose()?;
         let store = Store::new(folder, layout, &job.torrent.files)?;
         let assignment = Assignment {
             torrent: Arc::clone(&job.torrent),

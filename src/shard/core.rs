@@ -168,6 +168,12 @@ async fn check(
     };
     let good = storage::check(access, &core.arena, &crew.torrent, &crew.queue, seen).await;
     let good = good.inspect_err(|_| crew.queue.close())?;
+    for (file, why) in access.damage() {
+        tracing::warn!(
+            "of {} something cannot be read, and counts as missing: {why}",
+            crew.store.display(file)
+        );
+    }
     good.into_iter().for_each(|piece| crew.commons.map.set_have(piece));
     if crew.has_checked() {
         let report = crew.prepare(access).await?;
@@ -200,7 +206,10 @@ async fn keep_time(torrent: Rc<TorrentShard>) {
             next_progress = torrent.now() + PUBLISHING;
             torrent.publish();
             torrent.charge_shifts();
-            torrent.access.let_go();
+            if let Err(error) = torrent.access.look_after_files() {
+                torrent.crew.fail();
+                torrent.report(Report::Failed(error.to_string()));
+            }
             if torrent.core == 0 {
                 torrent.report(Report::Progress(torrent.crew.progress()));
             }

@@ -189,13 +189,20 @@ impl Crew {
             self.file_left[file.as_usize()].store(left, Ordering::Relaxed);
             if left > 0 && self.is_stored(file) && extent != Extent::Nothing {
                 self.unfinished.fetch_add(1, Ordering::Relaxed);
-            } else if self.download && found.good_pieces > 0 && is_left_out(file) {
+            } else if self.download && is_left_out(file) && self.has_for_others(file) {
                 access.settle(file).await?;
             } else if self.download && left == 0 {
                 access.finish(file).await?;
             }
         }
         Ok(report)
+    }
+
+    /// Whether something of a file is had that is wanted for the sake of others.
+    fn has_for_others(&self, file: FileIndex) -> bool {
+        let layout = self.store.layout();
+        let mut pieces = layout.pieces_of(file).filter_map(|number| layout.piece(number));
+        pieces.any(|piece| self.commons.map.has(piece) && self.commons.selection.wants(piece))
     }
 
     fn missing(&self, file: FileIndex) -> impl Iterator<Item = PieceIndex> {

@@ -363,6 +363,10 @@ impl TorrentShard {
         let written = self.access.write(piece, run as u32 * RUN_LEN, len, &slab).await;
         self.writing.set(self.writing.get() - 1);
         written?;
+        let is_last = self.swarm.borrow().is_last_to_write(piece, run);
+        if is_last {
+            self.access.adopt(piece).await?;
+        }
         // Should the piece turn out bad, `settle` takes it out again.
         self.memory.borrow_mut().keep(key, slab, 0..len as usize);
         self.swarm.borrow_mut().written(self.now(), piece, run);

@@ -1,6 +1,8 @@
 //! One core's way to a torrent's files: its open descriptors, and the moves of runs between slabs and files.
 
+use super::aside::Aside;
 use super::counts::{Counter, Counts};
+use super::folder::synced;
 use super::handle::Handle;
 use super::open_files::OpenFiles;
 use super::views::{Interest, Views};
@@ -8,7 +10,7 @@ use super::{Location, StorageError, Store};
 use crate::metainfo::{FileIndex, FileKind, PieceIndex, Span};
 use crate::ring::{Batches, Cached, Descriptors, File, FillingSlab, Place, Slab};
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
@@ -18,9 +20,6 @@ use std::time::{Duration, Instant};
 
 /// The first and the longest pause before the system is asked again for a descriptor that it has refused.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
-
-/// Files that are looked for at a time.
-const LOOKS: usize = 16;
 
 /// Smaller files are read to be sent: a few system calls for each would be more than a copy of so many bytes.
 const LEAST_CACHED: u64 = 16 * 1024;
@@ -46,15 +45,17 @@ fn warn_of_withheld(name: &str) {
 /// See the module. Every core has one for each torrent.
 pub struct Access {
     store: Arc<Store>,
-    open: RefCell<OpenFiles>,
-    views: RefCell<Views>,
-    /// The file behind which it is looked next whether files have gone.
-    looked: Cell<Option<FileIndex>>,
+    pub(super) open: RefCell<OpenFiles>,
+    pub(super) aside: Aside,
+    pub(super) views: RefCell<Views>,
+    /// The file behind which it is looked next what has become of them.
+    pub(super) looked: Cell<Option<FileIndex>>,
     /// What [`Store::writes`] said when the files were opened.
     writes: Cell<bool>,
     counter: Counter,
     /// What was hashed to check what is on disk.
     checked: Cell<Batches>,
+    damage: RefCell<BTreeMap<FileIndex, String>>,
     /// Times that a file had to wait for a descriptor.
     waits: Cell<u64>,
 }
@@ -66,7 +67,8 @@ impl Access {
         let open = RefCell::new(OpenFiles::new(cores));
         let views = RefCell::new(Views::new(cores));
         let (looked, waits, checked) = (Cell::new(None), Cell::new(0), Cell::default());
-        Self { store, open, views, looked, writes, counter: Counter::default(), checked, waits }
+        let (aside, counter, damage) = (Aside::default(), Counter::default(), RefCell::default());
+        Self { store, open, aside, views, looked, writes, counter, checked, damage, waits }
     }
 
     /// With views that fit a core with so many bytes of memory, of which nothing is mapped yet.
@@ -85,9 +87,25 @@ impl Access {
         self.counter.get()
     }
 
+    /// Where they are counted.
+    pub(super) fn counter(&self) -> &Counter {
+        &self.counter
+    }
+
     /// The batches of runs that this core has hashed to check what is on disk.
     pub fn checked(&self) -> Batches {
         self.checked.get()
+    }
+
+    /// Files of which the disk could not give back something, and why, as far as this core has seen.
+    pub fn damage(&self) -> BTreeMap<FileIndex, String> {
+        self.damage.borrow().clone()
+    }
+
+    fn note_damage(&self, file: FileIndex, error: &StorageError) {
+        if error.is_damage() {
+            self.damage.borrow_mut().entry(file).or_insert_with(|| error.why());
+        }
     }
 
     /// One more, which was begun then.
@@ -109,34 +127,9 @@ impl Access {
         }
     }
 
-    /// Closes files, and gives up what is mapped of them, that were removed: their disk space is free then. What another
-    /// file has replaced stays open, for it was verified and the other was not. Looks at a few, others each time.
-    pub fn let_go(&self) {
-        let known: BTreeSet<FileIndex> =
-            self.views.borrow().files().chain(self.open.borrow().files()).collect();
-        let behind = |index: &&FileIndex| Some(**index) > self.looked.get();
-        if !known.iter().any(|index| behind(&index)) {
-            self.looked.set(None);
-        }
-        for index in known.iter().filter(behind).take(LOOKS).copied().collect::<Vec<_>>() {
-            self.looked.set(Some(index));
-            if self.has_gone(index) {
-                self.open.borrow_mut().close(index);
-                self.views.borrow_mut().give_up_file(index);
-            }
-        }
-    }
-
-    /// Whether nothing has one of the file's names any more. One that cannot be looked at has not gone.
-    fn has_gone(&self, index: FileIndex) -> bool {
-        let file = self.store.file(index);
-        let gone = |path: &[String]| matches!(self.store.folder.size(path), Ok(None));
-        gone(&file.path) && gone(&file.part_path())
-    }
-
     /// A place for a file. While there is none, files that are open for later only are closed. Whoever waits has no
     /// file open, so all who have one get on.
-    async fn place(&self) -> Place {
+    pub(super) async fn place(&self) -> Place {
         let files = &Descriptors::of_process().files;
         loop {
             match files.try_take() {
@@ -159,7 +152,10 @@ impl Access {
     /// disk, so to give up would end a download that goes on by itself once there is a descriptor. Each try is counted, the
     /// first one said aloud; one a second is no load; and whoever ends the program waits for what is left of this no longer
     /// than for a disk that does not answer (`session::run`).
-    async fn insist<T>(&self, act: impl Fn() -> Result<T, StorageError>) -> Result<T, StorageError> {
+    pub(super) async fn insist<T>(
+        &self,
+        act: impl Fn() -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
         let mut pause = PAUSES.0;
         loop {
             match act() {
@@ -175,6 +171,10 @@ impl Access {
         }
     }
 
+    pub(super) async fn open_to_write(&self, index: FileIndex) -> Result<Rc<Handle>, StorageError> {
+        self.open(index, Purpose::Write).await
+    }
+
     async fn open(&self, index: FileIndex, purpose: Purpose) -> Result<Rc<Handle>, StorageError> {
         if let Some(file) = self.opened(index) {
             return Ok(file);
@@ -185,7 +185,7 @@ impl Access {
     }
 
     /// The file, if it is open.
-    fn opened(&self, index: FileIndex) -> Option<Rc<Handle>> {
+    pub(super) fn opened(&self, index: FileIndex) -> Option<Rc<Handle>> {
         let writes = self.store.writes();
         if self.writes.replace(writes) != writes {
             // What the check has opened is open for reading only.
@@ -219,6 +219,7 @@ impl Access {
             let cause = "another file is in the place of the one that was checked";
             return Err(StorageError::because("use", self.store.display(index), cause));
         }
+        self.assert_untouched(index, &handle)?;
         if handle.is_kept_from_us() {
             self.counter.withheld_file();
             warn_of_withheld(&self.store.display(index));
@@ -357,7 +358,11 @@ impl Access {
             }
             let file = self.open(span.file, Purpose::Read).await?;
             let read = file.read(&slab, place, span.offset, (alone, keep), &self.counter).await;
-            read.map_err(|cause| StorageError::new("read", self.store.display(span.file), cause))?;
+            if let Err(cause) = read {
+                let error = StorageError::new("read", self.store.display(span.file), cause);
+                self.note_damage(span.file, &error);
+                return Err(error);
+            }
         }
         Ok(slab.seal().unwrap_or_else(|_| unreachable!("all leases have ended")))
     }
@@ -384,7 +389,8 @@ impl Access {
         Ok(true)
     }
 
-    /// Writes the first `len` bytes of the slab at `begin` of a piece. Pad files are not written.
+    /// Writes the first `len` bytes of the slab at `begin` of a piece. Pad files are not written; nor are, before all of the piece
+    /// is [adopted](Self::adopt), files that keep their own name.
     ///
     /// # Errors
     /// When a file cannot be opened or written; part of the bytes may be on disk then.
@@ -399,8 +405,12 @@ impl Access {
             if !self.is_stored(span.file) {
                 continue;
             }
+            if self.store.file(span.file).is_in_place() {
+                self.put_aside(piece, begin, &span, slab).await?;
+                continue;
+            }
             let at = span.at as usize;
-            let file = self.open(span.file, Purpose::Write).await?;
+            let file = self.open_to_write(span.file).await?;
             let fail = |cause| StorageError::new("reserve room for", self.store.display(span.file), cause);
             if !self.store.file(span.file).is_sparse() {
                 file.allocate(self.store.layout().file_len(span.file)).await.map_err(fail)?;
@@ -441,7 +451,7 @@ impl Access {
         }
         let path = file.path_at(file.location());
         let fail = |cause| StorageError::new("sync", self.store.folder.display(&path), cause);
-        let open = self.open(index, Purpose::Write).await?;
+        let open = self.open_to_write(index).await?;
         if let Err(cause) = open.file().sync_data().await {
             // What the disk has not taken may stay in memory as if it had: who checks it next is to see what there is.
             open.forget();
@@ -460,10 +470,10 @@ impl Access {
             self.open.borrow_mut().close(index);
             folder
         };
-        File::new(folder).sync_data().await.map_err(fail)?;
+        synced(File::new(folder).sync_data().await).map_err(fail)?;
         for made_in in self.store.folder.take_unsynced() {
             let folder = self.insist(|| self.store.folder.open_folder(&made_in)).await?;
-            File::new(folder).sync_data().await.map_err(fail)?;
+            synced(File::new(folder).sync_data().await).map_err(fail)?;
         }
         Ok(())
     }

@@ -31,6 +31,26 @@ pub async fn hash_pieces(
     queue: &Arc<PieceQueue>,
     seen: impl FnMut(PieceIndex, Option<[u8; 20]>) + 'static,
 ) -> Result<(), StorageError> {
+    hash(access, arena, queue, seen, Damage::Ends).await
+}
+
+/// What comes of bytes that the disk cannot give back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Damage {
+    /// They are an error like others.
+    Ends,
+    /// Their piece has no hash, and others may have one.
+    IsSpared,
+}
+
+/// The same.
+async fn hash(
+    access: &Rc<Access>,
+    arena: &Arena,
+    queue: &Arc<PieceQueue>,
+    seen: impl FnMut(PieceIndex, Option<[u8; 20]>) + 'static,
+    damage: Damage,
+) -> Result<(), StorageError> {
     let (pieces, seen) = (RefCell::new(Stretch::new(queue)), RefCell::new(seen));
     // A run that is hashed and one or more that are read, for each reader; in half of the memory, for the arena keeps what it has,
     // and the other half is for files to be mapped. Of few slabs there are too few for that.
@@ -43,6 +63,7 @@ pub async fn hash_pieces(
         ahead,
         bench,
         pieces,
+        damage,
         in_a_run: (SLAB_LEN as u32 / access.store().layout().piece_length()).max(1),
         seen,
         zeros: Cell::default(),
@@ -60,6 +81,7 @@ struct Check<F> {
     ahead: usize,
     bench: Bench,
     pieces: RefCell<Stretch>,
+    damage: Damage,
     /// Pieces that a run holds; 1 when it holds none.
     in_a_run: u32,
     seen: RefCell<F>,
@@ -93,33 +115,21 @@ struct Group {
     len: u32,
 }
 
-/// Reads pieces and brings their runs to the bench. The next ones are being read while one is hashed.
+/// Pieces that a reader has taken on.
+#[derive(Default)]
+struct Taken {
+    pieces: VecDeque<PieceIndex>,
+    /// The first so many are read each alone: something of them cannot be read.
+    alone: usize,
+}
+
+/// Reads pieces and brings their runs to the bench.
 async fn reader<F: FnMut(PieceIndex, Option<[u8; 20]>) + 'static>(
     job: Rc<Check<F>>,
     queue: Arc<PieceQueue>,
 ) -> Result<(), StorageError> {
     let _seat = Seat(&job.bench);
-    let mut taken = VecDeque::new();
-    let mut next = job.begin(&mut taken).await.inspect_err(|_| queue.close())?;
-    while let Some(mut coming) = next.take() {
-        let mut states: Vec<Sha1State> = coming.group.pieces.iter().map(|_| Sha1State::new()).collect();
-        let mut begin = 0;
-        while let Some(reading) = coming.reading.pop_front() {
-            let slab = reading.await.expect("a read panicked").inspect_err(|_| queue.close())?;
-            let run = (coming.group.len - begin).min(SLAB_LEN as u32);
-            begin += run;
-            job.read_on(&mut coming);
-            if begin == coming.group.len {
-                next = job.begin(&mut taken).await.inspect_err(|_| queue.close())?;
-            }
-            let parts = job.parts(&coming.group, states, run as usize);
-            states = job.bench.advance(slab, parts).await;
-        }
-        for (piece, state) in coming.group.pieces.into_iter().zip(states) {
-            (job.seen.borrow_mut())(piece, Some(state.finish()));
-        }
-    }
-    Ok(())
+    job.work().await.inspect_err(|_| queue.close())
 }
 
 /// A group on its way from the disk.
@@ -136,18 +146,71 @@ impl<F: FnMut(PieceIndex, Option<[u8; 20]>) + 'static> Check<F> {
         self.access.store().layout().piece_len(piece)
     }
 
+    /// What a reader does: the next pieces are being read while some are hashed.
+    async fn work(&self) -> Result<(), StorageError> {
+        let mut taken = Taken::default();
+        let mut next = self.begin(&mut taken).await?;
+        'groups: while let Some(mut coming) = next.take() {
+            let mut states: Vec<Sha1State> = coming.group.pieces.iter().map(|_| Sha1State::new()).collect();
+            let mut begin = 0;
+            while let Some(reading) = coming.reading.pop_front() {
+                let slab = match reading.await.expect("a read panicked") {
+                    Ok(slab) => slab,
+                    Err(error) if error.is_damage() && self.damage == Damage::IsSpared => {
+                        self.spare(coming, &mut taken).await;
+                        next = self.begin(&mut taken).await?;
+                        continue 'groups;
+                    }
+                    Err(error) => return Err(error),
+                };
+                let run = (coming.group.len - begin).min(SLAB_LEN as u32);
+                begin += run;
+                self.read_on(&mut coming);
+                if begin == coming.group.len {
+                    next = self.begin(&mut taken).await?;
+                }
+                let parts = self.parts(&coming.group, states, run as usize);
+                states = self.bench.advance(slab, parts).await;
+            }
+            for (piece, state) in coming.group.pieces.into_iter().zip(states) {
+                (self.seen.borrow_mut())(piece, Some(state.finish()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Something of these pieces cannot be read: of which, each alone will tell.
+    async fn spare(&self, coming: Coming, taken: &mut Taken) {
+        for reading in coming.reading {
+            // Their memory is free then.
+            let _ = reading.await;
+        }
+        match coming.group.pieces[..] {
+            [piece] => (self.seen.borrow_mut())(piece, None),
+            ref pieces => {
+                taken.alone = pieces.len();
+                pieces.iter().rev().for_each(|piece| taken.pieces.push_front(*piece));
+            }
+        }
+    }
+
     /// Starts to read the next pieces that are there, from those that this reader has `taken` on; those between are done.
-    async fn begin(&self, taken: &mut VecDeque<PieceIndex>) -> Result<Option<Coming>, StorageError> {
+    async fn begin(&self, taken: &mut Taken) -> Result<Option<Coming>, StorageError> {
         let mut group = Group { pieces: Vec::new(), len: 0 };
         loop {
-            if taken.is_empty() && group.pieces.is_empty() {
-                taken.extend(self.pieces.borrow_mut().take(self.in_a_run));
+            if taken.pieces.is_empty() && group.pieces.is_empty() {
+                taken.pieces.extend(self.pieces.borrow_mut().take(self.in_a_run));
             }
-            let Some(piece) = taken.pop_front() else { break };
+            let Some(piece) = taken.pieces.pop_front() else { break };
+            let is_alone = taken.alone > 0;
+            taken.alone = taken.alone.saturating_sub(1);
             match self.without_reading(piece).await? {
                 None => {
                     group.len += self.piece_len(piece);
                     group.pieces.push(piece);
+                    if is_alone {
+                        break;
+                    }
                 }
                 Some(hash) => {
                     (self.seen.borrow_mut())(piece, hash);
@@ -277,12 +340,12 @@ impl Drop for Seat<'_> {
 }
 
 /// Compares pieces of the queue with the hashes of the torrent until it has none left, and calls `seen` with the number
-/// of pieces that all cores have done. A file that is missing or too short makes its pieces bad; one that cannot be read is
-/// an error. Gives the good pieces among those that this core took, in no particular order; those of all cores make the
+/// of pieces that all cores have done. A file that is missing or too short makes its pieces bad; so does, where it lies, what
+/// the disk cannot give back ([`Access::damage`]). Gives the good pieces among those that this core took, in no particular order; those of all cores make the
 /// [`CheckReport`](super::CheckReport).
 ///
 /// # Errors
-/// The first file that cannot be opened or read. The queue is closed then, so the other cores end too.
+/// The first file that cannot be opened, or is cut meanwhile. The queue is closed then, so the other cores end too.
 pub async fn check(
     access: &Rc<Access>,
     arena: &Arena,
@@ -298,6 +361,6 @@ pub async fn check(
         }
         seen(counted.count_done());
     };
-    hash_pieces(access, arena, queue, each).await?;
+    hash(access, arena, queue, each, Damage::IsSpared).await?;
     Ok(good.take())
 }

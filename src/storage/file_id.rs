@@ -18,6 +18,15 @@ const NUMBERED_ANEW: [u64; 9] = [
     super::handle::OVERLAY,
 ];
 
+/// What tells whether somebody has written into a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    /// In bytes.
+    pub(super) len: i64,
+    /// Seconds and nanoseconds.
+    pub(super) written: (i64, u64),
+}
+
 /// One file, whatever its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileId {

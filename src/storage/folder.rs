@@ -207,6 +207,24 @@ impl Folder {
         Ok(())
     }
 
+    /// Makes a file in this folder that has no name: when it is closed, nothing is left of it.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(super) fn make_nameless(&self) -> Result<OwnedFd, StorageError> {
+        let (flags, mode) = (OFlags::RDWR | OFlags::CLOEXEC, Mode::from_raw_mode(0o600));
+        let made = match openat2(&self.fd, ".", flags | OFlags::TMPFILE, mode, CONFINED) {
+            // Not every file system knows of such files: then one whose name is taken away at once.
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {
+                let name = format!(".seedring.{}.{:?}", std::process::id(), std::thread::current().id());
+                let made = openat2(&self.fd, &*name, flags | OFlags::CREATE | OFlags::EXCL, mode, CONFINED);
+                made.and_then(|fd| rustix::fs::unlinkat(&self.fd, &*name, AtFlags::empty()).map(|()| fd))
+            }
+            other => other,
+        };
+        made.map_err(|cause| StorageError::new("write to", &self.name, cause))
+    }
+
     fn open_file(
         &self,
         action: &'static str,
@@ -246,6 +264,14 @@ impl Folder {
     }
 }
 
+/// There are file systems that know nothing of syncing a folder: what is done in one is then as safe as it gets.
+pub(super) fn synced(result: std::io::Result<()>) -> std::io::Result<()> {
+    match result {
+        Err(cause) if matches!(cause.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => Ok(()),
+        other => other,
+    }
+}
+
 /// Makes a folder and those above it, so that they are there after a power cut, too.
 fn make_all(path: &Path) -> std::io::Result<()> {
     let missing: Vec<&Path> = path.ancestors().take_while(|path| !path.exists()).collect();
@@ -253,7 +279,7 @@ fn make_all(path: &Path) -> std::io::Result<()> {
     for made in missing {
         let holder = made.parent().filter(|parent| !parent.as_os_str().is_empty());
         match std::fs::File::open(holder.unwrap_or(Path::new("."))) {
-            Ok(holder) => holder.sync_all()?,
+            Ok(holder) => synced(holder.sync_all())?,
             // Whoever may write into a folder need not be allowed to read it.
             Err(cause) if cause.kind() == std::io::ErrorKind::PermissionDenied => {}
             Err(cause) => return Err(cause),

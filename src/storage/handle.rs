@@ -10,7 +10,7 @@
 //! same page could lose the bytes of one of them.
 
 use super::counts::Counter;
-use super::file_id::FileId;
+use super::file_id::{FileId, Stamp};
 use crate::ring::{Descriptors, File, FillingSlab, Place, Slab};
 use rustix::fs::{Advice, AtFlags, IFlags, Mode, OFlags, SeekFrom, StatxFlags};
 use std::cell::{Cell, OnceCell};
@@ -139,6 +139,12 @@ impl Handle {
     /// Which file it is: its name may be another one's by now.
     pub(super) fn id(&self) -> FileId {
         self.id
+    }
+
+    /// Its length and when it was written last; `None` where that may change by itself.
+    pub(super) fn stamp(&self) -> Option<Stamp> {
+        let stat = rustix::fs::fstat(self.file.as_fd()).ok().filter(|_| self.id.lasts())?;
+        Some(Stamp { len: stat.st_size, written: (stat.st_mtime, stat.st_mtime_nsec as u64) })
     }
 
     /// Whether nothing was written into this range. Where the file system cannot tell, something was.

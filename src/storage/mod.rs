@@ -8,6 +8,7 @@
 //! descriptors, reads and writes).
 
 mod access;
+mod aside;
 mod check;
 mod claim;
 mod counts;
@@ -24,6 +25,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod views;
+mod watch;
 
 pub use access::Access;
 pub use check::{check, hash_pieces};
@@ -65,6 +67,12 @@ impl StorageError {
     /// Whether the kernel does not let us write there.
     fn is_denied(&self) -> bool {
         matches!(self.cause.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+    }
+
+    /// Whether what was written there cannot be read any more; something beside it may.
+    fn is_damage(&self) -> bool {
+        const DAMAGE: [i32; 5] = [libc::EIO, libc::EUCLEAN, libc::EBADMSG, libc::EREMOTEIO, libc::ENODATA];
+        self.cause.raw_os_error().is_some_and(|error| DAMAGE.contains(&error))
     }
 
     fn is_short_of_descriptors(&self) -> bool {

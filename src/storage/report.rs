@@ -27,7 +27,7 @@ pub struct FileReport {
     pub good_pieces: u32,
     /// Whether it is there under its own name, has the right length, and all its pieces are right.
     pub good: bool,
-    /// What is wrong with what lies in its place, if that could not be read: its pieces count as missing.
+    /// What is wrong with what lies in its place, if that could not be read, or not all of it: what could not counts as missing.
     pub fault: Option<String>,
 }
 

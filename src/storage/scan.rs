@@ -10,15 +10,13 @@ use std::path::{Path, PathBuf};
 pub struct Stamp {
     /// Length in bytes.
     pub len: u64,
-    /// Seconds and nanoseconds.
+    /// Seconds and nanoseconds. (Not the inode: there are file systems that number a file anew when they have forgotten it.)
     modified: (i64, i64),
-    /// Device and inode.
-    id: (u64, u64),
 }
 
 impl From<&fs::Metadata> for Stamp {
     fn from(meta: &fs::Metadata) -> Self {
-        Self { len: meta.len(), modified: (meta.mtime(), meta.mtime_nsec()), id: (meta.dev(), meta.ino()) }
+        Self { len: meta.len(), modified: (meta.mtime(), meta.mtime_nsec()) }
     }
 }
 

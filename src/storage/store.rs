@@ -1,7 +1,7 @@
 //! One torrent's files: what is there. Shared by all cores; each moves bytes through an `Access` of its own.
 
-use super::file_id::FileId;
-use super::folder::Room;
+use super::file_id::{FileId, Stamp};
+use super::folder::{Room, synced};
 use super::history::History;
 use super::{Folder, StorageError};
 use crate::metainfo::{FileEntry, FileIndex, FileKind, Layout, PART_SUFFIX, PieceIndex};
@@ -80,6 +80,10 @@ pub struct StoredFile {
     location: SharedLocation,
     /// The file that was opened first, by whatever core: to be checked, or because it was made.
     known: Mutex<Option<FileId>>,
+    /// What it looked like then, if it is only read.
+    stamp: Mutex<Option<Stamp>>,
+    /// Whether we write it, or have written it.
+    is_ours: AtomicBool,
     /// Whether only parts of it will be written.
     sparse: AtomicBool,
     /// Whether it is written to under its own name.
@@ -120,6 +124,7 @@ impl StoredFile {
 
     /// Says that it has been made as a part, if nobody has said so yet.
     pub(super) fn made(&self) {
+        self.is_ours.store(true, Ordering::Release);
         self.location.replace(Location::Absent, Location::Part(0));
     }
 
@@ -135,8 +140,17 @@ impl StoredFile {
         *known.get_or_insert(opened) == opened
     }
 
+    /// Whether it still looks as it did when it was opened first, if it is only read.
+    pub(super) fn is_untouched(&self, stamp: Stamp) -> bool {
+        if self.is_ours.load(Ordering::Acquire) || !matches!(self.location(), Location::Final(_)) {
+            return true;
+        }
+        *self.stamp.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(stamp) == stamp
+    }
+
     /// Says that it lies under its own name, with this many bytes.
     pub(super) fn finished(&self, size: u64) {
+        self.is_ours.store(true, Ordering::Release);
         self.location.set(Location::Final(size));
     }
 }
@@ -189,6 +203,8 @@ impl Store {
             executable: file.executable,
             location: SharedLocation::new(Location::Absent),
             known: Mutex::new(None),
+            stamp: Mutex::new(None),
+            is_ours: AtomicBool::new(false),
             sparse: AtomicBool::new(false),
             in_place: AtomicBool::new(false),
         });
@@ -300,9 +316,11 @@ impl Store {
                 }
                 Location::Final(_) if is_complete(index) => {}
                 Location::Final(size) if self.keeps_name(index, size, is_left_out(index)) => {
-                    file.in_place.store(true, Ordering::Release)
+                    file.is_ours.store(true, Ordering::Release);
+                    file.in_place.store(true, Ordering::Release);
                 }
                 Location::Final(size) => {
+                    file.is_ours.store(true, Ordering::Release);
                     self.folder.rename(&file.path, &file.part_path())?;
                     file.location.set(Location::Part(size));
                 }
@@ -312,7 +330,8 @@ impl Store {
         // Nobody finishes what is empty.
         for path in self.folder.take_unsynced() {
             let fail = |cause| StorageError::new("sync", self.folder.display(&path), cause);
-            rustix::fs::fsync(self.folder.open_folder(&path)?).map_err(fail)?;
+            let folder = self.folder.open_folder(&path)?;
+            synced(rustix::fs::fsync(folder).map_err(io::Error::from)).map_err(fail)?;
         }
         self.writes.store(true, Ordering::Release);
         Ok(())
@@ -336,10 +355,13 @@ impl Store {
             return refuse("it is longer than the torrent says; move it away or cut it");
         }
         let file = self.file(index);
-        let Location::Final(size) = file.location.get() else { return Ok(()) };
-        if self.is_complete(index, good_pieces) {
+        let location = file.location.get();
+        if location == Location::Absent || self.is_complete(index, good_pieces) {
             return Ok(());
         }
+        let Location::Final(size) = location else {
+            return self.folder.open_to_write(&file.path_at(location)).map(drop);
+        };
         let keeps_name = self.keeps_name(index, size, left_out);
         // Whether a right piece would have shown that it is the torrent's. One of full length may be room that was made for it.
         let would_show =
@@ -350,7 +372,7 @@ impl Store {
         if !keeps_name && self.folder.size(&file.part_path())?.is_some() {
             return refuse("it is not complete, and a .part of it is there too; remove one of the two");
         }
-        Ok(())
+        self.folder.open_to_write(&file.path).map(drop)
     }
 
     /// Whether some piece lies in the file alone: it would be right if the file were, whatever is beside it.

@@ -304,6 +304,11 @@ impl ActivePiece {
         self.runs.iter().all(|run| *run == Stage::Written)
     }
 
+    /// Whether all is written but for this run.
+    pub(super) fn lacks_only(&self, run: usize) -> bool {
+        self.runs.iter().enumerate().all(|(at, stage)| at == run || *stage == Stage::Written)
+    }
+
     pub(super) fn is_writing(&self) -> bool {
         self.runs.contains(&Stage::Writing)
     }

@@ -54,6 +54,11 @@ impl Swarm {
         self.wish_hash(piece);
     }
 
+    /// Whether the piece is right, and all of it written but for this run.
+    pub fn is_last_to_write(&self, piece: PieceIndex, run: usize) -> bool {
+        self.active.get(&piece).is_some_and(|active| active.verdict == Some(true) && active.lacks_only(run))
+    }
+
     /// A run has been written.
     pub fn written(&mut self, now: Duration, piece: PieceIndex, run: usize) {
         let Some(active) = self.active.get_mut(&piece) else { return };

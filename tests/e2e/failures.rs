@@ -140,3 +140,37 @@ fn a_disk_that_fails_ends_the_seed() {
     };
     fails_in_the_middle(&stage, command, || fs::write(&sign, "").expect("a sign can be given"));
 }
+
+/// Of the image under the file system, the end of what the file has is cut off: the disk cannot give it back, the rest it can.
+const LOSE: &str = r#"last=$(filefrag -b4096 -v "$1/frail" | awk '$1 ~ /^[0-9]+:$/ { sub(/:/, "", $5); if ($5 + 0 > m) m = $5 + 0 } END { print m }')
+    truncate -s $(((last - 1500) * 4096)) "$2""#;
+
+#[test]
+fn what_a_disk_cannot_give_back_is_told_and_fetched_anew() {
+    drop(program("filefrag", "e2fsprogs"));
+    let stage = Stage::new();
+    let (origin, mount) = (stage.folder("origin"), stage.folder("mount"));
+    payload::file(&origin.join("frail"), 24 << 20, 1);
+    // Several pieces are read together.
+    let torrent = Torrent::make(&stage.path(""), &origin, "frail", 64 << 10, None);
+    let image = image(&stage, "mkfs.ext4", "e2fsprogs", 64 << 20);
+    let seeder = Seeder::start(&torrent, Ipv4Addr::LOCALHOST, Conduct::honest(Duration::ZERO));
+    let peer = seeder.addr().to_string();
+    let script = format!(
+        r#"{LOOP}; cp "$3/frail" "$1/"; umount "$1"; {LOOP}; {LOSE}
+        "$4" check --json "$5" -d "$1" | sed 's/"event"/"check"/'"#
+    );
+    let tool = PathBuf::from(binary().get_program());
+    let paths = [&mount, &image, &origin, &tool, &torrent.file].map(PathBuf::as_path);
+    let download = transfer("download", &torrent, &mount, &["--peer", &peer]);
+    let ran = run_command(&stage, &mut with_mounts(&script, &paths, &download)).good();
+    let file = ran.events.iter().find(|line| line["check"] == "file").expect("a line of the file");
+    let (good, pieces) = (number(file, "good_pieces"), number(file, "pieces"));
+    assert!(
+        (280..=300).contains(&good) && pieces == 384,
+        "6 MB of 24 are lost, no piece beside them: {file}"
+    );
+    assert!(file["fault"].as_str().is_some_and(|fault| fault.contains("Input/output error")), "{file}");
+    assert_eq!(number(ran.event("checked"), "good_pieces"), good);
+    assert_eq!(number(ran.event("completed"), "left"), 0);
+}

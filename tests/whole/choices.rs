@@ -2,6 +2,7 @@
 
 use crate::common;
 
+use crate::common::metrics::Samples;
 use crate::common::payload::{BLOCK, noise, one_file, torrent_of};
 use crate::common::peer::{
     BITFIELD, INTERESTED, PIECE, REQUEST, Request, UNCHOKE, accept, bitfield, connect, hear, hear_kind,
@@ -144,6 +145,55 @@ fn what_is_left_out_keeps_its_name() {
     }
 }
 
+/// Long pieces are written before they are known to be right: not into a file that was there.
+#[test]
+fn a_liar_spoils_nothing_of_what_is_left_out() {
+    const PIECE: usize = 8 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let lengths = [PIECE + PIECE / 2, PIECE / 2];
+    let (path, torrent) = files(folder.path(), &lengths, PIECE as u32);
+    let into = folder.path().join("into");
+    let left_out = into.join("payload/0");
+    fs::create_dir_all(into.join("payload")).unwrap();
+    // Its end is not right, and shares a piece with what is wanted.
+    let mut there = noise(lengths[0]);
+    there[PIECE + 1000..].fill(7);
+    fs::write(&left_out, &there).unwrap();
+
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let peer = listener.local_addr().unwrap().to_string();
+    let options = ["--select", "1", "--cores", "1", "--metrics", "127.0.0.1:0", "--peer"];
+    let download = |peer| client("download", &path, &into, &[&options[..], &[peer]].concat());
+    let mut leech = Program::start(&mut download(&peer));
+    let figures = leech.metrics_address();
+    let mut stream = accept(&listener, &torrent, [1; 20]).unwrap();
+    stream.write_all(&[bitfield(&torrent, 2), message(UNCHOKE, &[], &[])].concat()).unwrap();
+    let zeros = vec![0; 2 * PIECE];
+    for _ in 0..PIECE / 2 / BLOCK as usize {
+        let request = Request::hear(&mut stream).unwrap();
+        assert_eq!(request.piece, 1);
+        stream.write_all(&request.answer(&torrent, &zeros)).unwrap();
+    }
+    common::until(|| {
+        let written = Samples::fetch(figures).sum("seedring_disk_written_bytes_total", &[]);
+        if written >= PIECE as u64 / 4 { Ok(()) } else { Err(format!("{written} bytes")) }
+    });
+    assert!(fs::read(&left_out).unwrap() == there, "what nobody knows to be right");
+    leech.interrupt();
+    leech.wait();
+    assert!(fs::read(&left_out).unwrap() == there);
+
+    let mut seeder = Program::start(&mut client("seed", &path, folder.path(), &[]));
+    let mut leech = Program::start(&mut download(&seeder.address().to_string()));
+    leech.until("completed");
+    assert!(leech.wait().success());
+    let names: Vec<_> = fs::read_dir(into.join("payload")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+    for (name, len) in ["0", "1"].iter().zip(lengths) {
+        assert!(fs::read(into.join("payload").join(name)).unwrap() == noise(len), "{name}");
+    }
+}
+
 #[test]
 fn what_is_left_out_has_its_name_all_the_time() {
     let folder = tempfile::tempdir().unwrap();
@@ -159,19 +209,23 @@ fn what_is_left_out_has_its_name_all_the_time() {
 
 /// Two would write into the same parts.
 #[test]
-fn one_download_of_a_torrent_at_a_time_writes_into_a_folder() {
+fn one_download_at_a_time_writes_under_a_name_in_a_folder() {
     let (folder, path, _) = one_file(BLOCK as usize, BLOCK);
+    // Two torrents of the same name, one of another.
     let other = tempfile::tempdir().unwrap();
-    let (others, _) = files(other.path(), &[1000], BLOCK);
+    let (same, _) = files(other.path(), &[1000], BLOCK);
+    let others = other.path().join("others");
+    fs::write(&others, noise(1000)).unwrap();
+    let (others, _) = torrent_of(&others, BLOCK);
     let into = folder.path().join("into");
     let mut first = Program::start(&mut client("download", &path, &into, &[]));
     first.until("listening");
-    let second = client("download", &path, &into, &[]).stderr(std::process::Stdio::piped()).output().unwrap();
-    let said = String::from_utf8(second.stderr).unwrap();
-    assert!(
-        !second.status.success() && said.contains("another seedring is at work on this torrent"),
-        "{said}"
-    );
+    for second in [&path, &same] {
+        let second =
+            client("download", second, &into, &[]).stderr(std::process::Stdio::piped()).output().unwrap();
+        let said = String::from_utf8(second.stderr).unwrap();
+        assert!(!second.status.success() && said.contains("another seedring is at work on it"), "{said}");
+    }
     Program::start(&mut client("download", &others, &into, &[])).until("listening");
     // It ends as one that is killed does.
     drop(first);
@@ -224,7 +278,8 @@ fn what_a_limit_lets_out_is_made_use_of() {
         let bytes = seeder.until("progress")["uploaded"].as_f64().unwrap();
         sent.push((Instant::now(), bytes));
     }
-    let rates = sent.windows(3).map(|three| (three[2].1 - three[0].1) / (three[2].0 - three[0].0).as_secs_f64());
+    let rates =
+        sent.windows(3).map(|three| (three[2].1 - three[0].1) / (three[2].0 - three[0].0).as_secs_f64());
     let best = rates.fold(0.0, f64::max);
     assert!(best >= 0.95 * LIMIT, "{best} bytes a second of {LIMIT}: {sent:?}");
     leeches.iter_mut().for_each(|leech| assert!(leech.wait().success()));

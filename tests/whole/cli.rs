@@ -381,7 +381,12 @@ fn signals_end_a_download_in_order() {
     let folder = payload();
     let folder = folder.path();
     good(words(folder, "create set -o set.torrent"));
-    let cases = [("download", Signal::INT, 130), ("download", Signal::TERM, 143), ("seed", Signal::INT, 0)];
+    let cases = [
+        ("download", Signal::INT, 130),
+        ("download", Signal::TERM, 143),
+        ("download", Signal::HUP, 129),
+        ("seed", Signal::INT, 0),
+    ];
     for (command, signal, code) in cases {
         let dir = if command == "seed" { "." } else { "fetched" };
         let mut child = seedring();

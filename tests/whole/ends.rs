@@ -1,11 +1,12 @@
 //! How commands end when something holds them up, or nobody reads any more what they print.
 
 use crate::common::payload::{BLOCK, one_file};
+use crate::common::peer::connect;
 use crate::common::program::{Program, client, seedring};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::UdpSocket;
 use std::process::{Child, Command, Stdio};
 
@@ -50,6 +51,41 @@ fn a_second_signal_ends_what_is_held_up() {
         });
         assert_eq!(child.wait().unwrap().code(), Some(code));
     }
+}
+
+/// What it was found to be when it was checked it is no more.
+#[test]
+fn a_seed_ends_when_its_file_is_written_to() {
+    let (origin, torrent, _) = one_file(40 * BLOCK as usize, BLOCK);
+    let data = origin.path().join("payload");
+    let mut seed = client("seed", &torrent, origin.path(), &["--cores", "2"]);
+    let mut seeder = Program::start(seed.stderr(Stdio::null()));
+    let peer = seeder.address().to_string();
+    let copy = origin.path().join("copy");
+    let mut leech = Program::start(&mut client("download", &torrent, &copy, &["--peer", &peer]));
+    assert!(leech.wait().success());
+    fs::File::options().write(true).open(&data).unwrap().write_all(b"another word").unwrap();
+    let error = seeder.until("error")["message"].to_string();
+    assert!(error.contains("payload") && error.contains("written to after it was checked"), "{error}");
+    assert_eq!(seeder.wait().code(), Some(1));
+}
+
+/// As `nohup` begins it, whose terminal may be closed.
+#[test]
+fn what_ignores_hanging_up_goes_on() {
+    let (origin, torrent, parsed) = one_file(BLOCK as usize, BLOCK);
+    let command = client("seed", &torrent, origin.path(), &[]);
+    let mut deaf = Command::new("sh");
+    deaf.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]).arg(command.get_program()).args(command.get_args());
+    deaf.envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    let mut seeder = Program::start(&mut deaf);
+    let addr = seeder.address();
+    seeder.signal(Signal::HUP);
+    seeder.until("progress");
+    seeder.until("progress");
+    connect(addr, &parsed, [1; 20]).unwrap();
+    seeder.interrupt();
+    assert!(seeder.wait().success());
 }
 
 /// As `timeout` does, which tells the process and then its group.

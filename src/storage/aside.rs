@@ -1,0 +1,97 @@
+//! Where bytes wait that are to go into a file under its own name: into that they may come only when their piece is known to be
+//! right, and some runs are written before that is known.
+//!
+//! They lie in one file that has no name, so nothing is left of it whatever happens, and from there they are copied.
+
+use super::handle::Handle;
+use super::{Access, StorageError};
+use crate::metainfo::{FileKind, PieceIndex, Span};
+use crate::ring::Slab;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// One core's.
+#[derive(Default)]
+pub(super) struct Aside {
+    file: RefCell<Option<Rc<Handle>>>,
+    /// The pieces that have room in it: the how manieth piece's length is theirs.
+    rooms: RefCell<BTreeMap<PieceIndex, u64>>,
+}
+
+impl Aside {
+    /// Gives the piece room, if it has none yet.
+    fn room(&self, piece: PieceIndex) -> u64 {
+        let mut rooms = self.rooms.borrow_mut();
+        let free =
+            (0..).find(|room| rooms.values().all(|taken| taken != room)).expect("one of so many is free");
+        *rooms.entry(piece).or_insert(free)
+    }
+
+    /// The piece needs it no more.
+    fn leave(&self, piece: PieceIndex) {
+        let mut rooms = self.rooms.borrow_mut();
+        rooms.remove(&piece);
+        if rooms.is_empty() {
+            self.file.take();
+        }
+    }
+}
+
+impl Access {
+    async fn nameless(&self) -> Result<Rc<Handle>, StorageError> {
+        if let Some(file) = self.aside.file.borrow().clone() {
+            return Ok(file);
+        }
+        let place = self.place().await;
+        let folder = &self.store().folder;
+        let fd = self.insist(|| folder.make_nameless()).await?;
+        let file = Handle::new(fd, true, place);
+        let file = Rc::new(file.map_err(|cause| StorageError::new("write to", folder.name(), cause))?);
+        // Another run may have made one meanwhile; both are of use as long as they are held.
+        Ok(Rc::clone(self.aside.file.borrow_mut().get_or_insert(file)))
+    }
+
+    /// Puts a span aside of what was asked to be written from `begin` of the piece on.
+    pub(super) async fn put_aside(
+        &self,
+        piece: PieceIndex,
+        begin: u32,
+        span: &Span,
+        slab: &Slab,
+    ) -> Result<(), StorageError> {
+        let room = self.aside.room(piece);
+        let file = self.nameless().await?;
+        let at = span.at as usize;
+        let offset = self.offset_aside(room, begin + span.at);
+        let written = file.write(slab, at..at + span.len as usize, offset, self.counter()).await;
+        written.map_err(|cause| StorageError::new("write", self.store().display(span.file), cause))
+    }
+
+    fn offset_aside(&self, room: u64, begin: u32) -> u64 {
+        room * u64::from(self.store().layout().piece_length()) + u64::from(begin)
+    }
+
+    /// All of the piece is written, and right: what of it lies aside comes to its place.
+    ///
+    /// # Errors
+    /// When a file cannot be opened, read or written.
+    pub async fn adopt(&self, piece: PieceIndex) -> Result<(), StorageError> {
+        let Some(room) = self.aside.rooms.borrow().get(&piece).copied() else { return Ok(()) };
+        let aside = self.nameless().await?;
+        let layout = self.store().layout();
+        for Span { file, offset, len, at } in layout.spans(piece, 0, layout.piece_len(piece)) {
+            let stored = self.store().file(file);
+            if stored.kind != FileKind::Regular || !stored.is_in_place() {
+                continue;
+            }
+            let to = self.open_to_write(file).await?;
+            let from = self.offset_aside(room, at);
+            let copied = aside.file().copy(from..from + u64::from(len), to.file(), offset).await;
+            copied.map_err(|cause| StorageError::new("write", self.store().display(file), cause))?;
+            self.counter().cached_write(len as usize);
+        }
+        self.aside.leave(piece);
+        Ok(())
+    }
+}
