@@ -21,6 +21,8 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
+/// What nobody has asked for waits until a limit leaves something over, and looks this often.
+const NAP: Duration = Duration::from_millis(10);
 /// What waits for its turn looks this often whether the torrent ends.
 const LONGEST_NAP: Duration = Duration::from_millis(250);
 
@@ -152,6 +154,11 @@ impl Receiver {
     /// how many bytes.
     async fn wait_for_turn(&mut self, socket: &Socket) -> usize {
         let Some(quantum) = self.allowance.quantum() else { return usize::MAX };
+        // What nobody has asked for takes nothing from others: they come first, as long as they want all that there is.
+        let is_unbidden = || self.coming.is_some() && self.torrent.swarm.borrow().is_unbidden(self.slot);
+        while is_unbidden() && !self.allowance.is_idle(self.torrent.now()) && !self.torrent.is_stopping() {
+            tokio::time::sleep(NAP).await;
+        }
         let expected = self.coming.is_some() || self.torrent.swarm.borrow().expected(self.slot) > 0;
         while !self.torrent.is_stopping() {
             // Nothing may be unread but the end of the connection.

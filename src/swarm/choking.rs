@@ -287,6 +287,8 @@ impl Swarm {
             // Who has got a free slot since the poll was not ranked: the next round will see.
             let had_one = peer.unchoked && peer.unchoked_since < asked_at;
             let is_chosen = chosen.contains(&peer.tag);
+            // Who had a slot when it was asked has nothing kept for it, whatever has become of that.
+            let is_owed = self.rounds.verdict.owed.contains(&peer.tag);
             // What was kept for it is kept for others now.
             peer.owed &= is_chosen;
             match is_chosen {
@@ -294,8 +296,8 @@ impl Swarm {
                 // Else, of many who give alike, another one would begin to leave at every round, and none would end.
                 true if had_one && !self.commons.slots.is_in_debt() => peer.leaves = None,
                 true if had_one => {}
-                true if !had_one && standing(peer).0 => peer.owed = true,
-                true if !had_one => self.commons.slots.settle_debt(call),
+                true if !had_one && standing(peer).0 => peer.owed = is_owed,
+                true if !had_one && is_owed => self.commons.slots.settle_debt(call),
                 _ => {}
             }
         }

@@ -7,6 +7,8 @@ use std::time::Duration;
 /// Messages out of place that one peer is forgiven: requests while choked or for pieces we lack, blocks unasked, slots taken back
 /// at once over and over, pieces lost again.
 const MOST_OFFENCES: u32 = 300;
+/// As much as one more weigh so many bytes of it.
+const OFFENCE_LEN: u32 = 1024;
 /// One of them is forgotten in each such time: honest peers make a few now and then, and some stay for weeks.
 pub(crate) const FORGETTING: Duration = Duration::from_secs(60);
 /// Slots that a peer may give us and take back in a row without a block, until it counts as one that does not send.
@@ -32,7 +34,12 @@ impl Offences {
 
     /// Counts one more. Says whether these are more than so many.
     pub fn add(&mut self, most: u32) -> bool {
-        self.count += 1;
+        self.add_all(1, most)
+    }
+
+    /// The same, of something that weighs as much as so many.
+    fn add_all(&mut self, weight: u32, most: u32) -> bool {
+        self.count = self.count.saturating_add(weight);
         self.count > most
     }
 
@@ -74,9 +81,10 @@ impl Conduct {
         self.offences.count
     }
 
-    /// Counts a message that should not have come. Says whether that was one too many.
-    pub(super) fn offend(&mut self) -> bool {
-        self.offences.add(MOST_OFFENCES)
+    /// Counts a message that should not have come, of so many bytes. A long one weighs as much as many: our limits let in so much
+    /// less of what is wanted. Says whether that was one too many.
+    pub(super) fn offend(&mut self, len: u32) -> bool {
+        self.offences.add_all(1 + len / OFFENCE_LEN, MOST_OFFENCES)
     }
 
     /// Time passes.
@@ -124,11 +132,13 @@ mod tests {
             let mut minutes = (0..100_000).map(|n| n * every * SECOND);
             minutes.find(|now| {
                 conduct.tick(*now);
-                conduct.offend()
+                conduct.offend(0)
             })
         };
         assert_eq!([60, 600].map(too_many), [None; 2], "for weeks");
         assert_eq!(too_many(0), Some(Duration::ZERO));
+        let mut conduct = Conduct::new(Duration::ZERO);
+        assert_eq!((1..).find(|_| conduct.offend(16 << 10)), Some(18), "blocks that nobody asked for");
         // Every other one is forgotten.
         assert_eq!(too_many(30), Some(599 * 30 * SECOND));
     }

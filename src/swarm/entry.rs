@@ -172,7 +172,7 @@ impl Swarm {
         let too_many_came = !who.outgoing && commons.roster().comers() >= most_comers;
         let crowded = too_many_came || commons.roster().len() >= self.settings.most_peers;
         let keep_outgoing = self.settings.id.0 > who.id.0;
-        let most = self.settings.most_of(who.addr.ip());
+        let most = self.settings.most_of(who.addr.ip(), commons.roster().len());
         let entry = commons.roster().enter(identity, new, keep_outgoing, most);
         match entry {
             Entry::Crowd | Entry::Network => {

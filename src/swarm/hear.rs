@@ -207,9 +207,14 @@ impl Swarm {
 
     /// Counts a message that should not have come.
     pub(super) fn offend(&mut self, slot: PeerSlot) -> Result<(), DropReason> {
+        self.offend_by(slot, 0)
+    }
+
+    /// The same, by that many bytes of payload.
+    pub(super) fn offend_by(&mut self, slot: PeerSlot, len: u32) -> Result<(), DropReason> {
         let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
         self.totals.limits.offences += 1;
-        if peer.conduct.offend() { Err(DropReason::Offences) } else { Ok(()) }
+        if peer.conduct.offend(len) { Err(DropReason::Offences) } else { Ok(()) }
     }
 }
 

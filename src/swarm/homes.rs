@@ -95,6 +95,11 @@ impl Swarm {
         result
     }
 
+    /// Whether the block that is coming from the peer is one that it was not asked for.
+    pub fn is_unbidden(&self, slot: PeerSlot) -> bool {
+        self.peers.get(slot).is_some_and(|peer| peer.bidding == Bidding::Unbidden)
+    }
+
     /// Bytes have come from the peer, and they leave it in the middle of a block, of which the first `filled` are here.
     pub fn trickled(&mut self, now: Duration, slot: PeerSlot, filled: u32) {
         let peer = self.peers.get_mut(slot).filter(|peer| peer.bidding != Bidding::Unbidden);
@@ -122,7 +127,7 @@ impl Swarm {
             false => Bidding::Unbidden,
         };
         if peer.bidding == Bidding::Unbidden {
-            self.offend(slot)?;
+            self.offend_by(slot, block.len)?;
             return Ok((block, Place::Nowhere));
         }
         let tag = peer.tag;

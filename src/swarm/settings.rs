@@ -53,11 +53,12 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Most connections with this host and with its network, which may be all of one customer.
-    pub(super) fn most_of(&self, host: IpAddr) -> Most {
+    /// Most connections with this host, and with its network when half of the places are `taken`: it may be all of one customer.
+    pub(super) fn most_of(&self, host: IpAddr, taken: usize) -> Most {
         let of_host = most_of_host(self.most_of_host, host);
         let share = (self.most_peers / NETWORK_SHARE).max(of_host);
-        Most { of_host, of_network: if is_local(host) { usize::MAX } else { share } }
+        let is_free = is_local(host) || taken < self.most_peers / 2;
+        Most { of_host, of_network: if is_free { usize::MAX } else { share } }
     }
 
     /// Most connections with those who come to us: they may be in no hurry to go.

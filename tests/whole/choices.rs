@@ -285,6 +285,29 @@ fn what_a_limit_lets_out_is_made_use_of() {
     leeches.iter_mut().for_each(|leech| assert!(leech.wait().success()));
 }
 
+/// Who sends what nobody has asked for gets only what a limit leaves over, and not for long.
+#[test]
+fn a_download_limit_is_for_what_was_asked_for() {
+    let (folder, path, torrent) = one_file(3 << 20, 64 * 1024);
+    let mut seeder = Program::start(&mut client("seed", &path, folder.path(), &[]));
+    let peer = seeder.address().to_string();
+    let options = ["--peer", &peer, "--download-limit", "600K", "--cores", "2", "--no-pex"];
+    let mut leech = Program::start(&mut client("download", &path, &folder.path().join("into"), &options));
+    let addr = leech.address();
+    for name in 1..=4 {
+        let (torrent, block) = (torrent.clone(), message(PIECE, &[0, 0], &vec![name; BLOCK as usize]));
+        // Until there is nobody any more; whoever is sent away comes back.
+        std::thread::spawn(move || {
+            while let Ok(mut stream) = connect(addr, &torrent, [name; 20]) {
+                while stream.write_all(&block).is_ok() {}
+            }
+        });
+    }
+    let wasted = leech.until("completed")["wasted"].as_f64().expect("a number");
+    assert!(leech.wait().success());
+    assert!(wasted <= (3 << 20) as f64 / 5.0, "{wasted} bytes in vain");
+}
+
 #[test]
 fn at_a_low_limit_blocks_come_in_parts_and_whole() {
     let (folder, torrent, parsed) = one_file(100_000, BLOCK);
