@@ -97,16 +97,14 @@ pub fn check(
     let store = Arc::new(store);
     let work = async |core: ring::Core, access, queue, seen: mpsc::Sender<u32>| {
         let tell = move |done| _ = seen.try_send(done);
-        let good = storage::check(&access, &core.arena, &torrent, &queue, tell).await?;
-        Ok((good, access.damage()))
+        storage::check(&access, &core.arena, &torrent, &queue, tell).await
     };
     let found = on_cores(cores, &store, work, |done| watch(done, pieces))?;
     let mut good = vec![false; pieces as usize];
-    found.iter().flat_map(|(pieces, _)| pieces).for_each(|piece| good[piece.as_usize()] = true);
+    found.into_iter().flatten().for_each(|piece| good[piece.as_usize()] = true);
     let mut report = CheckReport::new(&store, &good);
-    let damage = found.into_iter().flat_map(|(_, damage)| damage);
-    for (file, fault) in faults.into_iter().map(|(file, fault)| (file, fault.why())).chain(damage) {
-        report.files[file.as_usize()].fault = Some(fault);
+    for (file, fault) in faults.into_iter().chain(store.damage()) {
+        report.files[file.as_usize()].fault = Some(fault.why());
     }
     Ok(report)
 }

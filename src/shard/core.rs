@@ -168,12 +168,6 @@ async fn check(
     };
     let good = storage::check(access, &core.arena, &crew.torrent, &crew.queue, seen).await;
     let good = good.inspect_err(|_| crew.queue.close())?;
-    for (file, why) in access.damage() {
-        tracing::warn!(
-            "of {} something cannot be read, and counts as missing: {why}",
-            crew.store.display(file)
-        );
-    }
     good.into_iter().for_each(|piece| crew.commons.map.set_have(piece));
     if crew.has_checked() {
         let report = crew.prepare(access).await?;

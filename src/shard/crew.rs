@@ -168,12 +168,19 @@ impl Crew {
     /// Deals with what the check has found. [`Crew::go_on`] comes next.
     ///
     /// # Errors
-    /// When a file is in the way, or the kernel refuses.
+    /// When a file is in the way, the disk gives back nothing, or the kernel refuses.
     pub(super) async fn prepare(&self, access: &Access) -> Result<CheckReport, StorageError> {
         let layout = self.store.layout();
         let good: Vec<bool> = layout.pieces().map(|piece| self.commons.map.has(piece)).collect();
         let report = CheckReport::new(&self.store, &good);
         let is_left_out = |file| self.commons.selection.file(file) == Priority::Skip;
+        for (_, error) in self.store.damage() {
+            // It may be another thing than the disk that is broken: then nothing is to be changed.
+            if report.good_pieces == 0 {
+                return Err(error);
+            }
+            tracing::warn!("{error}: what could not be read counts as missing");
+        }
         if self.download {
             let good_pieces = |file: FileIndex| report.files[file.as_usize()].good_pieces;
             self.store.prepare(good_pieces, |file| self.extent(file), is_left_out)?;

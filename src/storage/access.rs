@@ -10,7 +10,6 @@ use super::{Location, StorageError, Store};
 use crate::metainfo::{FileIndex, FileKind, PieceIndex, Span};
 use crate::ring::{Batches, Cached, Descriptors, File, FillingSlab, Place, Slab};
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
@@ -55,7 +54,6 @@ pub struct Access {
     counter: Counter,
     /// What was hashed to check what is on disk.
     checked: Cell<Batches>,
-    damage: RefCell<BTreeMap<FileIndex, String>>,
     /// Times that a file had to wait for a descriptor.
     waits: Cell<u64>,
 }
@@ -67,8 +65,8 @@ impl Access {
         let open = RefCell::new(OpenFiles::new(cores));
         let views = RefCell::new(Views::new(cores));
         let (looked, waits, checked) = (Cell::new(None), Cell::new(0), Cell::default());
-        let (aside, counter, damage) = (Aside::default(), Counter::default(), RefCell::default());
-        Self { store, open, aside, views, looked, writes, counter, checked, damage, waits }
+        let (aside, counter) = (Aside::default(), Counter::default());
+        Self { store, open, aside, views, looked, writes, counter, checked, waits }
     }
 
     /// With views that fit a core with so many bytes of memory, of which nothing is mapped yet.
@@ -95,17 +93,6 @@ impl Access {
     /// The batches of runs that this core has hashed to check what is on disk.
     pub fn checked(&self) -> Batches {
         self.checked.get()
-    }
-
-    /// Files of which the disk could not give back something, and why, as far as this core has seen.
-    pub fn damage(&self) -> BTreeMap<FileIndex, String> {
-        self.damage.borrow().clone()
-    }
-
-    fn note_damage(&self, file: FileIndex, error: &StorageError) {
-        if error.is_damage() {
-            self.damage.borrow_mut().entry(file).or_insert_with(|| error.why());
-        }
     }
 
     /// One more, which was begun then.
@@ -360,7 +347,7 @@ impl Access {
             let read = file.read(&slab, place, span.offset, (alone, keep), &self.counter).await;
             if let Err(cause) = read {
                 let error = StorageError::new("read", self.store.display(span.file), cause);
-                self.note_damage(span.file, &error);
+                self.store.note_damage(span.file, &error);
                 return Err(error);
             }
         }

@@ -48,7 +48,7 @@ impl Access {
         let fd = self.insist(|| folder.make_nameless()).await?;
         let file = Handle::new(fd, true, place);
         let file = Rc::new(file.map_err(|cause| StorageError::new("write to", folder.name(), cause))?);
-        // Another run may have made one meanwhile; both are of use as long as they are held.
+        // Another run may have made one meanwhile, which is kept.
         Ok(Rc::clone(self.aside.file.borrow_mut().get_or_insert(file)))
     }
 

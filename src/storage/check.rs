@@ -341,7 +341,7 @@ impl Drop for Seat<'_> {
 
 /// Compares pieces of the queue with the hashes of the torrent until it has none left, and calls `seen` with the number
 /// of pieces that all cores have done. A file that is missing or too short makes its pieces bad; so does, where it lies, what
-/// the disk cannot give back ([`Access::damage`]). Gives the good pieces among those that this core took, in no particular order; those of all cores make the
+/// the disk cannot give back ([`Store::damage`](super::Store::damage)). Gives the good pieces among those that this core took, in no particular order; those of all cores make the
 /// [`CheckReport`](super::CheckReport).
 ///
 /// # Errors

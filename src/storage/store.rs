@@ -5,6 +5,7 @@ use super::folder::{Room, synced};
 use super::history::History;
 use super::{Folder, StorageError};
 use crate::metainfo::{FileEntry, FileIndex, FileKind, Layout, PART_SUFFIX, PieceIndex};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -163,6 +164,8 @@ pub struct Store {
     /// Whether parts are opened to be written: see [`Store::prepare`].
     writes: AtomicBool,
     pub(super) history: History,
+    /// Files of which the disk could not give back something, and the first error of each.
+    damage: Mutex<BTreeMap<FileIndex, i32>>,
 }
 
 impl Store {
@@ -209,7 +212,7 @@ impl Store {
             in_place: AtomicBool::new(false),
         });
         let (files, history) = (files.collect(), History::new(layout.total()));
-        Self { folder, layout, files, writes: AtomicBool::new(false), history }
+        Self { folder, layout, files, writes: AtomicBool::new(false), history, damage: Mutex::default() }
     }
 
     fn regular(&self) -> impl Iterator<Item = (FileIndex, &StoredFile)> {
@@ -235,6 +238,22 @@ impl Store {
     /// Whether parts are open to be written: from [`Store::prepare`] on.
     pub(super) fn writes(&self) -> bool {
         self.writes.load(Ordering::Acquire)
+    }
+
+    /// Remembers what could not be read, if that is the disk's fault.
+    pub(super) fn note_damage(&self, file: FileIndex, error: &StorageError) {
+        if let (true, Some(code)) = (error.is_damage(), error.cause.raw_os_error()) {
+            self.damage.lock().unwrap_or_else(PoisonError::into_inner).entry(file).or_insert(code);
+        }
+    }
+
+    /// Files of which the disk could not give back something, as far as any core has seen, each with its first error.
+    pub fn damage(&self) -> Vec<(FileIndex, StorageError)> {
+        let error = |(file, code): (&FileIndex, &i32)| {
+            let cause = io::Error::from_raw_os_error(*code);
+            (*file, StorageError::new("read", self.display(*file), cause))
+        };
+        self.damage.lock().unwrap_or_else(PoisonError::into_inner).iter().map(error).collect()
     }
 
     /// The torrent's geometry.

@@ -1,6 +1,6 @@
 //! Disks that lose their power, or fail, under a program.
 
-use crate::clients::seedring::{Seedring, binary, number, run_command, transfer};
+use crate::clients::seedring::{Ran, Seedring, binary, number, run_command, transfer};
 use crate::disk::{LOOP, STRADDLING, image, with_mounts, xfs};
 use crate::support::payload::{self, assert_same};
 use crate::support::peer::{Conduct, Seeder};
@@ -141,12 +141,9 @@ fn a_disk_that_fails_ends_the_seed() {
     fails_in_the_middle(&stage, command, || fs::write(&sign, "").expect("a sign can be given"));
 }
 
-/// Of the image under the file system, the end of what the file has is cut off: the disk cannot give it back, the rest it can.
-const LOSE: &str = r#"last=$(filefrag -b4096 -v "$1/frail" | awk '$1 ~ /^[0-9]+:$/ { sub(/:/, "", $5); if ($5 + 0 > m) m = $5 + 0 } END { print m }')
-    truncate -s $(((last - 1500) * 4096)) "$2""#;
-
-#[test]
-fn what_a_disk_cannot_give_back_is_told_and_fetched_anew() {
+/// Runs a check and then a download on a file system of whose image, under the file, is cut off what lies behind a block: an expression
+/// of the `first` and the `last` of the file. The disk cannot give that back. Gives what the check says of the file, too.
+fn on_a_damaged_disk(behind: &str) -> (Value, Ran) {
     drop(program("filefrag", "e2fsprogs"));
     let stage = Stage::new();
     let (origin, mount) = (stage.folder("origin"), stage.folder("mount"));
@@ -157,20 +154,38 @@ fn what_a_disk_cannot_give_back_is_told_and_fetched_anew() {
     let seeder = Seeder::start(&torrent, Ipv4Addr::LOCALHOST, Conduct::honest(Duration::ZERO));
     let peer = seeder.addr().to_string();
     let script = format!(
-        r#"{LOOP}; cp "$3/frail" "$1/"; umount "$1"; {LOOP}; {LOSE}
-        "$4" check --json "$5" -d "$1" | sed 's/"event"/"check"/'"#
+        r#"{LOOP}; cp "$3/frail" "$1/"; umount "$1"; {LOOP}
+        blocks=$(filefrag -b4096 -v "$1/frail" | sed -En 's/^ *[0-9]+: +[0-9]+\.\. *[0-9]+: +([0-9]+)\.\. *([0-9]+):.*/\1\n\2/p' | sort -n)
+        first=$(echo "$blocks" | head -n 1); last=$(echo "$blocks" | tail -n 1)
+        truncate -s $((({behind}) * 4096)) "$2"
+        "$4" check --json "$5" -d "$1" | sed 's/"event"/"check"/'; ls "$1" >&2"#
     );
     let tool = PathBuf::from(binary().get_program());
     let paths = [&mount, &image, &origin, &tool, &torrent.file].map(PathBuf::as_path);
     let download = transfer("download", &torrent, &mount, &["--peer", &peer]);
-    let ran = run_command(&stage, &mut with_mounts(&script, &paths, &download)).good();
-    let file = ran.events.iter().find(|line| line["check"] == "file").expect("a line of the file");
-    let (good, pieces) = (number(file, "good_pieces"), number(file, "pieces"));
+    let ran = run_command(&stage, &mut with_mounts(&script, &paths, &download));
+    let file = ran.events.iter().find(|line| line["check"] == "file").expect("a line of the file").clone();
+    assert!(file["fault"].as_str().is_some_and(|fault| fault.contains("Input/output error")), "{file}");
+    (file, ran)
+}
+
+#[test]
+fn what_a_disk_cannot_give_back_is_told_and_fetched_anew() {
+    let (file, ran) = on_a_damaged_disk("last - 1500");
+    let (good, pieces) = (number(&file, "good_pieces"), number(&file, "pieces"));
     assert!(
         (280..=300).contains(&good) && pieces == 384,
         "6 MB of 24 are lost, no piece beside them: {file}"
     );
-    assert!(file["fault"].as_str().is_some_and(|fault| fault.contains("Input/output error")), "{file}");
+    let ran = ran.good();
     assert_eq!(number(ran.event("checked"), "good_pieces"), good);
     assert_eq!(number(ran.event("completed"), "left"), 0);
+}
+
+/// Perhaps it is not the disk that is broken.
+#[test]
+fn a_disk_that_gives_nothing_back_is_not_written_to() {
+    let (file, ran) = on_a_damaged_disk("first");
+    assert_eq!(number(&file, "good_pieces"), 0);
+    assert!(ran.refused().contains("frail"), "{ran:?}");
 }
