@@ -1,10 +1,10 @@
 //! What is still to be said to trackers when it is over.
 
-use crate::discovery::tracker::Announcing;
+use crate::discovery::tracker::{Announcing, Told};
 use std::net::SocketAddr;
 
-/// What a magnet link has told trackers of us, which holds until it is taken back, or until the session that follows announces
-/// from the same place by the same name. (A tracker that takes us in for the link and refuses the session forgets us by itself.)
+/// What a magnet link has told trackers of us, which holds until it is taken back, or until the session that follows from the same
+/// place by the same name takes it over.
 #[derive(Debug, Default)]
 pub struct Farewell(Option<(SocketAddr, Option<Announcing>)>);
 
@@ -24,11 +24,16 @@ impl Farewell {
         stop(self.0.and_then(|(_, announcing)| announcing)).await;
     }
 
-    /// Lets who announces for this address go on. Whoever was told of another place is told first that we have gone from there:
-    /// some know us by our name alone.
-    pub(super) async fn hand_over(self, addr: SocketAddr) {
+    /// Lets who announces for this address go on, and gives the trackers that know us. Whoever was told of another place is told
+    /// first that we have gone from there: some know us by our name alone.
+    pub(super) async fn hand_over(self, addr: SocketAddr) -> Vec<Told> {
         if self.listened().is_some_and(|listened| listened.port() != addr.port()) {
             self.say().await;
+            return Vec::new();
+        }
+        match self.0 {
+            Some((_, Some(announcing))) => announcing.leave().await,
+            _ => Vec::new(),
         }
     }
 }

@@ -376,11 +376,11 @@ impl<W: FnMut(Event)> Running<W> {
             port: self.addr.port(),
             key: announce_key(self.job.torrent.info_hash, self.id.0),
             tiers: self.job.torrent.trackers.clone(),
+            told: std::mem::take(&mut self.farewell).hand_over(self.addr).await,
         };
         let (found, notes) = (self.tracked.0.clone(), self.notes.0.clone());
         let totals = Arc::clone(&self.totals);
         let limits = self.job.announce;
-        std::mem::take(&mut self.farewell).hand_over(self.addr).await;
         self.announcing = Some(Announcing::start(client, identity, limits, totals, found, notes));
         false
     }

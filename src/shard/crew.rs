@@ -7,7 +7,7 @@ use super::connection::Transfer;
 use super::seats::Seats;
 use super::{Assignment, Choices, Progress};
 use crate::metainfo::{FileIndex, FileKind, PieceIndex, Torrent};
-use crate::storage::{Access, CheckReport, Extent, PieceQueue, StorageError, Store};
+use crate::storage::{Access, CheckReport, Extent, Location, PieceQueue, StorageError, Store};
 use crate::swarm::{Commons, Greeting, Handover, Priority, Tag};
 use crate::wire::PeerId;
 use crate::wire::mse::Encryption;
@@ -174,6 +174,8 @@ impl Crew {
         let good: Vec<bool> = layout.pieces().map(|piece| self.commons.map.has(piece)).collect();
         let report = CheckReport::new(&self.store, &good);
         let is_left_out = |file| self.commons.selection.file(file) == Priority::Skip;
+        let whole = layout.files().zip(&report.files).filter(|(_, found)| found.good);
+        whole.for_each(|(file, _)| self.store.file(file).was_found_whole());
         for (_, error) in self.store.damage() {
             // It may be another thing than the disk that is broken: then nothing is to be changed.
             if report.good_pieces == 0 {
@@ -196,8 +198,12 @@ impl Crew {
             self.file_left[file.as_usize()].store(left, Ordering::Relaxed);
             if left > 0 && self.is_stored(file) && extent != Extent::Nothing {
                 self.unfinished.fetch_add(1, Ordering::Relaxed);
-            } else if self.download && is_left_out(file) && self.has_for_others(file) {
-                access.settle(file).await?;
+            } else if self.download && is_left_out(file) {
+                // Of one that is whole, the name is to be its own.
+                let is_part = matches!(self.store.file(file).location(), Location::Part(_));
+                if self.has_for_others(file) || left == 0 && is_part {
+                    access.settle(file).await?;
+                }
             } else if self.download && left == 0 {
                 access.finish(file).await?;
             }

@@ -23,6 +23,8 @@ use std::time::Duration;
 
 /// What nobody has asked for waits until a limit leaves something over, and looks this often.
 const NAP: Duration = Duration::from_millis(10);
+/// So long it waits at a time.
+const LONGEST_UNBIDDEN: Duration = Duration::from_secs(5);
 /// What waits for its turn looks this often whether the torrent ends.
 const LONGEST_NAP: Duration = Duration::from_millis(250);
 
@@ -155,8 +157,14 @@ impl Receiver {
     async fn wait_for_turn(&mut self, socket: &Socket) -> usize {
         let Some(quantum) = self.allowance.quantum() else { return usize::MAX };
         // What nobody has asked for takes nothing from others: they come first, as long as they want all that there is.
+        // But not for ever: what comes behind it may be worth something, or the end of the connection.
         let is_unbidden = || self.coming.is_some() && self.torrent.swarm.borrow().is_unbidden(self.slot);
-        while is_unbidden() && !self.allowance.is_idle(self.torrent.now()) && !self.torrent.is_stopping() {
+        let latest = self.torrent.now() + LONGEST_UNBIDDEN;
+        while is_unbidden() && socket.unread() > 0 && !self.torrent.is_stopping() {
+            let now = self.torrent.now();
+            if now >= latest || self.allowance.is_idle(now) {
+                break;
+            }
             tokio::time::sleep(NAP).await;
         }
         let expected = self.coming.is_some() || self.torrent.swarm.borrow().expected(self.slot) > 0;

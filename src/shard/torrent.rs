@@ -379,6 +379,7 @@ impl TorrentShard {
             self.fetched.borrow_mut().retain(|key, _| key.0 != piece);
             self.hashing.forget(piece);
             self.memory.borrow_mut().forget(piece);
+            self.access.give_up(piece);
             return;
         }
         // Before anybody can find that all is complete.

@@ -343,8 +343,11 @@ impl Access {
                 slab.lease(place).expect("one span after the other").zero();
                 continue;
             }
-            let file = self.open(span.file, Purpose::Read).await?;
-            let read = file.read(&slab, place, span.offset, (alone, keep), &self.counter).await;
+            let (file, from) = match self.find_aside(piece, range.start, &span).await? {
+                Some(aside) => aside,
+                None => (self.open(span.file, Purpose::Read).await?, span.offset),
+            };
+            let read = file.read(&slab, place, from, (alone, keep), &self.counter).await;
             if let Err(cause) = read {
                 let error = StorageError::new("read", self.store.display(span.file), cause);
                 self.store.note_damage(span.file, &error);

@@ -5,7 +5,7 @@
 
 use super::handle::Handle;
 use super::{Access, StorageError};
-use crate::metainfo::{FileKind, PieceIndex, Span};
+use crate::metainfo::{PieceIndex, Span};
 use crate::ring::Slab;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -29,7 +29,7 @@ impl Aside {
     }
 
     /// The piece needs it no more.
-    fn leave(&self, piece: PieceIndex) {
+    pub(super) fn leave(&self, piece: PieceIndex) {
         let mut rooms = self.rooms.borrow_mut();
         rooms.remove(&piece);
         if rooms.is_empty() {
@@ -39,13 +39,15 @@ impl Aside {
 }
 
 impl Access {
-    async fn nameless(&self) -> Result<Rc<Handle>, StorageError> {
+    /// The file, made where that of the span is.
+    async fn nameless(&self, span: &Span) -> Result<Rc<Handle>, StorageError> {
         if let Some(file) = self.aside.file.borrow().clone() {
             return Ok(file);
         }
         let place = self.place().await;
         let folder = &self.store().folder;
-        let fd = self.insist(|| folder.make_nameless()).await?;
+        let beside = &self.store().file(span.file).path;
+        let fd = self.insist(|| folder.make_nameless(beside)).await?;
         let file = Handle::new(fd, true, place);
         let file = Rc::new(file.map_err(|cause| StorageError::new("write to", folder.name(), cause))?);
         // Another run may have made one meanwhile, which is kept.
@@ -61,11 +63,33 @@ impl Access {
         slab: &Slab,
     ) -> Result<(), StorageError> {
         let room = self.aside.room(piece);
-        let file = self.nameless().await?;
+        let file = self.nameless(span).await?;
         let at = span.at as usize;
         let offset = self.offset_aside(room, begin + span.at);
         let written = file.write(slab, at..at + span.len as usize, offset, self.counter()).await;
         written.map_err(|cause| StorageError::new("write", self.store().display(span.file), cause))
+    }
+
+    /// Where a span lies aside of what is asked for from `begin` of the piece on, if it does.
+    pub(super) async fn find_aside(
+        &self,
+        piece: PieceIndex,
+        begin: u32,
+        span: &Span,
+    ) -> Result<Option<(Rc<Handle>, u64)>, StorageError> {
+        let room = self.aside.rooms.borrow().get(&piece).copied();
+        match room.filter(|_| self.store().file(span.file).is_in_place()) {
+            Some(room) => {
+                let offset = self.offset_aside(room, begin + span.at);
+                Ok(Some((self.nameless(span).await?, offset)))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// The piece came out wrong: what of it lies aside is of no use.
+    pub fn give_up(&self, piece: PieceIndex) {
+        self.aside.leave(piece);
     }
 
     fn offset_aside(&self, room: u64, begin: u32) -> u64 {
@@ -77,19 +101,13 @@ impl Access {
     /// # Errors
     /// When a file cannot be opened, read or written.
     pub async fn adopt(&self, piece: PieceIndex) -> Result<(), StorageError> {
-        let Some(room) = self.aside.rooms.borrow().get(&piece).copied() else { return Ok(()) };
-        let aside = self.nameless().await?;
         let layout = self.store().layout();
-        for Span { file, offset, len, at } in layout.spans(piece, 0, layout.piece_len(piece)) {
-            let stored = self.store().file(file);
-            if stored.kind != FileKind::Regular || !stored.is_in_place() {
-                continue;
-            }
-            let to = self.open_to_write(file).await?;
-            let from = self.offset_aside(room, at);
-            let copied = aside.file().copy(from..from + u64::from(len), to.file(), offset).await;
-            copied.map_err(|cause| StorageError::new("write", self.store().display(file), cause))?;
-            self.counter().cached_write(len as usize);
+        for span in layout.spans(piece, 0, layout.piece_len(piece)) {
+            let Some((aside, from)) = self.find_aside(piece, 0, &span).await? else { continue };
+            let to = self.open_to_write(span.file).await?;
+            let copied = aside.file().copy(from..from + u64::from(span.len), to.file(), span.offset).await;
+            copied.map_err(|cause| StorageError::new("write", self.store().display(span.file), cause))?;
+            self.counter().cached_write(span.len as usize);
         }
         self.aside.leave(piece);
         Ok(())

@@ -3,6 +3,7 @@
 use rustix::fs::{AtFlags, StatxFlags, StatxTimestamp};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, SystemTime};
 
 /// File systems that give a file another number when they have forgotten it, or when it is first written: FUSE, FAT, exFAT, SMB
 /// (three), 9p, VirtualBox, overlay.
@@ -25,6 +26,14 @@ pub(super) struct Stamp {
     pub(super) len: i64,
     /// Seconds and nanoseconds.
     pub(super) written: (i64, u64),
+}
+
+impl Stamp {
+    /// When it was written, as far as the clock can say that.
+    pub(super) fn time(&self) -> SystemTime {
+        let seconds = Duration::from_secs(u64::try_from(self.written.0).unwrap_or(0));
+        SystemTime::UNIX_EPOCH + seconds + Duration::from_nanos(self.written.1)
+    }
 }
 
 /// One file, whatever its name.
@@ -73,7 +82,6 @@ mod tests {
     use super::*;
     use std::fs;
     use std::path::Path;
-    use std::time::Duration;
 
     const FAT: u64 = 0x4d44;
 

@@ -207,21 +207,13 @@ impl Folder {
         Ok(())
     }
 
-    /// Makes a file in this folder that has no name: when it is closed, nothing is left of it.
+    /// Makes a file in the folder of that path, or in this one, that has no name: when it is closed, nothing is left of it.
     ///
     /// # Errors
     /// When it cannot be made.
-    pub(super) fn make_nameless(&self) -> Result<OwnedFd, StorageError> {
-        let (flags, mode) = (OFlags::RDWR | OFlags::CLOEXEC, Mode::from_raw_mode(0o600));
-        let made = match openat2(&self.fd, ".", flags | OFlags::TMPFILE, mode, CONFINED) {
-            // Not every file system knows of such files: then one whose name is taken away at once.
-            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {
-                let name = format!(".seedring.{}.{:?}", std::process::id(), std::thread::current().id());
-                let made = openat2(&self.fd, &*name, flags | OFlags::CREATE | OFlags::EXCL, mode, CONFINED);
-                made.and_then(|fd| rustix::fs::unlinkat(&self.fd, &*name, AtFlags::empty()).map(|()| fd))
-            }
-            other => other,
-        };
+    pub(super) fn make_nameless(&self, beside: Components<'_>) -> Result<OwnedFd, StorageError> {
+        let there = self.parent(beside, false).and_then(|folder| make_nameless_in(&folder));
+        let made = there.or_else(|_| make_nameless_in(&self.fd));
         made.map_err(|cause| StorageError::new("write to", &self.name, cause))
     }
 
@@ -261,6 +253,20 @@ impl Folder {
             other => other.map_err(fail)?,
         }
         Ok(parent)
+    }
+}
+
+fn make_nameless_in(folder: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let (flags, mode) = (OFlags::RDWR | OFlags::CLOEXEC, Mode::from_raw_mode(0o600));
+    match openat2(folder, ".", flags | OFlags::TMPFILE, mode, CONFINED) {
+        // Not every file system knows of such files: then one whose name is taken away at once.
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {
+            let name = format!(".seedring.{:016x}", fastrand::u64(..));
+            let made = openat2(folder, &*name, flags | OFlags::CREATE | OFlags::EXCL, mode, CONFINED)?;
+            rustix::fs::unlinkat(folder, &*name, AtFlags::empty())?;
+            Ok(made)
+        }
+        other => other,
     }
 }
 

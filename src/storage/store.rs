@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 /// Where a file's bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,8 +82,10 @@ pub struct StoredFile {
     location: SharedLocation,
     /// The file that was opened first, by whatever core: to be checked, or because it was made.
     known: Mutex<Option<FileId>>,
-    /// What it looked like then, if it is only read.
-    stamp: Mutex<Option<Stamp>>,
+    /// What it looked like then, and the time, if it is only read.
+    stamp: Mutex<Option<(Stamp, SystemTime)>>,
+    /// Whether the check has found it whole: then nobody has a reason to write into it.
+    is_whole: AtomicBool,
     /// Whether we write it, or have written it.
     is_ours: AtomicBool,
     /// Whether only parts of it will be written.
@@ -141,12 +144,21 @@ impl StoredFile {
         *known.get_or_insert(opened) == opened
     }
 
-    /// Whether it still looks as it did when it was opened first, if it is only read.
+    /// The check has found it whole.
+    pub fn was_found_whole(&self) {
+        self.is_whole.store(true, Ordering::Release);
+    }
+
+    /// Whether nobody has written into it since it was opened first, as far as its length and time tell, if it was whole and is only
+    /// read. A time before that is one that somebody has set: there are programs that give files the date of what they hold.
     pub(super) fn is_untouched(&self, stamp: Stamp) -> bool {
         if self.is_ours.load(Ordering::Acquire) || !matches!(self.location(), Location::Final(_)) {
             return true;
         }
-        *self.stamp.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(stamp) == stamp
+        let mut first = self.stamp.lock().unwrap_or_else(PoisonError::into_inner);
+        let (before, opened) = *first.get_or_insert_with(|| (stamp, SystemTime::now()));
+        let is_new = stamp.written != before.written && stamp.time() >= opened;
+        !self.is_whole.load(Ordering::Acquire) || stamp.len == before.len && !is_new
     }
 
     /// Says that it lies under its own name, with this many bytes.
@@ -207,6 +219,7 @@ impl Store {
             location: SharedLocation::new(Location::Absent),
             known: Mutex::new(None),
             stamp: Mutex::new(None),
+            is_whole: AtomicBool::new(false),
             is_ours: AtomicBool::new(false),
             sparse: AtomicBool::new(false),
             in_place: AtomicBool::new(false),

@@ -97,7 +97,7 @@ impl Swarm {
 
     /// Whether the block that is coming from the peer is one that it was not asked for.
     pub fn is_unbidden(&self, slot: PeerSlot) -> bool {
-        self.peers.get(slot).is_some_and(|peer| peer.bidding == Bidding::Unbidden)
+        self.peers.get(slot).is_some_and(|peer| !peer.dropped && peer.bidding == Bidding::Unbidden)
     }
 
     /// Bytes have come from the peer, and they leave it in the middle of a block, of which the first `filled` are here.

@@ -86,9 +86,20 @@ pub struct Goodbye {
     pub heard_of_us: bool,
 }
 
+/// A tracker that was told of us, and is to hear when we leave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Its announce URL.
+    pub url: String,
+    /// What it called us.
+    pub tracker_id: Option<Vec<u8>>,
+}
+
 #[derive(Debug)]
 struct Tracker {
     url: String,
+    /// It was told of us before this session, by the same name from the same place.
+    knew_us: bool,
     /// It has accepted an announce of this session.
     knows_us: bool,
     /// Before this no announce without an event.
@@ -152,8 +163,14 @@ impl Announcer {
         now: Instant,
     ) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let tracker =
-            |url| Tracker { url, knows_us: false, not_before: None, barred: None, tracker_id: None };
+        let tracker = |url| Tracker {
+            url,
+            knew_us: false,
+            knows_us: false,
+            not_before: None,
+            barred: None,
+            tracker_id: None,
+        };
         let mut tiers: Vec<Vec<Tracker>> =
             tiers.into_iter().map(|tier| tier.into_iter().map(tracker).collect()).collect();
         tiers.retain(|tier| !tier.is_empty());
@@ -231,23 +248,41 @@ impl Announcer {
         self.raised
     }
 
-    /// What to tell when the torrent stops, to each tracker that knows of us and to the one that is being asked, whose answer
-    /// nobody will hear. A completion that was not told yet goes to the first of them before `stopped`.
-    pub fn goodbyes(&self) -> Vec<Goodbye> {
+    /// Trackers that were told of us before, by the same name from the same place: they hear the last words in any case.
+    pub fn know_us(&mut self, told: &[Told]) {
+        for tracker in self.tiers.iter_mut().flatten() {
+            if let Some(told) = told.iter().find(|told| told.url == tracker.url) {
+                (tracker.knew_us, tracker.tracker_id) = (true, told.tracker_id.clone());
+            }
+        }
+    }
+
+    /// Those that know us, or may.
+    pub fn told(&self) -> impl Iterator<Item = Told> {
+        self.hearers()
+            .map(|tracker| Told { url: tracker.url.clone(), tracker_id: tracker.tracker_id.clone() })
+    }
+
+    fn hearers(&self) -> impl Iterator<Item = &Tracker> {
         let asked = match self.state {
             State::UnderWay((tier, index), _) => Some(self.tiers[tier][index].url.as_str()),
             State::Idle | State::Waiting { .. } | State::Asking(_) => None,
         };
         let all = self.tiers.iter().flatten();
-        let mut told: Vec<_> =
-            all.filter(|tracker| tracker.knows_us || asked == Some(tracker.url.as_str())).collect();
-        told.sort_by_key(|tracker| !tracker.knows_us);
+        all.filter(move |tracker| tracker.has_heard() || asked == Some(tracker.url.as_str()))
+    }
+
+    /// What to tell when the torrent stops, to each tracker that knows of us and to the one that is being asked, whose answer
+    /// nobody will hear. A completion that was not told yet goes to the first of them before `stopped`.
+    pub fn goodbyes(&self) -> Vec<Goodbye> {
+        let mut told: Vec<_> = self.hearers().collect();
+        told.sort_by_key(|tracker| !tracker.has_heard());
         let mut to_tell = self.completed == Completed::ToTell;
         let goodbyes = told.into_iter().map(|tracker| {
             let completed = std::mem::take(&mut to_tell).then_some(Event::Completed);
             let words = completed.into_iter().chain([Event::Stopped]);
             let words = words.map(|event| tracker.due(Some(event))).collect();
-            Goodbye { words, heard_of_us: tracker.knows_us }
+            Goodbye { words, heard_of_us: tracker.has_heard() }
         });
         goodbyes.collect()
     }
@@ -353,6 +388,10 @@ impl State {
 }
 
 impl Tracker {
+    fn has_heard(&self) -> bool {
+        self.knows_us || self.knew_us
+    }
+
     fn due(&self, event: Option<Event>) -> Due {
         Due { url: self.url.clone(), event, tracker_id: self.tracker_id.clone() }
     }

@@ -294,9 +294,7 @@ impl TrackerClient {
     ) -> Result<(SocketAddr, Response), TrackerError> {
         let _turn = self.turn(&self.udp_turns).await;
         let mut failure = TrackerError::Timeout("answer");
-        let last = addrs.len().saturating_sub(1);
-        for (index, addr) in addrs.into_iter().enumerate() {
-            let patience = if index < last { patience.hasty() } else { patience };
+        for addr in addrs {
             match udp::ask(addr, self.home(), question.clone(), patience, &self.counters).await {
                 Ok(answer) => return Ok((addr, answer)),
                 Err(error @ TrackerError::Reply(_)) => return Err(error),
@@ -337,12 +335,11 @@ impl TrackerClient {
     }
 }
 
-/// How patient to be with a UDP tracker that has these addresses. One that both families lead to is asked again soon rather
-/// than waited for: where packets of one family vanish, its whole patience would keep a torrent silent for hours although the
-/// other family is there again.
+/// How patient to be with a UDP tracker that has these addresses. One that several lead to is asked again soon rather than waited
+/// for: where packets to one of them vanish, its whole patience would keep a torrent silent for hours although another is there
+/// again.
 fn patience_with(addrs: &[SocketAddr], patience: UdpPatience) -> UdpPatience {
-    let v4 = addrs.iter().filter(|addr| addr.is_ipv4()).count();
-    if (1..addrs.len()).contains(&v4) { patience.hasty() } else { patience }
+    if addrs.len() > 1 { patience.hasty() } else { patience }
 }
 
 /// Asks a tracker at its addresses of each family, at the same time, and merges what comes in time: who has answered waits so

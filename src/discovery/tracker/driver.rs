@@ -1,20 +1,19 @@
 //! The task that asks the trackers of one torrent, and its handle.
 
 use super::announce::{AnnounceRequest, Event};
-use super::announcer::{Announcer, AnnouncerConfig, Due, Goodbye, Input};
+use super::announcer::{Announcer, AnnouncerConfig, Due, Goodbye, Input, Told};
 use super::client::TrackerClient;
 use super::counters::Count;
 use super::error::TrackerError;
+use super::identity::{TorrentIdentity, Totals};
 use super::reply::AnnounceResponse;
 use super::scrape::Scrape;
 use super::udp_exchange::UdpPatience;
 use super::url::{TrackerUrl, label};
-use crate::metainfo::InfoHash;
 use std::collections::HashSet;
-use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -31,41 +30,6 @@ const LAST_WORDS: UdpPatience = UdpPatience { first_wait: Duration::from_secs(1)
 const MAX_TRACKERS: usize = 100;
 /// How many peers a tracker is asked for.
 const NUM_WANT: u32 = 100;
-
-/// Byte counts that announces report, kept up to date by those who move the bytes.
-#[derive(Debug, Default)]
-pub struct Totals {
-    /// Payload bytes sent in this session.
-    pub uploaded: AtomicU64,
-    /// Payload bytes received in this session.
-    pub downloaded: AtomicU64,
-    /// Payload bytes still missing.
-    pub left: AtomicU64,
-    /// Whether something is missing and yet nothing is to be fetched: a partial seed (BEP 21).
-    pub paused: AtomicBool,
-}
-
-/// What does not change about a torrent while it is announced.
-#[derive(Clone, Debug)]
-pub struct TorrentIdentity {
-    /// The torrent.
-    pub info_hash: InfoHash,
-    /// Our id in the handshake.
-    pub peer_id: [u8; 20],
-    /// The TCP port we listen on.
-    pub port: u16,
-    /// A random number, the same for all announces (BEP 7): see [`announce_key`].
-    pub key: u32,
-    /// Announce URLs (BEP 12). Those that cannot be asked are reported as failed and left out.
-    pub tiers: Vec<Vec<String>>,
-}
-
-/// The key by which a tracker knows us again though our address has changed (BEP 7). Nobody else can tell it; and it stays while
-/// the program runs, for whoever looks up a magnet link announces once more, by the same id, when it knows the torrent.
-pub fn announce_key(info_hash: InfoHash, peer_id: [u8; 20]) -> u32 {
-    static SECRET: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-    SECRET.hash_one((info_hash.0, peer_id)) as u32
-}
 
 /// What happened, for the log. Names a tracker by scheme and host: a path may hold a passkey.
 #[derive(Debug)]
@@ -121,6 +85,7 @@ pub enum Note {
 ///     port: 6881,
 ///     key: fastrand::u32(..),
 ///     tiers: vec![vec![tracker.url()]],
+///     told: Vec::new(),
 /// };
 /// tokio::spawn(tracker.run());
 ///
@@ -140,7 +105,7 @@ pub enum Note {
 #[derive(Debug)]
 pub struct Announcing {
     wishes: watch::Sender<Wishes>,
-    task: JoinHandle<()>,
+    task: JoinHandle<Vec<Told>>,
 }
 
 /// What the handle asks of the task. Standing values, so that nothing queues up and nothing is lost.
@@ -151,7 +116,16 @@ struct Wishes {
     want_peers: u64,
     has_peers: u64,
     scrape: u64,
-    stop: bool,
+    end: Option<End>,
+}
+
+/// How announcing ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Trackers are told.
+    Stop,
+    /// Somebody else goes on.
+    Leave,
 }
 
 impl Announcing {
@@ -174,9 +148,10 @@ impl Announcing {
         let alone = tiers.iter().flatten().count() == 1;
         let complete = totals.left.load(Ordering::Relaxed) == 0;
         let now = Instant::now().into_std();
-        let line = |tiers| Line {
-            machine: Announcer::new(config, tiers, complete, fastrand::u64(..), now),
-            delivery: JoinSet::new(),
+        let line = |tiers| {
+            let mut machine = Announcer::new(config, tiers, complete, fastrand::u64(..), now);
+            machine.know_us(&torrent.told);
+            Line { machine, delivery: JoinSet::new() }
         };
         let lines = if config.to_all {
             tiers.into_iter().flatten().map(|url| line(vec![vec![url]])).collect()
@@ -214,11 +189,21 @@ impl Announcing {
     /// Tells `stopped` to every tracker that knows of us, before it `completed` when that was not told yet, and
     /// ends. Takes 5 s at most.
     pub async fn stop(self) {
-        self.wishes.send_modify(|wishes| wishes.stop = true);
-        if let Err(error) = self.task.await
-            && error.is_panic()
-        {
-            std::panic::resume_unwind(error.into_panic());
+        self.end(End::Stop).await;
+    }
+
+    /// Ends at once, and tells nobody, for somebody else goes on by the same name from the same place: who is to tell those
+    /// trackers that know us, in the end, is given them.
+    pub async fn leave(self) -> Vec<Told> {
+        self.end(End::Leave).await
+    }
+
+    async fn end(self, how: End) -> Vec<Told> {
+        self.wishes.send_modify(|wishes| wishes.end = Some(how));
+        match self.task.await {
+            Ok(told) => told,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => Vec::new(),
         }
     }
 }
@@ -287,7 +272,8 @@ struct Outcome {
 }
 
 impl Driver {
-    async fn run(mut self, mut wished: watch::Receiver<Wishes>) {
+    /// Gives those that know us when they were not told that we leave.
+    async fn run(mut self, mut wished: watch::Receiver<Wishes>) -> Vec<Told> {
         let mut under_way = JoinSet::new();
         let mut heeded = Wishes::default();
         loop {
@@ -303,12 +289,16 @@ impl Driver {
                 Some(note) = self.scrapes.join_next() => self.tell(joined(note)),
                 changed = wished.changed() => {
                     if changed.is_err() {
-                        return;
+                        return Vec::new();
                     }
                     let wishes = *wished.borrow_and_update();
                     self.heed(wishes, std::mem::replace(&mut heeded, wishes));
-                    if wishes.stop {
-                        break;
+                    match wishes.end {
+                        None => {}
+                        Some(End::Leave) => {
+                            return self.lines.iter().flat_map(|line| line.machine.told()).collect();
+                        }
+                        Some(End::Stop) => break,
                     }
                 }
                 () = until(deadline) => {}
@@ -316,6 +306,7 @@ impl Driver {
         }
         // Whoever has not answered by then will forget us by itself.
         let _ = timeout(STOP_TIME, self.say_goodbye(under_way)).await;
+        Vec::new()
     }
 
     /// Takes up what is new among the wishes.

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 const CONNECTION_ID_AGE: Duration = Duration::from_secs(60);
 /// Most that a wait doubles.
 const MAX_DOUBLINGS: u32 = 8;
-/// Retries when there is somebody else to ask.
+/// Longest first wait, and retries, when there is somebody else to ask: lists of trackers are full of those that are gone.
+const WAIT_BEFORE_NEXT: Duration = Duration::from_secs(5);
 const RETRIES_BEFORE_NEXT: u32 = 1;
 
 /// How patient one is with a UDP tracker.
@@ -33,7 +34,8 @@ impl Default for UdpPatience {
 impl UdpPatience {
     /// Less of it, for when there is another address or tracker to ask.
     pub(super) fn hasty(self) -> Self {
-        Self { retries: self.retries.min(RETRIES_BEFORE_NEXT), ..self }
+        let first_wait = self.first_wait.min(WAIT_BEFORE_NEXT);
+        Self { first_wait, retries: self.retries.min(RETRIES_BEFORE_NEXT) }
     }
 }
 

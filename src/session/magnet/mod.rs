@@ -272,6 +272,7 @@ fn announce_for(
         port,
         key: announce_key(magnet.info_hash, id.0),
         tiers: magnet.tiers(),
+        told: Vec::new(),
     };
     let totals = Arc::new(Totals::default());
     // Not known; but something is missing.

@@ -136,6 +136,25 @@ fn who_announced_for_a_link_takes_it_back_whatever_becomes_of_the_session() {
     assert_eq!(["started", "completed", "stopped"].map(|event| tracker.heard(event)), [5, 1, 4]);
 }
 
+/// The tracker before it is gone: the session ends before its turn comes again.
+#[test]
+fn who_was_told_for_a_link_hears_how_the_session_ended_though_it_was_not_asked_again() {
+    let (folder, torrent, parsed) = one_file(100_000, BLOCK);
+    let mut seeder = Program::start(&mut client("seed", &torrent, folder.path(), &["--no-trackers"]));
+    let tracker = Tracker::naming(seeder.address());
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let addr = silent.local_addr().unwrap().to_string().replace(':', "%3A");
+    std::thread::spawn(move || {
+        // For the link it fails at once.
+        drop(silent.accept());
+        silent.incoming().collect::<Vec<_>>()
+    });
+    let name = link(&parsed, &format!("&tr=http%3A%2F%2F{addr}%2Fannounce{}", tracker.url()));
+    let mut leech = client("download", Path::new(&name), &folder.path().join("into"), &[]);
+    assert!(leech.output().unwrap().status.success());
+    assert_eq!(["started", "completed", "stopped"].map(|event| tracker.heard(event)), [1, 1, 1]);
+}
+
 #[test]
 fn a_link_selects_files_and_a_filter_holds_before_there_is_metadata() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-use crate::discovery::tracker::{Announcer, AnnouncerConfig, Due, Event, Goodbye, Input};
+use crate::discovery::tracker::{Announcer, AnnouncerConfig, Due, Event, Goodbye, Input, Told};
 use std::time::{Duration, Instant};
 
 /// An announcer with a clock in seconds.
@@ -386,6 +386,23 @@ fn only_trackers_that_know_us_or_may_hear_a_goodbye() {
     table.hear(Input::Completed).parts(&[("a", &[STOPPED]), ("b", &[COMPLETED, STOPPED])]);
     let sure: Vec<_> = table.announcer.goodbyes().iter().map(|goodbye| goodbye.heard_of_us).collect();
     assert_eq!(sure, [true, false]);
+}
+
+#[test]
+fn who_was_told_before_the_session_hears_the_goodbye_though_it_was_not_asked_again() {
+    let mut first = Table::new(&[&["a"], &["b"]], false);
+    let tracker_id = Some(b"x".to_vec());
+    first.asks("a", STARTED).hear(Input::Failed).asks("b", STARTED);
+    first.hear(Input::Succeeded { interval: None, min_interval: None, tracker_id: tracker_id.clone() });
+    let told: Vec<Told> = first.announcer.told().collect();
+    assert_eq!(told, [Told { url: "b".into(), tracker_id: tracker_id.clone() }]);
+    let mut next = Table::new(&[&["a"], &["b"]], false);
+    next.announcer.know_us(&told);
+    next.parts(&[("b", &[STOPPED])]).asks("a", STARTED);
+    next.hear(Input::Completed).parts(&[("a", &[STOPPED]), ("b", &[COMPLETED, STOPPED])]);
+    // To it, too, this is a session that begins.
+    let due = next.hear(Input::Failed).next().unwrap();
+    assert_eq!((due.event, due.tracker_id), (Some(STARTED), tracker_id));
 }
 
 #[test]

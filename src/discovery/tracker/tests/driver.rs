@@ -36,7 +36,8 @@ fn start_as(
     let mut peer_id = *b"-SR0001-abcdefghijkl";
     peer_id[18..].copy_from_slice(&port.to_be_bytes());
     let tiers = tiers.iter().map(|url| vec![(*url).to_owned()]).collect();
-    let torrent = TorrentIdentity { info_hash: InfoHash([1; 20]), peer_id, port, key: 1, tiers };
+    let torrent =
+        TorrentIdentity { info_hash: InfoHash([1; 20]), peer_id, port, key: 1, tiers, told: Vec::new() };
     let totals = Arc::new(Totals::default());
     totals.left.store(left, Ordering::Relaxed);
     let (peers_out, peers) = mpsc::channel(16);
