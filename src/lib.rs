@@ -58,7 +58,8 @@
 //!    ([`swarm::Swarm::fingerprinted`]). All fetch it once more, each block from another than before, and where two differ a
 //!    third decides (`swarm/votes.rs`); then those who agree with each other do (`swarm/camps.rs`), or one alone
 //!    (`swarm/alone.rs`). When it comes out right, who sent another block is banned. (Runs of pieces too long for memory are
-//!    written before the verdict, and again if it is bad.)
+//!    written before the verdict, and again if it is bad. What of them belongs to a file that was left out and is there waits
+//!    for it in a file without a name: `storage/aside.rs`.)
 //! 5. A file whose pieces are all there is synced and gets its own name ([`storage::Access::finish`]).
 //!
 //! # What can be seen
@@ -95,7 +96,7 @@
 //!   else are atomics ([`swarm::PieceMap`]) and mailboxes. Locks are for what is rarer: who is connected, addresses, blame, the
 //!   ranking for slots, blocks that one core fetches for another.
 //! * No payload byte is copied in user space in the steady state, but for what is sent to peers that insist on encryption,
-//!   what comes in another order than it was asked for, and what one core fetches for another.
+//!   what comes in another order than it was asked for, what one core fetches for another, and what goes into files left out.
 //! * No byte that is sent from the page cache is touched by our own code, only by the kernel ([`ring::Cached`]).
 //! * No operation on a slab that can wait for a peer: sockets are waited for with empty hands ([`ring::Socket`]). Sends
 //!   without a copy ([`ring::ZeroCopy`]) do hold slabs until the peer has acknowledged them: a quarter of them at most.
