@@ -23,7 +23,7 @@ use std::time::Duration;
 
 /// What nobody has asked for waits until a limit leaves something over, and looks this often.
 const NAP: Duration = Duration::from_millis(10);
-/// So long it waits at a time.
+/// So long it waits, each block.
 const LONGEST_UNBIDDEN: Duration = Duration::from_secs(5);
 /// What waits for its turn looks this often whether the torrent ends.
 const LONGEST_NAP: Duration = Duration::from_millis(250);
@@ -37,6 +37,8 @@ struct Coming {
     /// Room for all of it, when it is put aside: from its first byte on.
     aside: Vec<u8>,
     _room: Option<Room>,
+    /// Until then it waits for what a limit leaves over, if nobody has asked for it.
+    waits_until: Duration,
 }
 
 impl Coming {
@@ -158,11 +160,11 @@ impl Receiver {
         let Some(quantum) = self.allowance.quantum() else { return usize::MAX };
         // What nobody has asked for takes nothing from others: they come first, as long as they want all that there is.
         // But not for ever: what comes behind it may be worth something, or the end of the connection.
-        let is_unbidden = || self.coming.is_some() && self.torrent.swarm.borrow().is_unbidden(self.slot);
-        let latest = self.torrent.now() + LONGEST_UNBIDDEN;
+        let latest = self.coming.as_ref().map(|coming| coming.waits_until);
+        let is_unbidden = || latest.is_some() && self.torrent.swarm.borrow().is_unbidden(self.slot);
         while is_unbidden() && socket.unread() > 0 && !self.torrent.is_stopping() {
             let now = self.torrent.now();
-            if now >= latest || self.allowance.is_idle(now) {
+            if latest.is_none_or(|latest| now >= latest) || self.allowance.is_idle(now) {
                 break;
             }
             tokio::time::sleep(NAP).await;
@@ -403,7 +405,10 @@ impl Receiver {
                     self.guess.begun(next == Some(block));
                     let (found, _room) = torrent.asides.find(place);
                     torrent.hits.borrow_mut().asides += u64::from(found != place);
-                    self.coming = Some(Coming { block, place: found, filled: 0, aside: Vec::new(), _room });
+                    let waits_until = self.now + LONGEST_UNBIDDEN;
+                    let coming =
+                        Coming { block, place: found, filled: 0, aside: Vec::new(), _room, waits_until };
+                    self.coming = Some(coming);
                 }
                 Some(Item::Payload { len }) => {
                     let end = bytes.len() - input.len();

@@ -3,7 +3,6 @@
 use rustix::fs::{AtFlags, StatxFlags, StatxTimestamp};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Duration, SystemTime};
 
 /// File systems that give a file another number when they have forgotten it, or when it is first written: FUSE, FAT, exFAT, SMB
 /// (three), 9p, VirtualBox, overlay.
@@ -26,13 +25,15 @@ pub(super) struct Stamp {
     pub(super) len: i64,
     /// Seconds and nanoseconds.
     pub(super) written: (i64, u64),
+    /// When something about it has changed, by the file system's own clock: nobody can set that.
+    pub(super) changed: (i64, u64),
 }
 
 impl Stamp {
-    /// When it was written, as far as the clock can say that.
-    pub(super) fn time(&self) -> SystemTime {
-        let seconds = Duration::from_secs(u64::try_from(self.written.0).unwrap_or(0));
-        SystemTime::UNIX_EPOCH + seconds + Duration::from_nanos(self.written.1)
+    /// Whether it was written to since it looked as `before`, as far as length and time tell. A time of writing that is not after all
+    /// changes before was set: there are programs that give files the date of what they hold.
+    pub(super) fn is_written_since(&self, before: &Self) -> bool {
+        self.len != before.len || self.written != before.written && self.written > before.changed
     }
 }
 
@@ -82,6 +83,7 @@ mod tests {
     use super::*;
     use std::fs;
     use std::path::Path;
+    use std::time::Duration;
 
     const FAT: u64 = 0x4d44;
 
@@ -120,5 +122,20 @@ mod tests {
         assert_ne!(put("c", "12", time), first);
         assert_ne!(put("d", "1", time + Duration::from_secs(2)), first);
         assert!(!first.lasts() && id(&path, 0).lasts());
+    }
+
+    #[test]
+    fn a_date_that_somebody_sets_is_no_word_written() {
+        let stamp = |len, written, changed| Stamp { len, written: (written, 0), changed: (changed, 0) };
+        let before = stamp(9, 100, 200);
+        for (now, is_written) in [
+            (stamp(9, 100, 300), false),
+            (stamp(9, 50, 300), false),
+            (stamp(9, 200, 300), false),
+            (stamp(9, 201, 201), true),
+            (stamp(8, 100, 300), true),
+        ] {
+            assert_eq!(now.is_written_since(&before), is_written, "{now:?}");
+        }
     }
 }

@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 
 /// Where a file's bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,8 +81,8 @@ pub struct StoredFile {
     location: SharedLocation,
     /// The file that was opened first, by whatever core: to be checked, or because it was made.
     known: Mutex<Option<FileId>>,
-    /// What it looked like then, and the time, if it is only read.
-    stamp: Mutex<Option<(Stamp, SystemTime)>>,
+    /// What it looked like then, if it is only read.
+    stamp: Mutex<Option<Stamp>>,
     /// Whether the check has found it whole: then nobody has a reason to write into it.
     is_whole: AtomicBool,
     /// Whether we write it, or have written it.
@@ -149,16 +148,14 @@ impl StoredFile {
         self.is_whole.store(true, Ordering::Release);
     }
 
-    /// Whether nobody has written into it since it was opened first, as far as its length and time tell, if it was whole and is only
-    /// read. A time before that is one that somebody has set: there are programs that give files the date of what they hold.
+    /// Whether nobody has written into it since it was opened first, if it was whole and is only read.
     pub(super) fn is_untouched(&self, stamp: Stamp) -> bool {
         if self.is_ours.load(Ordering::Acquire) || !matches!(self.location(), Location::Final(_)) {
             return true;
         }
         let mut first = self.stamp.lock().unwrap_or_else(PoisonError::into_inner);
-        let (before, opened) = *first.get_or_insert_with(|| (stamp, SystemTime::now()));
-        let is_new = stamp.written != before.written && stamp.time() >= opened;
-        !self.is_whole.load(Ordering::Acquire) || stamp.len == before.len && !is_new
+        let before = first.get_or_insert(stamp);
+        !self.is_whole.load(Ordering::Acquire) || !stamp.is_written_since(before)
     }
 
     /// Says that it lies under its own name, with this many bytes.

@@ -91,6 +91,8 @@ pub struct Goodbye {
 pub struct Told {
     /// Its announce URL.
     pub url: String,
+    /// Whether it has accepted that. Else it may have.
+    pub heard_of_us: bool,
     /// What it called us.
     pub tracker_id: Option<Vec<u8>>,
 }
@@ -98,8 +100,8 @@ pub struct Told {
 #[derive(Debug)]
 struct Tracker {
     url: String,
-    /// It was told of us before this session, by the same name from the same place.
-    knew_us: bool,
+    /// It was told of us before this session, by the same name from the same place; and whether it has accepted that.
+    knew_us: Option<bool>,
     /// It has accepted an announce of this session.
     knows_us: bool,
     /// Before this no announce without an event.
@@ -165,7 +167,7 @@ impl Announcer {
         let mut rng = fastrand::Rng::with_seed(seed);
         let tracker = |url| Tracker {
             url,
-            knew_us: false,
+            knew_us: None,
             knows_us: false,
             not_before: None,
             barred: None,
@@ -252,15 +254,18 @@ impl Announcer {
     pub fn know_us(&mut self, told: &[Told]) {
         for tracker in self.tiers.iter_mut().flatten() {
             if let Some(told) = told.iter().find(|told| told.url == tracker.url) {
-                (tracker.knew_us, tracker.tracker_id) = (true, told.tracker_id.clone());
+                (tracker.knew_us, tracker.tracker_id) = (Some(told.heard_of_us), told.tracker_id.clone());
             }
         }
     }
 
     /// Those that know us, or may.
     pub fn told(&self) -> impl Iterator<Item = Told> {
-        self.hearers()
-            .map(|tracker| Told { url: tracker.url.clone(), tracker_id: tracker.tracker_id.clone() })
+        self.hearers().map(|tracker| Told {
+            url: tracker.url.clone(),
+            heard_of_us: tracker.has_heard(),
+            tracker_id: tracker.tracker_id.clone(),
+        })
     }
 
     fn hearers(&self) -> impl Iterator<Item = &Tracker> {
@@ -269,14 +274,16 @@ impl Announcer {
             State::Idle | State::Waiting { .. } | State::Asking(_) => None,
         };
         let all = self.tiers.iter().flatten();
-        all.filter(move |tracker| tracker.has_heard() || asked == Some(tracker.url.as_str()))
+        all.filter(move |tracker| {
+            tracker.has_heard() || tracker.knew_us.is_some() || asked == Some(tracker.url.as_str())
+        })
     }
 
-    /// What to tell when the torrent stops, to each tracker that knows of us and to the one that is being asked, whose answer
-    /// nobody will hear. A completion that was not told yet goes to the first of them before `stopped`.
+    /// What to tell when the torrent stops, to each tracker that knows of us and to those whose answer nobody has heard. A
+    /// completion that was not told yet goes to the first of them before `stopped`: to one that has answered this session, if any has.
     pub fn goodbyes(&self) -> Vec<Goodbye> {
         let mut told: Vec<_> = self.hearers().collect();
-        told.sort_by_key(|tracker| !tracker.has_heard());
+        told.sort_by_key(|tracker| (!tracker.knows_us, !tracker.has_heard()));
         let mut to_tell = self.completed == Completed::ToTell;
         let goodbyes = told.into_iter().map(|tracker| {
             let completed = std::mem::take(&mut to_tell).then_some(Event::Completed);
@@ -389,7 +396,7 @@ impl State {
 
 impl Tracker {
     fn has_heard(&self) -> bool {
-        self.knows_us || self.knew_us
+        self.knows_us || self.knew_us == Some(true)
     }
 
     fn due(&self, event: Option<Event>) -> Due {

@@ -395,7 +395,7 @@ fn who_was_told_before_the_session_hears_the_goodbye_though_it_was_not_asked_aga
     first.asks("a", STARTED).hear(Input::Failed).asks("b", STARTED);
     first.hear(Input::Succeeded { interval: None, min_interval: None, tracker_id: tracker_id.clone() });
     let told: Vec<Told> = first.announcer.told().collect();
-    assert_eq!(told, [Told { url: "b".into(), tracker_id: tracker_id.clone() }]);
+    assert_eq!(told, [Told { url: "b".into(), heard_of_us: true, tracker_id: tracker_id.clone() }]);
     let mut next = Table::new(&[&["a"], &["b"]], false);
     next.announcer.know_us(&told);
     next.parts(&[("b", &[STOPPED])]).asks("a", STARTED);
@@ -403,6 +403,19 @@ fn who_was_told_before_the_session_hears_the_goodbye_though_it_was_not_asked_aga
     // To it, too, this is a session that begins.
     let due = next.hear(Input::Failed).next().unwrap();
     assert_eq!((due.event, due.tracker_id), (Some(STARTED), tracker_id));
+}
+
+#[test]
+fn a_completion_goes_to_who_has_answered_rather_than_to_who_was_only_asked_before_the_session() {
+    let mut first = Table::new(&[&["a"], &["b"]], false);
+    let told: Vec<Told> = first.asks("a", STARTED).announcer.told().collect();
+    assert_eq!(told, [Told { url: "a".into(), heard_of_us: false, tracker_id: None }]);
+    let mut next = Table::new(&[&["a"], &["b"]], false);
+    next.announcer.know_us(&told);
+    next.asks("a", STARTED).hear(Input::Failed).asks("b", STARTED).ok(1800, None).hear(Input::Completed);
+    next.parts(&[("a", &[STOPPED]), ("b", &[COMPLETED, STOPPED])]);
+    let sure: Vec<_> = next.announcer.goodbyes().iter().map(|goodbye| goodbye.heard_of_us).collect();
+    assert_eq!(sure, [true, false]);
 }
 
 #[test]
