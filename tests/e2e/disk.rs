@@ -443,9 +443,12 @@ fn a_seed_of_files_that_are_not_its_own_says_so() {
     payload::files(&origin, &[("solo", 4 << 20)], 1);
     let torrent = Torrent::make(&stage.path(""), &origin, "solo", 256 << 10, None);
     let own = transfer("seed", &torrent, &origin, &["--metrics", "127.0.0.1:0"]);
-    // Where anybody may run it.
+    // Where anybody may run it. Had we it open to be written, programs that other tests start just then would have it, too, for a
+    // moment, and it could not be run.
     let client = stage.path("client");
-    fs::copy(own.get_program(), &client).unwrap();
+    let mut cp = Command::new("cp");
+    cp.arg(own.get_program()).arg(&client);
+    run_to_success(cp);
     for (path, mode) in [("", 0o755), ("client", 0o755), ("origin", 0o755), ("origin/solo", 0o644)] {
         fs::set_permissions(stage.path(path), fs::Permissions::from_mode(mode)).unwrap();
     }
