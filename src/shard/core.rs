@@ -201,8 +201,7 @@ async fn keep_time(torrent: Rc<TorrentShard>) {
             torrent.publish();
             torrent.charge_shifts();
             if let Err(error) = torrent.access.look_after_files() {
-                torrent.crew.fail();
-                torrent.report(Report::Failed(error.to_string()));
+                torrent.fail(&error);
             }
             if torrent.core == 0 {
                 torrent.report(Report::Progress(torrent.crew.progress()));

@@ -325,14 +325,19 @@ impl TorrentShard {
         }
     }
 
+    /// The torrent stops with the cause.
+    pub(super) fn fail(&self, error: &StorageError) {
+        self.crew.fail();
+        self.report(Report::Failed(error.to_string()));
+    }
+
     /// Starts disk work; when it fails, the torrent stops with the cause.
     fn work(self: &Rc<Self>, work: impl Future<Output = Result<(), StorageError>> + 'static) {
         let this = Rc::clone(self);
         this.busy.set(this.busy.get() + 1);
         ring::spawn(async move {
             if let Err(error) = work.await {
-                this.crew.fail();
-                this.report(Report::Failed(error.to_string()));
+                this.fail(&error);
             }
             this.pump();
             this.busy.set(this.busy.get() - 1);

@@ -22,14 +22,23 @@ pub(super) struct Aside {
 impl Aside {
     /// Gives the piece room, if it has none yet.
     fn room(&self, piece: PieceIndex) -> u64 {
+        if let Some(room) = self.of(piece) {
+            return room;
+        }
         let mut rooms = self.rooms.borrow_mut();
-        let free =
-            (0..).find(|room| rooms.values().all(|taken| taken != room)).expect("one of so many is free");
-        *rooms.entry(piece).or_insert(free)
+        let is_free = |room: &u64| rooms.values().all(|taken| taken != room);
+        let free = (0..).find(is_free).expect("one of so many is free");
+        rooms.insert(piece, free);
+        free
+    }
+
+    /// The piece's room, if it has one.
+    fn of(&self, piece: PieceIndex) -> Option<u64> {
+        self.rooms.borrow().get(&piece).copied()
     }
 
     /// The piece needs it no more.
-    pub(super) fn leave(&self, piece: PieceIndex) {
+    fn leave(&self, piece: PieceIndex) {
         let mut rooms = self.rooms.borrow_mut();
         rooms.remove(&piece);
         if rooms.is_empty() {
@@ -77,8 +86,7 @@ impl Access {
         begin: u32,
         span: &Span,
     ) -> Result<Option<(Rc<Handle>, u64)>, StorageError> {
-        let room = self.aside.rooms.borrow().get(&piece).copied();
-        match room.filter(|_| self.store().file(span.file).is_in_place()) {
+        match self.aside.of(piece).filter(|_| self.store().file(span.file).is_in_place()) {
             Some(room) => {
                 let offset = self.offset_aside(room, begin + span.at);
                 Ok(Some((self.nameless(span).await?, offset)))
@@ -101,6 +109,9 @@ impl Access {
     /// # Errors
     /// When a file cannot be opened, read or written.
     pub async fn adopt(&self, piece: PieceIndex) -> Result<(), StorageError> {
+        if self.aside.of(piece).is_none() {
+            return Ok(());
+        }
         let layout = self.store().layout();
         for span in layout.spans(piece, 0, layout.piece_len(piece)) {
             let Some((aside, from)) = self.find_aside(piece, 0, &span).await? else { continue };

@@ -7,7 +7,7 @@ use std::time::Duration;
 /// Messages out of place that one peer is forgiven: requests while choked or for pieces we lack, blocks unasked, slots taken back
 /// at once over and over, pieces lost again.
 const MOST_OFFENCES: u32 = 300;
-/// As much as one more weigh so many bytes of it.
+/// So many bytes of such a message weigh as much as one more.
 const OFFENCE_LEN: u32 = 1024;
 /// One of them is forgotten in each such time: honest peers make a few now and then, and some stay for weeks.
 pub(crate) const FORGETTING: Duration = Duration::from_secs(60);

@@ -158,7 +158,7 @@ fn on_a_damaged_disk(behind: &str) -> (Value, Ran) {
         blocks=$(filefrag -b4096 -v "$1/frail" | sed -En 's/^ *[0-9]+: +[0-9]+\.\. *[0-9]+: +([0-9]+)\.\. *([0-9]+):.*/\1\n\2/p' | sort -n)
         first=$(echo "$blocks" | head -n 1); last=$(echo "$blocks" | tail -n 1)
         truncate -s $((({behind}) * 4096)) "$2"
-        "$4" check --json "$5" -d "$1" | sed 's/"event"/"check"/'; ls "$1" >&2"#
+        "$4" check --json "$5" -d "$1" | sed 's/"event"/"check"/'"#
     );
     let tool = PathBuf::from(binary().get_program());
     let paths = [&mount, &image, &origin, &tool, &torrent.file].map(PathBuf::as_path);
