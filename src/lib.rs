@@ -33,7 +33,7 @@
 //! all cores have places in one budget of descriptors (`ring/descriptors.rs`): what finds none waits, and strangers give way
 //! (`shard/strangers.rs`). A core accepts newcomers, those that other cores hand over among them, at a pace that leaves it to
 //! its peers (`shard/listen.rs`). A seed whose link is full, as it was told or has found out (`swarm/uplink.rs`), sends first
-//! what nobody has (`swarm/precedence.rs`).
+//! what nobody has (`swarm/precedence.rs`). What its disk does not give back it offers no more, and tells peers so (`swarm/losses.rs`).
 //!
 //! # The walk of a block
 //!

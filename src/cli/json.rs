@@ -70,6 +70,8 @@ pub(super) enum Line<'a> {
     Progress(&'a Progress),
     /// A piece had a wrong hash.
     PieceFailed { piece: u32 },
+    /// A piece that was there cannot be read any more.
+    PieceLost { piece: u32, reason: &'a str },
     /// A peer has gone, or had to go.
     PeerDropped { addr: SocketAddr, reason: &'a str },
     /// A tracker has answered with so many peers.
@@ -146,6 +148,7 @@ impl<'a> Line<'a> {
             Event::Listening(addr) => Self::Listening { addr: *addr },
             Event::Progress(progress) => Self::Progress(progress),
             Event::PieceFailed(piece) => Self::PieceFailed { piece: *piece },
+            Event::PieceLost { piece, reason } => Self::PieceLost { piece: *piece, reason },
             Event::PeerDropped { addr, reason } => Self::PeerDropped { addr: *addr, reason },
             Event::Tracker { url, result: Ok(answer) } => Self::Tracker {
                 url,

@@ -46,6 +46,9 @@ impl<'a> Watch<'a> {
             Event::PieceFailed(piece) => {
                 self.out.note(&format!("piece {piece} had a wrong hash; it will be fetched again"));
             }
+            Event::PieceLost { piece, reason } => {
+                self.out.note(&format!("piece {piece} is lost, and is offered no more: {reason}"));
+            }
             Event::PeerDropped { addr, reason } => tracing::info!("the peer {addr} {reason}"),
             Event::Tracker { url, result: Ok(answer) } => {
                 tracing::info!("the tracker {url} knows {}", human::count(answer.peers as u64, "peer"));

@@ -42,6 +42,7 @@ const COUNTERS: &[(&str, &str)] = &[
     ),
     ("seedring_copied_bytes_total", "Payload copied in memory to be sent encrypted."),
     ("seedring_failed_pieces_total", "Pieces whose hash was wrong."),
+    ("seedring_lost_pieces_total", "Pieces that were there and cannot be read any more."),
     ("seedring_limit_hits_total", "How often a limit has said no."),
     (
         "seedring_local_discovery_packets_total",
@@ -234,12 +235,13 @@ impl Registry {
     fn set_sums(&self, node: &Node) {
         let labels = node.labels();
         let sum = |value: Figure| node.cores.values().map(value).sum();
-        let sums: [(&str, Figure); 7] = [
+        let sums: [(&str, Figure); 8] = [
             ("seedring_uploaded_bytes_total", |core| core.progress.uploaded),
             ("seedring_downloaded_bytes_total", |core| core.progress.downloaded),
             ("seedring_received_bytes_total", |core| core.received),
             ("seedring_wasted_bytes_total", |core| core.progress.wasted),
             ("seedring_failed_pieces_total", |core| core.failed_pieces),
+            ("seedring_lost_pieces_total", |core| core.lost_pieces),
             ("seedring_protocol_sent_bytes_total", |core| core.overhead.sent),
             ("seedring_protocol_received_bytes_total", |core| core.overhead.received),
         ];

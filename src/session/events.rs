@@ -27,6 +27,13 @@ pub enum Event {
     Snapshot(Box<Snapshot>),
     /// A piece had the wrong hash.
     PieceFailed(u32),
+    /// A piece that we had cannot be read any more: we go on without it.
+    PieceLost {
+        /// Its number.
+        piece: u32,
+        /// What the disk says.
+        reason: String,
+    },
     /// A peer was dropped for a reason of its own or ours.
     PeerDropped {
         /// Where it was.

@@ -300,6 +300,7 @@ impl<W: FnMut(Event)> Running<W> {
             }
             Report::Snapshot(snapshot) => (self.watch)(Event::Snapshot(snapshot)),
             Report::PieceFailed(piece) => (self.watch)(Event::PieceFailed(piece)),
+            Report::PieceLost(piece, reason) => (self.watch)(Event::PieceLost { piece, reason }),
             Report::DhtNode(addr) => self.dht.iter().for_each(|dht| dht.add_node(addr)),
             Report::PeerDropped { addr, reason } => (self.watch)(Event::PeerDropped { addr, reason }),
             Report::Complete(progress) => {

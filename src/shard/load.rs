@@ -5,10 +5,10 @@ use super::Report;
 use super::memory::{Ahead, Memory, RunKey};
 use super::snapshot::Lookup;
 use super::torrent::TorrentShard;
-use crate::metainfo::{BLOCK_LEN, Block, Layout};
+use crate::metainfo::{BLOCK_LEN, Block, Layout, PieceIndex};
 use crate::ring::{self, Cached, FillingSlab, Gather, Slab};
-use crate::storage::Interest;
-use crate::swarm::{PeerSlot, RUN_LEN};
+use crate::storage::{Interest, StorageError};
+use crate::swarm::{Loss, PeerSlot, RUN_LEN};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
@@ -206,7 +206,7 @@ impl Asker {
     }
 }
 
-/// The disk has failed; the control thread has been told.
+/// The disk has failed; the swarm and the control thread have been told.
 #[derive(Debug, thiserror::Error)]
 #[error("what the peer asked for cannot be read")]
 pub(super) struct ReadFailed;
@@ -377,10 +377,50 @@ impl TorrentShard {
                     this.memory.borrow_mut().keep_read(key, slab.clone(), range, ahead);
                     let _ = done.send(Some(slab));
                 }
-                Err(error) => this.report(Report::Failed(error.to_string())),
+                Err(error) => {
+                    let loss =
+                        if error.is_damage() { this.swarm.borrow_mut().lose(key.0) } else { Loss::Grave };
+                    // Whoever waits for it asks the swarm then.
+                    drop(done);
+                    this.bear(loss, key.0, &error).await;
+                }
             }
         });
         coming
+    }
+}
+
+/// What it means for the torrent that the disk does not give back what a peer has asked for.
+impl TorrentShard {
+    /// A seed goes on without the piece if that is all that is lost; else the torrent ends with the cause.
+    async fn bear(self: &Rc<Self>, loss: Loss, piece: PieceIndex, error: &StorageError) {
+        self.pump();
+        match loss {
+            Loss::Known => {}
+            Loss::New if self.reads_others().await => {
+                self.report(Report::PieceLost(piece.get(), error.to_string()));
+            }
+            Loss::New | Loss::Grave => self.report(Report::Failed(error.to_string())),
+        }
+    }
+
+    /// Whether the disk gives back something of other pieces: here and there it is asked.
+    async fn reads_others(&self) -> bool {
+        let layout = self.crew.store.layout();
+        let others: Vec<PieceIndex> = {
+            let swarm = self.swarm.borrow();
+            layout.pieces().filter(|piece| swarm.gives(*piece)).collect()
+        };
+        for at in [others.len() / 2, 0, others.len().saturating_sub(1)] {
+            let Some(piece) = others.get(at).copied() else { return false };
+            // Whoever fills all memory is being given something.
+            let Some(slab) = self.memory.borrow_mut().take(0) else { return true };
+            let len = layout.piece_len(piece).min(BLOCK_LEN);
+            if self.access.read(piece, 0, len, 0, slab).await.is_ok() {
+                return true;
+            }
+        }
+        false
     }
 }
 

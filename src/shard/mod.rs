@@ -112,6 +112,8 @@ pub enum Report {
     Snapshot(Box<Snapshot>),
     /// A piece had the wrong hash.
     PieceFailed(u32),
+    /// A piece that we had cannot be read any more, for this reason: a seed goes on without it.
+    PieceLost(u32, String),
     /// A peer was dropped.
     PeerDropped {
         /// Where it was.
@@ -130,7 +132,7 @@ pub enum Report {
 impl Report {
     /// Whether somebody waits for it: it must arrive.
     fn is_awaited(&self) -> bool {
-        matches!(self, Self::Checked(_) | Self::Complete(_) | Self::Failed(_))
+        matches!(self, Self::Checked(_) | Self::Complete(_) | Self::PieceLost(..) | Self::Failed(_))
     }
 }
 

@@ -108,7 +108,11 @@ impl Sender {
                 self.wait(now).await;
                 continue;
             }
-            self.lay_out(&mut gather, allowed).await.map_err(io::Error::other)?;
+            if let Err(failed) = self.lay_out(&mut gather, allowed).await
+                && !self.drop_lost()
+            {
+                return Err(io::Error::other(failed));
+            }
             if gather.is_empty() {
                 continue;
             }
@@ -293,6 +297,23 @@ impl Sender {
             }
         }
         Ok(())
+    }
+
+    /// Blocks of pieces that the disk has lost do not go out. Says whether there were some; but in the middle of one there is
+    /// no way out.
+    fn drop_lost(&mut self) -> bool {
+        self.payloads.clear();
+        let mut swarm = self.torrent.swarm.borrow_mut();
+        let is_lost = |block: &Block| swarm.is_lost(block.piece);
+        if self.block_sent > 0 && self.blocks.front().is_some_and(is_lost) {
+            return false;
+        }
+        let blocks = std::mem::take(&mut self.blocks).into_iter();
+        let (lost, kept): (VecDeque<Block>, VecDeque<Block>) = blocks.partition(is_lost);
+        self.blocks = kept;
+        let any = !lost.is_empty();
+        swarm.cannot_send(self.slot, lost);
+        any
     }
 
     /// How many blocks have been begun, at most one, and what of its payload is left.

@@ -21,6 +21,8 @@ pub struct Snapshot {
     pub progress: Progress,
     /// Pieces that came out wrong.
     pub failed_pieces: u64,
+    /// Pieces that were there and cannot be read any more.
+    pub lost_pieces: u64,
     /// Payload bytes that came from peers, in whole blocks.
     pub received: u64,
     /// Its peer exchange.
@@ -102,6 +104,7 @@ impl Snapshot {
             checking: false,
             progress: torrent.progress(),
             failed_pieces: totals.failed_pieces,
+            lost_pieces: totals.lost_pieces,
             received: totals.received,
             exchange: totals.exchange,
             requests: totals.requests,

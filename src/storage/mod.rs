@@ -70,7 +70,7 @@ impl StorageError {
     }
 
     /// Whether what was written there cannot be read any more; something beside it may.
-    fn is_damage(&self) -> bool {
+    pub fn is_damage(&self) -> bool {
         const DAMAGE: [i32; 5] = [libc::EIO, libc::EUCLEAN, libc::EBADMSG, libc::EREMOTEIO, libc::ENODATA];
         self.cause.raw_os_error().is_some_and(|error| DAMAGE.contains(&error))
     }

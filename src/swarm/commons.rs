@@ -5,6 +5,7 @@
 
 use super::evidence::Evidence;
 use super::known::Known;
+use super::losses::Losses;
 use super::pex::Neighbours;
 use super::roster::Roster;
 use super::selection::Selection;
@@ -36,6 +37,8 @@ pub struct Commons {
     /// How many peers have each piece or were shown it, while super-seeding.
     pub(super) spread: Spread,
     neighbours: Mutex<Neighbours>,
+    /// What was had and cannot be read any more.
+    pub(super) losses: Losses,
 }
 
 /// What one core shows the others.
@@ -114,6 +117,7 @@ impl Commons {
             sightings: Arc::new(Sightings::new(pieces)),
             spread: Spread::new(pieces),
             neighbours: Mutex::default(),
+            losses: Losses::default(),
         }
     }
 

@@ -70,12 +70,15 @@ impl Swarm {
             return None;
         }
         let unbeaten = self.unbeaten(now, endgame, own, peer.pace().is_some());
+        // Its own may be late, too.
+        let is_asked = |block: &Block| peer.asked.iter().any(|asked| asked.block == *block);
         let wanted = |holder: &Peer, asked: &Asked| {
             let block = asked.block;
             let active = self.active.get(&block.piece)?;
             let state = &active.blocks[block.index()];
             let fit = state.asked < u8::MAX
                 && !state.is_received()
+                && !is_asked(&block)
                 && !active.is_sole()
                 && peer.offers(block.piece);
             let fit = fit && active.hears(block.index(), peer.tag);

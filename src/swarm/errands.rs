@@ -78,6 +78,7 @@ impl Swarm {
         }
         self.choke(now);
         self.see_others_spread(now);
+        self.see_losses();
         let news = self.read_log(now) | self.regain();
         let is_idle = |peer: &Peer| peer.is_hungry() && (peer.asked.is_empty() || peer.runs_dry());
         let idle = self.peers.iter().any(|(_, peer)| is_idle(peer));

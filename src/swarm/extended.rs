@@ -104,6 +104,11 @@ impl Extended {
             pex: Pex::default(),
         }
     }
+
+    /// Whether both sides speak the protocol, and the peer has not said its hello.
+    pub(super) fn is_to_greet(&self) -> bool {
+        self.on && !self.heard_hello
+    }
 }
 
 impl Speech<'_> {

@@ -8,6 +8,7 @@ use super::{DropReason, PeerSlot, Swarm};
 use crate::metainfo::{Block, InfoHash, Layout, PieceIndex};
 use crate::wire::{Message, Reserved};
 use sha1::{Digest, Sha1};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -121,6 +122,12 @@ impl Fast {
         self.open.iter_mut().for_each(|open| open.remove(piece));
     }
 
+    /// We have the piece no more: the peer is promised and suggested it no more.
+    pub(super) fn forget(&mut self, piece: PieceIndex) {
+        self.granted.remove(&piece);
+        self.hints.retain(|other| *other != piece);
+    }
+
     /// Whether the block is of a piece that the peer may have while choked, and it has not had it too often.
     pub(super) fn grants(&self, block: &Block) -> bool {
         self.granted.get(&block.piece).is_some_and(|left| *left >= u64::from(block.len))
@@ -223,18 +230,23 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(slot) else { return };
         // A super-seed pretends to have nothing (BEP 16).
         let hidden = peer.shown.is_some();
-        let count = if hidden { 0 } else { self.have.count() };
+        let mut gives = Cow::Borrowed(&self.have);
+        if !self.lost.is_empty() {
+            let gives = gives.to_mut();
+            self.lost.iter().for_each(|piece| gives.remove(*piece));
+        }
+        let count = if hidden { 0 } else { gives.count() };
         let short = match count {
             0 => Some(Message::HaveNone),
-            _ if self.have.is_full() => Some(Message::HaveAll),
+            _ if gives.is_full() => Some(Message::HaveAll),
             _ => None,
         };
         match short.filter(|_| peer.fast.on) {
             Some(message) => speech.say(message),
-            None if count > 0 => speech.say(Message::Bitfield(&self.have.to_wire())),
+            None if count > 0 => speech.say(Message::Bitfield(&gives.to_wire())),
             None => {}
         }
-        peer.told = self.have.count();
+        (peer.told, peer.told_lost) = (self.have.count(), self.lost.len());
     }
 
     /// Rejects, and the pieces that a peer with next to nothing may have while choked.
@@ -271,7 +283,7 @@ impl Swarm {
             let Some(piece) = self.layout.piece(number) else { continue };
             // What is rare a seed gives to one at a time.
             let is_free = !spreads || self.commons.sightings.is_seen(piece);
-            if is_free && self.have.has(piece) && !peer.has.has(piece) {
+            if is_free && self.have.has(piece) && !self.lost.contains(&piece) && !peer.has.has(piece) {
                 peer.fast.granted.insert(piece, GRANT_TIMES * u64::from(self.layout.piece_len(piece)));
                 speech.say(Message::AllowedFast(number));
             }

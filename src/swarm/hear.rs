@@ -176,9 +176,10 @@ impl Swarm {
             self.reject(slot, request)?;
             return self.offend(slot);
         };
+        let lost = self.is_lost(block.piece);
         let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
         let shown = peer.shown.as_ref().is_none_or(|shown| shown.has(block.piece));
-        let has = self.have.has(block.piece) && shown;
+        let has = self.have.has(block.piece) && shown && !lost;
         let crossing = has && !peer.unchoked && peer.choked_at.is_some_and(|at| now < at + CROSSING);
         let granted = has && peer.fast.grants(&block);
         let crowded = self.commons.slots.is_crowded();
@@ -187,7 +188,7 @@ impl Swarm {
         if !has || !(peer.unchoked || (!crowded && if full { granted } else { peer.fast.spend(&block) })) {
             self.totals.requests.refused += 1;
             self.reject(slot, request)?;
-            return if crossing || (granted && crowded) { Ok(()) } else { self.offend(slot) };
+            return if crossing || lost || (granted && crowded) { Ok(()) } else { self.offend(slot) };
         }
         if !full {
             peer.uploads.push(block);

@@ -10,6 +10,7 @@
 //! | [`Swarm::lend`], [`Swarm::begin`], [`Swarm::complete`], [`Swarm::returned`] | a block is coming: where its bytes go |
 //! | [`Swarm::lies_unread`] | bytes of a peer are here, and our own limit lets them in later |
 //! | [`Swarm::hashed`], [`Swarm::written`], [`Swarm::fingerprinted`] | a wish has been granted |
+//! | [`Swarm::lose`], [`Swarm::cannot_send`] | the disk does not give back what we have |
 //! | [`Swarm::tick`] | time has passed: at [`Swarm::next_deadline`] |
 //! | [`Swarm::fill`] | standing state becomes [`Wish`]es, while the caller has room |
 //! | [`Swarm::speak`], [`Swarm::take_upload`] | a connection has room: what to say and to send on it, decided that late |
@@ -43,6 +44,7 @@ mod ip_filter;
 mod known;
 mod lateness;
 mod limiter;
+mod losses;
 mod magnet;
 mod metadata;
 mod networks;
@@ -94,6 +96,7 @@ pub use extended::Greeting;
 pub use homes::{Completion, Place};
 pub use ip_filter::{IpFilter, IpFilterError, UnreadLines};
 pub use limiter::{Limiter, Throttle};
+pub use losses::Loss;
 pub use magnet::{MetadataFetch, MetadataOutcome, Service};
 pub use networks::Counted;
 pub use networks::Networks;
@@ -202,6 +205,8 @@ pub struct Swarm {
     outside: Outside,
     /// The pieces had, as far as this core has read the log of them.
     have: Bitfield,
+    /// Of these, what cannot be read any more, as far as this core knows.
+    lost: Vec<PieceIndex>,
     /// Pieces that are wanted and not in `have`.
     left: u32,
     /// [`PieceMap::releases`] when last looked at.
@@ -259,6 +264,7 @@ impl Swarm {
             candidates,
             outside: Outside::default(),
             have,
+            lost: Vec::new(),
             picker,
             active: BTreeMap::new(),
             errands: BTreeMap::new(),
@@ -280,6 +286,7 @@ impl Swarm {
             totals: Totals::default(),
         };
         swarm.read_log(Duration::ZERO);
+        swarm.see_losses();
         swarm.revise_slots();
         swarm
     }

@@ -121,6 +121,8 @@ pub(super) struct Peer {
     pub(super) said_interested: bool,
     /// How much of the log of pieces it has been told.
     pub(super) told: u32,
+    /// How many of the pieces that were lost it has been told, or has never heard of.
+    pub(super) told_lost: usize,
     pub(super) cancels: Vec<Block>,
 
     pub(super) current: Option<PieceIndex>,
@@ -228,6 +230,7 @@ impl Peer {
             unsaid_choke: false,
             said_interested: false,
             told,
+            told_lost: 0,
             cancels: Vec::new(),
             current: None,
             asked: VecDeque::new(),

@@ -31,6 +31,8 @@ pub enum DropReason {
     Banned,
     #[error("is in the filter of addresses")]
     Filtered,
+    #[error("has heard of piece {0}, which the disk has lost, and would not understand that")]
+    Lost(PieceIndex),
     #[error("has had nothing to trade for {} s", IDLE.as_secs())]
     Idle,
     #[error("sent a message of an extension that was not agreed on")]

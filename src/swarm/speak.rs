@@ -52,6 +52,10 @@ impl Swarm {
         self.say_state(slot, speech);
         self.say_fast(slot, speech);
         self.say_extensions(now, slot, speech);
+        self.say_losses(slot, speech);
+        if self.peers.get(slot).is_none_or(|peer| peer.dropped) {
+            return;
+        }
         self.say_haves(now, slot, speech);
         self.say_requests(now, slot, speech);
         self.note_free(speech.slabs);

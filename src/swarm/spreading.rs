@@ -98,7 +98,7 @@ impl Swarm {
             && let Some(piece) = fresh.pop()
         {
             let sightings = &self.commons.sightings;
-            if !sightings.is_seen(piece) && sightings.suggest(piece) {
+            if !self.lost.contains(&piece) && !sightings.is_seen(piece) && sightings.suggest(piece) {
                 peer.suggestions.push(piece);
                 self.spreading.first.insert(piece, peer.tag);
                 news |= peer.fast.suggest(piece);

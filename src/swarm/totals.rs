@@ -95,6 +95,8 @@ pub struct Totals {
     pub wasted: u64,
     /// Pieces that came out wrong.
     pub failed_pieces: u64,
+    /// Pieces that were had and cannot be read any more.
+    pub lost_pieces: u64,
     /// Peer exchange.
     pub exchange: ExchangeCounts,
     /// What became of requests.

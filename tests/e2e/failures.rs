@@ -86,11 +86,17 @@ fn what_is_complete_outlives_a_power_cut_on_xfs() {
     keeps_what_is_complete(xfs);
 }
 
-/// A torrent of one file, which a seed gives slowly to who compares every block. In the middle of it, `fail` is called.
-fn fails_in_the_middle(stage: &Stage, command: impl FnOnce(&Torrent, &Path) -> Command, fail: impl FnOnce()) {
+/// A torrent of one file.
+fn frail(stage: &Stage) -> (PathBuf, Torrent) {
     let origin = stage.folder("origin");
     payload::file(&origin.join("frail"), 24 << 20, 1);
     let torrent = Torrent::make(&stage.path(""), &origin, "frail", 256 << 10, None);
+    (origin, torrent)
+}
+
+/// A seed gives a file slowly to who compares every block. In the middle of it, `fail` is called.
+fn fails_in_the_middle(stage: &Stage, command: impl FnOnce(&Torrent, &Path) -> Command, fail: impl FnOnce()) {
+    let (origin, torrent) = frail(stage);
     let mut seed = Seedring::start(stage, &mut command(&torrent, &origin));
     let peer = seed.addr().to_string();
     let mut load = binary();
@@ -126,19 +132,62 @@ fn a_file_that_is_cut_short_ends_its_seed() {
     });
 }
 
+/// A seed on a file system of its own, to which this happens when there is a file `now`.
+fn seed_until(stage: &Stage, what: &str, torrent: &Torrent, origin: &Path) -> Command {
+    let mount = stage.folder("mount");
+    let image = image(stage, "mkfs.ext4", "e2fsprogs", 64 << 20);
+    let script = format!(
+        r#"{LOOP}; cp "$3/frail" "$1/"; umount "$1"; {LOOP}; (while [ ! -e "$4" ]; do sleep 0.05; done; {what}) >&2 & true"#
+    );
+    let paths = [&mount, &image, origin, &stage.path("now")];
+    with_mounts(&script, &paths, &transfer("seed", torrent, &mount, &SLOW))
+}
+
+fn give_sign(stage: &Stage) {
+    fs::write(stage.path("now"), "").expect("a sign can be given");
+}
+
 #[test]
 fn a_disk_that_fails_ends_the_seed() {
     assert_can_cut();
     let stage = Stage::new();
-    let (mount, sign) = (stage.folder("mount"), stage.path("now"));
-    let image = image(&stage, "mkfs.ext4", "e2fsprogs", 64 << 20);
-    let command = |torrent: &Torrent, origin: &Path| {
-        let script = format!(
-            r#"{LOOP}; cp "$3/frail" "$1/"; umount "$1"; {LOOP}; (while [ ! -e "$4" ]; do sleep 0.05; done; {CUT} "$1") >&2 & true"#
-        );
-        with_mounts(&script, &[&mount, &image, origin, &sign], &transfer("seed", torrent, &mount, &SLOW))
-    };
-    fails_in_the_middle(&stage, command, || fs::write(&sign, "").expect("a sign can be given"));
+    let command =
+        |torrent: &Torrent, origin: &Path| seed_until(&stage, &format!(r#"{CUT} "$1""#), torrent, origin);
+    fails_in_the_middle(&stage, command, || give_sign(&stage));
+}
+
+/// Of its image the last 2 MiB of the file are cut off.
+#[test]
+fn a_seed_goes_on_without_the_pieces_that_its_disk_has_lost() {
+    drop(program("filefrag", "e2fsprogs"));
+    let stage = Stage::new();
+    let (origin, torrent) = frail(&stage);
+    let cut = r#"last=$(filefrag -b4096 -v "$1/frail" | sed -En 's/^ *[0-9]+: +[0-9]+\.\. *[0-9]+: +[0-9]+\.\. *([0-9]+):.*/\1/p' | sort -n | tail -n 1)
+        truncate -s $(((last - 512) * 4096)) "$2"; dd if="$1/frail" iflag=nocache count=0"#;
+    let mut frail = Seedring::start(&stage, &mut seed_until(&stage, cut, &torrent, &origin));
+    let whole = Seeder::start(&torrent, Ipv4Addr::LOCALHOST, Conduct::honest(Duration::from_millis(10)));
+    let peers = [frail.addr(), whole.addr()].map(|peer| peer.to_string());
+    let folder = stage.folder("leech");
+    let more = ["--peer", &peers[0], "--peer", &peers[1]];
+    let mut leech = Seedring::start(&stage, &mut transfer("download", &torrent, &folder, &more));
+    frail.wait_event("progress", |event| number(event, "uploaded") > 0);
+    give_sign(&stage);
+    let lost = frail.wait_event("piece_lost", |_| true);
+    assert!(lost["reason"].as_str().is_some_and(|reason| reason.contains("frail")), "{lost}");
+    leech.wait_success();
+    assert_same(&origin, &folder);
+    let dropped = leech.events("peer_dropped").into_iter().chain(frail.events("peer_dropped"));
+    assert_eq!(dropped.collect::<Vec<_>>(), Vec::<Value>::new(), "nobody is to blame");
+    let lost: Vec<u64> = frail.events("piece_lost").iter().map(|lost| number(lost, "piece")).collect();
+    assert!(lost.iter().all(|piece| *piece >= 80) && lost.len() <= 10, "{lost:?}");
+    assert_eq!(frail.events("error"), Vec::<Value>::new());
+    // Who comes now never hears of them.
+    let other = stage.folder("other");
+    let more = ["--peer", &peers[0]];
+    let mut other = Seedring::start(&stage, &mut transfer("download", &torrent, &other, &more));
+    let most = other.wait_event("progress", |event| number(event, "good_pieces") >= 86);
+    assert!(number(&most, "good_pieces") <= 96 - lost.len() as u64, "{most}");
+    assert_eq!(frail.interrupt().code(), Some(0));
 }
 
 /// Runs a check and then a download on a file system of whose image, under the file, is cut off what lies behind a block: an expression

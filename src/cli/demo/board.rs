@@ -52,6 +52,9 @@ impl<'a> Board<'a> {
                 self.out
                     .note(&format!("{}: piece {piece} had a wrong hash; it will be fetched again", it.name));
             }
+            Event::PieceLost { piece, reason } => {
+                self.out.note(&format!("{}: piece {piece} is lost: {reason}", it.name));
+            }
             Event::PeerDropped { addr, reason } => tracing::info!("{}: the peer {addr} {reason}", it.name),
             Event::Tracker { result: Err(reason), .. } => {
                 self.out.note(&format!("{}: the tracker does not answer: {reason}", it.name));

@@ -17,6 +17,7 @@ mod homes;
 mod in_order;
 mod islands;
 mod limits;
+mod losses;
 mod metadata;
 mod namesakes;
 mod picking;

@@ -265,12 +265,19 @@ pub(crate) fn said(node: &Node, slot: PeerSlot, mut bytes: &[u8], owed: &mut Owe
             Item::Message(Message::Have(number)) => {
                 let had = node.layout.piece(number).is_some_and(|piece| verified.contains(&piece));
                 assert!(had, "{slot:?} is told of piece {number}, which is not had");
+                let lost = node.swarm.lost.iter().any(|piece| piece.get() == number);
+                assert!(!lost, "{slot:?} is told of piece {number}, which is lost");
             }
-            Item::Message(Message::HaveAll) => assert_eq!(verified.len(), count as usize, "all is told of"),
+            Item::Message(Message::HaveAll) => {
+                assert_eq!(verified.len(), count as usize, "all is told of");
+                assert!(node.swarm.lost.is_empty(), "{slot:?} is told of what is lost");
+            }
             Item::Message(Message::Bitfield(bits)) => {
                 let told = Bitfield::from_wire(bits, count).expect("we speak well");
                 let wrong = node.layout.pieces().find(|piece| told.has(*piece) && !verified.contains(piece));
                 assert_eq!(wrong, None, "{slot:?} is told of what is not had");
+                let lost = node.swarm.lost.iter().find(|piece| told.has(**piece));
+                assert_eq!(lost, None, "{slot:?} is told of what is lost");
             }
             _ => {}
         }
@@ -288,6 +295,7 @@ fn answer(owed: &mut Owed, request: [u32; 3]) {
 /// A block is taken to be sent.
 pub(crate) fn served(node: &Node, block: &Block, owed: &mut Owed) {
     assert!(node.host.verified.borrow().contains(&block.piece), "{block:?} is served and not had");
+    assert_ne!(node.plan.loses, Some(block.piece.get()), "{block:?} is served and cannot be read");
     answer(owed, [block.piece.get(), block.begin, block.len]);
 }
 

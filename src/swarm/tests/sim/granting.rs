@@ -3,6 +3,7 @@
 use super::plan::host_at;
 use super::world::{Event, World};
 use crate::swarm::{DropReason, PeerSlot, Wish};
+use crate::wire::Reserved;
 use std::collections::VecDeque;
 
 impl World {
@@ -86,6 +87,7 @@ impl World {
             // Everybody here says what keeps a connection alive: only a line swallows it.
             DropReason::Silent if self.plan.trouble.stall > 0.0 => {}
             DropReason::Idle if self.plan.trouble.stall > 0.0 => {}
+            DropReason::Lost(_) if self.nodes[other].plan.reserved == Reserved::default() => {}
             DropReason::BadPiece(_) if self.nodes[other].plan.is_liar() => self.tally.banned += 1,
             reason => panic!("node {node} dropped node {other}: {reason}"),
         }

@@ -238,6 +238,7 @@ impl World {
         check::said(node, slot, &bytes, &mut end.owed);
         if end.outbox.is_empty() {
             node.swarm.take_upload(slot, most, &mut end.outbox);
+            self.tally.lost += usize::from(node.read(slot, &mut end.outbox));
             end.outbox.iter().for_each(|block| check::served(node, block, &mut end.owed));
         }
         check::answers(node, slot, &end.owed);

@@ -3,11 +3,11 @@
 use super::fair::Watch;
 use super::plan::{Has, NodePlan};
 use crate::metainfo::{BLOCK_LEN, Block, Layout, PieceIndex};
-use crate::swarm::{Commons, Greeting, PeerSlot, Priority, RUN_LEN, Selection, Settings, Swarm};
+use crate::swarm::{Commons, Greeting, Loss, PeerSlot, Priority, RUN_LEN, Selection, Settings, Swarm};
 use crate::wire::PeerId;
 use std::cell::Cell;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::{Bound, Range};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -220,6 +220,19 @@ impl Node {
         let ends = (run + 1) * per_run >= blocks;
         fetched.bad |= ends && fetched.lied;
         ends.then_some(!fetched.lied)
+    }
+
+    /// What is to be sent is read; without what the disk does not give back. Says whether it has now lost that.
+    pub(crate) fn read(&mut self, slot: PeerSlot, blocks: &mut VecDeque<Block>) -> bool {
+        let loses = self.plan.loses;
+        let is_bad = |block: &Block| loses == Some(block.piece.get());
+        let (lost, good): (VecDeque<Block>, _) = blocks.drain(..).partition(is_bad);
+        *blocks = good;
+        let Some(first) = lost.front() else { return false };
+        let loss = self.swarm.lose(first.piece);
+        assert_ne!(loss, Loss::Grave, "it has others, and fetches none");
+        self.swarm.cannot_send(slot, lost);
+        loss == Loss::New
     }
 
     pub(crate) fn begin_write(&mut self, piece: PieceIndex, run: usize) {

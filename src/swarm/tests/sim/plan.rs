@@ -74,6 +74,8 @@ pub(crate) struct NodePlan {
     /// Longest time that a write takes, in microseconds; and the chance that one fails, which ends all it does.
     pub(crate) disk: u64,
     pub(crate) fails: f64,
+    /// A piece that its disk does not give back, though it has it.
+    pub(crate) loses: Option<u32>,
     /// Seconds at which it comes, and at which it goes, done or not.
     pub(crate) comes: f64,
     pub(crate) goes: f64,
@@ -101,6 +103,7 @@ impl NodePlan {
             download_limit: None,
             disk: 60_000,
             fails: 0.0,
+            loses: None,
             comes: 0.0,
             goes: f64::INFINITY,
         }
@@ -229,6 +232,11 @@ impl Plan {
         // The first one has everything, and keeps it.
         for node in &mut nodes[1..] {
             node.fails = if !node.is_liar() && rng.u8(..8) == 0 { 0.1 } else { 0.0 };
+        }
+        if seed % 5 == 3 && pieces > 1 {
+            // By chance of its own: so the others are the same as before there was this.
+            let loses = Some(fastrand::Rng::with_seed(!seed).u32(..pieces));
+            nodes.push(NodePlan { loses, cores: 2, ..NodePlan::seed() });
         }
         let replay = format!("{REPLAY}={seed} cargo test --lib sim::random runs it alone");
         // The last comes after 20 seconds, and the slowest of lines takes 25 for all. A line that is silent may cost two minutes, and

@@ -2,6 +2,7 @@
 
 use super::plan::{Has, NodePlan, Plan, REPLAY};
 use super::world::{Tally, World};
+use crate::wire::Reserved;
 use proptest::prelude::*;
 use std::process::Command;
 use std::time::Duration;
@@ -34,9 +35,10 @@ fn worlds_of_fixed_seeds_end_well() {
         worlds(|tally| tally.cut),
         worlds(|tally| tally.gone),
         worlds(|tally| tally.banned),
+        worlds(|tally| tally.lost),
     ];
     println!(
-        "worlds with dials in vain, silent lines, broken ones, some who left, some who were banned: {had:?}"
+        "worlds with dials in vain, silent lines, broken ones, some who left, some who were banned, pieces that a disk lost: {had:?}"
     );
     assert!(tallies.len() == 1 || had.iter().all(|worlds| *worlds >= 20), "{had:?}");
 }
@@ -110,6 +112,24 @@ fn whose_disk_fails_stops_and_the_others_complete() {
         assert!(world.nodes[1].failed, "its first write fails");
     }
     assert!(failed > 40 && served > 0, "{failed} failed, {served} of them had given something");
+}
+
+/// Who speaks no extension is sent away, and comes back.
+#[test]
+fn what_the_disk_of_a_seed_does_not_give_back_comes_from_others() {
+    let mut lost = 0;
+    for seed in 0..20 {
+        let frail = NodePlan { loses: Some(3), cores: 2, super_seed: seed % 4 == 3, ..NodePlan::seed() };
+        let plain = NodePlan { reserved: Reserved::default(), ..NodePlan::leech() };
+        let late = NodePlan { comes: 10.0, ..NodePlan::leech() };
+        let slow = NodePlan { up: 300_000, ..NodePlan::seed() };
+        let nodes = vec![slow, frail, NodePlan::leech(), plain, late];
+        let world = run(Plan::quiet(seed, 65_536, 2_000_000, nodes));
+        let totals = world.nodes.iter().map(|node| node.swarm.totals());
+        assert!(totals.map(|totals| totals.lost_pieces).sum::<u64>() == world.tally.lost as u64);
+        lost += world.tally.lost;
+    }
+    assert!(lost >= 15, "of 20 worlds somebody asked the disk for it in {lost}");
 }
 
 proptest! {

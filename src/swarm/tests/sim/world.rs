@@ -85,6 +85,8 @@ pub(crate) struct Tally {
     /// Cores whose host left before its time, and those who were dropped for lies.
     pub(crate) gone: usize,
     pub(crate) banned: usize,
+    /// Pieces that a disk did not give back.
+    pub(crate) lost: usize,
 }
 
 /// Prints the seed when the world fails while it is alive.
