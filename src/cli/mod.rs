@@ -43,6 +43,7 @@ mod transfer;
 mod watch;
 
 use crate::digest::Engine;
+use crate::discovery::names::MOST_LOOKUPS;
 use crate::load::LoadError;
 use crate::metainfo::TorrentError;
 use crate::session::SessionError;
@@ -151,10 +152,10 @@ impl Error {
 
 /// The runtime of the thread that people talk to: trackers, signals and progress, no payload. It has one more thread, for names
 /// that are looked up and the like, from its beginning: without one, and no more to be had, it would panic. More come with the work,
-/// and stay; they are few, so that they leave some to the cores where threads are limited.
+/// and stay: for each name that is looked up at a time, and some for all else.
 fn control_runtime() -> Result<tokio::runtime::Runtime, Error> {
     const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
-    const MOST_HELPERS: usize = 8;
+    const MOST_HELPERS: usize = MOST_LOOKUPS + 8;
     let failed = |cause| Error::Other(format!("cannot start the runtime: {cause}"));
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder

@@ -5,4 +5,5 @@
 
 pub mod dht;
 pub mod local;
+pub mod names;
 pub mod tracker;

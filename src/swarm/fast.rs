@@ -391,16 +391,21 @@ impl Swarm {
         Ok(())
     }
 
-    /// A piece that the peer has suggested and that is to be fetched, if the order is ours to choose.
+    /// A piece that the peer has suggested, of those of what it has that we want most; if the order is ours to choose.
+    pub(super) fn hint(&self, slot: PeerSlot) -> Option<PieceIndex> {
+        let peer = self.peers.get(slot).filter(|peer| peer.fast.has_hints() && !self.settings.sequential)?;
+        let first = self.picker.first_class(&peer.has)?;
+        let is_good = |piece: &PieceIndex| {
+            self.picker.holds(*piece) && self.picker.class(*piece) == first && peer.offers(*piece)
+        };
+        peer.fast.suggested.iter().copied().find(is_good)
+    }
+
+    /// The same; from now on it does not count as suggested, nor does what we have by now.
     pub(super) fn hinted(&mut self, slot: PeerSlot) -> Option<PieceIndex> {
-        if self.settings.sequential {
-            return None;
-        }
+        let hint = self.hint(slot);
         let peer = self.peers.get_mut(slot)?;
-        let (picker, suggested) = (&self.picker, std::mem::take(&mut peer.fast.suggested));
-        let mut good = suggested.into_iter().filter(|piece| picker.holds(*piece) && peer.offers(*piece));
-        let hint = good.next();
-        peer.fast.suggested = good.collect();
+        peer.fast.suggested.retain(|piece| hint != Some(*piece) && self.picker.holds(*piece));
         hint
     }
 }

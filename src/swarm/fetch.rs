@@ -115,6 +115,8 @@ impl Swarm {
     fn choose_piece(&mut self, now: Duration, slot: PeerSlot, slabs: usize) -> bool {
         let Some(peer) = self.peers.get(slot) else { return false };
         let (starved, spared, kept_from) = (self.is_starved(), self.spared(peer), self.kept_from(slot));
+        // What a seed suggests nobody else has; what was begun others can end.
+        let hinted = peer.has.is_full() && self.hint(slot).is_some();
         let (peers, layout) = (&self.peers, &self.layout);
         // An owner that has gone on to another piece has left this one, or asked for all of it and lost blocks since.
         let mut open = self.active.values_mut().filter_map(|active| {
@@ -125,8 +127,6 @@ impl Swarm {
             fit.then_some(active.piece)
         });
         let left = open.next();
-        // What a seed suggests nobody else has; what was begun others can end.
-        let hinted = !self.settings.sequential && peer.fast.has_hints() && peer.has.is_full();
         let may_begin = slabs > 0 && !starved;
         let left = left.filter(|left| !(may_begin && (hinted || self.begins_before(slot, *left))));
         let piece = if left.is_some() {

@@ -184,7 +184,7 @@ impl Picker {
         hint: &mut Hint,
         rng: &mut fastrand::Rng,
     ) -> Option<PieceIndex> {
-        let class = self.first_class(peer)?;
+        let class = usize::from(self.first_class(peer)?);
         if most <= FEW {
             let key = |number: &u32| (self.sightings.peers(*number), rng.u32(..));
             let rarest = self.open[class].common(peer).min_by_key(key);
@@ -214,8 +214,9 @@ impl Picker {
     }
 
     /// The class to be fetched first of those of which the peer has an open piece.
-    fn first_class(&self, peer: &Bitfield) -> Option<usize> {
-        self.open.iter().position(|open| open.count() > 0 && open.meets(peer))
+    pub(super) fn first_class(&self, peer: &Bitfield) -> Option<u8> {
+        let class = self.open.iter().position(|open| open.count() > 0 && open.meets(peer));
+        class.map(|class| class as u8)
     }
 
     /// The open piece of this number.
@@ -228,7 +229,7 @@ impl Picker {
     /// Any piece in `peer` of those that are wanted most, by chance: the first pieces are for having something to trade soon,
     /// and the rarest ones are slow to come.
     pub(super) fn pick_any(&self, peer: &Bitfield, rng: &mut fastrand::Rng) -> Option<PieceIndex> {
-        let open = &self.open[self.first_class(peer)?];
+        let open = &self.open[usize::from(self.first_class(peer)?)];
         let before = rng.usize(..open.count_common(peer) as usize);
         open.nth_common(peer, before as u32).map(|number| self.open_piece(number))
     }

@@ -7,7 +7,8 @@ use super::message::MAX_DATAGRAM;
 use super::node::{Announce, Dht, DhtConfig, Found};
 use super::outlet::Outlet;
 use super::socket::DhtSockets;
-use crate::metainfo::InfoHash;
+use crate::discovery::names::{Names, OF_NODES};
+use crate::metainfo::{HostPort, InfoHash};
 use crate::swarm::IpFilter;
 use ::ring::rand::{SecureRandom, SystemRandom};
 use std::collections::HashMap;
@@ -17,7 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::net::{UdpSocket, lookup_host};
+use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -195,6 +196,7 @@ struct Driver {
     found: HashMap<InfoHash, Outlet>,
     notes: mpsc::Sender<DhtNote>,
     hosts: Vec<String>,
+    names: Names,
     lookups: JoinSet<(String, Vec<SocketAddr>)>,
     bootstrap_at: Instant,
     bootstrap_pause: Duration,
@@ -291,6 +293,7 @@ impl Driver {
             found: HashMap::new(),
             notes,
             hosts: settings.bootstrap,
+            names: Names::new(OF_NODES, LOOKUP_TIME),
             lookups: JoinSet::new(),
             bootstrap_pause: BOOTSTRAP_PAUSE,
             keeper,
@@ -413,9 +416,13 @@ impl Driver {
         let room = MAX_LOOKUPS.saturating_sub(self.lookups.len());
         self.counted.names += hosts.len().saturating_sub(room) as u64;
         for host in hosts.into_iter().take(room) {
+            let (names, place) = (self.names.clone(), HostPort::parse(&host));
             self.lookups.spawn(async move {
-                let found = timeout(LOOKUP_TIME, lookup_host(host.clone())).await;
-                (host, found.ok().and_then(Result::ok).into_iter().flatten().collect())
+                let found = match &place {
+                    Some(place) => names.look_up(&place.host, place.port).await.unwrap_or_default(),
+                    None => Vec::new(),
+                };
+                (host, found)
             });
         }
     }

@@ -5,7 +5,7 @@ use super::counters::{Count, Counters, TrackerCounts};
 use super::error::TrackerError;
 use super::home::Home;
 use super::http::{Http, HttpLimits, Page};
-use super::names::{self, PeerNames};
+use super::names::{self, LOOKUP_TIME, PeerNames};
 use super::reach::Reach;
 use super::reply::{AnnounceResponse, PeerAddr, ReplyError, first};
 use super::scrape::{self, Scrape};
@@ -14,6 +14,7 @@ use super::udp;
 use super::udp_exchange::{Question, UdpPatience};
 use super::udp_packet::{Family, MAX_SCRAPED, Response};
 use super::url::{HttpUrl, TrackerUrl, UdpUrl};
+use crate::discovery::names::{Names, OF_TRACKERS};
 use crate::metainfo::InfoHash;
 use crate::swarm::may_name;
 use crate::wire::mse::Encryption;
@@ -60,7 +61,8 @@ pub struct TrackerClient {
     tls: Tls,
     http_turns: Semaphore,
     udp_turns: Semaphore,
-    pub(super) names: PeerNames,
+    names: Names,
+    pub(super) peer_names: PeerNames,
     pub(super) counters: Arc<Counters>,
 }
 
@@ -72,7 +74,8 @@ impl TrackerClient {
             options,
             http_turns: Semaphore::new(HTTP_AT_ONCE),
             udp_turns: Semaphore::new(UDP_AT_ONCE),
-            names: PeerNames::default(),
+            names: Names::new(OF_TRACKERS, LOOKUP_TIME),
+            peer_names: PeerNames::default(),
             counters: Arc::default(),
         }
     }
@@ -181,7 +184,7 @@ impl TrackerClient {
     /// Where a tracker is asked.
     async fn addresses(&self, url: &TrackerUrl) -> Result<Vec<SocketAddr>, TrackerError> {
         let (host, port) = url.place();
-        self.reach().permitted(names::resolve(host, port).await?, url.path())
+        self.reach().permitted(names::resolve(&self.names, host, port).await?, url.path())
     }
 
     /// Waits until not too many questions of its kind are under way.
@@ -196,7 +199,8 @@ impl TrackerClient {
     fn http(&self, addrs: &[SocketAddr]) -> Http<'_> {
         let family = addrs.first().map_or(Family::V4, Family::of);
         let (limits, reach) = (&self.options.limits, self.reach());
-        Http { limits, tls: &self.tls, counters: &self.counters, family, reach, home: self.home() }
+        let (tls, names, counters) = (&self.tls, &self.names, &self.counters);
+        Http { limits, tls, names, counters, family, reach, home: self.home() }
     }
 
     fn reach(&self) -> Reach {

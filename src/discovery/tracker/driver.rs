@@ -435,7 +435,7 @@ impl Driver {
         }
         self.note(&due, result);
         if !peers.is_empty() {
-            let (names, counters) = (self.client.names.clone(), self.client.counters.clone());
+            let (names, counters) = (self.client.peer_names.clone(), self.client.counters.clone());
             let from = self.client.trusted_as(from);
             let delivery = names.deliver(peers, from, self.peers.clone(), counters);
             self.lines[line].delivery = JoinSet::new();

@@ -10,6 +10,7 @@ use super::reply::clamped;
 use super::tls::Tls;
 use super::udp_packet::Family;
 use super::url::{HttpUrl, UrlError};
+use crate::discovery::names::Names;
 use crate::wire::{GzipError, gunzip};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
@@ -75,6 +76,7 @@ pub(super) struct Page {
 pub(super) struct Http<'a> {
     pub(super) limits: &'a HttpLimits,
     pub(super) tls: &'a Tls,
+    pub(super) names: &'a Names,
     pub(super) counters: &'a Counters,
     /// The family that all of the way keeps to: the tracker is to see this address of ours.
     pub(super) family: Family,
@@ -99,7 +101,7 @@ impl Http<'_> {
         let mut came_from_outside = false;
         for hop in 0..=self.limits.redirects {
             if hop > 0 {
-                addrs = names::resolve(&url.host, url.port).await?;
+                addrs = names::resolve(self.names, &url.host, url.port).await?;
                 addrs.retain(|addr| Family::of(addr) == self.family);
                 addrs = self.reach.permitted(addrs, &url.path_and_query)?;
             }

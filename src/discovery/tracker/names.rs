@@ -1,10 +1,10 @@
-//! Host names: of trackers, and of peers that a tracker gives by name. Looked up on the control thread's helpers, a few
-//! at a time.
+//! Host names: of trackers, and of peers that a tracker gives by name.
 
 use super::counters::{Count, Counters};
 use super::error::TrackerError;
 use super::reach::is_own;
 use super::reply::{PeerAddr, usable};
+use crate::discovery::names::{Names, OF_PEERS};
 use crate::swarm::{self, is_inside};
 use crate::wire::canonical;
 use std::collections::HashSet;
@@ -12,15 +12,12 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::lookup_host;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// Time for one look-up, waiting for its turn included.
-const LOOKUP_TIME: Duration = Duration::from_secs(10);
-/// Look-ups of peers at once.
-const LOOKUPS_AT_ONCE: usize = 8;
+/// Time for one look-up; of a peer, waiting for its turn included.
+pub(super) const LOOKUP_TIME: Duration = Duration::from_secs(10);
 /// Most host names of one reply that are looked up.
 const MAX_LOOKUPS: usize = 50;
 /// Most addresses of one peer's name that are taken.
@@ -29,11 +26,9 @@ const ADDRESSES_A_PEER: usize = 4;
 const ADDRESSES_A_TRACKER: usize = 8;
 
 /// The addresses of a tracker, in the resolver's order.
-pub(super) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, TrackerError> {
+pub(super) async fn resolve(names: &Names, host: &str, port: u16) -> Result<Vec<SocketAddr>, TrackerError> {
     let dns = |source| TrackerError::Dns { host: host.to_owned(), source };
-    let found = timeout(LOOKUP_TIME, lookup_host((host, port))).await;
-    let found = found.map_err(|_| dns(io::ErrorKind::TimedOut.into()))?.map_err(dns)?;
-    let addrs = of_tracker(found);
+    let addrs = of_tracker(names.look_up(host, port).await.map_err(dns)?.into_iter());
     if addrs.is_empty() {
         return Err(dns(io::Error::new(io::ErrorKind::NotFound, "it has no address")));
     }
@@ -64,11 +59,11 @@ pub(super) fn may_name(tracker: Option<IpAddr>, ip: IpAddr) -> bool {
 
 /// Looks up peers that are given by name.
 #[derive(Clone, Debug)]
-pub(super) struct PeerNames(pub(super) Arc<Semaphore>);
+pub(super) struct PeerNames(pub(super) Names);
 
 impl Default for PeerNames {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(LOOKUPS_AT_ONCE)))
+        Self(Names::new(OF_PEERS, LOOKUP_TIME))
     }
 }
 
@@ -115,16 +110,10 @@ impl PeerNames {
 }
 
 /// The addresses of a peer given by host name, none when it has none; `None` when the resolver takes too long.
-async fn look_up(host: String, port: u16, turns: Arc<Semaphore>) -> Option<Vec<SocketAddr>> {
-    let found = timeout(LOOKUP_TIME, async {
-        let turn = turns.acquire_owned().await.expect("the semaphore is never closed");
-        // A resolver that is stuck keeps its turn when nobody waits any more: its thread is still busy.
-        let lookup = tokio::spawn(async move {
-            let found = lookup_host((host.as_str(), port)).await;
-            drop(turn);
-            found.map(of_peer).unwrap_or_default()
-        });
-        lookup.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
-    });
-    found.await.ok()
+async fn look_up(host: String, port: u16, names: Names) -> Option<Vec<SocketAddr>> {
+    match timeout(LOOKUP_TIME, names.look_up(&host, port)).await {
+        Ok(Ok(found)) => Some(of_peer(found.into_iter())),
+        Ok(Err(error)) if error.kind() != io::ErrorKind::TimedOut => Some(Vec::new()),
+        Ok(Err(_)) | Err(_) => None,
+    }
 }

@@ -6,7 +6,6 @@
 mod channel;
 mod door;
 mod liars;
-mod names;
 mod peer;
 mod places;
 mod room;
@@ -20,16 +19,16 @@ use super::listen::{Listen, bind};
 use super::run::{SessionError, random_id};
 use crate::discovery::dht::{DhtNote, DhtSockets};
 use crate::discovery::local::LocalSearch;
+use crate::discovery::names::{Names, OF_LINKS};
 use crate::discovery::tracker::{
     AnnouncerConfig, Announcing, Note, TorrentIdentity, Totals, TrackerClient, TrackerOptions, announce_key,
 };
-use crate::metainfo::{Magnet, Torrent};
+use crate::metainfo::{HostPort, Magnet, Torrent};
 use crate::shard::Secrecy;
 use crate::swarm::{self, IpFilter};
 use crate::wire::mse::Encryption;
 use crate::wire::{Handshake, PeerId, Reserved};
 use channel::Shared;
-use names::Names;
 use peer::Ourselves;
 use places::{Places, Source};
 use stage::{News, Stage};
@@ -44,6 +43,9 @@ use tokio::time::interval;
 
 /// Time between two looks at everything that waits.
 const TICK: Duration = Duration::from_millis(500);
+/// Time for one look-up of a host name, and addresses of it that are taken.
+const LOOKUP_TIME: Duration = Duration::from_secs(5);
+const ADDRESSES_A_NAME: usize = 4;
 
 /// What to look for, and how.
 #[derive(Debug)]
@@ -117,6 +119,14 @@ pub enum MagnetEvent {
     },
 }
 
+/// Looks up a peer that the link names (`x.pe`).
+async fn look_up(peer: HostPort, names: Names, out: mpsc::Sender<Vec<SocketAddr>>) {
+    if let Ok(mut addrs) = names.look_up(&peer.host, peer.port).await {
+        addrs.truncate(ADDRESSES_A_NAME);
+        let _ = out.send(addrs).await;
+    }
+}
+
 /// Finds the torrent of a magnet link. `None` when `stop` completes first. To be called inside a tokio runtime.
 ///
 /// # Errors
@@ -166,15 +176,15 @@ pub async fn resolve(
     let shared = Shared::new(Secrecy::new(encryption, magnet.info_hash));
     let ourselves = Ourselves { handshake, port, dht_port, pex, shared };
     let mut stage = Stage::new(ourselves, Places::new(filter, most_of_host), heard);
-    let names = Names::new(names);
-    magnet.peers.iter().for_each(|peer| stage.spawn(names.look_up(peer.clone())));
+    let (look, names) = (Names::new(OF_LINKS, LOOKUP_TIME), names);
+    magnet.peers.iter().for_each(|peer| stage.spawn(look_up(peer.clone(), look.clone(), names.clone())));
     stage.add(peers, Source::Given);
     let mut ticks = interval(TICK);
     tokio::pin!(stop);
     let metadata = loop {
         let done = tokio::select! {
             () = &mut stop => {
-                names.close();
+                look.close();
                 leave(announcing, dht).await;
                 return Ok(None);
             }
@@ -231,7 +241,7 @@ pub async fn resolve(
             break metadata;
         }
     };
-    names.close();
+    look.close();
     let torrent = match Torrent::from_metadata(&metadata, &magnet.tiers()) {
         Ok(torrent) => torrent,
         Err(error) => {

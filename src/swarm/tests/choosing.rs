@@ -5,6 +5,7 @@ use super::desk::{BLOCK, Desk, Said, own};
 use super::sim::plan::{Has, NodePlan, Plan};
 use super::sim::world::World;
 use crate::metainfo::Layout;
+use crate::swarm::window::Window;
 use crate::swarm::{Commons, DropReason, IpFilter, PeerSlot, Priority, Selection, Settings, Source, Wish};
 use crate::wire::extended::{ExtendedHandshake, Extension};
 use crate::wire::{Message, Reserved};
@@ -19,6 +20,20 @@ fn desk(files: &[u32], priorities: &[Priority], settings: Settings) -> Desk {
     let selection = Selection::of_files(&layout, priorities);
     let commons = Arc::new(Commons::of_selection(&layout, selection, 1));
     Desk::with(layout, commons, 0, settings)
+}
+
+/// Whoever suggests a piece does not know what the user wants first.
+#[test]
+fn what_is_suggested_comes_first_of_what_is_wanted_as_much() {
+    let mut desk = desk(&[8, 8], &[Priority::High, Priority::Low], Desk::settings());
+    desk.reserved = Reserved::ours(false);
+    let peer = desk.connect(true, 1).unwrap();
+    let messages = [Message::HaveAll, Message::Suggest(13), Message::Suggest(6), Message::Unchoke];
+    messages.into_iter().for_each(|message| desk.hear(peer, message));
+    desk.swarm.peers.get_mut(peer).unwrap().requests = Window::beginning(16);
+    let order: Vec<u32> = desk.requests(peer).into_iter().map(|(piece, _)| piece).collect();
+    assert!(order.len() == 16 && order[..8].iter().all(|piece| *piece < 8), "{order:?}");
+    assert_eq!((order[0], order[8]), (6, 13), "{order:?}");
 }
 
 /// Fetches all there is from a peer, block by block: the pieces in the order they were asked for.

@@ -1,4 +1,5 @@
 use super::{announce, canned, request, response, stub, stub_at};
+use crate::discovery::names::Names;
 use crate::discovery::tracker::counters::Counters;
 use crate::discovery::tracker::home::Home;
 use crate::discovery::tracker::http::{Http, Page};
@@ -294,6 +295,7 @@ async fn follow(url: &str, is_local: fn(IpAddr) -> bool) -> Result<Page, Tracker
     let http = Http {
         limits: &limits,
         tls: &tls,
+        names: &Names::new(2, limits.connect),
         counters: &counters,
         family: Family::V4,
         reach,
@@ -343,6 +345,7 @@ async fn of_several_addresses_one_that_answers_is_enough() {
     let http = Http {
         limits: &limits,
         tls: &tls,
+        names: &Names::new(2, limits.connect),
         counters: &counters,
         family: Family::V4,
         reach: Reach::new(false),

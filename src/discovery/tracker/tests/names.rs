@@ -81,12 +81,12 @@ async fn eight_are_looked_up_at_once_and_others_wait_for_a_while() {
     let hosts = || vec!["localhost".to_owned()];
     for (busy, dropped) in [(7, 0), (8, 1)] {
         let names = PeerNames::default();
-        let _busy = names.0.clone().acquire_many_owned(busy).await.unwrap();
+        let _busy = names.0.turns().acquire_many_owned(busy).await.unwrap();
         let (addrs, lost) = delivered(names, hosts()).await;
         assert_eq!((addrs.is_empty(), lost), (dropped > 0, dropped), "{busy} look-ups are under way");
     }
     let names = PeerNames::default();
-    let busy = names.0.clone().acquire_many_owned(8).await.unwrap();
+    let busy = names.0.turns().acquire_many_owned(8).await.unwrap();
     let waiting = tokio::spawn(delivered(names, hosts()));
     tokio::task::yield_now().await;
     drop(busy);

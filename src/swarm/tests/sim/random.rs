@@ -47,10 +47,11 @@ fn worlds_of_fixed_seeds_end_well() {
 /// thought that another one brings it sooner, and a core that had the others fetch over and over what it had no memory for.
 #[test]
 fn worlds_in_which_something_went_wrong_once_end_well() {
-    const ONCE: [u64; 7] = [
+    const ONCE: [u64; 8] = [
         1552,
         3262,
         42221,
+        72348,
         2481717881419913834,
         4019479860130060410,
         14683977371294685056,
