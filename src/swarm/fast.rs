@@ -311,8 +311,9 @@ impl Swarm {
                 self.wake(slot);
                 self.recheck_seed(slot)
             }
+            Message::HaveAll => self.hear_late(now, slot, &Bitfield::full(pieces)),
             // Out of place; what it says is not needed.
-            Message::HaveAll | Message::HaveNone => self.offend(slot),
+            Message::HaveNone => self.offend(slot),
             Message::Suggest(number) => {
                 let piece = self.layout.piece(number).ok_or(DropReason::NoSuchPiece(number))?;
                 if peer.fast.suggested.len() == MOST_SUGGESTED {

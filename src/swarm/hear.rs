@@ -20,7 +20,7 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(slot).filter(|peer| !peer.dropped) else { return };
         peer.last_heard = now;
         let first = !peer.spoke;
-        // Messages of extensions are not counted: some clients send them before their bitfield.
+        // Messages of extensions are not counted, nor what says nothing of pieces: some clients send them before their bitfield.
         peer.spoke |= !is_aside(&message);
         let heard = match message {
             Message::KeepAlive => Ok(()),
@@ -131,6 +131,16 @@ impl Swarm {
     /// more than they do, so not too many are taken.
     fn hear_late_bitfield(&mut self, now: Duration, slot: PeerSlot, bytes: &[u8]) -> Result<(), DropReason> {
         let has = Bitfield::from_wire(bytes, self.layout.piece_count()).ok_or(DropReason::BadBitfield)?;
+        self.hear_late(now, slot, &has)
+    }
+
+    /// The same, in whatever words.
+    pub(super) fn hear_late(
+        &mut self,
+        now: Duration,
+        slot: PeerSlot,
+        has: &Bitfield,
+    ) -> Result<(), DropReason> {
         let layout = Arc::clone(&self.layout);
         let mut held = layout.pieces().filter(|piece| has.has(*piece));
         held.try_for_each(|piece| self.hear_have(now, slot, piece.get()))?;
@@ -219,8 +229,12 @@ impl Swarm {
     }
 }
 
-/// Whether the message says nothing of pieces or choking, so that it may come before the first that does.
+/// Whether the message says nothing of what the peer has, so that it may come before the one that does.
 fn is_aside(message: &Message<'_>) -> bool {
     use Message::*;
-    matches!(message, KeepAlive | Port(_) | Suggest(_) | AllowedFast(_) | Extended { .. } | Unknown { .. })
+    match message {
+        KeepAlive | Port(_) | Suggest(_) | AllowedFast(_) | Extended { .. } | Unknown { .. } => true,
+        Choke | Unchoke | Interested | NotInterested => true,
+        _ => false,
+    }
 }

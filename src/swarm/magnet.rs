@@ -21,8 +21,6 @@ const MAX_LEN: usize = 32 * 1024 * 1024;
 /// Bytes that are held of all sizes together, and how many of these peers may fill that are asked alone.
 const MOST_HELD: usize = 3 * MAX_LEN;
 const MOST_ALONE: usize = 2 * MAX_LEN;
-/// Requests that one peer has open.
-const MOST_ASKED: usize = 2;
 /// A peer of which nothing has come for so long is left alone.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// A peer that was asked for a block so long ago, or has sent the one before so long ago, has lost its standing, however
@@ -58,8 +56,9 @@ pub enum MetadataOutcome {
 struct Peer {
     who: SocketAddr,
     size: usize,
-    /// Blocks asked for, and when.
-    asked: Vec<(u32, Duration)>,
+    /// The block that it was asked for, and when. Never two: rTorrent (libtorrent 0.13) answers the first of two requests that it reads
+    /// together, and from then on nothing.
+    asked: Option<(u32, Duration)>,
     /// When something of what it was asked for has come.
     heard: Option<Duration>,
     /// Since when it has been here, how many whole blocks it has sent, and when the last of them has come.
@@ -89,14 +88,16 @@ pub struct Service {
 impl Peer {
     /// Whether nothing has come for too long of what it was asked for.
     fn is_late(&self, now: Duration) -> bool {
-        let since = self.asked.iter().map(|(_, at)| *at).min();
-        since.is_some_and(|at| now >= self.heard.map_or(at, |heard| heard.max(at)) + PATIENCE)
+        self.asked.is_some_and(|(_, at)| now >= self.heard.map_or(at, |heard| heard.max(at)) + PATIENCE)
     }
 
-    /// Whether a block should have come by now. One comes after the other.
+    /// Whether the block should have come by now.
     fn is_overdue(&self, now: Duration) -> bool {
-        let since = self.asked.iter().map(|(_, at)| *at).min();
-        since.is_some_and(|at| now >= self.whole.map_or(at, |whole| whole.max(at)) + BLOCK_LIMIT)
+        self.asked.is_some_and(|(_, at)| now >= self.whole.map_or(at, |whole| whole.max(at)) + BLOCK_LIMIT)
+    }
+
+    fn awaits(&self, block: u32) -> bool {
+        self.asked.is_some_and(|(asked, _)| asked == block)
     }
 
     fn rests(&self, now: Duration) -> bool {
@@ -161,7 +162,7 @@ impl MetadataFetch {
         let fresh = Peer {
             who,
             size,
-            asked: Vec::new(),
+            asked: None,
             heard: None,
             since: now,
             blocks: 0,
@@ -192,14 +193,14 @@ impl MetadataFetch {
 
     /// The next block to ask the peer for; it counts as asked.
     pub fn next_request(&mut self, now: Duration, peer: u64) -> Option<u32> {
-        let may_ask = |asker: &&Peer| !asker.useless && !asker.rests(now) && asker.asked.len() < MOST_ASKED;
+        let may_ask = |asker: &&Peer| !asker.useless && !asker.rests(now) && asker.asked.is_none();
         let asker = self.peers.get(&peer).filter(may_ask)?;
         let (who, size) = (asker.who, asker.size);
         let alone = self.attempts.entry(size).or_default().spoiled;
         if alone && !self.has_turn(now, who, size) {
             return None;
         }
-        let (asker, attempt) = (self.peers.get(&peer)?, self.attempts.get(&size)?);
+        let attempt = self.attempts.get(&size)?;
         let held = if alone { &attempt.alone.get(&who)?.blocks } else { &attempt.shared };
         let asked = |block: u32| {
             let others = self.peers.values().filter(|other| other.size == size && !other.useless);
@@ -209,13 +210,11 @@ impl MetadataFetch {
                 .map(|(_, at)| *at)
                 .max()
         };
-        let mine = |block: u32| asker.asked.iter().any(|(other, _)| *other == block);
-        let missing = (0..size.div_ceil(METADATA_BLOCK_LEN) as u32)
-            .filter(|block| !held.contains_key(block) && !mine(*block));
+        let missing = (0..size.div_ceil(METADATA_BLOCK_LEN) as u32).filter(|block| !held.contains_key(block));
         let free = missing.clone().find(|block| alone || asked(*block).is_none());
         let late = |block: &u32| asked(*block).is_some_and(|at| now >= at + LATE);
         let block = free.or_else(|| missing.clone().find(late))?;
-        self.peers.get_mut(&peer)?.asked.push((block, now));
+        self.peers.get_mut(&peer)?.asked = Some((block, now));
         Some(block)
     }
 
@@ -266,11 +265,11 @@ impl MetadataFetch {
         bytes: &[u8],
     ) -> MetadataOutcome {
         let Some(sender) = self.peers.get_mut(&peer) else { return MetadataOutcome::Offence };
-        let Some(at) = sender.asked.iter().position(|(asked, _)| *asked == block) else {
+        if !sender.awaits(block) {
             return MetadataOutcome::Offence;
-        };
+        }
         let (was_late, in_time) = (sender.late, !sender.is_overdue(now));
-        sender.asked.remove(at);
+        sender.asked = None;
         let (who, size) = (sender.who, sender.size);
         let begin = block as usize * METADATA_BLOCK_LEN;
         let other_size = total_size.is_some_and(|total| usize::try_from(total) != Ok(size));
@@ -297,7 +296,7 @@ impl MetadataFetch {
 
     /// A part of what the peer was asked for has come.
     pub fn heard(&mut self, now: Duration, peer: u64) {
-        if let Some(peer) = self.peers.get_mut(&peer).filter(|peer| !peer.asked.is_empty()) {
+        if let Some(peer) = self.peers.get_mut(&peer).filter(|peer| peer.asked.is_some()) {
             peer.heard = Some(now);
         }
     }
@@ -371,14 +370,13 @@ impl MetadataFetch {
     /// more of the metadata yet than its length. `false` when it was not asked for it.
     pub fn rejected(&mut self, now: Duration, peer: u64, block: u32) -> bool {
         let Some(sender) = self.peers.get_mut(&peer) else { return false };
-        let Some(at) = sender.asked.iter().position(|(asked, _)| *asked == block) else { return false };
-        sender.asked.remove(at);
-        self.rejects += 1;
-        // Of two that were asked for together both may be rejected.
-        if !sender.rests(now) {
-            let rest = FIRST_REST * 2u32.pow(sender.rejects.min(16));
-            (sender.rests_until, sender.rejects) = (now + rest.min(LONGEST_REST), sender.rejects + 1);
+        if !sender.awaits(block) {
+            return false;
         }
+        sender.asked = None;
+        self.rejects += 1;
+        let rest = FIRST_REST * 2u32.pow(sender.rejects.min(16));
+        (sender.rests_until, sender.rejects) = (now + rest.min(LONGEST_REST), sender.rejects + 1);
         true
     }
 
@@ -392,7 +390,7 @@ impl MetadataFetch {
         let late = self.peers.iter_mut().filter(|(_, peer)| peer.is_late(now));
         let leave = |(number, peer): (&u64, &mut Peer)| {
             peer.useless = true;
-            peer.asked.clear();
+            peer.asked = None;
             *number
         };
         late.map(leave).collect()

@@ -388,7 +388,7 @@ impl Stage {
         let now = self.begun.elapsed();
         let Some(peer) = self.peers.get(&number) else { return };
         let Some(id) = peer.ids.get(Extension::Metadata) else { return };
-        while let Some(block) = self.fetch.next_request(now, number) {
+        if let Some(block) = self.fetch.next_request(now, number) {
             peer.line.say(id, MetadataMessage::Request { block });
         }
     }

@@ -157,20 +157,42 @@ fn who_has_nothing_may_have_some_pieces_while_choked() {
 }
 
 #[test]
-fn late_words_on_what_a_peer_has_change_nothing_and_are_forgiven_so_often() {
+fn late_words_on_what_a_peer_has_take_nothing_back_and_are_forgiven_so_often() {
     for late in [Message::HaveAll, Message::HaveNone] {
         for first in [Message::HaveNone, Message::Bitfield(&[0x80]), Message::Have(0)] {
             let mut desk = desk(BLOCK, 3, &[]);
             let peer = desk.connect(true, 1).unwrap();
             let told = |desk: &Desk| desk.swarm.peers.get(peer).unwrap().has.count();
             desk.hear(peer, first);
-            let before = told(&desk);
+            let expected = if late == Message::HaveAll { 3 } else { told(&desk) };
             (0..300).for_each(|_| desk.hear(peer, late));
-            assert_eq!((told(&desk), desk.drops()), (before, vec![]), "{late:?} behind {first:?}");
+            assert_eq!((told(&desk), desk.drops()), (expected, vec![]), "{late:?} behind {first:?}");
             desk.hear(peer, late);
             assert_eq!(desk.drops(), [(peer, DropReason::Offences)], "{late:?} behind {first:?}");
             assert_eq!(desk.swarm.totals().limits.offences, 301);
         }
+    }
+}
+
+/// WebTorrent says that it is interested before it says that it has nothing.
+#[test]
+fn the_first_word_on_what_a_peer_has_may_come_behind_what_says_nothing_of_it() {
+    let aside = [
+        Message::Unchoke,
+        Message::Choke,
+        Message::Interested,
+        Message::NotInterested,
+        Message::Suggest(1),
+        Message::AllowedFast(1),
+        Message::KeepAlive,
+    ];
+    for (first, pieces) in [(Message::HaveNone, 0), (Message::HaveAll, 3), (Message::Bitfield(&[0x80]), 1)] {
+        let mut desk = desk(BLOCK, 3, &[]);
+        let peer = desk.connect(true, 1).unwrap();
+        aside.iter().for_each(|message| desk.hear(peer, *message));
+        desk.hear(peer, first);
+        let has = desk.swarm.peers.get(peer).unwrap().has.count();
+        assert_eq!((has, desk.swarm.totals().limits.offences), (pieces, 0), "{first:?}");
     }
 }
 
