@@ -184,3 +184,33 @@ fn the_map_shows_every_room() {
         assert!(root.join(path).exists(), "src/lib.rs names {path}, which is not there");
     }
 }
+
+/// What proves each limit is named beside it, and is there.
+#[test]
+fn the_table_of_limits_names_tests_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let all = ["src", "tests", "fuzz"].iter().flat_map(|folder| sources(&root.join(folder)));
+    let (mut code, mut files) = (String::new(), Vec::new());
+    for path in all {
+        code += &fs::read_to_string(&path).unwrap();
+        files.push(path.file_stem().unwrap().to_string_lossy().into_owned());
+    }
+    let is_there = |name: &str| match name.strip_suffix('…') {
+        Some(start) => code.contains(&format!("fn {start}")),
+        None => code.contains(&format!("fn {name}(")) || files.iter().any(|file| file == name),
+    };
+    let table = fs::read_to_string(root.join("tests/hostile/main.rs")).unwrap();
+    let rows = table.lines().filter(|line| line.starts_with("//! | ")).skip(1);
+    let (mut named, mut missing) = (0, Vec::new());
+    for row in rows {
+        let tests = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        let names = tests.split('`').skip(1).step_by(2);
+        named += names.clone().count();
+        missing.extend(names.filter(|name| !is_there(name)));
+        // Those of the kit are rows of its own table.
+        let kit = tests.split('*').skip(1).step_by(2);
+        named += kit.clone().count();
+        missing.extend(kit.filter(|name| !code.contains(&format!("\n    {name}: "))));
+    }
+    assert!(named > 100 && missing.is_empty(), "of {named} these are not there: {missing:?}");
+}

@@ -2,6 +2,7 @@
 
 use crate::clients::opentracker::Opentracker;
 use crate::clients::seedring::{Seedring, number, run, transfer};
+use crate::disk::with_mounts;
 use crate::support::https::HttpsStub;
 use crate::support::payload::{self, assert_same};
 use crate::support::peer::{Conduct, Seeder};
@@ -9,6 +10,7 @@ use crate::support::stub::Stub;
 use crate::support::torrent::Value;
 use crate::support::wait::until_true;
 use crate::support::{Stage, Torrent};
+use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -201,4 +203,34 @@ fn trackers_can_be_left_alone() {
     assert!(seed.stop().success());
     assert_same(&origin, &copy);
     assert_eq!(stub.asked(), Vec::<String>::new());
+}
+
+/// Where names are looked up, nobody answers.
+#[test]
+fn names_that_are_slow_to_look_up_hold_up_no_other_tracker() {
+    const RESOLVER: &str = "
+import os, socket, sys, time
+parent, silent = int(sys.argv[1]), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+silent.bind(('127.83.0.1', 53))
+while os.getppid() == parent: time.sleep(0.2)";
+    let stage = Stage::new();
+    let origin = lay(&stage);
+    let stub = Stub::document(&no_peers());
+    let url = stub.url().replace("127.0.0.1", "localhost");
+    let mut urls: Vec<String> =
+        (0..80).map(|number| format!("http://t{number}.silent.example:6969/announce")).collect();
+    urls.insert(40, url.clone());
+    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    let torrent = with_trackers(&torrent(&stage, &origin, &url), &stage, &origin, &urls);
+    let (config, resolver) = (stage.path("resolv.conf"), stage.path("resolver.py"));
+    fs::write(&config, "nameserver 127.83.0.1\nsearch .\noptions timeout:3 attempts:2\n").unwrap();
+    fs::write(&resolver, RESOLVER).unwrap();
+    let script = r#"mount --bind "$1" "$(readlink -f /etc/resolv.conf)"; /usr/bin/python3 "$2" $$ & true"#;
+    let seed = transfer("seed", &torrent, &origin, &["--announce-to-all"]);
+    let mut seed = Seedring::start(&stage, &mut with_mounts(script, &[&config, &resolver], &seed));
+    // Keys may stand in the path: it is not told.
+    let shown = url.trim_end_matches("/announce");
+    seed.wait_event("tracker", |event| event["url"] == shown);
+    let failed = seed.events("tracker_failed").into_iter().filter(|event| event["url"] == shown);
+    assert_eq!(failed.count(), 0, "{:?}", seed.all_events());
 }

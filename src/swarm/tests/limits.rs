@@ -1,6 +1,6 @@
 //! Limits that are met, and what counts them.
 
-use super::desk::{BLOCK, Desk, has_rate, id, own};
+use super::desk::{BLOCK, Desk, dialled, has_rate, id, own};
 use crate::swarm::window::Window;
 use crate::swarm::{DropReason, Introduction, LimitHits, MOST_OF_HOST, PeerSlot, RUN_LEN, Source, Wish};
 use std::collections::VecDeque;
@@ -226,6 +226,16 @@ fn who_holds_memory_for_long_gets_no_more_while_it_is_scarce() {
         assert_eq!(pass(&mut desk), 3, "they have no memory for another");
     }
     assert!(limits(&desk).memory > 1);
+}
+
+#[test]
+fn addresses_that_wait_for_others_of_their_network_are_counted() {
+    let mut desk = Desk::new(BLOCK, 3, &[]);
+    (own(&mut desk).most_peers, own(&mut desk).most_dials) = (1000, 1000);
+    (1..=100).for_each(|n| desk.swarm.add_candidate(([8, 8, 8, n], 1).into(), Source::Exchange));
+    desk.pass(1);
+    let dials = dialled(desk.wishes()).len() as u64;
+    assert_eq!((dials, limits(&desk).networks), (16, 84));
 }
 
 /// Who has nothing that we lack is no measure, however fast it was.

@@ -24,7 +24,7 @@ const EXTENDED: u8 = 20;
 /// What a program may have had that is told of more metadata than it holds: 96 MiB of it, and itself.
 const MOST_MEMORY: u64 = 124 << 20;
 
-fn link(torrent: &Torrent, more: &str) -> String {
+pub(super) fn link(torrent: &Torrent, more: &str) -> String {
     format!("magnet:?xt=urn:btih:{}{more}", torrent.info_hash)
 }
 

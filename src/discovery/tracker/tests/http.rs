@@ -75,6 +75,38 @@ async fn the_request_is_plain() {
     assert!(head.contains("\r\naccept-encoding: gzip\r\n"), "{head}");
 }
 
+/// One server redirects to itself, and then to another.
+#[tokio::test]
+async fn a_name_and_a_password_go_to_their_own_host_only() {
+    let (seen, mut heads) = tokio::sync::mpsc::channel(3);
+    let log = seen.clone();
+    let other = stub(move |head, mut stream| {
+        let seen = log.clone();
+        async move {
+            seen.send(head).await.unwrap();
+            stream.write_all(&response("200 OK", b"de")).await.unwrap();
+        }
+    })
+    .await;
+    let base = stub(move |head, mut stream| {
+        let (seen, other) = (seen.clone(), other.clone());
+        async move {
+            let is_first = head.starts_with("GET /announce?");
+            let next = if is_first { "/announce/again" } else { &format!("{other}/announce/last") };
+            seen.send(head).await.unwrap();
+            stream.write_all(redirect(next).as_bytes()).await.unwrap();
+        }
+    })
+    .await;
+    let url = format!("{}/announce", base.replace("http://", "http://me:secret@"));
+    announce(&url, &request(), &limits()).await.unwrap();
+    for (path, told) in [("/announce?", true), ("/announce/again ", true), ("/announce/last ", false)] {
+        let head = heads.recv().await.unwrap();
+        let says = head.to_lowercase().contains("\r\nauthorization: ") && head.contains("Basic bWU6c2VjcmV0");
+        assert!(head.starts_with(&format!("GET {path}")) && says == told, "{head}");
+    }
+}
+
 #[tokio::test]
 async fn old_and_sloppy_servers_are_understood() {
     for bytes in [

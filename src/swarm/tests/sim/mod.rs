@@ -9,7 +9,7 @@
 //! | `granting` | what swarms wish, and how it is granted |
 //! | `lines` | connections, and what is sent on them |
 //! | `parts` | what comes, in parts, as sockets give it |
-//! | `check` | what must hold after every step |
+//! | `check`, `biting` | what must hold after every step; and that what does not is found |
 //! | `fair` | what may not last: a peer that lies idle, one that is passed over |
 //! | `fetching` | one that fetches alone from seeds of all kinds |
 //! | `random` | worlds of all kinds, small ones |
@@ -19,6 +19,7 @@
 //! a block, and receives of any length; everything is looked at after every step. In large ones blocks come whole; what was
 //! said and asked is looked at every step, and all of a node once in many of its steps.
 
+mod biting;
 mod check;
 mod fair;
 pub(crate) mod fetching;
