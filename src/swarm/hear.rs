@@ -232,9 +232,8 @@ impl Swarm {
 /// Whether the message says nothing of what the peer has, so that it may come before the one that does.
 fn is_aside(message: &Message<'_>) -> bool {
     use Message::*;
-    match message {
-        KeepAlive | Port(_) | Suggest(_) | AllowedFast(_) | Extended { .. } | Unknown { .. } => true,
-        Choke | Unchoke | Interested | NotInterested => true,
-        _ => false,
-    }
+    !matches!(
+        message,
+        Have(_) | Bitfield(_) | HaveAll | HaveNone | Request { .. } | Reject { .. } | Cancel { .. }
+    )
 }

@@ -1,6 +1,6 @@
 //! Asking trackers of any kind: by which protocol, at which addresses, how many at once.
 
-use super::announce::AnnounceRequest;
+use super::announce::{AnnounceRequest, Event};
 use super::counters::{Count, Counters, TrackerCounts};
 use super::error::TrackerError;
 use super::home::Home;
@@ -31,6 +31,8 @@ const HTTP_AT_ONCE: usize = 50;
 const UDP_AT_ONCE: usize = 200;
 /// How long the answer by one address family waits for that by the other.
 const OTHER_FAMILY: Duration = Duration::from_secs(5);
+/// And when we leave.
+const LAST_FAMILY: Duration = Duration::from_secs(1);
 /// Most torrents in one scrape over HTTP, for the length of its URL.
 const HTTP_SCRAPED: usize = 40;
 
@@ -98,19 +100,21 @@ impl TrackerClient {
         url: &str,
         request: &AnnounceRequest,
     ) -> Result<AnnounceResponse, TrackerError> {
-        self.announce_with(url, request, self.options.patience).await
+        self.announce_with(url, request, self.options.patience, &|_| ()).await
     }
 
-    /// Announces with another patience towards UDP trackers than usual.
+    /// Announces with another patience towards UDP trackers than usual. What is answered in one family is told `early` while the other
+    /// is waited for.
     pub(super) async fn announce_with(
         &self,
         url: &str,
         request: &AnnounceRequest,
         patience: UdpPatience,
+        early: &(impl Fn(&AnnounceResponse) + Sync),
     ) -> Result<AnnounceResponse, TrackerError> {
         let url = TrackerUrl::parse(url)?;
         let result = match self.addresses(&url).await {
-            Ok(addrs) => self.announce_at(&url, addrs, request, patience).await,
+            Ok(addrs) => self.announce_at(&url, addrs, request, patience, early).await,
             Err(error) => Err(error),
         };
         self.count_announce(&url, &result);
@@ -124,17 +128,19 @@ impl TrackerClient {
         addrs: Vec<SocketAddr>,
         request: &AnnounceRequest,
         patience: UdpPatience,
+        early: &(impl Fn(&AnnounceResponse) + Sync),
     ) -> Result<AnnounceResponse, TrackerError> {
         let addrs = self.home().suitable(addrs);
+        let wait = if request.event == Some(Event::Stopped) { LAST_FAMILY } else { OTHER_FAMILY };
         match url {
             TrackerUrl::Http(http) => {
                 let ask = |addrs| self.announce_http(http, request, addrs);
-                by_family(addrs, OTHER_FAMILY, ask, merged).await
+                by_family(addrs, wait, ask, early, merged).await
             }
             TrackerUrl::Udp(udp) => {
                 let patience = patience_with(&addrs, patience);
                 let ask = |addrs| self.announce_udp(udp, request, patience, addrs);
-                by_family(addrs, OTHER_FAMILY, ask, merged).await
+                by_family(addrs, wait, ask, early, merged).await
             }
         }
     }
@@ -159,14 +165,16 @@ impl TrackerClient {
         url: &TrackerUrl,
         torrents: &[InfoHash],
     ) -> Result<Vec<Option<Scrape>>, TrackerError> {
-        let either = |one, _other| one;
+        let (either, early) = (|one, _other| one, &|_: &_| ());
         let mut all = Vec::new();
         match url {
             TrackerUrl::Http(http) => {
                 let http = http.scrape()?;
                 for part in torrents.chunks(HTTP_SCRAPED) {
                     let ask = |addrs| self.scrape_http(&http, part, addrs);
-                    all.extend(by_family(self.addresses(url).await?, OTHER_FAMILY, ask, either).await?);
+                    all.extend(
+                        by_family(self.addresses(url).await?, OTHER_FAMILY, ask, early, either).await?,
+                    );
                 }
             }
             TrackerUrl::Udp(_) => {
@@ -174,7 +182,7 @@ impl TrackerClient {
                     let addrs = self.addresses(url).await?;
                     let patience = patience_with(&addrs, self.options.patience);
                     let ask = |addrs| self.scrape_udp(part, patience, addrs);
-                    all.extend(by_family(addrs, OTHER_FAMILY, ask, either).await?);
+                    all.extend(by_family(addrs, OTHER_FAMILY, ask, early, either).await?);
                 }
             }
         }
@@ -347,11 +355,12 @@ fn patience_with(addrs: &[SocketAddr], patience: UdpPatience) -> UdpPatience {
 }
 
 /// Asks a tracker at its addresses of each family, at the same time, and merges what comes in time: who has answered waits so
-/// long for the other. Who has failed waits until the other has an end of its own.
+/// long for the other, and is heard `early`. Who has failed waits until the other has an end of its own.
 pub(super) async fn by_family<T, F>(
     addrs: Vec<SocketAddr>,
     wait: Duration,
     ask: impl Fn(Vec<SocketAddr>) -> F,
+    early: &impl Fn(&T),
     merge: impl Fn(T, T) -> T,
 ) -> Result<T, TrackerError>
 where
@@ -365,17 +374,20 @@ where
         return ask(v6).await;
     }
     let (mut v4, mut v6) = (pin!(ask(v4)), pin!(ask(v6)));
-    let (early, late) = tokio::select! {
+    let (first, last) = tokio::select! {
         result = &mut v4 => (result, v6),
         result = &mut v6 => (result, v4),
     };
-    match early {
+    match first {
         // Whoever took longer has more to say about what is wrong, but for who wants to be left alone.
-        Err(early) => late.await.map_err(|late| if late.wait() < early.wait() { early } else { late }),
-        Ok(early) => match timeout(wait, late).await {
-            Ok(Ok(late)) => Ok(merge(early, late)),
-            Ok(Err(_)) | Err(_) => Ok(early),
-        },
+        Err(first) => last.await.map_err(|last| if last.wait() < first.wait() { first } else { last }),
+        Ok(first) => {
+            early(&first);
+            match timeout(wait, last).await {
+                Ok(Ok(last)) => Ok(merge(first, last)),
+                Ok(Err(_)) | Err(_) => Ok(first),
+            }
+        }
     }
 }
 

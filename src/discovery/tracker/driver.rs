@@ -406,9 +406,11 @@ impl Driver {
             hostname: self.client.options().hostname.clone(),
             encryption: self.client.options().encryption,
         };
-        let client = self.client.clone();
+        let (client, peers) = (self.client.clone(), self.peers.clone());
         async move {
-            let result = client.announce_with(&due.url, &request, patience).await;
+            // A full mailbox gets them once more, with all others.
+            let early = |reply: &AnnounceResponse| _ = peers.try_send(reply.sockets());
+            let result = client.announce_with(&due.url, &request, patience, &early).await;
             Outcome { line, due, result }
         }
     }

@@ -43,6 +43,14 @@ pub struct AnnounceResponse {
     pub from: Option<IpAddr>,
 }
 
+impl AnnounceResponse {
+    /// The peers that can be dialled at once.
+    pub(super) fn sockets(&self) -> Vec<SocketAddr> {
+        let socket = |peer: &PeerAddr| if let PeerAddr::Socket(addr) = peer { Some(*addr) } else { None };
+        self.peers.iter().filter_map(socket).collect()
+    }
+}
+
 /// Where a peer listens. The port is never 0.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum PeerAddr {

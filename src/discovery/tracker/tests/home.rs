@@ -72,7 +72,8 @@ async fn told(listen: &str, url: &str, places: &[SocketAddr]) -> Vec<PeerAddr> {
     let options = TrackerOptions { listen: Some(addr(listen)), ..TrackerOptions::default() };
     let (client, url) = (TrackerClient::new(options), TrackerUrl::parse(url).unwrap());
     let patience = UdpPatience { first_wait: Duration::from_millis(300), retries: 1 };
-    let mut all = client.announce_at(&url, places.to_vec(), &request(), patience).await.unwrap().peers;
+    let mut all =
+        client.announce_at(&url, places.to_vec(), &request(), patience, &|_| ()).await.unwrap().peers;
     all.sort_by_key(|peer| *peer == peer_v6());
     all
 }
