@@ -7,6 +7,7 @@ use super::output::Output;
 use super::progress::Pace;
 use super::shunned::Shunned;
 use super::signals::{Signals, Stop};
+use super::watch::tell_of_search;
 use super::{Error, human, torrent_file};
 use crate::metainfo::{HostPort, Magnet, Torrent};
 use crate::session::{self, Farewell, MagnetEvent, MagnetJob};
@@ -72,10 +73,10 @@ pub(super) async fn find(
         }
         MagnetEvent::Progress { .. } => {}
         MagnetEvent::Refused { bytes, limits } => out.emit(&Line::Metadata { bytes, limits }),
-        MagnetEvent::Tracker { url, result: Ok(peers) } => {
-            tracing::info!("the tracker {url} knows {}", human::count(peers as u64, "peer"));
+        MagnetEvent::Told(event) => {
+            Line::of(&event).iter().for_each(|line| out.emit(line));
+            tell_of_search(out, &event);
         }
-        MagnetEvent::Tracker { url, result: Err(why) } => out.note(&format!("tracker {url}: {why}")),
     };
     let watch = |event| {
         see(event);

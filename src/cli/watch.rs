@@ -50,36 +50,9 @@ impl<'a> Watch<'a> {
                 self.out.note(&format!("piece {piece} is lost, and is offered no more: {reason}"));
             }
             Event::PeerDropped { addr, reason } => tracing::info!("the peer {addr} {reason}"),
-            Event::Tracker { url, result: Ok(answer) } => {
-                tracing::info!("the tracker {url} knows {}", human::count(answer.peers as u64, "peer"));
-                if let Some(warning) = &answer.warning {
-                    self.out.note(&format!("tracker {url}: {warning}"));
-                }
-            }
-            Event::Tracker { url, result: Err(reason) } => self.out.note(&format!("tracker {url}: {reason}")),
-            Event::Dht(note) => self.dht(note),
+            Event::Tracker { .. } | Event::Dht(_) => tell_of_search(self.out, event),
             Event::Snapshot(_) | Event::TrackerCounts(_) | Event::Local(_) | Event::DhtCounters(_) => {}
             Event::Completed(progress) => self.completed(progress),
-        }
-    }
-
-    fn dht(&self, note: &DhtNote) {
-        match note {
-            DhtNote::Started { addrs, kept, borrowed } => {
-                let nodes = human::count(*kept as u64, "node");
-                tracing::info!("the DHT is at {addrs:?}, with {nodes} of the last run");
-                if *borrowed {
-                    tracing::info!("another program keeps the DHT's nodes: this one has an id of its own");
-                }
-            }
-            DhtNote::Failed(reason) => self.out.note(&format!("no DHT: {reason}")),
-            DhtNote::Nodes(0) => tracing::info!("no node of the DHT answers any more"),
-            DhtNote::Nodes(_) => tracing::info!("nodes of the DHT answer"),
-            DhtNote::Found { peers, .. } => {
-                tracing::info!("the DHT knows {}", human::count(*peers as u64, "peer"));
-            }
-            DhtNote::Unresolved(host) => tracing::info!("the DHT's node {host} has no address"),
-            DhtNote::State(problem) => self.out.note(&format!("DHT: {problem}")),
         }
     }
 
@@ -124,6 +97,41 @@ impl<'a> Watch<'a> {
             human::size(progress.uploaded),
             share_ratio(progress.uploaded, held),
         ));
+    }
+}
+
+/// Tells what trackers and the DHT have to say.
+pub(super) fn tell_of_search(out: &Output, event: &Event) {
+    match event {
+        Event::Tracker { url, result: Ok(answer) } => {
+            tracing::info!("the tracker {url} knows {}", human::count(answer.peers as u64, "peer"));
+            if let Some(warning) = &answer.warning {
+                out.note(&format!("tracker {url}: {warning}"));
+            }
+        }
+        Event::Tracker { url, result: Err(reason) } => out.note(&format!("tracker {url}: {reason}")),
+        Event::Dht(note) => tell_of_dht(out, note),
+        _ => {}
+    }
+}
+
+fn tell_of_dht(out: &Output, note: &DhtNote) {
+    match note {
+        DhtNote::Started { addrs, kept, borrowed } => {
+            let nodes = human::count(*kept as u64, "node");
+            tracing::info!("the DHT is at {addrs:?}, with {nodes} of the last run");
+            if *borrowed {
+                tracing::info!("another program keeps the DHT's nodes: this one has an id of its own");
+            }
+        }
+        DhtNote::Failed(reason) => out.note(&format!("no DHT: {reason}")),
+        DhtNote::Nodes(0) => tracing::info!("no node of the DHT answers any more"),
+        DhtNote::Nodes(_) => tracing::info!("nodes of the DHT answer"),
+        DhtNote::Found { peers, .. } => {
+            tracing::info!("the DHT knows {}", human::count(*peers as u64, "peer"));
+        }
+        DhtNote::Unresolved(host) => tracing::info!("the DHT's node {host} has no address"),
+        DhtNote::State(problem) => out.note(&format!("DHT: {problem}")),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::discovery::dht::{DhtCounters, DhtNote};
 use crate::discovery::local;
-use crate::discovery::tracker::TrackerCounts;
+use crate::discovery::tracker::{Note, TrackerCounts};
 use crate::shard::{Progress, Snapshot};
 use crate::storage::CheckReport;
 use std::net::{IpAddr, SocketAddr};
@@ -58,6 +58,20 @@ pub enum Event {
     DhtCounters(Box<DhtCounters>),
     /// The torrent is complete.
     Completed(Progress),
+}
+
+impl Event {
+    /// What is to be told of an announce. Scrapes are told to who asks for them.
+    pub(super) fn of_announce(note: Note) -> Option<Self> {
+        let (url, result) = match note {
+            Note::Announced { tracker, peers, complete, incomplete, warning, external_ip, .. } => {
+                (tracker, Ok(TrackerAnswer { peers, complete, incomplete, warning, external_ip }))
+            }
+            Note::Failed { tracker, error, .. } => (tracker, Err(error.to_string())),
+            Note::Scraped { .. } => return None,
+        };
+        Some(Self::Tracker { url, result })
+    }
 }
 
 /// What a tracker has answered to an announce.

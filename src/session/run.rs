@@ -1,7 +1,6 @@
 //! Downloading and seeding one torrent, from the check of what is there to the goodbye.
 
 use super::Event;
-use super::TrackerAnswer;
 use super::dht::DhtSearch;
 use super::farewell::{self, Farewell};
 use super::job::{Goal, Job};
@@ -258,7 +257,7 @@ impl<W: FnMut(Event)> Running<W> {
                     false
                 }
                 Some(note) = self.notes.1.recv() => {
-                    self.note(note);
+                    Event::of_announce(note).into_iter().for_each(&mut self.watch);
                     false
                 }
                 note = DhtSearch::note(&mut self.dht) => {
@@ -411,18 +410,6 @@ impl<W: FnMut(Event)> Running<W> {
         if let Some(dht) = self.dht.as_ref().filter(|_| self.job.snapshots) {
             (self.watch)(Event::DhtCounters(Box::new(dht.counters())));
         }
-    }
-
-    fn note(&mut self, note: Note) {
-        let (url, result) = match note {
-            Note::Announced { tracker, peers, complete, incomplete, warning, external_ip, .. } => {
-                (tracker, Ok(TrackerAnswer { peers, complete, incomplete, warning, external_ip }))
-            }
-            Note::Failed { tracker, error, .. } => (tracker, Err(error.to_string())),
-            // A session does not scrape.
-            Note::Scraped { .. } => return,
-        };
-        (self.watch)(Event::Tracker { url, result });
     }
 
     /// Stops the core and tells trackers, both at once.

@@ -70,7 +70,8 @@ fn nodes_in_the_filter_are_not_asked() {
             "seed" => command.arg(&path).arg("-d").arg(folder.path()),
             _ => command.arg(link(&torrent, "")),
         };
-        let _program = Program::start(&mut command);
+        let mut program = Program::start(&mut command);
+        program.until("dht_started");
         hear_query(&other);
         // All are asked at once.
         thread::sleep(Duration::from_millis(300));

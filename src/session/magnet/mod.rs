@@ -14,10 +14,11 @@ mod stage;
 pub use stage::MagnetLimits;
 
 use super::dht::{DhtOptions, DhtSearch};
+use super::events::Event;
 use super::farewell::{self, Farewell};
 use super::listen::{Listen, bind};
 use super::run::{SessionError, random_id};
-use crate::discovery::dht::{DhtNote, DhtSockets};
+use crate::discovery::dht::DhtSockets;
 use crate::discovery::local::LocalSearch;
 use crate::discovery::names::{Names, OF_LINKS};
 use crate::discovery::tracker::{
@@ -110,13 +111,8 @@ pub enum MagnetEvent {
         /// How often limits have said no, this time included.
         limits: MagnetLimits,
     },
-    /// A tracker has answered, or not.
-    Tracker {
-        /// Its URL.
-        url: String,
-        /// Number of peers it named, or what went wrong.
-        result: Result<usize, String>,
-    },
+    /// What a session tells, too: of trackers and the DHT.
+    Told(Event),
 }
 
 /// Looks up a peer that the link names (`x.pe`).
@@ -213,15 +209,11 @@ pub async fn resolve(
                 None
             }
             note = DhtSearch::note(&mut dht) => {
-                match note {
-                    // The session that follows would say it; but without the DHT there may be none.
-                    DhtNote::Failed(why) => tracing::warn!("the DHT is off: {why}"),
-                    note => tracing::debug!("DHT: {note:?}"),
-                }
+                watch(MagnetEvent::Told(Event::Dht(note)));
                 None
             }
             Some(note) = notes.recv() => {
-                event(note).into_iter().for_each(&mut watch);
+                Event::of_announce(note).into_iter().for_each(|event| watch(MagnetEvent::Told(event)));
                 None
             }
             Ok((stream, addr)) = listener.accept() => {
@@ -288,15 +280,4 @@ fn announce_for(
     // Not known; but something is missing.
     totals.left.store(1, Ordering::Relaxed);
     Announcing::start(client, identity, limits, totals, found, notes)
-}
-
-/// What is to be told of a note, if anything.
-fn event(note: Note) -> Option<MagnetEvent> {
-    Some(match note {
-        Note::Announced { tracker, peers, .. } => MagnetEvent::Tracker { url: tracker, result: Ok(peers) },
-        Note::Failed { tracker, error, .. } => {
-            MagnetEvent::Tracker { url: tracker, result: Err(error.to_string()) }
-        }
-        Note::Scraped { .. } => return None,
-    })
 }

@@ -106,11 +106,11 @@ fn trackers_are_told_that_we_have_gone_when_no_session_follows() {
     let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let tracker = Tracker::naming(nobody.local_addr().unwrap());
     let name = link(&parsed, &tracker.url());
-    let mut waiting = client("download", Path::new(&name), folder.path(), &[]).spawn().unwrap();
+    let mut waiting = Program::start(&mut client("download", Path::new(&name), folder.path(), &[]));
     let dialled = nobody.accept().unwrap();
-    rustix::process::kill_process(rustix::process::Pid::from_child(&waiting), rustix::process::Signal::TERM)
-        .unwrap();
-    assert!(!waiting.wait().unwrap().success());
+    assert_eq!(waiting.until("tracker")["peers"], 1);
+    waiting.signal(rustix::process::Signal::TERM);
+    assert!(!waiting.wait().success());
     drop(dialled);
     assert_eq!((tracker.heard("event=started"), tracker.heard("event=stopped")), (1, 1));
 }
