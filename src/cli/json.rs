@@ -128,6 +128,11 @@ pub(super) struct TorrentFile {
 }
 
 impl<'a> Line<'a> {
+    /// Whether another like it comes soon, and says all that it does.
+    pub(super) fn is_periodic(&self) -> bool {
+        matches!(self, Self::Progress(_) | Self::Metadata { .. })
+    }
+
     /// The line for what a check found.
     pub(super) fn checked(report: &'a CheckReport) -> Self {
         let CheckReport { pieces, good_pieces, good_bytes, ref bad_pieces, .. } = *report;

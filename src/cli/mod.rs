@@ -85,6 +85,8 @@ fn fail(error: &Error, out: &Output) -> ExitCode {
     let message = error.to_string();
     out.error(&message);
     out.emit(&Line::Error { message: &message });
+    // That it failed is what has been told.
+    let _ = out.finish();
     ExitCode::FAILURE
 }
 

@@ -3,17 +3,24 @@
 use super::Error;
 use super::json::{Line, NodeLine};
 use indicatif::{MultiProgress, ProgressBar};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
+
+/// Lines that wait for a reader who takes his time. He is waited for when there are more.
+const MOST_WAITING: usize = 4096;
 
 /// The program's way to say something.
 #[derive(Debug)]
 pub(super) struct Output {
     json: bool,
     bars: Option<MultiProgress>,
+    /// Lines that stdout has not taken yet: whoever reads them slowly, or not, holds up nothing else.
+    waiting: Mutex<VecDeque<String>>,
     /// Why stdout takes no more, once it does not.
     closed: OnceLock<io::Error>,
 }
@@ -24,7 +31,7 @@ impl Output {
         let drawable =
             io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         let bars = (!json && drawable).then(MultiProgress::new);
-        Self { json, bars, closed: OnceLock::new() }
+        Self { json, bars, waiting: Mutex::default(), closed: OnceLock::new() }
     }
 
     /// Sends the log to stderr, as the filter in `SEEDRING_LOG` says.
@@ -64,7 +71,28 @@ impl Output {
             let mut text =
                 serde_json::to_string(&NodeLine { line, node }).expect("a line has only plain values");
             text.push('\n');
-            self.write(&text);
+            self.hand_over(text, line.is_periodic());
+        }
+    }
+
+    /// Writes what stdout takes now, in order. What comes every second is left out while others wait.
+    fn hand_over(&self, text: String, is_periodic: bool) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_periodic {
+            self.write_some(&mut waiting, is_ready);
+        }
+        if !is_periodic || waiting.is_empty() && is_ready() {
+            waiting.push_back(text);
+        }
+        self.write_some(&mut waiting, is_ready);
+        if waiting.len() > MOST_WAITING {
+            self.write_some(&mut waiting, || true);
+        }
+    }
+
+    fn write_some(&self, waiting: &mut VecDeque<String>, may_write: impl Fn() -> bool) {
+        while !waiting.is_empty() && may_write() {
+            waiting.pop_front().iter().for_each(|text| self.write(text));
         }
     }
 
@@ -92,8 +120,10 @@ impl Output {
         self.closed.get().is_some()
     }
 
-    /// Tells whether everything that was printed went out. A reader that has seen enough, such as `head`, is no fault.
+    /// Waits until everything that was printed has gone out, and tells whether it has. A reader that has seen enough, such as `head`,
+    /// is no fault.
     pub(super) fn finish(&self) -> Result<(), Error> {
+        self.write_some(&mut self.waiting.lock().unwrap_or_else(PoisonError::into_inner), || true);
         match self.closed.get() {
             Some(cause) if cause.kind() != io::ErrorKind::BrokenPipe => {
                 Err(Error::Other(format!("cannot write to standard output: {cause}")))
@@ -123,6 +153,13 @@ impl Output {
         // Who closed stderr does not want to hear of it.
         let _ = suspend(self.bars.as_ref(), || writeln!(io::stderr().lock(), "{text}"));
     }
+}
+
+/// Whether stdout takes a line at once, or an end of it can be told.
+fn is_ready() -> bool {
+    let stdout = io::stdout();
+    let mut place = [PollFd::new(&stdout, PollFlags::OUT)];
+    poll(&mut place, Some(&Timespec::default())).map_or(true, |ready| ready > 0)
 }
 
 /// Takes the bars off the terminal while `f` writes.

@@ -1,13 +1,13 @@
 //! How commands end when something holds them up, or nobody reads any more what they print.
 
-use crate::common::payload::{BLOCK, one_file};
-use crate::common::peer::connect;
+use crate::common::payload::{BLOCK, one_file, torrent_for};
+use crate::common::peer::{connect, message};
 use crate::common::program::{Program, client, seedring};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::UdpSocket;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::process::{Child, Command, Stdio};
 
 fn signal(child: &Child, signal: Signal) {
@@ -172,4 +172,45 @@ fn a_stdout_that_fails_is_told_of_by_who_is_ended_by_it() {
         assert_eq!(output.status.code(), Some(1), "{command:?}: {said}");
         assert!(said.contains("cannot write to standard output"), "{command:?}: {said}");
     }
+}
+
+/// Nobody reads what it says of the many that it drops.
+#[test]
+fn a_reader_that_stops_to_read_holds_up_no_goodbye() {
+    let (origin, _, _) = one_file(BLOCK as usize, BLOCK);
+    let tracker = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/announce", tracker.local_addr().unwrap());
+    let (path, torrent) = torrent_for(&origin.path().join("payload"), BLOCK, vec![vec![url]]);
+    let mut child = client("seed", &path, origin.path(), &[]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let listening = lines.find(|line| line.contains("\"listening\"")).expect("it listens");
+    let listen: SocketAddr = listening.split('"').nth(7).unwrap().parse().unwrap();
+    let hear = || {
+        let (mut stream, _) = tracker.accept().unwrap();
+        let mut line = String::new();
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        reader.read_line(&mut line).unwrap();
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 27\r\n\r\nd8:intervali1800e5:peers0:e")
+            .unwrap();
+        line
+    };
+    assert!(hear().contains("event=started"));
+    // Each is told of by a hundred bytes; a pipe holds 65,536.
+    for number in 0..1500u32 {
+        let id: Vec<u8> = number.to_be_bytes().into_iter().cycle().take(20).collect();
+        let mut peer = connect(listen, &torrent, id.try_into().unwrap()).unwrap();
+        peer.write_all(&message(4, &[99], &[])).unwrap();
+        // Until it is closed.
+        let _ = peer.read_to_end(&mut Vec::new());
+    }
+    signal(&child, Signal::TERM);
+    assert!(hear().contains("event=stopped"));
+    // All of it is there for who reads on.
+    let kinds: Vec<String> =
+        lines.map(|line| line.split('"').nth(3).unwrap_or_default().to_owned()).collect();
+    let dropped = kinds.iter().filter(|kind| *kind == "peer_dropped").count();
+    assert!(dropped > 1000, "{dropped} of 1500");
+    assert_eq!(kinds.last().map(String::as_str), Some("stopped"));
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }
