@@ -1,12 +1,14 @@
 //! The program at work.
 
 use super::DEADLINE;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::net::getpeername;
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, kill_process, pidfd_getfd, pidfd_open};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -128,6 +130,20 @@ impl Program {
     /// Waits for its end.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         self.child.wait().unwrap()
+    }
+
+    /// Its end of this connection, as a descriptor of ours.
+    pub(crate) fn end_of(&self, connection: &TcpStream) -> OwnedFd {
+        let program = pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty()).unwrap();
+        let us = connection.local_addr().unwrap();
+        let fds = fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
+        let mut fds = fds.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        let end = fds.find_map(|fd| {
+            let fd = pidfd_getfd(&program, fd, PidfdGetfdFlags::empty()).ok()?;
+            let there = SocketAddr::try_from(getpeername(&fd).ok()??).ok()?;
+            (there == us).then_some(fd)
+        });
+        end.expect("it is connected")
     }
 
     /// What it has open.

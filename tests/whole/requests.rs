@@ -291,3 +291,15 @@ fn what_two_are_asked_for_is_not_copied() {
     assert!(fs::read(folder.path().join("payload")).unwrap() == payload);
     drop(origin);
 }
+
+/// What the kernel holds for who takes nothing it gives up then, and with it the connection.
+#[test]
+fn who_takes_nothing_has_five_minutes() {
+    let (folder, path, torrent) = one_file(BLOCK as usize, BLOCK);
+    let mut seed = Program::start(&mut client("seed", &path, folder.path(), &[]));
+    let mut peer = connect(seed.address(), &torrent, [1; 20]).unwrap();
+    peer.write_all(&message(INTERESTED, &[], &[])).unwrap();
+    hear_kind(&mut peer, UNCHOKE);
+    let limit = rustix::net::sockopt::tcp_user_timeout(seed.end_of(&peer)).unwrap();
+    assert_eq!(Duration::from_millis(limit.into()), Duration::from_secs(300));
+}
