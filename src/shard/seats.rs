@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A core may have so many peers more than another before newcomers go there, or one in [`SHARE`] more; but not many more than one
-/// that has few: two, as long as that has none.
+/// that has few: two, as long as that has none, and one more for [`FEW`] that it has. (Each of those on a core with twice as many
+/// gets half as much, when all take what they can.)
 const SLACK: usize = 8;
 const SHARE: usize = 8;
+const FEW: usize = 4;
 
 /// The places of peers on all cores of a torrent.
 pub(super) struct Seats {
@@ -47,7 +49,7 @@ impl Seats {
         let near = all.clone().filter(|core| Some(self.cores[*core].cpu) == cpu).min_by_key(load);
         let idlest = all.min_by_key(load).unwrap_or(here);
         let least = self.taken(idlest);
-        let most = least + SLACK.min(1 + least).max(least / SHARE);
+        let most = least + SLACK.min(1 + least / FEW).max(least / SHARE);
         near.filter(|near| self.taken(*near) <= most).unwrap_or(idlest)
     }
 
@@ -91,7 +93,7 @@ mod tests {
         let few: Vec<Seat> = (0..2).map(|_| seat(&seats, 1, Some(4))).collect();
         assert_eq!(counts(&seats), [2, 0, 0]);
         let more: Vec<Seat> = (2..6).map(|_| seat(&seats, 1, Some(4))).collect();
-        assert_eq!(counts(&seats), [4, 1, 1], "none is idle");
+        assert_eq!(counts(&seats), [3, 2, 1], "none is idle");
         let all: Vec<Seat> = (6..600).map(|_| seat(&seats, 1, Some(4))).collect();
         assert_eq!(counts(&seats), [216, 192, 192]);
         drop((few, more, all));
@@ -114,7 +116,7 @@ mod tests {
         let seats = Seats::new([0, 1, 0, 1]);
         let _dialled = seats.take(2);
         let all: Vec<Seat> = (0..31).map(|_| seat(&seats, 1, Some(0))).collect();
-        assert_eq!(counts(&seats), [11, 5, 11, 5]);
+        assert_eq!(counts(&seats), [9, 7, 9, 7]);
         drop(all);
     }
 }

@@ -371,8 +371,9 @@ impl Swarm {
         };
         peer.asked.remove(at);
         // One that comes with a choke goes without saying.
-        peer.fast.rejections += u32::from(!peer.chokes_us || peer.offers(block.piece));
-        peer.fast.patience = peer.fast.patience.saturating_sub(1);
+        let counts = u32::from(!peer.chokes_us || peer.offers(block.piece));
+        peer.fast.rejections += counts;
+        peer.fast.patience = peer.fast.patience.saturating_sub(counts);
         peer.snubbed |= peer.fast.rejections >= MOST_REJECTIONS;
         let snubbed = peer.snubbed;
         if peer.chokes_us {

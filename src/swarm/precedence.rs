@@ -31,6 +31,9 @@ const MOST_HELD_BACK: u8 = 8;
 const WORTHWHILE: Duration = Duration::from_secs(1);
 /// For each piece that we gave they must have got so many of each other.
 const MUCH: u64 = 4;
+/// When we have given so many pieces, and of each other they have got less than one for so many, nobody gives anything on: then there
+/// is nothing to wait for.
+const IN_VAIN: u64 = 16;
 
 /// How far the seed is with what nobody has.
 #[derive(Debug, Default)]
@@ -52,6 +55,17 @@ pub(super) struct Precedence {
     pub(super) passed: u64,
 }
 
+impl Precedence {
+    fn is_in_vain(&self) -> bool {
+        self.given >= IN_VAIN && self.passed < self.given / IN_VAIN
+    }
+}
+
+/// Whether the peer may just be getting the piece. Of that before the last it would have told us.
+fn is_getting(peer: &Peer, piece: PieceIndex) -> bool {
+    peer.served.iter().rev().skip(1).all(|served| *served != piece)
+}
+
 impl Swarm {
     /// Whether nobody has the block's piece, and nobody else was the first to be given it, on whichever core.
     fn is_new(&self, peer: &Peer, block: &Block) -> bool {
@@ -69,7 +83,7 @@ impl Swarm {
         let first = first.and_then(|first| self.peers.get(self.peers.find(*first)?));
         sightings.is_passed(piece)
             || match first {
-                Some(first) => first.passes_on || !first.has.has(piece),
+                Some(first) => first.passes_on || !first.has.has(piece) && is_getting(first, piece),
                 None => sightings.is_suggested(piece) && !sightings.is_seen(piece),
             }
     }
@@ -117,7 +131,7 @@ impl Swarm {
     fn is_scarce_now(&mut self, now: Duration) -> bool {
         self.precedence.is_over = false;
         // When it is the only one that wants something, nobody else can be at the same piece.
-        if !self.spreads() || self.commons.slots.takers() < 2 {
+        if !self.spreads() || self.commons.slots.takers() < 2 || self.precedence.is_in_vain() {
             self.commons.tell_wanted(self.core, false);
             return false;
         }

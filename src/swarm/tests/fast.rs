@@ -196,6 +196,23 @@ fn the_first_word_on_what_a_peer_has_may_come_behind_what_says_nothing_of_it() {
     }
 }
 
+/// It has lost its slot for a moment, and no more.
+#[test]
+fn who_rejects_because_it_chokes_us_is_asked_as_soon_as_it_does_no_more() {
+    let mut desk = desk(200 * BLOCK, 2, &[]);
+    desk.window = Some(150);
+    let peer = desk.giver(1, &[0, 1]);
+    let asked = desk.requests(peer);
+    assert_eq!(asked.len(), 150);
+    desk.hear(peer, Message::Choke);
+    for (piece, index) in asked {
+        desk.hear(peer, Message::Reject { index: piece, begin: index * BLOCK, len: BLOCK });
+    }
+    assert_eq!(desk.requests(peer), []);
+    desk.hear(peer, Message::Unchoke);
+    assert_ne!(desk.requests(peer), []);
+}
+
 #[test]
 fn a_choke_rejects_all_but_what_is_allowed() {
     let set = allowed();

@@ -84,6 +84,31 @@ fn what_others_have_does_not_wait_for_long_nor_while_the_link_has_room() {
     }
 }
 
+#[test]
+fn where_nobody_gives_anything_on_nobody_waits() {
+    for (passed, waits) in [(1, true), (0, false)] {
+        let (mut desk, [_, second], [old, _]) = begun(Some(u64::from(BLOCK)));
+        (desk.swarm.precedence.given, desk.swarm.precedence.passed) = (16, passed);
+        pass_busily(&mut desk, 1);
+        let sent = sent(&mut desk, second, 9);
+        assert_eq!(sent, if waits { vec![] } else { vec![old] }, "{passed}");
+    }
+}
+
+/// It has not said that it has the piece, and may never.
+#[test]
+fn who_was_sent_another_piece_since_is_not_just_getting_the_one_before() {
+    let (mut desk, [first, second], [old, next]) = begun(Some(u64::from(BLOCK / 8)));
+    pass_busily(&mut desk, 5);
+    assert_eq!(sent(&mut desk, second, 9), [0; 0], "there it comes from");
+    assert_eq!(sent(&mut desk, first, 9), [next]);
+    let theirs = [suggested(&mut desk, first), suggested(&mut desk, second)].concat();
+    let new = (0..12).find(|piece| !theirs.contains(piece) && ![old, next].contains(piece)).unwrap();
+    desk.ask(first, [new, 0, BLOCK]);
+    pass_busily(&mut desk, 1);
+    assert_eq!(sent(&mut desk, second, 9), [old]);
+}
+
 /// A seed of which nobody has said what its link takes. For seconds the first peer is sent a quarter of a block a second of `taken`
 /// blocks; then it asks for something new, and the second one for what the first has got.
 fn untold(taken: u32) -> (Desk, PeerSlot, u32) {
