@@ -4,17 +4,14 @@ use super::active::ActivePiece;
 use super::peer::{Asked, Peer};
 use super::speak::Speech;
 use super::{PeerSlot, Swarm};
-use crate::metainfo::{Block, Layout, PieceIndex};
+use crate::metainfo::{Block, PieceIndex};
 use std::time::Duration;
 
 /// Who needs more seconds for a whole piece has none for itself. That is long: of a piece that many have sent it is less clear
 /// who has spoiled it.
 const WHOLE_PIECE: f64 = 300.0;
-
-/// Whether a whole piece would take the peer long, as far as its speed is known.
-fn takes_long(peer: &Peer, layout: &Layout) -> bool {
-    peer.pace().is_some_and(|pace| f64::from(layout.piece_length()) / pace > WHOLE_PIECE)
-}
+/// The same while we have nothing: parts of pieces cannot be traded, and who gives us the first may have no second turn for us.
+const FIRST_PIECE: f64 = 5.0;
 
 impl Swarm {
     // ---- asking ----
@@ -158,19 +155,24 @@ impl Swarm {
 
     /// Who would take long for a whole piece goes on with that of another slow one, the one that lacks least: else each has a piece of
     /// its own open for as long, and none of them can be given to others meanwhile. Not a seed: what it sends nobody else may have,
-    /// and all of that is worth having; it keeps its own piece, too. Nor who may be asked for nothing just now: it would only take the piece from the other.
+    /// and all of that is worth having; it keeps its own piece, too, once we have one. Nor who may be asked for nothing just now: it
+    /// would only take the piece from the other.
     fn join_slow(&mut self, slot: PeerSlot, slabs: usize) {
-        let Some(peer) = self.peers.get(slot).filter(|peer| takes_long(peer, &self.layout)) else { return };
+        let has_nothing = self.have.count() == 0;
+        let most = if has_nothing { FIRST_PIECE } else { WHOLE_PIECE };
+        let piece_length = f64::from(self.layout.piece_length());
+        let takes_long = |peer: &Peer| peer.pace().is_some_and(|pace| piece_length / pace > most);
+        let may_share = |peer: &Peer| takes_long(peer) && (has_nothing || !peer.has.is_full());
+        let Some(peer) = self.peers.get(slot).filter(|peer| may_share(peer)) else { return };
         let is_free = |active: &ActivePiece| !active.is_choosy() && !active.is_sole();
         let owned = peer.current.and_then(|piece| self.active.get(&piece));
         let bound = self.settings.sequential || owned.is_some_and(|active| !is_free(active));
-        if bound || peer.snubbed || peer.has.is_full() || self.is_kept_short(slot, None) {
+        if bound || peer.snubbed || self.is_kept_short(slot, None) {
             return;
         }
-        let (peers, layout) = (&self.peers, &self.layout);
+        let peers = &self.peers;
         let open = self.active.values_mut().filter_map(|active| {
-            let slow = |owner: &Peer| takes_long(owner, layout) && !owner.has.is_full();
-            let of_slow = peers.owner(active).is_some_and(|(_, owner)| slow(owner));
+            let of_slow = peers.owner(active).is_some_and(|(_, owner)| may_share(owner));
             let fit =
                 of_slow && is_free(active) && peer.offers(active.piece) && active.may_ask(peer.tag, slabs);
             fit.then(|| (active.lacks(), active.piece))

@@ -115,8 +115,8 @@ fn who_sends_nothing_for_30_s_is_snubbed_and_recovers() {
 }
 
 /// Blocks of two leeches come, one of each every so many seconds: says of which of five pieces of 64 blocks each is asked in the end.
-fn pieces_asked_of_two(seconds: u64) -> [u32; 2] {
-    let mut desk = Desk::new(64 * BLOCK, 5, &[]);
+fn pieces_asked_of_two(seconds: u64, have: &[u32]) -> [u32; 2] {
+    let mut desk = Desk::new(64 * BLOCK, 5, have);
     let peers = [1, 2].map(|number| desk.giver(number, &[0, 1, 2, 3]));
     let mut open = [VecDeque::new(), VecDeque::new()];
     for _ in 0..12 {
@@ -135,10 +135,13 @@ fn pieces_asked_of_two(seconds: u64) -> [u32; 2] {
 /// Else a piece of each would be open for long, and nobody could be given any of it.
 #[test]
 fn who_would_take_long_for_a_piece_shares_one_with_others_like_it() {
-    let [slow, other] = pieces_asked_of_two(6);
+    let [slow, other] = pieces_asked_of_two(6, &[4]);
     assert_eq!(slow, other);
-    let [fast, other] = pieces_asked_of_two(3);
+    let [fast, other] = pieces_asked_of_two(3, &[4]);
     assert_ne!(fast, other);
+    // Who has nothing is to have a piece soon.
+    let [fast, other] = pieces_asked_of_two(3, &[]);
+    assert_eq!(fast, other);
 }
 
 #[test]
