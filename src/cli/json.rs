@@ -130,7 +130,7 @@ pub(super) struct TorrentFile {
 impl<'a> Line<'a> {
     /// Whether another like it comes soon, and says all that it does.
     pub(super) fn is_periodic(&self) -> bool {
-        matches!(self, Self::Progress(_) | Self::Metadata { .. })
+        matches!(self, Self::Progress(_))
     }
 
     /// The line for what a check found.

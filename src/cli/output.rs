@@ -6,13 +6,17 @@ use indicatif::{MultiProgress, ProgressBar};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Lines that wait for a reader who takes his time. He is waited for when there are more.
 const MOST_WAITING: usize = 4096;
+/// So long a session that has ended waits for one who reads none of them.
+const LAST_LINES: Duration = Duration::from_secs(10);
 
 /// The program's way to say something.
 #[derive(Debug)]
@@ -21,6 +25,8 @@ pub(super) struct Output {
     bars: Option<MultiProgress>,
     /// Lines that stdout has not taken yet: whoever reads them slowly, or not, holds up nothing else.
     waiting: Mutex<VecDeque<String>>,
+    /// They are not waited for without end any more.
+    hurries: AtomicBool,
     /// Why stdout takes no more, once it does not.
     closed: OnceLock<io::Error>,
 }
@@ -31,7 +37,13 @@ impl Output {
         let drawable =
             io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         let bars = (!json && drawable).then(MultiProgress::new);
-        Self { json, bars, waiting: Mutex::default(), closed: OnceLock::new() }
+        Self {
+            json,
+            bars,
+            waiting: Mutex::default(),
+            hurries: AtomicBool::new(false),
+            closed: OnceLock::new(),
+        }
     }
 
     /// Sends the log to stderr, as the filter in `SEEDRING_LOG` says.
@@ -79,12 +91,12 @@ impl Output {
     fn hand_over(&self, text: String, is_periodic: bool) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if is_periodic {
-            self.write_some(&mut waiting, is_ready);
+            self.write_some(&mut waiting, || is_ready(Duration::ZERO));
         }
-        if !is_periodic || waiting.is_empty() && is_ready() {
+        if !is_periodic || waiting.is_empty() && is_ready(Duration::ZERO) {
             waiting.push_back(text);
         }
-        self.write_some(&mut waiting, is_ready);
+        self.write_some(&mut waiting, || is_ready(Duration::ZERO));
         if waiting.len() > MOST_WAITING {
             self.write_some(&mut waiting, || true);
         }
@@ -120,10 +132,18 @@ impl Output {
         self.closed.get().is_some()
     }
 
+    /// From now on nobody waits for long for who does not read: a session that has ended must not stay for that.
+    pub(super) fn hurry(&self) {
+        self.hurries.store(true, Ordering::Relaxed);
+    }
+
     /// Waits until everything that was printed has gone out, and tells whether it has. A reader that has seen enough, such as `head`,
     /// is no fault.
     pub(super) fn finish(&self) -> Result<(), Error> {
-        self.write_some(&mut self.waiting.lock().unwrap_or_else(PoisonError::into_inner), || true);
+        let hurries = self.hurries.load(Ordering::Relaxed);
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        self.write_some(&mut waiting, || !hurries || is_ready(LAST_LINES));
+        waiting.clear();
         match self.closed.get() {
             Some(cause) if cause.kind() != io::ErrorKind::BrokenPipe => {
                 Err(Error::Other(format!("cannot write to standard output: {cause}")))
@@ -155,11 +175,12 @@ impl Output {
     }
 }
 
-/// Whether stdout takes a line at once, or an end of it can be told.
-fn is_ready() -> bool {
+/// Whether stdout takes some of a line in this time (a pipe a page), or it is found by writing that it takes nothing more.
+fn is_ready(patience: Duration) -> bool {
     let stdout = io::stdout();
     let mut place = [PollFd::new(&stdout, PollFlags::OUT)];
-    poll(&mut place, Some(&Timespec::default())).map_or(true, |ready| ready > 0)
+    let patience = Timespec::try_from(patience).expect("a few seconds");
+    poll(&mut place, Some(&patience)).map_or(true, |ready| ready > 0)
 }
 
 /// Takes the bars off the terminal while `f` writes.

@@ -74,7 +74,9 @@ fn run(transfer: &TransferArgs, goal: Goal, out: &Output) -> Result<ExitCode, Er
                 signals.stop(Stop::ReaderGone);
             }
         };
-        let outcome = session::run(job, see, signals.stopped()).await?;
+        let outcome = session::run(job, see, signals.stopped()).await;
+        out.hurry();
+        let outcome = outcome?;
         watch.end(&outcome.progress);
         let Progress { downloaded, uploaded, .. } = outcome.progress;
         out.emit(&Line::Stopped { downloaded, uploaded });

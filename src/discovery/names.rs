@@ -1,24 +1,31 @@
-//! Host names, asked of the system's resolver on the control thread's helpers. It cannot be called back: a look-up that nobody waits
-//! for any more keeps its thread until the resolver gives up. So of each kind no more are under way than it has turns, and whose
-//! names are slow keeps nobody else from theirs.
+//! Host names, asked of the system's resolver on the control thread's helpers. A look-up cannot be called back: one that nobody waits
+//! for any more keeps its thread until the resolver gives up. So of each kind no more are under way in the whole program than it has
+//! turns, and whose names are slow keeps nobody else from theirs.
 
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokio::net::lookup_host;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 /// Look-ups at a time: of trackers, of peers that these give by name, of nodes of the DHT, of peers in a magnet link.
-pub(crate) const OF_TRACKERS: usize = 32;
-pub(crate) const OF_PEERS: usize = 8;
-pub(crate) const OF_NODES: usize = 4;
-pub(crate) const OF_LINKS: usize = 2;
+const OF_TRACKERS: usize = 32;
+const OF_PEERS: usize = 8;
+const OF_NODES: usize = 4;
+const OF_LINKS: usize = 2;
 
 /// Threads that are busy when all of them are slow.
 pub const MOST_LOOKUPS: usize = OF_TRACKERS + OF_PEERS + OF_NODES + OF_LINKS;
+
+/// How long one is waited for, from when it is its turn.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+static TRACKERS: LazyLock<Names> = LazyLock::new(|| Names::new(OF_TRACKERS, PATIENCE));
+static PEERS: LazyLock<Names> = LazyLock::new(|| Names::new(OF_PEERS, PATIENCE));
+static NODES: LazyLock<Names> = LazyLock::new(|| Names::new(OF_NODES, PATIENCE));
 
 /// Looks up names of one kind.
 #[derive(Clone, Debug)]
@@ -28,6 +35,26 @@ pub(crate) struct Names {
 }
 
 impl Names {
+    /// Of trackers.
+    pub(crate) fn of_trackers() -> Self {
+        TRACKERS.clone()
+    }
+
+    /// Of peers that trackers give by name.
+    pub(crate) fn of_peers() -> Self {
+        PEERS.clone()
+    }
+
+    /// Of nodes of the DHT.
+    pub(crate) fn of_nodes() -> Self {
+        NODES.clone()
+    }
+
+    /// Of peers in a magnet link, of which a program has one. They can be [closed](Self::close).
+    pub(crate) fn of_a_link() -> Self {
+        Self::new(OF_LINKS, PATIENCE / 2)
+    }
+
     /// So many at a time; each is waited for so long, from when it is its turn.
     pub(crate) fn new(at_a_time: usize, patience: Duration) -> Self {
         Self { turns: Arc::new(Semaphore::new(at_a_time)), patience }

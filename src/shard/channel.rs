@@ -105,6 +105,11 @@ impl<'a> Channel<'a> {
         Ok(())
     }
 
+    /// Whether so many bytes more are here.
+    pub(super) fn has_unread(&self, count: usize) -> bool {
+        self.ahead.len() as u64 + self.socket.unread() >= count as u64
+    }
+
     /// Sends a few bytes.
     pub(super) async fn send_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut bytes = bytes.to_vec();

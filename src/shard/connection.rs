@@ -23,6 +23,8 @@ pub(super) const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// How long it may take nothing of what is sent to it. Twice as long as it may say nothing: one whose buffer is full shows that it
 /// reads only when some of that is free again, a sixteenth perhaps.
 const STUCK: Duration = Duration::from_secs(300);
+/// So long a peer has to notice that the connection that we have made is closed for the one that it has.
+const GIVING_WAY: Duration = Duration::from_millis(50);
 
 /// Connects to a peer, in a task of its own.
 pub(super) fn dial(torrent: &Rc<TorrentShard>, addr: SocketAddr) {
@@ -177,7 +179,7 @@ pub(super) async fn accept(torrent: &Rc<TorrentShard>, socket: Socket, addr: Soc
     }
 }
 
-async fn shake_incoming(torrent: &TorrentShard, socket: &Socket, ip: IpAddr) -> io::Result<Shaken> {
+async fn shake_incoming(torrent: &Rc<TorrentShard>, socket: &Socket, ip: IpAddr) -> io::Result<Shaken> {
     let mut channel = Channel::answer(socket, torrent, ip).await?;
     let mut head = [0; HANDSHAKE_HEAD_LEN];
     channel.recv_exact(&mut head).await?;
@@ -185,12 +187,30 @@ async fn shake_incoming(torrent: &TorrentShard, socket: &Socket, ip: IpAddr) -> 
     if info_hash != torrent.handshake.info_hash {
         return Err(Refusal::OtherTorrent.into());
     }
-    channel.send_all(&torrent.handshake.encode()).await?;
     let mut id = [0; 20];
-    channel.recv_exact(&mut id).await?;
+    // Most say all of their handshake at once.
+    let is_here = channel.has_unread(id.len());
+    if is_here {
+        channel.recv_exact(&mut id).await?;
+        give_way(torrent, ip, PeerId(id)).await;
+    }
+    channel.send_all(&torrent.handshake.encode()).await?;
+    if !is_here {
+        channel.recv_exact(&mut id).await?;
+    }
     let encrypted = channel.encrypted;
     let (ciphers, ahead) = channel.end();
     Ok(Shaken { id: PeerId(id), reserved, encrypted, ciphers, ahead })
+}
+
+/// We have dialled the peer, too, and it is ours that has to go. It goes before the peer hears of us by the other: aria2 closes that,
+/// as one too many, while the first is there, and is left with none.
+async fn give_way(torrent: &Rc<TorrentShard>, ip: IpAddr, id: PeerId) {
+    let gives_way = torrent.swarm.borrow_mut().leaves_to(ip, id);
+    if gives_way {
+        torrent.pump();
+        tokio::time::sleep(GIVING_WAY).await;
+    }
 }
 
 /// A peer that has connected to one core and belongs to another.

@@ -392,7 +392,7 @@ impl TorrentShard {
 
 /// What it means for the torrent that the disk does not give back what a peer has asked for.
 impl TorrentShard {
-    /// A seed goes on without the piece if that is all that is lost; else the torrent ends with the cause.
+    /// A seed goes on without a few pieces, as long as the disk gives back something else; else the torrent ends with the cause.
     async fn bear(self: &Rc<Self>, loss: Loss, piece: PieceIndex, error: &StorageError) {
         self.pump();
         match loss {
@@ -404,23 +404,28 @@ impl TorrentShard {
         }
     }
 
-    /// Whether the disk gives back something of other pieces: here and there it is asked.
+    /// Whether the disk gives back something of other pieces: here and there it is asked. What the page cache has says nothing.
     async fn reads_others(&self) -> bool {
         let layout = self.crew.store.layout();
         let others: Vec<PieceIndex> = {
             let swarm = self.swarm.borrow();
             layout.pieces().filter(|piece| swarm.gives(*piece)).collect()
         };
+        let mut asked = false;
         for at in [others.len() / 2, 0, others.len().saturating_sub(1)] {
             let Some(piece) = others.get(at).copied() else { return false };
+            let len = layout.piece_len(piece).min(BLOCK_LEN);
+            if self.access.is_cached(piece, 0, len) {
+                continue;
+            }
             // Whoever fills all memory is being given something.
             let Some(slab) = self.memory.borrow_mut().take(0) else { return true };
-            let len = layout.piece_len(piece).min(BLOCK_LEN);
             if self.access.read(piece, 0, len, 0, slab).await.is_ok() {
                 return true;
             }
+            asked = true;
         }
-        false
+        !asked
     }
 }
 

@@ -97,6 +97,9 @@ impl Sender {
         loop {
             let now = self.torrent.now();
             self.gather_work(now);
+            if self.torrent.swarm.borrow().has_losses() {
+                self.drop_lost();
+            }
             self.bound_unsent(socket);
             if self.messages.is_empty() && self.blocks.is_empty() {
                 self.wait(now).await;

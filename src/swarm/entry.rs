@@ -6,7 +6,7 @@ use super::roster::{Entry, Member, TOGETHER, host};
 use super::shown::Shown;
 use super::tellers::Teller;
 use super::{DropReason, Introduction, PeerSlot, Swarm, Tag, Wish};
-use crate::wire::{canonical, lacks_link};
+use crate::wire::{PeerId, canonical, lacks_link};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -198,6 +198,15 @@ impl Swarm {
             Entry::New => {}
         }
         Ok(())
+    }
+
+    /// A peer that calls itself so has dialled us. If we have dialled it, too, and both sides keep the connection that it has made,
+    /// ours is given up; says whether it was.
+    pub fn leaves_to(&mut self, ip: IpAddr, id: PeerId) -> bool {
+        let twin = self.commons.roster().dialled(&(ip.to_canonical(), id));
+        let twin = twin.filter(|_| self.settings.id.0 < id.0);
+        twin.into_iter().for_each(|twin| self.evict(twin));
+        twin.is_some()
     }
 
     /// Another connection to the same peer has taken the place of this one.

@@ -77,11 +77,6 @@ impl Fast {
         self.rejects.iter().copied()
     }
 
-    /// Whether it has suggested pieces that were not looked at yet.
-    pub(super) fn has_hints(&self) -> bool {
-        !self.suggested.is_empty()
-    }
-
     /// Suggests a piece to the peer.
     pub(super) fn suggest(&mut self, piece: PieceIndex) -> bool {
         self.hints.push_back(piece);
@@ -231,10 +226,7 @@ impl Swarm {
         // A super-seed pretends to have nothing (BEP 16).
         let hidden = peer.shown.is_some();
         let mut gives = Cow::Borrowed(&self.have);
-        if !self.lost.is_empty() {
-            let gives = gives.to_mut();
-            self.lost.iter().for_each(|piece| gives.remove(*piece));
-        }
+        self.lost.iter().for_each(|piece| gives.to_mut().remove(piece));
         let count = if hidden { 0 } else { gives.count() };
         let short = match count {
             0 => Some(Message::HaveNone),
@@ -283,7 +275,7 @@ impl Swarm {
             let Some(piece) = self.layout.piece(number) else { continue };
             // What is rare a seed gives to one at a time.
             let is_free = !spreads || self.commons.sightings.is_seen(piece);
-            if is_free && self.have.has(piece) && !self.lost.contains(&piece) && !peer.has.has(piece) {
+            if is_free && self.have.has(piece) && !self.lost.has(piece) && !peer.has.has(piece) {
                 peer.fast.granted.insert(piece, GRANT_TIMES * u64::from(self.layout.piece_len(piece)));
                 speech.say(Message::AllowedFast(number));
             }
@@ -395,7 +387,10 @@ impl Swarm {
 
     /// A piece that the peer has suggested, of those of what it has that we want most; if the order is ours to choose.
     pub(super) fn hint(&self, slot: PeerSlot) -> Option<PieceIndex> {
-        let peer = self.peers.get(slot).filter(|peer| peer.fast.has_hints() && !self.settings.sequential)?;
+        let peer = self.peers.get(slot).filter(|peer| !peer.fast.suggested.is_empty())?;
+        if self.settings.sequential {
+            return None;
+        }
         let first = self.picker.first_class(&peer.has)?;
         let is_good = |piece: &PieceIndex| {
             self.picker.holds(*piece) && self.picker.class(*piece) == first && peer.offers(*piece)
@@ -403,7 +398,7 @@ impl Swarm {
         peer.fast.suggested.iter().copied().find(is_good)
     }
 
-    /// The same; from now on it does not count as suggested, nor does what we have by now.
+    /// The same; from now on it does not count as suggested, nor does what is begun or had by now.
     pub(super) fn hinted(&mut self, slot: PeerSlot) -> Option<PieceIndex> {
         let hint = self.hint(slot);
         let peer = self.peers.get_mut(slot)?;

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 /// Requests that wait for one peer; further ones are not taken.
 const MOST_UPLOADS: usize = super::extended::REQQ as usize;
-/// Requests that come this long after we choked a peer may have crossed our choke on the way.
-const CROSSING: Duration = Duration::from_secs(30);
+/// Requests that come this long after we choked a peer, or told it that a piece is lost, may have crossed that on the way.
+pub(super) const CROSSING: Duration = Duration::from_secs(30);
 
 impl Swarm {
     /// A message has come. A bad one drops the peer.
@@ -186,7 +186,8 @@ impl Swarm {
             self.reject(slot, request)?;
             return self.offend(slot);
         };
-        let lost = self.is_lost(block.piece);
+        let Some(peer) = self.peers.get(slot) else { return Ok(()) };
+        let (lost, just_lost) = (self.is_lost(block.piece), self.has_just_lost(now, peer, block.piece));
         let Some(peer) = self.peers.get_mut(slot) else { return Ok(()) };
         let shown = peer.shown.as_ref().is_none_or(|shown| shown.has(block.piece));
         let has = self.have.has(block.piece) && shown && !lost;
@@ -198,7 +199,7 @@ impl Swarm {
         if !has || !(peer.unchoked || (!crowded && if full { granted } else { peer.fast.spend(&block) })) {
             self.totals.requests.refused += 1;
             self.reject(slot, request)?;
-            return if crossing || lost || (granted && crowded) { Ok(()) } else { self.offend(slot) };
+            return if crossing || just_lost || (granted && crowded) { Ok(()) } else { self.offend(slot) };
         }
         if !full {
             peer.uploads.push(block);

@@ -3,6 +3,7 @@
 //! hears anew when it comes back.
 
 use super::commons::unpoisoned;
+use super::hear::CROSSING;
 use super::peer::Peer;
 use super::speak::Speech;
 use super::{DropReason, PeerSlot, Swarm};
@@ -10,6 +11,7 @@ use crate::metainfo::{Block, PieceIndex};
 use crate::wire::extended::{Extension, encode_dont_have};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// A disk that loses more pieces than this is no place to seed from.
 const MOST_LOST: usize = 16;
@@ -56,6 +58,24 @@ impl Losses {
     }
 }
 
+/// The pieces that a core knows to be lost, in that order: a few.
+#[derive(Debug, Default)]
+pub(super) struct Lost(Vec<PieceIndex>);
+
+impl Lost {
+    pub(super) fn has(&self, piece: PieceIndex) -> bool {
+        self.0.contains(&piece)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = PieceIndex> + '_ {
+        self.0.iter().copied()
+    }
+}
+
 impl Swarm {
     /// The disk does not give back a piece that we have.
     pub fn lose(&mut self, piece: PieceIndex) -> Loss {
@@ -73,7 +93,12 @@ impl Swarm {
 
     /// Whether the piece was lost.
     pub fn is_lost(&self, piece: PieceIndex) -> bool {
-        self.lost.contains(&piece)
+        self.lost.has(piece)
+    }
+
+    /// Whether any was.
+    pub fn has_losses(&self) -> bool {
+        self.lost.len() > 0
     }
 
     /// Whether we have the piece, and can give it.
@@ -84,7 +109,7 @@ impl Swarm {
     /// Looks for what this core and others have lost.
     pub(super) fn see_losses(&mut self) {
         for piece in self.commons.losses.after(self.lost.len()) {
-            self.lost.push(piece);
+            self.lost.0.push(piece);
             let slots: Vec<PeerSlot> = self.peers.iter().map(|(slot, _)| slot).collect();
             slots.into_iter().for_each(|slot| self.take_from(slot, piece));
         }
@@ -105,11 +130,18 @@ impl Swarm {
 
     /// These blocks were taken to be sent to the peer, and cannot be read.
     pub fn cannot_send(&mut self, slot: PeerSlot, blocks: impl IntoIterator<Item = Block>) {
-        let Some(peer) = self.peers.get_mut(slot) else { return };
-        let blocks =
-            blocks.into_iter().inspect(|block| peer.leaving = peer.leaving.saturating_sub(block.len.into()));
-        let blocks: Vec<Block> = blocks.collect();
-        self.totals.requests.served -= blocks.len() as u64;
+        let blocks: Vec<Block> = blocks.into_iter().collect();
+        for block in &blocks {
+            self.totals.requests.served -= 1;
+            let Some(peer) = self.peers.get_mut(slot) else { continue };
+            peer.leaving = peer.leaving.saturating_sub(block.len.into());
+            // All of the piece may have been taken: then it counts as given, and has perhaps cost the peer its slot.
+            if let Some(at) = peer.served.iter().rposition(|served| *served == block.piece) {
+                peer.served.remove(at);
+                peer.taken = peer.taken.saturating_sub(1);
+                peer.leaves = peer.leaves.filter(|at| !at.is_zero());
+            }
+        }
         self.refuse(slot, blocks);
     }
 
@@ -124,24 +156,30 @@ impl Swarm {
     }
 
     /// Tells the peer what we have lost of what it has heard that we have.
-    pub(super) fn say_losses(&mut self, slot: PeerSlot, speech: &mut Speech<'_>) {
+    pub(super) fn say_losses(&mut self, now: Duration, slot: PeerSlot, speech: &mut Speech<'_>) {
         let Some(peer) = self.peers.get_mut(slot) else { return };
-        // By its hello it says whether it understands.
-        if peer.told_lost == self.lost.len() || peer.extended.is_to_greet() {
+        // By its hello it says whether it understands the message. Without rejects it would wait for what it has asked for.
+        let (fast, known) = (peer.fast.on, peer.told_lost);
+        if known == self.lost.len() || fast && peer.extended.is_to_greet() {
             return;
         }
-        let misses = |peer: &Peer, piece: PieceIndex| {
-            !peer.has.has(piece) && peer.shown.as_ref().is_none_or(|shown| shown.has(piece))
+        (peer.told_lost, peer.told_lost_at) = (self.lost.len(), Some(now));
+        let misses = |piece: &PieceIndex| {
+            !peer.has.has(*piece) && peer.shown.as_ref().is_none_or(|shown| shown.has(*piece))
         };
-        let untold = self.lost[std::mem::replace(&mut peer.told_lost, self.lost.len())..].iter().copied();
-        let mut missed = untold.filter(|piece| misses(peer, *piece));
-        match peer.extended.ids.get(Extension::DontHave) {
-            Some(id) => missed.for_each(|piece| speech.say_extended(id, &encode_dont_have(piece.get()))),
-            None => {
-                if let Some(piece) = missed.next() {
-                    self.drop_peer(slot, DropReason::Lost(piece));
-                }
+        let missed: Vec<PieceIndex> = self.lost.iter().skip(known).filter(misses).collect();
+        match (peer.extended.ids.get(Extension::DontHave).filter(|_| fast), missed.first()) {
+            (Some(id), _) => {
+                missed.iter().for_each(|piece| speech.say_extended(id, &encode_dont_have(piece.get())))
             }
+            (None, Some(piece)) => self.drop_peer(slot, DropReason::Lost(*piece)),
+            (None, None) => {}
         }
+    }
+
+    /// Whether the peer may not have known yet that the piece is lost when it asked for it.
+    pub(super) fn has_just_lost(&self, now: Duration, peer: &Peer, piece: PieceIndex) -> bool {
+        let told = || peer.told_lost_at.is_some_and(|at| now < at + CROSSING);
+        self.is_lost(piece) && (peer.told_lost < self.lost.len() || told())
     }
 }

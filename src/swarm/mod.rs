@@ -121,6 +121,7 @@ use active::ActivePiece;
 use candidates::Candidates;
 use choking::Rounds;
 use errands::Board;
+use losses::Lost;
 use pace::Pace;
 use peers::Peers;
 use picker::Picker;
@@ -206,7 +207,7 @@ pub struct Swarm {
     /// The pieces had, as far as this core has read the log of them.
     have: Bitfield,
     /// Of these, what cannot be read any more, as far as this core knows.
-    lost: Vec<PieceIndex>,
+    lost: Lost,
     /// Pieces that are wanted and not in `have`.
     left: u32,
     /// [`PieceMap::releases`] when last looked at.
@@ -264,7 +265,7 @@ impl Swarm {
             candidates,
             outside: Outside::default(),
             have,
-            lost: Vec::new(),
+            lost: Lost::default(),
             picker,
             active: BTreeMap::new(),
             errands: BTreeMap::new(),

@@ -123,6 +123,8 @@ pub(super) struct Peer {
     pub(super) told: u32,
     /// How many of the pieces that were lost it has been told, or has never heard of.
     pub(super) told_lost: usize,
+    /// When it was last told of some.
+    pub(super) told_lost_at: Option<Duration>,
     pub(super) cancels: Vec<Block>,
 
     pub(super) current: Option<PieceIndex>,
@@ -231,6 +233,7 @@ impl Peer {
             said_interested: false,
             told,
             told_lost: 0,
+            told_lost_at: None,
             cancels: Vec::new(),
             current: None,
             asked: VecDeque::new(),

@@ -31,7 +31,7 @@ pub enum DropReason {
     Banned,
     #[error("is in the filter of addresses")]
     Filtered,
-    #[error("has heard of piece {0}, which the disk has lost, and would not understand that")]
+    #[error("has heard of piece {0}, which the disk has lost, and would not understand that it is gone")]
     Lost(PieceIndex),
     #[error("has had nothing to trade for {} s", IDLE.as_secs())]
     Idle,

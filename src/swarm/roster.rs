@@ -185,6 +185,11 @@ impl Roster {
         self.members.get(&(*who, given)).map(|member| member.tag)
     }
 
+    /// The connection to it that we have made, if not where the user said.
+    pub(super) fn dialled(&self, who: &Identity) -> Option<Tag> {
+        self.members.get(&(*who, false)).filter(|member| member.outgoing).map(|member| member.tag)
+    }
+
     /// Whether it has lied, or so many others at its address that it is most likely the same one under a new name.
     pub(super) fn is_banned(&self, who: &Identity) -> bool {
         self.banned.contains(who) || self.is_crowded_with_liars(who.0)

@@ -52,7 +52,7 @@ impl Swarm {
         self.say_state(slot, speech);
         self.say_fast(slot, speech);
         self.say_extensions(now, slot, speech);
-        self.say_losses(slot, speech);
+        self.say_losses(now, slot, speech);
         if self.peers.get(slot).is_none_or(|peer| peer.dropped) {
             return;
         }

@@ -75,7 +75,9 @@ impl Swarm {
     /// Whether there is something that nobody has nor is to be given.
     pub(super) fn has_fresh(&self) -> bool {
         let sightings = &self.commons.sightings;
-        let is_fresh = |piece: &PieceIndex| !sightings.is_seen(*piece) && !sightings.is_suggested(*piece);
+        let is_fresh = |piece: &PieceIndex| {
+            !sightings.is_seen(*piece) && !sightings.is_suggested(*piece) && !self.lost.has(*piece)
+        };
         self.spreading.fresh.as_ref().is_none_or(|fresh| fresh.order.iter().any(is_fresh))
     }
 
@@ -98,7 +100,7 @@ impl Swarm {
             && let Some(piece) = fresh.pop()
         {
             let sightings = &self.commons.sightings;
-            if !self.lost.contains(&piece) && !sightings.is_seen(piece) && sightings.suggest(piece) {
+            if !self.lost.has(piece) && !sightings.is_seen(piece) && sightings.suggest(piece) {
                 peer.suggestions.push(piece);
                 self.spreading.first.insert(piece, peer.tag);
                 news |= peer.fast.suggest(piece);

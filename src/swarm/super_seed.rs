@@ -244,7 +244,7 @@ impl Swarm {
             shown.alone || begun.is_some_and(|at| now >= at.max(shown.told.unwrap_or_default()) + LULL);
         let again = rooms[1] && lull;
         let lost = &self.lost;
-        let lacks = |piece: &PieceIndex| !peer.has.has(*piece) && !shown.has(*piece) && !lost.contains(piece);
+        let lacks = |piece: &PieceIndex| !peer.has.has(*piece) && !shown.has(*piece) && !lost.has(*piece);
         let count = self.layout.piece_count();
         let start = self.rng.u32(..count);
         let turned = (start..count).chain(0..start).filter_map(|number| self.layout.piece(number));

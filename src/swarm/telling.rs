@@ -65,7 +65,8 @@ impl Swarm {
             peer.told += 1;
             // Also to who has the piece: by that a seed sees what is rare, and a super-seed of libtorrent's, which pretends to be a
             // leech, shows the next piece.
-            if let Some(piece) = number.and_then(|number| self.layout.piece(number)) {
+            let piece = number.and_then(|number| self.layout.piece(number));
+            if let Some(piece) = piece.filter(|piece| !self.lost.has(*piece)) {
                 speech.say(Message::Have(piece.get()));
             }
         }

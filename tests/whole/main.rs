@@ -13,3 +13,4 @@ mod load;
 mod magnets;
 mod nodes;
 mod requests;
+mod twins;

@@ -7,7 +7,7 @@ use super::message::MAX_DATAGRAM;
 use super::node::{Announce, Dht, DhtConfig, Found};
 use super::outlet::Outlet;
 use super::socket::DhtSockets;
-use crate::discovery::names::{Names, OF_NODES};
+use crate::discovery::names::Names;
 use crate::metainfo::{HostPort, InfoHash};
 use crate::swarm::IpFilter;
 use ::ring::rand::{SecureRandom, SystemRandom};
@@ -30,8 +30,7 @@ pub const DEFAULT_BOOTSTRAP: [&str; 4] = [
     "router.utorrent.com:6881",
     "dht.libtorrent.org:25401",
 ];
-/// Time for one look-up of a host name, and most addresses of one that are taken.
-const LOOKUP_TIME: Duration = Duration::from_secs(10);
+/// Most addresses of one host name that are taken.
 const ADDRESSES_A_NAME: usize = 8;
 /// Most look-ups at once.
 const MAX_LOOKUPS: usize = 64;
@@ -293,7 +292,7 @@ impl Driver {
             found: HashMap::new(),
             notes,
             hosts: settings.bootstrap,
-            names: Names::new(OF_NODES, LOOKUP_TIME),
+            names: Names::of_nodes(),
             lookups: JoinSet::new(),
             bootstrap_pause: BOOTSTRAP_PAUSE,
             keeper,

@@ -5,7 +5,7 @@ use super::counters::{Count, Counters, TrackerCounts};
 use super::error::TrackerError;
 use super::home::Home;
 use super::http::{Http, HttpLimits, Page};
-use super::names::{self, LOOKUP_TIME, PeerNames};
+use super::names::{self, PeerNames};
 use super::reach::Reach;
 use super::reply::{AnnounceResponse, PeerAddr, ReplyError, first};
 use super::scrape::{self, Scrape};
@@ -14,7 +14,7 @@ use super::udp;
 use super::udp_exchange::{Question, UdpPatience};
 use super::udp_packet::{Family, MAX_SCRAPED, Response};
 use super::url::{HttpUrl, TrackerUrl, UdpUrl};
-use crate::discovery::names::{Names, OF_TRACKERS};
+use crate::discovery::names::Names;
 use crate::metainfo::InfoHash;
 use crate::swarm::may_name;
 use crate::wire::mse::Encryption;
@@ -76,7 +76,7 @@ impl TrackerClient {
             options,
             http_turns: Semaphore::new(HTTP_AT_ONCE),
             udp_turns: Semaphore::new(UDP_AT_ONCE),
-            names: Names::new(OF_TRACKERS, LOOKUP_TIME),
+            names: Names::of_trackers(),
             peer_names: PeerNames::default(),
             counters: Arc::default(),
         }

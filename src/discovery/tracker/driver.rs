@@ -408,8 +408,13 @@ impl Driver {
         };
         let (client, peers) = (self.client.clone(), self.peers.clone());
         async move {
-            // A full mailbox gets them once more, with all others.
-            let early = |reply: &AnnounceResponse| _ = peers.try_send(reply.sockets());
+            // If the mailbox is full, they come with all others.
+            let early = |reply: &AnnounceResponse| {
+                let sockets = reply.sockets();
+                if !sockets.is_empty() {
+                    let _ = peers.try_send(sockets);
+                }
+            };
             let result = client.announce_with(&due.url, &request, patience, &early).await;
             Outcome { line, due, result }
         }

@@ -4,7 +4,7 @@ use super::counters::{Count, Counters};
 use super::error::TrackerError;
 use super::reach::is_own;
 use super::reply::{PeerAddr, usable};
-use crate::discovery::names::{Names, OF_PEERS};
+use crate::discovery::names::Names;
 use crate::swarm::{self, is_inside};
 use crate::wire::canonical;
 use std::collections::HashSet;
@@ -16,8 +16,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// Time for one look-up; of a peer, waiting for its turn included.
-pub(super) const LOOKUP_TIME: Duration = Duration::from_secs(10);
+/// Time for the look-up of a peer, waiting for its turn included.
+const LOOKUP_TIME: Duration = Duration::from_secs(10);
 /// Most host names of one reply that are looked up.
 const MAX_LOOKUPS: usize = 50;
 /// Most addresses of one peer's name that are taken.
@@ -63,7 +63,7 @@ pub(super) struct PeerNames(pub(super) Names);
 
 impl Default for PeerNames {
     fn default() -> Self {
-        Self(Names::new(OF_PEERS, LOOKUP_TIME))
+        Self(Names::of_peers())
     }
 }
 

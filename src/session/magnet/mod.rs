@@ -20,7 +20,7 @@ use super::listen::{Listen, bind};
 use super::run::{SessionError, random_id};
 use crate::discovery::dht::DhtSockets;
 use crate::discovery::local::LocalSearch;
-use crate::discovery::names::{Names, OF_LINKS};
+use crate::discovery::names::Names;
 use crate::discovery::tracker::{
     AnnouncerConfig, Announcing, Note, TorrentIdentity, Totals, TrackerClient, TrackerOptions, announce_key,
 };
@@ -44,8 +44,7 @@ use tokio::time::interval;
 
 /// Time between two looks at everything that waits.
 const TICK: Duration = Duration::from_millis(500);
-/// Time for one look-up of a host name, and addresses of it that are taken.
-const LOOKUP_TIME: Duration = Duration::from_secs(5);
+/// Addresses of one host name that are taken.
 const ADDRESSES_A_NAME: usize = 4;
 
 /// What to look for, and how.
@@ -172,7 +171,7 @@ pub async fn resolve(
     let shared = Shared::new(Secrecy::new(encryption, magnet.info_hash));
     let ourselves = Ourselves { handshake, port, dht_port, pex, shared };
     let mut stage = Stage::new(ourselves, Places::new(filter, most_of_host), heard);
-    let (look, names) = (Names::new(OF_LINKS, LOOKUP_TIME), names);
+    let (look, names) = (Names::of_a_link(), names);
     magnet.peers.iter().for_each(|peer| stage.spawn(look_up(peer.clone(), look.clone(), names.clone())));
     stage.add(peers, Source::Given);
     let mut ticks = interval(TICK);

@@ -4,6 +4,7 @@ use super::cores::nudge;
 use super::desk::{BLOCK, Desk, Said, bits};
 use super::extended::{desk, greet, hello, said, tell};
 use crate::metainfo::{Block, Layout, PieceIndex};
+use crate::swarm::hear::CROSSING;
 use crate::swarm::{Commons, DropReason, Loss, PeerSlot, Settings, Wish};
 use crate::wire::extended::{ExtendedHandshake, Extension};
 use crate::wire::{Message, Reserved};
@@ -59,6 +60,10 @@ fn who_has_heard_of_it_is_told_and_what_it_waits_for_is_rejected() {
     let requests = desk.swarm.totals().requests;
     assert_eq!((requests.served, requests.refused, requests.dropped), (1, 22, 0));
     assert_eq!((lose(&mut desk, 7), desk.swarm.totals().lost_pieces), (Loss::Known, 1));
+    desk.now += CROSSING;
+    desk.ask(one, [7, 0, BLOCK]);
+    assert_eq!(desk.swarm.totals().limits.offences, 1, "by now it knows");
+    assert_eq!(desk.say(one), [Said::Reject(7, 0)]);
     assert_eq!(said(&mut desk, one, Extension::DontHave), Vec::<Vec<u8>>::new(), "once");
 }
 
@@ -87,14 +92,17 @@ fn who_would_not_understand_is_sent_away_and_who_has_not_said_so_yet_is_waited_f
     let deaf = desk.taker(1);
     greet(&mut desk, deaf, &ExtendedHandshake::default());
     let silent = desk.taker(2);
+    // Who hears no rejects would wait for what it has asked for.
+    desk.reserved.0[7] &= !4;
+    let slow = taker(&mut desk, 4);
     desk.reserved = Reserved::default();
     let plain = desk.taker(3);
     desk.say(deaf);
     desk.wishes();
     lose(&mut desk, 7);
-    [deaf, silent, plain].into_iter().for_each(|peer| _ = desk.say(peer));
+    [deaf, silent, slow, plain].into_iter().for_each(|peer| _ = desk.say(peer));
     let lost = || DropReason::Lost(desk.layout.piece(7).unwrap());
-    let gone = [(deaf, lost()), (plain, lost())];
+    let gone = [(deaf, lost()), (slow, lost()), (plain, lost())];
     assert_eq!(desk.drops(), gone);
     greet(&mut desk, silent, &hello());
     assert_eq!(said(&mut desk, silent, Extension::DontHave), [[0, 0, 0, 7]]);
@@ -110,6 +118,38 @@ fn a_seed_goes_on_without_some_pieces_but_not_without_most_and_who_fetches_not_a
     let mut small = desk(2, &[0, 1]);
     assert_eq!([lose(&mut small, 1), lose(&mut small, 0)], [Loss::New, Loss::Grave]);
     assert_eq!(lose(&mut desk(10, &[1, 2, 3]), 2), Loss::Grave, "it would never be complete");
+}
+
+/// A download has ended, and a peer has not been told of all that was had before some of it was lost.
+#[test]
+fn who_hears_late_what_we_have_does_not_hear_of_it() {
+    let mut desk = desk(2, &[0]);
+    let peer = taker(&mut desk, 1);
+    let seed = desk.giver(2, &[0, 1]);
+    let asked = desk.requests(seed);
+    assert_eq!(asked, [(1, 0)]);
+    desk.block_comes(seed, (1, 0));
+    desk.settle(&[]);
+    assert_eq!(lose(&mut desk, 1), Loss::New);
+    let said = desk.say(peer);
+    assert!(!said.contains(&Said::Have(1)), "{said:?}");
+}
+
+/// All of it was taken to be sent, and so it counted as given.
+#[test]
+fn what_could_not_be_sent_was_not_given() {
+    let mut desk = desk(10, &ALL);
+    let peer = taker(&mut desk, 1);
+    desk.ask(peer, [7, 0, BLOCK]);
+    let blocks = taken(&mut desk, peer);
+    let standing = |desk: &Desk| {
+        let peer = desk.swarm.peers.get(peer).unwrap();
+        (peer.served.len(), peer.taken, peer.leaving)
+    };
+    assert_eq!(standing(&desk), (1, 1, u64::from(BLOCK)));
+    lose(&mut desk, 7);
+    desk.swarm.cannot_send(peer, blocks);
+    assert_eq!(standing(&desk), (0, 0, 0));
 }
 
 #[test]

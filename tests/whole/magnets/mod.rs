@@ -30,13 +30,13 @@ pub(super) fn link(torrent: &Torrent, more: &str) -> String {
 
 /// A tracker that names one peer to everybody, and remembers what it was told. Its answers are packed, as
 /// those that come through a proxy often are.
-struct Tracker {
-    addr: SocketAddr,
+pub(super) struct Tracker {
+    pub(super) addr: SocketAddr,
     told: Arc<Mutex<Vec<String>>>,
 }
 
 impl Tracker {
-    fn naming(peer: SocketAddr) -> Self {
+    pub(super) fn naming(peer: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let (addr, told) = (listener.local_addr().unwrap(), Arc::<Mutex<Vec<String>>>::default());
         let kept = Arc::clone(&told);

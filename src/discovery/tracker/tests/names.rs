@@ -1,8 +1,10 @@
+use crate::discovery::names::Names;
 use crate::discovery::tracker::counters::Counters;
 use crate::discovery::tracker::names::{PeerNames, of_peer, of_tracker};
 use crate::discovery::tracker::{Count, PeerAddr, TrackerCounts};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// The first of so many addresses of a net, as a resolver has them.
@@ -34,6 +36,11 @@ fn a_peer_has_four_addresses_at_most() {
     assert_eq!(of_peer(found.into_iter()), v4(4).collect::<Vec<_>>());
 }
 
+/// Whose turns no other test takes.
+fn own_names() -> PeerNames {
+    PeerNames(Names::new(8, Duration::from_secs(10)))
+}
+
 /// What is delivered of peers with these names, and how many names were dropped.
 async fn delivered(names: PeerNames, hosts: Vec<String>) -> (Vec<SocketAddr>, u64) {
     let (all, counts) = delivered_from("127.0.0.1", names, hosts).await;
@@ -59,10 +66,10 @@ async fn delivered_from(
 #[tokio::test]
 async fn a_name_leads_into_our_own_networks_only_when_a_tracker_there_gives_it() {
     let hosts = || vec!["localhost".to_owned()];
-    let (addrs, counts) = delivered_from("192.168.1.1", PeerNames::default(), hosts()).await;
+    let (addrs, counts) = delivered_from("192.168.1.1", own_names(), hosts()).await;
     assert!(!addrs.is_empty() && addrs.iter().all(|addr| addr.ip().is_loopback()), "{addrs:?}");
     assert_eq!(counts.get(Count::LocalPeerDropped), 0);
-    let (none, counts) = delivered_from("8.8.8.8", PeerNames::default(), hosts()).await;
+    let (none, counts) = delivered_from("8.8.8.8", own_names(), hosts()).await;
     assert_eq!((none, counts.get(Count::NameDropped)), (Vec::new(), 0));
     // Some systems have a name stand for an address twice.
     assert!(counts.get(Count::LocalPeerDropped) >= addrs.len() as u64);
@@ -72,20 +79,20 @@ async fn a_name_leads_into_our_own_networks_only_when_a_tracker_there_gives_it()
 async fn of_one_reply_fifty_names_are_looked_up() {
     // Labels that are too long for DNS, so no resolver asks the network for them.
     let hosts = |count: usize| (0..count).map(|n| format!("{n}{}.invalid", "x".repeat(64))).collect();
-    assert_eq!(delivered(PeerNames::default(), hosts(50)).await, (Vec::new(), 0));
-    assert_eq!(delivered(PeerNames::default(), hosts(63)).await, (Vec::new(), 13));
+    assert_eq!(delivered(own_names(), hosts(50)).await, (Vec::new(), 0));
+    assert_eq!(delivered(own_names(), hosts(63)).await, (Vec::new(), 13));
 }
 
 #[tokio::test]
 async fn eight_are_looked_up_at_once_and_others_wait_for_a_while() {
     let hosts = || vec!["localhost".to_owned()];
     for (busy, dropped) in [(7, 0), (8, 1)] {
-        let names = PeerNames::default();
+        let names = own_names();
         let _busy = names.0.turns().acquire_many_owned(busy).await.unwrap();
         let (addrs, lost) = delivered(names, hosts()).await;
         assert_eq!((addrs.is_empty(), lost), (dropped > 0, dropped), "{busy} look-ups are under way");
     }
-    let names = PeerNames::default();
+    let names = own_names();
     let busy = names.0.turns().acquire_many_owned(8).await.unwrap();
     let waiting = tokio::spawn(delivered(names, hosts()));
     tokio::task::yield_now().await;
