@@ -5,12 +5,15 @@ use super::fast::is_merely_long;
 use super::peer::Peer;
 use super::{DropReason, PeerSlot, Swarm};
 use crate::metainfo::Block;
-use crate::wire::{self, Message};
+use crate::wire::{self, Message, bitfield_len};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Requests that wait for one peer; further ones are not taken.
 const MOST_UPLOADS: usize = super::extended::REQQ as usize;
+/// Bytes of a HAVE, and of a bitfield before its bits.
+const HAVE_LEN: usize = 9;
+const BITFIELD_HEAD_LEN: usize = 5;
 /// Requests that come this long after we choked a peer, or told it that a piece is lost, may have crossed that on the way.
 pub(super) const CROSSING: Duration = Duration::from_secs(30);
 
@@ -127,8 +130,8 @@ impl Swarm {
         self.recheck_seed(slot)
     }
 
-    /// A bitfield should be the first message, but some clients send one later in the place of many HAVEs. It costs
-    /// more than they do, so not too many are taken.
+    /// A bitfield should be the first message, but some clients (aria2) send one later where it is shorter than so many HAVEs. Of others
+    /// not too many are taken: each costs more than it says.
     fn hear_late_bitfield(&mut self, now: Duration, slot: PeerSlot, bytes: &[u8]) -> Result<(), DropReason> {
         let has = Bitfield::from_wire(bytes, self.layout.piece_count()).ok_or(DropReason::BadBitfield)?;
         self.hear_late(now, slot, &has)
@@ -141,10 +144,13 @@ impl Swarm {
         slot: PeerSlot,
         has: &Bitfield,
     ) -> Result<(), DropReason> {
+        let Some(peer) = self.peers.get(slot) else { return Ok(()) };
+        let new = has.count() - has.count_common(&peer.has);
+        let saves = HAVE_LEN * new as usize >= BITFIELD_HEAD_LEN + bitfield_len(self.layout.piece_count());
         let layout = Arc::clone(&self.layout);
         let mut held = layout.pieces().filter(|piece| has.has(*piece));
         held.try_for_each(|piece| self.hear_have(now, slot, piece.get()))?;
-        self.offend(slot)
+        if saves { Ok(()) } else { self.offend(slot) }
     }
 
     /// Two seeds have nothing to say to each other.

@@ -296,7 +296,9 @@ fn a_late_bitfield_is_taken_as_so_many_haves() {
     let asked: std::collections::HashSet<u32> =
         desk.requests(peer).into_iter().map(|(piece, _)| piece).collect();
     assert_eq!(asked, [1, 8].into(), "what it said before still holds");
-    assert_eq!(desk.drops(), []);
+    assert_eq!((desk.drops(), desk.swarm.totals().limits.offences), (vec![], 0), "nine bytes for seven");
+    desk.hear(peer, Message::Bitfield(&[0b0100_0000, 0]));
+    assert_eq!(desk.swarm.totals().limits.offences, 1);
 }
 
 #[test]
