@@ -180,7 +180,11 @@ fn is_ready(patience: Duration) -> bool {
     let stdout = io::stdout();
     let mut place = [PollFd::new(&stdout, PollFlags::OUT)];
     let patience = Timespec::try_from(patience).expect("a few seconds");
-    poll(&mut place, Some(&patience)).map_or(true, |ready| ready > 0)
+    // A signal that is not the last is none of its business.
+    match rustix::io::retry_on_intr(|| poll(&mut place, Some(&patience))) {
+        Ok(ready) => ready > 0,
+        Err(_) => true,
+    }
 }
 
 /// Takes the bars off the terminal while `f` writes.

@@ -35,6 +35,11 @@ const LONGEST_WAIT: Duration = Duration::from_millis(40);
 /// After so long a seed takes memory that it leaves to mapped files: somebody may hold the rest for long.
 const GROW_AFTER: Duration = Duration::from_millis(200);
 
+/// Where a seed looks whether its disk gives back anything else, when it has not given back a piece; and how many such reads may fail
+/// although others are answered by the page cache.
+const PROBES: usize = 8;
+const MOST_FAILED: usize = 3;
+
 /// Bytes of one run, from one block or from several that follow each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stretch {
@@ -404,28 +409,27 @@ impl TorrentShard {
         }
     }
 
-    /// Whether the disk gives back something of other pieces: here and there it is asked. What the page cache has says nothing.
+    /// Whether the disk gives back something of other pieces: here and there it is asked. What the page cache has says little.
     async fn reads_others(&self) -> bool {
         let layout = self.crew.store.layout();
         let others: Vec<PieceIndex> = {
             let swarm = self.swarm.borrow();
             layout.pieces().filter(|piece| swarm.gives(*piece)).collect()
         };
-        let mut asked = false;
-        for at in [others.len() / 2, 0, others.len().saturating_sub(1)] {
-            let Some(piece) = others.get(at).copied() else { return false };
+        let (mut cached, mut failed) = (0, 0);
+        for probe in 0..PROBES.min(others.len()) {
+            let piece = others[probe * (others.len() - 1) / (PROBES - 1)];
             let len = layout.piece_len(piece).min(BLOCK_LEN);
-            if self.access.is_cached(piece, 0, len) {
-                continue;
-            }
+            let is_cached = self.access.is_cached(piece, 0, len);
             // Whoever fills all memory is being given something.
             let Some(slab) = self.memory.borrow_mut().take(0) else { return true };
-            if self.access.read(piece, 0, len, 0, slab).await.is_ok() {
-                return true;
+            match self.access.read(piece, 0, len, 0, slab).await {
+                Ok(_) if !is_cached => return true,
+                Ok(_) => cached += 1,
+                Err(_) => failed += 1,
             }
-            asked = true;
         }
-        !asked
+        cached > 0 && failed < MOST_FAILED
     }
 }
 

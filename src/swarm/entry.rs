@@ -168,8 +168,7 @@ impl Swarm {
         if !new.given && commons.roster().is_banned(&identity) {
             return Err(DropReason::Banned);
         }
-        let most_comers = self.settings.most_comers(self.is_seeding());
-        let too_many_came = !who.outgoing && commons.roster().comers() >= most_comers;
+        let too_many_came = !who.outgoing && self.are_too_many_comers();
         let crowded = too_many_came || commons.roster().len() >= self.settings.most_peers;
         let keep_outgoing = self.settings.id.0 > who.id.0;
         let most = self.settings.most_of(who.addr.ip(), commons.roster().len());
@@ -200,11 +199,16 @@ impl Swarm {
         Ok(())
     }
 
+    /// Whether no more may come to us than are here.
+    fn are_too_many_comers(&self) -> bool {
+        self.commons.roster().comers() >= self.settings.most_comers(self.is_seeding())
+    }
+
     /// A peer that calls itself so has dialled us. If we have dialled it, too, and both sides keep the connection that it has made,
-    /// ours is given up; says whether it was.
+    /// ours is given up, as long as there is room for the other; says whether it was.
     pub fn leaves_to(&mut self, ip: IpAddr, id: PeerId) -> bool {
         let twin = self.commons.roster().dialled(&(ip.to_canonical(), id));
-        let twin = twin.filter(|_| self.settings.id.0 < id.0);
+        let twin = twin.filter(|_| self.settings.id.0 < id.0 && !self.are_too_many_comers());
         twin.into_iter().for_each(|twin| self.evict(twin));
         twin.is_some()
     }

@@ -138,7 +138,8 @@ impl Swarm {
             // All of the piece may have been taken: then it counts as given, and has perhaps cost the peer its slot.
             if let Some(at) = peer.served.iter().rposition(|served| *served == block.piece) {
                 peer.served.remove(at);
-                peer.taken = peer.taken.saturating_sub(1);
+                let counted = !peer.passes_on && !self.commons.sightings.is_seen(block.piece);
+                peer.taken = peer.taken.saturating_sub(counted.into());
                 peer.leaves = peer.leaves.filter(|at| !at.is_zero());
             }
         }

@@ -31,8 +31,8 @@ const MOST_HELD_BACK: u8 = 8;
 const WORTHWHILE: Duration = Duration::from_secs(1);
 /// For each piece that we gave they must have got so many of each other.
 const MUCH: u64 = 4;
-/// When we have given so many pieces, and of each other they have got less than one for so many, nobody gives anything on: then there
-/// is nothing to wait for.
+/// When we have given so many pieces, and one to each of those with a slot, and of each other they have got less than one for so
+/// many, nobody gives anything on: then there is nothing to wait for.
 const IN_VAIN: u64 = 16;
 
 /// How far the seed is with what nobody has.
@@ -56,8 +56,8 @@ pub(super) struct Precedence {
 }
 
 impl Precedence {
-    fn is_in_vain(&self) -> bool {
-        self.given >= IN_VAIN && self.passed < self.given / IN_VAIN
+    fn is_in_vain(&self, takers: u32) -> bool {
+        self.given >= IN_VAIN + u64::from(takers) && self.passed < self.given / IN_VAIN
     }
 }
 
@@ -131,7 +131,10 @@ impl Swarm {
     fn is_scarce_now(&mut self, now: Duration) -> bool {
         self.precedence.is_over = false;
         // When it is the only one that wants something, nobody else can be at the same piece.
-        if !self.spreads() || self.commons.slots.takers() < 2 || self.precedence.is_in_vain() {
+        if !self.spreads()
+            || self.commons.slots.takers() < 2
+            || self.precedence.is_in_vain(self.commons.slots.counts().0)
+        {
             self.commons.tell_wanted(self.core, false);
             return false;
         }

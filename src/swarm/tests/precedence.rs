@@ -88,7 +88,7 @@ fn what_others_have_does_not_wait_for_long_nor_while_the_link_has_room() {
 fn where_nobody_gives_anything_on_nobody_waits() {
     for (passed, waits) in [(1, true), (0, false)] {
         let (mut desk, [_, second], [old, _]) = begun(Some(u64::from(BLOCK)));
-        (desk.swarm.precedence.given, desk.swarm.precedence.passed) = (16, passed);
+        (desk.swarm.precedence.given, desk.swarm.precedence.passed) = (18, passed);
         pass_busily(&mut desk, 1);
         let sent = sent(&mut desk, second, 9);
         assert_eq!(sent, if waits { vec![] } else { vec![old] }, "{passed}");
