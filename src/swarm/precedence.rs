@@ -31,9 +31,11 @@ const MOST_HELD_BACK: u8 = 8;
 const WORTHWHILE: Duration = Duration::from_secs(1);
 /// For each piece that we gave they must have got so many of each other.
 const MUCH: u64 = 4;
-/// When we have given so many pieces, and one to each of those with a slot, and of each other they have got less than one for so
+/// When we have given so many pieces of late, and one to each of those with a slot, and of each other they have got less than one for so
 /// many, nobody gives anything on: then there is nothing to wait for.
 const IN_VAIN: u64 = 16;
+/// After so many what was before counts half.
+const OF_LATE: u64 = 256;
 
 /// How far the seed is with what nobody has.
 #[derive(Debug, Default)]
@@ -59,11 +61,21 @@ impl Precedence {
     fn is_in_vain(&self, takers: u32) -> bool {
         self.given >= IN_VAIN + u64::from(takers) && self.passed < self.given / IN_VAIN
     }
+
+    /// A piece was given.
+    pub(super) fn note_given(&mut self) {
+        self.given += 1;
+        if self.given >= OF_LATE {
+            (self.given, self.passed) = (self.given / 2, self.passed / 2);
+        }
+    }
 }
 
-/// Whether the peer may just be getting the piece. Of that before the last it would have told us.
+/// Whether the peer may just be getting the piece: it is to be sent it, or it was the last that it was sent. Of those before it would
+/// have told us.
 fn is_getting(peer: &Peer, piece: PieceIndex) -> bool {
-    peer.served.iter().rev().skip(1).all(|served| *served != piece)
+    let is_open = peer.suggestions.contains(&piece) && !peer.served.contains(&piece);
+    is_open || peer.served.back() == Some(&piece) || peer.serving.is_some_and(|(serving, _)| serving == piece)
 }
 
 impl Swarm {

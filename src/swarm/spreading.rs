@@ -179,7 +179,7 @@ impl Swarm {
             peer.served.pop_front();
         }
         peer.served.push_back(piece);
-        self.precedence.given += 1;
+        self.precedence.note_given();
         if self.commons.sightings.is_seen(piece) {
             return;
         }
