@@ -417,8 +417,9 @@ impl TorrentShard {
             layout.pieces().filter(|piece| swarm.gives(*piece)).collect()
         };
         let (mut cached, mut failed) = (0, 0);
-        for probe in 0..PROBES.min(others.len()) {
-            let piece = others[probe * (others.len() - 1) / (PROBES - 1)];
+        let probes = PROBES.min(others.len());
+        for probe in 0..probes {
+            let piece = others[probe * others.len() / probes];
             let len = layout.piece_len(piece).min(BLOCK_LEN);
             let is_cached = self.access.is_cached(piece, 0, len);
             // Whoever fills all memory is being given something.

@@ -310,8 +310,10 @@ fn who_is_not_listened_to_goes_on_and_counts_what_was_not_told() {
     let (folder, path, torrent) = one_file(1000, BLOCK);
     let options = ["--cores", "1", "--metrics", "127.0.0.1:0"];
     let mut command = client("seed", &path, folder.path(), &options);
-    let mut seeder = Unheard(command.stdout(Stdio::piped()).spawn().unwrap());
+    command.env("SEEDRING_LOG", "info").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut seeder = Unheard(command.spawn().unwrap());
     let mut told = BufReader::new(seeder.0.stdout.take().unwrap());
+    let mut log = seeder.0.stderr.take().unwrap();
     let mut address = |event: &str| -> SocketAddr {
         loop {
             let mut line = String::new();
@@ -323,14 +325,15 @@ fn who_is_not_listened_to_goes_on_and_counts_what_was_not_told() {
         }
     };
     let (metrics, addr) = (address("metrics"), address("listening"));
-    // It has a word to say about each of these. Its standard output takes some hundreds of them.
+    std::thread::spawn(move || std::io::copy(&mut told, &mut std::io::sink()));
+    // It has a word to say about each of these. Its log takes some hundreds of them.
     for number in 0..4000u32 {
         let id = [&number.to_be_bytes()[..], &[7; 16]].concat().try_into().unwrap();
         let mut stranger = connect(addr, &torrent, id).unwrap();
         stranger.write_all(&message(4, &[u32::MAX], &[])).unwrap();
         while stranger.read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
     }
-    std::thread::spawn(move || std::io::copy(&mut told, &mut std::io::sink()));
+    std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
     wait_hits(metrics, &[("reports", 1), ("messages", 4000)]);
 }
 
