@@ -14,6 +14,7 @@ use crate::discovery::tracker::{
 use hyper::StatusCode;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
 
 /// Limits that a test can wait for.
 fn limits() -> HttpLimits {
@@ -56,17 +57,22 @@ async fn a_host_name_is_looked_up() {
     assert_eq!(reply.interval, Some(Duration::from_secs(900)));
 }
 
-#[tokio::test]
-async fn the_request_is_plain() {
-    let (seen, mut head) = tokio::sync::mpsc::channel(1);
-    let base = stub(move |head, mut stream| {
-        let seen = seen.clone();
+/// A server that hands on the head of each request, and has nothing to say.
+async fn listening(heads: mpsc::Sender<String>) -> String {
+    stub(move |head, mut stream| {
+        let heads = heads.clone();
         async move {
-            seen.send(head).await.unwrap();
+            heads.send(head).await.unwrap();
             stream.write_all(&response("200 OK", b"de")).await.unwrap();
         }
     })
-    .await;
+    .await
+}
+
+#[tokio::test]
+async fn the_request_is_plain() {
+    let (seen, mut head) = mpsc::channel(1);
+    let base = listening(seen).await;
     announce(&format!("{base}/announce?passkey=7"), &request(), &limits()).await.unwrap();
     let head = head.recv().await.unwrap().to_lowercase();
     assert!(head.starts_with("get /announce?passkey=7&info_hash=%c3%c3"), "{head}");
@@ -78,16 +84,8 @@ async fn the_request_is_plain() {
 /// One server redirects to itself, and then to another.
 #[tokio::test]
 async fn a_name_and_a_password_go_to_their_own_host_only() {
-    let (seen, mut heads) = tokio::sync::mpsc::channel(3);
-    let log = seen.clone();
-    let other = stub(move |head, mut stream| {
-        let seen = log.clone();
-        async move {
-            seen.send(head).await.unwrap();
-            stream.write_all(&response("200 OK", b"de")).await.unwrap();
-        }
-    })
-    .await;
+    let (seen, mut heads) = mpsc::channel(3);
+    let other = listening(seen.clone()).await;
     let base = stub(move |head, mut stream| {
         let (seen, other) = (seen.clone(), other.clone());
         async move {

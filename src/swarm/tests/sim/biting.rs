@@ -44,6 +44,15 @@ fn ask(node: &mut Node, slot: PeerSlot) {
     speech.opened.into_iter().for_each(|run| node.open(run));
 }
 
+/// A leech that has asked its peer, as it may; and how it stood before.
+fn asked() -> (Node, PeerSlot, Before) {
+    let (mut node, slot) = leech();
+    let before = Before::of(&node, slot);
+    ask(&mut node, slot);
+    check::asking(&mut node, slot, &before);
+    (node, slot, before)
+}
+
 fn first_asked(node: &Node, slot: PeerSlot) -> Asked {
     *node.swarm.peers.get(slot).and_then(|peer| peer.asked.front()).expect("it was asked")
 }
@@ -55,10 +64,7 @@ fn first_piece(node: &Node) -> PieceIndex {
 #[test]
 #[should_panic(expected = "and has a window of")]
 fn that_a_peer_is_asked_for_more_than_its_window_is_seen() {
-    let (mut node, slot) = leech();
-    let before = Before::of(&node, slot);
-    ask(&mut node, slot);
-    check::asking(&mut node, slot, &before);
+    let (mut node, slot, before) = asked();
     let asked = first_asked(&node, slot);
     let all = node.layout.pieces().flat_map(|piece| (0..4).map(move |index| (piece, index)));
     let blocks: Vec<_> = all.map(|(piece, index)| node.layout.nth_block(piece, index)).collect();
@@ -74,10 +80,7 @@ fn that_a_peer_is_asked_for_more_than_its_window_is_seen() {
 #[test]
 #[should_panic(expected = "is asked for twice while")]
 fn that_a_block_is_asked_for_twice_outside_of_an_endgame_is_seen() {
-    let (mut node, slot) = leech();
-    let before = Before::of(&node, slot);
-    ask(&mut node, slot);
-    check::asking(&mut node, slot, &before);
+    let (mut node, slot, before) = asked();
     let block = first_asked(&node, slot).block;
     let active = node.swarm.active.get_mut(&block.piece).expect("it was begun");
     active.blocks[block.index()].asked += 1;
@@ -87,9 +90,7 @@ fn that_a_block_is_asked_for_twice_outside_of_an_endgame_is_seen() {
 #[test]
 #[should_panic(expected = "was asked twice for the same block")]
 fn that_a_peer_is_asked_twice_for_a_block_is_seen() {
-    let (mut node, slot) = leech();
-    let before = Before::of(&node, slot);
-    ask(&mut node, slot);
+    let (mut node, slot, before) = asked();
     let asked = first_asked(&node, slot);
     node.swarm.peers.get_mut(slot).expect("it is here").asked.push_back(asked);
     check::asking(&mut node, slot, &before);
