@@ -188,13 +188,13 @@ pub fn counters() -> RingCounters {
     RingCounters {
         tasks: TASKS.get(),
         sockets: SOCKETS.get(),
-        busy: busy(),
+        busy: worked(),
         ..COUNTERS.with_borrow(|counters| *counters)
     }
 }
 
 /// Processor time of this thread, in nanoseconds. Miri has no such clock.
-fn busy() -> u64 {
+pub fn worked() -> u64 {
     if cfg!(miri) {
         return 0;
     }

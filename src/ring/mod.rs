@@ -40,7 +40,7 @@ mod view;
 mod zero_copy;
 
 pub use arena::{Arena, BLOCKS_IN_SLAB, CHUNK_SLABS, FillingSlab, Lease, SLAB_LEN, Slab};
-pub use counters::{DiskTimer, DiskTimes, FileSends, Kind, Operations, RingCounters, counters};
+pub use counters::{DiskTimer, DiskTimes, FileSends, Kind, Operations, RingCounters, counters, worked};
 pub use descriptors::{Descriptors, Place, Places, TooFewDescriptors, raise_limit};
 pub use entries::cores_with_rings;
 pub use file::File;

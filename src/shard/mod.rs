@@ -27,6 +27,7 @@ mod seats;
 mod secrecy;
 mod send;
 mod snapshot;
+mod strain;
 mod strangers;
 mod torrent;
 

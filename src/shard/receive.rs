@@ -127,6 +127,11 @@ impl Receiver {
                 Ok(received) => {
                     waits = *received < room;
                     self.now = self.torrent.now();
+                    if self.allowance.quantum().is_none() {
+                        let is_slow = !waits && self.torrent.strain.look(self.now);
+                        let unread = if is_slow { socket.unread() } else { 0 };
+                        self.torrent.swarm.borrow_mut().piles_up(self.slot, unread);
+                    }
                     self.allowance.spend(self.now, *received as u64);
                     let before = self.payload;
                     let ended = *received == 0 || !self.digest(&plan, &scatter, *received);

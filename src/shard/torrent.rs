@@ -8,6 +8,7 @@ use super::load::Reads;
 use super::memory::{Memory, Promise, RunKey};
 use super::secrecy::Secrecy;
 use super::snapshot::Gauges;
+use super::strain::Strain;
 use super::strangers::Strangers;
 use super::{Report, dial};
 use crate::metainfo::{Block, FileIndex, PieceIndex};
@@ -107,6 +108,7 @@ pub(super) struct TorrentShard {
     /// the same block, or through another core. What is copied twice counts twice.
     pub(super) moved: Cell<u64>,
     pub(super) gauges: Gauges,
+    pub(super) strain: Strain,
 }
 
 impl TorrentShard {
@@ -157,6 +159,7 @@ impl TorrentShard {
             unposted: Unposted::default(),
             moved: Cell::new(0),
             gauges,
+            strain: Strain::default(),
         })
     }
 

@@ -9,6 +9,7 @@
 //! | [`Swarm::hear`] | a message has come |
 //! | [`Swarm::lend`], [`Swarm::begin`], [`Swarm::complete`], [`Swarm::returned`] | a block is coming: where its bytes go |
 //! | [`Swarm::lies_unread`] | bytes of a peer are here, and our own limit lets them in later |
+//! | [`Swarm::piles_up`] | bytes of a peer are here, and this core has no time for them yet |
 //! | [`Swarm::hashed`], [`Swarm::written`], [`Swarm::fingerprinted`] | a wish has been granted |
 //! | [`Swarm::lose`], [`Swarm::cannot_send`] | the disk does not give back what we have |
 //! | [`Swarm::tick`] | time has passed: at [`Swarm::next_deadline`] |
@@ -42,6 +43,7 @@ mod homes;
 mod in_order;
 mod ip_filter;
 mod known;
+mod lag;
 mod lateness;
 mod limiter;
 mod losses;

@@ -6,6 +6,7 @@ use super::conduct::Conduct;
 use super::extended::Extended;
 use super::fast::Fast;
 use super::homes::Bidding;
+use super::lag::Lag;
 use super::lateness::LATE;
 use super::picker::Hint;
 use super::rate::{Rate, Speed};
@@ -157,6 +158,7 @@ pub(super) struct Peer {
     trickle: u64,
     pub(super) trickled: Duration,
     pub(super) unread: Unread,
+    pub(super) lag: Lag,
 
     /// Most requests that it says it keeps (BEP 10).
     pub(super) reqq: Option<u32>,
@@ -254,6 +256,7 @@ impl Peer {
             trickle: 0,
             trickled: now,
             unread: Unread::new(now),
+            lag: Lag::default(),
             reqq: None,
             fast: Fast::new(who.reserved),
             extended: Extended::new(who.reserved),
@@ -294,7 +297,9 @@ impl Peer {
 
     /// Requests to keep open.
     pub(super) fn window(&self) -> usize {
-        if self.snubbed { 1 } else { self.requests.size(self.down.get()).min(self.takes()) }
+        let rate = self.down.get();
+        let lag = self.lag.most(&self.requests, rate).unwrap_or(usize::MAX);
+        if self.snubbed { 1 } else { self.requests.size(rate).min(self.takes()).min(lag) }
     }
 
     /// Whether what it was asked for has come before it could answer another request. (Who sends in bursts is not kept sending by more.)
@@ -305,7 +310,8 @@ impl Peer {
 
     /// Whether it was asked for as much as it sends until it could answer another request.
     pub(super) fn keeps_sending(&self) -> bool {
-        self.pace().is_some_and(|rate| self.asked.len() >= self.requests.least(rate as u64).max(1))
+        let least = |rate: f64| self.requests.least(rate as u64).max(1);
+        self.lag.lasts() || self.pace().is_some_and(|rate| self.asked.len() >= least(rate))
     }
 
     /// A request is taken back; its block may come all the same.

@@ -80,6 +80,8 @@ limit_hits! {
     memory,
     /// Looks at a peer, two a second, at which it was worth more requests than it takes or than we ever have open.
     windows,
+    /// Times at which what a peer sends began to pile up in our socket, for this core is slower: it is asked for less ahead.
+    lags,
 }
 
 /// Sums over the life of the swarm, in payload bytes.

@@ -227,6 +227,11 @@ impl Window {
         blocks_in(self.scarce.map_or(time, |scarce| time.min(most(scarce))), rate)
     }
 
+    /// As many as are on their way at this rate, there and back.
+    pub(super) fn on_the_way(&self, rate: u64) -> usize {
+        blocks_in(self.delay(), rate)
+    }
+
     /// As few as keep the peer sending at this rate.
     pub(super) fn least(&self, rate: u64) -> usize {
         blocks_in(LEAST_RESERVE + self.delay(), rate)

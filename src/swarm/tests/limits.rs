@@ -142,6 +142,32 @@ fn who_takes_fewer_requests_than_it_is_worth_is_counted() {
 }
 
 #[test]
+fn a_peer_whose_answers_pile_up_here_is_asked_for_less_ahead_and_that_is_counted() {
+    let mut desk = Desk::new(200 * BLOCK, 3, &[]);
+    desk.window = Some(200);
+    let giver = desk.giver(1, &[0, 1, 2]);
+    let mut asked = desk.requests(giver).into_iter();
+    assert_eq!((asked.len(), limits(&desk).lags), (200, 0));
+    let mut comes = |desk: &mut Desk, blocks: usize, unread: u64| {
+        for block in asked.by_ref().take(blocks) {
+            assert!(desk.block_comes(giver, block).1);
+        }
+        desk.swarm.piles_up(giver, unread * u64::from(BLOCK));
+        desk.requests(giver).len()
+    };
+    // Slow start would ask for two blocks more for each that comes.
+    assert_eq!(comes(&mut desk, 5, 50), 0);
+    assert_eq!(limits(&desk).lags, 1);
+    assert_eq!(comes(&mut desk, 125, 60), 60 + 32 - 70, "what lies here, and a reserve");
+    assert_eq!(comes(&mut desk, 20, 0), 0, "that alone");
+    for _ in 0..32 {
+        desk.swarm.piles_up(giver, 0);
+    }
+    assert_eq!(desk.requests(giver).len(), 250 - 72, "its own window");
+    assert_eq!(limits(&desk).lags, 1);
+}
+
+#[test]
 fn an_address_where_nobody_is_reached_is_given_up() {
     let mut desk = Desk::new(BLOCK, 3, &[]);
     let addr = SocketAddr::from(([8, 8, 8, 8], 7));
