@@ -185,7 +185,7 @@ impl Crew {
         }
         if self.download {
             let good_pieces = |file: FileIndex| report.files[file.as_usize()].good_pieces;
-            self.store.prepare(good_pieces, |file| self.extent(file), is_left_out)?;
+            self.store.prepare(self.torrent.info_hash, good_pieces, |file| self.extent(file), is_left_out)?;
         }
         for file in layout.files() {
             let (found, extent) = (&report.files[file.as_usize()], self.extent(file));

@@ -223,9 +223,7 @@ impl Access {
         let path = file.path_at(location);
         let opened = match location {
             Location::Absent if purpose == Purpose::Write && self.store.writes() => {
-                let made = folder.make(&path, file.executable)?;
-                file.made();
-                return Ok((made, true));
+                return self.store.make(index).map(|made| (made, true));
             }
             // Never made anew: when nothing has this name any more, it has its own by now.
             Location::Part(_) | Location::Final(_) if self.store.writes() && file.is_written() => {

@@ -18,6 +18,7 @@ mod handle;
 mod history;
 mod machine;
 mod open_files;
+mod owner;
 mod queue;
 mod report;
 mod scan;

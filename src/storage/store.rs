@@ -3,12 +3,14 @@
 use super::file_id::{FileId, Stamp};
 use super::folder::{Room, synced};
 use super::history::History;
+use super::owner::{self, mark};
 use super::{Folder, StorageError};
-use crate::metainfo::{FileEntry, FileIndex, FileKind, Layout, PART_SUFFIX, PieceIndex};
+use crate::metainfo::{FileEntry, FileIndex, FileKind, InfoHash, Layout, PART_SUFFIX, PieceIndex};
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Where a file's bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,8 +172,8 @@ pub struct Store {
     pub(super) folder: Folder,
     layout: Arc<Layout>,
     files: Vec<StoredFile>,
-    /// Whether parts are opened to be written: see [`Store::prepare`].
-    writes: AtomicBool,
+    /// The torrent that parts are written for: see [`Store::prepare`].
+    writer: OnceLock<InfoHash>,
     pub(super) history: History,
     /// Files of which the disk could not give back something, and the first error of each.
     damage: Mutex<BTreeMap<FileIndex, i32>>,
@@ -222,7 +224,7 @@ impl Store {
             in_place: AtomicBool::new(false),
         });
         let (files, history) = (files.collect(), History::new(layout.total()));
-        Self { folder, layout, files, writes: AtomicBool::new(false), history, damage: Mutex::default() }
+        Self { folder, layout, files, writer: OnceLock::new(), history, damage: Mutex::default() }
     }
 
     fn regular(&self) -> impl Iterator<Item = (FileIndex, &StoredFile)> {
@@ -247,7 +249,18 @@ impl Store {
 
     /// Whether parts are open to be written: from [`Store::prepare`] on.
     pub(super) fn writes(&self) -> bool {
-        self.writes.load(Ordering::Acquire)
+        self.writer.get().is_some()
+    }
+
+    /// Makes a file that is to be written, or opens it when another core has made it meanwhile.
+    pub(super) fn make(&self, index: FileIndex) -> Result<OwnedFd, StorageError> {
+        let file = self.file(index);
+        let made = self.folder.make(&file.part_path(), file.executable)?;
+        if let Some(torrent) = self.writer.get() {
+            mark(&made, self.layout.file_len(index), *torrent);
+        }
+        file.made();
+        Ok(made)
     }
 
     /// Remembers what could not be read, if that is the disk's fault.
@@ -313,10 +326,11 @@ impl Store {
     /// `is_left_out` whether that is only for the sake of others.
     ///
     /// # Errors
-    /// When a file is longer than the torrent says, does not look like the torrent's at all, both a file and its part
-    /// are there, or the kernel refuses.
+    /// When a file is longer than the torrent says, does not look like the torrent's at all, is marked as another one's, both a file
+    /// and its part are there, or the kernel refuses.
     pub fn prepare(
         &self,
+        torrent: InfoHash,
         good_pieces: impl Fn(FileIndex) -> u32,
         extent: impl Fn(FileIndex) -> Extent,
         is_left_out: impl Fn(FileIndex) -> bool,
@@ -328,7 +342,7 @@ impl Store {
         let regular = || self.layout.files().filter(touched);
         // All is looked at before anything is changed.
         for index in regular() {
-            self.examine(index, good_pieces(index), is_left_out(index))?;
+            self.examine(torrent, index, good_pieces(index), is_left_out(index))?;
         }
         // What files share with others is little.
         let whole = |index: &FileIndex| !is_complete(*index) && extent(*index) == Extent::Whole;
@@ -355,6 +369,10 @@ impl Store {
                 }
                 _ => {}
             }
+            if file.is_written() {
+                let there = self.folder.open_to_write(&file.path_at(file.location()))?;
+                mark(there, self.layout.file_len(index), torrent);
+            }
         }
         // Nobody finishes what is empty.
         for path in self.folder.take_unsynced() {
@@ -362,7 +380,7 @@ impl Store {
             let folder = self.folder.open_folder(&path)?;
             synced(rustix::fs::fsync(folder).map_err(io::Error::from)).map_err(fail)?;
         }
-        self.writes.store(true, Ordering::Release);
+        self.writer.get_or_init(|| torrent);
         Ok(())
     }
 
@@ -378,7 +396,13 @@ impl Store {
     }
 
     /// Refuses to write where somebody else's file is, or what is there cannot be told from one.
-    fn examine(&self, index: FileIndex, good_pieces: u32, left_out: bool) -> Result<(), StorageError> {
+    fn examine(
+        &self,
+        torrent: InfoHash,
+        index: FileIndex,
+        good_pieces: u32,
+        left_out: bool,
+    ) -> Result<(), StorageError> {
         let refuse = |cause| Err(StorageError::because("download", self.display(index), cause));
         if self.is_longer(index) {
             return refuse("it is longer than the torrent says; move it away or cut it");
@@ -388,20 +412,24 @@ impl Store {
         if location == Location::Absent || self.is_complete(index, good_pieces) {
             return Ok(());
         }
-        let Location::Final(size) = location else {
-            return self.folder.open_to_write(&file.path_at(location)).map(drop);
-        };
-        let keeps_name = self.keeps_name(index, size, left_out);
-        // Whether a right piece would have shown that it is the torrent's. One of full length may be room that was made for it.
-        let would_show =
-            if keeps_name { self.has_own_piece(index) } else { size < self.layout.file_len(index) };
-        if size > 0 && good_pieces == 0 && would_show {
-            return refuse("a file of that name is there, and no piece of it is right; move it away");
+        if let Location::Final(size) = location {
+            let keeps_name = self.keeps_name(index, size, left_out);
+            // Whether a right piece would have shown that it is the torrent's. One of full length may be room that was made for it.
+            let would_show =
+                if keeps_name { self.has_own_piece(index) } else { size < self.layout.file_len(index) };
+            if size > 0 && good_pieces == 0 && would_show {
+                return refuse("a file of that name is there, and no piece of it is right; move it away");
+            }
+            if !keeps_name && self.folder.size(&file.part_path())?.is_some() {
+                return refuse("it is not complete, and a .part of it is there too; remove one of the two");
+            }
         }
-        if !keeps_name && self.folder.size(&file.part_path())?.is_some() {
-            return refuse("it is not complete, and a .part of it is there too; remove one of the two");
-        }
-        self.folder.open_to_write(&file.path).map(drop)
+        let there = self.folder.open_to_write(&file.path_at(location))?;
+        let others = owner::of(there).filter(|owner| good_pieces == 0 && *owner != torrent.to_string());
+        others.map_or(Ok(()), |other| {
+            let why = format!("it is of torrent {other}, and no piece of it is right for this one; move it away, or take another folder");
+            Err(StorageError::new("download", self.display(index), io::Error::other(why)))
+        })
     }
 
     /// Whether some piece lies in the file alone: it would be right if the file were, whatever is beside it.

@@ -1,9 +1,10 @@
 mod aside;
 mod checks;
 
+use super::owner;
 use super::*;
 use crate::digest::{Job, Sha1State, advance};
-use crate::metainfo::{Content, FileEntry, FileIndex, FileKind, Layout, Torrent, TorrentBuilder};
+use crate::metainfo::{Content, FileEntry, FileIndex, FileKind, InfoHash, Layout, Torrent, TorrentBuilder};
 use crate::ring::{self, Core, SLAB_LEN};
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -12,6 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 const PIECE: u64 = 32 * 1024;
+const TORRENT: InfoHash = InfoHash([7; 20]);
 
 fn entry(path: &str, length: u64) -> FileEntry {
     FileEntry {
@@ -34,7 +36,7 @@ fn store(root: &Path, files: &[FileEntry]) -> Result<Arc<Store>, StorageError> {
 /// A store that is ready to be written, and the only core's access to it.
 fn writable(root: &Path, files: &[FileEntry]) -> (Arc<Store>, Access) {
     let store = store(root, files).unwrap();
-    store.prepare(|_| 0, |_| Extent::Whole, |_| false).unwrap();
+    store.prepare(TORRENT, |_| 0, |_| Extent::Whole, |_| false).unwrap();
     (Arc::clone(&store), Access::new(store, 1))
 }
 
@@ -130,7 +132,7 @@ fn a_file_under_its_own_name_becomes_a_part_again_only_when_it_is_not_complete()
     fs::write(folder.path().join("short"), vec![1; 2 * PIECE as usize]).unwrap();
     let files = [entry("good", 10), entry("bad", 10), entry("short", 3 * PIECE)];
     let store = store(folder.path(), &files).unwrap();
-    store.prepare(|file| u32::from(file.as_usize() != 1), |_| Extent::Whole, |_| false).unwrap();
+    store.prepare(TORRENT, |file| u32::from(file.as_usize() != 1), |_| Extent::Whole, |_| false).unwrap();
     assert_eq!(names(folder.path()), ["bad.part", "good", "short.part"]);
 }
 
@@ -149,10 +151,48 @@ fn what_is_not_ours_to_change_stops_a_download_before_anything_is_changed() {
         }
         let before = names(folder.path());
         let store = store(folder.path(), &[entry("first", 10), entry("x", 10)]).unwrap();
-        let error = store.prepare(|_| 0, |_| Extent::Whole, |_| false).unwrap_err().to_string();
+        let error = store.prepare(TORRENT, |_| 0, |_| Extent::Whole, |_| false).unwrap_err().to_string();
         assert!(error.contains(word) && error.contains("/x"), "{error}");
         assert_eq!(names(folder.path()), before);
     }
+}
+
+#[test]
+fn what_was_written_for_another_torrent_is_not_written_over_until_a_piece_of_it_is_right() {
+    const OTHER: InfoHash = InfoHash([8; 20]);
+    let folder = tempfile::tempdir().unwrap();
+    let files = [entry("x", 3 * PIECE), entry("little", 10)];
+    let (_, access) = writable(folder.path(), &files);
+    on_a_ring(async |core| fill(&core, &access).await).unwrap();
+    let part = folder.path().join("x.part");
+    let mark = || owner::of(fs::File::open(&part).unwrap());
+    assert_eq!(mark(), Some(TORRENT.to_string()));
+    let little = fs::File::open(folder.path().join("little.part")).unwrap();
+    assert_eq!(owner::of(&little), None, "a mark would cost as much as the file");
+    let prepare = |torrent, good: u32, name: &str| {
+        let store = store(folder.path(), &[entry(name, 3 * PIECE), entry("little", 10)]).unwrap();
+        store.prepare(torrent, |_| good, |_| Extent::Whole, |_| false).map_err(|error| error.to_string())
+    };
+    for under in ["x.part", "x"] {
+        fs::rename(&part, folder.path().join(under)).unwrap();
+        let error = prepare(OTHER, 0, "x").unwrap_err();
+        assert!(error.contains(&TORRENT.to_string()) && error.contains("move it away"), "{error}");
+        assert!(folder.path().join(under).exists());
+        prepare(TORRENT, 0, "x").unwrap();
+        assert!(part.exists(), "it is the one that it was written for");
+    }
+    prepare(OTHER, 1, "x").unwrap();
+    assert_eq!(mark(), Some(OTHER.to_string()), "it has gone over to it");
+    assert!(prepare(TORRENT, 0, "x").is_err());
+    // What bears no mark, or none of ours, is nobody's.
+    for value in [&b"me"[..], &[b'x'; 40], &[b'1'; 41]] {
+        let file = fs::File::open(&part).unwrap();
+        rustix::fs::fsetxattr(&file, "user.seedring.torrent", value, rustix::fs::XattrFlags::empty())
+            .unwrap();
+        assert_eq!(mark(), None);
+    }
+    prepare(TORRENT, 0, "x").unwrap();
+    assert_eq!(mark(), Some(TORRENT.to_string()));
 }
 
 #[test]
@@ -324,7 +364,7 @@ fn written_and_read_back(root: &Path, lengths: &[u64], piece_length: u64) -> Cou
         .collect();
     let layout = Arc::new(Layout::new(piece_length, files.iter().map(|file| file.length)).unwrap());
     let store = Arc::new(Store::new(Folder::open(root, true).unwrap(), layout, &files).unwrap());
-    store.prepare(|_| 0, |_| Extent::Whole, |_| false).unwrap();
+    store.prepare(TORRENT, |_| 0, |_| Extent::Whole, |_| false).unwrap();
     let bytes = stream(&store);
     let counts = ring::run(ring::Config::new(4 << 20), async |core| {
         let access = Access::new(Arc::clone(&store), 1);
@@ -447,7 +487,7 @@ fn a_disk_without_room_is_known_before_anything_is_made() {
     let layout = Arc::new(Layout::new(1 << 29, [1, 1 << 49]).unwrap());
     let files = [entry("t/a", 1), entry("t/b", 1 << 49)];
     let store = Store::new(Folder::open(folder.path(), true).unwrap(), layout, &files).unwrap();
-    let error = store.prepare(|_| 0, |_| Extent::Whole, |_| false).unwrap_err().to_string();
+    let error = store.prepare(TORRENT, |_| 0, |_| Extent::Whole, |_| false).unwrap_err().to_string();
     assert!(error.contains("the disk is full"), "{error}");
     assert!(names(folder.path()).is_empty());
 }

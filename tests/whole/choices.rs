@@ -232,6 +232,34 @@ fn one_download_at_a_time_writes_under_a_name_in_a_folder() {
     Program::start(&mut client("download", &path, &into, &[])).until("listening");
 }
 
+/// Also when the one has ended.
+#[test]
+fn what_one_torrent_has_fetched_is_not_written_over_for_another_of_its_name() {
+    let (folder, path, _) = one_file(8 * BLOCK as usize, BLOCK);
+    let content = noise(8 * BLOCK as usize);
+    let other = tempfile::tempdir().unwrap();
+    let unlike: Vec<u8> = content.iter().map(|byte| !byte).collect();
+    fs::write(other.path().join("payload"), &unlike).unwrap();
+    let (others, _) = torrent_of(&other.path().join("payload"), BLOCK);
+    let into = folder.path().join("into");
+    let mut seeders = [(&path, &folder), (&others, &other)]
+        .map(|(torrent, there)| Program::start(&mut client("seed", torrent, there.path(), &[])));
+    let addrs = seeders.each_mut().map(|seeder| seeder.address().to_string());
+    let download = |torrent, seeder: usize| {
+        let mut leech = client("download", torrent, &into, &["--peer", &addrs[seeder]]);
+        leech.stderr(std::process::Stdio::piped()).output().unwrap()
+    };
+    assert!(download(&path, 0).status.success());
+    let refused = download(&others, 1);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("it is of torrent") && said.contains("move it away"), "{said}");
+    assert!(fs::read(into.join("payload")).unwrap() == content);
+    fs::remove_file(into.join("payload")).unwrap();
+    assert!(download(&others, 1).status.success());
+    assert!(fs::read(into.join("payload")).unwrap() == unlike);
+}
+
 /// How long two downloads of so many bytes took, with these options for the seed and for them.
 fn time(bytes: usize, seed: &[&str], leech: &[&str]) -> Duration {
     let (folder, torrent, _) = one_file(bytes, 256 * 1024);

@@ -12,7 +12,7 @@ fn what_is_written_into_a_file_under_its_own_name_waits_until_it_is_adopted() {
     on_a_ring(async |core| {
         let store = store(folder.path(), &files).unwrap();
         let good = |file: FileIndex| u32::from(file.as_usize() == 0);
-        store.prepare(good, |_| Extent::Shared, |file| file.as_usize() == 0).unwrap();
+        store.prepare(TORRENT, good, |_| Extent::Shared, |file| file.as_usize() == 0).unwrap();
         let (access, piece) = (Access::new(Arc::clone(&store), 1), store.layout().piece(1).unwrap());
         let put = async |byte| {
             let mut slab = core.arena.take().unwrap();
