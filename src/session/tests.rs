@@ -96,6 +96,41 @@ fn a_core_that_panics_ends_the_session_with_a_sentence_wherever_it_does() {
     }
 }
 
+/// What a fast seed sends lies in the socket of a core that has no time for it, sooner or later.
+#[test]
+fn a_core_that_has_no_time_asks_a_fast_seed_for_less_ahead() {
+    let folder = tempfile::tempdir().unwrap();
+    let seeded = folder.path().join("payload");
+    std::fs::write(&seeded, vec![7; 64 << 20]).unwrap();
+    let options = CreateOptions { piece_length: Some(1 << 20), ..CreateOptions::default() };
+    let torrent = Arc::new(create(&seeded, &options, 1, |_, _| {}).unwrap().1);
+    let lags = async |peer: SocketAddr, round: u32| {
+        let into = folder.path().join(round.to_string());
+        let fetching = Job { peers: vec![peer], ..job(&torrent, &into, Goal::Download, 1) };
+        let outcome = run_on(fetching, |_| {}).await.unwrap();
+        assert!(outcome.complete);
+        outcome.progress.limits.lags
+    };
+    block_on(async {
+        let (tell, addr) = oneshot::channel();
+        let seeding = run_on(job(&torrent, folder.path(), Goal::Seed, 1), |addr| tell.send(addr).unwrap());
+        let fetching = async {
+            let addr = addr.await.unwrap();
+            faults::plan(torrent.info_hash, None, Place::Strain);
+            for round in 0..8 {
+                if lags(addr, round).await > 0 {
+                    return;
+                }
+            }
+            panic!("nothing has piled up in eight downloads");
+        };
+        tokio::select! {
+            ended = seeding => panic!("the seed has ended: {ended:?}"),
+            () = fetching => {}
+        }
+    });
+}
+
 /// The end waits for disk work; this never says that it is done.
 #[test]
 fn disk_work_that_panics_ends_a_download_and_what_is_there_is_gone_on_with() {

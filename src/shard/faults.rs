@@ -1,4 +1,4 @@
-//! Only in tests: cores that panic where they are told to.
+//! Only in tests: cores that panic where they are told to, or have no time.
 
 use crate::metainfo::InfoHash;
 use std::sync::{Mutex, PoisonError};
@@ -16,6 +16,8 @@ pub(crate) enum Place {
     Connection,
     /// In disk work that the end of the core waits for.
     Work,
+    /// Nowhere: it has no time for what peers send, as long as this is planned.
+    Strain,
 }
 
 /// What is to happen, once each: to which torrent, on which core (`None`: whichever comes first), where.
@@ -23,6 +25,12 @@ static PLANNED: Mutex<Vec<(InfoHash, Option<usize>, Place)>> = Mutex::new(Vec::n
 
 pub(crate) fn plan(torrent: InfoHash, core: Option<usize>, place: Place) {
     PLANNED.lock().unwrap_or_else(PoisonError::into_inner).push((torrent, core, place));
+}
+
+/// Whether it is planned.
+pub(super) fn awaits(torrent: InfoHash, place: Place) -> bool {
+    let planned = PLANNED.lock().unwrap_or_else(PoisonError::into_inner);
+    planned.iter().any(|(other, _, at)| (*other, *at) == (torrent, place))
 }
 
 /// Panics, if that is planned here.

@@ -12,7 +12,7 @@ use super::crew::Letter;
 use super::guess::Guess;
 use super::torrent::TorrentShard;
 use crate::metainfo::Block;
-use crate::ring::{MAX_LEASES, Scatter, Socket};
+use crate::ring::{MAX_LEASES, SLAB_LEN, Scatter, Socket};
 use crate::swarm::{Completion, PeerSlot, Place};
 use crate::wire::mse::Cipher;
 use crate::wire::{Item, Limits, PIECE_HEAD_LEN, Reader, WireError};
@@ -27,6 +27,9 @@ const NAP: Duration = Duration::from_millis(10);
 const LONGEST_UNBIDDEN: Duration = Duration::from_secs(5);
 /// What waits for its turn looks this often whether the torrent ends.
 const LONGEST_NAP: Duration = Duration::from_millis(250);
+
+/// What a smaller receive leaves says nothing: it was laid out for little.
+const LARGE: usize = SLAB_LEN;
 
 /// A block that is coming.
 struct Coming {
@@ -128,7 +131,7 @@ impl Receiver {
                     waits = *received < room;
                     self.now = self.torrent.now();
                     if self.allowance.quantum().is_none() {
-                        let is_slow = !waits && self.torrent.strain.look(self.now);
+                        let is_slow = *received >= LARGE && !waits && self.torrent.is_strained(self.now);
                         let unread = if is_slow { socket.unread() } else { 0 };
                         self.torrent.swarm.borrow_mut().piles_up(self.slot, unread);
                     }

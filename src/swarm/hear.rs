@@ -2,6 +2,7 @@
 
 use super::bitfield::Bitfield;
 use super::fast::is_merely_long;
+use super::lag::Lag;
 use super::peer::Peer;
 use super::{DropReason, PeerSlot, Swarm};
 use crate::metainfo::Block;
@@ -42,6 +43,7 @@ impl Swarm {
             Message::Unchoke => {
                 if std::mem::take(&mut peer.chokes_us) {
                     peer.requests.restart();
+                    peer.lag = Lag::default();
                     peer.conduct.turn_begins(now);
                 }
                 self.wake(slot);

@@ -297,9 +297,12 @@ impl Peer {
 
     /// Requests to keep open.
     pub(super) fn window(&self) -> usize {
-        let rate = self.down.get();
-        let lag = self.lag.most(&self.requests, rate).unwrap_or(usize::MAX);
-        if self.snubbed { 1 } else { self.requests.size(rate).min(self.takes()).min(lag) }
+        if self.snubbed { 1 } else { self.own_window().min(self.most_behind().unwrap_or(usize::MAX)) }
+    }
+
+    /// Requests that it is worth, and takes.
+    pub(super) fn own_window(&self) -> usize {
+        self.requests.size(self.down.get()).min(self.takes())
     }
 
     /// Whether what it was asked for has come before it could answer another request. (Who sends in bursts is not kept sending by more.)
@@ -310,8 +313,12 @@ impl Peer {
 
     /// Whether it was asked for as much as it sends until it could answer another request.
     pub(super) fn keeps_sending(&self) -> bool {
-        let least = |rate: f64| self.requests.least(rate as u64).max(1);
-        self.lag.lasts() || self.pace().is_some_and(|rate| self.asked.len() >= least(rate))
+        self.pace().is_some_and(|rate| {
+            let least = self.requests.least(rate as u64);
+            // When a quarter of its window is free there are new ones.
+            let least = self.most_behind().map_or(least, |most| least.min(most * 3 / 4));
+            self.asked.len() >= least.max(1)
+        })
     }
 
     /// A request is taken back; its block may come all the same.

@@ -258,7 +258,7 @@ impl Swarm {
             } else if peer.pauses(now) {
                 usize::MAX
             } else {
-                FAR_MORE * peer.window()
+                FAR_MORE * peer.own_window()
             };
             let blocks = peer.expected().skip(share);
             let blocks = blocks.filter(|block| !peer.lent.contains(block) && self.is_wanted_sooner(block));

@@ -24,7 +24,7 @@
 //! | request | 16 KiB within the torrent; longer is rejected (fast) or closes: `swarm::hear` | `messages`, `offences` | *wrong_requests* |
 //! | requests that wait; rejects that do | 2000 = our `reqq`; 4000: `swarm::hear`, `swarm::fast` | `requests`; `offences` | *flood_of_requests*; *rejects_that_nobody_reads* |
 //! | requests out | the peer's `reqq`, else 250, at most 2000: `swarm::window` | `windows` | `who_says_that_it_takes_no_requests_…`, `who_takes_fewer_requests_than_it_is_worth_is_counted` |
-//! | requests that run ahead of this core | what lies in the socket, what its way holds, and 32 more: `swarm::lag` | `lags` | `a_peer_whose_answers_pile_up_here_is_asked_for_less_ahead_and_that_is_counted` |
+//! | requests that run ahead of this core | what lies in the socket, twice what its way holds, and 32 more: `swarm::lag` | `lags` | `a_peer_whose_answers_pile_up_here_is_asked_for_less_ahead_and_that_is_counted` |
 //! | out of place: while choked, unasked, late | 300, of which one is forgotten a minute, none for 30 s behind a choke; a block that nobody asked for counts once more a KiB: `swarm::conduct`, `swarm::hear` | `offences` | *flood_of_requests_while_choked*, *everything_behind_a_bitfield*, *flood_of_late_bitfields*, *flood_of_blocks_to_a_seed*, *flood_of_rejects*, `who_never_had_a_slot_…`, `late_words_on_what_a_peer_has_…` |
 //! | slots taken back | after 8 without a block it counts as one that does not send, and then within 2 s as an offence: `swarm::conduct` | `unanswered`, `offences` | *chokes_for_answers*; `who_takes_its_slot_back_over_and_over_…` |
 //! | pieces lost | the same twice in ten minutes is an offence: `swarm::conduct` | `offences` | *flood_of_lost_pieces*; `who_has_a_piece_and_loses_it_in_turn_…` |

@@ -3,6 +3,7 @@
 use super::desk::{BLOCK, Desk, dialled, has_rate, id, own};
 use crate::swarm::window::Window;
 use crate::swarm::{DropReason, Introduction, LimitHits, MOST_OF_HOST, PeerSlot, RUN_LEN, Source, Wish};
+use crate::wire::Message;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -159,12 +160,27 @@ fn a_peer_whose_answers_pile_up_here_is_asked_for_less_ahead_and_that_is_counted
     assert_eq!(comes(&mut desk, 5, 50), 0);
     assert_eq!(limits(&desk).lags, 1);
     assert_eq!(comes(&mut desk, 125, 60), 60 + 32 - 70, "what lies here, and a reserve");
-    assert_eq!(comes(&mut desk, 20, 0), 0, "that alone");
+    assert_eq!(comes(&mut desk, 59, 0), 0);
+    assert_eq!(comes(&mut desk, 8, 0), 32 - 25, "the reserve");
+    // So many keep it sending, however fast it is; with none it is free to help others.
+    has_rate(&mut desk, giver, 100 << 20);
+    let peer = desk.swarm.peers.get_mut(giver).unwrap();
+    assert!(peer.keeps_sending());
+    let asked = peer.asked.split_off(23);
+    assert!(!peer.keeps_sending() && !asked.is_empty());
+    peer.asked.extend(asked);
     for _ in 0..32 {
         desk.swarm.piles_up(giver, 0);
     }
-    assert_eq!(desk.requests(giver).len(), 250 - 72, "its own window");
+    assert_eq!(desk.requests(giver).len(), 250 - 32, "its own window");
     assert_eq!(limits(&desk).lags, 1);
+    // Whoever takes its slot back and gives another begins anew.
+    desk.swarm.piles_up(giver, 1 << 20);
+    assert_eq!(limits(&desk).lags, 2);
+    desk.hear(giver, Message::Choke);
+    desk.hear(giver, Message::Unchoke);
+    desk.swarm.piles_up(giver, 1 << 20);
+    assert_eq!(limits(&desk).lags, 3);
 }
 
 #[test]
