@@ -28,7 +28,7 @@ const LONGEST_UNBIDDEN: Duration = Duration::from_secs(5);
 /// What waits for its turn looks this often whether the torrent ends.
 const LONGEST_NAP: Duration = Duration::from_millis(250);
 
-/// What a smaller receive leaves says nothing: it was laid out for little.
+/// A receive that could not have taken in much more.
 const LARGE: usize = SLAB_LEN;
 
 /// A block that is coming.
@@ -130,11 +130,7 @@ impl Receiver {
                 Ok(received) => {
                     waits = *received < room;
                     self.now = self.torrent.now();
-                    if self.allowance.quantum().is_none() {
-                        let is_slow = *received >= LARGE && !waits && self.torrent.is_strained(self.now);
-                        let unread = if is_slow { socket.unread() } else { 0 };
-                        self.torrent.swarm.borrow_mut().piles_up(self.slot, unread);
-                    }
+                    self.look_behind(socket, *received, room);
                     self.allowance.spend(self.now, *received as u64);
                     let before = self.payload;
                     let ended = *received == 0 || !self.digest(&plan, &scatter, *received);
@@ -196,6 +192,18 @@ impl Receiver {
             tokio::time::sleep(wait.min(LONGEST_NAP)).await;
         }
         usize::try_from(quantum).unwrap_or(usize::MAX)
+    }
+
+    /// Tells how much a receive has left in the socket for want of time.
+    fn look_behind(&self, socket: &Socket, received: usize, room: usize) {
+        let is_full = received == room;
+        // What a limit leaves there is its doing, and what a small one leaves says nothing: it was laid out for little.
+        if self.allowance.quantum().is_some() || is_full && received < LARGE {
+            return;
+        }
+        let is_late = is_full && self.torrent.is_strained(self.now);
+        let unread = if is_late { socket.unread() } else { 0 };
+        self.torrent.swarm.borrow_mut().piles_up(self.slot, unread);
     }
 
     /// Says where the next bytes go.

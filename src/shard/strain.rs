@@ -1,4 +1,5 @@
-//! Whether this core is what is slow: its thread has hardly waited of late.
+//! Whether this core is what is slow: its thread has hardly waited of late. (One that shares its processor with others may wait for
+//! them, and is not found to be slow then.)
 
 use super::torrent::TorrentShard;
 use crate::ring;
