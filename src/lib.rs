@@ -41,8 +41,8 @@
 //! connection has room, `shard/send.rs` takes the next requests ([`swarm::Swarm::take_upload`]), has their runs loaded by
 //! `shard/load.rs` (from the cache of `shard/memory.rs`, from a read that is under way for another peer, as bytes of the page
 //! cache ([`storage::Access::cached`]) if that has them, else by [`storage::Access::read`], with the next runs when few peers are
-//! served) and sends many `[head, block]` by one [`ring::Socket::send`]. The page cache is mapped where that pays, and else sent by
-//! sendfile.
+//! served) and sends many `[head, block]` by one [`ring::Socket::send`]. The page cache is mapped where that pays, for all cores
+//! together (`storage/mappings.rs`), and else sent by sendfile.
 //!
 //! *Down.*
 //! 1. [`swarm::Swarm::speak`] picks blocks for a peer (rarest piece first, whole pieces); their run is promised a slab.
@@ -94,7 +94,7 @@
 //!
 //! * No lock for a block but where cores help each other (in the endgame, in order, and while peers have few pieces): what they share
 //!   else are atomics ([`swarm::PieceMap`]) and mailboxes. Locks are for what is rarer: who is connected, addresses, blame, the
-//!   ranking for slots, blocks that one core fetches for another.
+//!   ranking for slots, blocks that one core fetches for another, files that are mapped anew.
 //! * No payload byte is copied in user space in the steady state, but for what is sent to peers that insist on encryption,
 //!   what comes in another order than it was asked for, what one core fetches for another, and what goes into files left out.
 //! * No byte that is sent from the page cache is touched by our own code, only by the kernel ([`ring::Cached`]).

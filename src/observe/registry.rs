@@ -342,6 +342,9 @@ impl Registry {
         }
         let withheld = sum(|core| core.disk.withheld_files);
         self.counter("seedring_disk_withheld_files_total", &node.labels(), withheld);
+        // The cores' together, as each has seen them last.
+        let mapped = node.cores.values().map(|core| core.mapped).max();
+        self.gauge("seedring_mapped_bytes", &node.labels(), mapped.unwrap_or(0) as u64);
     }
 
     /// The pieces are the cores' together, and none that is had is ever lost: who has told of most is the latest,
@@ -401,7 +404,6 @@ impl Registry {
             self.gauge("seedring_slabs", &with(&labels, &[("state", state)]), count as u64);
         }
         self.set_zero_copy(&labels, &core.zero_copy);
-        self.gauge("seedring_mapped_bytes", &labels, core.mapped as u64);
         self.gauge("seedring_arena_registered", &labels, core.arena_registered.into());
     }
 }

@@ -13,6 +13,7 @@ use std::ops::Range;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Bytes of a file that one mapping shows: what one page of the processor's tables describes, so that their memory goes with
 /// the mapping.
@@ -23,6 +24,12 @@ pub struct View {
     base: NonNull<u8>,
     len: usize,
 }
+
+// SAFETY: the value is an address and a length, neither of which ever changes. Nobody reads there but the kernel, for any thread
+// that hands it the address, and any thread may unmap it.
+unsafe impl Send for View {}
+// SAFETY: as above.
+unsafe impl Sync for View {}
 
 impl View {
     /// Maps `len` bytes, at most [`VIEW_LEN`], at `offset`, a multiple of the page size. Nothing is resident before it is sent.
@@ -69,7 +76,9 @@ impl Drop for View {
 /// Some bytes of a view, to be sent.
 #[derive(Clone)]
 pub struct Window {
-    view: Rc<View>,
+    /// One share of the view, which other cores may have, too, for all windows that are cut from one: cores do not disturb each other
+    /// by counting each.
+    view: Rc<Arc<View>>,
     range: Range<usize>,
 }
 
@@ -78,7 +87,11 @@ impl Window {
     ///
     /// # Panics
     /// When it has not so many.
-    pub fn new(view: Rc<View>, range: Range<usize>) -> Self {
+    pub fn new(view: Arc<View>, range: Range<usize>) -> Self {
+        Self::of(Rc::new(view), range)
+    }
+
+    fn of(view: Rc<Arc<View>>, range: Range<usize>) -> Self {
         assert!(range.start <= range.end && range.end <= view.len, "{range:?} is not in the view");
         Self { view, range }
     }
@@ -95,7 +108,7 @@ impl Window {
 
     /// Some of the bytes.
     pub fn part(&self, range: Range<usize>) -> Self {
-        Self::new(Rc::clone(&self.view), self.range.start + range.start..self.range.start + range.end)
+        Self::of(Rc::clone(&self.view), self.range.start + range.start..self.range.start + range.end)
     }
 
     /// For the kernel.

@@ -325,10 +325,9 @@ impl TorrentShard {
         }
         // The two together stay within the limit: what is mapped makes way, and as long as it is being sent we wait.
         let room = memory.unused().saturating_sub(memory.growth());
-        if !self.access.sends_within(room) {
+        if !self.access.map_within(room) {
             return None;
         }
-        self.access.map_within(room);
         memory.take(self.skew(key))
     }
 

@@ -47,7 +47,7 @@ pub struct Snapshot {
     pub zero_copy: ZeroCopyCounts,
     /// Whether the kernel has its payload memory pinned once for all.
     pub arena_registered: bool,
-    /// Bytes of files that are mapped, to be sent from the page cache.
+    /// Bytes of files that are mapped, to be sent from the page cache, by all cores.
     pub mapped: usize,
     /// Stretches to be sent that were in memory, that are sent from the page cache, and that had to be read.
     pub cache_hits: u64,

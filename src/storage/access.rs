@@ -63,13 +63,13 @@ impl Access {
     pub fn new(store: Arc<Store>, cores: usize) -> Self {
         let writes = Cell::new(store.writes());
         let open = RefCell::new(OpenFiles::new(cores));
-        let views = RefCell::new(Views::new(cores));
+        let views = RefCell::new(Views::new(Arc::clone(&store.views)));
         let (looked, waits, checked) = (Cell::new(None), Cell::new(0), Cell::default());
         let (aside, counter) = (Aside::default(), Counter::default());
         Self { store, open, aside, views, looked, writes, counter, checked, waits }
     }
 
-    /// With views that fit a core with so many bytes of memory, of which nothing is mapped yet.
+    /// For a core with so many bytes of memory.
     pub fn for_memory(self, bytes: usize) -> Self {
         self.views.borrow_mut().fit(bytes);
         self
@@ -296,17 +296,13 @@ impl Access {
         })
     }
 
-    /// Whether no more than `room` bytes of what is mapped are being sent: the others can be given up.
-    pub fn sends_within(&self, room: usize) -> bool {
-        self.views.borrow().sends_within(room)
+    /// Leaves so many bytes of this core's memory to what is mapped, and gives up what has no room any more, but for what is being sent;
+    /// `false` when that is too much.
+    pub fn map_within(&self, room: usize) -> bool {
+        self.views.borrow_mut().leave(room)
     }
 
-    /// Gives up what is mapped beyond `room` bytes, but for what is being sent.
-    pub fn map_within(&self, room: usize) {
-        self.views.borrow_mut().keep_within(room);
-    }
-
-    /// Bytes of files that are mapped.
+    /// Bytes of files that are mapped, by all cores.
     pub fn mapped(&self) -> usize {
         self.views.borrow().bytes()
     }

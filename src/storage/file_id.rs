@@ -38,7 +38,7 @@ impl Stamp {
 }
 
 /// One file, whatever its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct FileId {
     device: (u32, u32),
     /// Its number; where that does not last, its length.
@@ -70,6 +70,12 @@ impl FileId {
             },
             lasts,
         })
+    }
+
+    /// Of no file.
+    #[cfg(test)]
+    pub(super) fn with_number(number: u64) -> Self {
+        Self { device: (0, 0), number, time: (0, 0), lasts: true }
     }
 
     /// Whether it stays the same when the file is written.

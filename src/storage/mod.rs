@@ -17,6 +17,7 @@ mod folder;
 mod handle;
 mod history;
 mod machine;
+mod mappings;
 mod open_files;
 mod owner;
 mod queue;

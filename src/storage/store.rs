@@ -4,6 +4,7 @@ use super::file_id::{FileId, Stamp};
 use super::folder::{Room, synced};
 use super::history::History;
 use super::owner::{self, mark};
+use super::views::SharedViews;
 use super::{Folder, StorageError};
 use crate::metainfo::{FileEntry, FileIndex, FileKind, InfoHash, Layout, PART_SUFFIX, PieceIndex};
 use std::collections::BTreeMap;
@@ -177,6 +178,8 @@ pub struct Store {
     pub(super) history: History,
     /// Files of which the disk could not give back something, and the first error of each.
     damage: Mutex<BTreeMap<FileIndex, i32>>,
+    /// What is mapped of the files, to be sent.
+    pub(super) views: Arc<SharedViews>,
 }
 
 impl Store {
@@ -224,7 +227,9 @@ impl Store {
             in_place: AtomicBool::new(false),
         });
         let (files, history) = (files.collect(), History::new(layout.total()));
-        Self { folder, layout, files, writer: OnceLock::new(), history, damage: Mutex::default() }
+        let views = Arc::new(SharedViews::new(layout.total()));
+        let (writer, damage) = (OnceLock::new(), Mutex::default());
+        Self { folder, layout, files, writer, history, damage, views }
     }
 
     fn regular(&self) -> impl Iterator<Item = (FileIndex, &StoredFile)> {

@@ -1,20 +1,16 @@
-//! Parts of files that are mapped, to be sent from the page cache: as many as there is room for. Which are given up is left to
-//! chance: of peers that all go through a torrent in its order, the oldest would be what is wanted next.
-//!
-//! To map a part and to give it up costs more than to send a few blocks of it without ([`FileRange`]). So where those that are given up
-//! have sent little (blocks from all over a torrent that is longer than the room), few new ones are mapped: those that are there
-//! stay longer, and send more. And where little of a part is wanted, and nothing tells that more will be, none is given up for it:
-//! each of the others is as likely to be wanted next.
+//! One core's way to the parts of files that are mapped, to be sent from the page cache ([`Mappings`] has them, for all cores of a
+//! torrent): which it knows, so that it has to ask only for others.
 
-use super::file_id::FileId;
 use super::handle::Handle;
+use super::mappings::{Known, Mappings, Place};
 use crate::metainfo::FileIndex;
 use crate::ring::{Cached, FileRange, VIEW_LEN, View, Window};
 use std::collections::HashMap;
-use std::io;
 use std::ops::Range;
 use std::os::fd::AsFd;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Views that the memory of a core has room for, at the least. Half of it may be taken by blocks that were read, and a
@@ -22,39 +18,18 @@ use std::time::{Duration, Instant};
 const LEAST_VIEWS: usize = 24;
 /// Bytes of a view at the least.
 const LEAST_VIEW_LEN: usize = 128 * 1024;
-/// Mappings of the process at most: the kernel allows 65530, and the allocator needs some.
-const MOST_VIEWS: usize = 16 * 1024;
-
-/// What of its length a view has to send, on an average, before it is given up: as much as pays for it.
-const LEAST_WORTH: f32 = 1.0 / 2.0;
-/// Views that are given up count for an average.
-const REMEMBERED: f32 = 16.0;
-/// What of a part is to be wanted at once for another to be given up for it, by those who do not go on in order.
-const LEAST_WANTED: usize = 16;
-/// While views do not pay, one is mapped where so many could be: what is asked for may have changed.
-const TRIES: u32 = 16;
 
 /// What was in the page cache a moment ago is taken to be there still. Were it not, the send would wait for the disk, and the core
 /// with it.
 const MOMENT: Duration = Duration::from_millis(50);
 
-type Place = (FileIndex, u64);
-
-/// A view, with the file that it is of: the name may be another one's by now.
-struct Mapped {
-    id: FileId,
-    view: Rc<View>,
-    /// Whether the page cache had all of it, when the kernel was asked last.
-    whole: bool,
-    asked: Instant,
-    /// Bytes that were asked for.
-    sent: usize,
-}
+/// A core forgets views that have gone when it knows twice as many as there are, and so many more.
+const FORGOTTEN: usize = 64;
 
 /// What is known of those who want a part of a file.
 #[derive(Clone, Copy, Debug)]
 pub struct Interest {
-    /// Bytes that may be mapped in all.
+    /// Bytes of this core's memory that may be mapped.
     pub room: usize,
     /// They go on in order: what comes next they will want, too.
     pub ahead: bool,
@@ -62,7 +37,34 @@ pub struct Interest {
     pub again: bool,
 }
 
-impl Mapped {
+/// What all cores of a torrent have mapped.
+pub(super) struct SharedViews {
+    mappings: Mutex<Mappings<View>>,
+    /// Bytes of one view.
+    len: OnceLock<usize>,
+}
+
+impl SharedViews {
+    /// Nothing, of a torrent of `total` bytes.
+    pub(super) fn new(total: u64) -> Self {
+        Self { mappings: Mutex::new(Mappings::new(total)), len: OnceLock::new() }
+    }
+
+    /// Nothing is mapped or unmapped, and nobody waited for, while this is held.
+    fn lock(&self) -> MutexGuard<'_, Mappings<View>> {
+        self.mappings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A view that this core knows.
+struct Seen {
+    known: Known<View>,
+    /// Whether the page cache had all of it, when the kernel was asked last.
+    whole: bool,
+    asked: Instant,
+}
+
+impl Seen {
     /// The same, as of a moment ago at most.
     fn is_whole(&mut self, file: &Handle, range: Range<u64>) -> bool {
         if self.asked.elapsed() > MOMENT {
@@ -71,46 +73,50 @@ impl Mapped {
         self.whole
     }
 
-    /// These bytes of the view, which begins at `start`.
-    fn window(&mut self, start: u64, part: &Range<u64>, again: bool) -> Cached {
-        let within = (part.start - start) as usize..(part.end - start) as usize;
-        self.sent += if again { 0 } else { within.len() };
-        Cached::Mapped(Window::new(Rc::clone(&self.view), within))
+    /// These bytes of the view, which is still there.
+    fn window(&self, view: Arc<View>, within: Range<usize>, again: bool) -> Cached {
+        self.known.sent.fetch_add(if again { 0 } else { within.len() }, Ordering::Relaxed);
+        Cached::Mapped(Window::new(view, within))
     }
 }
 
+/// See the module.
 pub(super) struct Views {
-    views: HashMap<Place, Mapped>,
-    places: Vec<Place>,
-    chance: fastrand::Rng,
-    bytes: usize,
-    most: usize,
-    /// Bytes of one view.
-    len: usize,
-    /// What of their length views have sent when they were given up, an average of the last ones; 1 if they sent more.
-    worth: f32,
-    /// Views that were not mapped since the last one was.
-    passed: u32,
+    shared: Arc<SharedViews>,
+    seen: HashMap<Place, Seen>,
+    /// Bytes of its memory that this core leaves to views, of whatever core.
+    share: usize,
 }
 
 impl Views {
-    /// None, with this core's share of the mappings.
-    pub(super) fn new(cores: usize) -> Self {
-        let most = MOST_VIEWS / cores.max(1);
-        let (views, places, chance) = (HashMap::new(), Vec::new(), fastrand::Rng::new());
-        Self { views, places, chance, bytes: 0, most, len: VIEW_LEN, worth: 1.0, passed: 0 }
+    /// A core's way to these, to which it leaves nothing yet.
+    pub(super) fn new(shared: Arc<SharedViews>) -> Self {
+        Self { shared, seen: HashMap::new(), share: 0 }
     }
 
-    /// Views as long as is good when the core has so many bytes of memory.
+    /// The core has so many bytes of memory, like every other core, and leaves all of them to views. These are as long as is good
+    /// then.
     pub(super) fn fit(&mut self, memory: usize) {
-        debug_assert!(self.places.is_empty(), "nothing is mapped yet");
         let len = 1 << (memory / LEAST_VIEWS).max(1).ilog2();
-        self.len = len.clamp(LEAST_VIEW_LEN, VIEW_LEN);
+        self.shared.len.get_or_init(|| len.clamp(LEAST_VIEW_LEN, VIEW_LEN));
+        self.leave(memory);
     }
 
     /// Bytes that are mapped, all of which may be resident.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.shared.lock().bytes()
+    }
+
+    /// Leaves so many bytes of this core's memory to views. Gives up what has no room any more, but for what is being sent; says
+    /// whether the others have room.
+    pub(super) fn leave(&mut self, room: usize) -> bool {
+        let (gone, fits) = {
+            let mut mappings = self.shared.lock();
+            (mappings.share(self.share, room), mappings.fits())
+        };
+        self.share = room;
+        drop(gone);
+        fits
     }
 
     /// As many of `wanted` bytes of a file of `len` bytes, from the start, as can be sent in one; `None` when the page cache has not
@@ -121,103 +127,101 @@ impl Views {
         wanted: &Range<u64>,
         interest: Interest,
     ) -> Option<Cached> {
-        let number = wanted.start / self.len as u64;
-        let (place, start) = ((index, number), number * self.len as u64);
-        let view = start..len.min(start + self.len as u64);
+        let view_len = *self.shared.len.get_or_init(|| VIEW_LEN) as u64;
+        let number = wanted.start / view_len;
+        let (place, start) = (Place { file: index, id: file.id(), number }, number * view_len);
+        let view = start..len.min(start + view_len);
         let part = wanted.start..wanted.end.min(view.end);
-        match self.views.get_mut(&place) {
-            Some(mapped) if mapped.id == file.id() => {
-                let is_there = mapped.is_whole(file, view) || file.is_resident(part.clone());
-                return is_there.then(|| mapped.window(start, &part, interest.again));
-            }
-            Some(_) => self.give_up(|mapped| *mapped == place),
-            None => {}
+        let within = (part.start - start) as usize..(part.end - start) as usize;
+        if interest.room != self.share {
+            self.leave(interest.room);
+        }
+        if let Some(seen) = self.seen.get_mut(&place)
+            && let Some(mapped) = seen.known.mapped.upgrade()
+        {
+            let is_there = seen.is_whole(file, view) || file.is_resident(part);
+            return is_there.then(|| seen.window(mapped, within, interest.again));
         }
         if !file.is_resident(part.clone()) {
             return None;
         }
-        let wanted_len = (part.end - part.start) as usize;
-        if self.make_room(&view, wanted_len, interest)
-            && let Ok(mapped) = self.map(place, file, view)
+        if let Some(seen) = self.find(place, file, view, (within.len(), interest.ahead))
+            && let Some(mapped) = seen.known.mapped.upgrade()
         {
-            return Some(mapped.window(start, &part, interest.again));
+            return Some(seen.window(mapped, within, interest.again));
         }
         Some(Cached::File(FileRange::new(Rc::clone(file) as Rc<dyn AsFd>, part)))
     }
 
-    fn map(&mut self, place: Place, file: &Handle, range: Range<u64>) -> io::Result<&mut Mapped> {
+    /// The view of this `range`, which another core has mapped or this one maps now. `None` if it is not to be.
+    fn find(
+        &mut self,
+        place: Place,
+        file: &Handle,
+        range: Range<u64>,
+        (wanted, ahead): (usize, bool),
+    ) -> Option<&Seen> {
         let (start, len) = (range.start, (range.end - range.start) as usize);
+        let (found, gone) = {
+            let mut mappings = self.shared.lock();
+            match mappings.find(place) {
+                Some(known) => (Ok(known), Vec::new()),
+                None => {
+                    let (reserved, gone) = mappings.reserve(len, wanted, ahead);
+                    (Err(reserved), gone)
+                }
+            }
+        };
+        drop(gone);
         let (whole, asked) = (file.is_resident(range), Instant::now());
-        let view = if whole { View::populated } else { View::new }(file.file(), start, len)?;
-        self.bytes += len;
-        self.passed = 0;
-        self.places.push(place);
-        let mapped = Mapped { id: file.id(), view: Rc::new(view), whole, asked, sent: 0 };
-        Ok(self.views.entry(place).insert_entry(mapped).into_mut())
+        let known = match found {
+            Ok(known) => known,
+            Err(true) => self.map(place, file, (start, len), whole)?,
+            Err(false) => return None,
+        };
+        Some(self.seen.entry(place).insert_entry(Seen { known, whole, asked }).into_mut())
     }
 
-    /// Whether a view of this range, of which so many bytes are `wanted`, may be mapped now; sees to it that it can be.
-    fn make_room(
+    /// Maps a view for which there is room.
+    fn map(
         &mut self,
-        range: &Range<u64>,
-        wanted: usize,
-        Interest { room, ahead, .. }: Interest,
-    ) -> bool {
-        let len = (range.end - range.start) as usize;
-        let Some(left) = room.checked_sub(len) else { return false };
-        let is_full = self.bytes > left || self.places.len() >= self.most;
-        let pays = self.worth >= LEAST_WORTH && (ahead || wanted >= len / LEAST_WANTED);
-        if is_full && !pays && self.passed < TRIES {
-            self.passed += 1;
-            return false;
+        place: Place,
+        file: &Handle,
+        (start, len): (u64, usize),
+        whole: bool,
+    ) -> Option<Known<View>> {
+        let view = if whole { View::populated } else { View::new }(file.file(), start, len);
+        let mut mappings = self.shared.lock();
+        let Ok(view) = view else {
+            mappings.fail(len);
+            return None;
+        };
+        let (known, gone) = mappings.add(place, len, view);
+        let count = mappings.count();
+        drop(mappings);
+        drop(gone);
+        if self.seen.len() > 2 * count + FORGOTTEN {
+            self.seen.retain(|_, seen| seen.known.mapped.strong_count() > 0);
         }
-        self.shrink(left, self.most - 1);
-        self.bytes <= left && self.places.len() < self.most
+        Some(known)
     }
 
     /// The files of which something is mapped.
-    pub(super) fn files(&self) -> impl Iterator<Item = FileIndex> {
-        self.views.keys().map(|(index, _)| *index)
+    pub(super) fn files(&self) -> Vec<FileIndex> {
+        self.shared.lock().files().collect()
     }
 
     /// Gives up what is mapped of a file.
     pub(super) fn give_up_file(&mut self, index: FileIndex) {
-        self.give_up(|place| place.0 == index);
+        let gone = self.shared.lock().forget_file(index);
+        drop(gone);
     }
+}
 
-    /// What is being sent of these goes with the send.
-    fn give_up(&mut self, which: impl Fn(&Place) -> bool) {
-        let leaving = self.views.extract_if(|place, _| which(place));
-        self.bytes -= leaving.map(|(_, mapped)| mapped.view.len()).sum::<usize>();
-        self.places.retain(|place| self.views.contains_key(place));
-    }
-
-    /// Whether no more than `room` bytes are being sent: the others can be given up.
-    pub(super) fn sends_within(&self, room: usize) -> bool {
-        let busy = |mapped: &&Mapped| Rc::strong_count(&mapped.view) > 1;
-        let sent = || self.views.values().filter(busy).map(|mapped| mapped.view.len()).sum::<usize>();
-        self.bytes <= room || sent() <= room
-    }
-
-    /// Keeps no more than `room` bytes, but for what is being sent.
-    pub(super) fn keep_within(&mut self, room: usize) {
-        self.shrink(room, self.most);
-    }
-
-    /// Gives up some until there are no more than so many bytes and views, or all that are left are being sent: to give those
-    /// up would free nothing.
-    fn shrink(&mut self, room: usize, most: usize) {
-        while self.bytes > room || self.places.len() > most {
-            let (first, count) = (self.chance.usize(..self.places.len()), self.places.len());
-            let mut turned = (first..count).chain(0..first);
-            let is_idle = |at: &usize| Rc::strong_count(&self.views[&self.places[*at]].view) == 1;
-            let Some(at) = turned.find(is_idle) else { break };
-            let leaving = self.places.swap_remove(at);
-            let Mapped { view, sent, .. } = self.views.remove(&leaving).expect("each place has one");
-            self.bytes -= view.len();
-            let worth = sent.min(view.len()) as f32 / view.len() as f32;
-            self.worth += (worth - self.worth) / REMEMBERED;
-        }
+impl Drop for Views {
+    /// The core leaves nothing any more.
+    fn drop(&mut self) {
+        self.leave(0);
     }
 }
 
@@ -227,6 +231,7 @@ mod tests {
     use crate::ring::{Cached, VIEW_LEN};
     use crate::storage::{Access, Folder, Interest, Store};
     use std::fs;
+    use std::ops::Range;
     use std::path::Path;
     use std::sync::Arc;
 
@@ -302,8 +307,7 @@ mod tests {
             (0..3).filter(|view| cached(&access, view * VIEW, much - 1, 2 * VIEW_LEN) == mapped([len - 1]));
         assert_eq!(little.count(), 2, "none is given up for little");
         for (room, left) in [(3 * VIEW_LEN, 2 * VIEW_LEN), (2 * VIEW_LEN - 1, VIEW_LEN), (0, 0)] {
-            assert!(access.sends_within(room));
-            access.map_within(room);
+            assert!(access.map_within(room));
             assert_eq!(access.mapped(), left);
         }
     }
@@ -329,11 +333,35 @@ mod tests {
         let is_mapped = |view: u32| matches!(ask(view), Cached::Mapped(_));
         let held = [ask(0), ask(1)];
         assert!(!is_mapped(2) && is_mapped(1));
-        assert!(access.sends_within(2 * VIEW_LEN) && !access.sends_within(2 * VIEW_LEN - 1));
-        access.map_within(0);
+        assert!(
+            access.map_within(2 * VIEW_LEN) && !access.map_within(2 * VIEW_LEN - 1) && !access.map_within(0)
+        );
         assert_eq!(access.mapped(), 2 * VIEW_LEN, "nothing would be freed");
         drop(held);
         assert!(is_mapped(2) && access.mapped() <= 2 * VIEW_LEN);
+    }
+
+    #[test]
+    fn what_one_core_has_mapped_the_others_send_from() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = stored(folder.path(), &[(REGULAR, 7 << 20)]);
+        let second = Access::new(Arc::clone(first.store()), 2);
+        let mapped = |access: &Access, views: Range<u32>| {
+            views
+                .filter(|view| cached(access, view * VIEW, VIEW / 16, VIEW_LEN).unwrap().1.is_empty())
+                .count()
+        };
+        assert_eq!((mapped(&first, 0..3), mapped(&first, 0..1)), (3, 1));
+        assert_eq!(first.mapped(), VIEW_LEN, "room for one");
+        assert_eq!((mapped(&second, 0..2), second.mapped()), (2, 2 * VIEW_LEN));
+        assert_eq!((mapped(&first, 0..2), first.mapped()), (2, 2 * VIEW_LEN), "the same two");
+        // A core that needs its memory, or ends, takes its share with it.
+        assert!(second.map_within(0));
+        assert_eq!(first.mapped(), VIEW_LEN);
+        assert!(second.map_within(VIEW_LEN));
+        assert_eq!((mapped(&first, 0..2), first.mapped()), (2, 2 * VIEW_LEN));
+        drop(second);
+        assert_eq!(first.mapped(), VIEW_LEN);
     }
 
     #[test]

@@ -16,7 +16,7 @@ impl Access {
     /// When somebody has written into one since it was checked: what it holds is not known any more.
     pub fn look_after_files(&self) -> Result<(), StorageError> {
         let known: BTreeSet<FileIndex> =
-            self.views.borrow().files().chain(self.open.borrow().files()).collect();
+            self.views.borrow().files().into_iter().chain(self.open.borrow().files()).collect();
         let behind = |index: &&FileIndex| Some(**index) > self.looked.get();
         if !known.iter().any(|index| behind(&index)) {
             self.looked.set(None);

@@ -3,6 +3,7 @@
 use super::*;
 use crate::ring::sendfile;
 use rustix::net::{Shutdown, sockopt::tcp_cork};
+use std::sync::Arc;
 
 #[test]
 fn sends_from_a_mapped_file_until_it_is_cut_short() {
@@ -13,11 +14,11 @@ fn sends_from_a_mapped_file_until_it_is_cut_short() {
         file.write_all_at(&content, 0).unwrap();
         let mapped = File::new(file.try_clone().unwrap().into());
         let views = [(0, VIEW_LEN), (VIEW_LEN, 5000)]
-            .map(|(offset, len)| Rc::new(View::new(&mapped, offset as u64, len).unwrap()));
+            .map(|(offset, len)| Arc::new(View::new(&mapped, offset as u64, len).unwrap()));
         drop(mapped);
         let mut gather = Gather::default();
         gather.push_small(b"head");
-        let all = |view: usize, len| Cached::Mapped(Window::new(Rc::clone(&views[view]), 0..len));
+        let all = |view: usize, len| Cached::Mapped(Window::new(Arc::clone(&views[view]), 0..len));
         gather.push_cached(all(0, VIEW_LEN).part(VIEW_LEN - 1000..VIEW_LEN));
         gather.push_cached(all(1, 5000));
         assert_eq!((gather.len(), gather.payload_len(), gather.slabs()), (6004, 6000, 1));
@@ -28,7 +29,7 @@ fn sends_from_a_mapped_file_until_it_is_cut_short() {
         assert!(got[..4] == *b"head" && got[4..] == content[VIEW_LEN - 1000..]);
 
         gather.leave_views();
-        assert_eq!(views.each_ref().map(Rc::strong_count), [1, 1]);
+        assert_eq!(views.each_ref().map(Arc::strong_count), [1, 1]);
         // A page that is gone is an error of the send, and not the end of the process.
         file.set_len(VIEW_LEN as u64).unwrap();
         gather.clear();
@@ -39,8 +40,8 @@ fn sends_from_a_mapped_file_until_it_is_cut_short() {
 }
 
 /// What is resident of a view, in bytes.
-fn resident(view: &Rc<View>) -> usize {
-    let address = Window::new(Rc::clone(view), 0..0).address() as usize;
+fn resident(view: &Arc<View>) -> usize {
+    let address = Window::new(Arc::clone(view), 0..0).address() as usize;
     let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
     let begins = format!("{address:x}-");
     let lines = maps.lines().skip_while(|line| !line.starts_with(&begins));
@@ -53,8 +54,8 @@ fn a_view_is_mapped_page_by_page_or_at_once() {
     let file = tempfile::tempfile().unwrap();
     file.write_all_at(&bytes(VIEW_LEN, 1), 0).unwrap();
     let file = File::new(file.into());
-    assert_eq!(resident(&Rc::new(View::new(&file, 0, VIEW_LEN).unwrap())), 0);
-    assert_eq!(resident(&Rc::new(View::populated(&file, 0, VIEW_LEN).unwrap())), VIEW_LEN);
+    assert_eq!(resident(&Arc::new(View::new(&file, 0, VIEW_LEN).unwrap())), 0);
+    assert_eq!(resident(&Arc::new(View::populated(&file, 0, VIEW_LEN).unwrap())), VIEW_LEN);
 }
 
 /// A file with content, and the same as a range of it.
@@ -95,7 +96,7 @@ fn small_bytes_slabs_views_and_files_go_out_in_order() {
         let (socket, mut plain) = pair().await;
         let content = bytes(100_000, 2);
         let (file, range) = stored(&content);
-        let view = Rc::new(View::new(&File::new(file.into()), 0, 100_000).unwrap());
+        let view = Arc::new(View::new(&File::new(file.into()), 0, 100_000).unwrap());
         let mut filling = core.arena.take().unwrap();
         filling.write(0, &content[..BLOCK]);
         let slab = filling.seal().ok().unwrap();
