@@ -279,6 +279,11 @@ impl Announcer {
         })
     }
 
+    /// Whether a tracker is just being told of the completion.
+    pub fn tells_completion(&self) -> bool {
+        matches!(self.state, State::UnderWay(_, Some(Event::Completed)))
+    }
+
     /// What to tell when the torrent stops, to each tracker that knows of us and to those whose answer nobody has heard. A
     /// completion that was not told yet goes to the first of them before `stopped`: to one that has answered this session, if any has.
     pub fn goodbyes(&self) -> Vec<Goodbye> {

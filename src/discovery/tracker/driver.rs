@@ -19,10 +19,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
-/// Time that the end of a torrent may take, how much of it an announce under way gets, and how much what comes before the last
-/// word to a tracker, or is told to one that may not have heard of us.
+/// Time that the end of a torrent may take, how much of it an announce under way gets, how much one that tells of the completion (for
+/// it is told again after that, and a tracker that was only slow counts two), and how much what comes before the last word to a
+/// tracker, or is told to one that may not have heard of us.
 const STOP_TIME: Duration = Duration::from_secs(5);
 const FINISH_TIME: Duration = Duration::from_secs(1);
+const COMPLETION_TIME: Duration = Duration::from_millis(2500);
 const WORD_TIME: Duration = Duration::from_millis(1500);
 /// Patience with a UDP tracker when we leave.
 const LAST_WORDS: UdpPatience = UdpPatience { first_wait: Duration::from_secs(1), retries: 1 };
@@ -342,7 +344,8 @@ impl Driver {
     /// Tells all trackers that know of us that we leave, at the same time.
     async fn say_goodbye(&mut self, mut under_way: JoinSet<Outcome>) {
         // A tracker that is just hearing of us is to hear that we leave, too.
-        let _ = timeout(FINISH_TIME, async {
+        let tells = self.lines.iter().any(|line| line.machine.tells_completion());
+        let _ = timeout(if tells { COMPLETION_TIME } else { FINISH_TIME }, async {
             while let Some(outcome) = under_way.join_next().await {
                 self.finished(joined(outcome));
             }

@@ -75,3 +75,26 @@ async fn a_tracker_that_keeps_us_waiting_hears_the_goodbye_all_the_same() {
         assert_eq!(events.recv().await.unwrap(), "event=stopped");
     }
 }
+
+#[tokio::test]
+async fn a_tracker_that_is_only_slow_counts_one_completion() {
+    let (heard, mut events) = mpsc::channel(8);
+    let slow = stub(move |head, mut stream| {
+        let heard = heard.clone();
+        async move {
+            let event = head.split(['?', '&', ' ']).find(|part| part.starts_with("event=")).unwrap();
+            heard.send(event.to_owned()).await.unwrap();
+            let wait = if event == "event=completed" { 1500 } else { 0 };
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+            stream.write_all(&response("200 OK", b"d8:intervali900ee")).await.unwrap();
+        }
+    })
+    .await;
+    let mut torrent = start(1001, 10, &[&slow]);
+    torrent.announced().await;
+    assert_eq!(events.recv().await.unwrap(), "event=started");
+    torrent.announcing.completed();
+    assert_eq!(events.recv().await.unwrap(), "event=completed");
+    torrent.announcing.stop().await;
+    assert_eq!(events.recv().await.unwrap(), "event=stopped");
+}
