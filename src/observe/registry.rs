@@ -80,6 +80,10 @@ const COUNTERS: &[(&str, &str)] = &[
     ("seedring_page_cache_hits_total", "Stretches that are sent from the page cache, without a read."),
     ("seedring_cache_misses_total", "Stretches that had to be read."),
     (
+        "seedring_memory_waits_total",
+        "Receives that waited a moment for memory that was being written, before more was made resident.",
+    ),
+    (
         "seedring_file_sends_total",
         "Sends from the page cache of what is not mapped: beside the ring, by sendfile. After each comes an operation of kind \"other\".",
     ),
@@ -380,6 +384,7 @@ impl Registry {
         self.counter("seedring_cache_hits_total", &labels, core.cache_hits);
         self.counter("seedring_page_cache_hits_total", &labels, core.page_cache_hits);
         self.counter("seedring_cache_misses_total", &labels, core.cache_misses);
+        self.counter("seedring_memory_waits_total", &labels, core.memory_waits);
         let FileSends { sends, calls, bytes } = core.ring.file_sends;
         self.counter("seedring_file_sends_total", &labels, sends.queued);
         self.counter("seedring_file_send_calls_total", &labels, calls);

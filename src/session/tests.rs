@@ -131,6 +131,45 @@ fn a_core_that_has_no_time_asks_a_fast_seed_for_less_ahead() {
     });
 }
 
+/// Of a disk that takes its time there is much to write soon.
+#[test]
+fn what_comes_waits_a_moment_for_memory_that_is_being_written_and_then_gets_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let seeded = folder.path().join("payload");
+    std::fs::write(&seeded, vec![7; 40 << 20]).unwrap();
+    let options = CreateOptions { piece_length: Some(1 << 20), ..CreateOptions::default() };
+    let torrent = Arc::new(create(&seeded, &options, 1, |_, _| {}).unwrap().1);
+    let waits = block_on(async {
+        let (tell, addr) = oneshot::channel();
+        let seeding = run_on(job(&torrent, folder.path(), Goal::Seed, 1), |addr| tell.send(addr).unwrap());
+        let fetching = async {
+            let into = folder.path().join("fetched");
+            let peers = vec![addr.await.unwrap()];
+            // More than an eighth of it: a torrent of less stays in memory.
+            let fetch = Job {
+                peers,
+                memory_limit: 128 << 20,
+                snapshots: true,
+                ..job(&torrent, &into, Goal::Download, 1)
+            };
+            faults::plan(torrent.info_hash, None, Place::Disk);
+            let mut waits = 0;
+            let watch = |event: Event| {
+                if let Event::Snapshot(snapshot) = event {
+                    waits = snapshot.memory_waits;
+                }
+            };
+            assert!(run(fetch, watch, std::future::pending()).await.unwrap().complete);
+            waits
+        };
+        tokio::select! {
+            ended = seeding => panic!("the seed has ended: {ended:?}"),
+            waits = fetching => waits
+        }
+    });
+    assert!((1..=4).contains(&waits), "{waits}: once for each time that the arena grew, at the most");
+}
+
 /// The end waits for disk work; this never says that it is done.
 #[test]
 fn disk_work_that_panics_ends_a_download_and_what_is_there_is_gone_on_with() {

@@ -18,6 +18,8 @@ pub(crate) enum Place {
     Work,
     /// Nowhere: it has no time for what peers send, as long as this is planned.
     Strain,
+    /// Nowhere: the disk takes two seconds for each run, as long as this is planned.
+    Disk,
 }
 
 /// What is to happen, once each: to which torrent, on which core (`None`: whichever comes first), where.

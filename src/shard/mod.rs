@@ -29,6 +29,7 @@ mod send;
 mod snapshot;
 mod strain;
 mod strangers;
+mod thrift;
 mod torrent;
 
 use self::core::Work;

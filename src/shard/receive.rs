@@ -114,6 +114,9 @@ impl Receiver {
                 socket.readable().await?;
             }
             self.most = self.wait_for_turn(socket).await;
+            if let Some(next) = self.next_block() {
+                self.torrent.wait_for_room(&next).await;
+            }
             let mut scatter = self.torrent.take_scatter();
             let plan = self.plan(&mut scatter);
             let room = scatter.capacity();
@@ -194,6 +197,12 @@ impl Receiver {
         usize::try_from(quantum).unwrap_or(usize::MAX)
     }
 
+    /// The block that is coming, or else the one that is expected next.
+    fn next_block(&self) -> Option<Block> {
+        let coming = self.coming.as_ref().map(|coming| coming.block);
+        coming.or_else(|| self.torrent.swarm.borrow().next_of(self.slot))
+    }
+
     /// Tells how much a receive has left in the socket for want of time.
     fn look_behind(&self, socket: &Socket, received: usize, room: usize) {
         let is_full = received == room;
@@ -256,7 +265,8 @@ impl Receiver {
             let from = at_home.filter(|(home, _)| *home == block).map_or(0, |(_, filled)| filled);
             let room = most.saturating_sub(scatter.capacity());
             let end = |range: &Range<usize>| range.end.min((range.start + from).saturating_add(room));
-            if room == 0 {
+            // What has no memory yet waits for it when it comes first.
+            if room == 0 || !plan.is_empty() && self.torrent.is_short_of_room(&block) {
                 break;
             }
             let lease =

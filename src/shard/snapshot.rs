@@ -55,6 +55,8 @@ pub struct Snapshot {
     pub page_cache_hits: u64,
     /// See `cache_hits`.
     pub cache_misses: u64,
+    /// Receives that waited for memory that was being written, before more was made resident.
+    pub memory_waits: u64,
     /// Batches of runs hashed side by side, to check what was on disk.
     pub checked: Batches,
     /// The same of what came from peers.
@@ -115,6 +117,7 @@ impl Snapshot {
             cache_hits: gauges.lookups(Lookup::Memory),
             page_cache_hits: gauges.lookups(Lookup::PageCache),
             cache_misses: gauges.lookups(Lookup::Read),
+            memory_waits: gauges.memory_waits.get(),
             hashed: gauges.hashed.get(),
             peers: swarm.peers().collect(),
             ..Self::of_check(torrent.core, &torrent.access, &memory)
@@ -158,9 +161,15 @@ pub(super) struct Gauges {
     failures: Cell<HandshakeFailures>,
     /// But for handshakes: the ring counts those.
     overhead: Cell<Overhead>,
+    memory_waits: Cell<u64>,
 }
 
 impl Gauges {
+    /// A receive waits for memory.
+    pub(super) fn count_memory_wait(&self) {
+        self.memory_waits.set(self.memory_waits.get() + 1);
+    }
+
     /// A handshake has come to nothing.
     pub(super) fn count_failure(&self, failure: Failure) {
         let mut failures = self.failures.get();

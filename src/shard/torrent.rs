@@ -90,7 +90,9 @@ pub(super) struct TorrentShard {
     pub(super) asides: Asides,
     reports: mpsc::Sender<Report>,
     /// Runs that are being written; their slabs are no longer in `fetched`.
-    writing: Cell<usize>,
+    pub(super) writing: Cell<usize>,
+    /// Rings when one has been.
+    pub(super) wrote: Notify,
     /// Writes and renames under way.
     busy: Cell<usize>,
     stopping: Cell<bool>,
@@ -150,6 +152,7 @@ impl TorrentShard {
             asides,
             reports,
             writing: Cell::new(0),
+            wrote: Notify::new(),
             busy: Cell::new(0),
             stopping: Cell::new(false),
             hits: RefCell::default(),
@@ -369,6 +372,10 @@ impl TorrentShard {
         let len = self.run_len(key);
         self.writing.set(self.writing.get() + 1);
         let written = self.access.write(piece, run as u32 * RUN_LEN, len, &slab).await;
+        #[cfg(test)]
+        if super::faults::awaits(self.handshake.info_hash, super::faults::Place::Disk) {
+            tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        }
         self.writing.set(self.writing.get() - 1);
         written?;
         let is_last = self.swarm.borrow().is_last_to_write(piece, run);
@@ -377,6 +384,7 @@ impl TorrentShard {
         }
         // Should the piece turn out bad, `settle` takes it out again.
         self.memory.borrow_mut().keep(key, slab, 0..len as usize);
+        self.wrote.notify_one();
         self.swarm.borrow_mut().written(self.now(), piece, run);
         Ok(())
     }

@@ -35,6 +35,7 @@ fn told() -> Board {
         let sends = Operations { queued: 21, completed: 21, short: 23, failed: 24 };
         told.ring.file_sends = FileSends { sends, calls: 25, bytes: 22 };
         (told.cache_hits, told.page_cache_hits, told.cache_misses) = (31, 32, 33);
+        told.memory_waits = 34;
         (told.progress.download_rate, told.progress.upload_rate, told.progress.moved) = (90, 60, 44);
         (told.ring.busy, told.ring.queue_full) = (1_500_000_000, 4);
         told.seeding = core == 1;
@@ -95,6 +96,7 @@ fn what_a_ring_and_its_memory_have_done_is_told_of_each_core() {
             ("cache_hits", 31),
             ("page_cache_hits", 32),
             ("cache_misses", 33),
+            ("memory_waits", 34),
         ] {
             assert_shows(format!("{what}_total{{core=\"{core}\"}}"), value);
         }
