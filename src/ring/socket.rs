@@ -110,16 +110,20 @@ impl Socket {
         Ok(Self(Rc::new(Connection { fd, _place: place, flights: OnceCell::new(), _alive: alive })))
     }
 
-    /// Connects, within `limit`, which begins when there is a place for one more connection.
+    /// Connects, from an address of ours or from one that the kernel chooses, within `limit`, which begins when there is a place for
+    /// one more connection.
     ///
     /// # Errors
     /// What the kernel says; `TimedOut` when nobody answers in time.
-    pub async fn connect(addr: SocketAddr, limit: Duration) -> io::Result<Self> {
+    pub async fn connect(addr: SocketAddr, from: Option<SocketAddr>, limit: Duration) -> io::Result<Self> {
         let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let place = Descriptors::of_process().sockets.take().await;
         let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
         let socket = Self::new(fd, place)?;
+        if let Some(from) = from {
+            rustix::net::bind(&socket.0.fd, &from)?;
+        }
         match rustix::net::connect(&socket.0.fd, &addr) {
             Ok(()) => {}
             Err(rustix::io::Errno::INPROGRESS) => {

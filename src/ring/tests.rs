@@ -45,7 +45,7 @@ async fn pair() -> (Socket, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let plain = std::thread::spawn(move || listener.accept().unwrap().0);
-    let socket = Socket::connect(addr, Duration::from_secs(5)).await.unwrap();
+    let socket = Socket::connect(addr, None, Duration::from_secs(5)).await.unwrap();
     (socket, plain.join().unwrap())
 }
 
@@ -53,7 +53,7 @@ async fn pair() -> (Socket, TcpStream) {
 async fn narrow_pair() -> (Socket, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     rustix::net::sockopt::set_socket_recv_buffer_size(&listener, 16 * 1024).unwrap();
-    let socket = Socket::connect(listener.local_addr().unwrap(), Duration::from_secs(5)).await.unwrap();
+    let socket = Socket::connect(listener.local_addr().unwrap(), None, Duration::from_secs(5)).await.unwrap();
     (socket, listener.accept().unwrap().0)
 }
 
@@ -341,7 +341,7 @@ fn shutting_down_ends_whoever_waits() {
 fn nobody_listening_and_nobody_answering() {
     on_a_ring(async |_| {
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let refused = Socket::connect(free, Duration::from_secs(5)).await.err().unwrap();
+        let refused = Socket::connect(free, None, Duration::from_secs(5)).await.err().unwrap();
         assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
         // A full backlog answers no further dial.
         let full =
@@ -351,7 +351,7 @@ fn nobody_listening_and_nobody_answering() {
         rustix::net::listen(&full, 0).unwrap();
         let addr = rustix::net::getsockname(&full).unwrap().try_into().unwrap();
         let _first = TcpStream::connect(addr).unwrap();
-        let late = Socket::connect(addr, Duration::from_millis(50)).await.err().unwrap();
+        let late = Socket::connect(addr, None, Duration::from_millis(50)).await.err().unwrap();
         assert_eq!(late.kind(), std::io::ErrorKind::TimedOut);
     });
 }

@@ -107,13 +107,14 @@ async fn attempt(
     encrypted: bool,
 ) -> Result<(Socket, Shaken), Unreached> {
     use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
-    let dialled = Socket::connect(addr, CONNECT_LIMIT).await.map_err(|error| {
-        torrent.hits.borrow_mut().dials += u64::from(error.kind() == io::ErrorKind::TimedOut);
-        if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) {
-            Descriptors::of_process().count_refusal();
-        }
-        Unreached::Failed(error)
-    });
+    let dialled =
+        Socket::connect(addr, torrent.crew.home.towards(addr), CONNECT_LIMIT).await.map_err(|error| {
+            torrent.hits.borrow_mut().dials += u64::from(error.kind() == io::ErrorKind::TimedOut);
+            if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) {
+                Descriptors::of_process().count_refusal();
+            }
+            Unreached::Failed(error)
+        });
     let socket = dialled?;
     let deadline = socket.deadline(HANDSHAKE_LIMIT);
     let shaken = shake_outgoing(torrent, &socket, encrypted).await;

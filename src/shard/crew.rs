@@ -9,8 +9,8 @@ use super::{Assignment, Choices, Progress};
 use crate::metainfo::{FileIndex, FileKind, PieceIndex, Torrent};
 use crate::storage::{Access, CheckReport, Extent, Location, PieceQueue, StorageError, Store};
 use crate::swarm::{Commons, Greeting, Handover, Priority, Tag};
-use crate::wire::PeerId;
 use crate::wire::mse::Encryption;
+use crate::wire::{Home, PeerId};
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -57,6 +57,8 @@ pub(super) struct Crew {
     /// How connections are encrypted.
     pub(super) encryption: Encryption,
     pub(super) choices: Choices,
+    /// Where peers connect to, and from where they are dialled.
+    pub(super) home: Home,
     /// What fingerprints of blocks begin with: nobody outside can make two blocks that share one.
     pub(super) print_key: [u8; 16],
     /// Whether each core tells all that it counts.
@@ -138,6 +140,7 @@ impl Crew {
             greeting: job.greeting.clone(),
             download: job.download,
             encryption: job.encryption,
+            home: Home::new(job.listeners.first().and_then(|listener| listener.local_addr().ok())),
             choices: job.choices.clone(),
             print_key: fastrand::u128(..).to_le_bytes(),
             snapshots: job.snapshots,

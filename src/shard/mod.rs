@@ -152,9 +152,9 @@ impl Shards {
     /// # Errors
     /// When there can be no thread.
     pub fn start(mut job: Assignment) -> std::io::Result<Self> {
-        let listeners = std::mem::take(&mut job.listeners);
-        let cpus: Vec<usize> = ring::next_cpus(listeners.len()).collect();
+        let cpus: Vec<usize> = ring::next_cpus(job.listeners.len()).collect();
         let (crew, mail) = Crew::new(&job, &cpus);
+        let listeners = std::mem::take(&mut job.listeners);
         let crew = Arc::new(crew);
         let (outbox, reports) = mpsc::channel(MAILBOX);
         let config = Config {

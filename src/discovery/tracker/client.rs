@@ -3,7 +3,6 @@
 use super::announce::{AnnounceRequest, Event};
 use super::counters::{Count, Counters, TrackerCounts};
 use super::error::TrackerError;
-use super::home::Home;
 use super::http::{Http, HttpLimits, Page};
 use super::names::{self, PeerNames};
 use super::reach::Reach;
@@ -17,6 +16,7 @@ use super::url::{HttpUrl, TrackerUrl, UdpUrl};
 use crate::discovery::names::Names;
 use crate::metainfo::InfoHash;
 use crate::swarm::may_name;
+use crate::wire::Home;
 use crate::wire::mse::Encryption;
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -3,15 +3,15 @@
 
 use super::counters::{Count, Counters};
 use super::error::TrackerError;
-use super::home::Home;
 use super::names;
 use super::reach::Reach;
 use super::reply::clamped;
 use super::tls::Tls;
 use super::udp_packet::Family;
 use super::url::{HttpUrl, UrlError};
+use crate::discovery::dial;
 use crate::discovery::names::Names;
-use crate::wire::{GzipError, gunzip};
+use crate::wire::{GzipError, Home, gunzip};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
@@ -25,7 +25,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -138,20 +138,13 @@ impl Http<'_> {
             if only_outside && (self.reach.is_local)(addr.ip()) {
                 return Err(TrackerError::LocalRedirect(addr));
             }
-            match timeout(self.limits.connect, self.dial(addr)).await {
+            match timeout(self.limits.connect, dial(self.home, addr)).await {
                 Ok(Ok(stream)) => return Ok(stream),
                 Ok(Err(source)) => failure = TrackerError::Connect { addr, source },
                 Err(_) => failure = TrackerError::Connect { addr, source: io::ErrorKind::TimedOut.into() },
             }
         }
         Err(failure)
-    }
-
-    async fn dial(&self, addr: SocketAddr) -> io::Result<TcpStream> {
-        let Some(ours) = self.home.towards(addr) else { return TcpStream::connect(addr).await };
-        let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        socket.bind(ours)?;
-        socket.connect(addr).await
     }
 
     /// One request and its response on a fresh connection, which ends with it.

@@ -28,7 +28,6 @@ mod counters;
 mod driver;
 mod embedded;
 mod error;
-mod home;
 mod http;
 mod identity;
 mod names;

@@ -2,10 +2,10 @@
 
 use super::counters::{Count, Counters};
 use super::error::TrackerError;
-use super::home::Home;
 use super::reply::ReplyError;
 use super::udp_exchange::{Exchange, Heard, Question, Step, UdpPatience};
 use super::udp_packet::Response;
+use crate::wire::Home;
 use ::ring::rand::{SecureRandom, SystemRandom};
 use std::net::SocketAddr;
 use tokio::net::UdpSocket;

@@ -86,7 +86,7 @@ fn shared_sockets_work_on_a_pinned_ring() {
         }
         // All of them are waiting by then.
         tokio::time::sleep(Duration::from_millis(1)).await;
-        let dialled = Socket::connect(addr, Duration::from_secs(5)).await.unwrap();
+        let dialled = Socket::connect(addr, None, Duration::from_secs(5)).await.unwrap();
         while !waiting.iter().any(tokio::task::JoinHandle::is_finished) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }

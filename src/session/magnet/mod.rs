@@ -28,7 +28,7 @@ use crate::metainfo::{HostPort, Magnet, Torrent};
 use crate::shard::Secrecy;
 use crate::swarm::{self, IpFilter};
 use crate::wire::mse::Encryption;
-use crate::wire::{Handshake, PeerId, Reserved};
+use crate::wire::{Handshake, Home, PeerId, Reserved};
 use channel::Shared;
 use peer::Ourselves;
 use places::{Places, Source};
@@ -169,7 +169,7 @@ pub async fn resolve(
     let reserved = Reserved::ours(has_node);
     let handshake = Handshake { reserved, info_hash: magnet.info_hash, peer_id: id };
     let shared = Shared::new(Secrecy::new(encryption, magnet.info_hash));
-    let ourselves = Ourselves { handshake, port, dht_port, pex, shared };
+    let ourselves = Ourselves { handshake, home: Home::new(Some(addr)), port, dht_port, pex, shared };
     let mut stage = Stage::new(ourselves, Places::new(filter, most_of_host), heard);
     let (look, names) = (Names::of_a_link(), names);
     magnet.peers.iter().for_each(|peer| stage.spawn(look_up(peer.clone(), look.clone(), names.clone())));

@@ -2,9 +2,10 @@
 //! are passed over.
 
 use super::channel::{Channel, Shared};
+use crate::discovery::dial;
 use crate::wire::extended::{ExtendedHandshake, Extension, HANDSHAKE_ID, MetadataMessage};
 use crate::wire::{
-    HANDSHAKE_HEAD_LEN, HANDSHAKE_LEN, Handshake, Item, Limits, Message, PeerId, Reader, Reserved,
+    HANDSHAKE_HEAD_LEN, HANDSHAKE_LEN, Handshake, Home, Item, Limits, Message, PeerId, Reader, Reserved,
 };
 use std::future::Future;
 use std::io;
@@ -64,6 +65,7 @@ impl Line {
 pub(super) struct Ourselves {
     pub(super) handshake: Handshake,
     /// Where we listen.
+    pub(super) home: Home,
     pub(super) port: u16,
     /// The port on which our DHT node answers, if there is one that does.
     pub(super) dht_port: Option<u16>,
@@ -115,7 +117,7 @@ async fn reach(addr: SocketAddr, ours: &Ourselves) -> io::Result<(Channel, Reser
 
 async fn attempt(addr: SocketAddr, ours: &Ourselves, encrypted: bool) -> io::Result<(Channel, Reserved)> {
     // Where nobody is, no other handshake helps.
-    let stream = in_time(CONNECT_LIMIT, TcpStream::connect(addr)).await.map_err(io::Error::other)?;
+    let stream = in_time(CONNECT_LIMIT, dial(ours.home, addr)).await.map_err(io::Error::other)?;
     let shaken = in_time(HANDSHAKE_LIMIT, shake_outgoing(stream, ours, encrypted)).await;
     if encrypted {
         ours.shared.secrecy().learn(addr, shaken.is_ok());

@@ -1,8 +1,8 @@
 use super::client::{peer_v4, peer_v6, trackers_of_both_families};
 use super::{request, stub_at};
-use crate::discovery::tracker::home::Home;
 use crate::discovery::tracker::url::TrackerUrl;
 use crate::discovery::tracker::{PeerAddr, TrackerClient, TrackerOptions, UdpPatience};
+use crate::wire::Home;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::UdpSocket;

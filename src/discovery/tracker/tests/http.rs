@@ -1,7 +1,6 @@
 use super::{announce, canned, request, response, stub, stub_at};
 use crate::discovery::names::Names;
 use crate::discovery::tracker::counters::Counters;
-use crate::discovery::tracker::home::Home;
 use crate::discovery::tracker::http::{Http, Page};
 use crate::discovery::tracker::reach::Reach;
 use crate::discovery::tracker::tls::Tls;
@@ -11,6 +10,7 @@ use crate::discovery::tracker::{
     AnnounceResponse, Authorities, Count, EmbeddedTracker, EmbeddedTrackerConfig, HttpLimits, MAX_PEERS,
     ReplyError, TrackerClient, TrackerError, TrackerOptions, UrlError,
 };
+use crate::wire::Home;
 use hyper::StatusCode;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};

@@ -5,7 +5,7 @@ use crate::shard::Secrecy;
 use crate::swarm::{FORGETTING, IpFilter};
 use crate::wire::extended::ExtendedHandshake;
 use crate::wire::mse::Encryption;
-use crate::wire::{Handshake, PeerId, Reserved};
+use crate::wire::{Handshake, Home, PeerId, Reserved};
 use std::sync::Arc;
 use tokio::net::TcpListener;
 
@@ -13,7 +13,8 @@ fn stage(places: Places) -> Stage {
     let info_hash = InfoHash([1; 20]);
     let handshake = Handshake { reserved: Reserved::ours(false), info_hash, peer_id: PeerId([2; 20]) };
     let shared = Shared::new(Secrecy::new(Encryption::default(), info_hash));
-    let ourselves = Ourselves { handshake, port: 1, dht_port: None, pex: true, shared };
+    let ourselves =
+        Ourselves { handshake, home: Home::default(), port: 1, dht_port: None, pex: true, shared };
     Stage::new(ourselves, places, mpsc::channel(64).0)
 }
 
