@@ -114,7 +114,8 @@ pub struct RingCounters {
     pub operations: [Operations; KINDS],
     /// Batches handed to the kernel. tokio-uring submits what is queued when the core runs out of work, by one
     /// `io_uring_enter`; counted are those that had something to hand over. When a batch is longer than the queue
-    /// there are more calls than are counted here: [`queue_full`](Self::queue_full).
+    /// there are more calls than are counted here: [`queue_full`](Self::queue_full). A send without a copy, which has a ring of its
+    /// own, is a batch of one.
     pub submissions: u64,
     /// How often a batch outgrew the submission queue, so that the kernel was handed a part of it at once.
     pub queue_full: u64,
@@ -207,6 +208,16 @@ pub(super) fn count_handshake(sent: usize, received: usize) {
     COUNTERS.with_borrow_mut(|counters| {
         counters.handshakes_sent += sent as u64;
         counters.handshakes_received += received as u64;
+    });
+}
+
+/// `asked` bytes were sent without a copy, by a ring of its own that is handed each such send at once, with this result.
+pub(super) fn count_send(asked: usize, result: &io::Result<usize>) {
+    COUNTERS.with_borrow_mut(|counters| {
+        let sends = &mut counters.operations[Kind::Send as usize];
+        sends.queued += 1;
+        sends.answer(asked, result);
+        counters.submissions += 1;
     });
 }
 

@@ -168,7 +168,8 @@ impl Gather {
         slabs + mapped.div_ceil(SLAB_LEN)
     }
 
-    /// Lets go of mapped files, after a send. The kernel holds the pages that it still reads, mapped or not.
+    /// Lets go of mapped files, after a send. The kernel holds the pages that it still reads, mapped or not: it took hold of each
+    /// when it put it into a packet, before it said what has become of the send, and looks at no address after that.
     pub(super) fn leave_views(&mut self) {
         self.parts.retain(|part| !matches!(part, Part::Mapped(_)));
     }

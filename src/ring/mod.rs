@@ -10,7 +10,8 @@
 //! Sockets are driven by readiness: [`Socket::readable`] waits and holds no memory, then
 //! [`Socket::recv`] and [`Socket::send`] move what there is at once and never wait. So an idle or slow peer pins
 //! neither a buffer nor a slab, and no operation that points into a slab can linger behind a silent peer. Only sends
-//! without a copy ([`ZeroCopy`]) hold slabs until the peer has acknowledged them; their number has a bound.
+//! without a copy ([`ZeroCopy`]) hold slabs until the peer has acknowledged them; their number has a bound. They are io_uring's
+//! (SENDMSG_ZC), on a second ring beside tokio-uring's.
 #![allow(unsafe_code)]
 
 mod arena;
@@ -18,8 +19,8 @@ mod blocking;
 mod counters;
 mod descriptors;
 mod entries;
-mod error_queue;
 mod file;
+mod flights;
 mod gather;
 mod histogram;
 mod listener;
@@ -30,6 +31,7 @@ mod panics;
 mod registration;
 mod runtime;
 mod scatter;
+mod send_ring;
 mod sendfile;
 mod socket;
 mod stop;

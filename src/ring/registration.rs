@@ -113,18 +113,24 @@ impl Table {
     }
 }
 
+/// Makes a ring while no other is made.
+pub(super) fn alone<R>(make: impl FnOnce() -> R) -> R {
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+    make()
+}
+
 /// Makes a ring, and finds its descriptor, which tokio-uring keeps to itself; none when the process cannot see its own
 /// descriptors.
 pub(super) fn descriptor_of<R, E>(make: impl FnOnce() -> Result<R, E>) -> Result<(R, Option<RawFd>), E> {
     // One ring at a time: the one that is there afterwards, and was not before, is this one.
-    static MAKING: Mutex<()> = Mutex::new(());
-    let making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
-    let before = rings();
-    let made = make()?;
-    let mut new = rings().into_iter().filter(|ring| !before.contains(ring)).map(|(ring, _)| ring);
-    let (ring, another) = (new.next(), new.next());
-    drop(making);
-    Ok((made, if another.is_none() { ring } else { None }))
+    alone(|| {
+        let before = rings();
+        let made = make()?;
+        let mut new = rings().into_iter().filter(|ring| !before.contains(ring)).map(|(ring, _)| ring);
+        let (ring, another) = (new.next(), new.next());
+        Ok((made, if another.is_none() { ring } else { None }))
+    })
 }
 
 /// The rings of this process: descriptors and inodes, for what a ring that has just ended had as a descriptor may be that of the

@@ -4,6 +4,7 @@ use super::entries::{self, FEWEST};
 use super::panics;
 use super::registration::descriptor_of;
 use super::support::{CoreError, MAP, SET_UP, StartError, warn_of_unregistered};
+use super::zero_copy::LastLandings;
 use super::{Arena, ZeroCopy, ZeroCopySend};
 use rustix::thread::CpuSet;
 use std::future::Future;
@@ -128,9 +129,11 @@ pub fn run<T>(config: Config, main: impl AsyncFnOnce(Core) -> T) -> Result<T, Co
     panics::caught(|| run_with_ring(config, main)).unwrap_or_else(|said| Err(CoreError::Panicked(said)))
 }
 
-/// What a core runs on, in the order in which it ends: until the ring has, the kernel may write into the memory.
+/// What a core runs on, in the order in which it ends: until the ring has, the kernel may write into the memory, and until sends
+/// have landed, read it.
 struct Engine {
     runtime: tokio_uring::Runtime,
+    _landings: LastLandings,
     arena: Arena,
 }
 
@@ -152,7 +155,7 @@ fn run_with_ring<T>(config: Config, main: impl AsyncFnOnce(Core) -> T) -> Result
     let make = if ring.is_some() { Arena::new } else { Arena::in_one };
     let arena = make(config.arena_len).map_err(|cause| StartError::new(MAP, cause))?;
     let zero_copy = ZeroCopy::new(config.zero_copy_send, arena.capacity());
-    let engine = Engine { runtime, arena: arena.clone() };
+    let engine = Engine { runtime, _landings: LastLandings(zero_copy.clone()), arena: arena.clone() };
     let result = engine.runtime.block_on(async {
         super::counters::reset(entries);
         if let Err(cause) = arena.register(ring) {

@@ -2,13 +2,12 @@
 
 use super::counters::{Alive, Kind, count_handshake};
 use super::descriptors::{Descriptors, Place};
-use super::error_queue::abort;
 use super::op::{submit, turn};
-use super::zero_copy::{Flights, Parcel};
+use super::zero_copy::{Outgoing, Sent};
 use super::{Gather, Scatter, ZeroCopy, ZeroCopySend, sendfile};
-use io_uring::{opcode, squeue, types};
+use io_uring::{opcode, types};
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, sockopt};
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -18,8 +17,6 @@ use std::time::Duration;
 
 /// How long a peer may take to acknowledge what is under way without a copy when the connection has ended.
 const LINGER_LIMIT: Duration = Duration::from_millis(if cfg!(test) { 300 } else { 10_000 });
-/// How often it is looked whether it has.
-const LINGER_WAITS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(250));
 
 /// Waits until the descriptor is ready for `events` (poll(2)) and says for which. Holds the descriptor open, no memory.
 pub(super) fn poll<T: AsRawFd + 'static>(
@@ -37,8 +34,9 @@ struct Connection {
     fd: OwnedFd,
     /// Behind the descriptor: it is given back when that is closed.
     _place: Place,
-    /// What is sent from slabs without a copy, when that is done at all.
-    flights: OnceCell<Flights>,
+    /// How payload is sent without a copy, when that is done at all; and whether a task sees to what is under way after the end.
+    outgoing: OnceCell<Outgoing>,
+    lingers: Cell<bool>,
     _alive: Alive,
 }
 
@@ -50,18 +48,17 @@ impl AsRawFd for Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        if let Some(flights) = self.flights.get_mut() {
-            flights.end(&self.fd);
+        if self.outgoing.get().is_some_and(Outgoing::is_under_way) {
+            self.abort();
         }
     }
 }
 
-/// A connection that sends without a copy.
-struct Flying(Rc<Connection>);
-
-impl AsRef<Flights> for Flying {
-    fn as_ref(&self) -> &Flights {
-        self.0.flights.get().expect("only made of connections that have them")
+impl Connection {
+    /// Resets the connection: what was not acknowledged is thrown away, and let go of.
+    fn abort(&self) {
+        // Connecting to nowhere is how a TCP socket is disconnected. Fails only when it is so already.
+        let _ = rustix::net::connect_unspec(&self.fd);
     }
 }
 
@@ -107,7 +104,8 @@ impl Socket {
     pub(super) fn new(fd: OwnedFd, place: Place) -> io::Result<Self> {
         sockopt::set_tcp_nodelay(&fd, true)?;
         let alive = Alive::socket();
-        Ok(Self(Rc::new(Connection { fd, _place: place, flights: OnceCell::new(), _alive: alive })))
+        let (outgoing, lingers) = (OnceCell::new(), Cell::new(false));
+        Ok(Self(Rc::new(Connection { fd, _place: place, outgoing, lingers, _alive: alive })))
     }
 
     /// Connects, from an address of ours or from one that the kernel chooses, within `limit`, which begins when there is a place for
@@ -148,25 +146,18 @@ impl Socket {
             ZeroCopySend::Auto => peer().is_some_and(|peer| !is_here(peer.ip().to_canonical())),
         };
         if wanted {
-            self.0.flights.get_or_init(|| Flights::new(core));
+            self.0.outgoing.get_or_init(|| Outgoing::new(core));
         }
     }
 
-    /// Waits until the socket is ready for one of `events`, or has ended. Meanwhile takes the kernel's word of what it
-    /// has let go of: it makes every poll of the socket return.
+    /// Waits until the socket is ready for one of `events`, or has ended.
     async fn ready(self, events: i16) -> io::Result<()> {
-        let heard = || self.0.flights.get().map_or(0, Flights::heard);
-        loop {
-            let before = heard();
-            let ready = poll(&self.0, events).await?;
-            if let Some(flights) = self.0.flights.get() {
-                flights.land(&self.0.fd);
-            }
-            // Who waits for the other direction may have taken it.
-            if ready & !libc::POLLERR != 0 || heard() == before {
-                return Ok(());
-            }
-        }
+        poll(&self.0, events).await.map(drop)
+    }
+
+    #[cfg(test)]
+    pub(super) fn descriptor(&self) -> RawFd {
+        self.0.as_raw_fd()
     }
 
     /// So many bytes at most wait in the kernel to be transmitted for the first time; without that, it takes more of them the
@@ -236,51 +227,27 @@ impl Socket {
             turn().await;
             return (result, gather);
         }
-        let Some(flights) = self.0.flights.get() else { return self.send_copy(gather).await };
-        flights.land(&self.0.fd);
-        if !flights.wants(&self.0.fd, &gather) {
-            return self.send_copy(gather).await;
-        }
-        let len = gather.len();
-        let entry = self.entry(&mut gather, libc::MSG_ZEROCOPY);
-        // From here on its slabs count: those who send next see that.
-        let parcel = Parcel::new(Flying(Rc::clone(&self.0)), gather);
-        // In a task of its own: what has become of it must be known also when nobody waits for it any more.
-        let sending = super::spawn(Self::send_without_copy(len, entry, parcel));
-        match sending.await {
-            Ok((Err(error), gather)) if error.raw_os_error() == Some(libc::ENOBUFS) => {
-                self.send_copy(gather).await
+        let outgoing = self.0.outgoing.get().filter(|outgoing| outgoing.wants(&gather));
+        let Some(outgoing) = outgoing else { return self.send_copy(gather).await };
+        match outgoing.send(&self.0, gather) {
+            Sent::Answered(result, gather) => {
+                // As above.
+                turn().await;
+                (result, gather)
             }
-            Ok(sent) => sent,
-            Err(ended) => (Err(io::Error::other(ended)), Gather::default()),
+            Sent::Refused(gather) => self.send_copy(gather).await,
         }
-    }
-
-    /// The entry that sends `gather`.
-    fn entry(&self, gather: &mut Gather, flags: i32) -> squeue::Entry {
-        let flags = (flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as u32;
-        opcode::SendMsg::new(types::Fd(self.0.as_raw_fd()), gather.header()).flags(flags).build()
     }
 
     async fn send_copy(&self, mut gather: Gather) -> (io::Result<usize>, Gather) {
         let len = gather.len();
-        let entry = self.entry(&mut gather, 0);
+        let flags = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as u32;
+        let fd = types::Fd(self.0.as_raw_fd());
+        let entry = opcode::SendMsg::new(fd, gather.header()).flags(flags).build();
         // SAFETY: the header points into buffers and sealed slabs that `gather` owns; it and the descriptor
         // travel with the operation, and moving `gather` moves none of them.
         let (result, (_, gather)) =
             unsafe { submit(Kind::Send, len, entry, (Rc::clone(&self.0), gather)) }.await;
-        (result, gather)
-    }
-
-    async fn send_without_copy(
-        len: usize,
-        entry: squeue::Entry,
-        parcel: Parcel<Flying>,
-    ) -> (io::Result<usize>, Gather) {
-        // SAFETY: as in `send_copy`. What the kernel reads after the operation's end stays with the connection until
-        // the kernel has let go of it, and is leaked when that is not known: so works `Parcel`.
-        let (result, parcel) = unsafe { submit(Kind::Send, len, entry, parcel) }.await;
-        let gather = parcel.answered(&result);
         (result, gather)
     }
 
@@ -341,30 +308,18 @@ impl Socket {
     pub fn shutdown(&self) {
         // Fails only when the connection has ended already.
         let _ = rustix::net::shutdown(&self.0.fd, Shutdown::Both);
-        if let Some(flights) = self.0.flights.get()
-            && flights.are_under_way()
-            && !flights.lingers.replace(true)
-        {
+        if self.0.outgoing.get().is_some_and(Outgoing::is_under_way) && !self.0.lingers.replace(true) {
             super::spawn(self.clone().linger());
         }
     }
 
     /// Waits until the kernel has let go of everything.
     async fn linger(self) {
-        let Some(flights) = self.0.flights.get() else { return };
-        let begun = tokio::time::Instant::now();
-        let (mut wait, longest) = LINGER_WAITS;
-        let mut aborted = false;
-        while flights.are_under_way() {
-            // By the clock: a poll of a socket that is shut down returns at once.
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(longest);
-            if !aborted && begun.elapsed() >= LINGER_LIMIT {
-                aborted = true;
-                flights.core().count_abort();
-                abort(&self.0.fd);
-            }
-            flights.land(&self.0.fd);
+        let Some(outgoing) = self.0.outgoing.get() else { return };
+        if tokio::time::timeout(LINGER_LIMIT, outgoing.landed()).await.is_err() {
+            outgoing.core().count_abort();
+            self.0.abort();
+            outgoing.landed().await;
         }
     }
 

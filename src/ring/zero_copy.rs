@@ -1,34 +1,35 @@
-//! Sends that the kernel makes straight from slabs, without copying (MSG_ZEROCOPY).
+//! Sends that the kernel makes straight from slabs, without copying: when, how many at a time, and what comes of them.
 //!
-//! After such a send the kernel goes on reading the bytes, for as long as it may have to transmit them again: until the
-//! peer has acknowledged them. It then says so through the socket's error queue. Until that moment the whole
-//! [`Gather`] (small bytes and shares of slabs) is a [`Flight`] of its connection: nothing of it is written or given back,
-//! also when the peer, the connection or the task that sent it is gone. What cannot be known to have landed is
-//! leaked rather than used again.
-//!
-//! Not io_uring's own zero-copy send: tokio-uring panics when one fails (a peer that resets the connection), and its
-//! future ends with the acknowledgement only, so one send a round trip would be all.
+//! The kernel goes on reading the bytes of such a send until the peer has acknowledged them. What is under way belongs to the core
+//! ([`Flights`]), not to its connection or task: these may be gone when the kernel says that it is done. It says so by the core's
+//! second ring ([`SendRing`]).
 
 use super::Gather;
-use super::error_queue::{Notification, abort, enable, next_notification};
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use super::counters::count_send;
+use super::flights::Flights;
+use super::panics;
+use super::send_ring::SendRing;
+use std::any::Any;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
-use std::mem;
-use std::os::fd::OwnedFd;
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
+use std::sync::Once;
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 /// Shortest payload (bytes) for which [`ZeroCopySend::Auto`] pays.
 const WORTHWHILE: usize = 16 * 1024;
 /// Most bytes under way without a copy on one connection; what goes beyond is copied.
 const MOST_BYTES: usize = 4 * 1024 * 1024;
-/// Notifications in a row of a connection that say "copied after all" before [`ZeroCopySend::Auto`] believes them.
-const PATIENCE: u32 = 4;
+/// Bytes in a row of which the kernel says "copied after all" before [`ZeroCopySend::Auto`] believes it. No number of sends: of
+/// one that goes into the packet of an earlier one Linux says so whether it is true or not (`io_link_skb`, since 6.10), and
+/// of short ones there are some in a packet.
+const PATIENCE: u64 = 1024 * 1024;
 /// For so long; then it is tried again. Somebody may have listened on the device: then the kernel copies what goes by.
 const REST: Duration = Duration::from_secs(60);
-/// Gathers that a connection keeps for use again.
-const MOST_SPARE: usize = 4;
+/// How long the end of a core waits for what connections that were reset have under way.
+const LAST_LANDINGS: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 1000 });
 
 /// When payload is sent without copying it into the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,10 +52,10 @@ pub struct ZeroCopyCounts {
     pub bytes: u64,
     /// Sends among them that the kernel has let go of.
     pub landed: u64,
-    /// Notifications that say that the kernel copied after all (loopback, a device that cannot gather). One may be for
-    /// many sends.
+    /// Those of which it says that it copied after all (loopback, a device that cannot gather).
     pub copied: u64,
-    /// Sends that were copied because too much was under way already, or the kernel would not lock the memory.
+    /// Sends that were copied because too much was under way already, or the kernel would not lock the memory; and connections
+    /// all of whose sends are, because it has none of the other kind.
     pub fallbacks: u64,
     /// Connections that were reset because their peer did not acknowledge for too long after the end.
     pub aborted: u64,
@@ -66,17 +67,9 @@ pub struct ZeroCopyCounts {
 
 struct Shared {
     mode: ZeroCopySend,
-    /// Most slabs that may be held for sends under way: peers that do not acknowledge must not take all memory.
-    most_slabs: u64,
-    counts: Cell<ZeroCopyCounts>,
-}
-
-impl Shared {
-    fn count(&self, change: impl FnOnce(&mut ZeroCopyCounts)) {
-        let mut counts = self.counts.get();
-        change(&mut counts);
-        self.counts.set(counts);
-    }
+    flights: RefCell<Flights>,
+    /// Made for the first send; `None` when there can be none.
+    ring: OnceCell<Option<Rc<SendRing>>>,
 }
 
 /// One core's zero-copy sending: its mode, its budget and its counts. Clones share them.
@@ -84,10 +77,10 @@ impl Shared {
 pub struct ZeroCopy(Rc<Shared>);
 
 impl ZeroCopy {
-    /// For a core with so many slabs: at most a quarter of them are held for sends under way.
+    /// For a core with so many slabs.
     pub(super) fn new(mode: ZeroCopySend, slabs: usize) -> Self {
-        let most_slabs = (slabs as u64 / 4).max(1);
-        Self(Rc::new(Shared { mode, most_slabs, counts: Cell::default() }))
+        let flights = RefCell::new(Flights::new(slabs));
+        Self(Rc::new(Shared { mode, flights, ring: OnceCell::new() }))
     }
 
     /// When payload is sent without a copy.
@@ -97,113 +90,146 @@ impl ZeroCopy {
 
     /// What has happened so far.
     pub fn counts(&self) -> ZeroCopyCounts {
-        self.0.counts.get()
+        self.0.flights.borrow().counts
     }
 
     /// As if so many slabs were held for sends under way.
     #[cfg(test)]
     pub(crate) fn pretend_in_flight(&self, slabs: u64) {
-        self.0.counts.set(ZeroCopyCounts { in_flight: slabs, ..self.counts() });
+        self.0.flights.borrow_mut().counts.in_flight = slabs;
+    }
+
+    /// As if the kernel had no such sends.
+    #[cfg(test)]
+    pub(super) fn pretend_unsupported(&self) {
+        assert!(self.0.ring.set(None).is_ok(), "before the first send");
     }
 
     /// Whether the kernel may still read something that was sent.
     pub fn is_under_way(&self) -> bool {
-        let counts = self.counts();
-        counts.sends > counts.landed + counts.leaked
+        !self.0.flights.borrow().are_over()
     }
 
     pub(super) fn count_abort(&self) {
-        self.0.count(|counts| counts.aborted += 1);
+        self.0.flights.borrow_mut().counts.aborted += 1;
+    }
+
+    fn count_fallback(&self) {
+        self.0.flights.borrow_mut().counts.fallbacks += 1;
+    }
+
+    /// The ring for such sends, if there can be one.
+    fn ring(&self) -> Option<&SendRing> {
+        let ring = self.0.ring.get_or_init(|| self.make_ring().inspect_err(warn_of_copies).ok());
+        ring.as_deref()
+    }
+
+    /// A ring, and a task that takes down what the kernel says: slabs come back though nothing more is sent.
+    fn make_ring(&self) -> io::Result<Rc<SendRing>> {
+        let ring = Rc::new(SendRing::new()?);
+        let readiness = Rc::clone(&ring).readiness()?;
+        let core = self.clone();
+        // Counts as no task: it is a part of the core, as the one that tends tokio-uring's ring is, and ends with it.
+        tokio_uring::spawn(async move {
+            while let Ok(mut ready) = readiness.readable().await {
+                if panics::caught(|| readiness.get_ref().reap(&core.0.flights)).is_err() {
+                    return;
+                }
+                // What comes from here on makes it ready anew.
+                ready.clear_ready();
+            }
+        });
+        Ok(ring)
+    }
+
+    fn reap(&self) {
+        if let Some(Some(ring)) = self.0.ring.get() {
+            ring.reap(&self.0.flights);
+        }
     }
 }
 
-/// Slabs counted against the core's budget.
-struct Reserved {
-    core: Rc<Shared>,
-    slabs: u64,
+/// Says, once in the life of the process, that nothing is sent without a copy.
+fn warn_of_copies(cause: &io::Error) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        tracing::warn!("all is sent with a copy: there can be no ring for sends without one ({cause})")
+    });
 }
 
-impl Drop for Reserved {
+/// The end of a core, to be dropped when its runtime has been: connections that were dropped with it are reset, so that the kernel
+/// lets go of what they have under way. What it has not let go of in some time is leaked.
+pub(super) struct LastLandings(pub(super) ZeroCopy);
+
+impl Drop for LastLandings {
     fn drop(&mut self) {
-        self.core.count(|counts| counts.in_flight -= self.slabs);
+        let Shared { flights, ring, .. } = &*self.0.0;
+        let Some(Some(ring)) = ring.get() else { return };
+        let begun = Instant::now();
+        ring.reap(flights);
+        while !flights.borrow().are_over()
+            && let Some(left) = LAST_LANDINGS.checked_sub(begun.elapsed())
+        {
+            ring.wait(left);
+            ring.reap(flights);
+        }
+        flights.borrow_mut().leak();
     }
 }
 
-/// A send that the kernel may still read.
-struct Flight {
-    gather: Gather,
-    _reserved: Reserved,
-}
-
-/// The zero-copy sends of one connection.
-pub(super) struct Flights {
-    core: ZeroCopy,
-    /// The kernel numbers the sends that took at least a byte, from 0 on. This is the number of the first in `flights`.
-    first: Cell<u32>,
-    /// By number; those that have landed out of order are `None`.
-    flights: RefCell<VecDeque<Option<Flight>>>,
+/// What is known of one connection's sends without a copy.
+pub(super) struct Sends {
+    /// Those that the kernel has not let go of, and their bytes.
+    under_way: Cell<usize>,
     bytes: Cell<usize>,
-    /// A send is with the kernel, and its result not known; whether its notification came already.
-    sending: Cell<bool>,
-    early: Cell<bool>,
-    /// Whether the socket has been told, and whether it is of no use here.
-    enabled: Cell<bool>,
+    /// They are of no use here.
     plain: Cell<bool>,
-    /// Notifications in a row that say "copied after all"; and until when that is believed.
-    copied: Cell<u32>,
+    /// The next one is copied.
+    next_plain: Cell<bool>,
+    /// Bytes in a row of which the kernel says "copied after all"; and until when that is believed, if it is at all.
+    copied: Cell<u64>,
     rests_until: Cell<Option<Instant>>,
-    /// Notifications that were taken.
-    heard: Cell<u64>,
-    spare: RefCell<Vec<Gather>>,
-    /// Whether a task sees to what is under way after the end.
-    pub(super) lingers: Cell<bool>,
+    believes: bool,
+    /// Nothing is under way any more.
+    over: Notify,
 }
 
-impl Flights {
-    pub(super) fn new(core: &ZeroCopy) -> Self {
+impl Sends {
+    pub(super) fn new(mode: ZeroCopySend) -> Self {
         Self {
-            core: core.clone(),
-            first: Cell::new(0),
-            flights: RefCell::default(),
+            under_way: Cell::new(0),
             bytes: Cell::new(0),
-            sending: Cell::new(false),
-            early: Cell::new(false),
-            enabled: Cell::new(false),
             plain: Cell::new(false),
+            next_plain: Cell::new(false),
             copied: Cell::new(0),
             rests_until: Cell::new(None),
-            heard: Cell::new(0),
-            spare: RefCell::default(),
-            lingers: Cell::new(false),
+            believes: mode == ZeroCopySend::Auto,
+            over: Notify::new(),
         }
     }
 
-    pub(super) fn core(&self) -> &ZeroCopy {
-        &self.core
+    /// So many bytes are given to the kernel.
+    pub(super) fn begins(&self, bytes: usize) {
+        self.under_way.set(self.under_way.get() + 1);
+        self.bytes.set(self.bytes.get() + bytes);
     }
 
-    /// Whether the kernel may still read something.
-    pub(super) fn are_under_way(&self) -> bool {
-        self.sending.get() || !self.flights.borrow().is_empty()
+    /// The kernel has let go of them.
+    pub(super) fn end(&self, bytes: usize) {
+        self.under_way.set(self.under_way.get() - 1);
+        self.bytes.set(self.bytes.get() - bytes);
+        if self.under_way.get() == 0 {
+            self.over.notify_waiters();
+        }
     }
 
-    /// Whether this is to be sent without a copy.
-    pub(super) fn wants(&self, fd: &OwnedFd, gather: &Gather) -> bool {
-        let shared = &self.core.0;
-        let least = if shared.mode == ZeroCopySend::On { 1 } else { WORTHWHILE };
-        if self.plain.get() || self.rests() || self.sending.get() || gather.payload_len() < least {
-            return false;
+    /// It is done with so many bytes, and says whether it has copied them after all.
+    pub(super) fn hear(&self, copied: bool, bytes: u64) {
+        self.copied.set(if copied { self.copied.get() + bytes } else { 0 });
+        if self.copied.get() >= PATIENCE && self.believes {
+            self.copied.set(0);
+            self.rests_until.set(Some(Instant::now() + REST));
         }
-        let too_many = shared.counts.get().in_flight + gather.slabs() as u64 > shared.most_slabs;
-        if too_many || self.bytes.get() + gather.len() > MOST_BYTES {
-            shared.count(|counts| counts.fallbacks += 1);
-            return false;
-        }
-        if !self.enabled.replace(true) && enable(fd).is_err() {
-            self.plain.set(true);
-            return false;
-        }
-        true
     }
 
     /// Whether the kernel copies all the same, as far as is known.
@@ -215,155 +241,106 @@ impl Flights {
         rests
     }
 
-    /// To be called before the send, with what is sent.
-    fn take_off(&self, gather: &Gather) -> Reserved {
-        debug_assert!(!self.sending.get());
-        self.sending.set(true);
-        let core = Rc::clone(&self.core.0);
-        let slabs = gather.slabs() as u64;
-        core.count(|counts| counts.in_flight += slabs);
-        Reserved { core, slabs }
-    }
-
-    /// The kernel has taken `count` bytes. Gives a gather to go on with.
-    fn flies(&self, mut flight: Flight, count: usize) -> Gather {
-        self.sending.set(false);
-        flight.gather.leave_views();
-        self.core.0.count(|counts| {
-            counts.sends += 1;
-            counts.bytes += count as u64;
-        });
-        self.bytes.set(self.bytes.get() + flight.gather.len());
-        self.flights.borrow_mut().push_back(Some(flight));
-        if self.early.take() {
-            let number = self.first.get().wrapping_add(self.flights.borrow().len() as u32 - 1);
-            self.lands(number);
-        }
-        self.spare.borrow_mut().pop().unwrap_or_default()
-    }
-
-    /// The kernel has taken nothing.
-    fn stays(&self, error: &io::Error) {
-        self.sending.set(false);
-        if error.raw_os_error() == Some(libc::ENOBUFS) {
-            tracing::debug!("the kernel has no room for a send without a copy");
-            self.core.0.count(|counts| counts.fallbacks += 1);
-            // It is not for want of landings: the limit of locked memory leaves no room.
-            if self.flights.borrow().is_empty() {
-                self.plain.set(true);
-            }
-        }
-    }
-
-    /// The kernel has let go of a send.
-    fn lands(&self, number: u32) {
-        let mut flights = self.flights.borrow_mut();
-        let at = number.wrapping_sub(self.first.get()) as usize;
-        if at == flights.len() && self.sending.get() {
-            self.early.set(true);
-        }
-        if let Some(Flight { mut gather, _reserved }) = flights.get_mut(at).and_then(Option::take) {
-            self.core.0.count(|counts| counts.landed += 1);
-            self.bytes.set(self.bytes.get() - gather.len());
-            gather.clear();
-            let mut spare = self.spare.borrow_mut();
-            if spare.len() < MOST_SPARE {
-                spare.push(gather);
-            }
-        }
-        while let Some(None) = flights.front() {
-            flights.pop_front();
-            self.first.set(self.first.get().wrapping_add(1));
-        }
-    }
-
-    /// Reads what the kernel has let go of. Gives the number of notifications.
-    pub(super) fn land(&self, fd: &OwnedFd) -> usize {
-        let mut seen = 0;
-        while self.are_under_way() {
-            let Some(Notification { first, last, copied }) = next_notification(fd) else { break };
-            seen += 1;
-            self.hear(copied);
-            let many = last.wrapping_sub(first) as usize;
-            // Never more than are under way, whatever the range says.
-            let most = self.flights.borrow().len();
-            (0..=many.min(most)).for_each(|step| self.lands(first.wrapping_add(step as u32)));
-        }
-        seen
-    }
-
-    /// The kernel has said of sends that it is done with them, and whether it copied them after all.
-    pub(super) fn hear(&self, copied: bool) {
-        self.heard.set(self.heard.get() + 1);
-        self.core.0.count(|counts| counts.copied += u64::from(copied));
-        self.copied.set(if copied { self.copied.get() + 1 } else { 0 });
-        if self.copied.get() >= PATIENCE && self.core.0.mode == ZeroCopySend::Auto {
-            self.copied.set(0);
-            self.rests_until.set(Some(Instant::now() + REST));
-        }
-    }
-
-    /// As if the time had passed.
-    #[cfg(test)]
-    pub(super) fn end_rest(&self) {
-        self.rests_until.set(None);
-    }
-
-    /// How many notifications have been taken.
-    pub(super) fn heard(&self) -> u64 {
-        self.heard.get()
-    }
-
-    /// The connection's last user is gone. The kernel is made to let go of what is under way; what it does not let go
-    /// of is leaked.
-    pub(super) fn end(&mut self, fd: &OwnedFd) {
-        if self.flights.get_mut().is_empty() {
-            return;
-        }
-        abort(fd);
-        self.land(fd);
-        for flight in self.flights.get_mut().drain(..).flatten() {
-            self.core.0.count(|counts| counts.leaked += 1);
-            mem::forget(flight.gather);
+    /// The kernel has no memory for a send.
+    fn find_no_room(&self) {
+        tracing::debug!("the kernel has no room for a send without a copy");
+        // It is not for want of landings: the limit of locked memory leaves no room.
+        if self.under_way.get() == 0 {
+            self.plain.set(true);
         }
     }
 }
 
-/// What an operation that sends without a copy owns: its descriptor's owner, and the bytes.
-pub(super) struct Parcel<T: AsRef<Flights>> {
-    connection: T,
-    load: Option<(Gather, Reserved)>,
+/// What has become of a send that was to be made without a copy.
+pub(super) enum Sent {
+    /// The kernel has answered; and a gather to go on with.
+    Answered(io::Result<usize>, Gather),
+    /// It makes no such send of this, and has let go of it.
+    Refused(Gather),
 }
 
-impl<T: AsRef<Flights>> Parcel<T> {
-    pub(super) fn new(connection: T, gather: Gather) -> Self {
-        let reserved = connection.as_ref().take_off(&gather);
-        Self { connection, load: Some((gather, reserved)) }
+/// One connection's way to send without a copy.
+pub(super) struct Outgoing {
+    core: ZeroCopy,
+    sends: Rc<Sends>,
+}
+
+impl Outgoing {
+    pub(super) fn new(core: &ZeroCopy) -> Self {
+        Self { core: core.clone(), sends: Rc::new(Sends::new(core.mode())) }
     }
 
-    /// Takes the kernel's answer. Gives a gather to go on with: another one when the bytes are under way, this one when
-    /// nothing was sent.
-    pub(super) fn answered(mut self, result: &io::Result<usize>) -> Gather {
-        let (gather, reserved) = self.load.take().expect("answered once");
-        let flights = self.connection.as_ref();
-        match result {
-            Ok(count) => flights.flies(Flight { gather, _reserved: reserved }, *count),
-            Err(error) => {
-                flights.stays(error);
-                gather
-            }
+    pub(super) fn core(&self) -> &ZeroCopy {
+        &self.core
+    }
+
+    /// Whether the kernel may still read something.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.sends.under_way.get() > 0
+    }
+
+    /// Waits until it has let go of everything.
+    pub(super) async fn landed(&self) {
+        while self.is_under_way() {
+            self.sends.over.notified().await;
         }
     }
-}
 
-impl<T: AsRef<Flights>> Drop for Parcel<T> {
-    /// Without an answer (the runtime has ended) nobody knows whether the kernel reads the bytes.
-    fn drop(&mut self) {
-        if let Some((gather, _reserved)) = self.load.take() {
-            let flights = self.connection.as_ref();
-            flights.sending.set(false);
-            flights.core.0.count(|counts| counts.leaked += 1);
-            mem::forget(gather);
+    /// Whether this is to be sent without a copy.
+    pub(super) fn wants(&self, gather: &Gather) -> bool {
+        let Self { core, sends } = self;
+        let least = if core.mode() == ZeroCopySend::On { 1 } else { WORTHWHILE };
+        if sends.plain.get() || sends.next_plain.take() || sends.rests() || gather.payload_len() < least {
+            return false;
+        }
+        core.reap();
+        let have_room = core.0.flights.borrow().have_room(gather.slabs());
+        let too_much = !have_room || sends.bytes.get() + gather.len() > MOST_BYTES;
+        let cannot_be = !too_much && core.ring().is_none();
+        sends.plain.set(cannot_be);
+        if too_much || cannot_be {
+            core.count_fallback();
+        }
+        !too_much && !cannot_be
+    }
+
+    /// Sends what is wanted without a copy, as much as the send buffer takes.
+    pub(super) fn send<T: AsRawFd + 'static>(&self, connection: &Rc<T>, mut gather: Gather) -> Sent {
+        let (core, sends) = (&self.core, &self.sends);
+        let ring = core.ring().expect("who has none does not want this");
+        let flights = &core.0.flights;
+        let (len, header) = (gather.len(), gather.header());
+        let held = Rc::clone(connection) as Rc<dyn Any>;
+        let number = flights.borrow_mut().take_off(gather, sends, held);
+        // SAFETY: the header points into the heap of the gather and into sealed slabs and views that it has shares of, none of which
+        // moves with it. It is a flight from here on, which ends, or gives the gather back, only when the kernel has said that
+        // it is done with the bytes, and leaks it otherwise. Meanwhile nobody reaches it but to let go of views, when the kernel has
+        // answered: then it holds the pages themselves and looks at no address again. The connection, and so the descriptor, is held
+        // until that answer.
+        if !unsafe { ring.send(connection.as_raw_fd(), header, number) } {
+            flights.borrow_mut().answered(number, -libc::ENOBUFS, false);
+        }
+        ring.reap(flights);
+        let (result, gather) = flights.borrow_mut().tell(number);
+        count_send(len, &result);
+        let is_refused = match result.as_ref().err().and_then(io::Error::raw_os_error) {
+            Some(libc::ENOBUFS | libc::ENOMEM) => {
+                core.count_fallback();
+                sends.find_no_room();
+                true
+            }
+            Some(libc::EINVAL) => ring.stop_reports(),
+            _ => false,
+        };
+        match (is_refused, gather) {
+            (true, Some(gather)) => Sent::Refused(gather),
+            // What is not given back yet cannot be sent in another way: it is laid out anew.
+            (true, None) => {
+                sends.next_plain.set(true);
+                Sent::Answered(Err(io::ErrorKind::Interrupted.into()), flights.borrow_mut().spare())
+            }
+            (false, Some(gather)) => Sent::Answered(result, gather),
+            (false, None) => Sent::Answered(result, flights.borrow_mut().spare()),
         }
     }
 }
@@ -373,88 +350,70 @@ mod tests {
     use super::*;
     use crate::ring::{Arena, SLAB_LEN};
 
-    struct Owner(Flights);
-
-    impl AsRef<Flights> for Rc<Owner> {
-        fn as_ref(&self) -> &Flights {
-            &self.0
-        }
-    }
-
-    fn owner(arena: &Arena) -> Rc<Owner> {
-        Rc::new(Owner(Flights::new(&ZeroCopy::new(ZeroCopySend::On, arena.capacity()))))
-    }
-
-    fn parcel(owner: &Rc<Owner>, arena: &Arena) -> Parcel<Rc<Owner>> {
+    fn payload(arena: &Arena, len: usize) -> Gather {
         let mut gather = Gather::default();
-        gather.push_small(b"head");
-        gather.push_payload(arena.take().unwrap().seal().ok().unwrap(), 0..100);
-        Parcel::new(Rc::clone(owner), gather)
+        gather.push_payload(arena.take().unwrap().seal().ok().unwrap(), 0..len);
+        gather
     }
 
-    fn send(owner: &Rc<Owner>, arena: &Arena) {
-        let gather = parcel(owner, arena).answered(&Ok(50));
-        assert!(gather.is_empty(), "another one, or one that has landed");
+    fn outgoing(mode: ZeroCopySend, arena: &Arena) -> Outgoing {
+        let core = ZeroCopy::new(mode, arena.capacity());
+        core.pretend_unsupported();
+        Outgoing::new(&core)
     }
 
     #[test]
-    fn sends_land_in_any_order_and_numbers_go_round() {
-        let arena = Arena::new(8 * crate::ring::arena::STRIDE).unwrap();
-        let owner = owner(&arena);
-        owner.0.first.set(u32::MAX - 1);
-        (0..4).for_each(|_| send(&owner, &arena));
-        assert_eq!((arena.free(), owner.0.bytes.get()), (4, 4 * 104));
-        for (number, free) in [(1, 5), (1, 5), (u32::MAX, 6), (u32::MAX - 1, 7), (7, 7), (0, 8)] {
-            owner.0.lands(number);
-            assert_eq!(arena.free(), free, "{number}");
+    fn what_the_kernel_copies_all_the_same_is_believed_for_a_while() {
+        let sends = Sends::new(ZeroCopySend::Auto);
+        let hear = |said: &[(bool, u64)]| said.iter().for_each(|(copied, bytes)| sends.hear(*copied, *bytes));
+        hear(&[(true, PATIENCE - 1), (false, 1), (true, PATIENCE - 1)]);
+        assert!(!sends.rests(), "never so much in a row");
+        hear(&[(true, 1)]);
+        assert!(sends.rests());
+        sends.rests_until.set(Some(Instant::now()));
+        assert!(!sends.rests(), "it may have been passing");
+        let always = Sends::new(ZeroCopySend::On);
+        always.hear(true, PATIENCE);
+        assert!(!always.rests());
+    }
+
+    #[test]
+    fn without_such_sends_a_connection_copies_and_counts_once() {
+        let arena = Arena::new(4 * SLAB_LEN).unwrap();
+        let outgoing = outgoing(ZeroCopySend::On, &arena);
+        for _ in 0..3 {
+            assert!(!outgoing.wants(&payload(&arena, 1)));
         }
-        assert!(!owner.0.are_under_way());
-        assert_eq!((owner.0.first.get(), owner.0.bytes.get()), (2, 0));
-        let counts = owner.0.core().counts();
-        assert_eq!((counts.sends, counts.bytes, counts.landed, counts.in_flight), (4, 200, 4, 0));
-        assert_eq!(owner.0.spare.borrow().len(), MOST_SPARE);
+        assert_eq!(outgoing.core().counts(), ZeroCopyCounts { fallbacks: 1, ..Default::default() });
     }
 
     #[test]
-    fn a_send_may_land_before_its_answer_is_heard() {
-        let arena = Arena::new(2 * SLAB_LEN).unwrap();
-        let owner = owner(&arena);
-        let parcel = parcel(&owner, &arena);
-        owner.0.lands(0);
-        assert_eq!(arena.free(), 1, "it cannot be known to be this one before the answer");
-        drop(parcel.answered(&Ok(1)));
-        assert_eq!((arena.free(), owner.0.are_under_way()), (2, false));
+    fn little_too_much_or_what_follows_a_refusal_is_copied() {
+        let arena = Arena::new(8 * crate::ring::arena::STRIDE).unwrap();
+        let outgoing = outgoing(ZeroCopySend::Auto, &arena);
+        let fallbacks = || outgoing.core().counts().fallbacks;
+        assert!(!outgoing.wants(&payload(&arena, WORTHWHILE - 1)));
+        outgoing.sends.next_plain.set(true);
+        assert!(!outgoing.wants(&payload(&arena, WORTHWHILE)));
+        assert_eq!(fallbacks(), 0, "neither was to go another way");
+        outgoing.sends.begins(MOST_BYTES);
+        assert!(!outgoing.wants(&payload(&arena, WORTHWHILE)));
+        assert!(!outgoing.sends.plain.get(), "too much for now");
+        outgoing.sends.end(MOST_BYTES);
+        outgoing.core().pretend_in_flight(2);
+        assert!(!outgoing.wants(&payload(&arena, WORTHWHILE)));
+        assert_eq!((fallbacks(), outgoing.sends.plain.get()), (2, false));
+        outgoing.core().pretend_in_flight(0);
     }
 
     #[test]
-    fn a_refused_send_takes_no_number_and_gives_all_back() {
-        let arena = Arena::new(2 * SLAB_LEN).unwrap();
-        let owner = owner(&arena);
-        let refused = |errno| Err(io::Error::from_raw_os_error(errno));
-        let back = parcel(&owner, &arena).answered(&refused(libc::EAGAIN));
-        assert_eq!((back.len(), arena.free(), owner.0.are_under_way()), (104, 1, false));
-        drop(back);
-        send(&owner, &arena);
-        drop(parcel(&owner, &arena).answered(&refused(libc::ENOBUFS)));
-        assert!(!owner.0.plain.get(), "there will be room when the other one has landed");
-        owner.0.lands(0);
-        assert_eq!(arena.free(), 2);
-        drop(parcel(&owner, &arena).answered(&refused(libc::ENOBUFS)));
-        assert!(owner.0.plain.get());
-        let counts = owner.0.core().counts();
-        assert_eq!((counts.sends, counts.fallbacks, counts.in_flight), (1, 2, 0));
-    }
-
-    #[test]
-    fn what_nobody_knows_of_is_leaked() {
-        let arena = Arena::new(2 * SLAB_LEN).unwrap();
-        let owner = owner(&arena);
-        let lost = parcel(&owner, &arena);
-        let slab = arena.take().unwrap();
-        drop(lost);
-        drop(slab);
-        assert_eq!(arena.free(), 1);
-        let counts = owner.0.core().counts();
-        assert_eq!((counts.leaked, counts.in_flight), (1, 0));
+    fn for_want_of_locked_memory_a_connection_copies_for_good_if_nothing_of_it_is_to_land() {
+        let sends = Sends::new(ZeroCopySend::On);
+        sends.begins(1);
+        sends.find_no_room();
+        assert!(!sends.plain.get(), "there will be room when that has landed");
+        sends.end(1);
+        sends.find_no_room();
+        assert!(sends.plain.get());
     }
 }

@@ -1,13 +1,12 @@
 //! Sends without a copy: the right bytes, and no memory used again too early.
 
 use super::super::arena::STRIDE;
-use super::super::zero_copy::Flights;
+use super::super::zero_copy::Outgoing;
 use super::super::*;
 use super::{BLOCK, bytes, pair};
 use std::io::Read;
 use std::net::TcpStream;
 use std::os::fd::AsFd;
-use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -69,12 +68,11 @@ fn by_choice_of_the_program_only_runs_of_16_kib_or_more_are_not_copied() {
     for (mode, least) in [(ZeroCopySend::Auto, BLOCK), (ZeroCopySend::On, 1)] {
         let config = Config { zero_copy_send: mode, ..Config::new(SLABS * STRIDE) };
         run(config, async |core| {
-            let flights = Flights::new(&core.zero_copy);
-            let (_, plain) = pair().await;
+            let outgoing = Outgoing::new(&core.zero_copy);
             let wants = |len: usize| {
                 let mut gather = Gather::default();
                 gather.push_payload(sealed(&core, &bytes(BLOCK, 1)), 0..len);
-                flights.wants(&plain.try_clone().unwrap().into(), &gather)
+                outgoing.wants(&gather)
             };
             assert!(wants(least) && (least == 1 || !wants(least - 1)), "{mode:?}");
         })
@@ -82,50 +80,27 @@ fn by_choice_of_the_program_only_runs_of_16_kib_or_more_are_not_copied() {
     }
 }
 
+/// The kernel reads on from the slabs though the socket was never allowed MSG_ZEROCOPY, which sends of another kind need for that.
 #[test]
-fn what_the_kernel_copied_all_the_same_is_believed_for_a_while() {
-    run(Config::new(SLABS * STRIDE), async |core| {
-        let flights = Flights::new(&core.zero_copy);
-        let (_, plain) = pair().await;
-        let wants = || {
-            let mut gather = Gather::default();
-            gather.push_payload(sealed(&core, &bytes(BLOCK, 1)), 0..BLOCK);
-            flights.wants(&plain.try_clone().unwrap().into(), &gather)
-        };
-        let hear = |copied: &[bool]| copied.iter().for_each(|copied| flights.hear(*copied));
-        hear(&[true, true, true, false, true, true, true]);
-        assert!(wants(), "never four in a row");
-        hear(&[true]);
-        assert!(!wants());
-        flights.end_rest();
-        assert!(wants(), "it may have been passing");
-    })
-    .unwrap();
-}
-
-/// Whose notification the other one takes waits on: nothing has come, and there is no room.
-#[test]
-fn a_notification_wakes_neither_direction_in_vain() {
+fn it_is_by_a_ring_of_its_own_that_nothing_is_copied() {
     flying(async |core| {
-        let (socket, mut plain) = flying_pair(&core).await;
+        let (socket, plain) = flying_pair(&core).await;
+        let before = counters();
         fill(&core, &socket, 1).await;
-        let mut waits =
-            [Box::pin(socket.readable()) as Pin<Box<dyn Future<Output = _>>>, Box::pin(socket.writable())];
-        let mut still = async || {
-            std::future::poll_fn(|context| {
-                Poll::Ready(waits.iter_mut().all(|wait| wait.as_mut().poll(context).is_pending()))
-            })
-            .await
+        let counts = core.zero_copy.counts();
+        assert!(counts.sends > 0 && counts.in_flight > 0, "{counts:?}");
+        let (mut allowed, mut len) = (-1, size_of::<libc::c_int>() as libc::socklen_t);
+        let fd = socket.descriptor();
+        // SAFETY: the kernel writes an int, which is as long as it is told.
+        let asked = unsafe {
+            libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_ZEROCOPY, (&raw mut allowed).cast(), &raw mut len)
         };
-        assert!(still().await);
-        let before = core.zero_copy.counts().copied;
-        // Until a send is through; not so far that there would be room.
-        for _ in 0..SLAB_LEN / BLOCK * 2 {
-            plain.read_exact(&mut [0; BLOCK]).unwrap();
-            tokio::time::sleep(Duration::from_millis(2)).await;
-            assert!(still().await, "both go on waiting");
-        }
-        assert!(core.zero_copy.counts().copied > before, "a notification has come");
+        assert_eq!((asked, allowed), (0, 0));
+        let sends = counters().operations[Kind::Send as usize];
+        let since = sends.queued - before.operations[Kind::Send as usize].queued;
+        assert!(since >= counts.sends && sends.queued == sends.completed, "{sends:?}, {counts:?}");
+        reset(plain);
+        until(|| core.arena.free() == SLABS).await;
     });
 }
 
@@ -144,7 +119,7 @@ fn who_sends_at_the_same_time_as_others_counts_what_they_hold() {
                 Box::pin(socket.send(gather))
             })
             .collect();
-        // All begin before one of them goes out.
+        // All begin before anybody has taken anything.
         std::future::poll_fn(|context| {
             sends.iter_mut().for_each(|send| assert!(send.as_mut().poll(context).is_pending()));
             Poll::Ready(())
@@ -268,6 +243,78 @@ fn a_peer_that_resets_in_the_middle_frees_the_slabs() {
     });
 }
 
+/// Whoever sends meanwhile may be told of the reset by a send that the kernel has begun with.
+#[test]
+fn a_peer_that_resets_while_sends_are_made_frees_the_slabs() {
+    flying(async |core| {
+        for round in 0..20 {
+            let (socket, mut plain) = flying_pair(&core).await;
+            let reading = std::thread::spawn(move || {
+                plain.read_exact(&mut vec![0; SLAB_LEN / 4 + (round as usize) * BLOCK]).unwrap();
+                reset(plain);
+            });
+            let error = loop {
+                let mut gather = Gather::default();
+                let Some(slab) = core.arena.take() else {
+                    socket.writable().await.unwrap();
+                    continue;
+                };
+                gather.push_payload(slab.seal().ok().unwrap(), 0..SLAB_LEN);
+                match socket.send(gather).await.0 {
+                    Ok(_) => {}
+                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                        socket.writable().await.unwrap();
+                    }
+                    Err(error) => break error,
+                }
+            };
+            assert!(
+                matches!(error.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe),
+                "{error}"
+            );
+            reading.join().unwrap();
+            socket.shutdown();
+        }
+        until(|| core.arena.free() == SLABS).await;
+        let counts = core.zero_copy.counts();
+        assert!(counts.sends > 0 && counts.sends == counts.landed, "{counts:?}");
+        assert_eq!((counts.in_flight, counts.leaked, counts.aborted), (0, 0, 0), "{counts:?}");
+    });
+}
+
+/// Nobody sends, receives or waits any more.
+#[test]
+fn what_lands_after_its_connection_has_gone_comes_back() {
+    flying(async |core| {
+        let (socket, plain) = flying_pair(&core).await;
+        fill(&core, &socket, 60).await;
+        assert!(core.arena.free() < SLABS);
+        drop(socket);
+        until(|| core.arena.free() == SLABS).await;
+        let counts = core.zero_copy.counts();
+        assert_eq!((counts.in_flight, counts.leaked), (0, 0), "{counts:?}");
+        drop(plain);
+    });
+}
+
+#[test]
+fn without_a_ring_for_it_all_is_copied() {
+    flying(async |core| {
+        core.zero_copy.pretend_unsupported();
+        let (socket, mut plain) = flying_pair(&core).await;
+        let sent = fill(&core, &socket, 70).await;
+        assert_eq!(core.arena.free(), SLABS);
+        assert_eq!(core.zero_copy.counts(), ZeroCopyCounts { fallbacks: 1, ..Default::default() });
+        let reading = std::thread::spawn(move || {
+            let mut got = vec![0; sent.len()];
+            plain.read_exact(&mut got).unwrap();
+            got == sent
+        });
+        assert!(reading.join().unwrap());
+        socket.shutdown();
+    });
+}
+
 #[test]
 fn a_peer_that_never_acknowledges_is_reset_after_the_end() {
     flying(async |core| {
@@ -356,6 +403,21 @@ fn the_end_of_a_core_leaves_nothing_with_the_kernel() {
     });
     let counts = counts.counts();
     assert_eq!((counts.in_flight, counts.leaked), (0, 0), "{counts:?}");
+}
+
+/// A connection that somebody has kept is not reset, and nobody hears of what it has under way.
+#[test]
+fn what_nobody_knows_of_is_leaked_when_a_core_ends() {
+    let (core, _kept, _plain) = flying(async |core| {
+        let (socket, plain) = flying_pair(&core).await;
+        fill(&core, &socket, 80).await;
+        assert!(core.zero_copy.counts().in_flight > 0);
+        (core, socket, plain)
+    });
+    let counts = core.zero_copy.counts();
+    assert!(counts.leaked > 0 && counts.sends == counts.landed + counts.leaked, "{counts:?}");
+    assert!(counts.in_flight == 0 && !core.zero_copy.is_under_way());
+    assert!(core.arena.free() < SLABS, "its memory is not used again");
 }
 
 #[test]
