@@ -22,14 +22,27 @@ const NUMBERED_ANEW: [u64; 9] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     /// In bytes.
-    pub(super) len: i64,
+    pub(super) len: u64,
     /// Seconds and nanoseconds.
-    pub(super) written: (i64, u64),
+    pub(super) written: (i64, u32),
     /// When something about it has changed, by the file system's own clock: nobody can set that.
-    pub(super) changed: (i64, u64),
+    pub(super) changed: (i64, u32),
+}
+
+fn time(stamp: StatxTimestamp) -> (i64, u32) {
+    (stamp.tv_sec, stamp.tv_nsec)
 }
 
 impl Stamp {
+    /// Of an open file.
+    ///
+    /// # Errors
+    /// When the kernel cannot tell about it.
+    pub(super) fn of(fd: impl AsFd) -> io::Result<Self> {
+        let stat = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?;
+        Ok(Self { len: stat.stx_size, written: time(stat.stx_mtime), changed: time(stat.stx_ctime) })
+    }
+
     /// Whether it was written to since it looked as `before`, as far as length and time tell. A time of writing that is not after all
     /// changes before was set: there are programs that give files the date of what they hold.
     pub(super) fn is_written_since(&self, before: &Self) -> bool {
@@ -58,7 +71,6 @@ impl FileId {
         let asked = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
         let stat = rustix::fs::statx(fd.as_fd(), "", AtFlags::EMPTY_PATH, asked)?;
         let lasts = !NUMBERED_ANEW.contains(&system);
-        let time = |stamp: StatxTimestamp| (stamp.tv_sec, stamp.tv_nsec);
         let has_birth = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
         Ok(Self {
             device: (stat.stx_dev_major, stat.stx_dev_minor),

@@ -143,12 +143,7 @@ impl Handle {
 
     /// Its length and when it was written last; `None` where that may change by itself.
     pub(super) fn stamp(&self) -> Option<Stamp> {
-        let stat = rustix::fs::fstat(self.file.as_fd()).ok().filter(|_| self.id.lasts())?;
-        Some(Stamp {
-            len: stat.st_size,
-            written: (stat.st_mtime, stat.st_mtime_nsec),
-            changed: (stat.st_ctime, stat.st_ctime_nsec),
-        })
+        if self.id.lasts() { Stamp::of(self.file.as_fd()).ok() } else { None }
     }
 
     /// Whether nothing was written into this range. Where the file system cannot tell, something was.
