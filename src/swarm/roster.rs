@@ -107,6 +107,9 @@ impl Roster {
         {
             return Entry::Duplicate;
         }
+        if new.outgoing && self.is_there_otherwise(who, &new, keep_outgoing) {
+            return Entry::Duplicate;
+        }
         let replaced = twin.or(namesake.filter(|stranger| new.given && !loses(stranger)));
         if let Some(replaced) = replaced {
             self.leave(who, replaced.tag);
@@ -127,6 +130,18 @@ impl Roster {
         self.comers += usize::from(!new.outgoing);
         self.members.insert((who, new.given), new);
         replaced.map_or(Entry::New, |replaced| Entry::Replaces(replaced.tag))
+    }
+
+    /// Whether a peer that we have dialled is in by the other family of addresses, as far as its id tells. So only we turn round: whoever
+    /// comes to us under the id of another keeps nobody out but who would have been dialled. Nor do both sides at once, when each
+    /// has just dialled the other: then that with the greater id stays.
+    fn is_there_otherwise(&self, (ip, id): Identity, new: &Member, keep_outgoing: bool) -> bool {
+        let stays = |member: &Member| {
+            let is_old = new.since >= member.since + TOGETHER;
+            (member.given || !new.given) && (member.outgoing || !keep_outgoing || is_old)
+        };
+        let is_it = |((other, name), _): &(Identity, bool)| *name == id && other.is_ipv4() != ip.is_ipv4();
+        self.members.iter().any(|(who, member)| is_it(who) && stays(member))
     }
 
     /// The stranger who has to go: it has been in for long under the name of somebody whom the user names, beside that one, and
@@ -309,6 +324,35 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_of_both_families_is_dialled_once() {
+        let [came, dialled, given] = [(false, false), (true, false), (true, true)];
+        let other_family = ("2001:db8::1".parse().unwrap(), WHO.1);
+        for (first, second, after, keep_outgoing, entry) in [
+            (dialled, dialled, 1, true, Entry::Duplicate),
+            (given, dialled, 1, true, Entry::Duplicate),
+            (given, given, 1, true, Entry::Duplicate),
+            (came, dialled, 1, false, Entry::Duplicate),
+            (came, dialled, 10, true, Entry::Duplicate),
+            // The other side may have just dialled us, and turns round.
+            (came, dialled, 9, true, Entry::New),
+            // Anybody may take an id: it keeps nobody out who comes, nor whom the user names.
+            (came, came, 99, false, Entry::New),
+            (dialled, came, 99, true, Entry::New),
+            (came, given, 99, false, Entry::New),
+            (dialled, given, 99, false, Entry::New),
+        ] {
+            for (one, other) in [(WHO, other_family), (other_family, WHO)] {
+                let mut roster = Roster::default();
+                assert_eq!(roster.enter(one, comer(1, first), keep_outgoing, most(9)), Entry::New);
+                let said = roster.enter(other, comer(1 + after, second), keep_outgoing, most(9));
+                assert_eq!(said, entry, "{first:?} {second:?} {after} {keep_outgoing}");
+                let neighbour = (other.0, PeerId([8; 20]));
+                assert_eq!(roster.enter(neighbour, comer(50, dialled), false, most(9)), Entry::New);
+            }
+        }
+    }
+
+    #[test]
     fn a_crowd_at_its_host_keeps_nobody_out_whom_the_user_names() {
         let mut roster = Roster::default();
         let mut enter = |number, who| roster.enter(WHO, comer(number, who), false, most(1));
@@ -359,7 +403,8 @@ mod tests {
     fn of_one_network_only_so_many_are_in_at_once() {
         let mut roster = Roster::default();
         let mut enter = |number: u64, ip: &str, given| {
-            let who = (ip.parse().unwrap(), PeerId([number as u8; 20]));
+            let family = if ip.contains(':') { 100 } else { 0 };
+            let who = (ip.parse().unwrap(), PeerId([family + number as u8; 20]));
             roster.enter(who, comer(number, (given, given)), false, Most { of_host: 9, of_network: 3 })
         };
         for (network, beside) in [("8.8.8.", "8.8.9.1"), ("2600:0:0:", "2600:0:1::1")] {

@@ -16,7 +16,9 @@ fn limits(desk: &Desk) -> LimitHits {
 fn meet(desk: &mut Desk, ip: &str, number: u8, outgoing: bool) -> Result<PeerSlot, DropReason> {
     let addr = SocketAddr::new(ip.parse().unwrap(), 1000 + u16::from(number));
     let reserved = desk.reserved;
-    desk.swarm.connect(desk.now, Introduction { addr, outgoing, id: id(number), reserved })
+    // Nobody is there by both families.
+    let id = id(if addr.is_ipv4() { number } else { !number });
+    desk.swarm.connect(desk.now, Introduction { addr, outgoing, id, reserved })
 }
 
 /// How many peers of that host are let in.
