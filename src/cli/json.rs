@@ -125,6 +125,8 @@ pub(super) struct TorrentFile {
     pub(super) length: u64,
     pub(super) pad: bool,
     pub(super) symlink: bool,
+    /// Whether the magnet link, if it is one, selects it.
+    pub(super) selected: bool,
 }
 
 impl<'a> Line<'a> {

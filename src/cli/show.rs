@@ -4,8 +4,9 @@ use super::args::ShowArgs;
 use super::json::{Line, TorrentFile};
 use super::output::Output;
 use super::signals::Signals;
+use super::source::Source;
 use super::{Error, human, scrape, source};
-use crate::metainfo::{FileKind, Torrent};
+use crate::metainfo::FileKind;
 use std::fmt::Write;
 use std::process::ExitCode;
 
@@ -16,12 +17,12 @@ pub(super) fn run(args: &ShowArgs, out: &Output) -> Result<ExitCode, Error> {
         let shunned = args.find.shun.read(out)?;
         let trackers = args.scrape.then(|| scrape::trackers(&args.find)).transpose()?;
         let source = source::find(&args.file, &args.find, shunned, &signals, out).await?;
-        source.farewell.say().await;
         if out.is_json() {
-            out.emit(&line(&source.torrent));
+            out.emit(&line(&source));
         } else {
-            out.print(&text(&source.torrent));
+            out.print(&text(&source));
         }
+        source.farewell.say().await;
         match trackers {
             Some(trackers) => scrape::run(&source.torrent, trackers, &signals, out).await,
             None => Ok(ExitCode::SUCCESS),
@@ -32,12 +33,14 @@ pub(super) fn run(args: &ShowArgs, out: &Output) -> Result<ExitCode, Error> {
     result
 }
 
-fn line(torrent: &Torrent) -> Line<'_> {
-    let files = torrent.files.iter().map(|file| TorrentFile {
+fn line(source: &Source) -> Line<'_> {
+    let torrent = &source.torrent;
+    let files = torrent.files.iter().enumerate().map(|(number, file)| TorrentFile {
         path: file.path.join("/"),
         length: file.length,
         pad: file.kind == FileKind::Pad,
         symlink: file.kind == FileKind::Symlink,
+        selected: source.selects(number),
     });
     Line::Torrent {
         name: &torrent.name,
@@ -56,7 +59,8 @@ fn line(torrent: &Torrent) -> Line<'_> {
 }
 
 /// A table of what the torrent says, then its files.
-fn text(torrent: &Torrent) -> String {
+fn text(source: &Source) -> String {
+    let torrent = &source.torrent;
     let mut text = String::new();
     let mut row =
         |name: &str, value: &str| writeln!(text, "{name:<12}  {value}").expect("a string takes it all");
@@ -84,8 +88,9 @@ fn text(torrent: &Torrent) -> String {
             &format!("{} are not as the torrent has them, so that they can lie here", torrent.changed_names),
         );
     }
-    for file in &torrent.files {
+    for (number, file) in torrent.files.iter().enumerate() {
         let note = match file.kind {
+            FileKind::Regular if !source.selects(number) => "  (not selected by the link)",
             FileKind::Regular => "",
             FileKind::Pad => "  (padding, not on disk)",
             FileKind::Symlink => "  (link, not made)",

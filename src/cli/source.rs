@@ -32,6 +32,13 @@ pub(super) struct Source {
 }
 
 impl Source {
+    /// Whether the link selects the file with this number: where it names none, or there is no link, all are.
+    pub(super) fn selects(&self, file: usize) -> bool {
+        let number = u32::try_from(file).ok();
+        self.files.is_empty()
+            || self.files.iter().any(|range| number.is_some_and(|number| range.contains(&number)))
+    }
+
     fn of_file(torrent: Torrent) -> Self {
         let (found, files) = (Vec::new(), Vec::new());
         Self { torrent, found, id: None, files, farewell: Farewell::default() }

@@ -76,7 +76,7 @@ fn create_show_and_check_agree() {
     assert_eq!((&shown["event"], &shown["info_hash"]), (&json!("torrent"), &created["info_hash"]));
     assert_eq!((&shown["private"], &shown["comment"]), (&json!(true), &json!(null)));
     assert_eq!(shown["trackers"], json!([["http://one.example/a"], ["http://two.example/a"]]));
-    let file = |path, length| json!({"path": path, "length": length, "pad": false, "symlink": false});
+    let file = |path, length| json!({"path": path, "length": length, "pad": false, "symlink": false, "selected": true});
     assert_eq!(
         shown["files"],
         json!([file("set/a", 40_000), file("set/empty", 0), file("set/sub/b", 20_000)])

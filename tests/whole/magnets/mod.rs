@@ -181,9 +181,14 @@ fn a_link_selects_files_and_a_filter_holds_before_there_is_metadata() {
     assert_eq!(shunned.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "it was dialled");
     // So it does for who only wants to see what is behind the link.
     let mut show = seedring();
-    assert!(
-        show.args(["show", "--listen", "127.0.0.1:0", &named]).args(more).output().unwrap().status.success()
-    );
+    let shown = show.args(["show", "--listen", "127.0.0.1:0", &named]).args(more).output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    let marks: Vec<bool> = shown
+        .lines()
+        .filter(|line| line.contains("payload/"))
+        .map(|line| !line.contains("not selected"))
+        .collect();
+    assert_eq!(marks, [false, true, false], "{shown}");
     assert_eq!(shunned.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "`show` has dialled it");
 }
 
