@@ -298,6 +298,25 @@ fn what_is_sent_from_the_page_cache_stays_within_the_limit() {
     assert!(peak <= (48 + 64) << 20, "{peak} bytes");
 }
 
+/// What a core has used to check what is there it does not leave to the others.
+#[test]
+fn a_core_that_nobody_asks_keeps_its_part_of_the_limit() {
+    let stage = Stage::new(&[160 << 20]);
+    let more = ["--cores", "2", "--memory-limit", "64M", "--metrics", "127.0.0.1:0"];
+    let mut seeder = beside_client(&stage, "seed", &stage.here(), &more);
+    let (figures, addr) = (seeder.metrics_address(), seeder.address().to_string());
+    assert_eq!(stage.run("download", &["--peer", &addr, "--connections", "1"]).0, Some(0));
+    let taken = taken(&when_sent(&stage, figures, 1));
+    assert!(taken <= 64 << 20, "{taken} bytes");
+}
+
+/// Bytes of slabs that are or were in use, and of what is mapped.
+fn taken(page: &Samples) -> u64 {
+    let touched = ["free", "held", "cached", "sent"];
+    let touched = touched.map(|state| page.sum("seedring_slabs", &[&format!("state=\"{state}\"")]));
+    touched.iter().sum::<u64>() * (256 << 10) + page.sum("seedring_mapped_bytes", &[])
+}
+
 /// However little memory there is: what the page cache holds is neither read nor beside the limit, and a download works.
 #[test]
 fn a_seed_with_little_memory_sends_from_the_page_cache() {
@@ -317,9 +336,7 @@ fn a_seed_with_little_memory_sends_from_the_page_cache() {
         let read = bytes_read(&page) - before;
         // Now and then all that is mapped is being sent.
         assert!(read <= stage.total() / 4, "{cores} cores, {mib} MiB: {read} bytes are read again");
-        let touched = ["free", "held", "cached", "sent"]
-            .map(|state| page.sum("seedring_slabs", &[&format!("state=\"{state}\"")]));
-        let taken = touched.iter().sum::<u64>() * (256 << 10) + page.sum("seedring_mapped_bytes", &[]);
+        let taken = taken(&page);
         assert!(taken <= mib << 20, "{cores} cores, {mib} MiB: {taken} bytes");
         drop(seeder);
         let leech = stage.folder.path().join(format!("leech-{cores}-{mib}"));

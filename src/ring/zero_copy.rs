@@ -330,6 +330,12 @@ impl Outgoing {
                 true
             }
             Some(libc::EINVAL) => ring.stop_reports(),
+            // A socket of a kind that has no such sends (MPTCP).
+            Some(libc::EOPNOTSUPP) => {
+                core.count_fallback();
+                sends.plain.set(true);
+                true
+            }
             _ => false,
         };
         match (is_refused, gather) {

@@ -71,6 +71,8 @@ impl Work {
         let runs = layout.piece_count() as usize * layout.piece_length().div_ceil(RUN_LEN) as usize;
         let memory = Memory::new(&core, runs);
         let Some(found) = self.prepare(&core, &access, &memory).await? else { return Ok(()) };
+        // Other cores map files into what this one leaves, and the check has made it grow.
+        access.map_within(memory.unused());
         let torrent = self.torrent(memory, access, found);
         ring::spawn(listen(Rc::clone(&torrent), self.listener));
         ring::spawn(keep_time(Rc::clone(&torrent)));

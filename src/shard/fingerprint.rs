@@ -50,8 +50,7 @@ impl TorrentShard {
             return Ok(slab);
         }
         let slab = loop {
-            let slab = self.memory.borrow_mut().take(self.skew(key));
-            match slab {
+            match self.take_anyhow(self.skew(key)) {
                 Some(slab) => break slab,
                 None => tokio::time::sleep(WAIT).await,
             }

@@ -331,6 +331,14 @@ impl TorrentShard {
         memory.take(self.skew(key))
     }
 
+    /// Memory for what is read for ourselves: what is mapped makes way afterwards.
+    pub(super) fn take_anyhow(&self, skew: usize) -> Option<FillingSlab> {
+        let mut memory = self.memory.borrow_mut();
+        let slab = memory.take(skew);
+        self.access.map_within(memory.unused());
+        slab
+    }
+
     /// Reads the runs of the piece that come next, as far as they are not there, nor to be sent from the page cache, and there is
     /// memory.
     fn read_ahead(self: &Rc<Self>, memory: &mut Memory, (piece, run): RunKey, map: bool) {
@@ -422,7 +430,7 @@ impl TorrentShard {
             let len = layout.piece_len(piece).min(BLOCK_LEN);
             let is_cached = self.access.is_cached(piece, 0, len);
             // Whoever fills all memory is being given something.
-            let Some(slab) = self.memory.borrow_mut().take(0) else { return true };
+            let Some(slab) = self.take_anyhow(0) else { return true };
             match self.access.read(piece, 0, len, 0, slab).await {
                 Ok(_) if !is_cached => return true,
                 Ok(_) => cached += 1,

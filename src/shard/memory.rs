@@ -211,6 +211,12 @@ impl Memory {
         if gives_way { 0 } else { self.arena.growth() * SLAB_LEN }
     }
 
+    /// Whether the next slab takes memory that was not in use yet, and would not if some of what is held were let go of: what the cache
+    /// is to grow by it keeps.
+    pub(super) fn gains_by_waiting(&mut self) -> bool {
+        self.room == 0 && self.growth() > 0
+    }
+
     /// Whether something is cached that nobody else holds.
     fn may_evict(&mut self) -> bool {
         self.see_idle();

@@ -197,10 +197,12 @@ impl Receiver {
         usize::try_from(quantum).unwrap_or(usize::MAX)
     }
 
-    /// The block that is coming, or else the one that is expected next.
+    /// The block that is coming, if it has a place of its own, or else the one that is expected next.
     fn next_block(&self) -> Option<Block> {
-        let coming = self.coming.as_ref().map(|coming| coming.block);
-        coming.or_else(|| self.torrent.swarm.borrow().next_of(self.slot))
+        match &self.coming {
+            Some(coming) => (coming.place == Place::Home).then_some(coming.block),
+            None => self.torrent.swarm.borrow().next_of(self.slot),
+        }
     }
 
     /// Tells how much a receive has left in the socket for want of time.

@@ -17,7 +17,7 @@ impl TorrentShard {
     pub(super) fn is_short_of_room(&self, block: &Block) -> bool {
         let needs_slab =
             || matches!(self.fetched.borrow().get(&Self::home(block).0), Some(Fetched::Awaited(_)));
-        self.writing.get() >= MUCH && needs_slab() && self.memory.borrow_mut().growth() > 0
+        self.writing.get() >= MUCH && needs_slab() && self.memory.borrow_mut().gains_by_waiting()
     }
 
     /// Waits while it is so, but not for long.

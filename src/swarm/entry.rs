@@ -54,7 +54,7 @@ impl Swarm {
         let tag = Tag { core: self.core as u32, number: self.connections };
         self.connections += 1;
         let given = who.outgoing && self.candidates.is_given(&who.addr);
-        let new = Member { tag, outgoing: who.outgoing, given, since: now, outlasted: None };
+        let new = Member { tag, outgoing: who.outgoing, given, since: now, outlasted: None, gave: 0 };
         let refusal = self.admit(&who, new).err();
         if who.outgoing {
             match &refusal {
@@ -110,8 +110,14 @@ impl Swarm {
         }
         let useful = peer.downloaded + peer.uploaded > 0;
         let brief = peer.given && !useful && now < peer.since + TOGETHER;
-        if brief && self.commons.roster().member(&peer.who.identity(), false).is_some() {
-            // Most likely the other side would not have two connections.
+        let identity = peer.who.identity();
+        let is_one_too_many = {
+            let roster = self.commons.roster();
+            brief && roster.member(&identity, false).is_some()
+                || peer.who.outgoing && roster.gives_otherwise(&identity, peer.given)
+        };
+        if is_one_too_many {
+            // Most likely one of both sides would not have two connections.
             self.candidates.postpone(now, peer.who.addr);
         } else if peer.who.outgoing {
             self.candidates.ended(now, peer.who.addr, useful);
@@ -230,6 +236,19 @@ impl Swarm {
         let strangers: Vec<Tag> = given.filter_map(|(_, peer)| stranger(peer)).collect();
         drop(roster);
         strangers.into_iter().for_each(|stranger| self.evict(stranger));
+    }
+
+    /// Has connections go that we have made to peers who are in by the other family of addresses, and give more there.
+    pub(super) fn look_at_kin(&mut self, now: Duration) {
+        let mut roster = self.commons.roster();
+        let is_old = |peer: &Peer| peer.who.outgoing && !peer.dropped && now >= peer.since + TOGETHER;
+        let dialled = self.peers.iter().filter(|(_, peer)| is_old(peer));
+        let mut is_outdone =
+            |peer: &Peer| roster.is_outdone(&peer.who.identity(), peer.given, peer.downloaded);
+        let outdone: Vec<PeerSlot> =
+            dialled.filter(|(_, peer)| is_outdone(peer)).map(|(slot, _)| slot).collect();
+        drop(roster);
+        outdone.into_iter().for_each(|slot| self.drop_peer(slot, DropReason::Duplicate));
     }
 
     /// The priority of a connection to this address.

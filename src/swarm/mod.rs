@@ -413,6 +413,7 @@ impl Swarm {
         self.see_passed();
         self.end_idleness();
         self.look_at_namesakes();
+        self.look_at_kin(now);
         for slot in slots {
             self.look_after(now, slot, (most, share), turn);
             self.note_use(now, slot);

@@ -4,6 +4,7 @@ use super::Tag;
 use super::networks::network;
 use super::reached::reached;
 use crate::wire::PeerId;
+use std::collections::hash_map::Entry as MapEntry;
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -20,6 +21,9 @@ pub(super) const TOGETHER: Duration = Duration::from_secs(10);
 /// break unnoticed, and then it may be itself that comes.
 const ALONE: Duration = Duration::from_secs(120);
 
+/// Connections under one id among which one peer is looked for: of more, liars make fun of us.
+const MOST_KIN: usize = 8;
+
 /// What tells peers apart. An id alone is no proof: a liar could take that of an honest peer.
 pub(super) type Identity = (IpAddr, PeerId);
 
@@ -33,6 +37,8 @@ pub(super) struct Member {
     pub(super) since: Duration,
     /// When a stranger of its name had to go for it.
     pub(super) outlasted: Option<Duration>,
+    /// Bytes of payload that it had given when that was noted last; only of those that we have dialled.
+    pub(super) gave: u64,
 }
 
 impl Member {
@@ -69,6 +75,8 @@ pub(super) struct Most {
 pub(super) struct Roster {
     /// By whether the user has named them: who comes under the name of such a one may be a stranger.
     members: HashMap<(Identity, bool), Member>,
+    /// The same by their ids: where else each is in.
+    by_id: HashMap<PeerId, Vec<(Identity, bool)>>,
     /// How many of them each host has, and each network.
     crowds: HashMap<IpAddr, usize>,
     networks: HashMap<IpAddr, usize>,
@@ -107,7 +115,7 @@ impl Roster {
         {
             return Entry::Duplicate;
         }
-        if new.outgoing && self.is_there_otherwise(who, &new, keep_outgoing) {
+        if new.outgoing && self.gives_otherwise(&who, new.given) {
             return Entry::Duplicate;
         }
         let replaced = twin.or(namesake.filter(|stranger| new.given && !loses(stranger)));
@@ -129,19 +137,33 @@ impl Roster {
         *self.networks.entry(network).or_default() += 1;
         self.comers += usize::from(!new.outgoing);
         self.members.insert((who, new.given), new);
+        self.by_id.entry(who.1).or_default().push((who, new.given));
         replaced.map_or(Entry::New, |replaced| Entry::Replaces(replaced.tag))
     }
 
-    /// Whether a peer that we have dialled is in by the other family of addresses, as far as its id tells. So only we turn round: whoever
-    /// comes to us under the id of another keeps nobody out but who would have been dialled. Nor do both sides at once, when each
-    /// has just dialled the other: then that with the greater id stays.
-    fn is_there_otherwise(&self, (ip, id): Identity, new: &Member, keep_outgoing: bool) -> bool {
-        let stays = |member: &Member| {
-            let is_old = new.since >= member.since + TOGETHER;
-            (member.given || !new.given) && (member.outgoing || !keep_outgoing || is_old)
-        };
-        let is_it = |((other, name), _): &(Identity, bool)| *name == id && other.is_ipv4() != ip.is_ipv4();
-        self.members.iter().any(|(who, member)| is_it(who) && stays(member))
+    /// Connections that we have made to the same peer by the other family of addresses, as far as its id tells. For whom the user
+    /// names, only others of whom that is true count.
+    fn kin(&self, (ip, id): &Identity, given: bool) -> impl Iterator<Item = &Member> {
+        let named = self.by_id.get(id).filter(|named| named.len() <= MOST_KIN).into_iter().flatten();
+        let kin = named.filter(move |((other, _), other_given)| {
+            other.is_ipv4() != ip.is_ipv4() && (*other_given || !given)
+        });
+        kin.map(|key| &self.members[key]).filter(|member| member.outgoing)
+    }
+
+    /// Whether a peer that we dial is in by the other family of addresses, and has given something there. Anybody may take an id,
+    /// so who gives nothing keeps nobody out.
+    pub(super) fn gives_otherwise(&self, who: &Identity, given: bool) -> bool {
+        self.kin(who, given).any(|member| member.gave > 0)
+    }
+
+    /// Notes how much a peer that we have dialled has given. Says whether it gives more by the other family of addresses: then this
+    /// connection is one too many, which takes a second slot of the peer's and has it counted twice.
+    pub(super) fn is_outdone(&mut self, who: &Identity, given: bool, gave: u64) -> bool {
+        if let Some(member) = self.members.get_mut(&(*who, given)) {
+            member.gave = gave;
+        }
+        self.kin(who, given).any(|member| member.gave > gave)
     }
 
     /// The stranger who has to go: it has been in for long under the name of somebody whom the user names, beside that one, and
@@ -160,6 +182,12 @@ impl Roster {
         let of_tag = |given: &bool| self.members.get(&(who, *given)).is_some_and(|member| member.tag == tag);
         let Some(given) = [true, false].into_iter().find(of_tag) else { return };
         let left = self.members.remove(&(who, given));
+        if let MapEntry::Occupied(mut named) = self.by_id.entry(who.1) {
+            named.get_mut().retain(|key| *key != (who, given));
+            if named.get().is_empty() {
+                named.remove();
+            }
+        }
         self.comers -= usize::from(left.is_some_and(|member| !member.outgoing));
         for (of, key) in [(&mut self.crowds, host(who.0)), (&mut self.networks, network(who.0))] {
             let left = of.get(&key).map_or(0, |count| count - 1);
@@ -262,7 +290,14 @@ mod tests {
 
     /// A connection that begins after so many seconds.
     fn comer(number: u64, (outgoing, given): (bool, bool)) -> Member {
-        Member { tag: tag(number), outgoing, given, since: Duration::from_secs(number), outlasted: None }
+        Member {
+            tag: tag(number),
+            outgoing,
+            given,
+            since: Duration::from_secs(number),
+            outlasted: None,
+            gave: 0,
+        }
     }
 
     fn tag(number: u64) -> Tag {
@@ -324,32 +359,48 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_of_both_families_is_dialled_once() {
+    fn a_peer_of_both_families_is_dialled_once_if_it_gives() {
         let [came, dialled, given] = [(false, false), (true, false), (true, true)];
         let other_family = ("2001:db8::1".parse().unwrap(), WHO.1);
-        for (first, second, after, keep_outgoing, entry) in [
-            (dialled, dialled, 1, true, Entry::Duplicate),
-            (given, dialled, 1, true, Entry::Duplicate),
-            (given, given, 1, true, Entry::Duplicate),
-            (came, dialled, 1, false, Entry::Duplicate),
-            (came, dialled, 10, true, Entry::Duplicate),
-            // The other side may have just dialled us, and turns round.
-            (came, dialled, 9, true, Entry::New),
-            // Anybody may take an id: it keeps nobody out who comes, nor whom the user names.
-            (came, came, 99, false, Entry::New),
-            (dialled, came, 99, true, Entry::New),
-            (came, given, 99, false, Entry::New),
-            (dialled, given, 99, false, Entry::New),
+        for (first, second, gave, entry) in [
+            (dialled, dialled, 1, Entry::Duplicate),
+            (given, dialled, 1, Entry::Duplicate),
+            (given, given, 1, Entry::Duplicate),
+            // Anybody may take an id: it keeps nobody out who comes, nor whom the user names, nor by giving nothing.
+            (dialled, dialled, 0, Entry::New),
+            (came, dialled, 1, Entry::New),
+            (dialled, came, 1, Entry::New),
+            (dialled, given, 1, Entry::New),
         ] {
             for (one, other) in [(WHO, other_family), (other_family, WHO)] {
                 let mut roster = Roster::default();
-                assert_eq!(roster.enter(one, comer(1, first), keep_outgoing, most(9)), Entry::New);
-                let said = roster.enter(other, comer(1 + after, second), keep_outgoing, most(9));
-                assert_eq!(said, entry, "{first:?} {second:?} {after} {keep_outgoing}");
+                assert_eq!(roster.enter(one, comer(1, first), true, most(9)), Entry::New);
+                if first.0 {
+                    assert!(!roster.is_outdone(&one, first.1, gave));
+                }
+                let said = roster.enter(other, comer(2, second), true, most(9));
+                assert_eq!(said, entry, "{first:?} {second:?} {gave}");
                 let neighbour = (other.0, PeerId([8; 20]));
-                assert_eq!(roster.enter(neighbour, comer(50, dialled), false, most(9)), Entry::New);
+                assert_eq!(roster.enter(neighbour, comer(3, dialled), true, most(9)), Entry::New);
+                roster.leave(one, tag(1));
+                assert!(!roster.gives_otherwise(&other, second.1));
             }
         }
+    }
+
+    #[test]
+    fn of_two_connections_to_a_peer_of_both_families_that_goes_which_gives_less() {
+        let other_family = ("2001:db8::1".parse().unwrap(), WHO.1);
+        let mut roster = Roster::default();
+        for (number, who) in [(1, WHO), (2, other_family)] {
+            assert_eq!(roster.enter(who, comer(number, (true, false)), true, most(9)), Entry::New);
+        }
+        assert!(!roster.is_outdone(&WHO, false, 0) && !roster.is_outdone(&other_family, false, 0));
+        assert!(!roster.is_outdone(&WHO, false, 5) && roster.is_outdone(&other_family, false, 4));
+        roster.leave(other_family, tag(2));
+        assert!(!roster.is_outdone(&WHO, false, 5) && roster.gives_otherwise(&other_family, false));
+        roster.leave(WHO, tag(1));
+        assert!(roster.by_id.is_empty() && roster.members.is_empty());
     }
 
     #[test]

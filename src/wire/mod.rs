@@ -3,7 +3,7 @@
 //! Pure: no I/O, no clock, no task. The payload of `piece` messages never passes through here: the [`Reader`]
 //! sees their 13-byte heads and counts the payload, which stays where it was received. Numbers are handed over as they
 //! were sent; whether a piece, block or port makes sense is for the caller to check. `gzip` is how trackers and lists of
-//! addresses come packed.
+//! addresses come packed, [`Home`] from which address of ours others are spoken to.
 
 mod address;
 mod bitfield;

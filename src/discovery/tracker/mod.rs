@@ -7,7 +7,6 @@
 //! | `scrape` | what a tracker answers to a scrape. Pure |
 //! | `url` | which URLs are asked at all, and where a redirect leads. Pure |
 //! | `reach` | which addresses are asked at. Pure |
-//! | `home` | which address of ours they are asked from. Pure |
 //! | `http` | one request over HTTP/1.1, with every limit a hostile server needs |
 //! | `tls` | whom to trust as an HTTPS tracker |
 //! | `udp_packet` | the datagrams of UDP trackers. Pure |

@@ -53,6 +53,31 @@ fn a_stranger_under_the_name_of_whom_the_user_names_does_not_keep_it_out() {
     }
 }
 
+#[test]
+fn of_two_dials_to_a_peer_of_both_families_the_one_that_gives_less_goes() {
+    let mut desk = Desk::new(BLOCK, 3, &[]);
+    let by_v4 = Introduction { addr: at(1), outgoing: true, id: id(200), reserved: desk.reserved };
+    let by_v6 = Introduction { addr: "[2001:db8::1]:7".parse().unwrap(), ..by_v4 };
+    let [first, second] = [by_v4, by_v6].map(|who| {
+        let slot = desk.swarm.connect(desk.now, who).unwrap();
+        desk.hear(slot, Message::Bitfield(&bits(3, &[0, 1, 2])));
+        desk.hear(slot, Message::Unchoke);
+        slot
+    });
+    let block = desk.requests(second)[0];
+    assert!(desk.block_comes(second, block).1);
+    desk.pass(9);
+    assert_eq!(desk.drops(), []);
+    desk.pass(1);
+    // Its place in the list of those who are looked at decides whether it is seen at once that the other has given more.
+    desk.pass(1);
+    assert_eq!(desk.drops(), [(first, DropReason::Duplicate)]);
+    desk.swarm.gone(desk.now, first);
+    assert_eq!(desk.swarm.connect(desk.now, by_v4), Err(DropReason::Duplicate));
+    desk.swarm.gone(desk.now, second);
+    assert!(desk.swarm.connect(desk.now, by_v4).is_ok());
+}
+
 /// Dials somebody whom the user names, and whose id is greater than ours. Gives also how it would come to us.
 fn named(desk: &mut Desk) -> (PeerSlot, Introduction) {
     desk.swarm.add_candidate(at(1), Source::Given);
