@@ -73,12 +73,14 @@ impl Drop for View {
     }
 }
 
+/// One core's share of a view, which others may have, too, for all windows that are cut from one: so cores do not disturb each
+/// other by counting each.
+struct Share(Arc<View>);
+
 /// Some bytes of a view, to be sent.
 #[derive(Clone)]
 pub struct Window {
-    /// One share of the view, which other cores may have, too, for all windows that are cut from one: cores do not disturb each other
-    /// by counting each.
-    view: Rc<Arc<View>>,
+    share: Rc<Share>,
     range: Range<usize>,
 }
 
@@ -88,12 +90,12 @@ impl Window {
     /// # Panics
     /// When it has not so many.
     pub fn new(view: Arc<View>, range: Range<usize>) -> Self {
-        Self::of(Rc::new(view), range)
+        Self::of(Rc::new(Share(view)), range)
     }
 
-    fn of(view: Rc<Arc<View>>, range: Range<usize>) -> Self {
-        assert!(range.start <= range.end && range.end <= view.len, "{range:?} is not in the view");
-        Self { view, range }
+    fn of(share: Rc<Share>, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= share.0.len, "{range:?} is not in the view");
+        Self { share, range }
     }
 
     /// Number of bytes.
@@ -108,13 +110,13 @@ impl Window {
 
     /// Some of the bytes.
     pub fn part(&self, range: Range<usize>) -> Self {
-        Self::of(Rc::clone(&self.view), self.range.start + range.start..self.range.start + range.end)
+        Self::of(Rc::clone(&self.share), self.range.start + range.start..self.range.start + range.end)
     }
 
     /// For the kernel.
     pub(super) fn address(&self) -> *const u8 {
         // SAFETY: inside the mapping.
-        unsafe { self.view.base.add(self.range.start).as_ptr() }
+        unsafe { self.share.0.base.add(self.range.start).as_ptr() }
     }
 }
 
