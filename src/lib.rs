@@ -48,7 +48,8 @@
 //! 1. [`swarm::Swarm::speak`] picks blocks for a peer (rarest piece first, whole pieces); their run is promised a slab.
 //! 2. `shard/receive.rs` lays out a receive: the head of each expected block into scratch memory, its payload into its
 //!    place in the slab ([`swarm::Swarm::lend`], [`ring::FillingSlab::lease`], [`ring::Socket::recv`]). What came
-//!    otherwise than guessed is moved. Of a block that two peers send, who begins it first has the place; the other's bytes
+//!    otherwise than guessed is moved. What would need more memory than is resident waits a moment while much of it is being
+//!    written (`shard/thrift.rs`). Of a block that two peers send, who begins it first has the place; the other's bytes
 //!    go aside until it is whole, or it takes the place when it is much faster (`swarm/lateness.rs`).
 //! 3. [`swarm::Swarm::complete`] counts the block. The last one of a piece makes a [`swarm::Wish::Hash`] (of a run, when the
 //!    piece is too long for memory): `shard/hashing.rs` lets it wait a few milliseconds for company, then [`digest::advance`] moves many pieces' states on.
