@@ -34,6 +34,14 @@ fn torrent_with(folder: &Path, trackers: Vec<Vec<String>>) -> Arc<Torrent> {
     Arc::new(create(&folder.join("payload"), &options, 1, |_, _| {}).unwrap().1)
 }
 
+/// One file of `len` bytes in `folder`, in pieces of 1 MiB.
+fn large_torrent(folder: &Path, len: usize) -> Arc<Torrent> {
+    let seeded = folder.join("payload");
+    std::fs::write(&seeded, vec![7; len]).unwrap();
+    let options = CreateOptions { piece_length: Some(1 << 20), ..CreateOptions::default() };
+    Arc::new(create(&seeded, &options, 1, |_, _| {}).unwrap().1)
+}
+
 fn hello(torrent: &Torrent) -> Vec<u8> {
     [b"\x13BitTorrent protocol\0\0\0\0\0\0\0\0", &torrent.info_hash.0[..], &[7; 20]].concat()
 }
@@ -100,10 +108,7 @@ fn a_core_that_panics_ends_the_session_with_a_sentence_wherever_it_does() {
 #[test]
 fn a_core_that_has_no_time_asks_a_fast_seed_for_less_ahead() {
     let folder = tempfile::tempdir().unwrap();
-    let seeded = folder.path().join("payload");
-    std::fs::write(&seeded, vec![7; 64 << 20]).unwrap();
-    let options = CreateOptions { piece_length: Some(1 << 20), ..CreateOptions::default() };
-    let torrent = Arc::new(create(&seeded, &options, 1, |_, _| {}).unwrap().1);
+    let torrent = large_torrent(folder.path(), 64 << 20);
     let lags = async |peer: SocketAddr, round: u32| {
         let into = folder.path().join(round.to_string());
         let fetching = Job { peers: vec![peer], ..job(&torrent, &into, Goal::Download, 1) };
@@ -135,10 +140,7 @@ fn a_core_that_has_no_time_asks_a_fast_seed_for_less_ahead() {
 #[test]
 fn what_comes_waits_a_moment_for_memory_that_is_being_written_and_then_gets_more() {
     let folder = tempfile::tempdir().unwrap();
-    let seeded = folder.path().join("payload");
-    std::fs::write(&seeded, vec![7; 40 << 20]).unwrap();
-    let options = CreateOptions { piece_length: Some(1 << 20), ..CreateOptions::default() };
-    let torrent = Arc::new(create(&seeded, &options, 1, |_, _| {}).unwrap().1);
+    let torrent = large_torrent(folder.path(), 40 << 20);
     let (waits, untouched) = block_on(async {
         let (tell, addr) = oneshot::channel();
         let seeding = run_on(job(&torrent, folder.path(), Goal::Seed, 1), |addr| tell.send(addr).unwrap());

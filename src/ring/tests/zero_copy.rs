@@ -57,6 +57,14 @@ async fn fill(core: &Core, socket: &Socket, seed: u64) -> Vec<u8> {
     sent
 }
 
+/// Waits until all slabs are back: every send has landed, and nothing was given up.
+async fn all_land(core: &Core) {
+    until(|| core.arena.free() == SLABS).await;
+    let counts = core.zero_copy.counts();
+    assert!(counts.sends > 0 && counts.sends == counts.landed, "{counts:?}");
+    assert_eq!((counts.in_flight, counts.leaked, counts.aborted), (0, 0, 0), "{counts:?}");
+}
+
 /// Closes with a reset.
 fn reset(plain: TcpStream) {
     rustix::net::sockopt::set_socket_linger(plain.as_fd(), Some(Duration::ZERO)).unwrap();
@@ -182,10 +190,7 @@ fn all_bytes_arrive_with_many_sends_under_way() {
         socket.shutdown();
         drop((socket, gather, slab));
         assert!(reading.join().unwrap() == expected);
-        until(|| core.arena.free() == SLABS).await;
-        let counts = core.zero_copy.counts();
-        assert!(counts.sends > 0 && counts.sends == counts.landed, "{counts:?}");
-        assert_eq!((counts.in_flight, counts.leaked, counts.aborted), (0, 0, 0), "{counts:?}");
+        all_land(&core).await;
     });
 }
 
@@ -209,7 +214,7 @@ fn slabs_are_held_until_the_peer_has_taken_the_bytes() {
             assert!(got == sent);
             plain
         });
-        // Whoever waits for the peer's next word hears of the landings.
+        // Whoever waits for the peer's next word is not woken by landings.
         let waiting = spawn(socket.readable());
         until(|| core.arena.free() == SLABS).await;
         assert!(!waiting.is_finished(), "landings are nothing to receive");
@@ -275,10 +280,7 @@ fn a_peer_that_resets_while_sends_are_made_frees_the_slabs() {
             reading.join().unwrap();
             socket.shutdown();
         }
-        until(|| core.arena.free() == SLABS).await;
-        let counts = core.zero_copy.counts();
-        assert!(counts.sends > 0 && counts.sends == counts.landed, "{counts:?}");
-        assert_eq!((counts.in_flight, counts.leaked, counts.aborted), (0, 0, 0), "{counts:?}");
+        all_land(&core).await;
     });
 }
 

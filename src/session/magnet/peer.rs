@@ -66,6 +66,7 @@ pub(super) struct Ourselves {
     pub(super) handshake: Handshake,
     /// Where we listen.
     pub(super) home: Home,
+    /// The port that peers are told.
     pub(super) port: u16,
     /// The port on which our DHT node answers, if there is one that does.
     pub(super) dht_port: Option<u16>,
